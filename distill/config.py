@@ -1,0 +1,239 @@
+"""Frozen configs of every stage: together they are the graph teacher → cache → student → analysis → report.
+
+A config holds its inputs by value, so a student's config names its cache, which names its teacher. All that
+may change a number lives here and all of it is hashed (`artifact.key`); what must not change a number lives
+in `runtime`. Fields are never typed as a base class: pydantic would serialise the base's fields only, and two
+different configs would get one key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter, model_validator
+
+Kwargs = dict[str, Any]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+class Config(BaseModel):
+    """What all configs share: frozen, no unknown field, no infinite number (JSON would write it as null)."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class DataConfig(Config):
+    """Which images, and how the training set is split."""
+
+    name: str = "digits"
+    """digits, fashion-mnist, mnist, cifar10, cifar100, imagefolder:PATH or package.module:function."""
+    kwargs: Kwargs = {}
+    """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
+    held_out: Fraction = 0.1
+    """Share of the training set kept for model selection, stratified by class."""
+    split_seed: int = 0
+    """Seed of that split."""
+
+
+class ModelConfig(Config):
+    """Which network."""
+
+    name: str = "mlp"
+    """mlp, cnn, alexnet, resnet56, timm:NAME, torchvision:NAME or package.module:function."""
+    kwargs: Kwargs = {}
+    """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
+
+
+class AugmentConfig(Config):
+    """The view program: how a view (seed, sample index, view number) changes an image."""
+
+    pad: NonNegative = 0
+    """Random crop after zero padding by this many pixels on each side (a random shift)."""
+    flip: bool = False
+    """Random horizontal flip."""
+
+
+class OptimConfig(Config):
+    """Optimiser, by timm's name for it."""
+
+    name: str = "momentum"
+    """Any optimiser that timm knows: momentum, sgd (Nesterov), adamw, lamb, ..."""
+    lr: Positive = 0.1
+    """Peak learning rate."""
+    momentum: Fraction = 0.9
+    """Momentum (beta1 for adaptive optimisers is set by kwargs)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay, not applied to biases and norms."""
+    clip: Positive | None = 1.0
+    """Gradients are clipped to this norm; None does not clip."""
+    kwargs: Kwargs = {}
+    """Further arguments of the optimiser, as JSON."""
+
+
+class ScheduleConfig(Config):
+    """How long to train, and the learning rate over that time, by timm's schedulers."""
+
+    name: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    """Shape of the decay; linear and cosine end at lr x min_lr."""
+    epochs: Count = 30
+    """Passes over the training set (the transfer set, for a student)."""
+    batch_size: Count = 128
+    """Samples per step; the last incomplete batch of an epoch is dropped."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Linear warm-up, in epochs."""
+    min_lr: Share = 0.0
+    """Final learning rate, as a share of the peak."""
+    decay_epochs: tuple[float, ...] = ()
+    """For step: the epochs at which the rate is multiplied by decay_rate."""
+    decay_rate: Share = 0.1
+    """For step: the factor."""
+
+
+class LossConfig(Config):
+    """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
+
+    alpha: Share = 1.0
+    """Weight of the soft term; 0 trains from labels alone."""
+    temperature: Positive = 4.0
+    """Temperature of the soft targets."""
+    temperature_on: Literal["both", "teacher"] = "both"
+    """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
+    soft: Literal["kl", "logit-matching"] = "kl"
+    """kl: KL(teacher || student); logit-matching: ½ ||z_s - z_t||² (Müller's MNIST runs)."""
+    smoothing: Fraction = 0.0
+    """Label smoothing of the hard term."""
+    smoothing_convention: Literal["uniform", "others"] = "uniform"
+    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class."""
+
+
+class _Training(Config):
+    """Fields that teacher and student share."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    ema: Fraction | None = None
+    """Decay of an exponential moving average of the weights; the average is what is kept."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Autocast dtype of forward and backward."""
+    seed: int = 0
+    """Seed of initial weights, order, views and dropout."""
+
+
+class TeacherConfig(_Training):
+    """A classifier trained from labels, with or without label smoothing."""
+
+    stage: Literal["teacher"] = "teacher"
+    smoothing: Fraction = 0.0
+    """Label smoothing ε."""
+    smoothing_convention: Literal["uniform", "others"] = "uniform"
+    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class."""
+
+
+class CacheConfig(Config):
+    """A teacher's logits on a transfer set. No temperature and no alpha: a sweep over them shares one cache."""
+
+    stage: Literal["cache"] = "cache"
+    teacher: TeacherConfig = TeacherConfig()
+    transfer_set: DataConfig = DataConfig()
+    """The inputs that students will see: the training split of this data set."""
+    augment: AugmentConfig = AugmentConfig()
+    """View program of the cached images; students see exactly these views."""
+    views: Count = 1
+    """Views per image; epoch e reads view e mod views."""
+    view_seed: int = 0
+    """Seed of the views."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How a logit is stored."""
+
+    @model_validator(mode="after")
+    def _one_image_one_view(self) -> CacheConfig:
+        if self.views > 1 and self.augment == AugmentConfig():
+            raise ValueError(
+                f"views = {self.views} with no augmentation: expected views = 1, since all views are the same "
+                "image. Set --augment.pad or --augment.flip, or drop --views."
+            )
+        return self
+
+
+class StudentConfig(_Training):
+    """A network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
+
+    stage: Literal["student"] = "student"
+    cache: CacheConfig | None = None
+    """The soft targets, and with them the views."""
+    loss: LossConfig = LossConfig()
+    exclude_classes: tuple[NonNegative, ...] = ()
+    """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
+
+    @model_validator(mode="after")
+    def _fits_its_cache(self) -> StudentConfig:
+        if self.cache is None:
+            if self.loss.alpha != 0:
+                raise ValueError(
+                    f"loss.alpha = {self.loss.alpha:g} without a cache: expected 0, since there are no soft "
+                    "targets. Give a cache or set --loss.alpha 0."
+                )
+            return self
+        if self.augment != AugmentConfig():
+            raise ValueError(
+                "augment is set on a student with a cache: expected none, since the student sees the views of "
+                "its cache. Set the augmentation when the cache is made (scripts/cache_logits.py --augment)."
+            )
+        if self.data != self.cache.transfer_set:
+            raise ValueError(
+                f"data = {self.data.model_dump()}: expected the cache's transfer set "
+                f"{self.cache.transfer_set.model_dump()}. Drop --data, or make a cache for these images."
+            )
+        return self
+
+
+TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
+
+
+class AnalysisConfig(Config):
+    """Measures of trained networks, from the predictions that each stored at the end of its training."""
+
+    stage: Literal["analysis"] = "analysis"
+    runs: tuple[TrainedConfig, ...]
+    reference: TeacherConfig | None = None
+    """Teacher with which a run that has no teacher of its own is compared (a control for agreement)."""
+    split: Literal["test", "held_out"] = "test"
+    bins: Count = 15
+    """Bins of the calibration error."""
+
+
+class ReportConfig(Config):
+    """The figures, tables and verdicts of one experiment."""
+
+    stage: Literal["report"] = "report"
+    experiment: str
+    """Name of the experiment: its file name."""
+    source: str
+    """sha256 of the experiment's file, so that an edited figure is drawn again."""
+    scale: Literal["smoke", "quick", "paper"]
+    data: str
+    analyses: tuple[AnalysisConfig, ...]
+
+
+StageConfig = Annotated[
+    TeacherConfig | CacheConfig | StudentConfig | AnalysisConfig | ReportConfig, Discriminator("stage")
+]
+_STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
+
+
+def parse_stage(fields: dict[str, Any]) -> StageConfig:
+    """Config of any stage from its JSON form, told apart by its field `stage`.
+
+    Raises:
+        pydantic.ValidationError: a field is unknown, missing or of the wrong type.
+    """
+    return _STAGE_CONFIG.validate_python(fields)

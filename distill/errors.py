@@ -1,0 +1,25 @@
+"""The errors that a user can cause, each of one line that says what to do about it."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: printed as one line, without a traceback, exit code 2.
+
+    The line names the field, the value it has, what was expected, and the way out.
+    """
+
+    def __init__(self, field: str, value: object, expected: str, way_out: str):
+        super().__init__(f"{field} = {value!r}: expected {expected}. {way_out}")
+        self.field = field
+
+
+class Diverged(UserError):
+    """Training met a loss that is not finite; nothing is published."""
+
+    def __init__(self, step: int, lr: float, loss: float):
+        super().__init__(
+            "loss",
+            loss,
+            f"a finite number (step {step}, learning rate {lr:g})",
+            "Lower --optim.lr or set --optim.clip; with a temperature, the soft term grows as T² × alpha.",
+        )
+        self.step = step

@@ -1,0 +1,82 @@
+"""What an experiment file gives and gets: labelled runs, claims, and the table of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from distill.config import StudentConfig, TeacherConfig
+
+Scale = Literal["smoke", "quick", "paper"]
+
+
+class Label(NamedTuple):
+    """Place of one trained network in an experiment."""
+
+    condition: str
+    """What differs, in words: "teacher ε=0.1", "student of ε=0.1, T=4"."""
+    seed: int
+    unseen: int | None = None
+    """The class left out of the transfer set, if any."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that one measure decides: `measure` of `condition` against that of `versus`, seed by seed."""
+
+    id: str
+    statement: str
+    measure: str
+    condition: str
+    versus: str
+    direction: Literal["lower", "higher"]
+
+
+@dataclass
+class Table:
+    """All that an experiment measured: label → measure → value; NaN-free, diverged runs apart."""
+
+    values: dict[Label, dict[str, float]] = field(default_factory=dict)
+    curves: dict[Label, dict[str, list[float]]] = field(default_factory=dict)
+    """Measures that are a vector: bins of a reliability diagram, spread per class."""
+    diverged: dict[Label, str] = field(default_factory=dict)
+    """Runs that are left out of every mean, and why."""
+    classes: tuple[str, ...] = ()
+
+    def conditions(self) -> list[str]:
+        """Conditions in the order in which the experiment lists them, diverged ones included."""
+        return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
+
+    def by_seed(self, condition: str, measure: str, unseen: bool | None = None) -> dict[int, float]:
+        """Seed → value, averaged over left-out classes; a seed with a diverged class is left out whole.
+
+        Args:
+            condition: which runs.
+            measure: which of their measures.
+            unseen: True takes the runs with a class left out, False the others, None whichever have the
+                measure.
+        """
+
+        def wanted(label: Label) -> bool:
+            return label.condition == condition and unseen in (None, label.unseen is not None)
+
+        found: dict[int, list[float]] = {}
+        for label, measures in self.values.items():
+            if wanted(label) and measure in measures:
+                found.setdefault(label.seed, []).append(measures[measure])
+        # Only a class-for-class comparison is paired: the mean over fewer classes is another quantity.
+        whole = max((len(values) for values in found.values()), default=0)
+        return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == whole}
+
+
+class Experiment(Protocol):
+    """What `experiments/<name>.py` defines at module level."""
+
+    CLAIMS: Iterable[Claim]
+    PAPER: Mapping[str, object]
+
+    runs: Callable[[Scale, str], dict[Label, TeacherConfig | StudentConfig]]
+    """(scale, data) → label → config; pure, milliseconds."""
+    draw: Callable[[Table], Mapping[str, object]]
+    """table → name → matplotlib figure."""

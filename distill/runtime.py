@@ -1,0 +1,52 @@
+"""Where and how fast to run: nothing here may change a number, so nothing here is hashed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def default_data_root() -> Path:
+    """Folder of the data sets: `DISTILL_DATA`, else `data/`."""
+    return Path(os.environ.get("DISTILL_DATA", "data"))
+
+
+def default_store() -> Path:
+    """Folder of the artefacts: `DISTILL_STORE`, else `checkpoints/`."""
+    return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
+
+
+class Runtime(BaseModel):
+    """Machine, folders and switches that leave the numbers alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    store: Path = Field(default_factory=default_store)
+    """Folder of the artefacts (DISTILL_STORE)."""
+    data_root: Path = Field(default_factory=default_data_root)
+    """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where tensors live; auto takes cuda, then mps, then cpu."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads per process; None leaves torch's choice."""
+    channels_last: bool = False
+    """Memory format for convolutions; faster on GPUs."""
+    compile: bool = False
+    """torch.compile the model; pays for long runs."""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """At most this much training is lost when the process is killed outright."""
+    progress: bool = True
+    """Progress bars, where the output is a terminal."""
+
+    def torch_device(self) -> str:
+        """The device that `auto` means here."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
