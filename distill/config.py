@@ -8,9 +8,19 @@ different configs would get one key.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from distill.errors import UserError
 
 Kwargs = dict[str, Any]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -20,12 +30,34 @@ Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 
 
+def invalid(error: ValidationError, where: str) -> UserError:
+    """The first complaint of pydantic, as one line of ours."""
+    first = error.errors()[0]
+    field = ".".join([where, *map(str, first["loc"])])
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return UserError(field, first["input"], expected, "Its description: --help.")
+
+
 class Config(BaseModel):
     """What all configs share: frozen, no unknown field, no infinite number (JSON would write it as null)."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise invalid(error, type(self).__name__) from error
+
+    def replace(self, **changes: Any) -> Self:
+        """The same config with other values, validated (pydantic's `model_copy` would not validate)."""
+        return type(self)(**{**dict(self), **changes})
 
 
 class DataConfig(Config):
@@ -157,9 +189,11 @@ class CacheConfig(Config):
     @model_validator(mode="after")
     def _one_image_one_view(self) -> CacheConfig:
         if self.views > 1 and self.augment == AugmentConfig():
-            raise ValueError(
-                f"views = {self.views} with no augmentation: expected views = 1, since all views are the same "
-                "image. Set --augment.pad or --augment.flip, or drop --views."
+            raise UserError(
+                "views",
+                self.views,
+                "1 without augmentation, since all views are then the same image",
+                "Set --augment.pad or --augment.flip, or drop --views.",
             )
         return self
 
@@ -178,20 +212,26 @@ class StudentConfig(_Training):
     def _fits_its_cache(self) -> StudentConfig:
         if self.cache is None:
             if self.loss.alpha != 0:
-                raise ValueError(
-                    f"loss.alpha = {self.loss.alpha:g} without a cache: expected 0, since there are no soft "
-                    "targets. Give a cache or set --loss.alpha 0."
+                raise UserError(
+                    "loss.alpha",
+                    self.loss.alpha,
+                    "0 for a student without a cache, since there are no soft targets",
+                    "Give a cache or set --loss.alpha 0.",
                 )
             return self
         if self.augment != AugmentConfig():
-            raise ValueError(
-                "augment is set on a student with a cache: expected none, since the student sees the views of "
-                "its cache. Set the augmentation when the cache is made (scripts/cache_logits.py --augment)."
+            raise UserError(
+                "augment",
+                self.augment.model_dump(),
+                "none for a student with a cache, since it sees the views of its cache",
+                "Set the augmentation when the cache is made (scripts/cache_logits.py --augment.pad …).",
             )
         if self.data != self.cache.transfer_set:
-            raise ValueError(
-                f"data = {self.data.model_dump()}: expected the cache's transfer set "
-                f"{self.cache.transfer_set.model_dump()}. Drop --data, or make a cache for these images."
+            raise UserError(
+                "data",
+                self.data.model_dump(),
+                f"the cache's transfer set, {self.cache.transfer_set.model_dump()}",
+                "Drop the --data flags, or make a cache for these images.",
             )
         return self
 
@@ -234,6 +274,9 @@ def parse_stage(fields: dict[str, Any]) -> StageConfig:
     """Config of any stage from its JSON form, told apart by its field `stage`.
 
     Raises:
-        pydantic.ValidationError: a field is unknown, missing or of the wrong type.
+        UserError: a field is unknown, missing or of the wrong type.
     """
-    return _STAGE_CONFIG.validate_python(fields)
+    try:
+        return _STAGE_CONFIG.validate_python(fields)
+    except ValidationError as error:
+        raise invalid(error, "config") from error

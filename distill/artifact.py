@@ -1,0 +1,331 @@
+"""Content-addressed artefacts: every stage writes one folder that says what it is and proves that it is whole.
+
+The key of an artefact is known before anything runs: a hash of its config, of the version of its stage, and
+of the keys of its inputs. A folder is filled as a draft, `record.json` is written last, and one rename
+publishes it; so what lies under its final name is always complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distill.config import (
+    AnalysisConfig,
+    CacheConfig,
+    Config,
+    ReportConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+    parse_stage,
+)
+from distill.errors import UserError
+
+FOLDERS = {
+    "teacher": "teachers",
+    "cache": "caches",
+    "student": "students",
+    "analysis": "analyses",
+    "report": "reports",
+}
+VERSIONS = {"teacher": 1, "cache": 1, "student": 1, "analysis": 1, "report": 1}
+"""Raised when a stage's code gives other numbers for the same config: old artefacts are then misses."""
+
+RECORD = "record.json"
+RESUME = "resume.pt"
+_STAGES = (TeacherConfig, CacheConfig, StudentConfig, AnalysisConfig, ReportConfig)
+
+
+def key(config: StageConfig) -> str:
+    """sha256 (hex) of the config, with its inputs replaced by their keys."""
+    own = {"version": VERSIONS[config.stage], **{name: _canonical(value) for name, value in config}}
+    return hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, _STAGES):
+        return key(value)
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def inputs(config: StageConfig) -> list[StageConfig]:
+    """The stages whose artefacts this one reads."""
+    match config:
+        case TeacherConfig():
+            return []
+        case CacheConfig():
+            return [config.teacher]
+        case StudentConfig():
+            return [config.cache] if config.cache else []
+        case AnalysisConfig():
+            return [*config.runs, *([config.reference] if config.reference else [])]
+        case ReportConfig():
+            return list(config.analyses)
+
+
+def title(config: StageConfig) -> str:
+    """A short name for people; the key, not this, tells artefacts apart."""
+    match config:
+        case TeacherConfig():
+            parts = [config.data.name, _network(config), f"ls{config.smoothing:.2f}", f"s{config.seed}"]
+        case CacheConfig():
+            parts = [config.transfer_set.name, "of", _network(config.teacher)]
+            parts += [f"ls{config.teacher.smoothing:.2f}", f"s{config.teacher.seed}", f"v{config.views}"]
+        case StudentConfig():
+            parts = [config.data.name, _network(config), _targets(config), f"s{config.seed}"]
+            parts += [f"without{cls}" for cls in config.exclude_classes]
+        case AnalysisConfig():
+            parts = [config.split, f"{len(config.runs)}runs"]
+        case ReportConfig():
+            parts = [config.experiment, config.data, config.scale]
+    return re.sub(r"[^\w.=-]+", "-", "-".join(parts))[:80]
+
+
+def _network(config: TeacherConfig | StudentConfig) -> str:
+    widths = config.model.kwargs.get("widths", "")
+    return config.model.name + ("x".join(map(str, widths)) if isinstance(widths, list | tuple) else "")
+
+
+def _targets(config: StudentConfig) -> str:
+    loss = config.loss
+    if config.cache is None:
+        return f"ls{loss.smoothing:.2f}"
+    soft = f"T{loss.temperature:g}" if loss.soft == "kl" else loss.soft
+    return f"of-ls{config.cache.teacher.smoothing:.2f}-{soft}-a{loss.alpha:g}"
+
+
+class FileEntry(BaseModel):
+    """What a file of an artefact must be."""
+
+    sha256: str
+    bytes: int
+
+
+class Record(BaseModel):
+    """`record.json`: what an artefact is, what it was made from, and what it must contain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    version: int
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Key of each input → sha256 of its record: keys are of recipes, this is of bytes."""
+    files: dict[str, FileEntry]
+    data: dict[str, Any] = {}
+    """Identity of the data set: name, classes, shape, mean, std, fingerprint."""
+    metrics: dict[str, float] = {}
+    provenance: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published folder."""
+
+    path: Path
+    record: Record
+
+    @cached_property
+    def config(self) -> StageConfig:
+        """The config that made it."""
+        return parse_stage(self.record.config)
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files, after its size and sha256 were checked.
+
+        Raises:
+            UserError: the file is missing, truncated or changed.
+        """
+        problem = _file_problem(self.path / name, self.record.files.get(name))
+        if problem:
+            raise UserError(str(self.path / name), problem, "the file that the record names", _REBUILD)
+        return self.path / name
+
+    def problems(self) -> list[str]:
+        """What is wrong with its files; empty when it is whole."""
+        found = [
+            f"{name}: {problem}"
+            for name, entry in self.record.files.items()
+            if (problem := _file_problem(self.path / name, entry))
+        ]
+        if (actual := key(self.config)) != self.record.key:
+            found.append(f"{RECORD}: its config has key {actual[:8]}, the record says {self.record.key[:8]}")
+        return found
+
+
+_REBUILD = "Delete the folder and run the same command again: only what is missing is made."
+
+
+def _file_problem(path: Path, entry: FileEntry | None) -> str | None:
+    if entry is None:
+        return "not in the record"
+    if not path.is_file():
+        return "missing"
+    status = path.stat()
+    if status.st_size != entry.bytes:
+        return f"{status.st_size} bytes instead of {entry.bytes}"
+    if _sha256(path, status.st_mtime_ns) != entry.sha256:
+        return f"sha256 differs from {entry.sha256[:8]}…"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, mtime_ns: int) -> str:
+    # The modification time is part of the memo's key, so that a file that changes is read again.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("w") as file:
+        json.dump(value, file, indent=1, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+class ArtifactStore:
+    """The folder of all artefacts: `teachers/ caches/ students/ analyses/ reports/`, `drafts/` and `diverged/`."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def path(self, config: StageConfig) -> Path:
+        """Where the artefact of this config lies, whether it exists or not."""
+        return self.root / FOLDERS[config.stage] / f"{title(config)}-{key(config)[:8]}"
+
+    def find(self, config: StageConfig) -> Artifact | None:
+        """The artefact of this config, or None; its inputs are not looked at."""
+        path = self.path(config)
+        if not (path / RECORD).is_file():
+            return None
+        artifact = self.read(path)
+        return artifact if artifact.record.key == key(config) else None
+
+    def read(self, path: Path) -> Artifact:
+        """The artefact in a folder.
+
+        Raises:
+            UserError: the folder is not an artefact of ours.
+        """
+        expected = f"the folder of an artefact, with a {RECORD} inside"
+        way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
+        try:
+            record = Record.model_validate_json((path / RECORD).read_bytes())
+            parse_stage(record.config)
+        except OSError as error:
+            raise UserError("path", str(path), expected, way_out) from error
+        except (ValidationError, UserError) as error:
+            expected = f"a record that this version can read ({str(error).splitlines()[0]})"
+            raise UserError("path", str(path / RECORD), expected, way_out) from error
+        return Artifact(path, record)
+
+    def resolve(self, text: str) -> Artifact:
+        """The artefact that a person names: a path, a key, or the beginning of one.
+
+        Raises:
+            UserError: nothing or more than one artefact answers to that name.
+        """
+        if Path(text).exists():
+            return self.read(Path(text))
+        found = [artifact for artifact in self.all() if artifact.record.key.startswith(text)] if text else []
+        if len(found) != 1:
+            raise UserError("artefact", text, f"a path or a key, {len(found)} fit", "List them with `distill ls`.")
+        return found[0]
+
+    def all(self) -> Iterator[Artifact]:
+        """Every published artefact, upstream stages first."""
+        for folder in FOLDERS.values():
+            for record in sorted((self.root / folder).glob(f"*/{RECORD}")):
+                yield self.read(record.parent)
+
+    @contextmanager
+    def draft(self, config: StageConfig) -> Iterator[Path]:
+        """A folder to fill, held by one process at a time; what an interrupted one left there is kept."""
+        name = key(config)
+        folder = self.root / "drafts" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            folder.mkdir(exist_ok=True)
+            yield folder
+
+    def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
+        """Make a filled draft the artefact of its config; the record is written last."""
+        write_json(draft / RECORD, record.model_dump(mode="json"))
+        return self.publish_recorded(config, draft)
+
+    def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
+        """Publish a draft whose record was written, perhaps by a process that was killed right after."""
+        (draft / RESUME).unlink(missing_ok=True)
+        final = self.path(config)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():  # of an older version, or damaged: it was no hit, or we would not be here
+            shutil.rmtree(final)
+        draft.rename(final)
+        return self.read(final)
+
+    def describe_files(self, folder: Path) -> dict[str, FileEntry]:
+        """Size and sha256 of what a stage wrote; the resume point is no part of the artefact."""
+        paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return {
+            str(path.relative_to(folder)): FileEntry(
+                sha256=_sha256(path, path.stat().st_mtime_ns), bytes=path.stat().st_size
+            )
+            for path in paths
+            if path.name not in (RECORD, RESUME) and not path.name.endswith(".partial")
+        }
+
+    def garbage(self) -> Iterator[tuple[Path, str]]:
+        """Paths that no run can use any more or that only resume one, each with the reason."""
+        for path in sorted((self.root / "drafts").glob("*")):
+            if path.suffix != ".lock":
+                yield path, "unfinished draft"
+        for path in sorted((self.root / "diverged").glob("*.json")):
+            yield path, "note of a diverged run"
+        for artifact in self.all():
+            if artifact.record.version != VERSIONS[artifact.config.stage]:
+                yield artifact.path, f"of version {artifact.record.version}"
+
+    def delete(self, path: Path) -> None:
+        """Delete what `garbage` listed; a draft that a process holds is left alone."""
+        if path.parent.name != "drafts":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return
+        lock = FileLock(path.with_suffix(".lock"), timeout=0)
+        with suppress(Timeout), lock:
+            shutil.rmtree(path)
+
+    def mark_diverged(self, config: StageConfig, reason: str) -> None:
+        """Remember that this config diverges, so that an experiment reports it without training it again."""
+        folder = self.root / "diverged"
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = {"key": key(config), "reason": reason, "config": config.model_dump(mode="json")}
+        write_json(folder / f"{key(config)}.json", fields)
+
+    def diverged(self, config: StageConfig) -> str | None:
+        """Why this config is known to diverge, or None."""
+        path = self.root / "diverged" / f"{key(config)}.json"
+        return json.loads(path.read_text())["reason"] if path.is_file() else None
+
+    def forget_diverged(self, config: StageConfig) -> None:
+        """Let this config be tried again."""
+        (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)

@@ -1,0 +1,239 @@
+"""The command `distill`: one function per subcommand, no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from distill.artifact import Artifact, ArtifactStore, key
+from distill.errors import UserError
+from distill.flags import parse, parse_config
+from distill.runtime import Runtime, default_data_root, default_store
+
+Store = Annotated[Path, tyro.conf.arg(help="Folder of the artefacts (DISTILL_STORE).")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
+Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
+Which = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Name of a file in experiments/.")]
+Flat = tyro.conf.OmitArgPrefixes
+
+
+def reproduce(
+    experiment: Which = "dark_knowledge",
+    data: str = "digits",
+    scale: Literal["smoke", "quick", "paper"] = "quick",
+    runtime: Annotated[Runtime, Flat] = Runtime(),
+) -> None:
+    """Run an experiment as far as it is not done, and print its table and verdicts.
+
+    Args:
+        experiment: name of a file in experiments/.
+        data: the data set to run it on.
+        scale: smoke takes seconds, quick minutes on two CPU cores, paper the published schedule.
+        runtime: machine, folders and switches.
+    """
+    from distill import pipeline
+    from distill.stages.report_tables import format_summary
+
+    report = pipeline.reproduce(experiment, scale, data, ArtifactStore(runtime.store), runtime)
+    print(format_summary(json.loads((report.path / "summary.json").read_text())))
+    print(f"\nreport       {report.path / 'index.html'}")
+    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+
+
+def _stage(command: str) -> Callable[[list[str]], None]:
+    def run(arguments: list[str]) -> None:
+        from distill.pipeline import ensure
+
+        config, runtime = parse_config(command, arguments)
+        made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
+        assert isinstance(made, Artifact)
+        for name, value in made.record.metrics.items():
+            print(f"{name:24} {value:.4f}")
+        print(made.path)
+
+    return run
+
+
+def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", store: Store = default_store()) -> None:
+    """Print every measure of a trained network, from the predictions that it stored.
+
+    Args:
+        artefact: path of a teacher or student, or its key.
+        split: which predictions.
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    from distill.config import StudentConfig
+    from distill.network import network_config
+    from distill.stages.analysis import measure
+
+    folder = ArtifactStore(store)
+    network = folder.resolve(artefact)
+    config = network_config(network)
+    cache = config.cache if isinstance(config, StudentConfig) else None
+    measured = measure(config, network, folder.find(cache.teacher) if cache else None, split)
+    if measured.diverged:
+        print(f"diverged: {measured.diverged}")
+    for name, value in measured.values.items():
+        print(f"{name:32} {value:.5g}")
+
+
+def _plan(arguments: list[str]) -> None:
+    """Say what would run, its bytes and its rough time; run nothing."""
+    from distill import plan
+
+    if arguments and arguments[0] in ("teacher", "cache", "student"):
+        config, runtime = parse_config(arguments[0], arguments[1:])
+        print(plan.describe([config], ArtifactStore(runtime.store), runtime))
+    else:
+        parse(_plan_experiment, arguments, "plan")
+
+
+def _plan_experiment(
+    experiment: Which = "dark_knowledge",
+    data: str = "digits",
+    scale: Literal["smoke", "quick", "paper"] = "quick",
+    runtime: Annotated[Runtime, Flat] = Runtime(),
+) -> None:
+    """Say what an experiment would run, its bytes and rough time; `plan teacher|cache|student` takes their flags.
+
+    Args:
+        experiment: name of a file in experiments/.
+        data: the data set to run it on.
+        scale: how large.
+        runtime: machine, folders and switches.
+    """
+    from distill import pipeline, plan
+
+    config = pipeline.plan_report(experiment, scale, data)
+    print(plan.describe([config], ArtifactStore(runtime.store), runtime))
+
+
+def ls(
+    stage: Annotated[
+        Literal["all", "teacher", "cache", "student", "analysis", "report"], tyro.conf.Positional
+    ] = "all",
+    store: Store = default_store(),
+) -> None:
+    """List artefacts: key, stage, accuracy on the test set, path.
+
+    Args:
+        stage: only those of this stage.
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    for artifact in ArtifactStore(store).all():
+        if stage in ("all", artifact.config.stage):
+            accuracy = artifact.record.metrics.get("test/accuracy")
+            shown = f"{accuracy:.4f}" if accuracy is not None else ""
+            print(f"{artifact.record.key[:8]}  {artifact.config.stage:8}  {shown:6}  {artifact.path}")
+
+
+def show(artefact: Name, store: Store = default_store()) -> None:
+    """Print the record of an artefact: config, inputs, files, measures, provenance.
+
+    Args:
+        artefact: its path or key.
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    print(ArtifactStore(store).resolve(artefact).record.model_dump_json(indent=2))
+
+
+def verify(artefacts: Names = (), store: Store = default_store()) -> None:
+    """Check every file of artefacts against its record; exit 1 if one differs.
+
+    Args:
+        artefacts: paths or keys; none means all.
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    folder = ArtifactStore(store)
+    damaged = 0
+    for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
+        problems = artifact.problems()
+        damaged += bool(problems)
+        print(f"{'damaged' if problems else 'ok':8} {artifact.path}")
+        for problem in problems:
+            print(f"         {problem}")
+    if damaged:
+        print(f"{damaged} damaged: delete these folders and run the same command again.")
+        raise SystemExit(1)
+
+
+def gc(delete: bool = False, store: Store = default_store()) -> None:
+    """List what no run can use any more: drafts, notes of diverged runs, artefacts of older versions.
+
+    Args:
+        delete: delete it too.
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    folder = ArtifactStore(store)
+    for path, reason in folder.garbage():
+        print(f"{reason:24} {path}")
+        if delete:
+            folder.delete(path)
+
+
+def doctor(data_root: Path = default_data_root(), store: Store = default_store()) -> None:
+    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
+
+    Args:
+        data_root: folder of the data sets (DISTILL_DATA).
+        store: folder of the artefacts (DISTILL_STORE).
+    """
+    from distill.doctor import examine
+
+    lines, healthy = examine(data_root, store)
+    print("\n".join(lines))
+    if not healthy:
+        raise SystemExit(1)
+
+
+_FUNCTIONS: dict[str, Callable[..., None]] = {
+    "reproduce": reproduce,
+    "evaluate": evaluate,
+    "ls": ls,
+    "show": show,
+    "verify": verify,
+    "gc": gc,
+    "doctor": doctor,
+}
+_HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the flags)
+
+  reproduce  run an experiment as far as it is not done; print its table and verdicts
+  plan       say what would run, its bytes and rough time; run nothing
+
+  teacher    train a teacher, with or without label smoothing
+  cache      write a teacher's logits on a transfer set
+  student    train a student, from a cache or from labels
+
+  evaluate   print every measure of a trained network
+  ls         list artefacts          show    print the record of one
+  verify     check their files       gc      list or delete what is of no use any more
+  doctor     check this machine: versions, device, data, disk"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `distill` and of `python -m distill`; a user's mistake is one line and exit code 2."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    warnings.filterwarnings("ignore", module="torch")  # theirs, about their own internals
+    try:
+        if command in ("-h", "--help"):
+            print(_HELP)
+        elif command in ("teacher", "cache", "student"):
+            _stage(command)(rest)
+        elif command == "plan":
+            _plan(rest)
+        elif command in _FUNCTIONS:
+            parse(_FUNCTIONS[command], rest, command)
+        else:
+            raise UserError("command", command, "one of those in `distill --help`", "Check the spelling.")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None

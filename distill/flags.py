@@ -1,0 +1,131 @@
+"""Typed command-line flags made from the configs: one source for defaults, types and one-line help."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from distill.artifact import ArtifactStore
+from distill.config import CacheConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.errors import UserError
+from distill.runtime import Runtime, default_store
+
+_registry = ConstructorRegistry()
+_Input = TypeVar("_Input", TeacherConfig, CacheConfig)
+
+
+@_registry.primitive_rule
+def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if info.type_origin is not dict:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_parse_json_object,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def _parse_json_object(words: list[str]) -> dict[str, Any]:
+    try:
+        value = json.loads(words[0])
+    except json.JSONDecodeError as error:
+        value = error
+    if not isinstance(value, dict):
+        raise UserError("kwargs", words[0], "a JSON object", """Write it as '{"name": value}'.""")
+    return value
+
+
+def parse(what: Callable[..., Any] | type[Any], arguments: list[str], command: str) -> Any:
+    """Call `what` with the flags in `arguments`.
+
+    Raises:
+        UserError: a flag is unknown, missing or of the wrong type.
+    """
+    told = io.StringIO()
+    try:
+        with _registry, contextlib.redirect_stderr(told):
+            return tyro.cli(what, args=arguments, prog=f"distill {command}")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # tyro draws a box; an error of ours is one line.
+        words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
+        line = re.sub(r"\s+", " ", words).strip()
+        raise UserError(command, " ".join(arguments), line, f"See distill {command} --help.") from stop
+
+
+def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
+    """The config of `distill teacher`, `cache` or `student`, and the runtime flags beside it.
+
+    An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
+    """
+    store = ArtifactStore(Path(_peek(arguments, "store") or default_store()))
+    if command == "teacher":
+        return _parse(TeacherConfig(), {}, arguments)
+    if command == "cache":
+        teacher = _input(store, arguments, "teacher", TeacherConfig)
+        default = CacheConfig(teacher=teacher, transfer_set=teacher.data) if teacher else CacheConfig()
+        help_text = "Path or key of the teacher's artefact."
+        return _parse(default, {"teacher": (str, Field(description=help_text))}, arguments)
+    cache = _input(store, arguments, "cache", CacheConfig)
+    default = (
+        StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
+    )
+    help_text = "Path or key of the cache's artefact; None trains from labels alone."
+    return _parse(default, {"cache": (str | None, Field(None, description=help_text))}, arguments)
+
+
+def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[Any, Runtime]:
+    kind = type(default)
+    own = {
+        name: (field.annotation, Field(getattr(default, name), description=field.description))
+        for name, field in kind.model_fields.items()
+        if name not in named and name != "stage"
+    }
+    runtime = {name: (field.annotation, field) for name, field in Runtime.model_fields.items()}
+    # `protected_namespaces`: a field called model… is fine here; no pydantic method is shadowed.
+    flags = create_model(
+        kind.__name__.removesuffix("Config"),
+        __config__=ConfigDict(protected_namespaces=()),
+        __doc__=kind.__doc__,
+        **named,
+        **own,
+        **runtime,
+    )
+    given: BaseModel = parse(flags, arguments, default.stage)
+    fields = {name: getattr(given, name) for name in own}
+    inputs = {name: getattr(default, name) for name in named}
+    return kind(**inputs, **fields), Runtime(**{name: getattr(given, name) for name in runtime})
+
+
+def _input(store: ArtifactStore, arguments: list[str], name: str, kind: type[_Input]) -> _Input | None:
+    named = _peek(arguments, name)
+    if named is None or named == "None":
+        return None
+    artifact = store.resolve(named)
+    if not isinstance(artifact.config, kind):
+        raise UserError(
+            name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
+        )
+    return artifact.config
+
+
+def _peek(arguments: list[str], name: str) -> str | None:
+    """Value of one flag, read before the others because their defaults depend on it."""
+    for position, word in enumerate(arguments):
+        if word == f"--{name}" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None

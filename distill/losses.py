@@ -1,0 +1,225 @@
+"""Losses of teacher and student: smoothed cross-entropy, distillation by KL divergence, logit matching.
+
+All take logits, never probabilities, and average over the batch. Each convention has a name: where the
+temperature goes (`temperature_on`) and how the smoothed mass is spread (`smoothing_convention`). `make_loss`
+is what the trainer calls; for distillation it takes the fused `_distillation`, whose readable twins are
+`kl_distillation` and `cross_entropy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from distill.config import LossConfig
+
+Convention = Literal["uniform", "others"]
+TemperatureOn = Literal["both", "teacher"]
+
+
+class Terms(NamedTuple):
+    """One step's loss: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+
+    total: Float[Tensor, ""]
+    """What is minimised; differentiable."""
+    hard: Float[Tensor, ""] | None
+    """Cross-entropy with the labels, for logging; None at alpha = 1, where computing it would cost time."""
+    soft: Float[Tensor, ""] | None
+    """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
+
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Terms]
+"""(logits [n, k], labels [n], teacher logits [n, k] or None) → terms."""
+
+
+def uniform_smoothing(others: float, classes: int) -> float:
+    """ε of the uniform convention that gives the same targets as `others` spread over the other classes.
+
+    ε_uniform = ε_others · K / (K - 1).
+
+    Raises:
+        ValueError: no uniform ε below 1 gives these targets: the label would get at most 1/K.
+    """
+    if others == 0:
+        return 0.0
+    uniform = others * classes / (classes - 1) if classes > 1 else float("inf")
+    if uniform >= 1:
+        raise ValueError(
+            f"smoothing = {others:g} spread over the others of {classes} classes: expected less than "
+            f"{1 - 1 / classes:g}, since the label would get no more than any other class. Lower the smoothing."
+        )
+    return uniform
+
+
+def cross_entropy(
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    smoothing: float = 0.0,
+    convention: Convention = "uniform",
+) -> Float[Tensor, ""]:
+    """Cross-entropy with smoothed labels, in nats, mean over the batch.
+
+    Targets are (1-ε)y + ε/K for "uniform" (Szegedy et al. 2016; Müller et al. 2019, section 1), and 1-ε for the
+    label, ε/(K-1) for each other class for "others" (Shen et al. 2021).
+
+    Raises:
+        ValueError: "others" with a smoothing of (K-1)/K or more.
+    """
+    return F.cross_entropy(
+        _at_least_float32(logits), labels, label_smoothing=_uniform(smoothing, convention, logits.shape[1])
+    )
+
+
+def soft_targets(teacher_logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
+    """Teacher's tempered probabilities, softmax(z_t / T) (Hinton et al. 2015, eq. 1); rows sum to 1."""
+    return torch.softmax(_at_least_float32(teacher_logits) / temperature, dim=1)
+
+
+def kl_distillation(
+    student_logits: Float[Tensor, "n k"],
+    teacher_logits: Float[Tensor, "n k"],
+    temperature: float,
+    temperature_on: TemperatureOn = "both",
+) -> Float[Tensor, ""]:
+    """KL divergence from teacher to student, KL(p_t ‖ p_s), in nats, mean over the batch.
+
+    "both" tempers both sides and multiplies by T², so that the gradient does not shrink with T (Hinton et al.
+    2015, section 2); "teacher" tempers the teacher only, without T² (Müller et al. 2019, appendix A.1).
+    """
+    student = _at_least_float32(student_logits)
+    student_temperature = temperature if temperature_on == "both" else 1.0
+    log_student = torch.log_softmax(student / student_temperature, dim=1)
+    log_teacher = torch.log_softmax(teacher_logits.to(student.dtype) / temperature, dim=1)
+    kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return student_temperature**2 * kl
+
+
+def logit_matching(
+    student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"]
+) -> Float[Tensor, ""]:
+    """½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5)."""
+    student = _at_least_float32(student_logits)
+    squares = F.mse_loss(student, teacher_logits.to(student.dtype), reduction="sum")
+    return squares * (0.5 / student.shape[0])
+
+
+def make_loss(config: LossConfig) -> Loss:
+    """The one callable that a run calls at each step: (logits, labels, teacher logits or None) → `Terms`.
+
+    A teacher's loss is that of alpha = 0. Logits of half precision are computed in float32, and their gradient
+    is cast back.
+    """
+    if config.alpha == 0:
+        return _labels_only(config)
+    if config.soft == "logit-matching":
+        return _matched(config)
+    return _distilled(config)
+
+
+def _labels_only(config: LossConfig) -> Loss:
+    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
+        hard = cross_entropy(logits, labels, config.smoothing, config.smoothing_convention)
+        return Terms(hard, hard.detach(), None)
+
+    return loss
+
+
+def _matched(config: LossConfig) -> Loss:
+    alpha = config.alpha
+
+    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
+        soft = logit_matching(logits, _required(teacher_logits))
+        if alpha == 1:
+            return Terms(soft, None, soft.detach())
+        hard = cross_entropy(logits, labels, config.smoothing, config.smoothing_convention)
+        return Terms(torch.lerp(hard, soft, alpha), hard.detach(), soft.detach())
+
+    return loss
+
+
+def _distilled(config: LossConfig) -> Loss:
+    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
+        terms, gradient = _distillation(logits.detach(), labels, _required(teacher_logits), config)
+        return Terms(_WithGradient.apply(logits, terms.total, gradient), terms.hard, terms.soft)
+
+    return loss
+
+
+def _distillation(
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    teacher_logits: Float[Tensor, "n k"],
+    config: LossConfig,
+) -> tuple[Terms, Float[Tensor, "k n"]]:
+    """Both terms and the gradient of their sum, without autograd: the fused twin of the readable losses.
+
+    Per sample, dL/dz = (1 - alpha)(p - y) + alpha T_s (p_s - p_t), where T_s is the student's temperature,
+    p = softmax(z), p_s = softmax(z / T_s), p_t = softmax(z_t / T) and y is the smoothed label.
+    """
+    # One column per sample, since a CPU's softmax over rows of ten takes ten times as long.
+    z = _at_least_float32(logits).t().contiguous()
+    classes, n = z.shape
+    alpha = config.alpha
+    student_temperature = config.temperature if config.temperature_on == "both" else 1.0
+    same = student_temperature == 1
+
+    # Products, not quotients: dividing by a number takes four times as long.
+    teacher = teacher_logits.t().to(z.dtype, memory_format=torch.contiguous_format)
+    log_target = torch.log_softmax(teacher * (1 / config.temperature), dim=0)
+    log_tempered = torch.log_softmax(z if same else z * (1 / student_temperature), dim=0)
+    target, tempered = log_target.exp(), log_tempered.exp()
+    soft = _inner(target, log_target.sub_(log_tempered)) * (student_temperature**2 / n)
+    gradient = target.sub_(tempered).mul_(-alpha * student_temperature / n)
+    if alpha == 1:
+        return Terms(soft, None, soft), gradient
+
+    smoothing = _uniform(config.smoothing, config.smoothing_convention, classes)
+    log_p = log_tempered if same else torch.log_softmax(z, dim=0)
+    y = torch.full_like(z, smoothing / classes)
+    y.scatter_(0, labels.unsqueeze(0), 1 - smoothing + smoothing / classes)
+    hard = _inner(y, log_p) * (-1 / n)
+    gradient.add_(y.sub_(tempered if same else log_p.exp_()), alpha=(alpha - 1) / n)
+    return Terms(torch.lerp(hard, soft, alpha), hard, soft), gradient
+
+
+class _WithGradient(torch.autograd.Function):
+    """Gives a value that was computed without autograd its gradient [k, n] with respect to the logits [n, k]."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, logits: Float[Tensor, "n k"], value: Float[Tensor, ""], gradient: Float[Tensor, "k n"]
+    ) -> Float[Tensor, ""]:
+        ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_value: Float[Tensor, ""]) -> tuple[Float[Tensor, "n k"], None, None]:
+        (gradient,) = ctx.saved_tensors
+        # Scaled before the cast: a gradient scaler's factor is what keeps it above float16's smallest number.
+        return (gradient * grad_value).t().to(ctx.dtype), None, None
+
+
+def _inner(a: Float[Tensor, "k n"], b: Float[Tensor, "k n"]) -> Float[Tensor, ""]:
+    return torch.dot(a.view(-1), b.view(-1))
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def _uniform(smoothing: float, convention: Convention, classes: int) -> float:
+    return smoothing if convention == "uniform" else uniform_smoothing(smoothing, classes)
+
+
+def _required(teacher_logits: Tensor | None) -> Tensor:
+    if teacher_logits is None:
+        raise ValueError("teacher_logits = None: expected logits [n, k], since alpha > 0. Give a cache.")
+    return teacher_logits

@@ -1,0 +1,81 @@
+"""Verdicts on claims, from paired seeds. Nothing else may print a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student_t
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval; the bounds are NaN for fewer than two values."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds say about a claim, with the paired effect behind it."""
+
+    verdict: Literal["reproduced", "contradicted", "undecided"]
+    effect: float
+    """Mean over seeds of condition minus versus; NaN without a pair."""
+    low: float
+    """Lower bound of the effect's 95 % interval; NaN with fewer than two pairs."""
+    high: float
+    """Upper bound."""
+    p: float
+    """Two-sided p-value of the paired t-test; NaN with fewer than two pairs."""
+    seeds: int
+    """How many seeds both conditions have."""
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """Mean of values (one per seed) with its 95 % Student t interval; the mean is NaN without values."""
+    array = np.asarray(list(values), dtype=np.float64)
+    if array.size < 2:
+        return Interval(float(array[0]) if array.size else math.nan, math.nan, math.nan)
+    mean = float(array.mean())
+    half = float(student_t.ppf((1 + CONFIDENCE) / 2, array.size - 1)) * _standard_error(array)
+    return Interval(mean, mean - half, mean + half)
+
+
+def judge(
+    condition: Mapping[int, float], versus: Mapping[int, float], direction: Literal["lower", "higher"]
+) -> Verdict:
+    """Verdict on "`condition` is lower (higher) than `versus`", both seed → value, paired by their common seeds.
+
+    Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction, contradicted
+    when it lies wholly in the other, undecided otherwise and with fewer than two pairs.
+    """
+    seeds = sorted(condition.keys() & versus.keys())
+    differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)
+    effect, low, high = interval(differences)
+    verdict: Literal["reproduced", "contradicted", "undecided"] = "undecided"
+    if low > 0 or high < 0:
+        verdict = "reproduced" if (low > 0) == (direction == "higher") else "contradicted"
+    return Verdict(verdict, effect, low, high, _p_value(differences), len(seeds))
+
+
+def _p_value(differences: np.ndarray) -> float:
+    if differences.size < 2:
+        return math.nan
+    mean, error = abs(float(differences.mean())), _standard_error(differences)
+    if error == 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(2 * student_t.sf(mean / error, differences.size - 1))
+
+
+def _standard_error(values: np.ndarray) -> float:
+    # Equal values can have a mean that is one rounding away from them, and so a variance that is not quite 0.
+    if np.ptp(values) == 0:
+        return 0.0
+    return float(values.std(ddof=1)) / math.sqrt(values.size)

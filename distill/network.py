@@ -1,0 +1,168 @@
+"""A trained network on disk: how it is made, its weights, its predictions, and how it is loaded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import nn
+
+from distill.artifact import Artifact
+from distill.config import StudentConfig, TeacherConfig
+from distill.data.datasets import Dataset, Split
+from distill.data.loader import Loader
+from distill.errors import UserError
+from distill.metrics.monitor import calibration_figure, evaluation_measures
+from distill.models import build_model
+from distill.runtime import Runtime
+from distill.tracking import MetricWriter
+from distill.trainer import LossFunction, TeacherLogits, fit, normalised, predict, reproducible
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+PREDICTIONS = "predictions.safetensors"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage says of what it wrote: goes into the record."""
+
+    metrics: dict[str, float]
+    data: dict[str, Any]
+
+
+def identity(dataset: Dataset) -> dict[str, Any]:
+    """What tells a data set apart, as the record keeps it."""
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "shape": list(dataset.shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "fingerprint": dataset.fingerprint,
+        "sizes": {name: len(getattr(dataset, name)) for name in ("train", "held_out", "test")},
+        "priors": (dataset.train.labels.bincount(minlength=len(dataset.classes)) / len(dataset.train)).tolist(),
+    }
+
+
+def train_network(
+    config: TeacherConfig | StudentConfig,
+    dataset: Dataset,
+    loader: Loader,
+    loss: LossFunction,
+    folder: Path,
+    runtime: Runtime,
+    teacher_logits: TeacherLogits | None = None,
+) -> Outcome:
+    """Train the network of `config` and store its weights and its predictions in `folder`.
+
+    The test set is read once, after the last step; the measures during training are on the held-out split.
+    """
+    device = runtime.torch_device()
+    held_out = _evaluation(dataset, dataset.held_out, runtime)
+    with reproducible(config.seed):
+        model = build_model(config.model, len(dataset.classes), dataset.shape).to(device)
+        if runtime.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model = fit(
+            model,
+            loader,
+            loss,
+            config,
+            folder,
+            runtime,
+            teacher_logits,
+            evaluate=lambda model: evaluation_measures(held_out(model), dataset.held_out.labels),
+        )
+    predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, runtime)(model)}
+    metrics = {
+        f"{name}/{measure}": value
+        for name, split in (("held_out", dataset.held_out), ("test", dataset.test))
+        if len(split)
+        for measure, value in evaluation_measures(predictions[name], split.labels).items()
+    }
+    _finish_log(config, predictions["test"], dataset.test.labels, metrics, loader, folder)
+    save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
+    save_file(
+        {
+            "held_out.logits": predictions["held_out"],
+            "held_out.labels": dataset.held_out.labels.clone(),
+            "test.logits": predictions["test"],
+            "test.labels": dataset.test.labels.clone(),
+        },
+        str(folder / PREDICTIONS),
+    )
+    return Outcome(metrics, identity(dataset))
+
+
+def _evaluation(dataset: Dataset, split: Split, runtime: Runtime):
+    images = normalised(split.images, dataset.mean, dataset.std, runtime.torch_device())
+    classes = len(dataset.classes)
+
+    def logits_of(model: nn.Module) -> Tensor:
+        return predict(model, images, len(split)) if len(split) else torch.empty(0, classes)
+
+    return logits_of
+
+
+def _finish_log(
+    config: TeacherConfig | StudentConfig,
+    logits: Tensor,
+    labels: Tensor,
+    metrics: dict[str, float],
+    loader: Loader,
+    folder: Path,
+) -> None:
+    step = len(loader) * config.schedule.epochs
+    with MetricWriter(folder, step) as writer:
+        writer.hparams(config.model_dump(mode="json"), metrics)
+        writer.figure(step, "test/reliability", calibration_figure(logits, labels))
+
+
+def load_network(artifact: Artifact, device: str = "cpu") -> nn.Module:
+    """The network of a teacher or student artefact, in evaluation mode.
+
+    Raises:
+        UserError: the artefact holds no network, or its weights are damaged.
+    """
+    config = network_config(artifact)
+    data = artifact.record.data
+    model = build_model(config.model, len(data["classes"]), tuple(data["shape"]))
+    path = artifact.file(WEIGHTS)
+    try:
+        load_model(model, path)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
+    return model.to(device).eval()
+
+
+def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
+    """The config of a teacher or student.
+
+    Raises:
+        UserError: the artefact is of another stage.
+    """
+    config = artifact.config
+    if not isinstance(config, TeacherConfig | StudentConfig):
+        way_out = "List them with `distill ls`."
+        raise UserError(
+            "artefact", str(artifact.path), f"a teacher or a student, this is a {config.stage}", way_out
+        )
+    return config
+
+
+def load_predictions(
+    artifact: Artifact, split: Literal["test", "held_out"]
+) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+    """Logits and labels that a network stored at the end of its training."""
+    network_config(artifact)
+    tensors = load_file(str(artifact.file(PREDICTIONS)))
+    return tensors[f"{split}.logits"], tensors[f"{split}.labels"]

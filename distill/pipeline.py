@@ -1,0 +1,301 @@
+"""From configs to artefacts: finds what is there, runs what is missing, upstream first, and publishes it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, title
+from distill.config import (
+    AnalysisConfig,
+    CacheConfig,
+    ReportConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.errors import Diverged, UserError
+from distill.experiment import Experiment, Label, Scale, Table
+from distill.runtime import Runtime
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
+
+Made = Artifact | str
+"""An artefact, or the reason why its training diverged."""
+
+
+def missing(configs: Iterable[StageConfig], store: ArtifactStore) -> list[StageConfig]:
+    """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it."""
+    order: dict[str, StageConfig] = {}
+    seen: set[str] = set()
+
+    def visit(config: StageConfig) -> None:
+        name = key(config)
+        if name in seen:
+            return
+        seen.add(name)
+        if store.find(config) is None:
+            for upstream in inputs(config):
+                visit(upstream)
+            order[name] = config
+
+    for config in configs:
+        visit(config)
+    return list(order.values())
+
+
+def ensure(
+    configs: Iterable[StageConfig],
+    store: ArtifactStore,
+    runtime: Runtime,
+    *,
+    tolerate_divergence: bool = False,
+) -> dict[str, Made]:
+    """Make what is missing of `configs` and of what they need.
+
+    Args:
+        configs: the artefacts that are wanted.
+        store: where they lie.
+        runtime: machine and switches.
+        tolerate_divergence: a run that diverges is remembered with its reason, and not tried again, instead
+            of ending everything.
+
+    Returns:
+        Key → artefact, or the reason why it diverged.
+
+    Raises:
+        UserError: from a stage.
+    """
+    configs = list(configs)
+    waiting = missing(configs, store)
+    bar = tqdm(waiting, unit="stage", disable=_bar_disabled(runtime, waiting), delay=2, position=0)
+    for config in bar:
+        bar.set_description(f"{config.stage} {title(config)[:50]}")
+        if tolerate_divergence and _hopeless(config, store):
+            continue
+        try:
+            run_stage(config, store, runtime)
+        except Diverged as error:
+            if not tolerate_divergence:
+                raise
+            store.mark_diverged(config, str(error))
+    return {key(config): _made(config, store) for config in configs}
+
+
+def _bar_disabled(runtime: Runtime, waiting: list[StageConfig]) -> bool | None:
+    return True if len(waiting) < 2 or not runtime.progress else None
+
+
+def _hopeless(config: StageConfig, store: ArtifactStore) -> bool:
+    """Whether a network is known to diverge, or learns from one that does."""
+    if isinstance(config, AnalysisConfig | ReportConfig):
+        return False
+    return bool(store.diverged(config)) or any(_hopeless(upstream, store) for upstream in inputs(config))
+
+
+def _made(config: StageConfig, store: ArtifactStore) -> Made:
+    artifact = store.find(config)
+    return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"
+
+
+def run_stage(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """Run one stage, whose inputs exist, and publish what it made.
+
+    When another process is at work on the same artefact this one waits, and takes what the other made.
+    """
+    with store.draft(config) as draft:
+        if (found := store.find(config)) is not None:
+            draft.rmdir()
+            return found
+        if (draft / RECORD).is_file():
+            return store.publish_recorded(config, draft)
+        _set_threads(runtime)
+        started = time.perf_counter()
+        outcome = _call(config, store, draft, runtime)
+        record = Record(
+            key=key(config),
+            version=VERSIONS[config.stage],
+            config=config.model_dump(mode="json"),
+            inputs={key(upstream): _record_sha256(upstream, store) for upstream in inputs(config)},
+            files=store.describe_files(draft),
+            data=outcome.data,
+            metrics=outcome.metrics,
+            provenance=provenance(runtime) | {"seconds": round(time.perf_counter() - started, 3)},
+        )
+        artifact = store.publish(config, draft, record)
+        store.forget_diverged(config)
+        return artifact
+
+
+def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runtime) -> Any:
+    # Each stage is imported when it runs: a hit, or `--help`, needs no torch.
+    match config:
+        case TeacherConfig():
+            from distill.stages.teacher import train_teacher
+
+            return train_teacher(config, draft, runtime)
+        case CacheConfig():
+            from distill.stages.cache import cache_logits
+
+            return cache_logits(config, _existing(config.teacher, store), draft, runtime)
+        case StudentConfig():
+            from distill.stages.student import train_student
+
+            cache = _existing(config.cache, store) if config.cache else None
+            return train_student(config, cache, draft, runtime)
+        case AnalysisConfig():
+            from distill.stages.analysis import analyse
+
+            return analyse(config, {key(run): _made(run, store) for run in inputs(config)}, draft)
+        case ReportConfig():
+            from distill.stages.report import write_report
+
+            experiment = load_experiment(config.experiment)
+            table = read_table(experiment, config, store)
+            return write_report(config, experiment, table, provenance(runtime), draft)
+
+
+def _existing(config: StageConfig, store: ArtifactStore) -> Artifact:
+    artifact = store.find(config)
+    assert artifact is not None, f"{title(config)} is upstream, so it was made first"
+    return artifact
+
+
+def _record_sha256(config: StageConfig, store: ArtifactStore) -> str:
+    import hashlib
+
+    artifact = store.find(config)
+    return hashlib.sha256((artifact.path / RECORD).read_bytes()).hexdigest() if artifact else "diverged"
+
+
+def _set_threads(runtime: Runtime) -> None:
+    if runtime.threads is not None:
+        import torch
+
+        torch.set_num_threads(runtime.threads)
+
+
+def provenance(runtime: Runtime) -> dict[str, Any]:
+    """What made an artefact: commit, packages, machine. None of it is part of the key."""
+    import torch
+
+    device = runtime.torch_device()
+    return _environment() | {
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@functools.cache
+def _environment() -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(status) if status is not None else None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def load_experiment(name: str) -> Experiment:
+    """The module `experiments/<name>.py`, found by its file name.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
+    import importlib
+    import sys
+
+    folder = experiments_folder()
+    known = sorted(path.stem for path in folder.glob("*.py") if _is_experiment(path))
+    if name not in known:
+        raise UserError("experiment", name, f"one of {', '.join(known) or 'none'}", f"They lie in {folder}/.")
+    if str(folder.parent) not in sys.path:
+        sys.path.insert(0, str(folder.parent))
+    return importlib.import_module(f"experiments.{name}")  # pyright: ignore[reportReturnType]
+
+
+def experiments_folder() -> Path:
+    """`experiments/` of the working directory, else of the clone that this package is installed from."""
+    here = Path.cwd() / "experiments"
+    return here if here.is_dir() else Path(__file__).parents[1] / "experiments"
+
+
+def _is_experiment(path: Path) -> bool:
+    return "\ndef runs(" in path.read_text()
+
+
+def plan_report(name: str, scale: Scale, data: str) -> ReportConfig:
+    """Config of an experiment's report, with all that it is made from; one analysis per seed."""
+    import hashlib
+
+    experiment = load_experiment(name)
+    by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
+    for label, config in experiment.runs(scale, data).items():
+        by_seed.setdefault(label.seed, []).append(config)
+    analyses = tuple(
+        AnalysisConfig(
+            runs=tuple(runs), reference=next((run for run in runs if isinstance(run, TeacherConfig)), None)
+        )
+        for runs in by_seed.values()
+    )
+    sources = sorted(experiments_folder().glob("*.py"))
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return ReportConfig(experiment=name, source=source, scale=scale, data=data, analyses=analyses)
+
+
+def reproduce(name: str, scale: Scale, data: str, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """Run an experiment as far as it is not done yet, and return its report.
+
+    Raises:
+        UserError: there is no such experiment, or one of its inputs is missing.
+    """
+    config = plan_report(name, scale, data)
+    if (found := store.find(config)) is not None:
+        return found
+    ensure([config], store, runtime, tolerate_divergence=True)
+    return _existing(config, store)
+
+
+def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStore) -> Table:
+    """The measures of an experiment's runs under their labels."""
+    from distill.stages.analysis import MEASURES
+
+    measured: dict[str, Any] = {}
+    classes: tuple[str, ...] = ()
+    for analysis in config.analyses:
+        artifact = _existing(analysis, store)
+        measured |= json.loads(artifact.file(MEASURES).read_text())
+        classes = tuple(artifact.record.data.get("classes", classes))
+    return _table(experiment.runs(config.scale, config.data), measured, classes)
+
+
+def _table(
+    runs: Mapping[Label, TeacherConfig | StudentConfig], measured: Mapping[str, Any], classes: tuple[str, ...]
+) -> Table:
+    table = Table(classes=classes)
+    for label, config in runs.items():
+        found = measured[key(config)]
+        if found["diverged"]:
+            table.diverged[label] = found["diverged"]
+        else:
+            table.values[label] = found["values"]
+            table.curves[label] = found["curves"]
+    return table

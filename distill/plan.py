@@ -1,0 +1,212 @@
+"""What a run would do: hit or miss, bytes and rough time of every stage, without running any."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distill.artifact import Artifact, ArtifactStore, inputs, key, title
+from distill.config import CacheConfig, DataConfig, ModelConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.pipeline import missing
+from distill.runtime import Runtime
+
+_LISTED = 20
+"""More artefacts than this are summed up by stage."""
+_STEP_SECONDS = 6e-4
+"""What a step costs beside its arithmetic: measured on small nets, where it is all that counts."""
+_EFFICIENCY = 0.35
+"""Share of the matmul rate that a training step of a small net reaches."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a data set."""
+
+    training: int
+    test: int
+    image: tuple[int, int, int]
+    classes: int
+
+
+_BUILT_IN = {
+    "digits": Shape(1437, 360, (1, 8, 8), 10),
+    "mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
+    "fashion-mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
+    "cifar10": Shape(50_000, 10_000, (3, 32, 32), 10),
+    "cifar100": Shape(50_000, 10_000, (3, 32, 32), 100),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes to write and seconds to take; None where nothing is known to estimate from."""
+
+    bytes: int | None
+    seconds: float | None
+
+
+def describe(configs: Iterable[StageConfig], store: ArtifactStore, runtime: Runtime) -> str:
+    """A table of what is there and what would be made, and whether the disk has room for it."""
+    configs = list(configs)
+    todo = missing(configs, store)
+    todo_keys = {key(config) for config in todo}
+    hits = [config for config in _closure(configs, todo_keys) if key(config) not in todo_keys]
+    estimate = Estimate(store)
+    costs = [(config, estimate.cost(config)) for config in todo]
+    if len(todo) + len(hits) <= _LISTED:
+        lines = [f"hit   {title(config):60}" for config in hits]
+        lines += [f"miss  {title(config):60} {_bytes(c.bytes):>10} {_time(c.seconds):>9}" for config, c in costs]
+    else:
+        lines = _by_stage(hits, costs)
+    known_bytes = sum(cost.bytes or 0 for _, cost in costs)
+    seconds = sum(cost.seconds or 0 for _, cost in costs)
+    lines.append(f"{len(hits)} hits, {len(todo)} to make: {_bytes(known_bytes)}, about {_time(seconds)}")
+    existing = next(path for path in [runtime.store.absolute(), *runtime.store.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < known_bytes:
+        lines.append(f"the disk has only {_bytes(free)} free: set --store or DISTILL_STORE to a larger one")
+    return "\n".join(lines)
+
+
+def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
+    found: dict[str, StageConfig] = {}
+    waiting = list(configs)
+    while waiting:
+        config = waiting.pop()
+        if key(config) not in found:
+            found[key(config)] = config
+            # What is upstream of a hit is not looked at, as when it runs.
+            waiting += inputs(config) if key(config) in todo else []
+    return list(found.values())
+
+
+def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
+    lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
+    for stage in ("teacher", "cache", "student", "analysis", "report"):
+        mine = [cost for config, cost in costs if config.stage == stage]
+        there = sum(config.stage == stage for config in hits)
+        if mine or there:
+            written = sum(cost.bytes or 0 for cost in mine)
+            seconds = sum(cost.seconds or 0 for cost in mine)
+            lines.append(f"{stage:10} {there:5} {len(mine):5} {_bytes(written):>10} {_time(seconds):>9}")
+    return lines
+
+
+class Estimate:
+    """Costs of stages: from like artefacts that were made here, else from operation counts."""
+
+    def __init__(self, store: ArtifactStore):
+        self._made = list(store.all())
+        self._rate: float | None = None
+
+    def cost(self, config: StageConfig) -> Cost:
+        """Rough cost of making one artefact, its inputs apart."""
+        if like := self._like(config):
+            written = sum(entry.bytes for entry in like.record.files.values())
+            return Cost(written, like.record.provenance["seconds"])
+        match config:
+            case TeacherConfig() | StudentConfig():
+                return self._training(config)
+            case CacheConfig():
+                return self._caching(config)
+            case _:
+                return Cost(1 << 20, 3.0)
+
+    def _like(self, config: StageConfig) -> Artifact | None:
+        return next((made for made in self._made if _kind(made.config) == _kind(config)), None)
+
+    def _training(self, config: TeacherConfig | StudentConfig) -> Cost:
+        shape = self._shape(config.data)
+        if shape is None:
+            return Cost(None, None)
+        parameters, operations = _count(config.model, shape)
+        samples = shape.training * (1 - config.data.held_out) * config.schedule.epochs
+        steps = samples / config.schedule.batch_size
+        predictions = 4 * shape.classes * (shape.test + shape.training * config.data.held_out)
+        seconds = steps * _STEP_SECONDS + samples * 3 * operations / self._matmul_rate()
+        return Cost(int(4 * parameters + predictions + 200_000), seconds)
+
+    def _caching(self, config: CacheConfig) -> Cost:
+        shape = self._shape(config.transfer_set)
+        if shape is None:
+            return Cost(None, None)
+        _, operations = _count(config.teacher.model, shape)
+        samples = shape.training * (1 - config.transfer_set.held_out) * config.views
+        width = {"float16": 2, "float32": 4}[config.dtype]
+        return Cost(int(samples * shape.classes * width), samples * operations / self._matmul_rate())
+
+    def _shape(self, data: DataConfig) -> Shape | None:
+        if data.name in _BUILT_IN:
+            return _BUILT_IN[data.name]
+        for made in self._made:
+            known = made.record.data
+            if known.get("name") == data.name:
+                training = known["sizes"]["train"] + known["sizes"]["held_out"]
+                image = tuple(known["shape"])
+                return Shape(training, known["sizes"]["test"], image, len(known["classes"]))
+        return None
+
+    def _matmul_rate(self) -> float:
+        """Operations per second that a step can count on, from one matrix product made now."""
+        if self._rate is None:
+            import torch
+
+            side = 1024
+            matrix = torch.ones(side, side)
+            matrix @ matrix
+            started = time.perf_counter()
+            matrix @ matrix
+            self._rate = _EFFICIENCY * 2 * side**3 / (time.perf_counter() - started)
+        return self._rate
+
+
+def _kind(config: StageConfig) -> tuple[object, ...]:
+    """What makes two artefacts alike in cost."""
+    match config:
+        case TeacherConfig() | StudentConfig():
+            return (
+                config.stage,
+                config.data,
+                config.model,
+                config.augment,
+                config.schedule,
+                config.precision,
+            )
+        case CacheConfig():
+            return (config.stage, config.transfer_set, config.teacher.model, config.views, config.dtype)
+        case _:
+            return (config.stage, key(config))
+
+
+def _count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
+    """Parameters, and floating-point operations of the forward pass of one image."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from distill.models import build_model
+
+    network = build_model(model, shape.classes, shape.image).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        network(torch.zeros(1, *shape.image))
+    return sum(parameter.numel() for parameter in network.parameters()), float(counter.get_total_flops())
+
+
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return "?"
+    if count < 1000:
+        return f"{count} B"
+    power = min(int(math.log(count, 1000)), 4)
+    return f"{count / 1000**power:.3g} {' kMGT'[power]}B"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

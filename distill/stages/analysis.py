@@ -1,0 +1,129 @@
+"""Stage 4: measures of trained networks, from the predictions that each stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.artifact import Artifact, key, write_json
+from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
+from distill.metrics import accuracy, calibration, dark_knowledge, unseen
+from distill.network import Outcome, load_predictions
+
+MEASURES = "measures.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measures of one network: numbers, vectors, or the reason why there are none."""
+
+    values: dict[str, float]
+    curves: dict[str, list[float]]
+    diverged: str | None = None
+
+
+def analyse(config: AnalysisConfig, networks: Mapping[str, Artifact | str], folder: Path) -> Outcome:
+    """Write `measures.json`: key of each run → its measures.
+
+    Args:
+        config: what to measure.
+        networks: key → artefact of a run, or the reason why it diverged.
+        folder: where to write.
+    """
+    found = {}
+    for run in config.runs:
+        network = networks[key(run)]
+        if isinstance(network, str):
+            found[key(run)] = vars(Measured({}, {}, network))
+            continue
+        teacher = run.cache.teacher if isinstance(run, StudentConfig) and run.cache else config.reference
+        compared = networks.get(key(teacher)) if teacher and isinstance(run, StudentConfig) else None
+        other = compared if isinstance(compared, Artifact) else None
+        found[key(run)] = vars(measure(run, network, other, config.split, config.bins))
+    write_json(folder / MEASURES, found)
+    first = next((network for network in networks.values() if isinstance(network, Artifact)), None)
+    return Outcome({"runs": len(found)}, first.record.data if first else {})
+
+
+def measure(
+    config: TeacherConfig | StudentConfig,
+    network: Artifact,
+    teacher: Artifact | None,
+    split: Any = "test",
+    bins: int = 15,
+) -> Measured:
+    """All measures of one network on one split.
+
+    Args:
+        config: of the network; tells which class it never saw.
+        network: its artefact.
+        teacher: whom to compare it with, if anyone.
+        split: "test" or "held_out".
+        bins: of the calibration error.
+    """
+    logits, labels = load_predictions(network, split)
+    chance = _at_chance(logits, labels)
+    if chance:
+        return Measured({}, {}, chance)
+    variance = dark_knowledge.interclass_variance(logits, labels)
+    values = {
+        "accuracy": accuracy.accuracy(logits, labels),
+        "nll": accuracy.nll(logits, labels),
+        "ece": calibration.ece(logits, labels, bins),
+        "brier": calibration.brier(logits, labels),
+        "confidence": calibration.mean_max_probability(logits),
+        "interclass_variance": variance.total,
+        "interclass_variance_relative": variance.relative,
+        "interclass_variance_within": variance.within,
+        "interclass_variance_between": variance.between,
+        "gap": variance.gap,
+    }
+    smoothing = config.smoothing if isinstance(config, TeacherConfig) else _hard_smoothing(config)
+    if smoothing:
+        values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
+    if teacher is not None:
+        of_teacher, _ = load_predictions(teacher, split)
+        values["agreement"] = accuracy.agreement(logits, of_teacher)
+        values["kl"] = accuracy.predictive_kl(logits, of_teacher)
+    if isinstance(config, StudentConfig) and len(config.exclude_classes) == 1:
+        cls = config.exclude_classes[0]
+        values |= _unseen_measures(logits, labels, cls, network.record.data["priors"][cls])
+    diagram = calibration.reliability(logits, labels, bins)
+    curves = {
+        "reliability_confidence": _finite(diagram.confidence),
+        "reliability_accuracy": _finite(diagram.accuracy),
+        "reliability_count": _finite(diagram.count),
+        "nontarget_spread": _finite(dark_knowledge.nontarget_spread(logits, labels)),
+    }
+    return Measured(values, curves)
+
+
+def _hard_smoothing(config: StudentConfig) -> float:
+    return config.loss.smoothing if config.loss.alpha == 0 else 0.0
+
+
+def _unseen_measures(logits: torch.Tensor, labels: torch.Tensor, cls: int, prior: float) -> dict[str, float]:
+    return {
+        "unseen_recall": unseen.recall(logits, labels, cls),
+        "unseen_recall_corrected": unseen.corrected_recall(logits, labels, cls, prior),
+        "unseen_auc": unseen.margin_auc(logits, labels, cls),
+    }
+
+
+def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:
+    """Why a network counts as diverged: no better than the most frequent class, by three standard errors."""
+    if not torch.isfinite(logits).all():
+        return "logits are not finite"
+    chance = float(labels.bincount().max()) / len(labels)
+    bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
+    reached = accuracy.accuracy(logits, labels)
+    return f"accuracy at chance ({reached:.3f})" if reached <= bound else None
+
+
+def _finite(values: torch.Tensor) -> list[float]:
+    return [float(value) for value in torch.nan_to_num(values.double())]

@@ -1,0 +1,66 @@
+"""Stage 3: a student, distilled from a cache or trained from labels alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from distill.artifact import Artifact
+from distill.config import StudentConfig
+from distill.data.datasets import Dataset, load
+from distill.data.loader import Batch, Loader
+from distill.data.logit_cache import LogitCache
+from distill.errors import UserError
+from distill.losses import make_loss
+from distill.models import check_model
+from distill.network import Outcome, train_network
+from distill.runtime import Runtime
+
+
+def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
+    """Train the student of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
+
+    Raises:
+        UserError: the cache does not fit the images, a class to leave out does not exist, or an input is
+            missing.
+        Diverged: a loss was not finite.
+    """
+    dataset = load(config.data, runtime.data_root, runtime.progress)
+    check_model(config.model, len(dataset.classes), dataset.shape)
+    device = runtime.torch_device()
+    logits = LogitCache(cache, device) if cache else None
+    if logits is not None:
+        logits.check_fits(dataset)
+    views = logits.config if logits is not None else None
+    loader = Loader(
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        views.augment if views else config.augment,
+        seed=config.seed,
+        batch_size=config.schedule.batch_size,
+        device=device,
+        views=views.views if views else None,
+        view_seed=views.view_seed if views else None,
+        subset=_transfer_subset(config, dataset),
+        channels_last=runtime.channels_last,
+    )
+
+    def teacher_logits(batch: Batch) -> torch.Tensor:
+        assert logits is not None
+        return logits.rows(batch.index, batch.view)
+
+    wanted = teacher_logits if logits is not None and config.loss.alpha > 0 else None
+    return train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, wanted)
+
+
+def _transfer_subset(config: StudentConfig, dataset: Dataset) -> torch.Tensor | None:
+    if not config.exclude_classes:
+        return None
+    known = range(len(dataset.classes))
+    if unknown := [cls for cls in config.exclude_classes if cls not in known]:
+        way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."
+        raise UserError("exclude_classes", unknown, f"numbers from 0 to {len(known) - 1}", way_out)
+    kept = ~torch.isin(dataset.train.labels, torch.tensor(config.exclude_classes))
+    return kept.nonzero().squeeze(1)

@@ -1,0 +1,36 @@
+"""Stage 1: a teacher, trained from labels with or without label smoothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.config import LossConfig, TeacherConfig
+from distill.data.datasets import load
+from distill.data.loader import Loader
+from distill.losses import make_loss
+from distill.models import check_model
+from distill.network import Outcome, train_network
+from distill.runtime import Runtime
+
+
+def train_teacher(config: TeacherConfig, folder: Path, runtime: Runtime) -> Outcome:
+    """Train the teacher of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
+
+    Raises:
+        UserError: model and data do not fit each other, or an input is missing.
+        Diverged: a loss was not finite.
+    """
+    dataset = load(config.data, runtime.data_root, runtime.progress)
+    check_model(config.model, len(dataset.classes), dataset.shape)
+    loader = Loader(
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        config.augment,
+        seed=config.seed,
+        batch_size=config.schedule.batch_size,
+        device=runtime.torch_device(),
+        channels_last=runtime.channels_last,
+    )
+    smoothing = LossConfig(alpha=0, smoothing=config.smoothing, smoothing_convention=config.smoothing_convention)
+    return train_network(config, dataset, loader, make_loss(smoothing), folder, runtime)

@@ -1,0 +1,323 @@
+"""The one training loop, for teacher and student alike; it can be interrupted at any moment and resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from distill.artifact import RESUME
+from distill.config import StudentConfig, TeacherConfig
+from distill.data.loader import Batch, Loader
+from distill.errors import Diverged, UserError
+from distill.losses import Terms
+from distill.metrics.monitor import training_measures
+from distill.optim import build_ema, build_optimizer, build_schedule
+from distill.runtime import Runtime
+from distill.tracking import MetricWriter
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+LossFunction = Callable[["Tensor", "Tensor", "Tensor | None"], Terms]
+TeacherLogits = Callable[[Batch], "Tensor"]
+
+_POINTS = 25
+"""A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
+_WINDOW = 10_000
+"""Training measures are taken over the last so many samples."""
+
+
+def fit(
+    model: nn.Module,
+    loader: Loader,
+    loss: LossFunction,
+    config: TeacherConfig | StudentConfig,
+    folder: Path,
+    runtime: Runtime,
+    teacher_logits: TeacherLogits | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+) -> nn.Module:
+    """Train `model`, or go on where a former call in the same folder was interrupted.
+
+    On a CPU an interrupted run ends in the same bits as an uninterrupted one: order and views are pure
+    functions of the step, and everything else that changes is in the resume point.
+
+    Args:
+        model: on its device, with its initial weights.
+        loader: gives the batches of an epoch.
+        loss: (logits, labels, teacher logits or None) → terms.
+        config: optimiser, schedule, precision and seed.
+        folder: where the resume point, `metrics.jsonl` and `tb/` are written.
+        runtime: switches that leave the numbers alone.
+        teacher_logits: batch → logits of the teacher, for a distilled student.
+        evaluate: model → measures on held-out data, logged beside those on the training data.
+
+    Returns:
+        The trained model, or the moving average of its weights where the config asks for one.
+
+    Raises:
+        Diverged: a loss was not finite.
+        KeyboardInterrupt: the run was interrupted and its state is saved.
+    """
+    run = _Run(model, config, len(loader), folder / RESUME)
+    run.load()
+    model.train()
+    every = max(1, config.schedule.epochs // _POINTS)
+    with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
+        bar = tqdm(
+            total=run.total_steps,
+            initial=run.step,
+            unit="step",
+            desc=config.stage,
+            leave=False,
+            delay=2,
+            disable=None if runtime.progress else True,
+        )
+        window = _Window(loader.batch_size)
+        forward = torch.compile(model) if runtime.compile else model
+        for epoch in range(run.step // len(loader), config.schedule.epochs):
+            for batch in loader.epoch(epoch, start=run.step - epoch * len(loader)):
+                soft_from = teacher_logits(batch) if teacher_logits else None
+                window.add(batch, *run.update(forward, batch, loss, soft_from))
+                if interrupts.pending or run.seconds_since_save() > runtime.checkpoint_seconds:
+                    window.check_finite(run)
+                    run.save()
+                    interrupts.raise_pending()
+                    window.show(bar, run.step)
+            window.check_finite(run)
+            if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
+                window.show(bar, run.step)
+                _log(writer, run, window, evaluate)
+            if interrupts.pending:
+                run.save()
+                interrupts.raise_pending()
+        bar.close()
+    return run.averaged()
+
+
+def predict(
+    model: nn.Module, images: Callable[[slice], Float[Tensor, "b c h w"]], count: int, batch_size: int = 1000
+) -> Float[Tensor, "n k"]:
+    """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored.
+
+    Args:
+        model: the network.
+        images: slice of sample numbers → normalised images on the model's device.
+        count: number of samples.
+        batch_size: samples per forward.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(images(slice(i, min(i + batch_size, count)))) for i in range(0, count, batch_size)]
+    model.train(was_training)
+    return torch.cat(parts).float().cpu()
+
+
+def normalised(
+    images: UInt8[Tensor, "n c h w"], mean: tuple[float, ...], std: tuple[float, ...], device: str
+) -> Callable[[slice], Float[Tensor, "b c h w"]]:
+    """Slice → images as a network wants them, moved and normalised batch by batch."""
+    centre = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
+    scale = torch.tensor(std, device=device).view(-1, 1, 1) * 255
+    return lambda part: (images[part].to(device).float() - centre) / scale
+
+
+class _Run:
+    """Everything of a training run that changes with its steps, and its resume point on disk."""
+
+    def __init__(self, model: nn.Module, config: TeacherConfig | StudentConfig, steps_per_epoch: int, path: Path):
+        self.model, self.config, self.path = model, config, path
+        self.device = next(model.parameters()).device.type
+        self.optimizer = build_optimizer(model, config.optim)
+        self.schedule = build_schedule(self.optimizer, config.schedule, steps_per_epoch)
+        self.ema = build_ema(model, config.ema) if config.ema is not None else None
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.amp = None if config.precision == "float32" else getattr(torch, config.precision)
+        self.scaler = torch.amp.GradScaler(self.device, enabled=config.precision == "float16")
+        self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
+        self.saved_at = time.monotonic()
+
+    def update(
+        self, forward: nn.Module, batch: Batch, loss: LossFunction, soft_from: Tensor | None
+    ) -> tuple[Tensor, Terms]:
+        """One step of gradient descent; nothing here waits for the device."""
+        if self.amp is None:
+            logits = forward(batch.images)
+        else:
+            with torch.autocast(self.device, dtype=self.amp):
+                logits = forward(batch.images)
+        terms = loss(logits, batch.labels, soft_from)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(terms.total).backward()
+        if self.config.optim.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.schedule.step_update(self.step)
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.step)
+        return logits, terms
+
+    @property
+    def lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def averaged(self) -> nn.Module:
+        return self.model if self.ema is None else self.ema.module
+
+    def seconds_since_save(self) -> float:
+        return time.monotonic() - self.saved_at
+
+    def save(self) -> None:
+        state: dict[str, Any] = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.device == "cuda" else None,
+        }
+        partial = self.path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+        self.saved_at = time.monotonic()
+
+    def load(self) -> None:
+        """Take up the resume point if there is one.
+
+        Raises:
+            UserError: the file cannot be read as plain tensors.
+        """
+        if not self.path.exists():
+            return
+        try:
+            # weights_only refuses everything but tensors and plain values: nothing in it can run.
+            state = torch.load(self.path, weights_only=True, map_location=self.device)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            way_out = "Delete this file: the run then starts anew."
+            raise UserError(str(self.path), reason, "a resume point of ours", way_out) from error
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        torch.set_rng_state(state["rng"].cpu())
+        if self.device == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+        self.step = state["step"]
+        self.schedule.step_update(self.step)
+
+
+class _Window:
+    """The last samples of the training stream: what the training measures are taken from."""
+
+    def __init__(self, batch_size: int):
+        batches = max(1, _WINDOW // batch_size)
+        self.logits: deque[Tensor] = deque(maxlen=batches)
+        self.labels: deque[Tensor] = deque(maxlen=batches)
+        self.clear()
+
+    def clear(self) -> None:
+        self.logits.clear()
+        self.labels.clear()
+        self.sums: dict[str, Tensor] = {}
+        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
+
+    def add(self, batch: Batch, logits: Tensor, terms: Terms) -> None:
+        self.logits.append(logits.detach())
+        self.labels.append(batch.labels)
+        for name, value in zip(Terms._fields, terms, strict=True):
+            if value is not None:
+                total = self.sums.get(name)
+                self.sums[name] = value.detach() if total is None else total + value.detach()
+        self.steps += 1
+        self.samples += len(batch.labels)
+
+    def losses(self) -> dict[str, float]:
+        return {name: (value / self.steps).item() for name, value in self.sums.items()}
+
+    def check_finite(self, run: _Run) -> None:
+        if self.steps and not torch.isfinite(self.sums["total"]):
+            raise Diverged(run.step, run.lr, self.losses()["total"])
+
+    def show(self, bar: tqdm[Any], step: int) -> None:
+        bar.update(step - bar.n)
+        if not bar.disable and self.steps:
+            accuracy = (self.logits[-1].argmax(1) == self.labels[-1]).float().mean()
+            bar.set_postfix(loss=f"{self.losses()['total']:.3f}", accuracy=f"{accuracy.item():.3f}")
+
+
+def _log(
+    writer: MetricWriter,
+    run: _Run,
+    window: _Window,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None,
+) -> None:
+    rate = window.samples / (time.perf_counter() - window.started)
+    values = {f"loss/{name}": value for name, value in window.losses().items()}
+    logits, labels = torch.cat(list(window.logits)).float(), torch.cat(list(window.labels))
+    values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
+    if evaluate is not None:
+        values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}
+    writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
+    correct = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    writer.histogram(run.step, "logits/correct", logits[correct])
+    writer.histogram(run.step, "logits/incorrect", logits[~correct])
+    window.clear()
+
+
+class _Interrupts:
+    """Turns SIGINT and SIGTERM into a flag that is read between two steps, where the state is whole."""
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.pending: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        try:
+            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+        except ValueError:  # not the main thread: whoever owns it decides
+            self._before = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.pending = number
+
+    def raise_pending(self) -> None:
+        if self.pending == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        if self.pending:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed torch's generators (initial weights, dropout) inside the block, and leave them as they were after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,128 @@
+"""Configs that experiments share: which nets and schedules each data set gets at each scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config import (
+    AugmentConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.experiment import Scale
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A teacher, a student and how often to repeat: all that an experiment does not vary."""
+
+    teacher: TeacherConfig
+    student: StudentConfig
+    seeds: int
+    left_out: tuple[int, ...]
+    """Classes that are, one at a time, left out of the transfer set."""
+
+
+def setting(data: str, scale: Scale) -> Setting:
+    """What `data` gets at `scale`; a data set that is not named here gets the convolutional setting."""
+    if data == "digits":
+        chosen = _digits()
+    elif data in ("mnist", "fashion-mnist"):
+        chosen = _fashion_mnist(data)
+    else:
+        chosen = _cifar(data, scale)
+    return _smoke(chosen) if scale == "smoke" else chosen
+
+
+def _digits() -> Setting:
+    data = DataConfig(name="digits", held_out=0.15)
+    return Setting(
+        teacher=TeacherConfig(
+            data=data,
+            model=ModelConfig(name="mlp", kwargs={"widths": [256, 256]}),
+            augment=AugmentConfig(pad=1),
+            optim=OptimConfig(lr=0.1, weight_decay=1e-4),
+            schedule=ScheduleConfig(epochs=60, batch_size=64),
+        ),
+        student=StudentConfig(
+            data=data,
+            model=ModelConfig(name="mlp", kwargs={"widths": [32]}),
+            optim=OptimConfig(lr=0.1),
+            schedule=ScheduleConfig(epochs=40, batch_size=64),
+            loss=LossConfig(alpha=0),
+        ),
+        seeds=10,
+        left_out=(3, 5, 8),
+    )
+
+
+def _fashion_mnist(name: str) -> Setting:
+    data = DataConfig(name=name, held_out=1 / 6)  # 10,000 of 60,000
+    return Setting(
+        teacher=TeacherConfig(
+            data=data,
+            model=ModelConfig(name="cnn"),
+            augment=AugmentConfig(flip=name != "mnist"),
+            optim=OptimConfig(lr=0.1, weight_decay=5e-4),
+            schedule=ScheduleConfig(epochs=8, batch_size=128),
+        ),
+        student=StudentConfig(
+            data=data,
+            model=ModelConfig(name="mlp", kwargs={"widths": [100]}),
+            optim=OptimConfig(lr=0.05),
+            schedule=ScheduleConfig(epochs=10, batch_size=128),
+            loss=LossConfig(alpha=0),
+        ),
+        seeds=5,
+        left_out=(3, 5, 8),
+    )
+
+
+def _cifar(name: str, scale: Scale) -> Setting:
+    data = DataConfig(name=name, held_out=0.2)  # 40,000 / 10,000, as in the paper
+    crop_and_flip = AugmentConfig(pad=4, flip=True)
+    if scale == "paper":
+        # Müller et al. 2019, appendix A: 64k and 390k steps of 128; see the README for what departs from it.
+        teacher_model, student_model = ModelConfig(name="resnet56"), ModelConfig(name="alexnet")
+        teacher_epochs, student_epochs = 205, 1248
+    else:
+        teacher_model, student_model = (
+            ModelConfig(name="cnn"),
+            ModelConfig(name="mlp", kwargs={"widths": [256]}),
+        )
+        teacher_epochs, student_epochs = 15, 15
+    return Setting(
+        teacher=TeacherConfig(
+            data=data,
+            model=teacher_model,
+            augment=crop_and_flip,
+            optim=OptimConfig(name="sgd", lr=0.1, weight_decay=1e-4),
+            schedule=ScheduleConfig(epochs=teacher_epochs, batch_size=128),
+        ),
+        student=StudentConfig(
+            data=data,
+            model=student_model,
+            optim=OptimConfig(lr=0.05),
+            schedule=ScheduleConfig(epochs=student_epochs, batch_size=128),
+            loss=LossConfig(alpha=0),
+        ),
+        seeds=5 if scale == "paper" else 3,
+        left_out=(3, 5, 8),
+    )
+
+
+def _smoke(full: Setting) -> Setting:
+    """The same graph in seconds: two seeds, one left-out class, very short training."""
+    epochs = 4 if full.teacher.data.name == "digits" else 1
+    schedule = ScheduleConfig(epochs=epochs, batch_size=full.teacher.schedule.batch_size)
+    return Setting(
+        teacher=full.teacher.replace(schedule=schedule),
+        student=full.student.replace(schedule=schedule),
+        seeds=2,
+        left_out=full.left_out[:1],
+    )

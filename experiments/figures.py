@@ -1,0 +1,399 @@
+"""Figures that experiments share: a table of measures in, a matplotlib figure out; what is missing is not drawn.
+
+Teachers and students are told apart by the targets behind them: one colour for hard targets, others for
+smoothed ones, in every figure. A figure's label is its caption. Nothing touches pyplot or its global state.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from distill.experiment import Table
+from distill.metrics.verdict import Interval, interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HARD = "#0072B2"
+"""Colour of hard targets (Okabe and Ito's palette: safe for colour-blind readers)."""
+SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
+"""Colours of smoothed targets, the first ε first."""
+_MARKERS = ("o", "s", "^", "D")
+_WIDTH = 6.4
+_FROM_LABELS = "student of labels", "student of smoothed labels"
+
+
+class Series(NamedTuple):
+    """How one strength of smoothing is drawn, wherever it appears."""
+
+    smoothing: float
+    color: str
+    marker: str
+
+    @property
+    def teacher(self) -> str:
+        """Condition of the teacher."""
+        return f"teacher ε={self.smoothing:g}"
+
+
+def smoothing(condition: str) -> float | None:
+    """The ε in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    found = re.search(r"ε=(\d+(?:\.\d+)?)", condition)
+    return float(found[1]) if found else None
+
+
+def temperature(condition: str) -> float | None:
+    """The T in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    found = re.search(r"\bT=(\d+(?:\.\d+)?)", condition)
+    return float(found[1]) if found else None
+
+
+def nontarget_spread(table: Table) -> Figure:
+    """What a teacher still says about the wrong classes: spread of their logits per class, and its parts."""
+    figure = _figure(
+        5.8,
+        "How much a teacher says beyond its answer. Above: standard deviation of the logits of the incorrect "
+        "classes, per class of the image; dots are seeds, bars 95 % intervals. Below, left: their variance, "
+        "split into what differs between images of one class (filled) and what is the same for all images of "
+        "a class (hatched). Below, right: the variance relative to the squared gap between the correct logit "
+        "and the mean of the others, which no temperature can restore.",
+    )
+    above, below = figure.subfigures(2, 1, height_ratios=[3, 2])
+    _spread_per_class(above.subplots(), table)
+    parts, relative = below.subplots(1, 2)
+    _variance_parts(parts, table)
+    _relative_variance(relative, table)
+    return figure
+
+
+def unseen_recall(table: Table) -> Figure:
+    """How well students of each teacher recognise a class that they never saw, against temperature."""
+    figure = _figure(
+        3.5,
+        "A class that the student never saw, known to it only through the teacher's soft targets: recall as "
+        "trained, recall after one shift of the class's bias, and area under the ROC curve of its margin, with "
+        "95 % intervals over seeds. Dotted: students trained from labels, which have no way to know the class.",
+    )
+    panels = (
+        ("unseen_recall", "recall as trained, %", 100.0),
+        ("unseen_recall_corrected", "recall, bias corrected, %", 100.0),
+        ("unseen_auc", "AUC of the margin", 1.0),
+    )
+    for axes, (measure, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
+        _against_temperature(axes, table, measure, scale, unseen=True)
+        _horizontal(axes, table, _FROM_LABELS, measure, scale, ":", unseen=True)
+        _title(axes, title)
+        # Near-perfect values need air above them, and zero is where a student without a hint is.
+        axes.set_ylim(-0.04 * scale, 1.04 * scale)
+    _legend_below(figure)
+    return figure
+
+
+def accuracy_by_temperature(table: Table) -> Figure:
+    """Accuracy of students of each teacher against temperature, beside teachers and students of labels."""
+    figure = _figure(
+        4.4,
+        "Test accuracy of students against the temperature of their soft targets: means over seeds with 95 % "
+        "intervals. Horizontal: the teachers (dashed) and students trained from labels alone (dotted), with "
+        "their intervals as bands.",
+    )
+    axes = figure.subplots()
+    _against_temperature(axes, table, "accuracy", 100)
+    teachers = [series.teacher for series in _series(table)]
+    _horizontal(axes, table, teachers, "accuracy", 100, "--")
+    _horizontal(axes, table, _FROM_LABELS, "accuracy", 100, ":")
+    axes.set_ylabel("test accuracy, %")
+    _legend_below(figure)
+    return figure
+
+
+def reliability(table: Table) -> Figure:
+    """Reliability diagrams of the teachers: accuracy against confidence, and how often each confidence occurs."""
+    figure = _figure(
+        4.7,
+        "Reliability of the teachers, all seeds together: accuracy of the predictions in each bin of "
+        "confidence, on the diagonal if calibrated (Guo et al. 2017), and below, on a log scale, the share of "
+        "predictions in the bin. Bins with less than 1 % of the predictions are pale. ECE is the mean over seeds.",
+    )
+    shown = [series for series in _series(table) if _bins(table, series.teacher)]
+    if not shown:
+        _nothing(figure.subplots())
+        return figure
+    grid = figure.subplots(
+        2, len(shown), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [3, 1]}
+    )
+    for series, diagram, histogram in zip(shown, grid[0], grid[1], strict=True):
+        _reliability_diagram(diagram, histogram, table, series)
+    grid[0, 0].set_ylabel("accuracy")
+    grid[1, 0].set_ylabel("predictions, %")
+    grid[1, 0].set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
+    grid[1, 0].set_ylim(0.5 * min(_rarest(table, series) for series in shown), 150)
+    return figure
+
+
+def _figure(height: float, caption: str) -> Figure:
+    """An empty figure, with its caption as label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+    figure.set_layout_engine("constrained", wspace=0.06)
+    figure.set_label(caption)
+    return figure
+
+
+def _series(table: Table) -> list[Series]:
+    """The strengths of smoothing in the table, weakest first, each with its look."""
+    values = sorted({value for name in table.conditions() if (value := smoothing(name)) is not None})
+    smoothed = [value for value in values if value > 0]
+    looks = {0.0: (HARD, _MARKERS[0])}
+    for index, value in enumerate(smoothed):
+        looks[value] = SMOOTHED[index % len(SMOOTHED)], _MARKERS[1 + index % (len(_MARKERS) - 1)]
+    return [Series(value, *looks[value]) for value in values]
+
+
+def _color(condition: str, table: Table) -> str:
+    """Colour of the targets behind a condition; students of labels are coloured like the teacher of those labels."""
+    strength = smoothing(condition)
+    for series in _series(table):
+        if series.smoothing == strength:
+            return series.color
+    return SMOOTHED[0] if "smoothed" in condition else HARD
+
+
+def _spread_per_class(axes: Axes, table: Table) -> None:
+    """One group per class: a dot per seed, and the mean with its interval, for each teacher."""
+    shown = _series(table)
+    for index, series in enumerate(shown):
+        seeds = _curves(table, series.teacher, "nontarget_spread")
+        intervals = [interval(values) for values in zip(*seeds, strict=True)]
+        shift = (index - (len(shown) - 1) / 2) * 0.36
+        positions = [place + shift for place in range(len(intervals))]
+        for values in seeds:
+            beside = [place + 0.1 * (1 if shift > 0 else -1) for place in positions]
+            axes.plot(beside, values, ".", color=series.color, alpha=0.4, markersize=4)
+        if seeds:
+            means, halves = [found.mean for found in intervals], [_half(found) for found in intervals]
+            axes.errorbar(positions, means, halves, **_look(series), linestyle="none", label=series.teacher)
+    if not axes.has_data():
+        _nothing(axes)
+        return
+    crowded = sum(map(len, table.classes)) > 45
+    axes.set_xticks(
+        range(len(table.classes)),
+        table.classes,
+        rotation=30 if crowded else 0,
+        ha="right" if crowded else "center",
+        rotation_mode="anchor" if crowded else "default",
+    )
+    axes.set_ylabel("std of non-target logits")
+    axes.set_xlabel("class of the image")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    _open(axes)
+
+
+def _variance_parts(axes: Axes, table: Table) -> None:
+    """A stacked bar per teacher: variance within a class, and between classes."""
+    for index, series in enumerate(_series(table)):
+        within = _mean(table, series.teacher, "interclass_variance_within")
+        between = _mean(table, series.teacher, "interclass_variance_between")
+        if within is None or between is None:
+            continue
+        axes.barh(index, within, color=series.color, edgecolor=series.color, height=0.6)
+        axes.barh(
+            index, between, left=within, facecolor="white", edgecolor=series.color, hatch="////", height=0.6
+        )
+    _bars_by_teacher(axes, table, "variance: within + between classes")
+
+
+def _relative_variance(axes: Axes, table: Table) -> None:
+    """A bar per teacher: inter-class variance relative to the squared gap, with its interval."""
+    for index, series in enumerate(_series(table)):
+        values = table.by_seed(series.teacher, "interclass_variance_relative", unseen=False)
+        if values:
+            found = interval(values.values())
+            axes.barh(
+                index, 100 * found.mean, xerr=100 * _half(found), color=series.color, height=0.6, capsize=3
+            )
+    _bars_by_teacher(axes, table, "variance / gap², %")
+
+
+def _bars_by_teacher(axes: Axes, table: Table, title: str) -> None:
+    """Axes of horizontal bars, first teacher on top."""
+    _title(axes, title)
+    if not axes.has_data():
+        _nothing(axes)
+        return
+    teachers = [series.teacher.removeprefix("teacher ") for series in _series(table)]
+    axes.set_yticks(range(len(teachers)), teachers)
+    axes.set_ylim(len(teachers) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    _open(axes, grid="x")
+
+
+def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, unseen: bool = False) -> None:
+    """A line per teacher: its students at each temperature, with intervals."""
+    every = {found for name in table.conditions() if (found := temperature(name)) is not None}
+    for index, series in enumerate(_series(table)):
+        points = []
+        for condition in table.conditions():
+            at = temperature(condition)
+            values = table.by_seed(condition, measure, unseen)
+            if at is not None and smoothing(condition) == series.smoothing and values:
+                points.append((at, interval(values.values())))
+        if points:
+            points.sort(key=lambda point: point[0])
+            # A hair apart, or the intervals of two teachers hide each other.
+            places = [at * (1 + 0.05 * (index - (len(_series(table)) - 1) / 2)) for at, _ in points]
+            means = [scale * found.mean for _, found in points]
+            halves = [scale * _half(found) for _, found in points]
+            axes.errorbar(places, means, halves, **_look(series), label=f"students of {series.teacher}")
+    if every:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted(every), [f"{value:g}" for value in sorted(every)])
+        axes.minorticks_off()
+        axes.set_xlim(min(every) / 1.3, max(every) * 1.3)
+    axes.set_xlabel("temperature")
+    _open(axes)
+
+
+def _horizontal(
+    axes: Axes,
+    table: Table,
+    conditions: Iterable[str],
+    measure: str,
+    scale: float,
+    style: str,
+    unseen: bool = False,
+) -> None:
+    """A line over the whole width per condition, with its interval as a band."""
+    for condition in conditions:
+        values = table.by_seed(condition, measure, unseen)
+        if values:
+            found, color = interval(values.values()), _color(condition, table)
+            mean, half = scale * found.mean, scale * _half(found)
+            axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=condition)
+            axes.axhspan(mean - half, mean + half, color=color, alpha=0.1, linewidth=0)
+
+
+def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: Series) -> None:
+    """Accuracy per bin of confidence, and the share of predictions in each bin."""
+    bins = _bins(table, series.teacher)
+    total, width = sum(found.count for found in bins), 1 / len(bins)
+    filled = [(index, found) for index, found in enumerate(bins) if found.count]
+    centres = [(index + 0.5) * width for index, _ in filled]
+    shares = [100 * found.count / total for _, found in filled]
+    diagram.plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1)
+    bars = diagram.bar(centres, [found.accuracy for _, found in filled], width=0.9 * width, color=series.color)
+    for bar, share in zip(bars, shares, strict=True):
+        bar.set_alpha(1.0 if share >= 1 else 0.35)
+    histogram.bar(centres, shares, width=0.9 * width, color=series.color)
+    histogram.set_yscale("log")
+    histogram.minorticks_off()
+    histogram.set_xlabel("confidence")
+    diagram.set_xlim(0, 1)
+    diagram.set_ylim(0, 1.02)
+    values = table.by_seed(series.teacher, "ece", unseen=False)
+    error = f", ECE {_with_half(interval(values.values()), 100)} %" if values else ""
+    _title(diagram, series.teacher + error)
+    for axes in (diagram, histogram):
+        _open(axes)
+
+
+def _rarest(table: Table, series: Series) -> float:
+    """Share in % of the emptiest bin that is not empty."""
+    counts = [found.count for found in _bins(table, series.teacher)]
+    return 100 * min(filter(None, counts)) / sum(counts)
+
+
+class _Bin(NamedTuple):
+    """One bin of confidence over all seeds."""
+
+    count: float
+    accuracy: float
+
+
+def _bins(table: Table, condition: str) -> list[_Bin]:
+    """Bins of a reliability diagram, every seed weighed by its count; empty if no run has any."""
+    accuracies = _curves(table, condition, "reliability_accuracy")
+    counts = _curves(table, condition, "reliability_count")
+    pooled = []
+    for accuracy, count in zip(zip(*accuracies, strict=True), zip(*counts, strict=True), strict=True):
+        total = sum(count)
+        correct = sum(share * many for share, many in zip(accuracy, count, strict=True))
+        pooled.append(_Bin(total, correct / total if total else 0.0))
+    return pooled if any(found.count for found in pooled) else []
+
+
+def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
+    """A vector measure of the runs on all classes, one vector per seed."""
+    return [
+        curves[name]
+        for label, curves in table.curves.items()
+        if label.condition == condition
+        and label.unseen is None
+        and label not in table.diverged
+        and name in curves
+    ]
+
+
+def _mean(table: Table, condition: str, measure: str) -> float | None:
+    """Mean over seeds of the runs on all classes, if any."""
+    values = table.by_seed(condition, measure, unseen=False)
+    return interval(values.values()).mean if values else None
+
+
+def _half(found: Interval) -> float:
+    """Half of an interval; 0, which draws nothing, where one seed gives none."""
+    return 0.0 if math.isnan(found.low) else found.mean - found.low
+
+
+def _with_half(found: Interval, scale: float) -> str:
+    mean = f"{scale * found.mean:.2f}"
+    return mean if math.isnan(found.low) else f"{mean} ± {scale * _half(found):.2f}"
+
+
+def _look(series: Series) -> dict[str, Any]:
+    """Arguments of errorbar for a strength of smoothing."""
+    return {
+        "color": series.color,
+        "marker": series.marker,
+        "markersize": 5,
+        "linewidth": 1.6,
+        "elinewidth": 1.4,
+        "capsize": 2.5,
+    }
+
+
+def _legend_below(figure: Figure) -> None:
+    """One legend for all panels, each name once."""
+    named = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            named.setdefault(label, handle)
+    if named:
+        names = sorted(named, key=lambda name: ("student" in name, "students" in name))
+        style: dict[str, Any] = {"ncols": (len(names) + 1) // 2, "frameon": False, "columnspacing": 1.2}
+        figure.legend([named[name] for name in names], names, loc="outside lower center", **style)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=10)
+
+
+def _nothing(axes: Axes) -> None:
+    """Say that there is no run to draw, rather than show empty axes."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no run to draw", ha="center", va="center", transform=axes.transAxes, color="#555555")
+
+
+def _open(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """No frame at the top and right, and a faint grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)

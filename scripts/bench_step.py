@@ -1,0 +1,200 @@
+"""What a distillation step costs: against plain cross-entropy, against an online teacher, against a matmul.
+
+Three ratios, each measured side by side in one run, the contestants taking turns in a new order every round, so
+that the drift of a shared machine falls on all of them alike; medians over rounds. Nets as in Müller et al. 2019:
+teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the teacher's own training).
+
+    python scripts/bench_step.py [--rounds 40] [--steps 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from distill.models import build_model
+from distill.optim import build_optimizer
+from torch import nn
+
+from distill.config import LossConfig, ModelConfig, OptimConfig
+from distill.losses import make_loss
+
+SHAPE, CLASSES, SAMPLES = (1, 28, 28), 10, 4096
+TEACHER = ModelConfig(name="mlp", kwargs={"widths": [1200, 1200]})
+STUDENT = ModelConfig(name="mlp", kwargs={"widths": [800, 800]})
+OPTIM = OptimConfig(lr=0.01)
+
+
+class Steps:
+    """Endless training of one net on random images, in a way that `step` says."""
+
+    def __init__(self, model: nn.Module, batch_size: int):
+        generator = torch.Generator().manual_seed(0)
+        self.model, self.optimizer = model, build_optimizer(model, OPTIM)
+        self.parameters = list(model.parameters())
+        images = torch.randn(SAMPLES, *SHAPE, generator=generator)
+        labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
+        self.batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+        self.indices = torch.randperm(SAMPLES, generator=generator).split(batch_size)
+        self.count = 0
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images, labels and sample numbers of the next batch."""
+        self.count += 1
+        images, labels = self.batches[self.count % len(self.batches)]
+        return images, labels, self.indices[self.count % len(self.indices)]
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """One step of gradient descent, clipped as the trainer clips."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+
+
+def plain(batch_size: int = 128, model: ModelConfig = STUDENT) -> Callable[[], None]:
+    """Cross-entropy with labels: what every student costs at least."""
+    steps = Steps(build_model(model, CLASSES, SHAPE), batch_size)
+    loss = make_loss(LossConfig(alpha=0))
+
+    def step() -> None:
+        images, labels, _ = steps.next()
+        steps.descend(loss(steps.model(images), labels, None).total)
+
+    return step
+
+
+def cached(alpha: float) -> Callable[[], None]:
+    """Distilling from a cache in float16: a gather of rows and the fused loss."""
+    steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128)
+    cache = torch.randn(SAMPLES, CLASSES).half()
+    loss = make_loss(LossConfig(alpha=alpha, temperature=4))
+
+    def step() -> None:
+        images, labels, index = steps.next()
+        rows = cache.index_select(0, index)
+        steps.descend(loss(steps.model(images), labels, rows).total)
+
+    return step
+
+
+def unfused(alpha: float) -> Callable[[], None]:
+    """The same in plain autograd operations: what the fused loss saves."""
+    from distill.losses import cross_entropy, kl_distillation
+
+    steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128)
+    cache = torch.randn(SAMPLES, CLASSES).half()
+
+    def step() -> None:
+        images, labels, index = steps.next()
+        logits, rows = steps.model(images), cache.index_select(0, index)
+        soft = kl_distillation(logits, rows, 4.0)
+        steps.descend((1 - alpha) * cross_entropy(logits, labels) + alpha * soft)
+
+    return step
+
+
+def online(alpha: float) -> Callable[[], None]:
+    """timm's own task: the teacher runs in every step."""
+    from timm.task import LogitDistillationTask
+
+    student = build_model(STUDENT, CLASSES, SHAPE)
+    teacher = build_model(TEACHER, CLASSES, SHAPE).eval()
+    # timm takes the normalisation of both nets from these, to feed each its own; here they are the same.
+    for model in (student, teacher):
+        model.pretrained_cfg = {"mean": (0.5,), "std": (0.5,)}  # pyright: ignore[reportAttributeAccessIssue]
+    task = LogitDistillationTask(
+        student_model=student,
+        teacher_model=teacher,
+        criterion=nn.CrossEntropyLoss(),
+        loss_type="kl",
+        distill_loss_weight=alpha,
+        task_loss_weight=1 - alpha,
+        temperature=4.0,
+        verbose=False,
+    )
+    steps = Steps(student, 128)
+
+    def step() -> None:
+        images, labels, _ = steps.next()
+        steps.descend(task(images, labels)["loss"])
+
+    return step
+
+
+def matmul() -> Callable[[], None]:
+    """A float32 matrix product of side 2048: the rate that the machine can reach."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    return lambda: (torch.mm(a, b), None)[1]
+
+
+def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds per step of each contestant in each round."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for step in contestants.values():
+        for _ in range(3):
+            step()
+    order = list(contestants)
+    for _ in range(rounds):
+        random.shuffle(order)
+        for name in order:
+            step, count = contestants[name], 1 if name == "matmul 2048" else steps
+            started = time.perf_counter()
+            for _ in range(count):
+                step()
+            times[name].append((time.perf_counter() - started) / count)
+    return times
+
+
+def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
+    """Median over rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+
+def operations(widths: tuple[int, ...], training: bool) -> float:
+    """Floating-point operations per sample of an MLP; training leaves out the gradient of the images."""
+    products = [a * b for a, b in itertools.pairwise(widths)]
+    return 2.0 * (3 * sum(products) - products[0] if training else sum(products))
+
+
+def main() -> None:
+    """Print the three ratios beside what was asked of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
+    given = parser.parse_args()
+    random.seed(0)
+    torch.manual_seed(0)
+    contestants = {
+        "cross-entropy": plain(),
+        "cached, alpha 1": cached(1.0),
+        "cached, alpha 0.5": cached(0.5),
+        "cached, not fused": unfused(0.5),
+        "timm, online teacher": online(0.5),
+        "teacher training": plain(256, TEACHER),
+        "matmul 2048": matmul(),
+    }
+    times = seconds(contestants, given.rounds, given.steps)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {given.rounds} rounds")
+    for name, measured in times.items():
+        print(f"  {name:22} {1e3 * statistics.median(measured):8.3f} ms per step")
+    print("distilling from the cache / cross-entropy (asked: at most 1.03)")
+    for name in ("cached, alpha 1", "cached, alpha 0.5", "cached, not fused"):
+        print(f"  {name:22} {ratio(times, name, 'cross-entropy'):.3f}")
+    student, teacher = (784, 800, 800, 10), (784, 1200, 1200, 10)
+    allowed = 1 + operations(teacher, False) / operations(student, True)
+    reached = ratio(times, "timm, online teacher", "cached, alpha 0.5")
+    print("timm's online distillation / distilling from the cache (asked: 0.9 of what the counts allow)")
+    print(f"  reached {reached:.2f}, allowed {allowed:.2f}: {reached / allowed:.2f} of it")
+    share = ratio(times, "matmul 2048", "teacher training") * 256 * operations(teacher, True) / (2 * 2048**3)
+    print("rate of teacher training / rate of a 2048³ matmul (asked: at least 0.6)")
+    print(f"  {share:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Train a student; its artefact's path is the last line printed. The same as `distill student`."""
+
+import sys
+
+from distill.cli import main
+
+if __name__ == "__main__":
+    main(["student", *sys.argv[1:]])

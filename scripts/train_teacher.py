@@ -1,0 +1,8 @@
+"""Train a teacher; its artefact's path is the last line printed. The same as `distill teacher`."""
+
+import sys
+
+from distill.cli import main
+
+if __name__ == "__main__":
+    main(["teacher", *sys.argv[1:]])

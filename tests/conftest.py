@@ -1,0 +1,57 @@
+"""Fixtures that the whole suite shares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.artifact import ArtifactStore
+from distill.config import (
+    CacheConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    ScheduleConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.runtime import Runtime
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # `experiments` is a folder of the clone, not an installed package
+
+# Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
+torch.set_num_threads(1)
+
+TINY = ModelConfig(name="mlp", kwargs={"widths": [16]})
+SHORT = ScheduleConfig(epochs=2, batch_size=64)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(store=tmp_path / "store", data_root=tmp_path / "data", device="cpu", progress=False)
+
+
+@pytest.fixture
+def store(runtime: Runtime) -> ArtifactStore:
+    return ArtifactStore(runtime.store)
+
+
+@pytest.fixture
+def teacher() -> TeacherConfig:
+    return TeacherConfig(data=DataConfig(held_out=0.15), model=TINY, schedule=SHORT)
+
+
+@pytest.fixture
+def cache(teacher: TeacherConfig) -> CacheConfig:
+    return CacheConfig(teacher=teacher, transfer_set=teacher.data)
+
+
+@pytest.fixture
+def student(cache: CacheConfig) -> StudentConfig:
+    return StudentConfig(
+        cache=cache, data=cache.transfer_set, model=TINY, schedule=SHORT, loss=LossConfig(temperature=4)
+    )

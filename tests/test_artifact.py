@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill import artifact
+from distill.artifact import RECORD, RESUME, ArtifactStore, Record, key
+from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
+from distill.errors import UserError
+
+GOLDEN = {
+    "teacher": "",
+    "cache": "",
+    "student": "",
+    "analysis": "",
+    "report": "",
+}
+
+
+def publish(store: ArtifactStore, config: TeacherConfig, text: str = "weights") -> artifact.Artifact:
+    with store.draft(config) as draft:
+        (draft / "model.safetensors").write_text(text)
+        (draft / RESUME).write_text("state of the optimiser")
+        record = Record(
+            key=key(config),
+            version=1,
+            config=config.model_dump(mode="json"),
+            inputs={},
+            files=store.describe_files(draft),
+        )
+        return store.publish(config, draft, record)
+
+
+def test_golden_keys() -> None:
+    """A changed key makes every artefact in the world a miss: it must be seen in a diff."""
+    student = StudentConfig(loss=LossConfig(alpha=0))
+    configs = [
+        TeacherConfig(),
+        artifact.CacheConfig(),
+        student,
+        AnalysisConfig(runs=(TeacherConfig(), student)),
+        ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=()),
+    ]
+    assert {config.stage: key(config)[:16] for config in configs} == GOLDEN
+
+
+def test_a_published_artefact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
+    made = publish(store, TeacherConfig())
+    found = store.find(TeacherConfig())
+    assert found is not None
+    assert found.path == made.path
+    assert found.config == TeacherConfig()
+    assert found.problems() == []
+    assert sorted(path.name for path in found.path.iterdir()) == ["model.safetensors", RECORD]
+    assert found.path.name.startswith("digits-mlp-ls0.00-s0-")
+
+
+def test_nothing_is_found_before_it_is_published(store: ArtifactStore) -> None:
+    with store.draft(TeacherConfig()) as draft:
+        (draft / "model.safetensors").write_text("half")
+        assert store.find(TeacherConfig()) is None
+    with store.draft(TeacherConfig()) as again:
+        assert (again / "model.safetensors").read_text() == "half", "an interrupted draft is kept"
+
+
+@pytest.mark.parametrize("damage", ["change", "truncate", "delete"])
+def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> None:
+    made = publish(store, TeacherConfig())
+    assert made.file("model.safetensors").read_text() == "weights"
+    path = made.path / "model.safetensors"
+    if damage == "change":
+        path.write_text("wEights")
+    elif damage == "truncate":
+        path.write_text("wei")
+    else:
+        path.unlink()
+    found = store.find(TeacherConfig())
+    assert found is not None
+    assert len(found.problems()) == 1
+    with pytest.raises(UserError, match="Delete the folder"):
+        found.file("model.safetensors")
+
+
+def test_a_record_that_was_edited_is_a_miss_for_find_and_a_problem_for_verify(store: ArtifactStore) -> None:
+    made = publish(store, TeacherConfig())
+    record = json.loads((made.path / RECORD).read_text())
+    record["config"]["smoothing"] = 0.3
+    (made.path / RECORD).write_text(json.dumps(record))
+    assert any("key" in problem for problem in store.read(made.path).problems())
+
+
+def test_an_artefact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
+    made = publish(store, TeacherConfig())
+    publish(store, TeacherConfig(seed=1))
+    for name in (str(made.path), made.record.key, made.record.key[:6]):
+        assert store.resolve(name).path == made.path
+    for name in ("", "nothing-like-it"):
+        with pytest.raises(UserError, match="distill ls"):
+            store.resolve(name)
+
+
+def test_what_is_not_ours_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=RECORD):
+        store.read(tmp_path)
+    for text in ("{", '{"key": 1}', '{"__reduce__": "os.system"}'):
+        (tmp_path / RECORD).write_text(text)
+        with pytest.raises(UserError, match="a record that this version can read"):
+            store.read(tmp_path)
+
+
+def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactStore) -> None:
+    made = publish(store, TeacherConfig())
+    with store.draft(TeacherConfig()) as draft:
+        draft.rmdir()
+        made.path.rename(draft)  # as if killed between the record and the rename
+        (draft / RESUME).write_text("not removed yet")
+        again = store.publish_recorded(TeacherConfig(), draft)
+    assert again.problems() == []
+    assert not (again.path / RESUME).exists()
+
+
+def test_garbage_is_drafts_notes_and_old_versions(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = publish(store, TeacherConfig())
+    with store.draft(TeacherConfig(seed=7)) as draft:
+        pass
+    store.mark_diverged(TeacherConfig(seed=8), "loss = nan")
+    reasons = {reason for _, reason in store.garbage()}
+    assert reasons == {"unfinished draft", "note of a diverged run"}
+    for path, _ in list(store.garbage()):
+        store.delete(path)
+    assert list(store.garbage()) == []
+    assert not draft.exists()
+    assert store.diverged(TeacherConfig(seed=8)) is None
+    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    assert store.find(TeacherConfig()) is None, "another version of the code has another key"
+    assert [path for path, _ in store.garbage()] == [kept.path]
+
+
+def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
+    with store.draft(TeacherConfig()) as draft:
+        store.delete(draft)
+        assert draft.exists()

@@ -1,0 +1,321 @@
+"""The stages for a few steps on digits, and the invariants of the graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill import pipeline
+from distill.artifact import Artifact, ArtifactStore, key
+from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
+from distill.data.datasets import load
+from distill.data.logit_cache import LogitCache
+from distill.errors import Diverged, UserError
+from distill.network import WEIGHTS, load_network, load_predictions
+from distill.pipeline import ensure, missing, run_stage
+from distill.runtime import Runtime
+from distill.trainer import predict
+
+
+def make(config, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    made = ensure([config], store, runtime)[key(config)]
+    assert isinstance(made, Artifact)
+    return made
+
+
+def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
+    return load_file(str(artifact.path / WEIGHTS))
+
+
+def assert_same_bits(one: Artifact, other: Artifact) -> None:
+    for name, tensor in weights(one).items():
+        assert torch.equal(tensor, weights(other)[name]), name
+
+
+def test_a_student_brings_its_upstream_with_it(student, store, runtime) -> None:
+    made = make(student, store, runtime)
+    folders = sorted(path.parent.parent.name for path in store.root.glob("*/*/record.json"))
+    assert folders == ["caches", "students", "teachers"]
+    assert {"model.safetensors", "predictions.safetensors", "metrics.jsonl"} < set(made.record.files)
+    assert any(name.startswith("tb/") for name in made.record.files)
+    assert made.record.provenance["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert list(made.record.inputs) == [key(student.cache)]
+    assert 0 < made.record.metrics["test/accuracy"] <= 1
+    assert all(artifact.problems() == [] for artifact in store.all())
+
+
+def test_a_hit_never_touches_upstream(student, store, runtime) -> None:
+    made = make(student, store, runtime)
+    for folder in ("teachers", "caches"):
+        for path in (store.root / folder).iterdir():
+            path.rename(tmp := path.with_name("gone"))
+            assert tmp.exists()
+    assert missing([student], store) == []
+    assert make(student, store, runtime).path == made.path
+
+
+def test_a_sweep_shares_its_teacher_and_cache(student, store) -> None:
+    sweep = [student.replace(loss=student.loss.replace(temperature=t)) for t in (1, 2, 4)]
+    assert [config.stage for config in missing(sweep, store)] == ["teacher", "cache"] + ["student"] * 3
+
+
+def test_the_cache_holds_the_teachers_logits_sample_by_sample(cache, store, runtime) -> None:
+    made = make(cache, store, runtime)
+    opened = LogitCache.open(made.path)
+    dataset = load(cache.transfer_set, runtime.data_root)
+    teacher = store.find(cache.teacher)
+    assert teacher is not None
+    model = load_network(teacher)
+    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
+    images = (dataset.train.images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    expected = predict(model, lambda part: images[part], len(images))
+    index = torch.tensor([5, 0, len(images) - 1])
+    assert opened.logits.dtype == np.float16
+    torch.testing.assert_close(opened.rows(index).float(), expected[index], rtol=2e-3, atol=2e-3)
+    assert made.record.metrics["rounding_error"] < 0.01
+    assert made.record.metrics["transfer/accuracy"] == pytest.approx(
+        (expected.argmax(1) == dataset.train.labels).float().mean().item(), abs=1e-3
+    )
+
+
+def test_views_are_cached_one_by_one_and_taken_modulo(cache, store, runtime) -> None:
+    views = cache.replace(views=3, augment=AugmentConfig(pad=1))
+    opened = LogitCache.open(make(views, store, runtime).path)
+    assert opened.logits.shape[1] == 3
+    index = torch.arange(4)
+    assert not torch.equal(opened.rows(index, 0), opened.rows(index, 1))
+    assert torch.equal(opened.rows(index, 4), opened.rows(index, 1))
+
+
+def test_a_cache_of_other_images_is_refused(cache, store, runtime) -> None:
+    opened = LogitCache.open(make(cache, store, runtime).path)
+    other = load(cache.transfer_set.replace(split_seed=1), runtime.data_root)
+    with pytest.raises(UserError, match="fingerprint"):
+        opened.check_fits(other)
+
+
+def test_stored_weights_give_the_stored_predictions(teacher, store, runtime) -> None:
+    made = make(teacher, store, runtime)
+    dataset = load(teacher.data, runtime.data_root)
+    logits, labels = load_predictions(made, "test")
+    assert torch.equal(labels, dataset.test.labels)
+    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
+    images = (dataset.test.images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    again = predict(load_network(made), lambda part: images[part], len(images))
+    torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "distill.network.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
+    )
+    for smoothing in (0.0, 0.1):
+        run_stage(teacher.replace(smoothing=smoothing), store, runtime)
+    (one, batches), (other, same_batches) = seen
+    for parameter, twin in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter, twin)
+    for batch, twin in zip(batches.epoch(1), same_batches.epoch(1), strict=True):
+        assert torch.equal(batch.images, twin.images)
+        assert torch.equal(batch.index, twin.index)
+
+
+def test_a_left_out_class_is_never_seen(student, store, runtime, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr("distill.network.fit", lambda model, loader, *_, **__: seen.append(loader) or model)
+    make(student.cache, store, runtime)
+    run_stage(student.replace(exclude_classes=(3, 5)), store, runtime)
+    labels = torch.cat([batch.labels for batch in seen[-1].epoch(0)])
+    assert sorted(set(labels.tolist())) == [0, 1, 2, 4, 6, 7, 8, 9]
+    with pytest.raises(UserError, match="exclude_classes"):
+        run_stage(student.replace(exclude_classes=(10,)), store, runtime)
+
+
+def test_the_numbers_do_not_depend_on_what_ran_before(teacher, store, runtime, tmp_path) -> None:
+    torch.manual_seed(123)
+    one = make(teacher, store, runtime)
+    torch.randn(7)
+    elsewhere = ArtifactStore(tmp_path / "elsewhere")
+    assert_same_bits(one, make(teacher, elsewhere, runtime))
+
+
+HARD_TO_RESUME = {
+    "model": {"name": "mlp", "kwargs": {"widths": [16], "dropout": 0.3}},
+    "schedule": {"epochs": 6, "batch_size": 100, "warmup_epochs": 1},
+    "augment": {"pad": 1},
+    "ema": 0.9,
+    "data": {"held_out": 0.15},
+}
+
+
+@pytest.mark.parametrize("stop_at", [1, 12, 13, 40])
+def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_path, monkeypatch) -> None:
+    """Dropout, EMA, warm-up, momentum and views, interrupted at and between epochs."""
+    config = TeacherConfig(**HARD_TO_RESUME)
+    whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
+
+    from distill import trainer
+
+    update, steps = trainer._Run.update, []
+
+    def interrupting(self, *arguments):
+        steps.append(self.step)
+        if len(steps) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, *arguments)
+
+    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, store, runtime)
+    assert store.find(config) is None
+    resumed = make(config, store, runtime)
+    assert_same_bits(whole, resumed)
+    assert steps == list(range(len(steps))), "no step is done twice, none is skipped"
+    logged = [json.loads(line)["step"] for line in (resumed.path / "metrics.jsonl").open()]
+    assert logged == sorted(set(logged))
+
+
+def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monkeypatch) -> None:
+    whole = make(student, ArtifactStore(tmp_path / "whole"), runtime)
+    make(student.cache, store, runtime)
+
+    from distill import trainer
+
+    monkeypatch.setattr(trainer._Run, "seconds_since_save", lambda self: float("inf"))
+    update = trainer._Run.update
+
+    def dying(self, *arguments):
+        if self.step == 25:
+            raise RuntimeError("the process is killed")
+        return update(self, *arguments)
+
+    monkeypatch.setattr(trainer._Run, "update", dying)
+    with pytest.raises(RuntimeError):
+        make(student, store, runtime)
+    monkeypatch.setattr(trainer._Run, "update", update)
+    assert_same_bits(whole, make(student, store, runtime))
+
+
+def test_a_process_killed_outright_loses_only_what_it_did_since_its_last_save(tmp_path, runtime) -> None:
+    """The real thing: another process, SIGKILL, the same command again."""
+    store = ArtifactStore(tmp_path / "store")
+    config = TeacherConfig(**HARD_TO_RESUME).replace(schedule={"epochs": 60, "batch_size": 20, "warmup_epochs": 1})
+    flags = [
+        "--data.held-out=0.15",
+        """--model.kwargs={"widths": [16], "dropout": 0.3}""",
+        "--schedule.epochs=60",
+        "--schedule.batch-size=20",
+        "--schedule.warmup-epochs=1",
+        "--augment.pad=1",
+        "--ema=0.9",
+        "--threads=1",
+        "--device=cpu",
+        "--checkpoint-seconds=0.05",
+        f"--store={store.root}",
+    ]
+    command = [sys.executable, "-m", "distill", "teacher", *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    resume = store.root / "drafts" / key(config) / "resume.pt"
+    deadline = time.monotonic() + 60
+    while not resume.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "it must still be training"
+    process.kill()
+    process.wait()
+    assert resume.exists()
+    assert store.find(config) is None
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    made = store.read(Path(finished.stdout.strip().splitlines()[-1]))
+    assert_same_bits(made, make(config, ArtifactStore(tmp_path / "whole"), runtime))
+
+
+def test_eight_who_want_the_same_artefact_get_one(teacher, store, runtime) -> None:
+    made: list[Artifact] = []
+    threads = [threading.Thread(target=lambda: made.append(run_stage(teacher, store, runtime))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert len({artifact.record.provenance["seconds"] for artifact in made}) == 1
+
+
+def test_a_diverging_run_is_an_error_alone_and_a_report_in_an_experiment(
+    student, store, runtime, monkeypatch
+) -> None:
+    hot = student.replace(optim=student.optim.replace(lr=1e12, clip=None))
+    with pytest.raises(Diverged, match=r"optim\.lr"):
+        make(hot, store, runtime)
+    assert store.find(hot) is None
+    analysis = AnalysisConfig(runs=(student.cache.teacher, hot, student))
+    made = ensure([analysis], store, runtime, tolerate_divergence=True)[key(analysis)]
+    measures = json.loads((made.path / "measures.json").read_text())
+    assert "finite" in measures[key(hot)]["diverged"]
+    assert measures[key(hot)]["values"] == {}
+    assert measures[key(student)]["diverged"] is None
+    monkeypatch.setattr(pipeline, "run_stage", lambda *_: pytest.fail("nothing is to be done"))
+    ensure([analysis], store, runtime, tolerate_divergence=True)
+
+
+def test_a_resume_point_that_holds_code_is_refused(teacher, store, runtime) -> None:
+    with store.draft(teacher) as draft:
+        torch.save({"step": os.system}, draft / "resume.pt")
+    with pytest.raises(UserError, match="Delete this file"):
+        make(teacher, store, runtime)
+    assert store.find(teacher) is None
+
+
+def test_a_damaged_upstream_is_not_read(student, store, runtime) -> None:
+    cached = make(student.cache, store, runtime)
+    path = cached.path / "logits.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01"[:1])
+    with pytest.raises(UserError, match="sha256 differs"):
+        make(student, store, runtime)
+    assert store.find(student) is None
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_trains_on_the_cpu(teacher, store, runtime, precision: str) -> None:
+    made = make(teacher.replace(precision=precision), store, runtime)
+    assert made.record.metrics["test/accuracy"] > 0.3
+
+
+def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = make(teacher, store, runtime)
+    events = EventAccumulator(str(made.path / "tb")).Reload()
+    tags = events.Tags()
+    scalars = {"loss/total", "loss/hard", "train/accuracy", "train/nll", "train/ece", "train/confidence"}
+    scalars |= {"train/interclass_variance", "lr", "images_per_second", "held_out/accuracy"}
+    assert scalars <= set(tags["scalars"])
+    assert {"logits/correct", "logits/incorrect"} <= set(tags["histograms"])
+    assert "test/reliability" in tags["images"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    lines = [json.loads(line) for line in (made.path / "metrics.jsonl").open()]
+    assert len(lines) == teacher.schedule.epochs
+    assert scalars <= set(lines[-1])
+
+
+def test_a_process_imports_no_torch_for_a_hit(student, store, runtime, tmp_path) -> None:
+    make(student, store, runtime)
+    code = (
+        "import sys; from distill.pipeline import missing; from distill.artifact import ArtifactStore;"
+        "from distill.config import parse_stage; from pathlib import Path; import json;"
+        f"config = parse_stage(json.loads(Path({str(tmp_path / 'c.json')!r}).read_text()));"
+        f"assert missing([config], ArtifactStore(Path({str(store.root)!r}))) == [];"
+        "assert 'torch' not in sys.modules"
+    )
+    (tmp_path / "c.json").write_text(json.dumps(student.model_dump(mode="json")))
+    subprocess.run([sys.executable, "-c", code], check=True)
