@@ -1,5 +1,7 @@
 """The errors that a user can cause, each of one line that says what to do about it."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """A mistake in what the user gave: printed as one line, without a traceback, exit code 2.
@@ -8,8 +10,12 @@ class UserError(Exception):
     """
 
     def __init__(self, field: str, value: object, expected: str, way_out: str):
-        super().__init__(f"{field} = {value!r}: expected {expected}. {way_out}")
+        super().__init__(field, value, expected, way_out)
         self.field = field
+
+    def __str__(self) -> str:
+        field, value, expected, way_out = self.args
+        return " ".join(f"{field} = {value!r}: expected {expected}. {way_out}".split())
 
 
 class Diverged(UserError):
@@ -22,4 +28,7 @@ class Diverged(UserError):
             f"a finite number (step {step}, learning rate {lr:g})",
             "Lower --optim.lr or set --optim.clip; with a temperature, the soft term grows as T² × alpha.",
         )
-        self.step = step
+        self.step, self.lr, self.loss = step, lr, loss
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, float]]:
+        return Diverged, (self.step, self.lr, self.loss)  # it crosses from a worker to its parent

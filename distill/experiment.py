@@ -48,26 +48,25 @@ class Table:
         """Conditions in the order in which the experiment lists them, diverged ones included."""
         return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
 
-    def by_seed(self, condition: str, measure: str, unseen: bool | None = None) -> dict[int, float]:
+    def by_seed(self, condition: str, measure: str, unseen: bool = False) -> dict[int, float]:
         """Seed → value, averaged over left-out classes; a seed with a diverged class is left out whole.
 
         Args:
             condition: which runs.
             measure: which of their measures.
-            unseen: True takes the runs with a class left out, False the others, None whichever have the
-                measure.
+            unseen: whether to take the runs with a class left out, or the others.
         """
 
         def wanted(label: Label) -> bool:
-            return label.condition == condition and unseen in (None, label.unseen is not None)
+            return label.condition == condition and unseen == (label.unseen is not None)
 
         found: dict[int, list[float]] = {}
         for label, measures in self.values.items():
             if wanted(label) and measure in measures:
                 found.setdefault(label.seed, []).append(measures[measure])
         # Only a class-for-class comparison is paired: the mean over fewer classes is another quantity.
-        whole = max((len(values) for values in found.values()), default=0)
-        return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == whole}
+        classes = {label.unseen for label in [*self.values, *self.diverged] if wanted(label)}
+        return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == len(classes)}
 
 
 class Experiment(Protocol):

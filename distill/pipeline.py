@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import time
@@ -24,6 +25,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import Diverged, UserError
+from distill.executors.pool import run_pool
 from distill.experiment import Experiment, Label, Scale, Table
 from distill.runtime import Runtime
 
@@ -77,18 +79,35 @@ def ensure(
     """
     configs = list(configs)
     waiting = missing(configs, store)
-    bar = tqdm(waiting, unit="stage", disable=_bar_disabled(runtime, waiting), delay=2, position=0)
-    for config in bar:
-        bar.set_description(f"{config.stage} {title(config)[:50]}")
-        if tolerate_divergence and _hopeless(config, store):
-            continue
-        try:
-            run_stage(config, store, runtime)
-        except Diverged as error:
-            if not tolerate_divergence:
-                raise
-            store.mark_diverged(config, str(error))
+    jobs = runtime.jobs_for(sum(isinstance(config, TeacherConfig | StudentConfig) for config in waiting))
+    graph = {key(config): [key(upstream) for upstream in inputs(config)] for config in waiting}
+    stages = dict(zip(graph, waiting, strict=True))
+    bar = tqdm(total=len(waiting), unit="stage", disable=_bar_disabled(runtime, waiting), delay=2)
+    with bar:
+        if jobs == 1:
+            for config in waiting:
+                bar.set_description(f"{config.stage} {title(config)[:50]}", refresh=False)
+                _attempt(config, store, runtime, tolerate_divergence)
+                bar.update()
+        else:
+            threads = runtime.threads or max(1, (os.cpu_count() or 1) // jobs)
+            alone = runtime.model_copy(update={"threads": threads, "progress": False})
+            attempt = functools.partial(
+                _attempt, store=store, runtime=alone, tolerate_divergence=tolerate_divergence
+            )
+            run_pool(stages, graph, attempt, jobs, done=lambda _: bar.update())
     return {key(config): _made(config, store) for config in configs}
+
+
+def _attempt(config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool) -> None:
+    if tolerate_divergence and _hopeless(config, store):
+        return
+    try:
+        run_stage(config, store, runtime)
+    except Diverged as error:
+        if not tolerate_divergence:
+            raise
+        store.mark_diverged(config, str(error))
 
 
 def _bar_disabled(runtime: Runtime, waiting: list[StageConfig]) -> bool | None:
@@ -157,11 +176,14 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
 
             return analyse(config, {key(run): _made(run, store) for run in inputs(config)}, draft)
         case ReportConfig():
+            from distill.network import Outcome
             from distill.stages.report import write_report
 
             experiment = load_experiment(config.experiment)
             table = read_table(experiment, config, store)
-            return write_report(config, experiment, table, provenance(runtime), draft)
+            heading = (experiment.__doc__ or config.experiment).strip().splitlines()[0]
+            write_report(config, experiment, heading, table, provenance(runtime), draft)
+            return Outcome({}, {})
 
 
 def _existing(config: StageConfig, store: ArtifactStore) -> Artifact:

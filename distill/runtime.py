@@ -30,8 +30,10 @@ class Runtime(BaseModel):
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where tensors live; auto takes cuda, then mps, then cpu."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """Stages that run side by side, each in its own process; None takes one per core on a CPU, else 1."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads per process; None leaves torch's choice."""
+    """CPU threads per process; None shares the cores among the jobs."""
     channels_last: bool = False
     """Memory format for convolutions; faster on GPUs."""
     compile: bool = False
@@ -40,6 +42,12 @@ class Runtime(BaseModel):
     """At most this much training is lost when the process is killed outright."""
     progress: bool = True
     """Progress bars, where the output is a terminal."""
+
+    def jobs_for(self, stages: int) -> int:
+        """How many processes that many independent stages get: small nets gain more from them than from threads."""
+        if self.jobs is None and self.torch_device() != "cpu":
+            return 1
+        return max(1, min(stages, self.jobs or os.cpu_count() or 1))
 
     def torch_device(self) -> str:
         """The device that `auto` means here."""

@@ -51,11 +51,12 @@ class MetricWriter:
 
     def figure(self, step: int, name: str, figure: Any) -> None:
         """One TensorBoard image of a matplotlib figure."""
+        import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        self.tensorboard.add_image(name, canvas.buffer_rgba().__array__()[..., :3], step, dataformats="HWC")
+        self.tensorboard.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """One row of TensorBoard's HParams table, in this run's own folder so that runs compare in one table."""

@@ -62,9 +62,9 @@ def nontarget_spread(table: Table) -> Figure:
         "a class (hatched). Below, right: the variance relative to the squared gap between the correct logit "
         "and the mean of the others, which no temperature can restore.",
     )
-    above, below = figure.subfigures(2, 1, height_ratios=[3, 2])
-    _spread_per_class(above.subplots(), table)
-    parts, relative = below.subplots(1, 2)
+    halves = figure.subfigures(2, 1, squeeze=False, height_ratios=[3, 2])
+    _spread_per_class(halves[0, 0].subplots(), table)
+    parts, relative = halves[1, 0].subplots(1, 2)
     _variance_parts(parts, table)
     _relative_variance(relative, table)
     return figure
@@ -76,7 +76,7 @@ def unseen_recall(table: Table) -> Figure:
         3.5,
         "A class that the student never saw, known to it only through the teacher's soft targets: recall as "
         "trained, recall after one shift of the class's bias, and area under the ROC curve of its margin, with "
-        "95 % intervals over seeds. Dotted: students trained from labels, which have no way to know the class.",
+        "95 % intervals over seeds. Dotted: students trained from labels, whom no teacher told about the class.",
     )
     panels = (
         ("unseen_recall", "recall as trained, %", 100.0),
@@ -156,7 +156,7 @@ def _series(table: Table) -> list[Series]:
 
 
 def _color(condition: str, table: Table) -> str:
-    """Colour of the targets behind a condition; students of labels are coloured like the teacher of those labels."""
+    """Colour of the targets behind a condition; students of labels share that of the teacher of those labels."""
     strength = smoothing(condition)
     for series in _series(table):
         if series.smoothing == strength:
@@ -204,9 +204,7 @@ def _variance_parts(axes: Axes, table: Table) -> None:
         if within is None or between is None:
             continue
         axes.barh(index, within, color=series.color, edgecolor=series.color, height=0.6)
-        axes.barh(
-            index, between, left=within, facecolor="white", edgecolor=series.color, hatch="////", height=0.6
-        )
+        axes.barh(index, between, left=within, facecolor="white", edgecolor=series.color, hatch="////", height=0.6)
     _bars_by_teacher(axes, table, "variance: within + between classes")
 
 
@@ -216,9 +214,7 @@ def _relative_variance(axes: Axes, table: Table) -> None:
         values = table.by_seed(series.teacher, "interclass_variance_relative", unseen=False)
         if values:
             found = interval(values.values())
-            axes.barh(
-                index, 100 * found.mean, xerr=100 * _half(found), color=series.color, height=0.6, capsize=3
-            )
+            axes.barh(index, 100 * found.mean, xerr=100 * _half(found), color=series.color, height=0.6, capsize=3)
     _bars_by_teacher(axes, table, "variance / gap², %")
 
 
@@ -283,10 +279,10 @@ def _horizontal(
 def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: Series) -> None:
     """Accuracy per bin of confidence, and the share of predictions in each bin."""
     bins = _bins(table, series.teacher)
-    total, width = sum(found.count for found in bins), 1 / len(bins)
-    filled = [(index, found) for index, found in enumerate(bins) if found.count]
+    total, width = sum(found.total for found in bins), 1 / len(bins)
+    filled = [(index, found) for index, found in enumerate(bins) if found.total]
     centres = [(index + 0.5) * width for index, _ in filled]
-    shares = [100 * found.count / total for _, found in filled]
+    shares = [100 * found.total / total for _, found in filled]
     diagram.plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1)
     bars = diagram.bar(centres, [found.accuracy for _, found in filled], width=0.9 * width, color=series.color)
     for bar, share in zip(bars, shares, strict=True):
@@ -306,14 +302,14 @@ def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: S
 
 def _rarest(table: Table, series: Series) -> float:
     """Share in % of the emptiest bin that is not empty."""
-    counts = [found.count for found in _bins(table, series.teacher)]
+    counts = [found.total for found in _bins(table, series.teacher)]
     return 100 * min(filter(None, counts)) / sum(counts)
 
 
 class _Bin(NamedTuple):
     """One bin of confidence over all seeds."""
 
-    count: float
+    total: float
     accuracy: float
 
 
@@ -326,7 +322,7 @@ def _bins(table: Table, condition: str) -> list[_Bin]:
         total = sum(count)
         correct = sum(share * many for share, many in zip(accuracy, count, strict=True))
         pooled.append(_Bin(total, correct / total if total else 0.0))
-    return pooled if any(found.count for found in pooled) else []
+    return pooled if any(found.total for found in pooled) else []
 
 
 def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
@@ -334,10 +330,7 @@ def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
     return [
         curves[name]
         for label, curves in table.curves.items()
-        if label.condition == condition
-        and label.unseen is None
-        and label not in table.diverged
-        and name in curves
+        if label.condition == condition and label.unseen is None and label not in table.diverged and name in curves
     ]
 
 

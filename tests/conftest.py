@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,6 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.runtime import Runtime
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # `experiments` is a folder of the clone, not an installed package
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)

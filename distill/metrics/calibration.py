@@ -25,7 +25,7 @@ class Reliability:
 
 
 def reliability(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> Reliability:
-    """Accuracy and mean confidence per bin of confidence, the largest probability (Guo et al. 2017, section 2)."""
+    """Accuracy and mean confidence per bin of confidence, the largest probability (Guo et al. 2017, sec. 2)."""
     confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
     inner_edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)[1:-1].contiguous()
     bin_of = torch.bucketize(confidence, inner_edges)
@@ -40,7 +40,7 @@ def reliability(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: i
 
 
 def ece(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> float:
-    """Expected calibration error, Σ_b n_b/n |accuracy_b - confidence_b|, in [0, 1] (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error Σ_b n_b/n |accuracy_b - confidence_b|, in [0, 1] (Guo et al. 2017, sec. 2)."""
     diagram = reliability(logits, labels, bins)
     share = diagram.count / labels.shape[0]
     return (share * (diagram.accuracy - diagram.confidence).abs()).sum().item()
@@ -52,7 +52,7 @@ def mean_max_probability(logits: Float[Tensor, "n k"]) -> float:
 
 
 def brier(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    """Mean squared distance of probabilities to the one-hot label, summed over classes, in [0, 2] (Brier 1950)."""
+    """Mean squared distance of probabilities to the one-hot label, summed over classes: 0 to 2 (Brier 1950)."""
     p = torch.softmax(logits.double(), dim=1)
     p_label = p.gather(1, labels.unsqueeze(1)).squeeze(1)
     return (p.square().sum(dim=1) - 2 * p_label + 1).mean().item()

@@ -1,7 +1,7 @@
 """What a network says about the classes that it does not choose.
 
-Everything here is invariant to a shift of all logits of a sample, as the softmax is. "Non-target" classes of a
-sample are all but its label. Memory and time are O(n k).
+All is invariant to a shift of all logits of a sample, as the softmax is. "Non-target" classes of a sample are
+all but its label. Memory and time are O(n k).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class InterclassVariance:
     total: float
     """Variance over the K-1 non-target logits of a sample (dividing by K-1), averaged over samples."""
     relative: float
-    """`total` divided by the mean squared gap: what a change of scale, such as a temperature, cannot restore."""
+    """`total` divided by the mean squared gap: what a change of scale (a temperature) cannot restore."""
     within: float
     """Part that differs between samples of one class."""
     between: float
@@ -30,9 +30,7 @@ class InterclassVariance:
     """Logit of the label minus the mean non-target logit, averaged over samples."""
 
 
-def interclass_variance(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
-) -> InterclassVariance:
+def interclass_variance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> InterclassVariance:
     """Inter-class logit variance, absolute and relative to the squared gap, split within and between classes.
 
     With u_ik = z_ik - mean_{j≠y} z_ij for k ≠ y: total = mean_i Σ_k u_ik² / (K-1); between is the same of the
@@ -76,8 +74,8 @@ def equivalent_smoothing(
 ) -> float:
     """Smoothing γ whose targets put as much mass on the incorrect classes as the teacher's soft targets do.
 
-    γ = mean_i Σ_{k≠y} softmax(z/T)_k · K/(K-1) (Müller et al. 2019, section 4): ε for a teacher at the optimum of
-    uniform smoothing ε, 1 for uniform targets.
+    γ = mean_i Σ_{k≠y} softmax(z/T)_k · K/(K-1) (Müller et al. 2019, section 4): ε for a teacher at the optimum
+    of uniform smoothing ε, 1 for uniform targets.
     """
     p = torch.softmax(teacher_logits.double() / temperature, dim=1)
     # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident teacher.
@@ -91,8 +89,8 @@ def class_similarity(
 ) -> Float[Tensor, "k k"]:
     """Mean distribution over the non-target classes, one row per class of the label.
 
-    Each sample's probabilities are renormalised without its label, then averaged; the diagonal is 0, rows sum to
-    1, and the row of a class without samples is NaN.
+    Each sample's probabilities are renormalised without its label, then averaged; the diagonal is 0, rows sum
+    to 1, and the row of a class without samples is NaN.
     """
     tempered = logits.double() / temperature
     nontarget = torch.softmax(tempered.scatter(1, labels.unsqueeze(1), -math.inf), dim=1)

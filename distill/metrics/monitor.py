@@ -41,8 +41,8 @@ def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]
 
     bins = reliability(logits, labels)
     full = bins.count > 0
-    figure = Figure(figsize=(3, 3), dpi=80, layout="tight")
-    axes = figure.subplots()
+    figure = Figure(figsize=(3, 3), dpi=80)
+    axes = figure.add_axes((0.18, 0.16, 0.78, 0.74))  # a layout engine would take most of the time
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes.plot(bins.confidence[full], bins.accuracy[full], marker="o", markersize=3)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")

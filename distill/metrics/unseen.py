@@ -1,7 +1,7 @@
 """What a student knows of a class that it has never seen (Hinton et al. 2015, section 3).
 
-One margin decides everything: a sample's logit of the class minus its largest other logit. A sample is predicted
-as the class when the margin is above 0; a tie is not.
+One margin decides everything: a sample's logit of the class minus its largest other logit. A sample is
+predicted as the class when the margin is above 0; a tie is not.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def prior_bias(logits: Float[Tensor, "n k"], cls: int, prior: float) -> float:
     """The scalar to add to logit `cls` so that it is predicted as often as `prior` says; no labels are used.
 
     round(n · prior) samples (half to even) are predicted as the class: the scalar lies midway between the
-    margins of the last one in and the first one out, or one logit beyond the outermost margin when all or none
-    are to be in. When those two margins are equal, all samples of that margin stay out.
+    margins of the last one in and the first one out, or one logit beyond the outermost margin when all or
+    none are to be in. When those two margins are equal, all samples of that margin stay out.
 
     Raises:
         ValueError: prior is not in [0, 1].
@@ -40,9 +40,7 @@ def prior_bias(logits: Float[Tensor, "n k"], cls: int, prior: float) -> float:
     return (needed[wanted - 1].item() + needed[wanted].item()) / 2
 
 
-def corrected_recall(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int, prior: float
-) -> float:
+def corrected_recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int, prior: float) -> float:
     """Recall of class `cls` once `prior_bias` is added to its logit; NaN when it has no samples."""
     return _recall(_margin(logits, cls) + prior_bias(logits, cls, prior), labels == cls)
 

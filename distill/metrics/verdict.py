@@ -51,10 +51,10 @@ def interval(values: Iterable[float]) -> Interval:
 def judge(
     condition: Mapping[int, float], versus: Mapping[int, float], direction: Literal["lower", "higher"]
 ) -> Verdict:
-    """Verdict on "`condition` is lower (higher) than `versus`", both seed → value, paired by their common seeds.
+    """Verdict on "`condition` is lower (higher) than `versus`", both seed → value, paired by common seeds.
 
-    Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction, contradicted
-    when it lies wholly in the other, undecided otherwise and with fewer than two pairs.
+    Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction,
+    contradicted when it lies wholly in the other, undecided otherwise and with fewer than two pairs.
     """
     seeds = sorted(condition.keys() & versus.keys())
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)

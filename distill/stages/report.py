@@ -84,7 +84,7 @@ def write_report(
 def summarise(
     config: ReportConfig, experiment: Experiment, table: Table, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Means with intervals, verdicts and diverged runs, all of it valid JSON (null where a number is not finite)."""
+    """Means with intervals, verdicts and diverged runs, all of it valid JSON: null for what is not finite."""
     return _as_json(
         {
             "experiment": config.experiment,
@@ -164,7 +164,9 @@ def _write_table(table: Table, path: Path) -> None:
         writer.writerow(["condition", "seed", "unseen", "measure", "value"])
         for label, measures in table.values.items():
             unseen = "" if label.unseen is None else label.unseen
-            writer.writerows([label.condition, label.seed, unseen, name, measures[name]] for name in sorted(measures))
+            writer.writerows(
+                [label.condition, label.seed, unseen, name, measures[name]] for name in sorted(measures)
+            )
 
 
 def _write_figures(figures: Mapping[str, object], folder: Path) -> list[Drawing]:
@@ -185,7 +187,7 @@ def _write_figures(figures: Mapping[str, object], folder: Path) -> list[Drawing]
 
 
 def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element of a page that has others: ids are unique in a page, and only files have a prolog."""
+    """An SVG file as an element of a page: without prolog, with ids that no other figure of the page has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)

@@ -51,9 +51,7 @@ WITHOUT_COLUMN = (
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
 )
-_COLUMNS = {
-    column.measure: column for column in (*TEACHERS_AND_STUDENTS, *CLASS_NEVER_SEEN, *WITHOUT_COLUMN)
-}
+_COLUMNS = {column.measure: column for column in (*TEACHERS_AND_STUDENTS, *CLASS_NEVER_SEEN, *WITHOUT_COLUMN)}
 MEASURES = tuple(_COLUMNS)
 """Measures in the order in which reports list them; others follow by name."""
 
@@ -87,10 +85,14 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
 
 
 def all_rows(summary: Mapping[str, Any]) -> Grid:
-    """Every row of the summary, one measure of one condition each, unrounded units."""
+    """Every row of the summary, one measure of one condition each, in its own unit."""
     rows = [
-        [row["measure"], row["condition"], *(_plain(row[name]) for name in ("mean", "low", "high"))]
-        + [str(row["seeds"])]
+        [
+            row["measure"],
+            row["condition"],
+            *(_plain(row[name]) for name in ("mean", "low", "high")),
+            str(row["seeds"]),
+        ]
         for row in summary["rows"]
     ]
     return Grid("Every measure", ["measure", "condition", "mean", "low", "high", "seeds"], rows)
@@ -140,9 +142,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
     """One line per claim."""
     width = max(len(claim["statement"]) for claim in claims)
-    return "\n".join(
-        f"{claim['verdict']:<14}{claim['statement']:<{width}}   {evidence(claim)}" for claim in claims
-    )
+    return "\n".join(f"{claim['verdict']:<14}{claim['statement']:<{width}}   {evidence(claim)}" for claim in claims)
 
 
 def _aligned(table: Grid) -> str:

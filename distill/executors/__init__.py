@@ -1,0 +1,1 @@
+"""Where stages run. The numbers do not depend on it."""

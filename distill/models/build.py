@@ -1,0 +1,99 @@
+"""Builds the network of a config, and checks that it fits the data before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from distill.config import ModelConfig
+from distill.errors import UserError
+from distill.models.reference import BUILT_IN, constructor
+
+
+def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    """Network from normalised images to logits; its initial weights depend on torch's seed alone.
+
+    Args:
+        config: name and arguments.
+        num_classes: number of logits.
+        in_shape: channels, height, width.
+
+    Raises:
+        UserError: the network is unknown, or it cannot be built from these arguments.
+    """
+    return _construct(constructor(config, num_classes, in_shape), config, in_shape)
+
+
+def check_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> None:
+    """Build the network and run two images through it, in evaluation and in training mode.
+
+    Costs no memory where the network can be built on the meta device. torch's generators are left alone.
+
+    Raises:
+        UserError: as `build_model`; or the network cannot take images of this shape, or gives something
+            other than `num_classes` logits for each.
+    """
+    construct = constructor(config, num_classes, in_shape)
+    with torch.random.fork_rng():
+        try:
+            with torch.device("meta"):
+                _try_out(construct, config, num_classes, in_shape)
+        except Exception:
+            meta_works = False  # some networks read numbers while they are built, and meta tensors have none
+        else:
+            meta_works = True
+        if not meta_works:
+            _try_out(construct, config, num_classes, in_shape)
+
+
+def _construct(
+    construct: Callable[[], nn.Module], config: ModelConfig, in_shape: tuple[int, int, int]
+) -> nn.Module:
+    known = config.name in BUILT_IN or config.name.startswith(("timm:", "torchvision:"))
+    try:
+        model = construct()
+    except Exception as error:
+        if not known:
+            raise  # whoever writes a plug-in needs the traceback
+        field, value = ("model.kwargs", config.kwargs) if config.kwargs else ("model.name", config.name)
+        expected = f"what {config.name} can be built from, for images of shape {list(in_shape)}"
+        raise UserError(field, value, expected, f"It says: {_first_line(error)}.") from error
+    if not isinstance(model, nn.Module):
+        way_out = f"It returned a {type(model).__name__}."
+        raise UserError("model.name", config.name, "a function that returns a torch.nn.Module", way_out)
+    return model
+
+
+def _try_out(
+    construct: Callable[[], nn.Module], config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]
+) -> None:
+    model = _construct(construct, config, in_shape)
+    images = torch.zeros(2, *in_shape)
+    for training in (False, True):
+        try:
+            with torch.no_grad():
+                logits = model.train(training)(images)
+        except Exception as error:
+            way_out = f"{_advice(config, in_shape)} It says: {_first_line(error)}."
+            expected = f"a network that takes images of shape {list(in_shape)} (channels, height, width)"
+            raise UserError("model.name", config.name, expected, way_out) from error
+        got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        if got != [2, num_classes]:
+            mode = "training" if training else "evaluation"
+            expected = f"{num_classes} logits per image: [2, {num_classes}] for two images"
+            way_out = f"In {mode} mode it gives {got}: change the network or the data set."
+            raise UserError("model.name", config.name, expected, way_out)
+
+
+def _advice(config: ModelConfig, in_shape: tuple[int, int, int]) -> str:
+    if config.name.startswith("torchvision:") and in_shape[0] != 3:
+        return "Networks of torchvision take 3 channels; those of timm adapt: timm:NAME."
+    if config.name.startswith("timm:"):
+        return f"Some networks of timm need --model.kwargs '{{\"img_size\": {in_shape[1]}}}'."
+    return "Choose another network or other images."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,62 @@
+"""Fully connected networks: the nets of Hinton et al. (2015) and of Müller et al. (2019) on MNIST."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class MLP(nn.Module):
+    """ReLU layers of the given widths, and a linear head."""
+
+    def __init__(self, num_classes: int, inputs: int, widths: Sequence[int], dropout: float, input_dropout: float):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        if input_dropout > 0:
+            layers.append(nn.Dropout(input_dropout))
+        for width in widths:
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            inputs = width
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, num_classes)
+
+    def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Penultimate activations."""
+        return self.body(x)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Logits."""
+        return self.head(self.features(x))
+
+
+def mlp(
+    num_classes: int,
+    in_shape: tuple[int, int, int],
+    widths: Sequence[int] = (1200, 1200),
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+) -> nn.Module:
+    """Multi-layer perceptron; the default widths are the teacher's of Müller et al. 2019, App. A.5.
+
+    Args:
+        num_classes: number of logits.
+        in_shape: channels, height, width.
+        widths: units of each hidden layer.
+        dropout: share of hidden units dropped (Hinton et al. 2015 cite 0.5).
+        input_dropout: share of pixels dropped (Hinton et al. 2015 cite 0.2).
+
+    Raises:
+        ValueError: a layer has no units.
+    """
+    if min(widths, default=1) < 1:
+        raise ValueError(f"every width must be at least 1, got {list(widths)}")
+    return MLP(num_classes, math.prod(in_shape), widths, dropout, input_dropout)

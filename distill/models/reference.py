@@ -1,0 +1,74 @@
+"""Name of a network → its constructor, with the name and the arguments checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+from torch import nn
+
+from distill.config import ModelConfig
+from distill.errors import UserError
+from distill.libraries import import_library
+from distill.models.alexnet import alexnet
+from distill.models.cnn import cnn
+from distill.models.mlp import mlp
+from distill.models.resnet_cifar import resnet56
+from distill.plugins import bind, resolve
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "alexnet": alexnet,
+    "resnet56": resnet56,
+}
+_FROM_DATA = {"num_classes", "in_shape", "in_chans", "pretrained", "weights"}
+
+
+def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> Callable[[], nn.Module]:
+    """The call that builds the network of `config`.
+
+    Raises:
+        UserError: the network is unknown, or it does not take one of the arguments.
+    """
+    if taken := sorted(_FROM_DATA & set(config.kwargs)):
+        expected = f"no {' and no '.join(taken)}, which the data set and the seed decide"
+        raise UserError("model.kwargs", config.kwargs, expected, f"Drop {' and '.join(taken)}.")
+    source, _, name = config.name.partition(":")
+    if source == "timm":
+        return _timm(config, name, num_classes, in_shape[0])
+    if source == "torchvision":
+        return _torchvision(config, name, num_classes)
+    if name:
+        factory = resolve(config.name, "model.name")
+    elif source in BUILT_IN:
+        factory = BUILT_IN[source]
+    else:
+        known = ", ".join([*BUILT_IN, "timm:NAME", "torchvision:NAME", "package.module:function"])
+        raise UserError("model.name", config.name, f"one of {known}", _did_you_mean(source, BUILT_IN, ""))
+    return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
+
+
+def _timm(config: ModelConfig, name: str, num_classes: int, channels: int) -> Callable[[], nn.Module]:
+    timm = import_library("timm")
+    if not timm.is_model(name):
+        way_out = _did_you_mean(name, timm.list_models(), "timm:")
+        raise UserError("model.name", config.name, "a network that timm knows", way_out)
+    return lambda: timm.create_model(
+        name, pretrained=False, num_classes=num_classes, in_chans=channels, **config.kwargs
+    )
+
+
+def _torchvision(config: ModelConfig, name: str, num_classes: int) -> Callable[[], nn.Module]:
+    models = import_library("torchvision.models")
+    # Classifiers only: some of the others download a backbone when they are built.
+    names = models.list_models(module=models)
+    if name.lower() not in names:
+        way_out = _did_you_mean(name, names, "torchvision:")
+        raise UserError("model.name", config.name, "a classifier that torchvision knows", way_out)
+    return lambda: models.get_model(name, weights=None, num_classes=num_classes, **config.kwargs)
+
+
+def _did_you_mean(name: str, names: Iterable[str], prefix: str) -> str:
+    close = get_close_matches(name, list(names), n=5)
+    return f"Close to it: {', '.join(prefix + match for match in close)}." if close else "No name is close to it."

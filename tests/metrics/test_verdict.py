@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from distill.metrics.verdict import interval, judge
+
+CONDITION = {0: 0.91, 1: 0.90, 2: 0.92, 3: 0.89, 7: 0.1}
+VERSUS = {0: 0.93, 1: 0.93, 2: 0.935, 3: 0.92, 8: 0.2}
+
+
+def test_against_scipy():
+    measured = judge(CONDITION, VERSUS, "lower")
+    expected = ttest_rel([CONDITION[s] for s in range(4)], [VERSUS[s] for s in range(4)])
+    low, high = expected.confidence_interval(0.95)
+    assert (measured.low, measured.high) == pytest.approx((low, high))
+    assert measured.p == pytest.approx(expected.pvalue)
+    assert measured.effect == pytest.approx(-0.02375)
+    assert measured.seeds == 4
+
+
+def test_the_direction_decides():
+    assert judge(CONDITION, VERSUS, "lower").verdict == "reproduced"
+    assert judge(CONDITION, VERSUS, "higher").verdict == "contradicted"
+    assert judge(VERSUS, CONDITION, "higher").verdict == "reproduced"
+    assert judge({0: 1.0, 1: -1.0}, {0: 0.0, 1: 0.0}, "higher").verdict == "undecided"
+
+
+@pytest.mark.parametrize("condition", [{}, {0: 1.0}, {5: 1.0, 6: 1.0}])
+def test_fewer_than_two_pairs_decide_nothing(condition):
+    measured = judge(condition, {0: 0.5, 1: 0.5}, "higher")
+    assert measured.verdict == "undecided"
+    assert math.isnan(measured.low)
+    assert math.isnan(measured.high)
+    assert math.isnan(measured.p)
+    assert measured.seeds == len(condition.keys() & {0, 1})
+    assert measured.effect == 0.5 if measured.seeds else math.isnan(measured.effect)
+
+
+def test_without_variance():
+    zeros = dict.fromkeys(range(3), 0.0)
+    tenths = dict.fromkeys(range(3), 0.1)
+    same = judge(zeros, zeros, "lower")
+    assert (same.verdict, same.effect, same.p) == ("undecided", 0, 1)
+    apart = judge(tenths, zeros, "higher")
+    assert (apart.verdict, apart.p) == ("reproduced", 0)
+    assert apart.low == apart.high == pytest.approx(0.1)
+    assert judge(tenths, zeros, "lower").verdict == "contradicted"
+
+
+def test_interval():
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+    assert interval([4.0])[0] == 4
+    assert np.isnan(interval([4.0])[1:]).all()
+    assert np.isnan(interval([])).all()
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8))
+def test_the_verdict_is_what_interval_and_p_say(values):
+    measured = judge(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0), "higher")
+    assert measured.low <= measured.effect <= measured.high
+    decided = measured.verdict != "undecided"
+    assert decided == (measured.low > 0 or measured.high < 0)
+    if abs(measured.p - 0.05) > 1e-6:
+        assert decided == (measured.p < 0.05)

@@ -1,0 +1,231 @@
+"""The report: a summary of valid JSON, the same bytes for the same table, and nothing averaged in silently."""
+
+import csv
+import json
+import math
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from distill.config import ReportConfig
+from distill.experiment import Claim, Label, Table
+from distill.stages.report import format_summary, write_report
+
+CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
+CLAIMS = (
+    Claim("ece", "smoothing raises ECE", "ece", "teacher ε=0.1", "teacher ε=0", "higher"),
+    Claim("unseen", "it hides the <unseen> class", "unseen_recall", "student of ε=0.1", "student of ε=0", "lower"),
+)
+
+
+def draw(table: Table):
+    from matplotlib.figure import Figure
+
+    pair = {}
+    for name in ("first", "second"):
+        figure = Figure(figsize=(2, 2))
+        axes = figure.subplots()
+        axes.plot([0, 1], [len(table.values), 1])
+        figure.set_label(f"The {name} one.")
+        pair[name] = figure
+    return pair
+
+
+EXPERIMENT = SimpleNamespace(
+    __doc__="Tiny\n\nWhat it is about.", CLAIMS=CLAIMS, PAPER={"Hinton 2015": {"3s right": "98.6 %"}}, draw=draw
+)
+
+
+def measured(seeds: int = 3) -> Table:
+    table = Table(classes=("cat", "dog", "ship"))
+    for seed in range(seeds):
+        for shift, condition in enumerate(("teacher ε=0", "teacher ε=0.1")):
+            table.values[Label(condition, seed)] = {
+                "accuracy": 0.9 - 0.01 * seed,
+                "ece": 0.02 + 0.05 * shift + 0.001 * seed * (1 + shift),
+            }
+        for shift, condition in enumerate(("student of ε=0", "student of ε=0.1")):
+            table.values[Label(condition, seed)] = {"accuracy": 0.8, "kl": 0.1}
+            for unseen in (0, 2):
+                table.values[Label(condition, seed, unseen)] = {
+                    "accuracy": 0.6,
+                    "unseen_recall": 0.7 - 0.4 * shift + 0.1 * unseen + 0.01 * seed * (1 + shift),
+                }
+    return table
+
+
+def report(out, table, experiment=EXPERIMENT, provenance=None):
+    out.mkdir()
+    return write_report(CONFIG, experiment, "Tiny", table, provenance or {"commit": "abc"}, out)
+
+
+def row(summary, measure, condition):
+    (found,) = (row for row in summary["rows"] if (row["measure"], row["condition"]) == (measure, condition))
+    return found
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("reports") / "report"
+    return out, report(out, measured())
+
+
+def test_summary_schema(written):
+    out, summary = written
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert set(summary) == {"experiment", "scale", "data", "rows", "claims", "diverged", "provenance"}
+    assert [summary[name] for name in ("experiment", "scale", "data")] == ["tiny", "smoke", "digits"]
+    assert all(set(row) == {"measure", "condition", "mean", "low", "high", "seeds"} for row in summary["rows"])
+    required = {"id", "statement", "verdict", "effect", "low", "high", "p"}
+    assert [set(claim) - {"measure", "seeds"} for claim in summary["claims"]] == [required, required]
+    assert [claim["verdict"] for claim in summary["claims"]] == ["reproduced", "reproduced"]
+
+
+def test_means_take_their_own_runs(written):
+    _, summary = written
+    # Accuracy comes from the runs on all classes only, recall from the others, over left-out classes first.
+    assert row(summary, "accuracy", "student of ε=0")["mean"] == pytest.approx(0.8)
+    recall = row(summary, "unseen_recall", "student of ε=0")
+    assert (recall["mean"], recall["seeds"]) == (pytest.approx(0.81), 3)
+    accuracy = row(summary, "accuracy", "teacher ε=0")
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert (accuracy["low"], accuracy["high"]) == (pytest.approx(0.89 - half), pytest.approx(0.89 + half))
+
+
+def test_same_table_same_bytes(written, tmp_path):
+    first, _ = written
+    report(tmp_path / "again", measured())
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert {str(name) for name in names} == {
+        "index.html",
+        "report.md",
+        "summary.json",
+        "table.csv",
+        *(f"figures/{name}.{kind}" for name in ("first", "second") for kind in ("svg", "png")),
+    }
+    for name in names:
+        assert (first / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_table_is_tidy(written):
+    out, _ = written
+    with (out / "table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert set(lines[0]) == {"condition", "seed", "unseen", "measure", "value"}
+    assert len(lines) == sum(map(len, measured().values.values()))
+    assert {line["unseen"] for line in lines} == {"", "0", "2"}
+
+
+class Page(HTMLParser):
+    """Ids and open elements of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_self_contained(written):
+    out, _ = written
+    text = (out / "index.html").read_text()
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert not re.search(r"<(link|script|img|iframe)\b|@import|url\((?!#)", text)
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    figures = [found for found in page.ids if found.endswith("figure_1")]
+    assert figures == ["first-figure_1", "second-figure_1"]
+    drawn = [text[: text.index("</svg>")] for text in text.split("<svg")[1:]]
+    for svg in drawn:
+        targets = re.findall(r'(?:href="|url\()#([^")]+)', svg)
+        assert targets
+        assert all(f'id="{target}"' in svg for target in targets)
+
+
+def test_pages_say_the_same(written):
+    out, _ = written
+    for name in ("index.html", "report.md"):
+        text = (out / name).read_text().replace("\u00a0", " ").replace("&lt;", "<").replace("&gt;", ">")
+        for part in (
+            "What it is about.",
+            "reproduced",
+            "it hides the <unseen> class",
+            "The second one.",
+            "89.00±2.48",
+            "Classes left out, one at a time: cat, ship",
+            "98.6 %",
+            '"commit"',
+        ):
+            assert part in text.replace("&#34;", '"'), (name, part)
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    table = measured()
+    table.values[Label("teacher ε=0", 0)]["optimal_gap"] = math.inf
+    summary = report(
+        tmp_path / "r", table, provenance={"seconds": math.nan, "deep": [math.inf, {"path": tmp_path}]}
+    )
+    assert row(summary, "optimal_gap", "teacher ε=0")["mean"] is None
+    assert summary["provenance"] == {"seconds": None, "deep": [None, {"path": str(tmp_path)}]}
+    text = (tmp_path / "r" / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
+    summary = report(tmp_path / "r", measured(seeds=1))
+    found = row(summary, "accuracy", "teacher ε=0")
+    assert (found["mean"], found["low"], found["high"], found["seeds"]) == (0.9, None, None, 1)
+    assert [(claim["verdict"], claim["p"]) for claim in summary["claims"]] == [("undecided", None)] * 2
+    text = format_summary(summary)
+    assert "effect +5 points, 1 seed\n" in text
+    assert "nan" not in text.lower()
+    assert "None" not in (tmp_path / "r" / "index.html").read_text()
+
+
+def test_diverged_runs_are_listed_and_not_averaged(tmp_path):
+    table = measured()
+    whole, part = Label("teacher ε=0", 2), Label("student of ε=0", 1, 2)
+    for label, reason in ((whole, "loss is not finite"), (part, "accuracy at chance")):
+        del table.values[label]
+        table.diverged[label] = reason
+    summary = report(tmp_path / "r", table)
+    assert summary["diverged"] == [
+        {"condition": "teacher ε=0", "seed": 2, "unseen": None, "reason": "loss is not finite"},
+        {"condition": "student of ε=0", "seed": 1, "unseen": 2, "reason": "accuracy at chance"},
+    ]
+    assert row(summary, "accuracy", "teacher ε=0")["seeds"] == 2
+    assert row(summary, "accuracy", "teacher ε=0")["mean"] == pytest.approx(0.895)
+    assert row(summary, "unseen_recall", "student of ε=0")["seeds"] == 2
+    assert [claim["seeds"] for claim in summary["claims"]] == [2, 2]
+    pages = [(tmp_path / "r" / name).read_text() for name in ("index.html", "report.md")]
+    for text in (format_summary(summary), *pages):
+        assert "loss is not finite" in text
+        assert "accuracy at chance" in text
+
+
+def test_all_runs_diverged(tmp_path):
+    table = Table(diverged={Label("teacher ε=0", 0): "loss is not finite"})
+    summary = report(tmp_path / "r", table)
+    assert summary["rows"] == []
+    assert {claim["verdict"] for claim in summary["claims"]} == {"undecided"}
+    assert "nothing to compare, 0 seeds" in format_summary(summary)
+
+
+def test_terminal_output_is_aligned(written):
+    _, summary = written
+    lines = format_summary(summary).splitlines()
+    assert max(map(len, lines)) <= 150
+    header = next(line for line in lines if "accuracy %" in line)
+    end = header.index("accuracy %") + len("accuracy %")
+    assert [line[:end].rsplit(" ", 1)[-1] for line in lines[4:6]] == ["89.00±2.48", "89.00±2.48"]
+    assert any(re.match(r"reproduced +smoothing raises ECE +effect \+5\.1 points \[", line) for line in lines)
