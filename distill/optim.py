@@ -16,7 +16,7 @@ from distill.libraries import import_library
 
 if TYPE_CHECKING:
     from timm.scheduler.scheduler import Scheduler
-    from timm.utils import ModelEmaV3
+    from timm.utils.model_ema import ModelEmaV3
 
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 _FUSED_DEVICES = ("cpu", "cuda")

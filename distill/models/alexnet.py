@@ -65,7 +65,7 @@ class AlexNet(nn.Module):
         return self.head(self.features(x))
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the weights that are not decayed (read by timm): the tutorial decays the two dense layers only."""
+        """Names of the weights that timm shall not decay: the tutorial decays the two dense layers only."""
         return {"convolutions.0.weight", "convolutions.4.weight", "head.weight"}
 
 

@@ -36,7 +36,7 @@ def check_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
             other than `num_classes` logits for each.
     """
     construct = constructor(config, num_classes, in_shape)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 _try_out(construct, config, num_classes, in_shape)

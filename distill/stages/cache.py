@@ -48,7 +48,16 @@ def cache_logits(config: CacheConfig, teacher: Artifact, folder: Path, runtime: 
     shape = (len(dataset.train), config.views, len(dataset.classes))
     logits = np.lib.format.open_memmap(folder / LOGITS, mode="w+", dtype=config.dtype, shape=shape)
     correct = error = 0.0
-    with torch.inference_mode(), tqdm(total=shape[0] * shape[1], unit="view", desc="cache", delay=2) as bar:
+    with (
+        torch.inference_mode(),
+        tqdm(
+            total=shape[0] * shape[1],
+            unit="view",
+            desc="cache",
+            delay=2,
+            disable=None if runtime.progress else True,
+        ) as bar,
+    ):
         for view in range(config.views):
             for batch in loader.epoch(view):
                 exact = model(batch.images).float()

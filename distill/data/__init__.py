@@ -1,0 +1,1 @@
+"""Data sets, their views, and the loader that turns both into batches."""

@@ -1,0 +1,29 @@
+"""Stratified splits as a pure function of (labels, share, seed)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from distill.data.hashing import Stream, counter_hash
+
+
+def stratified_split(
+    labels: Int64[Tensor, "n"], share: float, seed: int
+) -> tuple[Int64[Tensor, "kept"], Int64[Tensor, "held"]]:
+    """Rows kept and rows held out, both ascending: `share` of each class, rounded, is held out.
+
+    A class always keeps at least one row.
+    """
+    if len(labels) == 0:
+        return torch.arange(0), torch.arange(0)
+    counts = torch.bincount(labels)
+    quota = torch.minimum((counts * share).round().long(), (counts - 1).clamp(min=0))
+    by_chance = counter_hash(Stream.SPLIT, seed, 0, torch.arange(len(labels))).argsort(stable=True)
+    order = by_chance[labels[by_chance].argsort(stable=True)]
+    first_of_class = counts.cumsum(0) - counts
+    rank = torch.arange(len(labels)) - first_of_class[labels[order]]
+    is_held = torch.empty(len(labels), dtype=torch.bool)
+    is_held[order] = rank < quota[labels[order]]
+    return (~is_held).nonzero().squeeze(1), is_held.nonzero().squeeze(1)

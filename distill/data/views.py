@@ -1,0 +1,79 @@
+"""Views: how an image is shifted and flipped, as a pure function of (seed, sample index, view number).
+
+Nothing here has state. A teacher that writes logits for view v of sample i and a student that reads them see
+the same pixels, whatever the batch size, order, number of workers, process or device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from distill.config import AugmentConfig
+from distill.data.hashing import Stream, counter_hash, shift_right
+
+_FIELD = 21
+_SERIAL = 1 << 14
+"""Torch shares larger operations, and sorting, among threads: they wait long for each other on a busy CPU."""
+
+
+class ViewParameters(NamedTuple):
+    """Where a view's crop starts in the padded image, and whether the crop is then mirrored."""
+
+    dy: Int64[Tensor, "b"]
+    """Rows, 0 to 2 x pad; pad is the centre."""
+    dx: Int64[Tensor, "b"]
+    """Columns, 0 to 2 x pad; pad is the centre."""
+    flip: Bool[Tensor, "b"]
+    """Mirrored left to right."""
+
+
+def view_parameters(
+    seed: int, index: Int64[Tensor, "b"], view: int | Int64[Tensor, "b"], augment: AugmentConfig
+) -> ViewParameters:
+    """Parameters of the given view of each sample, on the device of `index`.
+
+    Shifts are uniform over 0..2 x pad and flips are fair, up to 2⁻²¹; the bits of one hash serve all three.
+    """
+    if augment == AugmentConfig():
+        zeros = torch.zeros_like(index)
+        return ViewParameters(zeros, zeros, zeros.bool())
+    bits = counter_hash(Stream.VIEW, seed, view, index)
+    field = (1 << _FIELD) - 1
+    shifts = 2 * augment.pad + 1
+    dy = (shift_right(bits, 64 - _FIELD) * shifts) >> _FIELD
+    dx = ((shift_right(bits, 64 - 2 * _FIELD) & field) * shifts) >> _FIELD
+    flip = (bits & 1).bool() if augment.flip else torch.zeros_like(index, dtype=torch.bool)
+    return ViewParameters(dy, dx, flip)
+
+
+def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: int) -> UInt8[Tensor, "b c h w"]:
+    """The views: pad with zeros, crop at (dy, dx), mirror. `canvas` is the fast form of this."""
+    count, channels, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (pad, pad, pad, pad))
+    across = torch.arange(width, device=device).expand(count, width)
+    across = torch.where(parameters.flip[:, None], width - 1 - across, across)
+    columns = parameters.dx[:, None] + across
+    rows = parameters.dy[:, None] + torch.arange(height, device=device)
+    sample = torch.arange(count, device=device)
+    channel = torch.arange(channels, device=device)
+    return padded[
+        sample[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    ]
+
+
+def permutation(seed: int, epoch: int, n: int, device: str | torch.device = "cpu") -> Int64[Tensor, "n"]:
+    """The order of an epoch over n samples: a pure function of its arguments, the same on every device."""
+    if n == 0:
+        return torch.arange(0, device=device)
+    firsts = range(0, n, _SERIAL)
+    parts = (torch.arange(first, min(n, first + _SERIAL), device=device) for first in firsts)
+    keys = torch.cat([counter_hash(Stream.ORDER, seed, epoch, part) for part in parts])
+    if keys.device.type == "cpu":
+        return torch.from_numpy(keys.numpy().argsort(kind="stable"))
+    return keys.argsort(stable=True)

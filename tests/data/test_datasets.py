@@ -1,0 +1,216 @@
+import gzip
+import hashlib
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_idx import idx_bytes
+from torchvision import datasets as torchvision_datasets
+
+from distill.config import DataConfig
+from distill.data import sources
+from distill.data.datasets import _load, load
+from distill.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    """No memory of other tests, and no network."""
+    _load.cache_clear()
+
+    def offline(*args):
+        raise sources.Unavailable("offline")
+
+    monkeypatch.setattr(sources, "_download", offline)
+    monkeypatch.setattr(sources, "_debian_package", offline)
+
+
+def test_digits(tmp_path):
+    data = load(DataConfig(), tmp_path)
+    assert data.shape == (1, 8, 8)
+    assert data.num_classes == 10
+    assert len(data.train) + len(data.held_out) + len(data.test) == 1797
+    assert abs(len(data.test) - 0.2 * 1797) <= 5
+    assert int(data.train.images.max()) == 255
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_and_std_are_those_of_the_training_split(tmp_path):
+    data = load(DataConfig(), tmp_path)
+    pixels = data.train.images.double() / 255
+    assert data.mean == pytest.approx((float(pixels.mean()),), abs=1e-12)
+    assert data.std == pytest.approx((float(pixels.std(correction=0)),), abs=1e-12)
+
+
+def test_the_test_set_does_not_depend_on_the_held_out_split(tmp_path):
+    one, other = (
+        load(DataConfig(held_out=share, split_seed=seed), tmp_path) for share, seed in ((0.1, 0), (0.3, 5))
+    )
+    assert torch.equal(one.test.images, other.test.images)
+    assert one.fingerprint != other.fingerprint
+    assert len(load(DataConfig(held_out=0), tmp_path).held_out) == 0
+
+
+def test_loads_once_per_process_whatever_the_progress_bar(tmp_path):
+    assert load(DataConfig(), tmp_path) is load(DataConfig(), tmp_path, progress=False)
+    first = load(DataConfig(), tmp_path)
+    _load.cache_clear()
+    assert load(DataConfig(), tmp_path).fingerprint == first.fingerprint
+
+
+def write_mnist(folder: Path, pack, suffix: str) -> dict[str, torch.Tensor]:
+    folder.mkdir(parents=True)
+    written = {}
+    for part, count in (("train", 50), ("t10k", 20)):
+        images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8)
+        labels = (torch.arange(count) % 10).to(torch.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{part}-{kind}-ubyte{suffix}").write_bytes(pack(idx_bytes(array)))
+        written[part] = images
+    return written
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")])
+@pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")])
+def test_mnist_files_at_hand(tmp_path, name, folder, pack, suffix):
+    written = write_mnist(tmp_path / folder, pack, suffix)
+    data = load(DataConfig(name=name, held_out=0.2), tmp_path)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (40, 10, 20)
+    assert torch.equal(data.test.images[:, 0], written["t10k"])
+    assert data.num_classes == 10
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    write_mnist(tmp_path / "MNIST/raw", bytes, "")
+    path = tmp_path / "MNIST/raw/train-labels-idx1-ubyte"
+    path.write_bytes(idx_bytes(torch.zeros(49, dtype=torch.uint8)))
+    with pytest.raises(UserError, match="one label for each of the 50 images"):
+        load(DataConfig(name="mnist"), tmp_path)
+    path.write_bytes(idx_bytes(torch.full((50,), 10, dtype=torch.uint8)))
+    with pytest.raises(UserError, match="labels 0 to 9, not 10"):
+        load(DataConfig(name="mnist"), tmp_path)
+
+
+def test_missing_files_list_the_ways_out(tmp_path):
+    with pytest.raises(UserError, match=r"offline.*MNIST/raw.*DISTILL_DATA.*digits"):
+        load(DataConfig(name="mnist"), tmp_path)
+
+
+def write_cifar100(root: Path, monkeypatch) -> np.ndarray:
+    """Three small files in CIFAR-100's format, whose checksums take the place of torchvision's."""
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 3 * 32 * 32), dtype=np.uint8)
+    labels = [i % 3 for i in range(30)]
+    contents = {
+        "train": {"data": pixels[:20], "fine_labels": labels[:20]},
+        "test": {"data": pixels[20:], "fine_labels": labels[20:]},
+        "meta": {"fine_label_names": ["apple", "bear", "crab"]},
+    }
+    md5 = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        md5[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    source = torchvision_datasets.CIFAR100
+    monkeypatch.setattr(source, "train_list", [["train", md5["train"]]])
+    monkeypatch.setattr(source, "test_list", [["test", md5["test"]]])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": md5["meta"]})
+    return pixels
+
+
+def test_cifar_files_at_hand(tmp_path, monkeypatch):
+    pixels = write_cifar100(tmp_path, monkeypatch)
+    data = load(DataConfig(name="cifar100", held_out=0), tmp_path)
+    assert data.classes == ("apple", "bear", "crab")
+    assert torch.equal(data.train.images, torch.from_numpy(pixels[:20]).view(-1, 3, 32, 32))
+    assert torch.equal(data.test.labels, torch.arange(20, 30) % 3)
+
+
+def test_a_changed_cifar_file_is_named_and_never_opened(tmp_path, monkeypatch):
+    write_cifar100(tmp_path, monkeypatch)
+    path = tmp_path / "cifar-100-python" / "train"
+    path.write_bytes(path.read_bytes()[:1000])
+    monkeypatch.setattr(pickle, "load", lambda *args, **kwargs: pytest.fail("opened"))
+    with pytest.raises(UserError, match=r"train \(1,000 bytes\).*md5"):
+        load(DataConfig(name="cifar100"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "", "imagefolder", "imagefolder:"])
+def test_an_unknown_name_lists_the_known_ones(tmp_path, name):
+    with pytest.raises(UserError, match=r"digits, fashion-mnist.*imagefolder:PATH or package\.module:function"):
+        load(DataConfig(name=name), tmp_path)
+
+
+def test_arguments_of_a_set_that_takes_none_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"data\.kwargs"):
+        load(DataConfig(kwargs={"size": 8}), tmp_path)
+
+
+PLUGIN = """
+import torch
+
+def images(n=12, dtype="uint8", size=4):
+    return torch.zeros(n, 3, size, size, dtype=getattr(torch, dtype))
+
+def good(n=12):
+    return images(n), torch.arange(n) % 3, images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
+def float_images():
+    return images(12, "float32"), torch.arange(12) % 3, images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
+def too_many_labels():
+    return images(), torch.arange(11), images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
+def label_out_of_range():
+    return images(), torch.arange(12), images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
+def two_shapes():
+    return images(), torch.arange(12) % 3, images(6, size=5), torch.arange(6) % 3, ["a", "b", "c"]
+
+def number_of_classes():
+    return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3, 3
+
+def four_values():
+    return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    (tmp_path / "my_sets.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "my_sets"
+    sys.modules.pop("my_sets", None)
+
+
+def test_plugin(tmp_path, plugin):
+    data = load(DataConfig(name=f"{plugin}:good", kwargs={"n": 30}, held_out=0.1), tmp_path)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (27, 3, 6)
+    assert data.classes == ("a", "b", "c")
+    assert data.std == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("float_images", r"uint8 tensor.*float32 \[12, 3, 4, 4\]"),
+        ("too_many_labels", r"integer tensor \[12\].*int64 \[11\]"),
+        ("label_out_of_range", r"numbers 0 to 2, for 3 class names.*0 to 11"),
+        ("two_shapes", "images of one shape"),
+        ("number_of_classes", "class_names as a tuple"),
+        ("four_values", "It returned 4 values"),
+        ("missing", "It has: "),
+    ],
+)
+def test_what_a_plugin_returns_is_checked(tmp_path, plugin, function, message):
+    with pytest.raises(UserError, match=message):
+        load(DataConfig(name=f"{plugin}:{function}"), tmp_path)
+
+
+def test_arguments_of_a_plugin_are_checked(tmp_path, plugin):
+    with pytest.raises(UserError, match="size"):
+        load(DataConfig(name=f"{plugin}:good", kwargs={"size": 3}), tmp_path)

@@ -1,0 +1,155 @@
+"""Names and arguments of networks: what is built, and what is refused with one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import distill.libraries
+from distill.config import ModelConfig
+from distill.errors import UserError
+from distill.models import build_model, check_model
+
+
+def config(name: str, **kwargs) -> ModelConfig:
+    return ModelConfig(name=name, kwargs=kwargs)
+
+
+class Pair(nn.Linear):
+    """Two outputs while it trains."""
+
+    def forward(self, x):
+        logits = super().forward(x.flatten(1))
+        return (logits, logits) if self.training else logits
+
+
+def plugin_pair(num_classes, in_shape):
+    return Pair(in_shape[0] * in_shape[1] * in_shape[2], num_classes)
+
+
+def plugin_reads_numbers(num_classes, in_shape, rate=0.1):
+    """Cannot be built on the meta device."""
+    width = int(torch.tensor([4.0]).item())
+    pixels = in_shape[0] * in_shape[1] * in_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.Linear(width, num_classes))
+
+
+def plugin_breaks(num_classes, in_shape):
+    raise KeyError("inside the plug-in")
+
+
+def plugin_no_module(num_classes, in_shape):
+    return "a string"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kwargs"),
+    [
+        ("mlp", (1, 8, 8), {"widths": [16, 16]}),
+        ("cnn", (1, 28, 28), {}),
+        ("alexnet", (3, 32, 32), {}),
+        ("resnet56", (3, 32, 32), {}),
+        ("timm:resnet18", (1, 64, 64), {}),
+        ("torchvision:resnet18", (3, 64, 64), {}),
+        (f"{__name__}:plugin_reads_numbers", (1, 8, 8), {"rate": 0.5}),
+    ],
+)
+def test_fitting_networks_pass_and_leave_the_generator_alone(name, shape, kwargs):
+    before = torch.get_rng_state()
+    check_model(config(name, **kwargs), 7, shape)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "torchvision:mobilenet_v3_small"])
+def test_library_networks_are_built_from_the_seed(name):
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = build_model(config(name), 7, (3, 64, 64)).eval()
+        states.append(model.state_dict())
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "field", "says"),
+    [
+        ("mpl", {}, "model.name", "Close to it: mlp"),
+        ("zzz", {}, "model.name", "timm:NAME, torchvision:NAME"),
+        ("timm:resnet81", {}, "model.name", "timm:resnet18"),
+        ("timm:hf-hub:someone/model", {}, "model.name", "a network that timm knows"),
+        ("torchvision:resnet81", {}, "model.name", "torchvision:resnet18"),
+        ("torchvision:fcn_resnet50", {}, "model.name", "a classifier"),
+        ("no_such_module:f", {}, "model.name", "can be imported"),
+        (f"{__name__}:nothing", {}, "model.name", "plugin_pair"),
+        ("mlp", {"width": [3]}, "model.kwargs", "widths"),
+        ("mlp", {"widths": [0]}, "model.kwargs", "at least 1"),
+        ("mlp", {"widths": "wide"}, "model.kwargs", "what mlp can be built from"),
+        ("mlp", {"num_classes": 3}, "model.kwargs", "no num_classes"),
+        ("timm:resnet18", {"pretrained": True}, "model.kwargs", "Drop pretrained"),
+        ("timm:resnet18", {"depht": 3}, "model.kwargs", "depht"),
+        ("torchvision:resnet18", {"depht": 3}, "model.kwargs", "depht"),
+        (f"{__name__}:plugin_pair", {"depht": 3}, "model.kwargs", "depht"),
+        (f"{__name__}:plugin_no_module", {}, "model.name", "returned a str"),
+    ],
+)
+def test_unknown_names_and_arguments(name, kwargs, field, says):
+    for call in (build_model, check_model):
+        with pytest.raises(UserError) as caught:
+            call(config(name, **kwargs), 10, (1, 28, 28))
+        assert caught.value.field == field
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("torchvision:resnet18", (1, 64, 64), "timm adapt"),
+        ("torchvision:alexnet", (3, 32, 32), "images of shape [3, 32, 32]"),
+        ("timm:vit_tiny_patch16_224", (3, 32, 32), '"img_size": 32'),
+        ("cnn", (1, 3, 3), "at least 4 × 4 pixels"),
+        (f"{__name__}:plugin_pair", (1, 4, 4), "In training mode it gives tuple"),
+    ],
+)
+def test_networks_that_do_not_take_the_images(name, shape, says):
+    with pytest.raises(UserError) as caught:
+        check_model(config(name), 10, shape)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_number_of_logits_names_both(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "plugin_pair", lambda num_classes, in_shape: build_three())
+    with pytest.raises(UserError) as caught:
+        check_model(config(f"{__name__}:plugin_pair"), 10, (1, 4, 4))
+    assert "[2, 10]" in str(caught.value)
+    assert "[2, 3]" in str(caught.value)
+
+
+def build_three() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+
+def test_a_bug_in_a_plugin_keeps_its_traceback():
+    with pytest.raises(KeyError, match="inside the plug-in"):
+        check_model(config(f"{__name__}:plugin_breaks"), 10, (1, 4, 4))
+
+
+def test_builds_that_do_not_match_say_what_to_install(monkeypatch):
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(distill.libraries.importlib, "import_module", fail)
+    with pytest.raises(UserError, match="pip install") as caught:
+        build_model(config("torchvision:resnet18"), 10, (3, 64, 64))
+    assert caught.value.field == "torchvision"
+
+
+def test_our_own_networks_need_no_library():
+    code = "import distill.models, distill.optim, sys; sys.exit(bool({'timm', 'torchvision'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
