@@ -88,12 +88,12 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
 
 def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[Any, Runtime]:
     kind = type(default)
-    own = {
+    own: dict[str, Any] = {
         name: (field.annotation, Field(getattr(default, name), description=field.description))
         for name, field in kind.model_fields.items()
         if name not in named and name != "stage"
     }
-    runtime = {name: (field.annotation, field) for name, field in Runtime.model_fields.items()}
+    runtime: dict[str, Any] = {name: (field.annotation, field) for name, field in Runtime.model_fields.items()}
     # `protected_namespaces`: a field called model… is fine here; no pydantic method is shadowed.
     flags = create_model(
         kind.__name__.removesuffix("Config"),

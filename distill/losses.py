@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distill.config import LossConfig
+from distill.errors import UserError
 
 Convention = Literal["uniform", "others"]
 TemperatureOn = Literal["both", "teacher"]
@@ -44,15 +45,17 @@ def uniform_smoothing(others: float, classes: int) -> float:
     ε_uniform = ε_others · K / (K - 1).
 
     Raises:
-        ValueError: no uniform ε below 1 gives these targets: the label would get at most 1/K.
+        UserError: no uniform ε below 1 gives these targets: the label would get at most 1/K.
     """
     if others == 0:
         return 0.0
     uniform = others * classes / (classes - 1) if classes > 1 else float("inf")
     if uniform >= 1:
-        raise ValueError(
-            f"smoothing = {others:g} spread over the others of {classes} classes: expected less than "
-            f"{1 - 1 / classes:g}, since the label would get no more than another class. Lower the smoothing."
+        raise UserError(
+            "smoothing",
+            others,
+            f"less than {1 - 1 / classes:g} over the others of {classes} classes, so that the label gets the most",
+            "Lower the smoothing.",
         )
     return uniform
 
@@ -69,7 +72,7 @@ def cross_entropy(
     each other class for "others" (Shen et al. 2021).
 
     Raises:
-        ValueError: "others" with a smoothing of (K-1)/K or more.
+        UserError: "others" with a smoothing of (K-1)/K or more.
     """
     return F.cross_entropy(
         _at_least_float32(logits), labels, label_smoothing=_uniform(smoothing, convention, logits.shape[1])

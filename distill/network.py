@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +15,13 @@ from torch import nn
 from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split
-from distill.data.loader import Loader
+from distill.data.loader import Loader, Normaliser
 from distill.errors import UserError
 from distill.metrics.monitor import calibration_figure, evaluation_measures
 from distill.models import build_model
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter
-from distill.trainer import LossFunction, TeacherLogits, fit, normalised, predict, reproducible
+from distill.trainer import LossFunction, TeacherLogits, fit, predict, reproducible
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -66,7 +67,7 @@ def train_network(
     The test set is read once, after the last step; the measures during training are on the held-out split.
     """
     device = runtime.torch_device()
-    held_out = _evaluation(dataset, dataset.held_out, runtime)
+    held_out = _evaluation(dataset, dataset.held_out, device)
     with reproducible(config.seed):
         model = build_model(config.model, len(dataset.classes), dataset.shape).to(device)
         if runtime.channels_last:
@@ -81,7 +82,7 @@ def train_network(
             teacher_logits,
             evaluate=lambda model: evaluation_measures(held_out(model), dataset.held_out.labels),
         )
-    predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, runtime)(model)}
+    predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
     metrics = {
         f"{name}/{measure}": value
         for name, split in (("held_out", dataset.held_out), ("test", dataset.test))
@@ -102,14 +103,10 @@ def train_network(
     return Outcome(metrics, identity(dataset))
 
 
-def _evaluation(dataset: Dataset, split: Split, runtime: Runtime):
-    images = normalised(split.images, dataset.mean, dataset.std, runtime.torch_device())
-    classes = len(dataset.classes)
-
-    def logits_of(model: nn.Module) -> Tensor:
-        return predict(model, images, len(split)) if len(split) else torch.empty(0, classes)
-
-    return logits_of
+def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], Tensor]:
+    normalise = Normaliser(dataset.mean, dataset.std, device)
+    none = torch.empty(0, len(dataset.classes))
+    return lambda model: predict(model, split.images, normalise, device) if len(split) else none
 
 
 def _finish_log(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from distill.artifact import RESUME
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.loader import Batch, Loader
+from distill.data.loader import Batch, Loader, Normaliser
 from distill.errors import Diverged, UserError
 from distill.losses import Terms
 from distill.metrics.monitor import training_measures
@@ -106,32 +106,21 @@ def fit(
     return run.averaged()
 
 
-def predict(
-    model: nn.Module, images: Callable[[slice], Float[Tensor, "b c h w"]], count: int, batch_size: int = 1000
-) -> Float[Tensor, "n k"]:
-    """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored.
+def inference_batch(device: str) -> int:
+    """Samples per forward without gradient: few enough for a CPU's caches, enough to fill a GPU."""
+    return 128 if device == "cpu" else 2048
 
-    Args:
-        model: the network.
-        images: slice of sample numbers → normalised images on the model's device.
-        count: number of samples.
-        batch_size: samples per forward.
-    """
+
+def predict(
+    model: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Normaliser, device: str
+) -> Float[Tensor, "n k"]:
+    """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored."""
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        parts = [model(images(slice(i, min(i + batch_size, count)))) for i in range(0, count, batch_size)]
+        parts = [model(normalise(part.to(device))) for part in images.split(inference_batch(device))]
     model.train(was_training)
     return torch.cat(parts).float().cpu()
-
-
-def normalised(
-    images: UInt8[Tensor, "n c h w"], mean: tuple[float, ...], std: tuple[float, ...], device: str
-) -> Callable[[slice], Float[Tensor, "b c h w"]]:
-    """Slice → images as a network wants them, moved and normalised batch by batch."""
-    centre = torch.tensor(mean, device=device).view(-1, 1, 1) * 255
-    scale = torch.tensor(std, device=device).view(-1, 1, 1) * 255
-    return lambda part: (images[part].to(device).float() - centre) / scale
 
 
 class _Run:
@@ -150,7 +139,7 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def update(
-        self, forward: nn.Module, batch: Batch, loss: LossFunction, soft_from: Tensor | None
+        self, forward: Callable[[Tensor], Tensor], batch: Batch, loss: LossFunction, soft_from: Tensor | None
     ) -> tuple[Tensor, Terms]:
         """One step of gradient descent; nothing here waits for the device."""
         if self.amp is None:

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from distill.models import build_model
-from distill.optim import build_optimizer
 from torch import nn
 
 from distill.config import LossConfig, ModelConfig, OptimConfig
 from distill.losses import make_loss
+from distill.models import build_model
+from distill.optim import build_optimizer
 
 SHAPE, CLASSES, SAMPLES = (1, 28, 28), 10, 4096
 TEACHER = ModelConfig(name="mlp", kwargs={"widths": [1200, 1200]})
@@ -107,7 +107,7 @@ def online(alpha: float) -> Callable[[], None]:
     teacher = build_model(TEACHER, CLASSES, SHAPE).eval()
     # timm takes the normalisation of both nets from these, to feed each its own; here they are the same.
     for model in (student, teacher):
-        model.pretrained_cfg = {"mean": (0.5,), "std": (0.5,)}  # pyright: ignore[reportAttributeAccessIssue]
+        vars(model).update(num_classes=CLASSES, in_chans=1, pretrained_cfg={"mean": (0.5,), "std": (0.5,)})
     task = LogitDistillationTask(
         student_model=student,
         teacher_model=teacher,
@@ -164,7 +164,7 @@ def operations(widths: tuple[int, ...], training: bool) -> float:
 
 def main() -> None:
     """Print the three ratios beside what was asked of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()

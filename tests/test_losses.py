@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import LossConfig
+from distill.errors import UserError
 from distill.losses import (
     cross_entropy,
     kl_distillation,
@@ -193,7 +194,7 @@ def test_the_smoothing_conventions_differ_and_convert():
 
 @pytest.mark.parametrize(("others", "classes"), [(0.9, 10), (0.5, 2), (0.1, 1)])
 def test_smoothing_that_leaves_the_label_no_more_than_the_others_is_refused(others, classes):
-    with pytest.raises(ValueError, match="Lower the smoothing"):
+    with pytest.raises(UserError, match="Lower the smoothing"):
         uniform_smoothing(others, classes)
 
 

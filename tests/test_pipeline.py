@@ -20,6 +20,7 @@ from distill import pipeline
 from distill.artifact import Artifact, ArtifactStore, key
 from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
 from distill.data.datasets import load
+from distill.data.loader import Normaliser
 from distill.data.logit_cache import LogitCache
 from distill.errors import Diverged, UserError
 from distill.network import WEIGHTS, load_network, load_predictions
@@ -77,10 +78,8 @@ def test_the_cache_holds_the_teachers_logits_sample_by_sample(cache, store, runt
     teacher = store.find(cache.teacher)
     assert teacher is not None
     model = load_network(teacher)
-    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
-    images = (dataset.train.images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-    expected = predict(model, lambda part: images[part], len(images))
-    index = torch.tensor([5, 0, len(images) - 1])
+    expected = predict(model, dataset.train.images, Normaliser(dataset.mean, dataset.std), "cpu")
+    index = torch.tensor([5, 0, len(expected) - 1])
     assert opened.logits.dtype == np.float16
     torch.testing.assert_close(opened.rows(index).float(), expected[index], rtol=2e-3, atol=2e-3)
     assert made.record.metrics["rounding_error"] < 0.01
@@ -110,9 +109,8 @@ def test_stored_weights_give_the_stored_predictions(teacher, store, runtime) -> 
     dataset = load(teacher.data, runtime.data_root)
     logits, labels = load_predictions(made, "test")
     assert torch.equal(labels, dataset.test.labels)
-    mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
-    images = (dataset.test.images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-    again = predict(load_network(made), lambda part: images[part], len(images))
+    normalise = Normaliser(dataset.mean, dataset.std)
+    again = predict(load_network(made), dataset.test.images, normalise, "cpu")
     torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
 
 

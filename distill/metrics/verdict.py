@@ -33,7 +33,7 @@ class Verdict:
     high: float
     """Upper bound."""
     p: float
-    """Two-sided p-value of the paired t-test; NaN with fewer than two pairs."""
+    """Two-sided p-value of the paired t-test (the sign test for equal differences); NaN with fewer than two pairs."""
     seeds: int
     """How many seeds both conditions have."""
 
@@ -59,10 +59,11 @@ def judge(
     seeds = sorted(condition.keys() & versus.keys())
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)
     effect, low, high = interval(differences)
+    p = _p_value(differences)
     verdict: Literal["reproduced", "contradicted", "undecided"] = "undecided"
-    if low > 0 or high < 0:
+    if (low > 0 or high < 0) and p < 1 - CONFIDENCE:
         verdict = "reproduced" if (low > 0) == (direction == "higher") else "contradicted"
-    return Verdict(verdict, effect, low, high, _p_value(differences), len(seeds))
+    return Verdict(verdict, effect, low, high, p, len(seeds))
 
 
 def _p_value(differences: np.ndarray) -> float:
@@ -70,7 +71,7 @@ def _p_value(differences: np.ndarray) -> float:
         return math.nan
     mean, error = abs(float(differences.mean())), _standard_error(differences)
     if error == 0:
-        return 0.0 if mean > 0 else 1.0
+        return 2.0 ** (1 - differences.size) if mean > 0 else 1.0
     return float(2 * student_t.sf(mean / error, differences.size - 1))
 
 

@@ -16,8 +16,7 @@ from distill.data.logit_cache import LOGITS
 from distill.errors import UserError
 from distill.network import Outcome, identity, load_network
 from distill.runtime import Runtime
-
-_BATCH = 500
+from distill.trainer import inference_batch
 
 
 def cache_logits(config: CacheConfig, teacher: Artifact, folder: Path, runtime: Runtime) -> Outcome:
@@ -39,7 +38,7 @@ def cache_logits(config: CacheConfig, teacher: Artifact, folder: Path, runtime: 
         std,
         config.augment,
         seed=config.view_seed,
-        batch_size=_BATCH,
+        batch_size=inference_batch(device),
         device=device,
         views=config.views,
         shuffle=False,

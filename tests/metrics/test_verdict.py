@@ -48,9 +48,12 @@ def test_without_variance():
     same = judge(zeros, zeros, "lower")
     assert (same.verdict, same.effect, same.p) == ("undecided", 0, 1)
     apart = judge(tenths, zeros, "higher")
-    assert (apart.verdict, apart.p) == ("reproduced", 0)
+    assert (apart.verdict, apart.p) == ("undecided", 0.25), "three equal differences prove nothing"
     assert apart.low == apart.high == pytest.approx(0.1)
-    assert judge(tenths, zeros, "lower").verdict == "contradicted"
+    many, none = dict.fromkeys(range(6), 0.1), dict.fromkeys(range(6), 0.0)
+    assert judge(many, none, "higher").verdict == "reproduced"
+    assert judge(many, none, "higher").p == 2 * 0.5**6
+    assert judge(many, none, "lower").verdict == "contradicted"
 
 
 def test_interval():
