@@ -8,7 +8,7 @@ is what the trainer calls; for distillation it takes the fused `_distillation`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -35,8 +35,15 @@ class Terms(NamedTuple):
     """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
 
 
-Loss = Callable[[Tensor, Tensor, Tensor | None], Terms]
-"""(logits [n, k], labels [n], teacher logits [n, k] or None) → terms."""
+class Targets(NamedTuple):
+    """Soft targets of a batch, ready for the step: one column per sample."""
+
+    p: Float[Tensor, "k n"]
+    log_p: Float[Tensor, "k n"]
+
+
+Loss = Callable[[Tensor, Tensor, "Tensor | Targets | None"], Terms]
+"""(logits [n, k], labels [n], teacher logits [n, k] or what `prepare` made of them, or None) → terms."""
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
@@ -123,8 +130,36 @@ def make_loss(config: LossConfig) -> Loss:
     return _distilled(config)
 
 
+def prepare(
+    config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int
+) -> Sequence[Tensor | Targets]:
+    """What `make_loss` wants of the teacher, batch by batch, for thousands of samples at once.
+
+    The soft targets of a sample do not change, so a step need not compute them; the last batch may be smaller.
+    """
+    if config.soft == "logit-matching":
+        return _at_least_float32(teacher_logits).split(batch_size)
+    log_p = _log_soft_targets(teacher_logits, config.temperature, torch.float32)
+    return [
+        Targets(*pair) for pair in zip(_blocks(log_p.exp(), batch_size), _blocks(log_p, batch_size), strict=True)
+    ]
+
+
+def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.dtype) -> Float[Tensor, "k n"]:
+    return torch.log_softmax(
+        teacher_logits.t() * _constant(1 / temperature, dtype, teacher_logits.device).view(1), 0
+    )
+
+
+def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:
+    """Contiguous blocks of so many columns, the last one perhaps of fewer, by one copy and not one per block."""
+    whole = columns.shape[1] // size * size
+    blocks = list(columns[:, :whole].unflatten(1, (-1, size)).transpose(0, 1).contiguous().unbind())
+    return blocks if whole == columns.shape[1] else [*blocks, columns[:, whole:].contiguous()]
+
+
 def _labels_only(config: LossConfig) -> Loss:
-    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
+    def loss(logits: Tensor, labels: Tensor, teacher: Tensor | Targets | None = None) -> Terms:
         hard = cross_entropy(logits, labels, config.smoothing, config.smoothing_convention)
         return Terms(hard, hard.detach(), None)
 
@@ -134,10 +169,11 @@ def _labels_only(config: LossConfig) -> Loss:
 def _matched(config: LossConfig) -> Loss:
     alpha = config.alpha
 
-    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
+    def loss(logits: Tensor, labels: Tensor, teacher: Tensor | Targets | None = None) -> Terms:
+        assert not isinstance(teacher, Targets), "prepared for another loss"
         # Cast here, so that the terms' gradients meet before they are rounded to half precision.
         logits = _at_least_float32(logits)
-        soft = logit_matching(logits, _required(teacher_logits))
+        soft = logit_matching(logits, _required(teacher))
         if alpha == 1:
             return Terms(soft, None, soft.detach())
         hard = cross_entropy(logits, labels, config.smoothing, config.smoothing_convention)
@@ -147,17 +183,21 @@ def _matched(config: LossConfig) -> Loss:
 
 
 def _distilled(config: LossConfig) -> Loss:
-    def loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None) -> Terms:
-        terms, gradient = _distillation(logits.detach(), labels, _required(teacher_logits), config)
+    def loss(logits: Tensor, labels: Tensor, teacher: Tensor | Targets | None = None) -> Terms:
+        z = _at_least_float32(logits.detach()).t()
+        if not isinstance(teacher, Targets):
+            log_p = _log_soft_targets(_required(teacher), config.temperature, z.dtype)
+            teacher = Targets(log_p.exp(), log_p)
+        terms, gradient = _distillation(z, labels, teacher, config)
         return Terms(_WithGradient.apply(logits, terms.total, gradient), terms.hard, terms.soft)
 
     return loss
 
 
 def _distillation(
-    logits: Float[Tensor, "n k"],
+    z: Float[Tensor, "k n"],
     labels: Int[Tensor, " n"],
-    teacher_logits: Float[Tensor, "n k"],
+    targets: Targets,
     config: LossConfig,
 ) -> tuple[Terms, Float[Tensor, "k n"]]:
     """Both terms and the gradient of their sum, without autograd: the fused twin of the readable losses.
@@ -167,19 +207,17 @@ def _distillation(
     """
     # One column per sample, since a CPU's softmax over rows of ten takes ten times as long. Few different
     # operations, since between the large layers each one's code is read anew: 15 to 30 µs on a CPU.
-    z = _at_least_float32(logits).t()
     classes, n = z.shape
     alpha = config.alpha
     student_temperature = config.temperature if config.temperature_on == "both" else 1.0
 
-    log_target = torch.log_softmax(teacher_logits.t() * _row(1 / config.temperature, z), dim=0, dtype=z.dtype)
     tempered_z = z if student_temperature == 1 else z * _row(1 / student_temperature, z)
     log_tempered = torch.log_softmax(tempered_z, dim=0)
-    target, tempered = log_target.exp(), log_tempered.exp()
-    soft = _inner(target, log_target.sub_(log_tempered)) * _scalar(student_temperature**2 / n, z)
+    tempered = log_tempered.exp()
+    soft = _inner(targets.p, targets.log_p - log_tempered) * _scalar(student_temperature**2 / n, z)
     weight = alpha * student_temperature / n
     if alpha == 1:
-        return Terms(soft, None, soft), tempered.sub_(target).mul_(_row(weight, z))
+        return Terms(soft, None, soft), tempered.sub_(targets.p).mul_(_row(weight, z))
 
     smoothing = _uniform(config.smoothing, config.smoothing_convention, classes)
     log_p = log_tempered if student_temperature == 1 else torch.log_softmax(z, dim=0)
@@ -189,7 +227,7 @@ def _distillation(
     weighted_y.scatter_(0, labels.unsqueeze(0), -share * (1 - smoothing + smoothing / classes))
     weighted_hard = _inner(weighted_y, log_p)
     hard = weighted_hard * _scalar(1 / (1 - alpha), z)
-    gradient = weighted_y.add_(p, alpha=share).add_(tempered.sub_(target), alpha=weight)
+    gradient = weighted_y.add_(p, alpha=share).add_(tempered.sub_(targets.p), alpha=weight)
     return Terms(weighted_hard.add_(soft, alpha=alpha), hard, soft), gradient
 
 

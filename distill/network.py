@@ -15,13 +15,14 @@ from torch import nn
 from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split
-from distill.data.loader import Loader, Normaliser
+from distill.data.loader import Join, Loader, Normaliser
 from distill.errors import UserError
+from distill.losses import Loss
 from distill.metrics.monitor import calibration_figure, evaluation_measures
 from distill.models import build_model
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter
-from distill.trainer import LossFunction, TeacherLogits, fit, predict, reproducible
+from distill.trainer import fit, predict, reproducible
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -57,10 +58,10 @@ def train_network(
     config: TeacherConfig | StudentConfig,
     dataset: Dataset,
     loader: Loader,
-    loss: LossFunction,
+    loss: Loss,
     folder: Path,
     runtime: Runtime,
-    teacher_logits: TeacherLogits | None = None,
+    teacher: Join | None = None,
 ) -> Outcome:
     """Train the network of `config` and store its weights and its predictions in `folder`.
 
@@ -79,7 +80,7 @@ def train_network(
             config,
             folder,
             runtime,
-            teacher_logits,
+            teacher,
             evaluate=lambda model: evaluation_measures(held_out(model), dataset.held_out.labels),
         )
     predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}

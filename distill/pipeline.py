@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from distill.allocator import keep_freed_memory
 from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, title
 from distill.config import (
     AnalysisConfig,
@@ -137,6 +138,7 @@ def run_stage(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Ar
             return found
         if (draft / RECORD).is_file():
             return store.publish_recorded(config, draft)
+        keep_freed_memory()
         _set_threads(runtime)
         started = time.perf_counter()
         outcome = _call(config, store, draft, runtime)

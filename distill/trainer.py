@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -17,9 +18,9 @@ from tqdm import tqdm
 
 from distill.artifact import RESUME
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.loader import Batch, Loader, Normaliser
+from distill.data.loader import Batch, Join, Loader, Normaliser
 from distill.errors import Diverged, UserError
-from distill.losses import Terms
+from distill.losses import Loss, Terms
 from distill.metrics.monitor import training_measures
 from distill.optim import build_ema, build_optimizer, build_schedule
 from distill.runtime import Runtime
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
 
-LossFunction = Callable[["Tensor", "Tensor", "Tensor | None"], Terms]
-TeacherLogits = Callable[[Batch], "Tensor"]
 
-_POINTS = 25
+_POINTS = 20
 """A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
 _WINDOW = 10_000
 """Training measures are taken over the last so many samples."""
@@ -41,11 +40,11 @@ _WINDOW = 10_000
 def fit(
     model: nn.Module,
     loader: Loader,
-    loss: LossFunction,
+    loss: Loss,
     config: TeacherConfig | StudentConfig,
     folder: Path,
     runtime: Runtime,
-    teacher_logits: TeacherLogits | None = None,
+    teacher: Join | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> nn.Module:
     """Train `model`, or go on where a former call in the same folder was interrupted.
@@ -56,11 +55,11 @@ def fit(
     Args:
         model: on its device, with its initial weights.
         loader: gives the batches of an epoch.
-        loss: (logits, labels, teacher logits or None) → terms.
+        loss: of `losses.make_loss`.
         config: optimiser, schedule, precision and seed.
         folder: where the resume point, `metrics.jsonl` and `tb/` are written.
         runtime: switches that leave the numbers alone.
-        teacher_logits: batch → logits of the teacher, for a distilled student.
+        teacher: what the loss wants of the teacher for each batch, for a distilled student.
         evaluate: model → measures on held-out data, logged beside those on the training data.
 
     Returns:
@@ -73,7 +72,7 @@ def fit(
     run = _Run(model, config, len(loader), folder / RESUME)
     run.load()
     model.train()
-    every = max(1, config.schedule.epochs // _POINTS)
+    every = math.ceil(config.schedule.epochs / _POINTS)
     with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
         bar = tqdm(
             total=run.total_steps,
@@ -87,9 +86,8 @@ def fit(
         window = _Window(loader.batch_size)
         forward = torch.compile(model) if runtime.compile else model
         for epoch in range(run.step // len(loader), config.schedule.epochs):
-            for batch in loader.epoch(epoch, start=run.step - epoch * len(loader)):
-                soft_from = teacher_logits(batch) if teacher_logits else None
-                window.add(batch, *run.update(forward, batch, loss, soft_from))
+            for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
+                window.add(batch, *run.update(forward, batch, loss))
                 if interrupts.pending or run.seconds_since_save() > runtime.checkpoint_seconds:
                     window.check_finite(run)
                     run.save()
@@ -138,16 +136,14 @@ class _Run:
         self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
         self.saved_at = time.monotonic()
 
-    def update(
-        self, forward: Callable[[Tensor], Tensor], batch: Batch, loss: LossFunction, soft_from: Tensor | None
-    ) -> tuple[Tensor, Terms]:
+    def update(self, forward: Callable[[Tensor], Tensor], batch: Batch, loss: Loss) -> tuple[Tensor, Terms]:
         """One step of gradient descent; nothing here waits for the device."""
         if self.amp is None:
             logits = forward(batch.images)
         else:
             with torch.autocast(self.device, dtype=self.amp):
                 logits = forward(batch.images)
-        terms = loss(logits, batch.labels, soft_from)
+        terms = loss(logits, batch.labels, batch.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
         if self.config.optim.clip is not None:

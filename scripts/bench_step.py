@@ -4,7 +4,7 @@ Three ratios, each measured side by side in one run, the contestants taking turn
 that the drift of a shared machine falls on all of them alike; medians over rounds. Nets as in Müller et al. 2019:
 teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the teacher's own training).
 
-    python scripts/bench_step.py [--rounds 40] [--steps 20]
+    python scripts/bench_step.py [--rounds 40] [--steps 20] [--default-allocator]
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import itertools
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from distill.config import LossConfig, ModelConfig, OptimConfig
-from distill.losses import make_loss
+from distill.allocator import keep_freed_memory
+from distill.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
+from distill.data.datasets import Split
+from distill.data.loader import Batch, Join, Loader
+from distill.losses import cross_entropy, kl_distillation, make_loss, prepare
 from distill.models import build_model
 from distill.optim import build_optimizer
 
@@ -31,23 +35,20 @@ OPTIM = OptimConfig(lr=0.01)
 
 
 class Steps:
-    """Endless training of one net on random images, in a way that `step` says."""
+    """Endless training of one net on random images, fed by the package's own loader."""
 
-    def __init__(self, model: nn.Module, batch_size: int):
-        generator = torch.Generator().manual_seed(0)
+    def __init__(self, model: nn.Module, batch_size: int, join: Join | None = None):
         self.model, self.optimizer = model, build_optimizer(model, OPTIM)
         self.parameters = list(model.parameters())
-        images = torch.randn(SAMPLES, *SHAPE, generator=generator)
-        labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
-        self.batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
-        self.indices = torch.randperm(SAMPLES, generator=generator).split(batch_size)
-        self.count = 0
+        images = torch.randint(256, (SAMPLES, *SHAPE), generator=torch.Generator().manual_seed(0)).byte()
+        labels = torch.arange(SAMPLES) % CLASSES
+        split = Split(images, labels)
+        self.loader = Loader(split, (0.5,), (0.3,), AugmentConfig(), seed=0, batch_size=batch_size)
+        self.batches = self._endless(join)
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images, labels and sample numbers of the next batch."""
-        self.count += 1
-        images, labels = self.batches[self.count % len(self.batches)]
-        return images, labels, self.indices[self.count % len(self.indices)]
+    def _endless(self, join: Join | None) -> Iterator[Batch]:
+        for epoch in itertools.count():
+            yield from self.loader.epoch(epoch, join=join)
 
     def descend(self, loss: torch.Tensor) -> None:
         """One step of gradient descent, clipped as the trainer clips."""
@@ -63,38 +64,39 @@ def plain(batch_size: int = 128, model: ModelConfig = STUDENT) -> Callable[[], N
     loss = make_loss(LossConfig(alpha=0))
 
     def step() -> None:
-        images, labels, _ = steps.next()
-        steps.descend(loss(steps.model(images), labels, None).total)
+        batch = next(steps.batches)
+        steps.descend(loss(steps.model(batch.images), batch.labels, None).total)
 
     return step
 
 
 def cached(alpha: float) -> Callable[[], None]:
-    """Distilling from a cache in float16: a gather of rows and the fused loss."""
-    steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128)
-    cache = torch.randn(SAMPLES, CLASSES).half()
-    loss = make_loss(LossConfig(alpha=alpha, temperature=4))
+    """Distilling from a cache in float16, as the student stage does it."""
+    cache, config = torch.randn(SAMPLES, CLASSES).half(), LossConfig(alpha=alpha, temperature=4)
+    loss = make_loss(config)
+
+    def join(index: torch.Tensor, _view: int, batch_size: int) -> Sequence[Any]:
+        return prepare(config, cache.index_select(0, index), batch_size)
+
+    steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128, join)
 
     def step() -> None:
-        images, labels, index = steps.next()
-        rows = cache.index_select(0, index)
-        steps.descend(loss(steps.model(images), labels, rows).total)
+        batch = next(steps.batches)
+        steps.descend(loss(steps.model(batch.images), batch.labels, batch.teacher).total)
 
     return step
 
 
 def unfused(alpha: float) -> Callable[[], None]:
-    """The same in plain autograd operations: what the fused loss saves."""
-    from distill.losses import cross_entropy, kl_distillation
-
+    """The same in plain autograd operations, batch by batch: what the fused loss saves."""
     steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128)
     cache = torch.randn(SAMPLES, CLASSES).half()
 
     def step() -> None:
-        images, labels, index = steps.next()
-        logits, rows = steps.model(images), cache.index_select(0, index)
+        batch = next(steps.batches)
+        logits, rows = steps.model(batch.images), cache.index_select(0, batch.index)
         soft = kl_distillation(logits, rows, 4.0)
-        steps.descend((1 - alpha) * cross_entropy(logits, labels) + alpha * soft)
+        steps.descend((1 - alpha) * cross_entropy(logits, batch.labels) + alpha * soft)
 
     return step
 
@@ -121,8 +123,8 @@ def online(alpha: float) -> Callable[[], None]:
     steps = Steps(student, 128)
 
     def step() -> None:
-        images, labels, _ = steps.next()
-        steps.descend(task(images, labels)["loss"])
+        batch = next(steps.batches)
+        steps.descend(task(batch.images, batch.labels)["loss"])
 
     return step
 
@@ -167,7 +169,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--default-allocator", action="store_true", help="leave the C library as it is")
     given = parser.parse_args()
+    if not given.default_allocator:
+        keep_freed_memory()
     random.seed(0)
     torch.manual_seed(0)
     contestants = {

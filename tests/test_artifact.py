@@ -11,11 +11,11 @@ from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConf
 from distill.errors import UserError
 
 GOLDEN = {
-    "teacher": "",
-    "cache": "",
-    "student": "",
-    "analysis": "",
-    "report": "",
+    "teacher": "17e5d6234fa35d03",
+    "cache": "ff3177ebe2dad342",
+    "student": "b2ec2a1d1301ff06",
+    "analysis": "16a8c6b695fa1806",
+    "report": "54fd46be44e2e6e2",
 }
 
 

@@ -17,6 +17,7 @@ from distill.losses import (
     kl_distillation,
     logit_matching,
     make_loss,
+    prepare,
     soft_targets,
     uniform_smoothing,
 )
@@ -196,6 +197,22 @@ def test_the_smoothing_conventions_differ_and_convert():
 def test_smoothing_that_leaves_the_label_no_more_than_the_others_is_refused(others, classes):
     with pytest.raises(UserError, match="Lower the smoothing"):
         uniform_smoothing(others, classes)
+
+
+@pytest.mark.parametrize("soft", ["kl", "logit-matching"])
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
+def test_prepared_targets_give_the_same_step_as_the_teachers_logits(soft, alpha):
+    student, labels, teacher = draw(n=23, k=7, dtype=torch.float32)
+    config = LossConfig(soft=soft, alpha=alpha, temperature=3)
+    loss, batches = make_loss(config), prepare(config, teacher.half(), batch_size=5)
+    assert len(batches) == 5
+    for i, batch in enumerate(batches):
+        part = slice(5 * i, 5 * i + 5)
+        got = loss(student[part], labels[part], batch).total
+        expected = loss(student[part], labels[part], teacher[part].half()).total
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+        (gradient,) = torch.autograd.grad(got, student)
+        torch.testing.assert_close(gradient, *torch.autograd.grad(expected, student), rtol=1e-5, atol=1e-7)
 
 
 def test_distillation_without_a_teacher_is_refused():

@@ -6,8 +6,10 @@ that of a slice. Order and views are pure functions (`views`), so an epoch can s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,12 @@ class Batch:
     """Index of each sample within the split."""
     view: int
     """View number, the same for all samples."""
+    teacher: Any = None
+    """What was joined to the batch: a teacher's logits or soft targets."""
+
+
+Join = Callable[[Tensor, int, int], Sequence[Any]]
+"""(index of thousands of samples, view, batch size) → what belongs to each batch of them."""
 
 
 class Normaliser:
@@ -140,7 +148,7 @@ class Loader:
         full, rest = divmod(self._samples, self.batch_size)
         return full if full and self._drop_last else full + (rest > 0)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0, join: Join | None = None) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, … of an epoch; batches stay valid after the next one is made."""
         view = epoch if self._views is None else epoch % self._views
         order = self._order(epoch)[: len(self) * self.batch_size]
@@ -149,8 +157,10 @@ class Loader:
                 return
             images = self.render_views(chunk, view).split(self.batch_size)
             labels = self._labels.index_select(0, chunk).split(self.batch_size)
-            for fields in zip(images, labels, chunk.split(self.batch_size), strict=True):
-                yield Batch(*fields, view)
+            index = chunk.split(self.batch_size)
+            teacher = join(chunk, view, self.batch_size) if join else [None] * len(index)
+            for batch in zip(images, labels, index, repeat(view, len(index)), teacher, strict=True):
+                yield Batch(*batch)
 
     def _order(self, epoch: int) -> Int64[Tensor, "m"]:
         if not self._shuffle:

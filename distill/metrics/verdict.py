@@ -33,7 +33,7 @@ class Verdict:
     high: float
     """Upper bound."""
     p: float
-    """Two-sided p-value of the paired t-test (the sign test for equal differences); NaN with fewer than two pairs."""
+    """Two-sided, of the paired t-test (sign test for equal differences); NaN with fewer than two pairs."""
     seeds: int
     """How many seeds both conditions have."""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from distill.artifact import Artifact
 from distill.config import StudentConfig
 from distill.data.datasets import Dataset, load
-from distill.data.loader import Batch, Loader
+from distill.data.loader import Loader
 from distill.data.logit_cache import LogitCache
 from distill.errors import UserError
-from distill.losses import make_loss
+from distill.losses import make_loss, prepare
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
@@ -47,12 +49,12 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
         channels_last=runtime.channels_last,
     )
 
-    def teacher_logits(batch: Batch) -> torch.Tensor:
+    def soft_targets(index: torch.Tensor, view: int, batch_size: int) -> Sequence[Any]:
         assert logits is not None
-        return logits.rows(batch.index, batch.view)
+        return prepare(config.loss, logits.rows(index, view), batch_size)
 
-    wanted = teacher_logits if logits is not None and config.loss.alpha > 0 else None
-    return train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, wanted)
+    teacher = soft_targets if logits is not None and config.loss.alpha > 0 else None
+    return train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher)
 
 
 def _transfer_subset(config: StudentConfig, dataset: Dataset) -> torch.Tensor | None:
