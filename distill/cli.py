@@ -6,28 +6,29 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from distill.artifact import Artifact, ArtifactStore, key
 from distill.errors import UserError
-from distill.flags import parse, parse_config
-from distill.runtime import Runtime, default_data_root, default_store
+from distill.flags import parse_call, parse_config
+from distill.runtime import Folders, Runtime
 
-Store = Annotated[Path, tyro.conf.arg(help="Folder of the artefacts (DISTILL_STORE).")]
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
 Which = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Name of a file in experiments/.")]
-Flat = tyro.conf.OmitArgPrefixes
+# Their defaults are the models' own, made when a command runs and not when this file is read.
+Where = Annotated[Folders, tyro.conf.arg(name="")]
+How = Annotated[Runtime, tyro.conf.arg(name="")]
 
 
 def reproduce(
     experiment: Which = "dark_knowledge",
     data: str = "digits",
     scale: Literal["smoke", "quick", "paper"] = "quick",
-    runtime: Annotated[Runtime, Flat] = Runtime(),
+    *,
+    runtime: How,
 ) -> None:
     """Run an experiment as far as it is not done, and print its table and verdicts.
 
@@ -60,19 +61,19 @@ def _stage(command: str) -> Callable[[list[str]], None]:
     return run
 
 
-def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", store: Store = default_store()) -> None:
+def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", *, where: Where) -> None:
     """Print every measure of a trained network, from the predictions that it stored.
 
     Args:
         artefact: path of a teacher or student, or its key.
         split: which predictions.
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
     from distill.config import StudentConfig
     from distill.network import network_config
     from distill.stages.analysis import measure
 
-    folder = ArtifactStore(store)
+    folder = ArtifactStore(where.store)
     network = folder.resolve(artefact)
     config = network_config(network)
     cache = config.cache if isinstance(config, StudentConfig) else None
@@ -91,14 +92,15 @@ def _plan(arguments: list[str]) -> None:
         config, runtime = parse_config(arguments[0], arguments[1:])
         print(plan.describe([config], ArtifactStore(runtime.store), runtime))
     else:
-        parse(_plan_experiment, arguments, "plan")
+        parse_call(_plan_experiment, arguments, "plan")()
 
 
 def _plan_experiment(
     experiment: Which = "dark_knowledge",
     data: str = "digits",
     scale: Literal["smoke", "quick", "paper"] = "quick",
-    runtime: Annotated[Runtime, Flat] = Runtime(),
+    *,
+    runtime: How,
 ) -> None:
     """Say what an experiment would run, its bytes and rough time; `plan teacher|cache|student` takes their flags.
 
@@ -118,39 +120,40 @@ def ls(
     stage: Annotated[
         Literal["all", "teacher", "cache", "student", "analysis", "report"], tyro.conf.Positional
     ] = "all",
-    store: Store = default_store(),
+    *,
+    where: Where,
 ) -> None:
     """List artefacts: key, stage, accuracy on the test set, path.
 
     Args:
         stage: only those of this stage.
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
-    for artifact in ArtifactStore(store).all():
+    for artifact in ArtifactStore(where.store).all():
         if stage in ("all", artifact.config.stage):
             accuracy = artifact.record.metrics.get("test/accuracy")
             shown = f"{accuracy:.4f}" if accuracy is not None else ""
             print(f"{artifact.record.key[:8]}  {artifact.config.stage:8}  {shown:6}  {artifact.path}")
 
 
-def show(artefact: Name, store: Store = default_store()) -> None:
+def show(artefact: Name, *, where: Where) -> None:
     """Print the record of an artefact: config, inputs, files, measures, provenance.
 
     Args:
         artefact: its path or key.
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
-    print(ArtifactStore(store).resolve(artefact).record.model_dump_json(indent=2))
+    print(ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2))
 
 
-def verify(artefacts: Names = (), store: Store = default_store()) -> None:
+def verify(artefacts: Names = (), *, where: Where) -> None:
     """Check every file of artefacts against its record; exit 1 if one differs.
 
     Args:
         artefacts: paths or keys; none means all.
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
-    folder = ArtifactStore(store)
+    folder = ArtifactStore(where.store)
     damaged = 0
     for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
         problems = artifact.problems()
@@ -163,30 +166,29 @@ def verify(artefacts: Names = (), store: Store = default_store()) -> None:
         raise SystemExit(1)
 
 
-def gc(delete: bool = False, store: Store = default_store()) -> None:
+def gc(delete: bool = False, *, where: Where) -> None:
     """List what no run can use any more: drafts, notes of diverged runs, artefacts of older versions.
 
     Args:
         delete: delete it too.
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
-    folder = ArtifactStore(store)
+    folder = ArtifactStore(where.store)
     for path, reason in folder.garbage():
         print(f"{reason:24} {path}")
         if delete:
             folder.delete(path)
 
 
-def doctor(data_root: Path = default_data_root(), store: Store = default_store()) -> None:
+def doctor(*, where: Where) -> None:
     """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
 
     Args:
-        data_root: folder of the data sets (DISTILL_DATA).
-        store: folder of the artefacts (DISTILL_STORE).
+        where: folders.
     """
     from distill.doctor import examine
 
-    lines, healthy = examine(data_root, store)
+    lines, healthy = examine(where.data_root, where.store)
     print("\n".join(lines))
     if not healthy:
         raise SystemExit(1)
@@ -228,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif command == "plan":
             _plan(rest)
         elif command in _FUNCTIONS:
-            parse(_FUNCTIONS[command], rest, command)
+            parse_call(_FUNCTIONS[command], rest, command)()
         else:
             raise UserError("command", command, "one of those in `distill --help`", "Check the spelling.")
     except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -46,8 +47,22 @@ def _parse_json_object(words: list[str]) -> dict[str, Any]:
     return value
 
 
-def parse(what: Callable[..., Any] | type[Any], arguments: list[str], command: str) -> Any:
-    """Call `what` with the flags in `arguments`.
+def parse_call(function: Callable[..., None], arguments: list[str], command: str) -> Callable[[], None]:
+    """The call of `function` with the flags in `arguments`, to be made by whoever asked.
+
+    Raises:
+        UserError: a flag is unknown, missing or of the wrong type.
+    """
+
+    @functools.wraps(function)
+    def bound(*positional: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(function, *positional, **named)
+
+    return _parse_flags(bound, arguments, command)
+
+
+def _parse_flags(what: Any, arguments: list[str], command: str) -> Any:
+    """What `what` gives for these flags.
 
     Raises:
         UserError: a flag is unknown, missing or of the wrong type.
@@ -62,7 +77,9 @@ def parse(what: Callable[..., Any] | type[Any], arguments: list[str], command: s
         # tyro draws a box; an error of ours is one line.
         words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
         line = re.sub(r"\s+", " ", words).strip()
-        raise UserError(command, " ".join(arguments), line, f"See distill {command} --help.") from stop
+        line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", line)
+        way_out = f"{line.rstrip('.')}. See distill {command} --help."
+        raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
 
 
 def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
@@ -103,7 +120,7 @@ def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[A
         **own,
         **runtime,
     )
-    given: BaseModel = parse(flags, arguments, default.stage)
+    given: BaseModel = _parse_flags(flags, arguments, default.stage)
     fields = {name: getattr(given, name) for name in own}
     inputs = {name: getattr(default, name) for name in named}
     return kind(**inputs, **fields), Runtime(**{name: getattr(given, name) for name in runtime})

@@ -19,8 +19,8 @@ def default_store() -> Path:
     return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
 
 
-class Runtime(BaseModel):
-    """Machine, folders and switches that leave the numbers alone."""
+class Folders(BaseModel):
+    """Where artefacts and data lie."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -28,6 +28,11 @@ class Runtime(BaseModel):
     """Folder of the artefacts (DISTILL_STORE)."""
     data_root: Path = Field(default_factory=default_data_root)
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
+
+
+class Runtime(Folders):
+    """Machine, folders and switches that leave the numbers alone."""
+
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where tensors live; auto takes cuda, then mps, then cpu."""
     jobs: Annotated[int, Field(ge=1)] | None = None

@@ -1,0 +1,193 @@
+"""The command line as people meet it: help, errors, the commands that read artefacts, what feeds what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.artifact import ArtifactStore
+from distill.cli import main
+
+TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a mistake gives."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    lines = told.err.strip().splitlines()
+    assert len(lines) == 1, told.err
+    assert "Traceback" not in told.err
+    return lines[0]
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DISTILL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("DISTILL_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+@pytest.fixture
+def teacher(folders: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    return Path(run(capsys, "teacher", *TINY).splitlines()[-1])
+
+
+def test_each_command_feeds_the_next(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = run(capsys, "cache", "--teacher", str(teacher), "--augment.pad", "1", "--views", "2").splitlines()[-1]
+    arguments = ["student", "--cache", cache, *TINY, "--loss.temperature", "2", "--exclude-classes", "3", "5"]
+    student = Path(run(capsys, *arguments).splitlines()[-1])
+    config = json.loads((student / "record.json").read_text())["config"]
+    assert config["cache"]["views"] == 2
+    assert config["loss"] == {
+        "alpha": 1.0,
+        "temperature": 2.0,
+        "temperature_on": "both",
+        "soft": "kl",
+        "smoothing": 0.0,
+        "smoothing_convention": "uniform",
+    }
+    assert config["exclude_classes"] == [3, 5]
+    assert run(capsys, *arguments).splitlines()[-1] == str(student), "the second time it is a hit"
+    alone = Path(run(capsys, "student", *TINY, "--loss.smoothing", "0.1").splitlines()[-1])
+    assert json.loads((alone / "record.json").read_text())["config"]["cache"] is None
+
+
+def test_commands_that_read(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = json.loads((teacher / "record.json").read_text())["key"]
+    assert "interclass_variance" in run(capsys, "evaluate", str(teacher))
+    assert "accuracy" in run(capsys, "evaluate", key[:8], "--split", "held_out")
+    assert str(teacher) in run(capsys, "ls")
+    assert str(teacher) in run(capsys, "ls", "teacher")
+    assert str(teacher) not in run(capsys, "ls", "student")
+    assert json.loads(run(capsys, "show", key[:8]))["key"] == key
+    assert "ok" in run(capsys, "verify")
+    assert run(capsys, "gc") == ""
+    (teacher / "model.safetensors").write_bytes(b"not what it was")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(teacher)])
+    assert stop.value.code == 1
+    assert "model.safetensors: 15 bytes instead of" in capsys.readouterr().out
+
+
+def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "plan", "dark_knowledge", "--scale", "smoke", "--device", "cpu")
+    assert "0 hits, 43 to make" in told
+    assert not (folders / "store").exists()
+    assert "miss" in run(capsys, "plan", "teacher", *TINY)
+    run(capsys, "teacher", *TINY)
+    assert "1 hits, 0 to make" in run(capsys, "plan", "teacher", *TINY)
+    told = run(capsys, "plan", "teacher", "--data.name", "cifar100", "--model.name", "resnet56")
+    assert "1 to make" in told
+    assert " h" in told or "min" in told, "hours or minutes, not seconds"
+
+
+def test_doctor_finds_what_is_here(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "doctor")
+    assert torch.__version__.split("+")[0] in told
+    assert "digits" in told
+    assert "not here" in told
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys; from distill.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for name in (
+        "reproduce",
+        "plan",
+        "teacher",
+        "cache",
+        "student",
+        "evaluate",
+        "ls",
+        "show",
+        "verify",
+        "gc",
+        "doctor",
+    ):
+        assert f" {name} " in told
+
+
+@pytest.mark.parametrize("command", ["reproduce", "teacher", "cache", "student", "plan", "evaluate", "gc"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], folders: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert not stop.value.code
+    assert f"distill {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "nonsense"),
+        (["teacher", "--no-such-field", "1"], "--no-such-field"),
+        (["teacher", "--seed", "many"], "many"),
+        (["teacher", "--optim.lr", "-1"], "OptimConfig.lr = -1.0: expected greater than 0"),
+        (["teacher", "--smoothing", "1.5"], "less than 1"),
+        (["teacher", "--model.name", "no-such-net"], "no-such-net"),
+        (["teacher", "--model.name", "timm:resnet51"], "timm:resnet51"),
+        (["teacher", "--model.name", "no.such.module:net"], "no.such.module:net"),
+        (["teacher", "--model.kwargs", '{"width": 3}'], "width"),
+        (["teacher", "--model.kwargs", "{"], "JSON"),
+        (["teacher", "--model.name", "torchvision:resnet18"], "shape"),
+        (["teacher", "--optim.name", "no-such-optimiser"], "no-such-optimiser"),
+        (["teacher", "--data.name", "no-such-data"], "no-such-data"),
+        (["teacher", "--data.name", "imagefolder:nowhere"], "nowhere"),
+        (["teacher", "--smoothing", "0.95", "--smoothing-convention", "others"], "Lower the smoothing"),
+        (["cache"], "--teacher"),
+        (["cache", "--teacher", "nowhere"], "nowhere"),
+        (["student", "--loss.alpha", "0.5"], "Give a cache"),
+        (["student", "--cache", "weights.pt"], "weights.pt"),
+        (["reproduce", "no_such_experiment"], "dark_knowledge"),
+        (["reproduce", "--scale", "huge"], "huge"),
+        (["evaluate", "abc"], "abc"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "weights.pt").write_bytes(b"\x80\x04code")
+    told = fail(capsys, *[str(folders / word) if word == "weights.pt" else word for word in arguments])
+    assert told.startswith("error: ")
+    assert says in told
+    store = ArtifactStore(folders / "store")
+    assert list(store.all()) == []
+
+
+def test_a_wrong_kind_of_artefact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the artefact of a cache, this is a teacher" in fail(capsys, "student", "--cache", str(teacher))
+
+
+def test_a_teacher_of_other_classes_or_shape_is_refused(
+    teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders / "own_data.py").write_text(
+        "import torch\n"
+        "def two(classes=2, side=8):\n"
+        "    images = torch.zeros(40, 1, side, side, dtype=torch.uint8)\n"
+        "    labels = torch.arange(40) % classes\n"
+        "    return images, labels, images, labels, [str(i) for i in range(classes)]\n"
+    )
+    monkeypatch.chdir(folders)
+    other = ["cache", "--teacher", str(teacher), "--transfer-set.name", "own_data:two"]
+    assert "10 classes" in fail(capsys, *other)
+    assert "input shape (1, 8, 8)" in fail(capsys, *other, "--transfer-set.kwargs", '{"classes": 10, "side": 9}')
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = fail(capsys, "teacher", *TINY, "--optim.lr", "1e30", "--optim.clip", "None")
+    assert "finite" in told
+    assert "--optim.lr" in told
+    assert list(ArtifactStore(folders / "store").all()) == []

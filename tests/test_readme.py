@@ -1,0 +1,111 @@
+"""The README's commands are run, so that what people type first works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.config import StudentConfig, TeacherConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def block(language: str, holding: str) -> str:
+    (found,) = [text for text in blocks(language) if holding in text]
+    return found
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a clone, with its own store and the running Python in place of .venv."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("scripts", "experiments"):
+        (folder / name).symlink_to(ROOT / name)
+    binaries = folder / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (binaries / "distill").write_text(f'#!/bin/sh\nexec {sys.executable} -m distill "$@"\n')
+    for path in binaries.iterdir():
+        path.chmod(0o755)
+    (binaries / "activate").write_text(f'PATH="{binaries}:$PATH"\n')
+    return folder
+
+
+def shell(script: str, folder: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
+    command = ["bash", "-euo", "pipefail", "-c", f"source .venv/bin/activate\n{script}"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def two_stages(clone: Path) -> str:
+    return shell(block("bash", "train_teacher.py"), clone)
+
+
+def test_the_two_stages_feed_each_other(two_stages: str, clone: Path) -> None:
+    assert "checkpoints/students/" in two_stages
+    for stage in ("teacher", "cache", "student"):
+        assert f"  {stage} " in two_stages
+    assert len(list((clone / "checkpoints").glob("*/*/record.json"))) == 3
+
+
+def test_the_cache_is_read_from_ones_own_loop(two_stages: str, clone: Path) -> None:
+    (clone / "loop.py").write_text(block("python", "LogitCache"))
+    told = shell("python loop.py", clone)
+    assert "1 view(s)" in told
+    assert "loss" in told
+
+
+def test_ones_own_model_and_data(clone: Path) -> None:
+    (clone / "mine.py").write_text(block("python", "def net("))
+    told = shell(block("bash", "mine:net"), clone)
+    assert "checkpoints/teachers/mine-stripes-mine-net" in told
+
+
+def test_the_two_commands_are_there_and_executable() -> None:
+    named = set(re.findall(r"^(scripts/\w+)", "\n".join(blocks("bash")), flags=re.MULTILINE))
+    assert named == {"scripts/reproduce", "scripts/test"}
+    for name in named:
+        assert os.access(ROOT / name, os.X_OK)
+        subprocess.run(["bash", "-n", ROOT / name], check=True)
+
+
+def test_every_command_in_the_table_exists() -> None:
+    from distill.cli import _FUNCTIONS
+
+    named = set(re.findall(r"`distill (\w+)", README))
+    assert named == {
+        *_FUNCTIONS,
+        "plan",
+        TeacherConfig().stage,
+        "cache",
+        StudentConfig.model_fields["stage"].default,
+    }
+
+
+def test_every_file_that_it_names_exists() -> None:
+    named = re.findall(r"`((?:distill|experiments|scripts|tests)/[\w./-]+)`", README)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_its_results_are_those_of_the_recorded_runs() -> None:
+    told = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "results_table.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "reproduced" in told
+    assert told.strip() in README

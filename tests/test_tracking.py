@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.tracking import MetricWriter
+
+
+def test_a_resumed_run_drops_what_lies_after_its_step(tmp_path: Path) -> None:
+    with MetricWriter(tmp_path) as writer:
+        for step in (1, 2, 3):
+            writer.scalars(step, {"loss": 1 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # the process was killed in the middle of a line
+    with MetricWriter(tmp_path, start_step=2) as writer:
+        writer.scalars(3, {"loss": 9.0})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["loss"] == 9
+    events = EventAccumulator(str(tmp_path / "tb")).Reload().Scalars("loss")
+    assert [event.step for event in events] == [1, 2, 3]
+    assert events[-1].value == 9
+
+
+@pytest.mark.parametrize("values", [torch.arange(1000.0), torch.full((5,), 2.0), torch.tensor([3.0])])
+def test_a_histogram_counts_every_value(tmp_path: Path, values: torch.Tensor) -> None:
+    with MetricWriter(tmp_path) as writer:
+        writer.histogram(1, "logits", values)
+    accumulator = EventAccumulator(str(tmp_path / "tb"), size_guidance={"histograms": 0}).Reload()
+    (event,) = accumulator.Histograms("logits")
+    histogram = event.histogram_value
+    assert sum(histogram.bucket) == histogram.num == len(values)
+    assert (histogram.min, histogram.max) == (values.min(), values.max())
+    assert histogram.sum == pytest.approx(values.sum().item())
+
+
+def test_hparams_are_one_flat_row(tmp_path: Path) -> None:
+    with MetricWriter(tmp_path) as writer:
+        writer.hparams({"optim": {"lr": 0.1, "kwargs": {}}, "seed": 3, "cache": None}, {"test/accuracy": 0.9})
+    metadata = EventAccumulator(str(tmp_path / "tb")).Reload().summary_metadata
+    assert b"optim.lr" in metadata["_hparams_/session_start_info"].plugin_data.content
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tb"], "no second run beside this one"
