@@ -12,8 +12,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> bool:
     """Tune glibc's allocator for the tensors of a training step; True where it could be done.
 
-    By default glibc maps fresh pages for each large tensor and gives them back when it is freed: on a CPU a third
-    of the time of a small net's step goes into page faults (`scripts/bench_step.py --default-allocator`). The
+    By default glibc maps fresh pages for large tensors and gives them back when they are freed, so that a
+    convolutional net's step on a CPU spends a third of its time in page faults (`scripts/bench_allocator.py`). The
     price is that a process keeps its peak. Does nothing where the C library is another.
     """
     try:

@@ -20,7 +20,7 @@ _FEW_BYTES = 2 << 30
 
 def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
     """Lines to print, and whether everything that is needed works."""
-    lines = [f"python         {platform.python_version()} on {platform.platform()}"]
+    lines = [f"python         {platform.python_version()} on {platform.system()} {platform.machine()}"]
     healthy = sys.version_info >= (3, 11)
     for package in _PACKAGES:
         try:

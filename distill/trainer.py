@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _POINTS = 20
 """A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
+_SHOWN_SECONDS = 0.5
 _WINDOW = 10_000
 """Training measures are taken over the last so many samples."""
 
@@ -92,10 +93,9 @@ def fit(
                     window.check_finite(run)
                     run.save()
                     interrupts.raise_pending()
-                    window.show(bar, run.step)
+                window.show_when_due(bar, run.step)
             window.check_finite(run)
             if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
-                window.show(bar, run.step)
                 _log(writer, run, window, evaluate)
             if interrupts.pending:
                 run.save()
@@ -219,6 +219,7 @@ class _Window:
         batches = max(1, _WINDOW // batch_size)
         self.logits: deque[Tensor] = deque(maxlen=batches)
         self.labels: deque[Tensor] = deque(maxlen=batches)
+        self.shown_at = time.monotonic()
         self.clear()
 
     def clear(self) -> None:
@@ -244,11 +245,14 @@ class _Window:
         if self.steps and not torch.isfinite(self.sums["total"]):
             raise Diverged(run.step, run.lr, self.losses()["total"])
 
-    def show(self, bar: tqdm[Any], step: int) -> None:
+    def show_when_due(self, bar: tqdm[Any], step: int) -> None:
+        # Reading the loss waits for the device, so it is done for people's eyes only, twice a second.
+        if bar.disable or time.monotonic() - self.shown_at < _SHOWN_SECONDS:
+            return
+        self.shown_at = time.monotonic()
+        accuracy = (self.logits[-1].argmax(1) == self.labels[-1]).float().mean()
+        bar.set_postfix(loss=f"{self.losses()['total']:.3f}", accuracy=f"{accuracy.item():.3f}", refresh=False)
         bar.update(step - bar.n)
-        if not bar.disable and self.steps:
-            accuracy = (self.logits[-1].argmax(1) == self.labels[-1]).float().mean()
-            bar.set_postfix(loss=f"{self.losses()['total']:.3f}", accuracy=f"{accuracy.item():.3f}")
 
 
 def _log(
@@ -259,7 +263,8 @@ def _log(
 ) -> None:
     rate = window.samples / (time.perf_counter() - window.started)
     values = {f"loss/{name}": value for name, value in window.losses().items()}
-    logits, labels = torch.cat(list(window.logits)).float(), torch.cat(list(window.labels))
+    # On the CPU, since the measures take float64, which mps has not.
+    logits, labels = torch.cat(list(window.logits)).float().cpu(), torch.cat(list(window.labels)).cpu()
     values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
     if evaluate is not None:
         values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}

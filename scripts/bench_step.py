@@ -4,7 +4,7 @@ Three ratios, each measured side by side in one run, the contestants taking turn
 that the drift of a shared machine falls on all of them alike; medians over rounds. Nets as in Müller et al. 2019:
 teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the teacher's own training).
 
-    python scripts/bench_step.py [--rounds 40] [--steps 20] [--default-allocator]
+    python scripts/bench_step.py [--rounds 40] [--steps 20]
 """
 
 from __future__ import annotations
@@ -169,10 +169,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--default-allocator", action="store_true", help="leave the C library as it is")
     given = parser.parse_args()
-    if not given.default_allocator:
-        keep_freed_memory()
+    keep_freed_memory()
     random.seed(0)
     torch.manual_seed(0)
     contestants = {
