@@ -236,6 +236,7 @@ class ArtifactStore:
             raise UserError("path", str(path), expected, way_out) from error
         except (ValidationError, UserError) as error:
             expected = f"a record that this version can read ({str(error).splitlines()[0]})"
+            way_out = "Delete this folder: it is made again when it is wanted."
             raise UserError("path", str(path / RECORD), expected, way_out) from error
         return Artifact(path, record)
 
@@ -253,20 +254,45 @@ class ArtifactStore:
         return found[0]
 
     def all(self) -> Iterator[Artifact]:
-        """Every published artefact, upstream stages first."""
+        """Every published artefact that can be read, upstream stages first."""
+        for path in self._published():
+            with suppress(UserError):
+                yield self.read(path)
+
+    def unreadable(self) -> Iterator[tuple[Path, str]]:
+        """Published folders whose record cannot be read, each with the reason."""
+        for path in self._published():
+            try:
+                self.read(path)
+            except UserError as error:
+                yield path, str(error)
+
+    def _published(self) -> Iterator[Path]:
         for folder in FOLDERS.values():
-            for record in sorted((self.root / folder).glob(f"*/{RECORD}")):
-                yield self.read(record.parent)
+            yield from (record.parent for record in sorted((self.root / folder).glob(f"*/{RECORD}")))
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
         """A folder to fill, held by one process at a time; what an interrupted one left there is kept."""
-        name = key(config)
-        folder = self.root / "drafts" / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        folder = self.root / "drafts" / key(config)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
             folder.mkdir(exist_ok=True)
+        except OSError as error:
+            way_out = "Set --store or DISTILL_STORE to another folder."
+            raise UserError(
+                "store", str(self.root), f"a folder that can be written ({error.strerror})", way_out
+            ) from error
+        try:
             yield folder
+        except UserError:
+            if not (folder / RESUME).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            lock.release()
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
         """Make a filled draft the artefact of its config; the record is written last."""
@@ -297,10 +323,10 @@ class ArtifactStore:
     def garbage(self) -> Iterator[tuple[Path, str]]:
         """Paths that no run can use any more or that only resume one, each with the reason."""
         for path in sorted((self.root / "drafts").glob("*")):
-            if path.suffix != ".lock":
-                yield path, "unfinished draft"
+            yield path, "lock" if path.suffix == ".lock" else "unfinished draft"
         for path in sorted((self.root / "diverged").glob("*.json")):
             yield path, "note of a diverged run"
+        yield from ((path, "unreadable record") for path, _ in self.unreadable())
         for artifact in self.all():
             if artifact.record.version != VERSIONS[artifact.config.stage]:
                 yield artifact.path, f"of version {artifact.record.version}"
@@ -310,9 +336,11 @@ class ArtifactStore:
         if path.parent.name != "drafts":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
-        lock = FileLock(path.with_suffix(".lock"), timeout=0)
-        with suppress(Timeout), lock:
-            shutil.rmtree(path)
+        with suppress(Timeout), FileLock(path.with_suffix(".lock"), timeout=0):
+            if path.suffix == ".lock":
+                path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(path)
 
     def mark_diverged(self, config: StageConfig, reason: str) -> None:
         """Remember that this config diverges, so that an experiment reports it without training it again."""

@@ -154,7 +154,10 @@ def verify(artefacts: Names = (), *, where: Where) -> None:
         where: folders.
     """
     folder = ArtifactStore(where.store)
-    damaged = 0
+    unreadable = [] if artefacts else list(folder.unreadable())
+    for path, reason in unreadable:
+        print(f"damaged  {path}\n         {reason}")
+    damaged = len(unreadable)
     for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
         problems = artifact.problems()
         damaged += bool(problems)
@@ -235,6 +238,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError("command", command, "one of those in `distill --help`", "Check the spelling.")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on where it stopped", file=sys.stderr)

@@ -28,6 +28,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def invalid(error: ValidationError, where: str) -> UserError:
@@ -60,6 +61,9 @@ class Config(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
+BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100")
+
+
 class DataConfig(Config):
     """Which images, and how the training set is split."""
 
@@ -69,8 +73,15 @@ class DataConfig(Config):
     """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
     held_out: Fraction = 0.1
     """Share of the training set kept for model selection, stratified by class."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Seed of that split."""
+
+    @model_validator(mode="after")
+    def _known(self) -> DataConfig:
+        if self.name not in BUILT_IN_DATA and not self.name.partition(":")[2]:
+            expected = f"one of {', '.join(BUILT_IN_DATA)}, imagefolder:PATH or package.module:function"
+            raise UserError("data.name", self.name, expected, "Choose one of these with --data.name.")
+        return self
 
 
 class ModelConfig(Config):
@@ -132,7 +143,7 @@ class LossConfig(Config):
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
-    temperature: Positive = 4.0
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """Temperature of the soft targets."""
     temperature_on: Literal["both", "teacher"] = "both"
     """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
@@ -156,7 +167,7 @@ class _Training(Config):
     """Decay of an exponential moving average of the weights; the average is what is kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast dtype of forward and backward."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
 
 
@@ -181,7 +192,7 @@ class CacheConfig(Config):
     """View program of the cached images; students see exactly these views."""
     views: Count = 1
     """Views per image; epoch e reads view e mod views."""
-    view_seed: int = 0
+    view_seed: Seed = 0
     """Seed of the views."""
     dtype: Literal["float16", "float32"] = "float16"
     """How a logit is stored."""
@@ -258,7 +269,7 @@ class ReportConfig(Config):
     experiment: str
     """Name of the experiment: its file name."""
     source: str
-    """sha256 of the experiment's file, so that an edited figure is drawn again."""
+    """sha256 of the files in experiments/, so that an edited figure is drawn again."""
     scale: Literal["smoke", "quick", "paper"]
     data: str
     analyses: tuple[AnalysisConfig, ...]

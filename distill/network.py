@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split
 from distill.data.loader import Join, Loader, Normaliser
-from distill.errors import UserError
+from distill.errors import Diverged, UserError
 from distill.losses import Loss
 from distill.metrics.monitor import calibration_figure, evaluation_measures
 from distill.models import build_model
@@ -84,6 +85,8 @@ def train_network(
             evaluate=lambda model: evaluation_measures(held_out(model), dataset.held_out.labels),
         )
     predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
+    if not all(torch.isfinite(logits).all() for logits in predictions.values()):
+        raise Diverged(len(loader) * config.schedule.epochs, config.optim.lr, math.nan)
     metrics = {
         f"{name}/{measure}": value
         for name, split in (("held_out", dataset.held_out), ("test", dataset.test))

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -134,7 +135,7 @@ def run_stage(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Ar
     """
     with store.draft(config) as draft:
         if (found := store.find(config)) is not None:
-            draft.rmdir()
+            shutil.rmtree(draft)
             return found
         if (draft / RECORD).is_file():
             return store.publish_recorded(config, draft)
@@ -202,10 +203,16 @@ def _record_sha256(config: StageConfig, store: ArtifactStore) -> str:
 
 
 def _set_threads(runtime: Runtime) -> None:
-    if runtime.threads is not None:
-        import torch
+    import torch
 
-        torch.set_num_threads(runtime.threads)
+    torch.set_num_threads(runtime.threads or _default_threads())
+
+
+@functools.cache
+def _default_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:

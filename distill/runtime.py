@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill.errors import UserError
+
 
 def default_data_root() -> Path:
     """Folder of the data sets: `DISTILL_DATA`, else `data/`."""
@@ -55,11 +57,17 @@ class Runtime(Folders):
         return max(1, min(stages, self.jobs or os.cpu_count() or 1))
 
     def torch_device(self) -> str:
-        """The device that `auto` means here."""
+        """The device that `auto` means here.
+
+        Raises:
+            UserError: this machine does not have the device.
+        """
         import torch
 
+        here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if self.device != "auto":
+            if not here[self.device]:
+                found = ", ".join(name for name, there in here.items() if there)
+                raise UserError("device", self.device, f"a device of this machine: {found}", "Use --device auto.")
             return self.device
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return next(name for name in ("cuda", "mps", "cpu") if here[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ class MetricWriter:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._path = folder / "metrics.jsonl"
+        if not start_step:  # of a run that was killed before its first resume point
+            shutil.rmtree(folder / "tb", ignore_errors=True)
         kept = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         # A killed process may leave half a line; it is after the resume point, so it goes too.
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]

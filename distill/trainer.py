@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import signal
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -175,7 +177,9 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.device == "cuda" else None,
+            "device_rng": _device_rng(self.device).get_rng_state() if self.device != "cpu" else None,
+            # Sums over more threads are rounded in another order.
+            "threads": torch.get_num_threads(),
         }
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -195,21 +199,28 @@ class _Run:
             return
         try:
             # weights_only refuses everything but tensors and plain values: nothing in it can run.
-            state = torch.load(self.path, weights_only=True, map_location=self.device)
+            self._restore(torch.load(self.path, weights_only=True, map_location=self.device))
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             way_out = "Delete this file: the run then starts anew."
             raise UserError(str(self.path), reason, "a resume point of ours", way_out) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         torch.set_rng_state(state["rng"].cpu())
-        if self.device == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+        if self.device != "cpu":
+            _device_rng(self.device).set_rng_state(state["device_rng"].cpu())
+        torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)
+
+
+def _device_rng(device: str) -> Any:
+    return {"cuda": torch.cuda, "mps": torch.mps}[device]
 
 
 class _Window:
@@ -268,6 +279,8 @@ def _log(
     values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
     if evaluate is not None:
         values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}
+    if not all(map(math.isfinite, values.values())):
+        raise Diverged(run.step, run.lr, math.nan)
     writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
     correct = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     writer.histogram(run.step, "logits/correct", logits[correct])
@@ -291,9 +304,11 @@ class _Interrupts:
             self._before = {}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None:
+            self.raise_pending()
 
     def _note(self, number: int, _frame: object) -> None:
         self.pending = number
@@ -307,7 +322,14 @@ class _Interrupts:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seed torch's generators (initial weights, dropout) inside the block, and leave them as they were after."""
+    """Seed every generator (initial weights, dropout) inside the block, and leave them as they were after."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - a plug-in's network may draw from the old generator
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002

@@ -60,7 +60,7 @@ CLAIMS = [
     *(
         Claim(
             f"unseen-T{temperature:g}",
-            f"T={temperature:g}: a student of the smoothed teacher recognises an unseen class less (corrected recall)",
+            f"T={temperature:g}: a student of the smoothed teacher recognises a class it never saw less",
             "unseen_recall_corrected",
             _student(0.1, temperature),
             _student(0, temperature),

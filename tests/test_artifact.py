@@ -127,7 +127,7 @@ def test_garbage_is_drafts_notes_and_old_versions(store: ArtifactStore, monkeypa
         pass
     store.mark_diverged(TeacherConfig(seed=8), "loss = nan")
     reasons = {reason for _, reason in store.garbage()}
-    assert reasons == {"unfinished draft", "note of a diverged run"}
+    assert reasons == {"unfinished draft", "note of a diverged run", "lock"}
     for path, _ in list(store.garbage()):
         store.delete(path)
     assert list(store.garbage()) == []

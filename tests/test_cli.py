@@ -74,7 +74,7 @@ def test_commands_that_read(teacher: Path, capsys: pytest.CaptureFixture[str]) -
     assert str(teacher) not in run(capsys, "ls", "student")
     assert json.loads(run(capsys, "show", key[:8]))["key"] == key
     assert "ok" in run(capsys, "verify")
-    assert run(capsys, "gc") == ""
+    assert "unfinished" not in run(capsys, "gc")
     (teacher / "model.safetensors").write_bytes(b"not what it was")
     with pytest.raises(SystemExit) as stop:
         main(["verify", str(teacher)])
@@ -146,6 +146,13 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["teacher", "--data.name", "no-such-data"], "no-such-data"),
         (["teacher", "--data.name", "imagefolder:nowhere"], "nowhere"),
         (["teacher", "--smoothing", "0.95", "--smoothing-convention", "others"], "Lower the smoothing"),
+        (["teacher", "--seed", "99999999999999999999999"], "TeacherConfig.seed"),
+        (["teacher", "--model.name", "torch.nn:Linear"], "torch.nn:Linear"),
+        (["teacher", "--device", "cuda"], "--device auto"),
+        (["teacher", "--store", "/proc/here"], "DISTILL_STORE"),
+        (["student", "--exclude-classes", *"0123456789"], "a class is left"),
+        (["student", "--loss.temperature", "1e30"], "LossConfig.temperature"),
+        (["plan", "--data", "no-such-data"], "no-such-data"),
         (["cache"], "--teacher"),
         (["cache", "--teacher", "nowhere"], "nowhere"),
         (["student", "--loss.alpha", "0.5"], "Give a cache"),
@@ -156,14 +163,36 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_a_mistake_is_one_line(
-    arguments: list[str], says: str, folders: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    says: str,
+    folders: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (folders / "weights.pt").write_bytes(b"\x80\x04code")
     told = fail(capsys, *[str(folders / word) if word == "weights.pt" else word for word in arguments])
     assert told.startswith("error: ")
     assert says in told
     store = ArtifactStore(folders / "store")
     assert list(store.all()) == []
+    drafts = [path for path in (store.root / "drafts").glob("*") if path.suffix != ".lock"]
+    assert drafts == [], "nothing half-made is left"
+
+
+def test_a_record_that_cannot_be_read_blocks_nothing_else(
+    teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(run(capsys, "teacher", *TINY, "--seed", "1").splitlines()[-1])
+    (teacher / "record.json").write_text("{")
+    assert str(other) in run(capsys, "ls")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify"])
+    assert stop.value.code == 1
+    assert f"damaged  {teacher}" in capsys.readouterr().out
+    assert "unreadable record" in run(capsys, "gc", "--delete")
+    assert not teacher.exists()
+    assert "ok" in run(capsys, "verify")
 
 
 def test_a_wrong_kind_of_artefact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:

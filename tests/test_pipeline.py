@@ -23,6 +23,7 @@ from distill.data.datasets import load
 from distill.data.loader import Normaliser
 from distill.data.logit_cache import LogitCache
 from distill.errors import Diverged, UserError
+from distill.models import build_model
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.pipeline import ensure, missing, run_stage
 from distill.runtime import Runtime
@@ -266,9 +267,51 @@ def test_a_diverging_run_is_an_error_alone_and_a_report_in_an_experiment(
     ensure([analysis], store, runtime, tolerate_divergence=True)
 
 
-def test_a_resume_point_that_holds_code_is_refused(teacher, store, runtime) -> None:
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_divergence_at_any_step_is_noticed(teacher, store, runtime, epochs: int) -> None:
+    """In the last update too, which no training loss follows."""
+    schedule = {"epochs": epochs, "batch_size": 5000, "name": "constant"}
+    hot = teacher.replace(schedule=schedule, optim={"lr": 1e30, "clip": None})
+    with pytest.raises(Diverged):
+        make(hot, store, runtime)
+    with pytest.raises(Diverged):
+        make(hot.replace(data={"held_out": 0}), store, runtime)
+
+
+def test_students_of_a_teacher_at_chance_are_no_result(student, store, runtime) -> None:
+    still = student.cache.teacher.replace(optim={"lr": 1e-9})
+    pupil = student.replace(cache=student.cache.replace(teacher=still))
+    analysis = AnalysisConfig(runs=(still, pupil))
+    made = ensure([analysis], store, runtime)[key(analysis)]
+    measures = json.loads((made.path / "measures.json").read_text())
+    assert "chance" in measures[key(still)]["diverged"]
+    assert "its teacher diverged" in measures[key(pupil)]["diverged"]
+
+
+def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) -> None:
+    from distill import trainer
+
+    before = torch.get_num_threads()
+    try:
+        with store.draft(teacher) as draft:
+            torch.set_num_threads(2)
+            model = load_model_for(teacher)
+            trainer._Run(model, teacher, 19, draft / "resume.pt").save()
+        torch.set_num_threads(1)
+        run_stage(teacher, store, runtime)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def load_model_for(config: TeacherConfig) -> torch.nn.Module:
+    return build_model(config.model, 10, (1, 8, 8))
+
+
+@pytest.mark.parametrize("state", [{"step": os.system}, {"step": 3}])
+def test_a_resume_point_that_holds_code_or_is_not_ours_is_refused(teacher, store, runtime, state) -> None:
     with store.draft(teacher) as draft:
-        torch.save({"step": os.system}, draft / "resume.pt")
+        torch.save(state, draft / "resume.pt")
     with pytest.raises(UserError, match="Delete this file"):
         make(teacher, store, runtime)
     assert store.find(teacher) is None

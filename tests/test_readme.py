@@ -12,6 +12,7 @@ import pytest
 
 from distill.config import StudentConfig, TeacherConfig
 
+pytestmark = pytest.mark.xdist_group("readme")  # its fixtures train: once is enough
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -43,6 +44,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(script: str, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
+    environment["OMP_NUM_THREADS"] = "1"  # other tests run beside this one
     command = ["bash", "-euo", "pipefail", "-c", f"source .venv/bin/activate\n{script}"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

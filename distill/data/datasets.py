@@ -23,7 +23,6 @@ from distill.data.splits import stratified_split
 from distill.errors import UserError
 from distill.plugins import bind, resolve
 
-NAMES = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100")
 """Sets known by name; the other forms are imagefolder:PATH and package.module:function."""
 _DIGITS_TEST_SHARE = 0.2
 _ROWS_PER_COUNT = 4096
@@ -98,9 +97,6 @@ def _load(request: _Request) -> Dataset:
     kind, _, path = config.name.partition(":")
     if kind == "imagefolder" and path:
         return _image_folder(config, Path(path).expanduser().resolve(), request)
-    if config.name not in NAMES and not path:
-        expected = f"{', '.join(NAMES)}, imagefolder:PATH or package.module:function"
-        raise UserError("data.name", config.name, expected, "Choose one of these with --data.name.")
     if path:
         train, test, classes = _plugin(config)
     else:

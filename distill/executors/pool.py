@@ -9,10 +9,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import TypeVar
+
+from distill.errors import UserError
 
 Stage = TypeVar("Stage")
 
@@ -42,10 +47,13 @@ def run_pool(
     needs = {name: {other for other in graph[name] if other in stages} for name in stages}
     running: dict[Future[None], str] = {}
     # spawn, because a forked child would share the locks of torch's threads.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
     try:
+        _exit_on_sigterm()
         while needs or running:
-            for name in [name for name, waiting in needs.items() if not waiting]:
+            # No more than run at once: what is handed to the pool can no longer be called back.
+            ready = [name for name, waiting in needs.items() if not waiting]
+            for name in ready[: jobs - len(running)]:
                 del needs[name]
                 running[pool.submit(run, stages[name])] = name
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -55,16 +63,33 @@ def run_pool(
                 done(name)
                 for waiting in needs.values():
                     waiting.discard(name)
+    except BrokenProcessPool as error:
+        way_out = "It may have run out of memory: lower --jobs. Run the same command again to go on."
+        raise UserError("worker", "killed", "a worker that lives", way_out) from error
     except BaseException:
         _stop(pool)
         raise
     pool.shutdown()
 
 
-def _ignore_interrupts() -> None:
+def _exit_on_sigterm() -> None:
+    # By default SIGTERM would end this process at once and leave its workers behind.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
+def _prepare_worker() -> None:
     # Ctrl-C reaches every process of the terminal. A worker that trains saves its state and stops (trainer);
     # an idle one leaves it to the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed outright: save, and stop
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

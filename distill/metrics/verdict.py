@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
+FEWEST_SEEDS = 3
 
 
 class Interval(NamedTuple):
@@ -54,14 +55,14 @@ def judge(
     """Verdict on "`condition` is lower (higher) than `versus`", both seed → value, paired by common seeds.
 
     Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction,
-    contradicted when it lies wholly in the other, undecided otherwise and with fewer than two pairs.
+    contradicted when it lies wholly in the other, undecided otherwise and with fewer than three pairs.
     """
     seeds = sorted(condition.keys() & versus.keys())
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)
     effect, low, high = interval(differences)
     p = _p_value(differences)
     verdict: Literal["reproduced", "contradicted", "undecided"] = "undecided"
-    if (low > 0 or high < 0) and p < 1 - CONFIDENCE:
+    if len(seeds) >= FEWEST_SEEDS and (low > 0 or high < 0) and p < 1 - CONFIDENCE:
         verdict = "reproduced" if (low > 0) == (direction == "higher") else "contradicted"
     return Verdict(verdict, effect, low, high, p, len(seeds))
 

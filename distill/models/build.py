@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.config import ModelConfig
 from distill.errors import UserError
-from distill.models.reference import BUILT_IN, constructor
+from distill.models.reference import constructor
 
 
 def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
@@ -51,12 +51,9 @@ def check_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
 def _construct(
     construct: Callable[[], nn.Module], config: ModelConfig, in_shape: tuple[int, int, int]
 ) -> nn.Module:
-    known = config.name in BUILT_IN or config.name.startswith(("timm:", "torchvision:"))
     try:
         model = construct()
     except Exception as error:
-        if not known:
-            raise  # whoever writes a plug-in needs the traceback
         field, value = ("model.kwargs", config.kwargs) if config.kwargs else ("model.name", config.name)
         expected = f"what {config.name} can be built from, for images of shape {list(in_shape)}"
         raise UserError(field, value, expected, f"It says: {_first_line(error)}.") from error

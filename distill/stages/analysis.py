@@ -12,6 +12,7 @@ import torch
 
 from distill.artifact import Artifact, key, write_json
 from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
+from distill.losses import uniform_smoothing
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.network import Outcome, load_predictions
 
@@ -41,10 +42,14 @@ def analyse(config: AnalysisConfig, networks: Mapping[str, Artifact | str], fold
         if isinstance(network, str):
             found[key(run)] = vars(Measured({}, {}, network))
             continue
-        teacher = run.cache.teacher if isinstance(run, StudentConfig) and run.cache else config.reference
-        compared = networks.get(key(teacher)) if teacher and isinstance(run, StudentConfig) else None
+        own = run.cache.teacher if isinstance(run, StudentConfig) and run.cache else None
+        teacher = own or (config.reference if isinstance(run, StudentConfig) else None)
+        compared = networks.get(key(teacher)) if teacher else None
         other = compared if isinstance(compared, Artifact) else None
-        found[key(run)] = vars(measure(run, network, other, config.split, config.bins))
+        measured = measure(run, network, other, config.split, config.bins)
+        if own and other and (chance := _at_chance(*load_predictions(other, config.split))):
+            measured = Measured({}, {}, f"its teacher diverged: {chance}")
+        found[key(run)] = vars(measured)
     write_json(folder / MEASURES, found)
     first = next((network for network in networks.values() if isinstance(network, Artifact)), None)
     return Outcome({"runs": len(found)}, first.record.data if first else {})
@@ -83,8 +88,7 @@ def measure(
         "interclass_variance_between": variance.between,
         "gap": variance.gap,
     }
-    smoothing = config.smoothing if isinstance(config, TeacherConfig) else _hard_smoothing(config)
-    if smoothing:
+    if smoothing := _uniform_smoothing(config, logits.shape[1]):
         values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
     if teacher is not None:
         of_teacher, _ = load_predictions(teacher, split)
@@ -100,11 +104,17 @@ def measure(
         "reliability_count": _finite(diagram.count),
         "nontarget_spread": _finite(dark_knowledge.nontarget_spread(logits, labels)),
     }
-    return Measured(values, curves)
+    # A class without a sample in this split has no recall.
+    return Measured({name: value for name, value in values.items() if not math.isnan(value)}, curves)
 
 
-def _hard_smoothing(config: StudentConfig) -> float:
-    return config.loss.smoothing if config.loss.alpha == 0 else 0.0
+def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float:
+    """Smoothing of the labels that a network learned from alone, in the uniform convention; 0 for soft targets."""
+    if isinstance(config, StudentConfig) and config.loss.alpha > 0:
+        return 0.0
+    labels = config if isinstance(config, TeacherConfig) else config.loss
+    uniform = labels.smoothing_convention == "uniform"
+    return labels.smoothing if uniform else uniform_smoothing(labels.smoothing, classes)
 
 
 def _unseen_measures(logits: torch.Tensor, labels: torch.Tensor, cls: int, prior: float) -> dict[str, float]:

@@ -64,5 +64,8 @@ def _transfer_subset(config: StudentConfig, dataset: Dataset) -> torch.Tensor | 
     if unknown := [cls for cls in config.exclude_classes if cls not in known]:
         way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."
         raise UserError("exclude_classes", unknown, f"numbers from 0 to {len(known) - 1}", way_out)
-    kept = ~torch.isin(dataset.train.labels, torch.tensor(config.exclude_classes))
-    return kept.nonzero().squeeze(1)
+    kept = (~torch.isin(dataset.train.labels, torch.tensor(config.exclude_classes))).nonzero().squeeze(1)
+    if not len(kept):
+        way_out = "Leave out fewer with --exclude-classes."
+        raise UserError("exclude_classes", config.exclude_classes, "that a class is left to learn from", way_out)
+    return kept

@@ -42,6 +42,10 @@ def test_fewer_than_two_pairs_decide_nothing(condition):
     assert measured.effect == 0.5 if measured.seeds else math.isnan(measured.effect)
 
 
+def test_two_seeds_decide_nothing():
+    assert judge({0: 1.0, 1: 1.001}, {0: 0.0, 1: 0.0}, "higher").verdict == "undecided"
+
+
 def test_without_variance():
     zeros = dict.fromkeys(range(3), 0.0)
     tenths = dict.fromkeys(range(3), 0.1)
@@ -63,7 +67,7 @@ def test_interval():
     assert np.isnan(interval([])).all()
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=8))
 def test_the_verdict_is_what_interval_and_p_say(values):
     measured = judge(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0), "higher")
     assert measured.low <= measured.effect <= measured.high

@@ -135,9 +135,10 @@ def build_three() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 
 
-def test_a_bug_in_a_plugin_keeps_its_traceback():
-    with pytest.raises(KeyError, match="inside the plug-in"):
+def test_a_plugin_that_breaks_is_one_line_with_its_cause():
+    with pytest.raises(UserError, match="inside the plug-in") as caught:
         check_model(config(f"{__name__}:plugin_breaks"), 10, (1, 4, 4))
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_builds_that_do_not_match_say_what_to_install(monkeypatch):
