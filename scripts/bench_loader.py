@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from distill.allocator import keep_freed_memory
 from distill.config import AugmentConfig
 from distill.data.datasets import Split
 from distill.data.loader import Loader, Normaliser
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each loader")
     parser.add_argument("--batch-size", type=int, default=128)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as every stage does; it holds for all three
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (arguments.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.randint(0, 10, (arguments.images,), generator=generator))
