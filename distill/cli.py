@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
@@ -17,31 +18,37 @@ from distill.runtime import Folders, Runtime
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
-Which = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Name of a file in experiments/.")]
 # Their defaults are the models' own, made when a command runs and not when this file is read.
 Where = Annotated[Folders, tyro.conf.arg(name="")]
 How = Annotated[Runtime, tyro.conf.arg(name="")]
 
 
-def reproduce(
-    experiment: Which = "dark_knowledge",
-    data: str = "digits",
-    scale: Literal["smoke", "quick", "paper"] = "quick",
-    *,
-    runtime: How,
-) -> None:
+@dataclass(frozen=True)
+class Experiment:
+    """Which experiment, on what, how large."""
+
+    experiment: tyro.conf.Positional[str] = "dark_knowledge"
+    """Name of a file in experiments/."""
+    data: str = "digits"
+    """The data set to run it on."""
+    scale: Literal["smoke", "quick", "paper"] = "quick"
+    """smoke takes seconds, quick minutes on two CPU cores, paper the published schedule."""
+
+
+Wanted = Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+def reproduce(*, wanted: Wanted, runtime: How) -> None:
     """Run an experiment as far as it is not done, and print its table and verdicts.
 
     Args:
-        experiment: name of a file in experiments/.
-        data: the data set to run it on.
-        scale: smoke takes seconds, quick minutes on two CPU cores, paper the published schedule.
+        wanted: which experiment.
         runtime: machine, folders and switches.
     """
     from distill import pipeline
     from distill.stages.report_tables import format_summary
 
-    report = pipeline.reproduce(experiment, scale, data, ArtifactStore(runtime.store), runtime)
+    report = pipeline.reproduce(wanted.experiment, wanted.scale, wanted.data, ArtifactStore(runtime.store), runtime)
     print(format_summary(json.loads((report.path / "summary.json").read_text())))
     print(f"\nreport       {report.path / 'index.html'}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
@@ -95,24 +102,16 @@ def _plan(arguments: list[str]) -> None:
         parse_call(_plan_experiment, arguments, "plan")()
 
 
-def _plan_experiment(
-    experiment: Which = "dark_knowledge",
-    data: str = "digits",
-    scale: Literal["smoke", "quick", "paper"] = "quick",
-    *,
-    runtime: How,
-) -> None:
+def _plan_experiment(*, wanted: Wanted, runtime: How) -> None:
     """Say what an experiment would run, its bytes and rough time; `plan teacher|cache|student` takes their flags.
 
     Args:
-        experiment: name of a file in experiments/.
-        data: the data set to run it on.
-        scale: how large.
+        wanted: which experiment.
         runtime: machine, folders and switches.
     """
     from distill import pipeline, plan
 
-    config = pipeline.plan_report(experiment, scale, data)
+    config = pipeline.plan_report(wanted.experiment, wanted.scale, wanted.data)
     print(plan.describe([config], ArtifactStore(runtime.store), runtime))
 
 

@@ -46,6 +46,7 @@ def test_a_killed_worker_is_one_line() -> None:
         run_pool({"a": "a", "b": "b"}, {"a": [], "b": ["a"]}, kill_self, jobs=2)
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the workers in /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_do_not_outlive_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     code = (
