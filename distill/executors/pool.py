@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,9 @@ from typing import TypeVar
 from distill.errors import UserError
 
 Stage = TypeVar("Stage")
+
+_GRACE_SECONDS = 5.0
+"""How long a worker without a parent may take to save its state."""
 
 
 def run_pool(
@@ -73,7 +77,7 @@ def run_pool(
 
 
 def _exit_on_sigterm() -> None:
-    # By default SIGTERM would end this process at once and leave its workers behind.
+    # By default SIGTERM ends a process at once: a parent would leave its workers behind, a worker its queues.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
@@ -82,6 +86,7 @@ def _prepare_worker() -> None:
     # Ctrl-C reaches every process of the terminal. A worker that trains saves its state and stops (trainer);
     # an idle one leaves it to the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _exit_on_sigterm()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -89,7 +94,10 @@ def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)  # the parent was killed outright: save, and stop
+        # The parent was killed outright: what trains saves its state, and nobody waits for a result.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
