@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +141,8 @@ class Artifact:
 
     path: Path
     record: Record
-
-    @cached_property
-    def config(self) -> StageConfig:
-        """The config that made it."""
-        return parse_stage(self.record.config)
+    config: StageConfig
+    """The config that made it."""
 
     def file(self, name: str) -> Path:
         """Path of one of its files, after its size and sha256 were checked.
@@ -178,17 +175,20 @@ def _file_problem(path: Path, entry: FileEntry | None) -> str | None:
         return "not in the record"
     if not path.is_file():
         return "missing"
-    status = path.stat()
-    if status.st_size != entry.bytes:
-        return f"{status.st_size} bytes instead of {entry.bytes}"
-    if _sha256(path, status.st_mtime_ns) != entry.sha256:
+    if (size := path.stat().st_size) != entry.bytes:
+        return f"{size} bytes instead of {entry.bytes}"
+    if sha256(path) != entry.sha256:
         return f"sha256 differs from {entry.sha256[:8]}…"
     return None
 
 
+def sha256(path: Path) -> str:
+    """sha256 (hex) of a file; it is read again only when it has changed."""
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, mtime_ns: int) -> str:
-    # The modification time is part of the memo's key, so that a file that changes is read again.
+def _sha256(path: Path, _mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -231,14 +231,14 @@ class ArtifactStore:
         way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
         try:
             record = Record.model_validate_json((path / RECORD).read_bytes())
-            parse_stage(record.config)
+            config = parse_stage(record.config)
         except OSError as error:
             raise UserError("path", str(path), expected, way_out) from error
         except (ValidationError, UserError) as error:
             expected = f"a record that this version can read ({str(error).splitlines()[0]})"
             way_out = "Delete this folder: it is made again when it is wanted."
             raise UserError("path", str(path / RECORD), expected, way_out) from error
-        return Artifact(path, record)
+        return Artifact(path, record, config)
 
     def resolve(self, text: str) -> Artifact:
         """The artefact that a person names: a path, a key, or the beginning of one.
@@ -313,9 +313,7 @@ class ArtifactStore:
         """Size and sha256 of what a stage wrote; the resume point is no part of the artefact."""
         paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
         return {
-            str(path.relative_to(folder)): FileEntry(
-                sha256=_sha256(path, path.stat().st_mtime_ns), bytes=path.stat().st_size
-            )
+            str(path.relative_to(folder)): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
             for path in paths
             if path.name not in (RECORD, RESUME) and not path.name.endswith(".partial")
         }

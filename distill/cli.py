@@ -24,7 +24,7 @@ How = Annotated[Runtime, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ExperimentFlags:
     """Which experiment, on what, how large."""
 
     experiment: tyro.conf.Positional[str] = "dark_knowledge"
@@ -35,7 +35,7 @@ class Experiment:
     """smoke takes seconds, quick minutes on two CPU cores, paper the published schedule."""
 
 
-Wanted = Annotated[Experiment, tyro.conf.arg(name="")]
+Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]
 
 
 def reproduce(*, wanted: Wanted, runtime: How) -> None:

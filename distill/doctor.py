@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
 import sys
 from pathlib import Path
+
+from distill.runtime import free_bytes
 
 _PACKAGES = ("torch", "torchvision", "timm", "tensorboard", "numpy", "pydantic", "tyro", "safetensors")
 _SETS = {
@@ -34,8 +35,7 @@ def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
         path = data_root / folder
         lines.append(f"{name:14} {path if path.is_dir() else 'not here; fetched when first used'}")
     lines.append("digits         built in")
-    existing = next(path for path in [store.absolute(), *store.absolute().parents] if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(store)
     lines.append(f"disk           {free / 2**30:.1f} GiB free for {store}")
     if free < _FEW_BYTES:
         lines.append("               LOW: set --store or DISTILL_STORE to a larger disk")

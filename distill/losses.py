@@ -67,6 +67,15 @@ def uniform_smoothing(others: float, classes: int) -> float:
     return uniform
 
 
+def in_uniform(smoothing: float, convention: Convention, classes: int) -> float:
+    """ε of either convention, in the uniform one.
+
+    Raises:
+        UserError: as `uniform_smoothing`.
+    """
+    return smoothing if convention == "uniform" else uniform_smoothing(smoothing, classes)
+
+
 def cross_entropy(
     logits: Float[Tensor, "n k"],
     labels: Int[Tensor, " n"],
@@ -82,7 +91,7 @@ def cross_entropy(
         UserError: "others" with a smoothing of (K-1)/K or more.
     """
     return F.cross_entropy(
-        _at_least_float32(logits), labels, label_smoothing=_uniform(smoothing, convention, logits.shape[1])
+        _at_least_float32(logits), labels, label_smoothing=in_uniform(smoothing, convention, logits.shape[1])
     )
 
 
@@ -219,7 +228,7 @@ def _distillation(
     if alpha == 1:
         return Terms(soft, None, soft), tempered.sub_(targets.p).mul_(_row(weight, z))
 
-    smoothing = _uniform(config.smoothing, config.smoothing_convention, classes)
+    smoothing = in_uniform(config.smoothing, config.smoothing_convention, classes)
     log_p = log_tempered if student_temperature == 1 else torch.log_softmax(z, dim=0)
     p = tempered if student_temperature == 1 else log_p.exp()
     share = (1 - alpha) / n
@@ -270,10 +279,6 @@ def _inner(a: Float[Tensor, "k n"], b: Float[Tensor, "k n"]) -> Float[Tensor, ""
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-
-
-def _uniform(smoothing: float, convention: Convention, classes: int) -> float:
-    return smoothing if convention == "uniform" else uniform_smoothing(smoothing, classes)
 
 
 def _required(teacher_logits: Tensor | None) -> Tensor:

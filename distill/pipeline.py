@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from distill.allocator import keep_freed_memory
-from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, title
+from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, sha256, title
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
@@ -196,10 +199,8 @@ def _existing(config: StageConfig, store: ArtifactStore) -> Artifact:
 
 
 def _record_sha256(config: StageConfig, store: ArtifactStore) -> str:
-    import hashlib
-
     artifact = store.find(config)
-    return hashlib.sha256((artifact.path / RECORD).read_bytes()).hexdigest() if artifact else "diverged"
+    return sha256(artifact.path / RECORD) if artifact else "diverged"
 
 
 def _set_threads(runtime: Runtime) -> None:
@@ -251,9 +252,6 @@ def load_experiment(name: str) -> Experiment:
     Raises:
         UserError: there is no such experiment.
     """
-    import importlib
-    import sys
-
     folder = experiments_folder()
     known = sorted(path.stem for path in folder.glob("*.py") if _is_experiment(path))
     if name not in known:
@@ -275,8 +273,6 @@ def _is_experiment(path: Path) -> bool:
 
 def plan_report(name: str, scale: Scale, data: str) -> ReportConfig:
     """Config of an experiment's report, with all that it is made from; one analysis per seed."""
-    import hashlib
-
     experiment = load_experiment(name)
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():

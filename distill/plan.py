@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from distill.artifact import Artifact, ArtifactStore, inputs, key, title
 from distill.config import CacheConfig, DataConfig, ModelConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.pipeline import missing
-from distill.runtime import Runtime
+from distill.runtime import Runtime, free_bytes
 
 _LISTED = 20
 """More artefacts than this are summed up by stage."""
@@ -64,8 +63,7 @@ def describe(configs: Iterable[StageConfig], store: ArtifactStore, runtime: Runt
     known_bytes = sum(cost.bytes or 0 for _, cost in costs)
     seconds = sum(cost.seconds or 0 for _, cost in costs)
     lines.append(f"{len(hits)} hits, {len(todo)} to make: {_bytes(known_bytes)}, about {_time(seconds)}")
-    existing = next(path for path in [runtime.store.absolute(), *runtime.store.absolute().parents] if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(runtime.store)
     if free < known_bytes:
         lines.append(f"the disk has only {_bytes(free)} free: set --store or DISTILL_STORE to a larger one")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,12 @@ def default_data_root() -> Path:
 def default_store() -> Path:
     """Folder of the artefacts: `DISTILL_STORE`, else `checkpoints/`."""
     return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk where a folder lies, or will lie once it is made."""
+    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 class Folders(BaseModel):

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
+from distill.artifact import write_json
 from distill.config import DataConfig
 from distill.data.folder import load_folder
 from distill.data.idx import damaged, read_idx
@@ -23,7 +24,6 @@ from distill.data.splits import stratified_split
 from distill.errors import UserError
 from distill.plugins import bind, resolve
 
-"""Sets known by name; the other forms are imagefolder:PATH and package.module:function."""
 _DIGITS_TEST_SHARE = 0.2
 _ROWS_PER_COUNT = 4096
 
@@ -184,9 +184,7 @@ def _image_folder(config: DataConfig, path: Path, request: _Request) -> Dataset:
         mean, std, fingerprint = json.loads(summary.read_text())
     else:
         mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
-        draft = summary.with_name(f".summary-{fingerprint[:8]}.json")
-        draft.write_text(json.dumps([mean, std, fingerprint]))
-        draft.replace(summary)
+        write_json(summary, [mean, std, fingerprint])
     return Dataset(config.name, train, held_out, test, decoded.classes, tuple(mean), tuple(std), fingerprint)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from distill.artifact import Artifact, key, write_json
 from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
-from distill.losses import uniform_smoothing
+from distill.losses import in_uniform
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.network import Outcome, load_predictions
 
@@ -113,8 +113,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
         return 0.0
     labels = config if isinstance(config, TeacherConfig) else config.loss
-    uniform = labels.smoothing_convention == "uniform"
-    return labels.smoothing if uniform else uniform_smoothing(labels.smoothing, classes)
+    return in_uniform(labels.smoothing, labels.smoothing_convention, classes)
 
 
 def _unseen_measures(logits: torch.Tensor, labels: torch.Tensor, cls: int, prior: float) -> dict[str, float]:

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 from distill.config import ReportConfig
 from distill.experiment import Claim, Experiment, Table
 from distill.metrics.verdict import interval, judge
-from distill.stages.report_tables import MEASURES, all_rows, diverged_table, evidence, format_summary, main_tables
+from distill.stages.report_tables import MEASURES, all_rows, diverged_table, evidence, main_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["format_summary", "summarise", "write_report"]
 
 _PNG_DPI = 160
 

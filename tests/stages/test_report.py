@@ -11,7 +11,8 @@ import pytest
 
 from distill.config import ReportConfig
 from distill.experiment import Claim, Label, Table
-from distill.stages.report import format_summary, write_report
+from distill.stages.report import write_report
+from distill.stages.report_tables import format_summary
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (
