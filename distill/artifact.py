@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -195,7 +196,8 @@ def _sha256(path: Path, _mtime_ns: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # A name of its own for each writer: two threads may write the same file.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with partial.open("w") as file:
         json.dump(value, file, indent=1, allow_nan=False)
         file.flush()

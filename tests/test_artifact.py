@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,15 @@ def test_garbage_is_drafts_notes_and_old_versions(store: ArtifactStore, monkeypa
     monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
     assert store.find(TeacherConfig()) is None, "another version of the code has another key"
     assert [path for path, _ in store.garbage()] == [kept.path]
+
+
+def test_threads_that_write_the_same_json_do_not_meet(tmp_path: Path) -> None:
+    values = [[number] * 1000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for written in [pool.submit(artifact.write_json, tmp_path / "value.json", value) for value in values * 4]:
+            written.result()
+    assert json.loads((tmp_path / "value.json").read_text()) in values
+    assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
 
 
 def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
