@@ -27,6 +27,8 @@ from distill.config import (
     AnalysisConfig,
     CacheConfig,
     Config,
+    EnsembleConfig,
+    ImportConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
@@ -42,7 +44,7 @@ FOLDERS = {
     "analysis": "analyses",
     "report": "reports",
 }
-VERSIONS = {"teacher": 1, "cache": 1, "student": 1, "analysis": 1, "report": 1}
+VERSIONS = {"teacher": 1, "cache": 2, "student": 1, "analysis": 1, "report": 1}
 """Raised when a stage's code gives other numbers for the same config: old artefacts are then misses."""
 
 RECORD = "record.json"
@@ -60,7 +62,7 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, _STAGES):
         return key(value)
     if isinstance(value, Config):
-        return value.model_dump(mode="json")
+        return {name: _canonical(field) for name, field in value}
     if isinstance(value, tuple):
         return [_canonical(item) for item in value]
     return value
@@ -72,7 +74,7 @@ def inputs(config: StageConfig) -> list[StageConfig]:
         case TeacherConfig():
             return []
         case CacheConfig():
-            return [config.teacher]
+            return list(config.teachers)
         case StudentConfig():
             return [config.cache] if config.cache else []
         case AnalysisConfig():
@@ -87,8 +89,8 @@ def title(config: StageConfig) -> str:
         case TeacherConfig():
             parts = [config.data.name, _network(config), f"ls{config.smoothing:.2f}", f"s{config.seed}"]
         case CacheConfig():
-            parts = [config.transfer_set.name, "of", _network(config.teacher)]
-            parts += [f"ls{config.teacher.smoothing:.2f}", f"s{config.teacher.seed}", f"v{config.views}"]
+            parts = [config.transfer_set.name, "of", _teacher(config), f"v{config.views}"]
+            parts += [f"top{config.top_k}"] if config.top_k else []
         case StudentConfig():
             parts = [config.data.name, _network(config), _targets(config), f"s{config.seed}"]
             parts += [f"without{cls}" for cls in config.exclude_classes]
@@ -97,6 +99,16 @@ def title(config: StageConfig) -> str:
         case ReportConfig():
             parts = [config.experiment, config.data, config.scale]
     return re.sub(r"[^\w.=-]+", "-", "-".join(parts))[:80]
+
+
+def _teacher(config: CacheConfig) -> str:
+    match config.teacher:
+        case TeacherConfig() as teacher:
+            return f"{_network(teacher)}-ls{teacher.smoothing:.2f}-s{teacher.seed}"
+        case EnsembleConfig() as ensemble:
+            return f"{len(ensemble.members)}-{_network(ensemble.members[0])}"
+        case ImportConfig() as imported:
+            return f"import-{imported.teacher}"
 
 
 def _network(config: TeacherConfig | StudentConfig) -> str:
@@ -109,7 +121,9 @@ def _targets(config: StudentConfig) -> str:
     if config.cache is None:
         return f"ls{loss.smoothing:.2f}"
     soft = f"T{loss.temperature:g}" if loss.soft == "kl" else loss.soft
-    return f"of-ls{config.cache.teacher.smoothing:.2f}-{soft}-a{loss.alpha:g}"
+    teacher = config.cache.teacher
+    source = f"ls{teacher.smoothing:.2f}" if isinstance(teacher, TeacherConfig) else teacher.stage
+    return f"of-{source}-{soft}-a{loss.alpha:g}"
 
 
 class FileEntry(BaseModel):
@@ -196,13 +210,21 @@ def _sha256(path: Path, _mtime_ns: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
+    replace_file(path, json.dumps(value, indent=1, allow_nan=False).encode())
+
+
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file so that a reader, even after a crash, sees the old one or the new one, never a part."""
     # A name of its own for each writer: two threads may write the same file.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("w") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class ArtifactStore:

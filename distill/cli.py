@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -15,6 +15,9 @@ from distill.artifact import Artifact, ArtifactStore, key
 from distill.errors import UserError
 from distill.flags import parse_call, parse_config
 from distill.runtime import Folders, Runtime
+
+if TYPE_CHECKING:
+    from distill.plan import Plan
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
@@ -76,7 +79,7 @@ def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", *, whe
         split: which predictions.
         where: folders.
     """
-    from distill.config import StudentConfig
+    from distill.config import StudentConfig, TeacherConfig
     from distill.network import network_config
     from distill.stages.analysis import measure
 
@@ -84,7 +87,8 @@ def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", *, whe
     network = folder.resolve(artefact)
     config = network_config(network)
     cache = config.cache if isinstance(config, StudentConfig) else None
-    measured = measure(config, network, folder.find(cache.teacher) if cache else None, split)
+    teacher = cache.teacher if cache and isinstance(cache.teacher, TeacherConfig) else None
+    measured = measure(config, network, folder.find(teacher) if teacher else None, split)
     if measured.diverged:
         print(f"diverged: {measured.diverged}")
     for name, value in measured.values.items():
@@ -97,7 +101,7 @@ def _plan(arguments: list[str]) -> None:
 
     if arguments and arguments[0] in ("teacher", "cache", "student"):
         config, runtime = parse_config(arguments[0], arguments[1:])
-        print(plan.describe([config], ArtifactStore(runtime.store), runtime))
+        _show_plan(plan.describe([config], ArtifactStore(runtime.store)), runtime)
     else:
         parse_call(_plan_experiment, arguments, "plan")()
 
@@ -112,7 +116,12 @@ def _plan_experiment(*, wanted: Wanted, runtime: How) -> None:
     from distill import pipeline, plan
 
     config = pipeline.plan_report(wanted.experiment, wanted.scale, wanted.data)
-    print(plan.describe([config], ArtifactStore(runtime.store), runtime))
+    _show_plan(plan.describe([config], ArtifactStore(runtime.store)), runtime)
+
+
+def _show_plan(found: Plan, runtime: Runtime) -> None:
+    print(found.text)
+    found.refuse_small_disk(runtime.store)
 
 
 def ls(
@@ -145,27 +154,41 @@ def show(artefact: Name, *, where: Where) -> None:
     print(ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2))
 
 
-def verify(artefacts: Names = (), *, where: Where) -> None:
-    """Check every file of artefacts against its record; exit 1 if one differs.
+def verify(artefacts: Names = (), samples: int = 256, *, runtime: How) -> None:
+    """Check files against their records, and of named caches pixels and logits; exit 1 if one differs.
 
     Args:
-        artefacts: paths or keys; none means all.
-        where: folders.
+        artefacts: paths or keys; none means the files of all.
+        samples: views of a named cache to make again, at random.
+        runtime: machine and folders.
     """
-    folder = ArtifactStore(where.store)
+    folder = ArtifactStore(runtime.store)
     unreadable = [] if artefacts else list(folder.unreadable())
     for path, reason in unreadable:
         print(f"damaged  {path}\n         {reason}")
     damaged = len(unreadable)
     for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
         problems = artifact.problems()
-        damaged += bool(problems)
         print(f"{'damaged' if problems else 'ok':8} {artifact.path}")
         for problem in problems:
             print(f"         {problem}")
+        if artefacts and not problems and artifact.config.stage == "cache":
+            problems = _replayed(artifact, folder, runtime, samples)
+        damaged += bool(problems)
     if damaged:
-        print(f"{damaged} damaged: delete these folders and run the same command again.")
+        print(f"{damaged} damaged or stale: delete these folders and run the same command again.")
         raise SystemExit(1)
+
+
+def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[str]:
+    """What does not fit any more."""
+    from distill.replay import replay
+
+    wrong = []
+    for finding in replay(cache, folder, runtime, samples):
+        print(f"{'ok' if finding.ok else 'FAILED':8} {finding.what}: {finding.found}")
+        wrong += [] if finding.ok else [finding.what]
+    return wrong
 
 
 def gc(delete: bool = False, *, where: Where) -> None:

@@ -100,6 +100,32 @@ class AugmentConfig(Config):
     """Random crop after zero padding by this many pixels on each side (a random shift)."""
     flip: bool = False
     """Random horizontal flip."""
+    program: str | None = None
+    """Instead of pad and flip: package.module:factory of any transform of one PIL image, such as
+    torchvision.transforms.v2:RandomResizedCrop or timm.data:create_transform."""
+    kwargs: Kwargs = {}
+    """Arguments of that factory, such as {"size": 28}, as JSON."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Mix each view with another sample's, by a share from Beta(mixup, mixup); 0 does not."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Paste a box of another sample's view, of a share from Beta(cutmix, cutmix); with mixup too, a fair coin
+    says which."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view holds pixels of two samples."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @model_validator(mode="after")
+    def _one_program(self) -> AugmentConfig:
+        if self.program is not None and (self.pad or self.flip):
+            crop = {"pad": self.pad, "flip": self.flip}
+            way_out = "Put the crop and the flip into the program, or drop --augment.program."
+            raise UserError("augment", crop, "neither beside a program", way_out)
+        if self.program is None and self.kwargs:
+            way_out = "Name it by --augment.program."
+            raise UserError("augment.kwargs", self.kwargs, "none without a program", way_out)
+        return self
 
 
 class OptimConfig(Config):
@@ -181,11 +207,36 @@ class TeacherConfig(_Training):
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class."""
 
 
+class EnsembleConfig(Config):
+    """Several teachers as one."""
+
+    stage: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged; the logits of mean probabilities are their logarithms."""
+
+
+class ImportConfig(Config):
+    """Logits from elsewhere: the files are proven, who made them and from which pixels is declared."""
+
+    stage: Literal["import"] = "import"
+    sha256: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Of each file, in the order given."""
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    """What the files hold."""
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged when several arrays are given."""
+    classes: tuple[str, ...]
+    """Names of the columns."""
+    teacher: str = ""
+    """Who made them, in words."""
+
+
 class CacheConfig(Config):
     """A teacher's logits on a transfer set. No temperature and no alpha: a sweep over them shares one cache."""
 
     stage: Literal["cache"] = "cache"
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: Annotated[TeacherConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = TeacherConfig()
     transfer_set: DataConfig = DataConfig()
     """The inputs that students will see: the training split of this data set."""
     augment: AugmentConfig = AugmentConfig()
@@ -196,6 +247,19 @@ class CacheConfig(Config):
     """Seed of the views."""
     dtype: Literal["float16", "float32"] = "float16"
     """How a logit is stored."""
+    top_k: Count | None = None
+    """Store only the largest so many logits and the log-sum-exp of the rest; None stores all of them."""
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The networks whose logits these are; none when they were imported."""
+        match self.teacher:
+            case TeacherConfig():
+                return (self.teacher,)
+            case EnsembleConfig():
+                return self.teacher.members
+            case ImportConfig():
+                return ()
 
     @model_validator(mode="after")
     def _one_image_one_view(self) -> CacheConfig:
@@ -204,7 +268,7 @@ class CacheConfig(Config):
                 "views",
                 self.views,
                 "1 without augmentation, since all views are then the same image",
-                "Set --augment.pad or --augment.flip, or drop --views.",
+                "Set --augment.pad, --augment.flip or --augment.program, or drop --views.",
             )
         return self
 
@@ -215,6 +279,8 @@ class StudentConfig(_Training):
     stage: Literal["student"] = "student"
     cache: CacheConfig | None = None
     """The soft targets, and with them the views."""
+    views: Count | None = None
+    """Read only the first so many views of the cache: epoch e reads view e mod views; None reads all."""
     loss: LossConfig = LossConfig()
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
@@ -229,6 +295,12 @@ class StudentConfig(_Training):
                     "0 for a student without a cache, since there are no soft targets",
                     "Give a cache or set --loss.alpha 0.",
                 )
+            if self.views is not None:
+                way_out = "Drop --views; without a cache every epoch shows a new view."
+                raise UserError("views", self.views, "None for a student without a cache", way_out)
+            if self.augment.mixes and self.exclude_classes:
+                way_out = "Drop --augment.mixup and --augment.cutmix."
+                raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
             return self
         if self.augment != AugmentConfig():
             raise UserError(
@@ -243,6 +315,17 @@ class StudentConfig(_Training):
                 self.data.model_dump(),
                 f"the cache's transfer set, {self.cache.transfer_set.model_dump()}",
                 "Drop the --data flags, or make a cache for these images.",
+            )
+        if self.views is not None and self.views > self.cache.views:
+            way_out = "Lower --views, or make a cache with more."
+            raise UserError("views", self.views, f"at most the {self.cache.views} of the cache", way_out)
+        if self.cache.augment.mixes and self.exclude_classes:
+            way_out = "Make a cache without mixup and cutmix for this student."
+            raise UserError(
+                "exclude_classes",
+                self.exclude_classes,
+                "none with a cache of mixed views, since they show the excluded classes too",
+                way_out,
             )
         return self
 

@@ -18,6 +18,10 @@ class UserError(Exception):
         return " ".join(f"{field} = {value!r}: expected {expected}. {way_out}".split())
 
 
+class UnfitTeacher(UserError):
+    """A teacher that must not teach these images: wrong too often, not finite, or not in evaluation mode."""
+
+
 class Diverged(UserError):
     """Training met a loss that is not finite; nothing is published."""
 

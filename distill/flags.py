@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from distill.artifact import ArtifactStore
-from distill.config import CacheConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.config import CacheConfig, EnsembleConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.runtime import Runtime, default_store
 
@@ -87,15 +88,13 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
 
     An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
     """
-    store = ArtifactStore(Path(_peek(arguments, "store") or default_store()))
+    store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
     if command == "teacher":
         return _parse(TeacherConfig(), {}, arguments)
     if command == "cache":
-        teacher = _input(store, arguments, "teacher", TeacherConfig)
-        default = CacheConfig(teacher=teacher, transfer_set=teacher.data) if teacher else CacheConfig()
-        help_text = "Path or key of the teacher's artefact."
-        return _parse(default, {"teacher": (str, Field(description=help_text))}, arguments)
-    cache = _input(store, arguments, "cache", CacheConfig)
+        return _parse(_cache_of(store, arguments), _CACHE_INPUTS, arguments)
+    caches = _inputs(store, arguments, "cache", CacheConfig)
+    cache = caches[0] if caches else None
     default = (
         StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
     )
@@ -122,27 +121,53 @@ def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[A
     )
     given: BaseModel = _parse_flags(flags, arguments, default.stage)
     fields = {name: getattr(given, name) for name in own}
-    inputs = {name: getattr(default, name) for name in named}
+    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields}
     return kind(**inputs, **fields), Runtime(**{name: getattr(given, name) for name in runtime})
 
 
-def _input(store: ArtifactStore, arguments: list[str], name: str, kind: type[_Input]) -> _Input | None:
-    named = _peek(arguments, name)
-    if named is None or named == "None":
-        return None
-    artifact = store.resolve(named)
-    if not isinstance(artifact.config, kind):
-        raise UserError(
-            name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
-        )
-    return artifact.config
+_CACHE_INPUTS: dict[str, Any] = {
+    "teacher": (
+        tuple[str, ...],
+        Field(description="Path or key of the teacher's artefact; several make an ensemble."),
+    ),
+    "mean": (
+        Literal["probabilities", "logits"],
+        Field("probabilities", description="What is averaged over the teachers of an ensemble."),
+    ),
+}
 
 
-def _peek(arguments: list[str], name: str) -> str | None:
-    """Value of one flag, read before the others because their defaults depend on it."""
+def _cache_of(store: ArtifactStore, arguments: list[str]) -> CacheConfig:
+    """The cache of the teachers that are named, with its other fields at their defaults."""
+    teachers = _inputs(store, arguments, "teacher", TeacherConfig)
+    if not teachers:
+        return CacheConfig()
+    if len(teachers) == 1:
+        return CacheConfig(teacher=teachers[0], transfer_set=teachers[0].data)
+    mean: Any = (_peek(arguments, "mean") or ["probabilities"])[0]
+    ensemble = EnsembleConfig(members=tuple(teachers), mean=mean)
+    return CacheConfig(teacher=ensemble, transfer_set=teachers[0].data)
+
+
+def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_Input]) -> list[_Input]:
+    found: list[_Input] = []
+    for named in _peek(arguments, name):
+        if named == "None":
+            continue
+        artifact = store.resolve(named)
+        if not isinstance(artifact.config, kind):
+            raise UserError(
+                name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
+            )
+        found.append(artifact.config)
+    return found
+
+
+def _peek(arguments: list[str], name: str) -> list[str]:
+    """Values of one flag, read before the others because their defaults depend on it."""
     for position, word in enumerate(arguments):
-        if word == f"--{name}" and position + 1 < len(arguments):
-            return arguments[position + 1]
+        if word == f"--{name}":
+            return list(itertools.takewhile(lambda value: not value.startswith("--"), arguments[position + 1 :]))
         if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
+            return [word.partition("=")[2]]
+    return []

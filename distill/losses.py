@@ -1,9 +1,9 @@
 """Losses of teacher and student: smoothed cross-entropy, distillation by KL divergence, logit matching.
 
-All take logits, never probabilities, and average over the batch. Each convention has a name: where the
-temperature goes (`temperature_on`) and how the smoothed mass is spread (`smoothing_convention`). `make_loss`
-is what the trainer calls; for distillation it takes the fused `_distillation`, whose readable twins are
-`kl_distillation` and `cross_entropy`.
+All take logits, never probabilities, and average over the batch. Labels are classes or, for mixed views, the share
+of each class (rows sum to 1). Each convention has a name: where the temperature goes (`temperature_on`) and how
+the smoothed mass is spread (`smoothing_convention`). `make_loss` is what the trainer calls; for distillation it
+takes the fused `_distillation`, whose readable twins are `kl_distillation` and `cross_entropy`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from distill.errors import UserError
 
 Convention = Literal["uniform", "others"]
 TemperatureOn = Literal["both", "teacher"]
+Labels = Int[Tensor, " n"] | Float[Tensor, "n k"]
+"""Classes, or the share of each class."""
 
 
 class Terms(NamedTuple):
@@ -43,7 +45,7 @@ class Targets(NamedTuple):
 
 
 Loss = Callable[[Tensor, Tensor, "Tensor | Targets | None"], Terms]
-"""(logits [n, k], labels [n], teacher logits [n, k] or what `prepare` made of them, or None) → terms."""
+"""(logits [n, k], `Labels`, teacher logits [n, k] or what `prepare` made of them, or None) → terms."""
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
@@ -78,21 +80,22 @@ def in_uniform(smoothing: float, convention: Convention, classes: int) -> float:
 
 def cross_entropy(
     logits: Float[Tensor, "n k"],
-    labels: Int[Tensor, " n"],
+    labels: Labels,
     smoothing: float = 0.0,
     convention: Convention = "uniform",
 ) -> Float[Tensor, ""]:
     """Cross-entropy with smoothed labels, in nats, mean over the batch.
 
     Targets are (1-ε)y + ε/K for "uniform" (Müller et al. 2019, section 1), and 1-ε for the label, ε/(K-1) for
-    each other class for "others" (Shen et al. 2021).
+    each other class for "others" (Shen et al. 2021). Those of a mixed label are the mean of its classes' targets,
+    weighted by their shares.
 
     Raises:
         UserError: "others" with a smoothing of (K-1)/K or more.
     """
-    return F.cross_entropy(
-        _at_least_float32(logits), labels, label_smoothing=in_uniform(smoothing, convention, logits.shape[1])
-    )
+    z = _at_least_float32(logits)
+    targets = labels.to(z.dtype) if labels.is_floating_point() else labels
+    return F.cross_entropy(z, targets, label_smoothing=in_uniform(smoothing, convention, logits.shape[1]))
 
 
 def soft_targets(teacher_logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
@@ -205,7 +208,7 @@ def _distilled(config: LossConfig) -> Loss:
 
 def _distillation(
     z: Float[Tensor, "k n"],
-    labels: Int[Tensor, " n"],
+    labels: Labels,
     targets: Targets,
     config: LossConfig,
 ) -> tuple[Terms, Float[Tensor, "k n"]]:
@@ -233,7 +236,10 @@ def _distillation(
     p = tempered if student_temperature == 1 else log_p.exp()
     share = (1 - alpha) / n
     weighted_y = torch.full_like(log_p, -share * smoothing / classes)
-    weighted_y.scatter_(0, labels.unsqueeze(0), -share * (1 - smoothing + smoothing / classes))
+    if labels.is_floating_point():
+        weighted_y.add_(labels.t(), alpha=-share * (1 - smoothing))
+    else:
+        weighted_y.scatter_(0, labels.unsqueeze(0), -share * (1 - smoothing + smoothing / classes))
     weighted_hard = _inner(weighted_y, log_p)
     hard = weighted_hard * _scalar(1 / (1 - alpha), z)
     gradient = weighted_y.add_(p, alpha=share).add_(tempered.sub_(targets.p), alpha=weight)

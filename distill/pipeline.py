@@ -24,12 +24,13 @@ from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, 
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
+    ImportConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
     TeacherConfig,
 )
-from distill.errors import Diverged, UserError
+from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.executors.pool import run_pool
 from distill.experiment import Experiment, Label, Scale, Table
 from distill.runtime import Runtime
@@ -96,7 +97,8 @@ def ensure(
                 bar.update()
         else:
             threads = runtime.threads or max(1, (os.cpu_count() or 1) // jobs)
-            alone = runtime.model_copy(update={"threads": threads, "progress": False})
+            workers = runtime.workers if runtime.workers is not None else (threads if threads > 1 else 0)
+            alone = runtime.model_copy(update={"threads": threads, "workers": workers, "progress": False})
             attempt = functools.partial(
                 _attempt, store=store, runtime=alone, tolerate_divergence=tolerate_divergence
             )
@@ -109,7 +111,7 @@ def _attempt(config: StageConfig, store: ArtifactStore, runtime: Runtime, tolera
         return
     try:
         run_stage(config, store, runtime)
-    except Diverged as error:
+    except (Diverged, UnfitTeacher) as error:
         if not tolerate_divergence:
             raise
         store.mark_diverged(config, str(error))
@@ -171,7 +173,10 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
         case CacheConfig():
             from distill.stages.cache import cache_logits
 
-            return cache_logits(config, _existing(config.teacher, store), draft, runtime)
+            if isinstance(config.teacher, ImportConfig):
+                way_out = "Import it again: distill import FILES, with the same flags."
+                raise UserError("cache", title(config), "imported logits that are in the store", way_out)
+            return cache_logits(config, [_existing(teacher, store) for teacher in config.teachers], draft, runtime)
         case StudentConfig():
             from distill.stages.student import train_student
 

@@ -6,11 +6,14 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from distill.artifact import Artifact, ArtifactStore, inputs, key, title
+from distill.cache.encoding import Encoding
 from distill.config import CacheConfig, DataConfig, ModelConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.errors import UserError
 from distill.pipeline import missing
-from distill.runtime import Runtime, free_bytes
+from distill.runtime import free_bytes
 
 _LISTED = 20
 """More artefacts than this are summed up by stage."""
@@ -47,8 +50,27 @@ class Cost:
     seconds: float | None
 
 
-def describe(configs: Iterable[StageConfig], store: ArtifactStore, runtime: Runtime) -> str:
-    """A table of what is there and what would be made, and whether the disk has room for it."""
+@dataclass(frozen=True)
+class Plan:
+    """What would be made."""
+
+    text: str
+    """A table, for people."""
+    bytes: int
+    """Room that it takes on the disk."""
+
+    def refuse_small_disk(self, folder: Path) -> None:
+        """Raise a UserError when the disk of this folder has not that much room."""
+        free = free_bytes(folder)
+        if free < self.bytes:
+            way_out = (
+                "Set --store or DISTILL_STORE to a larger disk; a cache is smaller with --top-k or fewer views."
+            )
+            raise UserError("store", f"{folder} ({_bytes(free)} free)", f"{_bytes(self.bytes)} of room", way_out)
+
+
+def describe(configs: Iterable[StageConfig], store: ArtifactStore) -> Plan:
+    """A table of what is there and what would be made."""
     configs = list(configs)
     todo = missing(configs, store)
     todo_keys = {key(config) for config in todo}
@@ -63,10 +85,7 @@ def describe(configs: Iterable[StageConfig], store: ArtifactStore, runtime: Runt
     known_bytes = sum(cost.bytes or 0 for _, cost in costs)
     seconds = sum(cost.seconds or 0 for _, cost in costs)
     lines.append(f"{len(hits)} hits, {len(todo)} to make: {_bytes(known_bytes)}, about {_time(seconds)}")
-    free = free_bytes(runtime.store)
-    if free < known_bytes:
-        lines.append(f"the disk has only {_bytes(free)} free: set --store or DISTILL_STORE to a larger one")
-    return "\n".join(lines)
+    return Plan("\n".join(lines), known_bytes)
 
 
 def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
@@ -131,10 +150,10 @@ class Estimate:
         shape = self._shape(config.transfer_set)
         if shape is None:
             return Cost(None, None)
-        _, operations = _count(config.teacher.model, shape)
+        operations = sum(_count(teacher.model, shape)[1] for teacher in config.teachers)
         samples = shape.training * (1 - config.transfer_set.held_out) * config.views
-        width = {"float16": 2, "float32": 4}[config.dtype]
-        return Cost(int(samples * shape.classes * width), samples * operations / self._matmul_rate())
+        row = Encoding(shape.classes, config.dtype, config.top_k).bytes_per_row
+        return Cost(int(samples * row), samples * operations / self._matmul_rate())
 
     def _shape(self, data: DataConfig) -> Shape | None:
         if data.name in _BUILT_IN:
@@ -174,7 +193,16 @@ def _kind(config: StageConfig) -> tuple[object, ...]:
                 config.precision,
             )
         case CacheConfig():
-            return (config.stage, config.transfer_set, config.teacher.model, config.views, config.dtype)
+            models = tuple(teacher.model for teacher in config.teachers)
+            return (
+                config.stage,
+                config.transfer_set,
+                models,
+                config.augment,
+                config.views,
+                config.dtype,
+                config.top_k,
+            )
         case _:
             return (config.stage, key(config))
 

@@ -48,10 +48,15 @@ class Runtime(Folders):
     """Stages that run side by side, each in its own process; None takes one per core on a CPU, else 1."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads per process; None shares the cores among the jobs."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that run a view program (--augment.program) for one stage; None shares the cores among the jobs."""
     channels_last: bool = False
     """Memory format for convolutions; faster on GPUs."""
     compile: bool = False
     """torch.compile the model; pays for long runs."""
+    min_teacher_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A cache is refused when its teacher is right on a smaller share of the views; None asks for halfway between
+    chance and its held-out accuracy."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """At most this much training is lost when the process is killed outright."""
     progress: bool = True
@@ -62,6 +67,11 @@ class Runtime(Folders):
         if self.jobs is None and self.torch_device() != "cpu":
             return 1
         return max(1, min(stages, self.jobs or os.cpu_count() or 1))
+
+    def workers_for(self) -> int:
+        """Processes that run a view program; 0 runs it in the process of the stage."""
+        cores = os.cpu_count() or 1
+        return self.workers if self.workers is not None else (cores if cores > 1 else 0)
 
     def torch_device(self) -> str:
         """The device that `auto` means here.

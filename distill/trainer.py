@@ -241,7 +241,8 @@ class _Window:
 
     def add(self, batch: Batch, logits: Tensor, terms: Terms) -> None:
         self.logits.append(logits.detach())
-        self.labels.append(batch.labels)
+        # The largest share of a mixed view is taken for its class.
+        self.labels.append(batch.labels.argmax(1) if batch.labels.is_floating_point() else batch.labels)
         for name, value in zip(Terms._fields, terms, strict=True):
             if value is not None:
                 total = self.sums.get(name)

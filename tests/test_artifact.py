@@ -12,10 +12,10 @@ from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConf
 from distill.errors import UserError
 
 GOLDEN = {
-    "teacher": "17e5d6234fa35d03",
-    "cache": "ff3177ebe2dad342",
-    "student": "b2ec2a1d1301ff06",
-    "analysis": "16a8c6b695fa1806",
+    "teacher": "201fb766d0d96875",
+    "cache": "4267f80f5d931c63",
+    "student": "65c4d4b51f164110",
+    "analysis": "98c4a0d294b2d3a4",
     "report": "54fd46be44e2e6e2",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -45,10 +46,17 @@ def slow_target(label: int, classes: int, smoothing: float, convention: str) -> 
     return [1 - smoothing if k == label else smoothing / (classes - 1) for k in range(classes)]
 
 
-def slow_loss(student: list[list[float]], labels: list[int], teacher: list[list[float]], c: LossConfig) -> float:
+def slow_mixed_target(shares: list[float], smoothing: float, convention: str) -> list[float]:
+    """The mean of the classes' targets, weighted by their shares."""
+    each = [slow_target(label, len(shares), smoothing, convention) for label in range(len(shares))]
+    return [sum(w * target[k] for w, target in zip(shares, each, strict=True)) for k in range(len(shares))]
+
+
+def slow_loss(student: list[list[float]], labels: list, teacher: list[list[float]], c: LossConfig) -> float:
     total = 0.0
     for z, label, z_t in zip(student, labels, teacher, strict=True):
-        target = slow_target(label, len(z), c.smoothing, c.smoothing_convention)
+        of = slow_mixed_target if isinstance(label, list) else partial(slow_target, classes=len(z))
+        target = of(label, smoothing=c.smoothing, convention=c.smoothing_convention)
         hard = -sum(y * math.log(p) for y, p in zip(target, slow_softmax(z), strict=True))
         if c.soft == "logit-matching":
             soft = 0.5 * sum((a - b) ** 2 for a, b in zip(z, z_t, strict=True))
@@ -63,7 +71,7 @@ def slow_loss(student: list[list[float]], labels: list[int], teacher: list[list[
 
 
 def slow_gradient(
-    student: list[list[float]], labels: list[int], teacher: list[list[float]], c: LossConfig
+    student: list[list[float]], labels: list, teacher: list[list[float]], c: LossConfig
 ) -> list[list[float]]:
     """Central differences."""
     step = 1e-5
@@ -96,9 +104,19 @@ CONFIGS = [
 ]
 
 
+def mixed(labels: torch.Tensor, classes: int, seed: int = 5) -> torch.Tensor:
+    """Shares of two classes per sample, as mixup makes them."""
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.randint(0, 257, (len(labels), 1), generator=generator) / 256
+    own = F.one_hot(labels, classes)
+    return share * own + (1 - share) * own[torch.randperm(len(labels), generator=generator)]
+
+
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["classes", "shares"])
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)
-def test_value_and_gradient_equal_the_slow_oracle(config):
+def test_value_and_gradient_equal_the_slow_oracle(config, is_mixed):
     student, labels, teacher = draw()
+    labels = mixed(labels, K) if is_mixed else labels
     total = make_loss(config)(student, labels, teacher).total
     total.backward()
     arguments = student.tolist(), labels.tolist(), teacher.tolist(), config
@@ -109,8 +127,10 @@ def test_value_and_gradient_equal_the_slow_oracle(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)
-def test_fused_equals_its_readable_twin(config):
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["classes", "shares"])
+def test_fused_equals_its_readable_twin(config, is_mixed):
     student, labels, teacher = draw(n=64, k=10, seed=1)
+    labels = mixed(labels, 10) if is_mixed else labels
     hard = cross_entropy(student, labels, config.smoothing, config.smoothing_convention)
     if config.soft == "kl":
         soft = kl_distillation(student, teacher, config.temperature, config.temperature_on)
@@ -126,6 +146,19 @@ def test_fused_equals_its_readable_twin(config):
         if term is not None:
             torch.testing.assert_close(term, value.detach())
             assert not term.requires_grad
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pure_shares_are_classes(config, dtype):
+    """Shares of 0 and 1 in float32, as the loader gives them, also for logits of half precision."""
+    student, labels, teacher = draw(n=64, k=10, seed=3, dtype=dtype)
+    loss = make_loss(config)
+    one, other = loss(student, labels, teacher).total, loss(student, F.one_hot(labels, 10).float(), teacher).total
+    assert one.dtype == other.dtype == torch.float32
+    torch.testing.assert_close(one, other)
+    gradients = (torch.autograd.grad(total, student)[0] for total in (one, other))
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)

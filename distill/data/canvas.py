@@ -29,7 +29,7 @@ class Canvas:
         self._stride = self._width + augment.pad
         self._plane = (self._height + augment.pad) * self._stride
         self._block = (self._channels - 1) * self._plane + (self._height - 1) * self._stride + self._width
-        plain = augment == AugmentConfig()
+        plain = not augment.pad and not augment.flip
         buffer = images.contiguous().view(-1).numpy() if plain else self._lay_out(images, augment)
         starts = max(0, buffer.size - self._block + 1)
         # Overlapping items of `block` bytes, one for every start: numpy copies an opaque item with one memcpy.
@@ -38,7 +38,7 @@ class Canvas:
     @staticmethod
     def bytes_needed(images: UInt8[Tensor, "n c h w"], augment: AugmentConfig) -> int:
         """Size of the canvas, beside the images."""
-        if augment == AugmentConfig():
+        if not augment.pad and not augment.flip:
             return 0
         n, c, h, w = images.shape
         return n * c * (h + augment.pad) * (w + augment.pad) * (2 if augment.flip else 1)

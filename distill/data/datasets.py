@@ -55,6 +55,8 @@ class Dataset:
     """Likewise; 1 for a channel that is constant."""
     fingerprint: str
     """sha256 over images, labels and class names."""
+    positions: Int64[Tensor, "n"]
+    """Of each training row in the published training set, before the held-out rows were taken out."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -106,7 +108,8 @@ def _load(request: _Request) -> Dataset:
     kept, held = stratified_split(train.labels, config.held_out, config.split_seed)
     held_out = Split(train.images[held], train.labels[held])
     train = Split(train.images[kept], train.labels[kept])
-    return Dataset(config.name, train, held_out, test, classes, *_summary((train, held_out, test), classes))
+    summary = _summary((train, held_out, test), classes)
+    return Dataset(config.name, train, held_out, test, classes, *summary, positions=kept)
 
 
 def _by_name(name: str, root: Path, progress: bool) -> tuple[Split, Split, tuple[str, ...]]:
@@ -185,7 +188,10 @@ def _image_folder(config: DataConfig, path: Path, request: _Request) -> Dataset:
     else:
         mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
         write_json(summary, [mean, std, fingerprint])
-    return Dataset(config.name, train, held_out, test, decoded.classes, tuple(mean), tuple(std), fingerprint)
+    positions = decoded.positions[: len(train)]
+    return Dataset(
+        config.name, train, held_out, test, decoded.classes, tuple(mean), tuple(std), fingerprint, positions
+    )
 
 
 def _plugin(config: DataConfig) -> tuple[Split, Split, tuple[str, ...]]:

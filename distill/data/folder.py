@@ -35,7 +35,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", "
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _TAR_ERRORS = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
 _IMAGES_PER_TASK = 64
-_VERSION = 1
+_VERSION = 2
 
 Encoded = tuple[int, str, bytes]
 
@@ -49,6 +49,12 @@ class Decoded:
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]
     folder: Path
+    positions: Int64[Tensor, "m"]
+    """Of the train and held-out rows in `train/`, in the order of torchvision's ImageFolder."""
+
+    def names(self) -> tuple[str, ...]:
+        """File of every row, relative to `train/` (or `test/`): CLASS/…/image."""
+        return tuple(json.loads((self.folder / "names.json").read_text()))
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Listing:
     labels: tuple[int, ...]
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]
+    positions: Int64[Tensor, "m"]
+    """Of the train and held-out rows in `train/`, in the order of torchvision's ImageFolder."""
 
 
 def load_folder(
@@ -103,6 +111,7 @@ def _open(folder: Path) -> Decoded:
         tuple(meta["sizes"]),
         tuple(meta["classes"]),
         folder,
+        torch.from_numpy(np.load(folder / "positions.npy")),
     )
 
 
@@ -141,6 +150,21 @@ def _place(name: str) -> tuple[str, str] | None:
     return None
 
 
+def _within(name: str) -> str:
+    """CLASS/…/image of a file that has a place."""
+    parts = PurePosixPath(name).parts
+    return "/".join(parts[1 + (parts[0] not in ("train", "test", "val")) :])
+
+
+def _image_folder_order(name: str) -> tuple[str, str, str]:
+    """Sort key: the order in which torchvision's ImageFolder lists files (class, folder, file name).
+
+    It is not the order of the paths: `cat/1.png` comes before `cat-2/1.png`, though "-" sorts before "/".
+    """
+    inside = PurePosixPath(_within(name))
+    return inside.parts[0], str(inside.parent), inside.name
+
+
 def _arrange(path: Path, held_out: float, split_seed: int) -> Listing:
     """Order of the rows, from the names alone."""
     try:
@@ -160,12 +184,15 @@ def _arrange(path: Path, held_out: float, split_seed: int) -> Listing:
         way_out = f"Not in train/: {', '.join(unknown)}."
         raise UserError("data.name", f"imagefolder:{path}", "test classes that train/ has too", way_out)
     number = {label: position for position, label in enumerate(classes)}
-    train = [name for name, (split, _) in places.items() if split == "train"]
-    test = [name for name, (split, _) in places.items() if split == test_split]
+    train, test = (
+        sorted((name for name, (split, _) in places.items() if split == wanted), key=_image_folder_order)
+        for wanted in ("train", test_split)
+    )
     kept, held = stratified_split(torch.tensor([number[places[name][1]] for name in train]), held_out, split_seed)
-    ordered = [train[row] for row in torch.cat([kept, held]).tolist()] + test
+    positions = torch.cat([kept, held])
+    ordered = [train[row] for row in positions.tolist()] + test
     labels = tuple(number[places[name][1]] for name in ordered)
-    return Listing(tuple(ordered), labels, (len(kept), len(held), len(test)), tuple(classes))
+    return Listing(tuple(ordered), labels, (len(kept), len(held), len(test)), tuple(classes), positions)
 
 
 def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
@@ -185,6 +212,8 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
             _decode_in_threads(itertools.chain([first], encoded), images, size, bar)
         images.flush()
         np.save(draft / "labels.npy", np.array(listing.labels, dtype=np.int64))
+        np.save(draft / "positions.npy", listing.positions.numpy())
+        (draft / "names.json").write_text(json.dumps([_within(name) for name in listing.names]))
         meta = {"classes": listing.classes, "sizes": listing.sizes, "source": path.name, "size": size}
         (draft / "meta.json").write_text(json.dumps(meta))
         draft.rename(folder)

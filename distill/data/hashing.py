@@ -14,6 +14,10 @@ class Stream(IntEnum):
     VIEW = 1
     ORDER = 2
     SPLIT = 3
+    PROGRAM = 4
+    PARTNER = 5
+    MIX = 6
+    PROOF = 7
 
 
 _WORD = (1 << 64) - 1

@@ -1,7 +1,8 @@
 """Batches of a split: order, views and normalisation, on the device, with no Python per sample.
 
 Work is done for thousands of images at a time and batches are slices of the result, so the cost per batch is
-that of a slice. Order and views are pure functions (`views`), so an epoch can start at any batch.
+that of a slice. Only a view program (`program`) works image by image, a batch at a time, in worker processes. Order
+and views are pure functions (`views`, `mixing`), so an epoch can start at any batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor
 from distill.config import AugmentConfig
 from distill.data.canvas import Canvas
 from distill.data.datasets import Split
+from distill.data.mixing import MixParameters, mix, mix_labels, mix_parameters
+from distill.data.program import ProgramViews
 from distill.data.views import ViewParameters, permutation, render, view_parameters
 
 RESIDENT_BYTES = 2 << 30
@@ -38,7 +41,8 @@ class Batch:
 
     images: Float32[Tensor, "b c h w"]
     """Views, normalised by mean and standard deviation."""
-    labels: Int64[Tensor, "b"]
+    labels: Int64[Tensor, "b"] | Float32[Tensor, "b k"]
+    """Classes; of mixed views the share of each class, with a sum of 1."""
     index: Int64[Tensor, "b"]
     """Index of each sample within the split."""
     view: int
@@ -52,7 +56,7 @@ Join = Callable[[Tensor, int, int], Sequence[Any]]
 
 
 class Normaliser:
-    """Bytes 0..255 → (x / 255 - mean) / std, per channel.
+    """Pixels 0..255 (bytes or floats) → (x / 255 - mean) / std, per channel.
 
     Two roundings, one subtraction and one product: bit-identical on every device and for every batch.
     """
@@ -61,7 +65,9 @@ class Normaliser:
         self._shift = (torch.tensor(mean, dtype=torch.float64) * 255).float().view(-1, 1, 1).to(device)
         self._scale = (1 / (torch.tensor(std, dtype=torch.float64) * 255)).float().view(-1, 1, 1).to(device)
 
-    def __call__(self, images: UInt8[Tensor, "b c h w"], channels_last: bool = False) -> Float32[Tensor, "b c h w"]:
+    def __call__(
+        self, images: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"], channels_last: bool = False
+    ) -> Float32[Tensor, "b c h w"]:
         """Normalised images in fresh memory."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         out = torch.empty(images.shape, dtype=torch.float32, device=images.device, memory_format=layout)
@@ -95,6 +101,13 @@ class Loader:
         shuffle: a new order every epoch; otherwise the order of the split or subset.
         drop_last: drop the last incomplete batch, unless it is the only one.
         channels_last: memory format of the images.
+        num_classes: of the labels; needed where views are mixed.
+        workers: processes that run a view program, ahead of the step; 0 runs it here. They leave pixels alone.
+
+    Raises:
+        ValueError: the subset is not within the split, or views are mixed and there is a subset, or no
+            `num_classes`.
+        UserError: the view program cannot be used (`ProgramViews`).
     """
 
     def __init__(
@@ -112,7 +125,13 @@ class Loader:
         shuffle: bool = True,
         drop_last: bool = True,
         channels_last: bool = False,
+        num_classes: int | None = None,
+        workers: int = 0,
     ):
+        if augment.mixes and num_classes is None:
+            raise ValueError("num_classes = None: expected their number, since mixed labels are shares of classes")
+        if augment.mixes and subset is not None:
+            raise ValueError("subset with mixup or cutmix: a mixed view would show samples outside of the subset")
         self.batch_size = batch_size
         self.device = torch.device(device)
         self._images, self._augment = split.images, augment
@@ -125,8 +144,14 @@ class Loader:
         self._subset = None if subset is None else subset.to(self.device)
         self._samples = len(split) if subset is None else len(subset)
         self._shuffle, self._drop_last, self._channels_last = shuffle, drop_last, channels_last
-        batch_bytes = 4 * batch_size * split.images[0:1].numel() if len(split) else 1
-        self._chunk = batch_size * max(1, CHUNK_BYTES // batch_bytes)
+        self._num_classes = num_classes or 0
+        self._program, self._workers = None, workers
+        if augment.program is not None:
+            self._program = ProgramViews(split.images, augment, self._view_seed)
+        sample_bytes = 4 * max(split.images[0:1].numel(), 1, self._num_classes if augment.mixes else 0)
+        self._chunk = batch_size * max(1, CHUNK_BYTES // (sample_bytes * batch_size))
+        if self._program is not None:
+            self._chunk = batch_size  # the unit that a worker makes
         self._canvas: Canvas | None = None
         self._resident: Tensor | None = None
         self._normalised: Tensor | None = None
@@ -136,6 +161,8 @@ class Loader:
         """Keep the set where it is read fastest, if it fits."""
         images, augment = self._images, self._augment
         is_small = 4 * images.numel() <= NORMALISED_BYTES
+        if self._program is not None:
+            return
         if augment == AugmentConfig() and is_small and not self._channels_last:
             self._normalised = self._normalise(images.to(self.device))
         elif self.device.type != "cpu":
@@ -152,21 +179,47 @@ class Loader:
         """Batches `start`, `start` + 1, … of an epoch; batches stay valid after the next one is made."""
         view = epoch if self._views is None else epoch % self._views
         order = self._order(epoch)[: len(self) * self.batch_size]
-        for chunk in order[start * self.batch_size :].split(self._chunk):
-            if len(chunk) == 0:
-                return
-            images = self.render_views(chunk, view).split(self.batch_size)
-            labels = self._labels.index_select(0, chunk).split(self.batch_size)
+        yield from self.batches(order[start * self.batch_size :], view, join)
+
+    def batches(self, order: Int64[Tensor, "m"], view: int, join: Join | None = None) -> Iterator[Batch]:
+        """The given view of these samples of the split, in this order; the last batch may be smaller."""
+        if len(order) == 0:
+            return
+        chunks = order.to(self.device).split(self._chunk)
+        for chunk, (images, labels) in zip(chunks, self._chunks(chunks, view), strict=True):
             index = chunk.split(self.batch_size)
             teacher = join(chunk, view, self.batch_size) if join else [None] * len(index)
-            for batch in zip(images, labels, index, repeat(view, len(index)), teacher, strict=True):
+            parts = images.split(self.batch_size), labels.split(self.batch_size), index
+            for batch in zip(*parts, repeat(view, len(index)), teacher, strict=True):
                 yield Batch(*batch)
+
+    def _chunks(self, chunks: Sequence[Int64[Tensor, "c"]], view: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images and labels of each chunk."""
+        if self._program is None or not self._workers:
+            for chunk in chunks:
+                yield self.render_views(chunk, view), self._view_labels(chunk, view)
+            return
+        # Hashed on the CPU: to fetch the partners from a device would wait for the steps that are under way.
+        sources = (self._with_partners(chunk, view) for chunk in torch.cat(list(chunks)).cpu().split(self._chunk))
+        for chunk, unmixed in zip(chunks, self._program.stream(sources, view, self._workers), strict=True):
+            pixels, mixture = unmixed.to(self.device), self._mixture(chunk, view)
+            if mixture is not None:
+                pixels = mix(pixels[: len(chunk)], pixels[len(chunk) :], mixture)
+            yield self._normalise(pixels, self._channels_last), self._view_labels(chunk, view)
 
     def _order(self, epoch: int) -> Int64[Tensor, "m"]:
         if not self._shuffle:
             return torch.arange(self._samples, device=self.device) if self._subset is None else self._subset
         order = permutation(self._seed, epoch, self._samples, self.device)
         return order if self._subset is None else self._subset[order]
+
+    def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
+        """The given view of each sample of the split before normalisation, in units 0..255, mixed where it is."""
+        index = index.to(self.device)
+        mixture = self._mixture(index, view)
+        if mixture is None:
+            return self._unmixed(index, view)
+        return mix(self._unmixed(index, view), self._unmixed(mixture.partner, view), mixture)
 
     def render_views(self, index: Int64[Tensor, "b"], view: int) -> Float32[Tensor, "b c h w"]:
         """The given view of each sample of the split, normalised."""
@@ -175,17 +228,55 @@ class Loader:
             if self.device.type != "cpu":
                 return self._normalised.index_select(0, index)
             return torch.from_numpy(self._normalised.numpy().take(index.numpy(), axis=0))
-        parameters = view_parameters(self._view_seed, index, view, self._augment)
-        if self._canvas is not None:
-            return self._gather(self._canvas, index, parameters)
+        if self.device.type != "cpu" or self._program is not None or self._augment.mixes:
+            return self._normalise(self.pixels(index, view), self._channels_last)
+        return self._gather(*self._laid_out(index), self._parameters(index, view))
+
+    def _mixture(self, index: Int64[Tensor, "b"], view: int) -> MixParameters | None:
+        if not self._augment.mixes:
+            return None
+        height, width = self._images.shape[-2:]
+        return mix_parameters(self._view_seed, index, view, self._augment, len(self._images), height, width)
+
+    def _with_partners(self, index: Int64[Tensor, "b"], view: int) -> Int64[Tensor, "rendered"]:
+        mixture = self._mixture(index, view)
+        return index if mixture is None else torch.cat([index, mixture.partner])
+
+    def _view_labels(self, index: Int64[Tensor, "b"], view: int) -> Int64[Tensor, "b"] | Float32[Tensor, "b k"]:
+        labels, mixture = self._labels.index_select(0, index), self._mixture(index, view)
+        if mixture is None:
+            return labels
+        others = self._labels.index_select(0, mixture.partner)
+        return mix_labels(labels, others, mixture.weight, self._num_classes)
+
+    def _parameters(self, index: Int64[Tensor, "b"], view: int) -> ViewParameters:
+        return view_parameters(self._view_seed, index, view, self._augment)
+
+    def _unmixed(
+        self, index: Int64[Tensor, "b"], view: int
+    ) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
+        """Views of single samples, on the device."""
+        if self._program is not None:
+            return self._program.pixels(index, view).to(self.device)
+        parameters = self._parameters(index, view)
+        if self.device.type == "cpu":
+            canvas, rows = self._laid_out(index)
+            return torch.from_numpy(np.ascontiguousarray(canvas.crops(canvas.starts(rows, parameters))))
         if self._resident is not None:
             images = self._resident.index_select(0, index)
         else:
-            images = torch.from_numpy(self._images.numpy().take(index.cpu().numpy(), axis=0))
-            if self.device.type == "cpu":
-                return self._gather(Canvas(images, self._augment), torch.arange(len(images)), parameters)
-        views = render(images.to(self.device), parameters, self._augment.pad)
-        return self._normalise(views, self._channels_last)
+            images = self._rows(index).to(self.device)
+        return render(images, parameters, self._augment.pad)
+
+    def _rows(self, index: Int64[Tensor, "b"]) -> UInt8[Tensor, "b c h w"]:
+        return torch.from_numpy(self._images.numpy().take(index.cpu().numpy(), axis=0))
+
+    def _laid_out(self, index: Int64[Tensor, "b"]) -> tuple[Canvas, Int64[Tensor, "b"]]:
+        """A canvas and the rows of these samples in it."""
+        if self._canvas is not None:
+            return self._canvas, index
+        images = self._rows(index)
+        return Canvas(images, self._augment), torch.arange(len(images))
 
     def _gather(
         self, canvas: Canvas, rows: Int64[Tensor, "b"], parameters: ViewParameters

@@ -1,5 +1,7 @@
 """Views: how an image is shifted and flipped, as a pure function of (seed, sample index, view number).
 
+`program` makes views by any other transform, and `mixing` mixes those of two samples.
+
 Nothing here has state. A teacher that writes logits for view v of sample i and a student that reads them see
 the same pixels, whatever the batch size, order, number of workers, process or device.
 """
@@ -39,7 +41,7 @@ def view_parameters(
 
     Shifts are uniform over 0..2 x pad and flips are fair, up to 2⁻²¹; the bits of one hash serve all three.
     """
-    if augment == AugmentConfig():
+    if not augment.pad and not augment.flip:
         zeros = torch.zeros_like(index)
         return ViewParameters(zeros, zeros, zeros.bool())
     bits = counter_hash(Stream.VIEW, seed, view, index)

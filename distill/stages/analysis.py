@@ -43,6 +43,7 @@ def analyse(config: AnalysisConfig, networks: Mapping[str, Artifact | str], fold
             found[key(run)] = vars(Measured({}, {}, network))
             continue
         own = run.cache.teacher if isinstance(run, StudentConfig) and run.cache else None
+        own = own if isinstance(own, TeacherConfig) else None
         teacher = own or (config.reference if isinstance(run, StudentConfig) else None)
         compared = networks.get(key(teacher)) if teacher else None
         other = compared if isinstance(compared, Artifact) else None
@@ -97,6 +98,7 @@ def measure(
     if isinstance(config, StudentConfig) and len(config.exclude_classes) == 1:
         cls = config.exclude_classes[0]
         values |= _unseen_measures(logits, labels, cls, network.record.data["priors"][cls])
+    values |= _of_cache(network)
     diagram = calibration.reliability(logits, labels, bins)
     curves = {
         "reliability_confidence": _finite(diagram.confidence),
@@ -122,6 +124,12 @@ def _unseen_measures(logits: torch.Tensor, labels: torch.Tensor, cls: int, prior
         "unseen_recall_corrected": unseen.corrected_recall(logits, labels, cls, prior),
         "unseen_auc": unseen.margin_auc(logits, labels, cls),
     }
+
+
+def _of_cache(network: Artifact) -> dict[str, float]:
+    """What is known of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
+    metrics = network.record.metrics.items()
+    return {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
 
 
 def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:

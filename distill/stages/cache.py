@@ -2,92 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from distill.artifact import Artifact
+from distill.artifact import Artifact, title
+from distill.cache.gate import SAMPLES, least_accuracy, refuse_if_training, refuse_if_wrong
+from distill.cache.manifest import TeacherIdentity
+from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig
-from distill.data.datasets import Dataset, load
-from distill.data.loader import Loader
-from distill.data.logit_cache import LOGITS
-from distill.errors import UserError
-from distill.network import Outcome, identity, load_network
+from distill.data.datasets import load
+from distill.network import WEIGHTS, Outcome, identity
 from distill.runtime import Runtime
-from distill.trainer import inference_batch
+from distill.teacher_logits import TeacherLogits
+
+if TYPE_CHECKING:
+    from distill.data.datasets import Dataset
 
 
-def cache_logits(config: CacheConfig, teacher: Artifact, folder: Path, runtime: Runtime) -> Outcome:
-    """Write `logits.npy` [sample, view, class] of the training split of the transfer set.
+def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path, runtime: Runtime) -> Outcome:
+    """Write the logits of `config.teachers` on the training split of the transfer set.
 
     Raises:
-        UserError: the teacher knows other classes, takes another input, or gives logits that are not finite or
-            do not fit the dtype of the cache.
+        UserError: a teacher knows other classes, takes another input, or gives logits that do not fit the
+            dtype of the cache; or the disk is too small.
+        UnfitTeacher: it is not in evaluation mode, or wrong too often on these very views.
     """
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
-    _check_teacher(teacher, dataset)
-    device = runtime.torch_device()
-    # Each network normalises by the data it was trained on, which need not be the transfer set.
-    mean, std = tuple(teacher.record.data["mean"]), tuple(teacher.record.data["std"])
-    model = load_network(teacher, device)
-    loader = Loader(
-        dataset.train,
-        mean,
-        std,
-        config.augment,
-        seed=config.view_seed,
-        batch_size=inference_batch(device),
-        device=device,
-        views=config.views,
-        shuffle=False,
-        drop_last=False,
+    teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
+    accuracy = _gate(teacher, teachers, dataset, runtime)
+    manifest = make_manifest(config, dataset, tuple(identify(artifact) for artifact in teachers))
+    metrics = write_cache(
+        folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
     )
-    shape = (len(dataset.train), config.views, len(dataset.classes))
-    logits = np.lib.format.open_memmap(folder / LOGITS, mode="w+", dtype=config.dtype, shape=shape)
-    correct = error = 0.0
-    with (
-        torch.inference_mode(),
-        tqdm(
-            total=shape[0] * shape[1],
-            unit="view",
-            desc="cache",
-            delay=2,
-            disable=None if runtime.progress else True,
-        ) as bar,
-    ):
-        for view in range(config.views):
-            for batch in loader.epoch(view):
-                exact = model(batch.images).float()
-                index = batch.index.cpu().numpy()
-                logits[index, view] = exact.cpu().numpy()
-                correct += float((exact.argmax(1) == batch.labels).sum())
-                stored = torch.from_numpy(logits[index, view]).to(device).float()
-                if not torch.isfinite(stored).all():
-                    raise UserError(
-                        "dtype",
-                        config.dtype,
-                        "a type that holds the teacher's logits",
-                        "Set --dtype float32, or look at the teacher: it may have diverged.",
-                    )
-                error = max(error, float((stored - exact).abs().max()))
-                bar.update(len(index))
-    logits.flush()
-    metrics = {"transfer/accuracy": correct / (shape[0] * shape[1]), "rounding_error": error}
-    return Outcome(metrics, identity(dataset) | {"mean": list(mean), "std": list(std)})
+    return Outcome(metrics | {"gate/accuracy": accuracy}, identity(dataset))
 
 
-def _check_teacher(teacher: Artifact, dataset: Dataset) -> None:
-    known = teacher.record.data
-    way_out = "Use the data set that the teacher was trained on, or train a teacher for these images."
-    if tuple(known["classes"]) != dataset.classes:
-        raise UserError(
-            "transfer_set",
-            f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…",
-            f"the teacher's {len(known['classes'])} classes {tuple(known['classes'][:3])}…",
-            way_out,
-        )
-    if tuple(known["shape"]) != dataset.shape:
-        expected = f"the teacher's input shape {tuple(known['shape'])}"
-        raise UserError("transfer_set", f"{dataset.name} of shape {dataset.shape}", expected, way_out)
+def identify(teacher: Artifact) -> TeacherIdentity:
+    """What tells a teacher apart, its preprocessing included."""
+    data = teacher.record.data
+    kwargs = teacher.record.config["data"]["kwargs"]
+    return TeacherIdentity(
+        title=title(teacher.config),
+        key=teacher.record.key,
+        weights=teacher.record.files[WEIGHTS].sha256,
+        mean=data["mean"],
+        std=data["std"],
+        size=data["shape"],
+        interpolation="bilinear" if "size" in kwargs else "none",
+    )
+
+
+def _gate(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dataset, runtime: Runtime) -> float:
+    """Accuracy on a sample of the first view, as the student will see it."""
+    index = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:SAMPLES]
+    index = index.to(runtime.torch_device())
+    with torch.inference_mode():
+        for network, images in teacher.networks_and_images(index[:64], 0):
+            refuse_if_training(network, images)
+    pieces = list(teacher.pieces(index, 0))
+    labels = torch.cat([piece.labels for piece in pieces])
+    known = [artifact.record.metrics.get("held_out/accuracy") for artifact in artifacts]
+    expected = min((value for value in known if value is not None), default=None)
+    least = runtime.min_teacher_accuracy
+    if least is None:
+        least = least_accuracy(labels, expected)
+    return refuse_if_wrong(torch.cat([piece.logits for piece in pieces]), labels, dataset.classes, least)

@@ -47,13 +47,26 @@ CLASS_NEVER_SEEN = (
     Column("unseen_recall_corrected", "corrected recall %", 1, percent=True),
     Column("unseen_auc", "AUC", 3),
 )
+OF_CACHES = (
+    Column("cache_bytes_per_view", "bytes/view", 0),
+    Column("cache_tv_T1", "TV T=1 %", 3, percent=True),
+    Column("cache_tv_T4", "TV T=4 %", 3, percent=True),
+)
+"""What students learned from: size of a view, and total variation distance of its distribution to the exact one."""
 WITHOUT_COLUMN = (
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
 )
-_COLUMNS = {column.measure: column for column in (*TEACHERS_AND_STUDENTS, *CLASS_NEVER_SEEN, *WITHOUT_COLUMN)}
+_COLUMNS = {
+    column.measure: column for column in (*TEACHERS_AND_STUDENTS, *CLASS_NEVER_SEEN, *OF_CACHES, *WITHOUT_COLUMN)
+}
 MEASURES = tuple(_COLUMNS)
 """Measures in the order in which reports list them; others follow by name."""
+
+
+def columns_of(*measures: str) -> tuple[Column, ...]:
+    """How these measures are shown, in this order."""
+    return tuple(_COLUMNS[measure] for measure in measures)
 
 
 def comparison(summary: Mapping[str, Any], columns: Sequence[Column], caption: str) -> Grid | None:
@@ -76,12 +89,22 @@ def comparison(summary: Mapping[str, Any], columns: Sequence[Column], caption: s
 
 
 def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
-    """The result tables: teachers and students on all classes, and on a class that students never saw."""
+    """The result tables: on all classes, on a class that students never saw, and by cache where caches differ."""
     tables = (
         comparison(summary, TEACHERS_AND_STUDENTS, "Teachers and students"),
         comparison(summary, CLASS_NEVER_SEEN, "A class never seen in the transfer set"),
+        _by_cache(summary),
     )
     return [table for table in tables if table]
+
+
+def _by_cache(summary: Mapping[str, Any]) -> Grid | None:
+    """What caches hold, beside what came of it; None if all are of one size, so that nothing is compared."""
+    sizes = {row["mean"] for row in summary["rows"] if row["measure"] == "cache_bytes_per_view"}
+    if len(sizes) < 2:
+        return None
+    of_students = columns_of("accuracy", "nll", "agreement", "kl", "interclass_variance_relative")
+    return comparison(summary, (*OF_CACHES, *of_students), "Caches and what came of them")
 
 
 def all_rows(summary: Mapping[str, Any]) -> Grid:

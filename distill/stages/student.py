@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.artifact import Artifact
-from distill.config import StudentConfig
+from distill.cache import LogitCache
+from distill.config import LossConfig, StudentConfig
 from distill.data.datasets import Dataset, load
-from distill.data.loader import Loader
-from distill.data.logit_cache import LogitCache
+from distill.data.loader import Join, Loader
 from distill.errors import UserError
 from distill.losses import make_loss, prepare
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
+
+_TARGET_BYTES = 4 << 20
+"""Soft targets made at a time."""
 
 
 def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
@@ -33,7 +36,7 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
     device = runtime.torch_device()
     logits = LogitCache(cache, device) if cache else None
     if logits is not None:
-        logits.check_fits(dataset)
+        logits.check_fits(dataset, views=config.views)
     views = logits.config if logits is not None else None
     loader = Loader(
         dataset.train,
@@ -43,18 +46,31 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
         seed=config.seed,
         batch_size=config.schedule.batch_size,
         device=device,
-        views=views.views if views else None,
+        views=(config.views or views.views) if views else None,
         view_seed=views.view_seed if views else None,
         subset=_transfer_subset(config, dataset),
         channels_last=runtime.channels_last,
+        num_classes=len(dataset.classes),
+        workers=runtime.workers_for(),
     )
+    teacher = _soft_targets(logits, config.loss) if logits is not None and config.loss.alpha > 0 else None
+    outcome = train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher)
+    if cache is None:
+        return outcome
+    # What it learned from, beside what it learned.
+    of_cache = {f"cache/{name}": value for name, value in cache.record.metrics.items()}
+    return Outcome(outcome.metrics | of_cache, outcome.data)
 
-    def soft_targets(index: torch.Tensor, view: int, batch_size: int) -> Sequence[Any]:
-        assert logits is not None
-        return prepare(config.loss, logits.rows(index, view), batch_size)
 
-    teacher = soft_targets if logits is not None and config.loss.alpha > 0 else None
-    return train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher)
+def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join:
+    # With many classes the targets of a whole chunk of images would fill the memory.
+    rows = max(1, _TARGET_BYTES // (4 * len(logits.classes)))
+
+    def join(index: torch.Tensor, view: int, batch_size: int) -> Iterator[Any]:
+        for part in index.split(max(1, rows // batch_size) * batch_size):
+            yield from prepare(loss, logits.logits(part, view), batch_size)
+
+    return join
 
 
 def _transfer_subset(config: StudentConfig, dataset: Dataset) -> torch.Tensor | None:

@@ -31,6 +31,8 @@ def train_teacher(config: TeacherConfig, folder: Path, runtime: Runtime) -> Outc
         batch_size=config.schedule.batch_size,
         device=runtime.torch_device(),
         channels_last=runtime.channels_last,
+        num_classes=len(dataset.classes),
+        workers=runtime.workers_for(),
     )
     smoothing = LossConfig(alpha=0, smoothing=config.smoothing, smoothing_convention=config.smoothing_convention)
     return train_network(config, dataset, loader, make_loss(smoothing), folder, runtime)

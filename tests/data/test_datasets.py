@@ -38,6 +38,14 @@ def test_digits(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_positions_lead_back_to_the_published_order(tmp_path, held_out):
+    whole, part = (load(DataConfig(held_out=share), tmp_path) for share in (0.0, held_out))
+    assert torch.equal(whole.positions, torch.arange(len(whole.train)))
+    assert torch.equal(whole.train.images[part.positions], part.train.images)
+    assert torch.equal(whole.train.labels[part.positions], part.train.labels)
+
+
 def test_mean_and_std_are_those_of_the_training_split(tmp_path):
     data = load(DataConfig(), tmp_path)
     pixels = data.train.images.double() / 255

@@ -165,3 +165,40 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
         results = list(pool.map(lambda _: load_path(path, tmp_path / "root"), range(2)))
     assert len(calls) == 1
     assert results[0].fingerprint == results[1].fingerprint
+
+
+AWKWARD = ("cat", "cat-2", "Emu", "dog", "dog x")
+"""Class names of which the paths sort otherwise than the names."""
+
+
+def test_rows_are_in_the_order_of_torchvisions_image_folder(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    inside = ("b.png", "C.png", "10.png", "9.png", "a/1.png", "a-b/1.png", "a/c/1.png")
+    files = {
+        f"{split}/{label}/{name}": png(np.full((2, 2, 3), 20 * i + j, np.uint8))
+        for split in ("train", "test")
+        for i, label in enumerate(AWKWARD)
+        for j, name in enumerate(inside)
+    }
+    path = write_folder(tmp_path / "pets", files)
+    for held_out in (0.0, 0.3):
+        ours = load_path(path, tmp_path / "root", held_out=held_out)
+        theirs = ImageFolder(str(path / "train"))
+        assert list(ours.classes) == theirs.classes
+        first_bytes = torch.tensor([int(np.asarray(image)[0, 0, 0]) for image, _ in theirs])
+        assert torch.equal(first_bytes[ours.positions], ours.train.images[:, 0, 0, 0].long())
+        assert torch.equal(torch.tensor(theirs.targets)[ours.positions], ours.train.labels)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "pets/"])
+def test_names_of_the_rows_are_kept(tmp_path, prefix):
+    files = {prefix + name: data for name, data in make_files().items()}
+    path = write_tar(tmp_path / "pets.tar", files, "w")
+    found = folder_module.load_folder(path, None, 0.2, 0, tmp_path / "root", progress=False)
+    classes, numbers = found.images[:, 1, 0, 0].tolist(), found.images[:, 0, 0, 0].tolist()
+    expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
+    assert found.names() == tuple(expected)
+    assert sorted(found.positions.tolist()) == list(range(20))
+    published = [name.removeprefix("train/") for name in sorted(make_files()) if name.startswith("train/")]
+    assert [published[position] for position in found.positions] == expected[:20]

@@ -1,3 +1,5 @@
+from multiprocessing import active_children
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,12 +7,31 @@ from hypothesis import strategies as st
 
 from distill.config import AugmentConfig
 from distill.data import loader as loader_module
+from distill.data.checksum import pixel_checksum
 from distill.data.datasets import Split
 from distill.data.loader import Batch, Loader, Normaliser
+from distill.data.mixing import mix, mix_parameters
 from distill.data.views import render, view_parameters
 
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
 AUGMENTS = [AugmentConfig(), AugmentConfig(pad=2), AugmentConfig(flip=True), AugmentConfig(pad=4, flip=True)]
+
+CROP = {"program": "torchvision.transforms.v2:RandomResizedCrop", "kwargs": {"size": [8, 9]}}
+TIMM = {
+    "program": "timm.data:create_transform",
+    "kwargs": {"input_size": [3, 8, 9], "is_training": True, "mean": [0, 0, 0], "std": [1, 1, 1], "re_prob": 0.5},
+}
+FLIP = {"pad": 2, "flip": True}
+VIEWS = {
+    "crop and flip": AugmentConfig(**FLIP),
+    "mixup": AugmentConfig(mixup=1.0),
+    "crop, cutmix": AugmentConfig(**FLIP, cutmix=1.0),
+    "crop, both": AugmentConfig(**FLIP, mixup=0.4, cutmix=1.0),
+    "program": AugmentConfig(**CROP),
+    "program, mixup": AugmentConfig(**CROP, mixup=0.3),
+    "float program, both": AugmentConfig(**TIMM, mixup=0.3, cutmix=0.5),
+}
+"""View programs whose pixels `Loader.pixels` tells; those by name work image by image."""
 
 
 def make_split(n: int = 103, height: int = 8, width: int = 9) -> Split:
@@ -20,7 +41,7 @@ def make_split(n: int = 103, height: int = 8, width: int = 9) -> Split:
 
 
 def make_loader(split: Split, augment: AugmentConfig, **kwargs) -> Loader:
-    return Loader(split, MEAN, STD, augment, **{"seed": 1, "batch_size": 16, **kwargs})
+    return Loader(split, MEAN, STD, augment, **{"seed": 1, "batch_size": 16, "num_classes": 10, **kwargs})
 
 
 def reference(split: Split, index: torch.Tensor, view: int, augment: AugmentConfig, seed: int = 1) -> torch.Tensor:
@@ -142,6 +163,125 @@ def test_normalised_to_mean_and_std():
     found = Normaliser(MEAN, STD)(images).view(2, 3)
     expected = (torch.tensor([[0.0], [1.0]]) - torch.tensor(MEAN)) / torch.tensor(STD)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS, ids=str)
+def test_pixels_are_the_views_before_normalisation(memory, augment):
+    split, index = make_split(), torch.tensor([4, 100, 4, 0])
+    loader = make_loader(split, augment)
+    pixels = loader.pixels(index, 3)
+    assert torch.equal(pixels, render(split.images[index], view_parameters(1, index, 3, augment), augment.pad))
+    assert torch.equal(Normaliser(MEAN, STD)(pixels), loader.render_views(index, 3))
+    assert len(loader.pixels(index[:0], 3)) == 0
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_show_the_pixels_of_any_views(memory, name, workers):
+    """Pixels and labels are the same one at a time, by any batch size and order, and from workers."""
+    split, order = make_split(), torch.randperm(103, generator=torch.Generator().manual_seed(3))
+    single = make_loader(split, VIEWS[name])
+    whole = single.pixels(torch.arange(103), 2)
+    for sample in (0, 57, 102):
+        assert torch.equal(single.pixels(torch.tensor([sample]), 2), whole[sample : sample + 1])
+    for kwargs in ({"batch_size": 7}, {"batch_size": 64, "channels_last": True}):
+        loader = make_loader(split, VIEWS[name], workers=workers if "program" in name else 0, **kwargs)
+        batches = list(loader.batches(order, 2))
+        assert [len(batch.images) for batch in batches] == [len(part) for part in order.split(kwargs["batch_size"])]
+        assert torch.equal(torch.cat([batch.index for batch in batches]), order)
+        assert torch.equal(torch.cat([batch.images for batch in batches]), Normaliser(MEAN, STD)(whole[order]))
+        assert torch.equal(torch.cat([batch.labels for batch in batches]), labels_of(split, order, 2, VIEWS[name]))
+        assert {batch.view for batch in batches} == {2}
+        # An epoch, and one that goes on in its middle.
+        epoch = list(loader.epoch(2))
+        assert all(torch.equal(image, Normaliser(MEAN, STD)(whole[[i]])[0]) for i, image in by_index(epoch).items())
+        assert all(same(one, other) for one, other in zip(loader.epoch(2, 1), epoch[1:], strict=True))
+    del loader
+    assert not active_children()
+
+
+def labels_of(split: Split, index: torch.Tensor, view: int, augment: AugmentConfig) -> torch.Tensor:
+    """The oracle: sample by sample."""
+    if not augment.mixes:
+        return split.labels[index]
+    found = mix_parameters(1, index, view, augment, len(split), 8, 9)
+    shares = torch.zeros(len(index), 10)
+    for row, sample in enumerate(index):
+        shares[row, split.labels[sample]] += found.weight[row]
+        shares[row, split.labels[found.partner[row]]] += 1 - found.weight[row]
+    return shares
+
+
+@pytest.mark.parametrize("name", ["crop, both", "program, mixup", "float program, both"])
+def test_a_mixed_view_is_mixed_of_two_views(name):
+    augment, split, index = VIEWS[name], make_split(), torch.arange(103)
+    apart = make_loader(split, augment.replace(mixup=0.0, cutmix=0.0))
+    found = mix_parameters(1, index, 6, augment, 103, 8, 9)
+    expected = mix(apart.pixels(index, 6), apart.pixels(found.partner, 6), found)
+    loader = make_loader(split, augment)
+    assert torch.equal(loader.pixels(index, 6), expected)
+    assert not torch.equal(loader.pixels(index, 7), expected)
+    assert not torch.equal(make_loader(split, augment, view_seed=4).pixels(index, 6), expected)
+    assert torch.equal(make_loader(split, augment, seed=8, view_seed=1).pixels(index, 6), expected)
+
+
+def test_what_is_joined_belongs_to_its_batch(memory):
+    def join(index, view, size):
+        return (100 * index + view).split(size)
+
+    for name in ("crop and flip", "crop, both", "program"):
+        loader = make_loader(make_split(), VIEWS[name])
+        for batch in loader.batches(torch.arange(103).flip(0), 5, join):
+            assert torch.equal(batch.teacher, 100 * batch.index + 5)
+    assert list(loader.batches(torch.arange(0), 5, join)) == []
+
+
+def test_many_classes_make_smaller_chunks(monkeypatch):
+    monkeypatch.setattr(loader_module, "CHUNK_BYTES", 40_000)
+    chunks = []
+    loader = make_loader(make_split(), VIEWS["mixup"], num_classes=500)
+    list(
+        loader.batches(
+            torch.arange(103), 0, lambda index, view, size: chunks.append(len(index)) or index.split(size)
+        )
+    )
+    assert max(chunks) == 16
+
+
+def test_a_program_leaves_the_generator_of_a_run_alone():
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    loader = make_loader(make_split(), VIEWS["program, mixup"], workers=1)
+    for _ in loader.epoch(0):
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_mixing_wants_all_classes_and_all_samples():
+    with pytest.raises(ValueError, match="num_classes = None"):
+        make_loader(make_split(), VIEWS["mixup"], num_classes=None)
+    with pytest.raises(ValueError, match="subset with mixup or cutmix"):
+        make_loader(make_split(), VIEWS["crop, cutmix"], subset=torch.arange(5))
+
+
+def test_floats_are_normalised_as_bytes_are():
+    images = make_split().images
+    assert torch.equal(Normaliser(MEAN, STD)(images.float()), Normaliser(MEAN, STD)(images))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", VIEWS)
+def test_gpu_pixels_equal_cpu_pixels(memory, name):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    workers = 1 if "program" in name else 0
+    here, there = (make_loader(make_split(), VIEWS[name], device=d, workers=workers) for d in ("cpu", "cuda"))
+    index = torch.arange(103)
+    one, other = here.pixels(index, 5), there.pixels(index, 5)
+    assert other.is_cuda
+    assert torch.equal(one, other.cpu())
+    assert torch.equal(pixel_checksum(one), pixel_checksum(other).cpu())
+    for batch, moved in zip(here.epoch(1), there.epoch(1), strict=True):
+        assert same(batch, Batch(moved.images.cpu(), moved.labels.cpu(), moved.index.cpu(), moved.view))
 
 
 @pytest.mark.gpu

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from distill.experiment import Label, Table
-from experiments import figures
+from experiments import drawing, figures
 
 DRAW = (figures.nontarget_spread, figures.unseen_recall, figures.accuracy_by_temperature, figures.reliability)
 TEACHERS = "teacher ε=0", "teacher ε=0.1"
@@ -72,8 +72,8 @@ def test_students_stand_at_their_temperature():
     hard, smoothed = axes.containers
     assert list(hard.lines[0].get_xdata()) == pytest.approx([1, 16], rel=0.03)
     assert list(smoothed.lines[0].get_xdata()) == pytest.approx([4], rel=0.03)
-    assert hard.lines[0].get_color() == figures.HARD
-    assert smoothed.lines[0].get_color() == figures.SMOOTHED[0]
+    assert hard.lines[0].get_color() == drawing.HARD
+    assert smoothed.lines[0].get_color() == drawing.SMOOTHED[0]
 
 
 def test_reliability_pools_seeds_by_count():
@@ -84,10 +84,10 @@ def test_reliability_pools_seeds_by_count():
 
 
 def test_conditions_are_parsed():
-    assert figures.temperature("student of ε=0.1, T=16") == 16
-    assert figures.smoothing("student of ε=0.1, T=16") == 0.1
-    assert figures.temperature("teacher ε=0") is None
-    assert figures.smoothing("student of labels") is None
+    assert drawing.temperature("student of ε=0.1, T=16") == 16
+    assert drawing.smoothing("student of ε=0.1, T=16") == 0.1
+    assert drawing.temperature("teacher ε=0") is None
+    assert drawing.smoothing("student of labels") is None
 
 
 def test_no_global_figures():

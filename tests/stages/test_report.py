@@ -230,3 +230,17 @@ def test_terminal_output_is_aligned(written):
     end = header.index("accuracy %") + len("accuracy %")
     assert [line[:end].rsplit(" ", 1)[-1] for line in lines[4:6]] == ["89.00±2.48", "89.00±2.48"]
     assert any(re.match(r"reproduced +smoothing raises ECE +effect \+5\.1 points \[", line) for line in lines)
+
+
+@pytest.mark.parametrize("sizes", [(20.0, 20.0), (8.0, 20.0)])
+def test_caches_are_compared_where_they_differ(tmp_path, sizes):
+    table = measured()
+    for label, measures in table.values.items():
+        if "student" in label.condition and label.unseen is None:
+            smoothed = "ε=0.1" in label.condition
+            measures |= {"cache_bytes_per_view": sizes[smoothed], "cache_tv_T4": 0.125}
+    text = format_summary(report(tmp_path / "r", table))
+    assert ("Caches and what came of them" in text) == (len(set(sizes)) > 1)
+    assert ("bytes/view" in text) == (len(set(sizes)) > 1)
+    if len(set(sizes)) > 1:
+        assert re.search(r"student of ε=0.1 +3 +8 +12\.500 +80\.00", text)

@@ -1,0 +1,262 @@
+"""A transfer set with its teacher's logits as a torch `Dataset`, for a training loop that is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from distill.cache.logit_cache import LogitCache
+from distill.data.datasets import Dataset, Split, load
+from distill.data.loader import Batch, Loader, Normaliser
+from distill.data.views import permutation
+from distill.runtime import default_data_root
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor
+
+_AT_A_TIME = 128
+"""Samples of an item fetch that are rendered together; pixels do not depend on it."""
+
+
+class Sample(NamedTuple):
+    """One item; torch's default collate makes a `Sample` of batches of it."""
+
+    image: Float32[Tensor, "c h w"]
+    """The view, normalised by the data set's mean and standard deviation."""
+    label: int | Float32[Tensor, " k"]
+    """Class; of a mixed view the share of each class, with a sum of 1. `F.cross_entropy` takes both."""
+    teacher: Float32[Tensor, " k"]
+    """The teacher's logits for this view."""
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (of Batch, as everywhere)
+    """Of the sample within the transfer set."""
+
+
+class LabelledImage(NamedTuple):
+    """One held-out image, normalised, and its class."""
+
+    image: Float32[Tensor, "c h w"]
+    label: int
+
+
+class CachedDataset(TorchDataset[Sample]):
+    """The transfer set of a cache, map-style: item i is a `Sample`, the view of the current epoch.
+
+    Pixels and logits depend on the index and the epoch alone: not on batch size, order or workers. A whole batch is
+    gathered at once where the loader asks for one, as `DataLoader` and `torch.utils.data.Subset` do; so a
+    `Subset` leaves out classes or samples (of unmixed views: a mixed one may show the others).
+
+    What a spawned worker gets is the path of the cache and the data root, not their contents: it opens both
+    again when it is first asked for an item, and checks again that they fit. Forked workers share the
+    parent's memory.
+
+    Args:
+        cache: opened; items are on the CPU wherever it is.
+        data_root: where the images lie; None takes `DISTILL_DATA`, else `data/`.
+
+    Raises:
+        UserError: the images are missing, or are not those that the teacher saw.
+    """
+
+    def __init__(self, cache: LogitCache, data_root: str | Path | None = None):
+        self._root = Path(default_data_root() if data_root is None else data_root).expanduser().absolute()
+        self._path = cache.path.absolute()
+        # Shared, so that workers that live for many epochs see the next one.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._opened = _Opened(cache, self._root, progress=True)
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        """Samples of the transfer set."""
+        return len(self._parts.data.train)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The current view of a sample."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """The current view of each sample: what torch's loader asks of a data set that can give whole batches.
+
+        Raises:
+            IndexError: an index is not within the transfer set.
+        """
+        parts = self._parts
+        index = _within(indices, len(self))
+        batches = parts.loader.batches(index, self.view, parts.teacher_rows)
+        return [sample for batch in batches for sample in _samples(batch)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the view: epoch e shows view e mod V. Call it before the loader is iterated.
+
+        Loaders fetch ahead, so a call during an iteration shows the rest of it partly in the one and partly in the
+        other view (with the logits that belong to each). timm's train script calls this by itself.
+        """
+        self._epoch.fill_(epoch)
+        self._parts.expect(self.view)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return int(self._epoch)
+
+    @property
+    def view(self) -> int:
+        """The view that items show: the epoch modulo the number of views."""
+        return self.epoch % self.cache.config.views
+
+    @property
+    def cache(self) -> LogitCache:
+        """The cache."""
+        return self._parts.cache
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of labels and logits."""
+        return self.cache.classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self._parts.data.shape
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, of the transfer set, in 0..1 units: what was subtracted."""
+        return self._parts.data.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Likewise: what was divided by."""
+        return self._parts.data.std
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The images that neither teacher nor student trains on, for evaluation; without augmentation."""
+        return HeldOut(self)
+
+    def batches(
+        self,
+        batch_size: int,
+        epoch: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = True,
+        workers: int = 0,
+    ) -> Iterator[Batch]:
+        """Whole batches of one epoch on the cache's device, without a `DataLoader`: the fastest way to read.
+
+        The order is that of a student of ours with the same seed. The teacher's logits (float32) are
+        `batch.teacher`. `set_epoch` plays no part.
+
+        Args:
+            batch_size: samples per batch.
+            epoch: number of the epoch, which gives view and order.
+            shuffle: a new order every epoch; otherwise that of the transfer set.
+            seed: of the order.
+            drop_last: drop the last incomplete batch, unless it is the only one.
+            workers: processes that run a view program; pixels do not depend on it.
+        """
+        loader = self._parts.batch_loader(batch_size, workers)
+        order = permutation(seed, epoch, len(self)) if shuffle else torch.arange(len(self))
+        if drop_last:
+            order = order[: len(order) // batch_size * batch_size or len(order)]
+        return loader.batches(order, epoch % self.cache.config.views, self._parts.teacher_logits)
+
+    @property
+    def _parts(self) -> _Opened:
+        if self._opened is None:
+            self._opened = _Opened(LogitCache.open(self._path), self._root, progress=False)
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # Between processes torch hands on the shared memory itself; a copy of any other kind has its own epoch.
+        if not self._epoch.is_shared():
+            self._epoch.share_memory_()
+
+
+class HeldOut(TorchDataset[LabelledImage]):
+    """The held-out split of a transfer set: normalised images and labels. Pickled like its `CachedDataset`."""
+
+    def __init__(self, of: CachedDataset):
+        self._of = of
+
+    def __len__(self) -> int:
+        """Samples; 0 where the data set was split with `held_out` 0."""
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> LabelledImage:
+        """A sample."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[LabelledImage]:
+        """A whole batch.
+
+        Raises:
+            IndexError: an index is not within the split.
+        """
+        split, index = self._split, _within(indices, len(self))
+        images = Normaliser(self._of.mean, self._of.std)(split.images[index])
+        return [*map(LabelledImage, images.unbind(), split.labels[index].tolist())]
+
+    @property
+    def _split(self) -> Split:
+        return self._of._parts.data.held_out
+
+
+class _Opened:
+    """A cache, its images, and what reads both together."""
+
+    def __init__(self, cache: LogitCache, root: Path, progress: bool):
+        self.cache = cache
+        self.data: Dataset = load(cache.config.transfer_set, root, progress)
+        cache.check_fits(self.data)
+        self.loader = cache.loader(self.data, batch_size=_AT_A_TIME)
+        self._batch_loader: tuple[tuple[int, int], Loader] | None = None
+
+    def expect(self, view: int) -> None:
+        """Check and map the files of a view, so that forked workers find them open."""
+        shard = self.cache.manifest.storage.rows_per_shard
+        self.cache.rows(torch.arange(0, len(self.cache), shard), view)
+
+    def teacher_rows(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
+        """Logits on the CPU, from the memory-mapped files: many workers share one copy of them."""
+        for part in index.split(size):
+            yield self.cache.encoding.decode(self.cache.rows(part, view)).float()
+
+    def teacher_logits(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
+        """Logits on the cache's device."""
+        for part in index.split(size):
+            yield self.cache.logits(part, view).float()
+
+    def batch_loader(self, batch_size: int, workers: int) -> Loader:
+        """The loader of `batches`; the last one is kept."""
+        asked, device = (batch_size, workers), self.cache._device
+        if device == "cpu" and not workers:  # the one of the items will do: it holds a copy of small image sets
+            if self.loader.batch_size != batch_size:
+                self.loader = self.cache.loader(self.data, batch_size=batch_size)
+            return self.loader
+        if self._batch_loader is None or self._batch_loader[0] != asked:
+            self._batch_loader = asked, self.cache.loader(self.data, device, batch_size, workers)
+        return self._batch_loader[1]
+
+
+def _samples(batch: Batch) -> Iterator[Sample]:
+    labels = batch.labels.tolist() if batch.labels.ndim == 1 else batch.labels.unbind()
+    return map(Sample, batch.images.unbind(), labels, batch.teacher.unbind(), batch.index.tolist())
+
+
+def _within(indices: Sequence[int], n: int) -> Int64[Tensor, "b"]:
+    """Indices of a sequence of n, the negative ones from its end, as a tensor."""
+    index = torch.as_tensor(indices, dtype=torch.int64)
+    outside = (index < -n) | (index >= n)
+    if bool(outside.any()):
+        raise IndexError(f"index {int(index[outside][0])} of {n} samples")
+    return torch.where(index < 0, index + n, index)

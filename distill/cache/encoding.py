@@ -1,0 +1,126 @@
+"""How a row of logits lies on disk: all of them, or the largest k and the log-sum-exp of the rest.
+
+A row of `top_k` holds ids, logits and the log-sum-exp of the K - k missing logits, in 4 + 4k bytes (float16, up
+to 65,536 classes). At T = 1 the mass of every kept class and of the tail is exact. A temperature needs each
+missing logit, of which only the sum is known: they are taken as equal, and not larger than the smallest kept.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
+    from torch import Tensor
+
+TEMPERATURES = (1.0, 4.0, 16.0)
+"""At which the distance between the stored and the exact distribution is measured."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The form of a row.
+
+    Attributes:
+        classes: number of classes K.
+        dtype: of a stored logit.
+        top_k: how many logits are kept; None keeps all.
+    """
+
+    classes: int
+    dtype: Literal["float16", "float32"] = "float16"
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k > self.classes:
+            expected = f"at most the {self.classes} classes"
+            raise UserError("top_k", self.top_k, expected, "Lower --top-k, or drop it to store all of them.")
+
+    @property
+    def row(self) -> np.dtype[Any]:
+        """numpy's type of one row; little-endian, so that a file reads the same everywhere."""
+        logit = np.dtype(self.dtype).newbyteorder("<")
+        if self.top_k is None:
+            return np.dtype((logit, (self.classes,)))
+        number = "<u2" if self.classes <= 1 << 16 else "<u4"
+        return np.dtype([("ids", number, (self.top_k,)), ("logits", logit, (self.top_k,)), ("tail", "<f4")])
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Size of one view of one sample."""
+        return self.row.itemsize
+
+    def encode(self, logits: Float32[Tensor, "n k"]) -> np.ndarray:
+        """Rows as they are stored.
+
+        Raises:
+            UserError: a logit is not finite, or does not fit the dtype.
+        """
+        if self.top_k is None:
+            rows = self._stored(logits)
+        else:
+            kept, ids = logits.topk(self.top_k, dim=1)
+            missing = logits.double().scatter(1, ids, -math.inf)
+            rows = np.empty(len(logits), self.row)
+            rows["ids"], rows["logits"] = ids.numpy(), self._stored(kept)
+            rows["tail"] = missing.logsumexp(1).numpy()
+        values = rows if self.top_k is None else rows["logits"]
+        if not np.isfinite(values).all():
+            raise UserError(
+                "dtype",
+                self.dtype,
+                "a type that holds the teacher's logits",
+                "Set --dtype float32, or look at the teacher: it may have diverged.",
+            )
+        return rows
+
+    def _stored(self, logits: Float32[Tensor, "n k"]) -> np.ndarray:
+        # torch rounds to the nearest without a warning where a number does not fit.
+        return logits.to(getattr(torch, self.dtype)).numpy()
+
+    def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
+        """Logits of stored rows: in the stored dtype when all are there, else float32 with the tail spread."""
+        if self.top_k is None:
+            return torch.from_numpy(rows)
+        kept = torch.from_numpy(rows["logits"].astype(np.float32))
+        ids = torch.from_numpy(rows["ids"].astype(np.int64))
+        missing = self.classes - self.top_k
+        if not missing:
+            return torch.empty(len(rows), self.classes).scatter_(1, ids, kept)
+        each = torch.from_numpy(rows["tail"].copy()) - math.log(missing)
+        # Rounding may lift the mean of the tail above the smallest kept logit, which no missing one exceeds.
+        each = torch.minimum(each, kept.amin(1))
+        return each.unsqueeze(1).repeat(1, self.classes).scatter_(1, ids, kept)
+
+    def rounding_error(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
+        """Largest difference between a stored logit and the exact one."""
+        if self.top_k is None:
+            return float((torch.from_numpy(rows).float() - logits).abs().max())
+        ids = torch.from_numpy(rows["ids"].astype(np.int64))
+        kept = torch.from_numpy(rows["logits"].astype(np.float32))
+        return float((kept - logits.gather(1, ids)).abs().max())
+
+
+def distribution_errors(
+    exact: Float32[Tensor, "n k"], stored: Float[Tensor, "n k"], temperatures: tuple[float, ...] = TEMPERATURES
+) -> dict[str, float]:
+    """Total variation distance ½ Σ|p − q| between exact and stored tempered distributions, 0 to 1.
+
+    Returns:
+        `tv_T1` … (mean over rows) and `tv_max_T1` … (largest).
+    """
+    found = {}
+    for temperature in temperatures:
+        p = torch.softmax(exact.double() / temperature, dim=1)
+        q = torch.softmax(stored.double() / temperature, dim=1)
+        distance = 0.5 * (p - q).abs().sum(1)
+        found[f"tv_T{temperature:g}"] = distance.mean().item()
+        found[f"tv_max_T{temperature:g}"] = distance.max().item()
+    return found

@@ -1,0 +1,262 @@
+"""Logits that were made elsewhere: an array, or the mean of several teachers' arrays, read by slices.
+
+Every source has `shape` (rows, views, classes) and `rows(index, view)`, which gives float32 logits. Nothing is
+unpickled, and what the values claim to be is checked on every row that is read. Files of the k largest are in
+`tinyvit`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.lib.npyio import NpzFile
+from safetensors import SafetensorError, safe_open
+
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64, Int64
+    from torch import Tensor
+
+Values = Literal["logits", "probabilities", "log-probabilities"]
+Mean = Literal["probabilities", "logits"]
+
+SUFFIXES = (".npy", ".npz", ".safetensors")
+SUM_TOLERANCE = 1e-2
+"""How far the sum of a row of probabilities may be from 1: what thousands of float16 classes can add up to."""
+_LOG_SUM_TOLERANCE = {"bfloat16": 5e-2}
+_SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
+"""Rows, and numbers, that are looked at to tell what the values are."""
+_SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
+"""log2 of the smallest positive number of each type."""
+_SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+
+
+class ForeignLogits(Protocol):
+    """Logits by (row, view), from wherever they come."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, views and classes."""
+        ...
+
+    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
+        """Logits of these rows in one view.
+
+        Raises:
+            UserError: a row is not what the values are said to be.
+        """
+        ...
+
+
+def log_floor(dtype: str) -> float:
+    """What stands for log 0 where probabilities were stored as `dtype`.
+
+    Below half the smallest positive number they become 0, so that half is the largest probability that a zero
+    can stand for: log 2⁻²⁵ = -17.3 for float16.
+    """
+    return (_SMALLEST[dtype] - 1) * math.log(2)
+
+
+class ArrayFile:
+    """One array [rows, classes] or [rows, view, classes] of a `.npy`, `.npz` or `.safetensors` file.
+
+    `.npy` and `.safetensors` are mapped into memory; `.npz`, which may be compressed, is read into it.
+
+    Attributes:
+        path: the file.
+        dtype: float16, float32, float64 or bfloat16.
+        shape: rows, views and classes.
+
+    Raises:
+        UserError: the file is damaged, holds no array that can be told, or one of another type or rank.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._array, self.dtype = _open_array(path)
+        if self._array.ndim not in (2, 3) or 0 in self._array.shape:
+            found = f"{path.name} of shape {list(self._array.shape)}"
+            expected = "shape [rows, classes] or [rows, views, classes], none of them 0"
+            raise UserError("files", found, expected, "Transpose or reshape the array.")
+        views = self._array.shape[1] if self._array.ndim == 3 else 1
+        self.shape = (self._array.shape[0], views, self._array.shape[-1])
+
+    def read(self, index: Int64[np.ndarray, " b"], view: int) -> Float64[np.ndarray, "b k"]:
+        """Values as stored.
+
+        Raises:
+            UserError: one is not finite.
+        """
+        stored = self._array[index] if self._array.ndim == 2 else self._array[index, view]
+        if self.dtype == "bfloat16":  # the upper half of a float32
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        values = stored.astype(np.float64)
+        wrong = ~np.isfinite(values).all(1)
+        if wrong.any():
+            found = f"{self.path.name} with inf or nan in row {int(index[wrong][0])}"
+            raise UserError("files", found, "finite numbers", "Look at the network that made them.")
+        return values
+
+    def sample(self) -> Float64[np.ndarray, "s k"]:
+        """Some rows of the first view, evenly spaced."""
+        count = min(self.shape[0], _SAMPLE, max(64, _SAMPLE_VALUES // self.shape[2]))
+        return self.read(np.linspace(0, self.shape[0] - 1, count).astype(np.int64), 0)
+
+
+class ForeignArrays:
+    """One array as it is, or the mean of several teachers' arrays.
+
+    A mean is taken over probabilities (softmax of each, result: the logarithm of the mean) or over logits. Logits
+    are first put through log_softmax, which subtracts one number from a row. Softmax ignores such a shift, and
+    the mean of shifted rows is the shifted mean: so the distribution is that of the plain mean, and a teacher
+    whose rows have a large offset of their own does not cost the others precision.
+
+    Attributes:
+        shape: rows, views and classes, of every array.
+        files: in the order given.
+
+    Args:
+        files: one for each teacher.
+        values: what they hold. Probabilities become logarithms, zeros becoming `log_floor`.
+        mean: what is averaged.
+
+    Raises:
+        UserError: the arrays have several shapes, or hold something else than `values`.
+    """
+
+    def __init__(self, files: Sequence[Path], values: Values = "logits", mean: Mean = "probabilities"):
+        self.files = tuple(files)
+        self._arrays = [ArrayFile(path) for path in files]
+        self._values: Values = values
+        self._mean: Mean = mean
+        self.shape = self._arrays[0].shape
+        for array in self._arrays:
+            if array.shape != self.shape:
+                found = f"{array.path.name} of shape {list(array.shape)}"
+                expected = f"the shape of {self._arrays[0].path.name}, {list(self.shape)} (rows, views, classes)"
+                raise UserError("files", found, expected, "Give arrays of the same images and classes.")
+            _refuse_other_kind(array, values)
+
+    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
+        """Logits of these rows in one view: computed in float64.
+
+        Raises:
+            UserError: a row is not what the values are said to be, or does not fit float32.
+        """
+        each = [torch.from_numpy(self._logits(array, index, view)) for array in self._arrays]
+        if len(each) == 1:
+            combined = each[0]
+        elif self._mean == "probabilities":
+            combined = torch.stack([z.log_softmax(1) for z in each]).logsumexp(0) - math.log(len(each))
+        else:
+            combined = torch.stack([z.log_softmax(1) for z in each]).mean(0)
+        logits = combined.float()
+        if not torch.isfinite(logits).all():
+            found = f"{self._arrays[0].path.name} with logits up to {float(combined.abs().max()):.3g}"
+            raise UserError("files", found, "logits that fit float32", "Look at the network that made them.")
+        return logits
+
+    def _logits(self, array: ArrayFile, index: Int64[np.ndarray, " b"], view: int) -> Float64[np.ndarray, "b k"]:
+        values = array.read(index, view)
+        if self._values == "logits":
+            return values
+        wrong = ~_are(self._values, values, array.dtype)
+        if wrong.any():
+            found = f"{array.path.name}, row {int(index[wrong][0])}, view {view}"
+            expected = {
+                "probabilities": f"probabilities: none negative, a sum of 1 within {SUM_TOLERANCE}",
+                "log-probabilities": "logarithms of probabilities whose sum is 1",
+            }[self._values]
+            raise UserError("files", found, expected, "Normalise the rows, or store logits: --values logits.")
+        if self._values == "log-probabilities":
+            return values
+        return np.log(values, out=np.full_like(values, log_floor(array.dtype)), where=values > 0)
+
+
+def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:
+    """Which rows can be such values."""
+    if values == "logits":
+        return np.ones(len(rows), dtype=bool)
+    if values == "probabilities":
+        return (rows >= 0).all(1) & (np.abs(rows.sum(1) - 1) <= SUM_TOLERANCE)
+    tolerance = _LOG_SUM_TOLERANCE.get(dtype, SUM_TOLERANCE)
+    return (rows <= tolerance).all(1) & (np.abs(np.logaddexp.reduce(rows, axis=1)) <= tolerance)
+
+
+def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
+    """Catch the usual mistake: probabilities that are called logits, or the reverse.
+
+    Log-probabilities called logits are fine: they are logits.
+    """
+    sample = array.sample()
+    if array.shape[2] < 2 or (values != "logits" and _are(values, sample, array.dtype).all()):
+        return
+    looks: Values = "logits"
+    if _are("probabilities", sample, array.dtype).all():
+        looks = "probabilities"
+    elif values != "logits" and _are("log-probabilities", sample, array.dtype).all():
+        looks = "log-probabilities"
+    if looks != values:
+        expected = f"what {array.path.name} holds, which looks like {looks}"
+        raise UserError("values", values, expected, f"Say --values {looks}, or give another file.")
+
+
+def _open_array(path: Path) -> tuple[np.ndarray, str]:
+    """The array of a file and the name of its type; bfloat16 as its bits, which numpy has no type for."""
+    if path.suffix not in SUFFIXES or not path.is_file():
+        expected = f"an existing {', '.join(SUFFIXES)} file, or folders logits_top<k>_epoch<e> of TinyViT"
+        raise UserError("files", str(path), expected, "Check the path, or save the array with numpy.save.")
+    try:
+        if path.suffix == ".safetensors":
+            return _open_safetensors(path)
+        if path.suffix == ".npy":
+            array = np.lib.format.open_memmap(path, mode="r")
+        else:
+            # Opened here: numpy leaves a damaged file open.
+            with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+                array = archive[_the_one(path, archive.files)]
+    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        expected = f"a whole {path.suffix} file of numbers"
+        raise UserError("files", str(path), expected, f"Save it again ({str(error).splitlines()[0]}).") from error
+    dtype = array.dtype.newbyteorder("=").name
+    if dtype not in _SMALLEST:
+        raise _other_type(path, dtype)
+    return array, dtype
+
+
+def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
+    with safe_open(path, framework="numpy") as file:  # checks header and length
+        name = _the_one(path, list(file.keys()))
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entry = json.loads(file.read(length))[name]
+    if entry["dtype"] not in _SAFETENSORS_TYPES:
+        raise _other_type(path, entry["dtype"])
+    dtype, shape = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])
+    if 0 in shape:  # nothing to map
+        return np.empty(shape, dtype), "float32"
+    array = np.memmap(path, dtype, "r", 8 + length + entry["data_offsets"][0], shape)
+    return array, "bfloat16" if entry["dtype"] == "BF16" else dtype.name
+
+
+def _the_one(path: Path, names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    if "logits" in names:
+        return "logits"
+    found = f"{path.name} with arrays {', '.join(names[:4]) or 'none'}"
+    raise UserError("files", found, "one array, or one named logits", "Name it so when it is saved.")
+
+
+def _other_type(path: Path, dtype: str) -> UserError:
+    expected = "float16, float32, float64 or (in safetensors) bfloat16"
+    return UserError("files", f"{path.name} of type {dtype}", expected, "Convert the array.")

@@ -1,0 +1,104 @@
+"""The gate before hours are spent: does this teacher know these images, as the student will see them?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from distill.errors import UnfitTeacher
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int64
+    from torch import Tensor
+
+SAMPLES = 1024
+"""How many samples of the first view are looked at."""
+_AGREEMENT = 1e-3
+"""Largest difference of two passes, relative to the largest logit: batches of other sizes round differently."""
+
+
+def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:
+    """The accuracy below which something must be wrong.
+
+    Halfway between chance and what the teacher reached on held-out data; where nothing is known of it, three
+    standard errors above the share of the most frequent class, which a shuffled cache does not reach.
+    """
+    chance = float(labels.bincount().max()) / len(labels)
+    if expected is not None:
+        return chance + 0.5 * max(0.0, expected - chance)
+    return min(0.99, chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))
+
+
+def refuse_if_wrong(
+    logits: Float[Tensor, "n k"],
+    labels: Int64[Tensor, "n"],
+    classes: tuple[str, ...],
+    least: float,
+    field: str = "teacher",
+) -> float:
+    """Accuracy of a teacher's answers, or the reason why it must not teach.
+
+    Args:
+        logits: its answers.
+        labels: what they should say.
+        classes: class names, for the message.
+        least: the smallest accuracy that is let through.
+        field: what the user named.
+
+    Raises:
+        UnfitTeacher: a logit is not finite, the accuracy is too low, or the class order seems to be another one.
+    """
+    bad = int((~torch.isfinite(logits)).any(1).sum())
+    if bad:
+        raise UnfitTeacher(
+            field, f"{bad} of {len(logits)} rows with inf or nan", "finite logits", "It has diverged."
+        )
+    answers = logits.argmax(1)
+    reached = float((answers == labels).float().mean())
+    if reached >= least:
+        return reached
+    value = f"right on {reached:.1%} of {len(labels)} views of the transfer set"
+    renamed, swapped = _best_renaming(answers, labels, classes)
+    if renamed >= max(least, reached + 0.1):
+        expected = f"at least {least:.1%}; with the classes in another order it is right on {renamed:.1%}"
+        raise UnfitTeacher(field, value, expected, f"Give the classes in the teacher's order ({swapped}).")
+    way_out = "Look at preprocessing, labels and sample order; to go on nevertheless, lower --min-teacher-accuracy."
+    raise UnfitTeacher(field, value, f"at least {least:.1%}", way_out)
+
+
+def _best_renaming(
+    answers: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
+) -> tuple[float, str]:
+    """Accuracy under the best one-to-one renaming of the answers, and an example of it."""
+    count = len(classes)
+    if count > 2000:  # the assignment is cubic
+        return 0.0, ""
+    confusion = torch.bincount(answers * count + labels, minlength=count * count).view(count, count)
+    said, meant = linear_sum_assignment(-confusion.numpy())
+    right = float(confusion.numpy()[said, meant].sum()) / len(labels)
+    moved = [f"its {classes[a]} is {classes[b]}" for a, b in zip(said, meant, strict=True) if a != b]
+    return right, ", ".join(moved[:3])
+
+
+def refuse_if_training(
+    forward: Callable[[Float32[Tensor, "b c h w"]], Float32[Tensor, "b k"]], images: Float32[Tensor, "b c h w"]
+) -> None:
+    """Prove that the network is in evaluation mode: two passes agree, whatever else is in the batch.
+
+    Dropout would change the second pass, and batch statistics the half batch.
+
+    Raises:
+        UnfitTeacher: they do not agree.
+    """
+    whole = forward(images)
+    half = forward(images[: max(1, len(images) // 2)].flip(0)).flip(0)
+    difference = float((whole[: len(half)] - half).abs().max())
+    scale = float(whole.abs().max()) or 1.0
+    if difference > _AGREEMENT * scale:
+        value = f"two passes that differ by {difference:.3g} in logits up to {scale:.3g}"
+        expected = "a network in evaluation mode, which gives one answer to one image"
+        raise UnfitTeacher("teacher", value, expected, "Look for dropout or batch statistics that ignore eval().")

@@ -1,0 +1,204 @@
+"""A cache as a student reads it: logits by (sample, view), and the proof that they belong to its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from distill.artifact import Artifact, ArtifactStore, key
+from distill.cache.encoding import Encoding
+from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, command, view_identity
+from distill.cache.manifest import pixel_libraries as libraries_here
+from distill.cache.proof import PROOF, Proof
+from distill.cache.shards import Layout, ShardReader
+from distill.config import AugmentConfig, CacheConfig
+from distill.data.loader import Loader
+from distill.errors import UserError
+from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from distill.cache.dataset import CachedDataset
+    from distill.data.datasets import Dataset
+
+_RESIDENT_BYTES = 1 << 30
+"""Dense caches up to this size are held on the device; others stay on disk, memory-mapped."""
+_PROVEN = 64
+"""How many views are rendered again when a student opens a cache."""
+
+
+class LogitCache:
+    """Random access to cached logits by (sample, view). A file is checked against its sha256 when first read.
+
+    Attributes:
+        config: what it was made from, its views included.
+        manifest: who it belongs to.
+        classes: class names, in the order of the logits.
+        encoding: how a row is stored.
+    """
+
+    def __init__(self, artifact: Artifact, device: str = "cpu"):
+        config = artifact.config
+        if not isinstance(config, CacheConfig):
+            raise UserError(
+                "cache",
+                str(artifact.path),
+                f"a logit cache, this is a {config.stage}",
+                "Make one with scripts/cache_logits.py.",
+            )
+        self.config, self.path, self._artifact, self._device = config, artifact.path, artifact, device
+        self.manifest = Manifest.model_validate_json(artifact.file(MANIFEST).read_bytes())
+        self.classes = self.manifest.data.classes
+        self.encoding = Encoding(len(self.classes), config.dtype, config.top_k)
+        layout = Layout(self.manifest.data.samples, config.views, self.encoding)
+        self._reader = ShardReader(artifact.file, layout)
+        self._fits = layout.bytes <= _RESIDENT_BYTES and config.top_k is None
+        self._resident: dict[int, Tensor] = {}
+
+    @classmethod
+    def open(cls, path: str | Path, device: str = "cpu") -> LogitCache:
+        """The cache in a folder that `distill cache` or `distill import` made.
+
+        Raises:
+            UserError: the folder is not a whole cache of ours.
+        """
+        return cls(ArtifactStore(Path(path).parent.parent).read(Path(path)), device)
+
+    def __len__(self) -> int:
+        return self.manifest.data.samples
+
+    def logits(self, index: Int64[Tensor, " b"], view: int = 0) -> Float[Tensor, "b k"]:
+        """Logits of these samples in one view (taken modulo the number of views), on the device.
+
+        In the stored dtype; of a `top_k` cache in float32, with the tail spread over the missing classes.
+
+        Raises:
+            UserError: a file that is needed for the first time is missing or damaged.
+        """
+        view %= self.config.views
+        if not self._fits:
+            return self.encoding.decode(self.rows(index, view)).to(self._device)
+        if view not in self._resident:
+            self._resident[view] = self.encoding.decode(self._reader.view(view)).to(self._device)
+        return self._resident[view].index_select(0, index)
+
+    def rows(self, index: Int64[Tensor, " b"], view: int = 0) -> np.ndarray:
+        """The same as it is stored: an array of the encoding's row type."""
+        return self._reader.rows(index.cpu().numpy(), view % self.config.views)
+
+    def dataset(self, data_root: str | Path | None = None) -> CachedDataset:
+        """The transfer set as a torch Dataset of (image, label, teacher logits, index), for any training loop.
+
+        Args:
+            data_root: where the images lie; None takes `DISTILL_DATA`, else `data/`.
+
+        Raises:
+            UserError: the images are missing, or are not those that the teacher saw.
+        """
+        from distill.cache.dataset import CachedDataset
+
+        return CachedDataset(self, data_root)
+
+    def interclass_variance(self, labels: Int64[Tensor, " n"], view: int = 0) -> InterclassVariance:
+        """Inter-class logit variance of the teacher on one view of the transfer set.
+
+        Raises:
+            UserError: the cache is truncated.
+        """
+        if self.config.top_k is not None:
+            raise UserError(
+                "top_k",
+                self.config.top_k,
+                "a cache of all logits, since the variance over the incorrect classes is what truncation removes",
+                f"Make one: {self._command(top_k=None)}",
+            )
+        return interclass_variance(self.logits(torch.arange(len(self), device=self._device), view).cpu(), labels)
+
+    def check_fits(
+        self,
+        dataset: Dataset,
+        augment: AugmentConfig | None = None,
+        views: int | None = None,
+        view_seed: int | None = None,
+    ) -> None:
+        """Refuse images, classes, order or views that are not those the teacher saw, and prove it on a sample.
+
+        Args:
+            dataset: whose training split the student sees.
+            augment: view program of a loop of one's own; None takes the cache's.
+            views: how many views it reads; None takes all.
+            view_seed: their seed; None takes the cache's.
+
+        Raises:
+            UserError: with the field, both values, and the command that makes the right cache.
+        """
+        cached = self.manifest
+        wanted = view_identity(
+            self.config.augment if augment is None else augment,
+            self.config.views if views is None else views,
+            self.config.view_seed if view_seed is None else view_seed,
+        )
+        changes = {"augment": AugmentConfig(**wanted.augment), "views": wanted.views, "view_seed": wanted.seed}
+        if cached.data.name != dataset.name:
+            changes["transfer_set"] = self.config.transfer_set.replace(name=dataset.name, kwargs={})
+        remake = f"Make one that fits: {self._command(**changes)}"
+        check_data(cached.data, dataset, remake)
+        check_views(cached.views, wanted, remake)
+        self._check_pixels(dataset, wanted.views)
+
+    def _check_pixels(self, dataset: Dataset, views: int) -> None:
+        proof = self.proof().first_views(views).random(_PROVEN, torch.Generator().manual_seed(0))
+        same = proof.same_pixels(self.loader(dataset))
+        if bool(same.all()):
+            return
+        made, here = self.manifest.libraries, libraries_here()
+        changed = [f"{name} {made[name]} → {here[name]}" for name in made if made[name] != here.get(name)]
+        value = f"{int((~same).sum())} of {len(proof)} views with other pixels"
+        suspects = f" (changed since: {', '.join(changed)})" if changed else ""
+        way_out = f"Make it again: {self._command()}"
+        raise UserError("views", value, f"the pixels that the teacher saw{suspects}", way_out)
+
+    def loader(self, dataset: Dataset, device: str = "cpu", batch_size: int = 128, workers: int = 0) -> Loader:
+        """The views of this cache, in the order of the transfer set."""
+        return view_loader(self.config, dataset, dataset.mean, dataset.std, device, batch_size, workers)
+
+    def proof(self) -> Proof:
+        """The sample of views whose pixels and logits are proven."""
+        return Proof.load(self._artifact.file(PROOF))
+
+    def _command(self, **changes: object) -> str:
+        try:
+            return command(self.config, tuple(key(teacher) for teacher in self.config.teachers), **changes)
+        except UserError as error:  # such as views without augmentation
+            return str(error)
+
+
+def view_loader(
+    config: CacheConfig,
+    dataset: Dataset,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: str,
+    batch_size: int,
+    workers: int = 0,
+) -> Loader:
+    """The views of a cache, normalised for one network, in the order of the transfer set."""
+    return Loader(
+        dataset.train,
+        mean,
+        std,
+        config.augment,
+        seed=config.view_seed,
+        batch_size=batch_size,
+        device=device,
+        views=config.views,
+        shuffle=False,
+        drop_last=False,
+        num_classes=len(dataset.classes),
+        workers=workers,
+    )

@@ -1,0 +1,213 @@
+"""`manifest.json`: who a cache belongs to: which weights, which preprocessing, which images, which views.
+
+A cache that is opened for other images, classes, order or views is refused with the field, both values and the
+command that makes the right one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from distill.config import AugmentConfig, CacheConfig, Config, EnsembleConfig, ImportConfig, TeacherConfig
+from distill.data.checksum import content_digest
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.data.datasets import Dataset
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_PIXEL_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
+_DIGESTED_BYTES = 4 << 30
+"""Larger sets are told apart by their fingerprint alone: reading all of it again takes too long."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherIdentity(_Part):
+    """Which network answered, and how images were prepared for it."""
+
+    title: str
+    key: str
+    weights: str
+    """sha256 of its weights file."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int, int]
+    interpolation: str
+
+
+class DataIdentity(_Part):
+    """Which images, in which order."""
+
+    name: str
+    classes: tuple[str, ...]
+    samples: int
+    fingerprint: str
+    """sha256 over all splits: images, labels and class names."""
+    order: str | None
+    """Digest of the transfer set's images and labels, in order; None for very large sets."""
+    content: str | None
+    """Likewise in any order."""
+
+
+class ViewIdentity(_Part):
+    """Which views of them."""
+
+    augment: dict[str, Any]
+    views: int
+    seed: int
+
+
+class StorageIdentity(_Part):
+    """How a row lies on disk."""
+
+    dtype: str
+    top_k: int | None
+    rows_per_shard: int
+
+
+class Manifest(_Part):
+    """All that must fit for a cached row to be the teacher's answer to what a student sees."""
+
+    format: int = FORMAT
+    teachers: tuple[TeacherIdentity, ...]
+    """None for imported logits."""
+    source: dict[str, Any]
+    """How the teachers make one answer: the mean of an ensemble, or the files of an import."""
+    data: DataIdentity
+    views: ViewIdentity
+    storage: StorageIdentity
+    libraries: dict[str, str]
+    """Versions of what can change a pixel."""
+    declared: tuple[str, ...] = ()
+    """Fields that someone declared and nothing here has proven."""
+
+
+def data_identity(dataset: Dataset) -> DataIdentity:
+    """What tells the transfer set (the training split) apart; reads all of its images once."""
+    train = dataset.train
+    small = train.images.numel() <= _DIGESTED_BYTES
+    order, content = content_digest(train.images, train.labels) if small else (None, None)
+    return DataIdentity(
+        name=dataset.name,
+        classes=dataset.classes,
+        samples=len(train),
+        fingerprint=dataset.fingerprint,
+        order=order,
+        content=content,
+    )
+
+
+def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:
+    """What tells views apart."""
+    return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
+
+
+def pixel_libraries() -> dict[str, str]:
+    """Versions of the libraries that can change a pixel."""
+    return {name: importlib.metadata.version(name) for name in _PIXEL_LIBRARIES}
+
+
+def source_of(config: CacheConfig) -> dict[str, Any]:
+    """How a cache's teachers make one answer."""
+    match config.teacher:
+        case TeacherConfig():
+            return {"kind": "teacher"}
+        case EnsembleConfig(mean=mean):
+            return {"kind": "ensemble", "mean": mean}
+        case ImportConfig() as imported:
+            return {"kind": "import", **imported.model_dump(mode="json", exclude={"stage"})}
+
+
+def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
+    """Refuse images that are not those the teacher saw.
+
+    Args:
+        cached: of the manifest.
+        dataset: whose training split a student would see.
+        way_out: what to do about it.
+
+    Raises:
+        UserError: classes, number of samples, content or order differ.
+    """
+    if cached.classes != dataset.classes:
+        both = f"the cache's {_classes(cached.classes)}"
+        if sorted(cached.classes) == sorted(dataset.classes):
+            both += ", in this order"
+        raise UserError("data.classes", _classes(dataset.classes), both, way_out)
+    if cached.samples != len(dataset.train):
+        expected = f"the cache's {cached.samples} samples"
+        raise UserError("data", f"{dataset.name} with {len(dataset.train)} samples", expected, way_out)
+    if cached.fingerprint == dataset.fingerprint:
+        return
+    here = data_identity(dataset)
+    if cached.order is None or here.order is None or cached.content is None or here.content is None:
+        expected = f"the cache's, {cached.fingerprint[:16]}"
+        raise UserError("data.fingerprint", dataset.fingerprint[:16], expected, way_out)
+    if here.content != cached.content:
+        raise UserError("data.content", here.content[:16], f"the cache's, {cached.content[:16]}", way_out)
+    if here.order != cached.order:
+        expected = f"the cache's, {cached.order[:16]} (the same samples in another order)"
+        raise UserError("data.order", here.order[:16], expected, way_out)
+
+
+def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> None:
+    """Refuse views that are not those the teacher saw; fewer of them are fine.
+
+    Raises:
+        UserError: view program, number of views or seed differ.
+    """
+    for name, value in wanted.augment.items():
+        if value != cached.augment[name]:
+            raise UserError(f"augment.{name}", value, f"the cache's, {cached.augment[name]!r}", way_out)
+    if wanted.views > cached.views:
+        raise UserError("views", wanted.views, f"at most the cache's {cached.views}", way_out)
+    if wanted.seed != cached.seed and cached.augment != AugmentConfig().model_dump(mode="json"):
+        raise UserError("view_seed", wanted.seed, f"the cache's, {cached.seed}", way_out)
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:4])
+    return f"{len(names)} classes ({shown}{', …' if len(names) > 4 else ''})"
+
+
+def command(config: CacheConfig, teachers: tuple[str, ...], **changes: Any) -> str:
+    """The command that makes a cache like `config` but for the changes.
+
+    Args:
+        config: of the cache that does not fit.
+        teachers: keys of its teachers; none for an import.
+        changes: fields of the config with the values that are wanted.
+    """
+    wanted = config.replace(**changes)
+    if isinstance(config.teacher, ImportConfig):
+        return shlex.join(["distill", "import", "FILES", *_flags(wanted, CacheConfig(), skip=("teacher",))])
+    words = ["distill", "cache", "--teacher", *(name[:12] for name in teachers)]
+    default = CacheConfig(transfer_set=config.teachers[0].data)
+    return shlex.join([*words, *_flags(wanted, default, skip=("teacher", "stage"))])
+
+
+def _flags(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
+    """Command-line flags for every field that is not at its default."""
+    words: list[str] = []
+    for (name, value), (_, usual) in zip(config, default, strict=True):
+        if name in skip or value == usual:
+            continue
+        flag = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, Config):
+            words += _flags(value, usual, f"{flag}.")
+        elif isinstance(value, bool):
+            head, _, tail = flag.rpartition(".")
+            negated = f"{head}.no-{tail}" if head else f"no-{tail}"
+            words.append(f"--{flag if value else negated}")
+        else:
+            words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return words

@@ -1,0 +1,241 @@
+"""Rows of a cache on disk: one file per view and range of samples, each written whole or not at all.
+
+A shard is written beside its name, flushed to the disk and renamed; a stamp with its sha256 follows. What has no
+stamp is made again, so writing goes on after a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import mmap
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from distill.artifact import replace_file, sha256, write_json
+from distill.cache.encoding import Encoding
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor
+
+FOLDER = "logits"
+SHARDS = "shards.json"
+"""Name of each shard → its stamp, once all are written."""
+_STAMPS = "stamps"
+_ROWS = 1 << 16
+_BYTES = 64 << 20
+"""A shard holds at most so many rows and bytes: what a kill can cost, and what is hashed at a time."""
+
+
+class Shard(NamedTuple):
+    """Some samples of one view."""
+
+    view: int
+    first: int
+    last: int
+    """One past the last sample."""
+
+    @property
+    def name(self) -> str:
+        """Path within the cache."""
+        return f"{FOLDER}/view{self.view:04d}-{self.first:09d}.npy"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which shards a cache has."""
+
+    samples: int
+    views: int
+    encoding: Encoding
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Samples in every shard of a view but the last."""
+        # A multiple of 2048, so that a teacher sees the same batches whichever shard is written first.
+        fitting = _BYTES // self.encoding.bytes_per_row // 2048 * 2048
+        return min(_ROWS, max(2048, fitting))
+
+    @property
+    def shards_per_view(self) -> int:
+        """Files that hold one view."""
+        return -(-self.samples // self.rows_per_shard)
+
+    def shards(self) -> Iterator[Shard]:
+        """All shards, view by view."""
+        size = self.rows_per_shard
+        for view in range(self.views):
+            for first in range(0, self.samples, size):
+                yield Shard(view, first, min(first + size, self.samples))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all rows."""
+        return self.samples * self.views * self.encoding.bytes_per_row
+
+
+class Piece(NamedTuple):
+    """A teacher's answer to consecutive samples of one view."""
+
+    logits: Float32[Tensor, "n k"]
+    """On the CPU."""
+    labels: Int64[Tensor, "n"]
+    """What it should have said; for mixed views the class with the largest share."""
+
+
+class Stamp(NamedTuple):
+    """What is known of a shard once it is written."""
+
+    sha256: str
+    rounding_error: float
+    correct: int
+
+
+def write_shards(
+    folder: Path,
+    layout: Layout,
+    answers: Callable[[Shard], Iterable[Piece]],
+    advance: Callable[[int], object] = lambda rows: None,
+) -> dict[str, float]:
+    """Write the shards that are not there yet.
+
+    Args:
+        folder: of the cache; earlier shards with a stamp are kept.
+        layout: which shards.
+        answers: shard → the teacher's answers to its samples, in order.
+        advance: called with the number of rows that are done, for a progress bar.
+
+    Returns:
+        Measures over all shards: `transfer/accuracy` and `rounding_error`.
+
+    Raises:
+        UserError: a logit is not finite or does not fit the dtype.
+    """
+    for name in (FOLDER, _STAMPS):
+        (folder / name).mkdir(exist_ok=True)
+    for partial in folder.rglob("*.partial"):
+        partial.unlink()
+    stamps: dict[str, Stamp] = {}
+    earlier = _earlier(folder)
+    # One thread hashes and flushes while the teacher answers for the next shard.
+    with ThreadPoolExecutor(1) as disk:
+        waiting: Future[None] | None = None
+        for shard in layout.shards():
+            stamp = earlier.get(shard.name)
+            if stamp is not None and _is_whole(folder / shard.name, stamp):
+                stamps[shard.name] = stamp
+                advance(shard.last - shard.first)
+                continue
+            rows, error, correct = _encode(layout.encoding, shard, answers(shard), advance)
+            if waiting is not None:
+                waiting.result()
+            waiting = disk.submit(_store, folder, shard, rows, error, correct, stamps)
+        if waiting is not None:
+            waiting.result()
+    write_json(folder / SHARDS, {name: stamp._asdict() for name, stamp in sorted(stamps.items())})
+    shutil.rmtree(folder / _STAMPS)
+    total = max(1, layout.samples * layout.views)
+    return {
+        "transfer/accuracy": sum(stamp.correct for stamp in stamps.values()) / total,
+        "rounding_error": max((stamp.rounding_error for stamp in stamps.values()), default=0.0),
+    }
+
+
+def _encode(
+    encoding: Encoding, shard: Shard, pieces: Iterable[Piece], advance: Callable[[int], object]
+) -> tuple[np.ndarray, float, int]:
+    # A dense row type is an array of its own, which numpy adds to the shape.
+    rows = np.empty(shard.last - shard.first, encoding.row)
+    error, correct, done = 0.0, 0, 0
+    for piece in pieces:
+        part = encoding.encode(piece.logits)
+        rows[done : done + len(part)] = part
+        error = max(error, encoding.rounding_error(piece.logits, part))
+        correct += int((piece.logits.argmax(1) == piece.labels).sum())
+        done += len(part)
+        advance(len(part))
+    if done != len(rows):
+        raise ValueError(f"{done} answers for the {len(rows)} samples of {shard.name}")
+    return rows, error, correct
+
+
+def _store(
+    folder: Path, shard: Shard, rows: np.ndarray, error: float, correct: int, stamps: dict[str, Stamp]
+) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+    data = rows.reshape(len(rows), -1).view(np.uint8).data
+    digest = hashlib.sha256(header.getvalue())
+    digest.update(data)
+    replace_file(folder / shard.name, header.getvalue(), data)
+    stamp = Stamp(digest.hexdigest(), error, correct)
+    write_json(folder / _STAMPS / f"{Path(shard.name).stem}.json", {shard.name: stamp._asdict()})
+    stamps[shard.name] = stamp
+
+
+def _earlier(folder: Path) -> dict[str, Stamp]:
+    """Stamps that an interrupted run left."""
+    found: dict[str, Stamp] = {}
+    for path in [*(folder / _STAMPS).glob("*.json"), folder / SHARDS]:
+        with suppress(OSError, ValueError, TypeError):
+            found |= {name: Stamp(**fields) for name, fields in json.loads(path.read_text()).items()}
+    return found
+
+
+def _is_whole(path: Path, stamp: Stamp) -> bool:
+    return path.is_file() and sha256(path) == stamp.sha256
+
+
+class ShardReader:
+    """Random access to the rows of a cache, memory-mapped.
+
+    Args:
+        open_file: name → path, after whatever check the caller makes; called once per shard, when it is first read.
+        layout: which shards there are.
+    """
+
+    def __init__(self, open_file: Callable[[str], Path], layout: Layout):
+        self._open_file, self.layout = open_file, layout
+        self._shards = list(layout.shards())
+        self._open: dict[int, np.ndarray] = {}
+
+    def view(self, view: int) -> np.ndarray:
+        """All rows of a view, copied into memory."""
+        per_view = self.layout.shards_per_view
+        return np.concatenate([self._shard(view * per_view + part) for part in range(per_view)])
+
+    def rows(self, index: Int64[np.ndarray, "b"], view: int) -> np.ndarray:
+        """Rows of these samples in one view."""
+        per_view, size = self.layout.shards_per_view, self.layout.rows_per_shard
+        if per_view == 1:
+            return self._shard(view)[index]
+        part, row = np.divmod(index, size)
+        found = np.empty(len(index), self.layout.encoding.row)
+        for number in np.unique(part):
+            here = part == number
+            found[here] = self._shard(view * per_view + int(number))[row[here]]
+        return found
+
+    def _shard(self, number: int) -> np.ndarray:
+        if number not in self._open:
+            shard = self._shards[number]
+            rows = np.load(self._open_file(shard.name), mmap_mode="r", allow_pickle=False)
+            _expect_random_access(rows)
+            self._open[number] = rows
+        return self._open[number]
+
+
+def _expect_random_access(rows: np.ndarray) -> None:
+    """Tell the system not to read ahead: a row is a hundredth of what it would fetch around it."""
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
+        mapped.madvise(mmap.MADV_RANDOM)

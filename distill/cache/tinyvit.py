@@ -1,0 +1,330 @@
+"""TinyViT's file sets of the k largest probabilities, as logits of all classes.
+
+Per epoch there is a folder `logits_top{k}_epoch{e}` with `rank{r}-keys.txt` and `rank{r}-values.bin`. A record is
+an int32 seed of the view, k int16 class numbers and k float16 probabilities, largest first. A key is the position
+of an image in torchvision's ImageFolder, or a name where the data set has names. Source: microsoft/Cream,
+TinyViT/save_logits.py and TinyViT/data/augmentation/{dataset_wrapper,manager}.py.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from distill.cache.foreign import SUM_TOLERANCE, log_floor
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor
+
+_EPOCH = re.compile(r"logits_top(\d+)_epoch(\d+)")
+_RANK = re.compile(r"rank(\d+)-(keys\.txt|values\.bin)")
+_INT16_CLASSES = 1 << 15
+_BELOW_KEPT = 2.0**-10
+"""How far below the smallest kept logit a missing one stays, so that a top-k finds the kept ones again."""
+
+NamesOf = Callable[[int], Sequence[str]]
+"""Number of rows → the name of each."""
+
+
+def record_type(top_k: int) -> np.dtype[Any]:
+    """numpy's type of one record: 4 + 4k bytes, little-endian."""
+    return np.dtype([("seed", "<i4"), ("ids", "<i2", (top_k,)), ("probabilities", "<f2", (top_k,))])
+
+
+def find_epochs(path: Path) -> list[Path]:
+    """The epoch folders that a path names: itself or those directly inside, by epoch; none for any other path."""
+    if not path.is_dir():
+        return []
+    candidates = [path] if _EPOCH.fullmatch(path.resolve().name) else path.iterdir()
+    found = [folder for folder in candidates if folder.is_dir() and _EPOCH.fullmatch(folder.resolve().name)]
+    return sorted(found, key=lambda folder: _parse_epoch(folder)[1])
+
+
+def _parse_epoch(folder: Path) -> tuple[int, int]:
+    match = _EPOCH.fullmatch(folder.resolve().name)
+    if match is None:
+        expected = "a folder named logits_top<k>_epoch<e>"
+        raise UserError("files", str(folder), expected, "Give the folders that TinyViT's save_logits.py wrote.")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class TopKEpoch:
+    """One epoch folder.
+
+    Attributes:
+        folder: where it lies.
+        top_k: classes in a record.
+        number: of the epoch.
+        counts: records of each rank.
+    """
+
+    folder: Path
+    top_k: int
+    number: int
+    counts: tuple[int, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> TopKEpoch:
+        """The epoch in a folder.
+
+        Raises:
+            UserError: a file of a rank is missing, or is no whole number of records.
+        """
+        top_k, number = _parse_epoch(folder)
+        there = {match[0] for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))}
+        ranks = len({name.partition("-")[0] for name in there})
+        wanted = {f"rank{rank}-{part}" for rank in range(max(1, ranks)) for part in ("keys.txt", "values.bin")}
+        if missing := sorted(wanted - there):
+            raise _broken(folder, f"no {missing[0]}", "keys and values of every rank, from 0")
+        if not top_k:
+            raise _broken(folder, "k = 0", "a k above 0")
+        size = record_type(top_k).itemsize
+        counts = []
+        for rank in range(ranks):
+            length = (folder / f"rank{rank}-values.bin").stat().st_size
+            if length % size:
+                expected = f"a whole number of records of {size} bytes (4 + 4 × {top_k})"
+                raise _broken(folder, f"rank{rank}-values.bin of {length} bytes", expected)
+            counts.append(length // size)
+        return cls(folder, top_k, number, tuple(counts))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, by rank, keys first."""
+        ranks = range(len(self.counts))
+        return tuple(self.folder / f"rank{rank}-{part}" for rank in ranks for part in ("keys.txt", "values.bin"))
+
+    def keys(self) -> list[str]:
+        """The key of every record, rank by rank.
+
+        Raises:
+            UserError: there are not as many keys as records.
+        """
+        keys: list[str] = []
+        for rank, count in enumerate(self.counts):
+            name = f"rank{rank}-keys.txt"
+            try:
+                lines = (self.folder / name).read_text(encoding="utf-8").split("\n")
+            except UnicodeDecodeError as error:
+                raise _broken(self.folder, f"{name} with bytes that are no text", "one key per line") from error
+            if lines[-1] == "":
+                lines.pop()
+            if len(lines) != count:
+                raise _broken(self.folder, f"{len(lines)} keys in {name}", f"one for each of {count} records")
+            keys += [line.strip() for line in lines]
+        return keys
+
+    def records(self) -> list[np.ndarray]:
+        """The records of every rank, mapped into memory."""
+        dtype = record_type(self.top_k)
+        return [
+            np.memmap(self.folder / f"rank{rank}-values.bin", dtype, "r") if count else np.empty(0, dtype)
+            for rank, count in enumerate(self.counts)
+        ]
+
+
+def _broken(folder: Path, found: str, expected: str) -> UserError:
+    return UserError("files", f"{folder.name}: {found}", expected, "Copy or write this epoch again.")
+
+
+@dataclass(frozen=True)
+class TopRows:
+    """Rows of which only the k most probable classes are known.
+
+    Attributes:
+        ids: class numbers.
+        logits: log-probabilities; a float16 zero is `log_floor`.
+        tail: log of the probability of all other classes together.
+    """
+
+    ids: Int64[Tensor, "b k"]
+    logits: Float32[Tensor, "b k"]
+    tail: Float32[Tensor, "b"]
+
+
+class TinyViTLogits:
+    """A file set, one epoch folder per view, with its rows in the order of the images.
+
+    Keys that are positions number the rows; keys that are names are looked up in `names`. Padding of the
+    distributed sampler, which several ranks wrote with seeds of their own, is dropped: the record of the lowest
+    rank counts.
+
+    Attributes:
+        shape: rows, views and classes.
+        top_k: classes in a record.
+        files: all files, in order.
+        named: whether keys are names, so that the files themselves say which image a row belongs to.
+
+    Args:
+        folders: the epochs; views are in the order of their numbers.
+        classes: number of classes K.
+        names: asked only when the keys are no positions. A key is such a name, or the part that tells it apart:
+            without its suffix, without its folder, or without both.
+
+    Raises:
+        UserError: files are missing, truncated or contradict each other, or a key has no row.
+    """
+
+    def __init__(self, folders: Sequence[Path], classes: int, names: NamesOf | None = None):
+        if classes > _INT16_CLASSES:
+            expected = f"at most {_INT16_CLASSES} classes, since a record numbers them in int16"
+            raise UserError("files", f"{classes} classes", expected, "Give dense logits as an array.")
+        self._epochs = sorted((TopKEpoch.open(folder) for folder in folders), key=lambda epoch: epoch.number)
+        self.top_k = self._epochs[0].top_k
+        numbers = {epoch.number for epoch in self._epochs}
+        if len(numbers) < len(self._epochs) or {epoch.top_k for epoch in self._epochs} != {self.top_k}:
+            found = ", ".join(epoch.folder.name for epoch in self._epochs[:4])
+            raise UserError("files", found, "epochs of one k, each once", "Leave out the others.")
+        if self.top_k > classes:
+            raise UserError("files", f"top{self.top_k}", f"at most the {classes} classes", "Check the data set.")
+        orders = [_order(epoch, epoch.keys(), names) for epoch in self._epochs]
+        self._records = [records for records, _ in orders]
+        self.named = all(named for _, named in orders)
+        for epoch, records in zip(self._epochs, self._records, strict=True):
+            if len(records) != len(self._records[0]):
+                expected = f"the {len(self._records[0])} of {self._epochs[0].folder.name}"
+                raise _broken(epoch.folder, f"{len(records)} images", expected)
+        self.shape = (len(self._records[0]), len(self._epochs), classes)
+        self.files = tuple(path for epoch in self._epochs for path in epoch.files)
+        self._mapped: tuple[int, list[np.ndarray]] | None = None
+
+    def top(self, index: Int64[np.ndarray, " b"], view: int) -> TopRows:
+        """The stored classes of these rows, as log-probabilities, and what is left for the others.
+
+        Rounding to float16 can lift the sum of a row above 1. The others then get the smallest mass that float16
+        could not show, 2⁻²⁵, instead of a negative one.
+
+        Raises:
+            UserError: class numbers or probabilities that cannot be.
+        """
+        records = self._read(index, view)
+        ids, stored = records["ids"].astype(np.int64), records["probabilities"].astype(np.float64)
+        self._check(ids, stored, index, view)
+        floor = log_floor("float16")
+        logits = np.log(stored, out=np.full_like(stored, floor), where=stored > 0)
+        tail = np.log(np.maximum(1 - stored.sum(1), math.exp(floor)))
+        return TopRows(torch.from_numpy(ids), torch.from_numpy(logits).float(), torch.from_numpy(tail).float())
+
+    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
+        """Logits of all classes: the missing ones share the tail equally, each below the smallest stored one.
+
+        So the k largest of a row are the stored ones, and the log-sum-exp of the rest is the tail, as far as that
+        order allows.
+
+        Raises:
+            UserError: class numbers or probabilities that cannot be.
+        """
+        top = self.top(index, view)
+        missing = self.shape[2] - self.top_k
+        if not missing:
+            return torch.empty(len(index), self.shape[2]).scatter_(1, top.ids, top.logits)
+        each = torch.minimum(top.tail - math.log(missing), top.logits.amin(1) - _BELOW_KEPT)
+        return each.unsqueeze(1).repeat(1, self.shape[2]).scatter_(1, top.ids, top.logits)
+
+    def _read(self, index: Int64[np.ndarray, " b"], view: int) -> np.ndarray:
+        if self._mapped is None or self._mapped[0] != view:
+            # One epoch at a time: a mapping holds a file open, and there may be hundreds of epochs.
+            self._mapped = (view, self._epochs[view].records())
+        ends = np.cumsum(self._epochs[view].counts)
+        wanted = self._records[view][index]
+        rank_of = np.searchsorted(ends, wanted, side="right")
+        records = np.empty(len(index), record_type(self.top_k))
+        for rank, stored in enumerate(self._mapped[1]):
+            mine = rank_of == rank
+            records[mine] = stored[wanted[mine] - (ends[rank] - len(stored))]
+        return records
+
+    def _check(self, ids: np.ndarray, stored: np.ndarray, index: np.ndarray, view: int) -> None:
+        problems = {
+            "a negative class number (int16 cannot hold one above 32767)": (ids < 0).any(1),
+            f"a class number above {self.shape[2] - 1}": (ids >= self.shape[2]).any(1),
+            "a class twice": (np.diff(np.sort(ids, axis=1), axis=1) == 0).any(1),
+            "a probability outside 0 to 1": ~((stored >= 0) & (stored <= 1)).all(1),
+            "probabilities whose sum is above 1": stored.sum(1) > 1 + SUM_TOLERANCE,
+            "no probability above 0": (stored == 0).all(1),
+        }
+        for problem, where in problems.items():
+            if where.any():
+                found = f"{problem}, row {int(index[where][0])}"
+                expected = f"{self.top_k} of {self.shape[2]} classes with their probabilities"
+                raise _broken(self._epochs[view].folder, found, expected)
+
+
+def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[Int64[np.ndarray, " n"], bool]:
+    """The number of the record of every row, and whether keys are names."""
+    distinct = len(set(keys))
+    if not distinct:
+        raise _broken(epoch.folder, "no records", "one for each image")
+    named = not all(_is_position(key) for key in keys)
+    if not named:
+        rows = np.array(keys).astype(np.int64)
+        if rows.max() >= distinct:
+            found = f"{distinct} images, with positions up to {rows.max()}"
+            raise _broken(epoch.folder, found, f"every position from 0 to {distinct - 1}")
+    elif names is None:
+        expected = "positions, since only the files of an image folder have names"
+        raise _broken(epoch.folder, f"key {keys[0]!r}", expected)
+    else:
+        rows = _rows_of_names(epoch, keys, names(distinct))
+        if distinct != rows.max() + 1:
+            raise _broken(epoch.folder, f"keys of {distinct} images", f"a key for each of {rows.max() + 1}")
+    order = np.argsort(rows, kind="stable")  # ranks stay in order
+    again = np.flatnonzero(np.diff(rows[order]) == 0) + 1
+    if len(again):
+        _check_padding(epoch, keys, order, again)
+    return np.delete(order, again), named
+
+
+def _is_position(key: str) -> bool:
+    return key == "0" or (key.isascii() and key.isdigit() and key[0] != "0" and len(key) < 19)
+
+
+def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: np.ndarray) -> None:
+    """Several ranks may hold one key, where the sampler padded its list to a multiple of (twice) their number."""
+    ranks = len(epoch.counts)
+    rank_of = np.repeat(np.arange(ranks), epoch.counts)
+    key = keys[int(order[again[0]])]
+    if (rank_of[order[again]] == rank_of[order[again - 1]]).any():
+        raise _broken(epoch.folder, f"a key twice in one rank, perhaps {key!r}", "every key once")
+    if len(again) > 2 * ranks - 1:
+        found = f"{len(again)} keys in several ranks, such as {key!r}"
+        raise _broken(epoch.folder, found, f"at most the {2 * ranks - 1} that pad a set for {ranks} ranks")
+    records = np.concatenate(epoch.records())
+    for one, other in zip(records[order[again - 1]], records[order[again]], strict=True):
+        # Another seed is another view, with other answers; one seed has one answer.
+        if one["seed"] == other["seed"] and one.tobytes() != other.tobytes():
+            raise _broken(epoch.folder, "two answers to one key and seed", "one")
+
+
+def _rows_of_names(epoch: TopKEpoch, keys: list[str], names: Sequence[str]) -> Int64[np.ndarray, " n"]:
+    unknown = None
+    for part in (str, _without_suffix, _file, _stem):
+        row_of = {part(name): row for row, name in enumerate(names)}
+        stranger = next((key for key in keys if key not in row_of), None)
+        if stranger is None and len(row_of) == len(names):
+            return np.array([row_of[key] for key in keys], dtype=np.int64)
+        unknown = unknown or stranger
+    expected = f"names of the {len(names)} files of train/, such as {names[0]!r}"
+    raise _broken(epoch.folder, f"key {unknown or keys[0]!r}", expected)
+
+
+def _without_suffix(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _file(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem

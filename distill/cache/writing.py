@@ -1,0 +1,128 @@
+"""Writing a cache: shards, then the proof; the same for a teacher's answers and for imported logits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from distill.cache.encoding import Encoding, distribution_errors
+from distill.cache.manifest import (
+    MANIFEST,
+    Manifest,
+    StorageIdentity,
+    TeacherIdentity,
+    data_identity,
+    pixel_libraries,
+    source_of,
+    view_identity,
+)
+from distill.cache.proof import by_view, choose, prove
+from distill.cache.shards import Layout, Piece, Shard, ShardReader, write_shards
+from distill.config import CacheConfig
+from distill.errors import UserError
+from distill.runtime import free_bytes
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor
+
+    from distill.data.datasets import Dataset
+    from distill.data.loader import Loader
+
+
+def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
+    """Which shards a cache has."""
+    return Layout(samples, config.views, Encoding(classes, config.dtype, config.top_k))
+
+
+def make_manifest(
+    config: CacheConfig,
+    dataset: Dataset,
+    teachers: tuple[TeacherIdentity, ...] = (),
+    declared: tuple[str, ...] = (),
+) -> Manifest:
+    """The manifest of a cache that is about to be written."""
+    return Manifest(
+        teachers=teachers,
+        source=source_of(config),
+        data=data_identity(dataset),
+        views=view_identity(config.augment, config.views, config.view_seed),
+        storage=StorageIdentity(
+            dtype=config.dtype,
+            top_k=config.top_k,
+            rows_per_shard=layout_of(config, len(dataset.train), len(dataset.classes)).rows_per_shard,
+        ),
+        libraries=pixel_libraries(),
+        declared=declared,
+    )
+
+
+def write_cache(
+    folder: Path,
+    config: CacheConfig,
+    manifest: Manifest,
+    loader: Loader,
+    answers: Callable[[Shard], Iterable[Piece]],
+    answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
+    progress: bool,
+) -> dict[str, float]:
+    """Fill a folder with a cache, or go on where a former call was interrupted.
+
+    Args:
+        folder: a draft.
+        config: of the cache.
+        manifest: who it will belong to; when the folder holds another one, its rows are dropped.
+        loader: of the views, for the proof.
+        answers: shard → logits of its samples, in order.
+        answer: (index, view) → logits, for the proof.
+        progress: show a bar.
+
+    Returns:
+        Accuracy on the transfer set, bytes per view, and the errors of the stored form.
+
+    Raises:
+        UserError: a logit is not finite or does not fit the dtype, or the disk is too small.
+    """
+    classes = len(manifest.data.classes)
+    layout = layout_of(config, manifest.data.samples, classes)
+    _start(folder, manifest)
+    _refuse_small_disk(folder, layout)
+    total = manifest.data.samples * config.views
+    with tqdm(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
+        metrics = write_shards(folder, layout, answers, bar.update)
+    index, view = choose(layout.samples, config.views, classes, config.view_seed)
+    proof = prove(index, view, loader, answer)
+    proof.save(folder)
+    reader = ShardReader(lambda name: folder / name, layout)
+    stored = [reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)]
+    encoding = layout.encoding
+    metrics |= distribution_errors(proof.logits, encoding.decode(np.concatenate(stored)))
+    return metrics | {"bytes_per_view": float(encoding.bytes_per_row)}
+
+
+def _start(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST
+    text = manifest.model_dump_json(indent=1)
+    if path.exists() and path.read_text() == text:
+        return
+    # Rows of other weights or other images must not be taken up.
+    shutil.rmtree(folder)
+    folder.mkdir()
+    path.write_text(text)
+
+
+def _refuse_small_disk(folder: Path, layout: Layout) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    needed, free = layout.bytes - there, free_bytes(folder)
+    if needed > free:
+        raise UserError(
+            "store",
+            f"{free / 1e9:.3g} GB free",
+            f"{needed / 1e9:.3g} GB for {layout.views} view(s) of {layout.samples} samples",
+            "Set --store to a larger disk, lower --views, or keep fewer logits with --top-k.",
+        )

@@ -1,0 +1,76 @@
+"""The gate: what is let through to teach, and what is refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distill.cache.gate import least_accuracy, refuse_if_training, refuse_if_wrong
+from distill.errors import UnfitTeacher
+
+CLASSES = ("ant", "bee", "cat", "dog")
+
+
+def labels(n: int = 400) -> torch.Tensor:
+    return torch.arange(n) % 4
+
+
+def answers(said: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.one_hot(said, 4).float() * 5
+
+
+def test_a_good_teacher_passes_with_its_accuracy() -> None:
+    said = labels().clone()
+    said[:40] = (said[:40] + 1) % 4
+    assert refuse_if_wrong(answers(said), labels(), CLASSES, 0.8) == pytest.approx(0.9)
+
+
+def test_a_shuffled_one_is_refused() -> None:
+    said = labels()[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    least = least_accuracy(labels())
+    with pytest.raises(UnfitTeacher, match=r"teacher = 'right on .* of 400 views.*sample order"):
+        refuse_if_wrong(answers(said), labels(), CLASSES, least)
+
+
+def test_another_class_order_is_recognised() -> None:
+    swapped = torch.tensor([1, 0, 2, 3])[labels()]
+    with pytest.raises(
+        UnfitTeacher, match=r"in another order it is right on 100.0%.*its ant is bee, its bee is ant"
+    ):
+        refuse_if_wrong(answers(swapped), labels(), CLASSES, 0.8)
+
+
+def test_logits_that_are_not_finite_are_counted() -> None:
+    logits = answers(labels())
+    logits[3, 1], logits[9, 0] = float("nan"), float("inf")
+    with pytest.raises(UnfitTeacher, match="2 of 400 rows with inf or nan"):
+        refuse_if_wrong(logits, labels(), CLASSES, 0.0)
+
+
+def test_the_threshold_lies_halfway_between_chance_and_what_is_known() -> None:
+    assert least_accuracy(labels(), 0.85) == pytest.approx(0.55)
+    assert least_accuracy(labels(), 0.1) == pytest.approx(0.25)
+    # Nothing known: three standard errors of a guess, sqrt(p (1 - p) / n).
+    assert least_accuracy(labels()) == pytest.approx(0.25 + 3 * (0.25 * 0.75 / 400) ** 0.5)
+    assert least_accuracy(torch.zeros(10, dtype=torch.long)) <= 0.99
+
+
+def images(n: int = 33) -> torch.Tensor:
+    return torch.randn(n, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), *layers, nn.Linear(32, 4))
+
+
+def test_evaluation_mode_passes() -> None:
+    with torch.inference_mode():
+        refuse_if_training(network(nn.BatchNorm1d(32), nn.Dropout(0.5)).eval(), images())
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(32), nn.Dropout(0.1)])
+def test_training_mode_is_found(layer: nn.Module) -> None:
+    with torch.inference_mode(), pytest.raises(UnfitTeacher, match="two passes that differ"):
+        refuse_if_training(network(layer).train(), images())
