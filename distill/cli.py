@@ -72,27 +72,41 @@ def _stage(command: str) -> Callable[[list[str]], None]:
 
 
 def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", *, where: Where) -> None:
-    """Print every measure of a trained network, from the predictions that it stored.
+    """Print every measure of a trained network from its stored predictions, or of a cache on its transfer set.
 
     Args:
-        artefact: path of a teacher or student, or its key.
-        split: which predictions.
+        artefact: path of a teacher, student or cache, or its key.
+        split: which predictions of a network.
         where: folders.
     """
+    folder = ArtifactStore(where.store)
+    found = folder.resolve(artefact)
+    measures = _of_cache(found, where) if found.config.stage == "cache" else _of_network(found, folder, split)
+    for name, value in measures.items():
+        print(f"{name:32} {value:.5g}")
+
+
+def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
+    from distill.cache import LogitCache
+    from distill.data.datasets import load
+    from distill.stages.analysis import measure_cache
+
+    opened = LogitCache(cache)
+    return measure_cache(opened, load(opened.config.transfer_set, where.data_root))
+
+
+def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test", "held_out"]) -> dict[str, float]:
     from distill.config import StudentConfig, TeacherConfig
     from distill.network import network_config
     from distill.stages.analysis import measure
 
-    folder = ArtifactStore(where.store)
-    network = folder.resolve(artefact)
     config = network_config(network)
     cache = config.cache if isinstance(config, StudentConfig) else None
     teacher = cache.teacher if cache and isinstance(cache.teacher, TeacherConfig) else None
     measured = measure(config, network, folder.find(teacher) if teacher else None, split)
     if measured.diverged:
         print(f"diverged: {measured.diverged}")
-    for name, value in measured.values.items():
-        print(f"{name:32} {value:.5g}")
+    return measured.values
 
 
 def _plan(arguments: list[str]) -> None:

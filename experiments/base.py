@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.config import (
+    BUILT_IN_DATA,
     AugmentConfig,
     DataConfig,
     LossConfig,
@@ -37,6 +38,22 @@ def setting(data: str, scale: Scale) -> Setting:
     else:
         chosen = _cifar(data, scale)
     return _smoke(chosen) if scale == "smoke" else chosen
+
+
+def num_classes(data: str) -> int | None:
+    """Classes of a built-in data set; None for one that would have to be read first."""
+    if data in BUILT_IN_DATA:
+        return 100 if data == "cifar100" else 10
+    return None
+
+
+def view_program(data: str) -> AugmentConfig:
+    """What changes an image of `data` and leaves its class alone: a shift, and a flip where that is so."""
+    if data == "digits":
+        return AugmentConfig(pad=1)
+    if data in ("mnist", "fashion-mnist"):
+        return AugmentConfig(pad=2, flip=data != "mnist")
+    return AugmentConfig(pad=4, flip=True)
 
 
 def _digits() -> Setting:

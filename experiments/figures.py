@@ -7,54 +7,35 @@ smoothed ones, in every figure. A figure's label is its caption. Nothing touches
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from distill.experiment import Table
 from distill.metrics.verdict import Interval, interval
+from experiments.drawing import (
+    Series,
+    half_width,
+    heading,
+    horizontal,
+    legend_below,
+    lines,
+    look,
+    new_figure,
+    nothing,
+    open_frame,
+    series_of,
+    temperature,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HARD = "#0072B2"
-"""Colour of hard targets (Okabe and Ito's palette: safe for colour-blind readers)."""
-SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
-"""Colours of smoothed targets, the first ε first."""
-_MARKERS = ("o", "s", "^", "D")
-_WIDTH = 6.4
 _FROM_LABELS = "student of labels", "student of smoothed labels"
-
-
-class Series(NamedTuple):
-    """How one strength of smoothing is drawn, wherever it appears."""
-
-    smoothing: float
-    color: str
-    marker: str
-
-    @property
-    def teacher(self) -> str:
-        """Condition of the teacher."""
-        return f"teacher ε={self.smoothing:g}"
-
-
-def smoothing(condition: str) -> float | None:
-    """The ε in a condition such as "student of ε=0.1, T=4"; None if it has none."""
-    found = re.search(r"ε=(\d+(?:\.\d+)?)", condition)
-    return float(found[1]) if found else None
-
-
-def temperature(condition: str) -> float | None:
-    """The T in a condition such as "student of ε=0.1, T=4"; None if it has none."""
-    found = re.search(r"\bT=(\d+(?:\.\d+)?)", condition)
-    return float(found[1]) if found else None
 
 
 def nontarget_spread(table: Table) -> Figure:
     """What a teacher still says about the wrong classes: spread of their logits per class, and its parts."""
-    figure = _figure(
+    figure = new_figure(
         5.8,
         "How much a teacher says beyond its answer. Above: standard deviation of the logits of the incorrect "
         "classes, per class of the image; dots are seeds, bars 95 % intervals. Below, left: their variance, "
@@ -72,7 +53,7 @@ def nontarget_spread(table: Table) -> Figure:
 
 def unseen_recall(table: Table) -> Figure:
     """How well students of each teacher recognise a class that they never saw, against temperature."""
-    figure = _figure(
+    figure = new_figure(
         3.5,
         "A class that the student never saw, known to it only through the teacher's soft targets: recall as "
         "trained, recall after one shift of the class's bias, and area under the ROC curve of its margin, with "
@@ -85,17 +66,17 @@ def unseen_recall(table: Table) -> Figure:
     )
     for axes, (measure, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
         _against_temperature(axes, table, measure, scale, unseen=True)
-        _horizontal(axes, table, _FROM_LABELS, measure, scale, ":", unseen=True)
-        _title(axes, title)
+        horizontal(axes, table, _FROM_LABELS, measure, scale, ":", unseen=True)
+        heading(axes, title)
         # Near-perfect values need air above them, and zero is where a student without a hint is.
         axes.set_ylim(-0.04 * scale, 1.04 * scale)
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
 def accuracy_by_temperature(table: Table) -> Figure:
     """Accuracy of students of each teacher against temperature, beside teachers and students of labels."""
-    figure = _figure(
+    figure = new_figure(
         4.4,
         "Test accuracy of students against the temperature of their soft targets: means over seeds with 95 % "
         "intervals. Horizontal: the teachers (dashed) and students trained from labels alone (dotted), with "
@@ -103,25 +84,25 @@ def accuracy_by_temperature(table: Table) -> Figure:
     )
     axes = figure.subplots()
     _against_temperature(axes, table, "accuracy", 100)
-    teachers = [series.teacher for series in _series(table)]
-    _horizontal(axes, table, teachers, "accuracy", 100, "--")
-    _horizontal(axes, table, _FROM_LABELS, "accuracy", 100, ":")
+    teachers = [series.teacher for series in series_of(table)]
+    horizontal(axes, table, teachers, "accuracy", 100, "--")
+    horizontal(axes, table, _FROM_LABELS, "accuracy", 100, ":")
     axes.set_ylabel("test accuracy, %")
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
 def reliability(table: Table) -> Figure:
     """Reliability diagrams of the teachers: accuracy against confidence, and how often each confidence occurs."""
-    figure = _figure(
+    figure = new_figure(
         4.7,
         "Reliability of the teachers, all seeds together: accuracy of the predictions in each bin of "
         "confidence, on the diagonal if calibrated (Guo et al. 2017), and below, on a log scale, the share of "
         "predictions in the bin. Bins with less than 1 % of the predictions are pale. ECE is the mean over seeds.",
     )
-    shown = [series for series in _series(table) if _bins(table, series.teacher)]
+    shown = [series for series in series_of(table) if _bins(table, series.teacher)]
     if not shown:
-        _nothing(figure.subplots())
+        nothing(figure.subplots())
         return figure
     grid = figure.subplots(
         2, len(shown), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [3, 1]}
@@ -135,38 +116,9 @@ def reliability(table: Table) -> Figure:
     return figure
 
 
-def _figure(height: float, caption: str) -> Figure:
-    """An empty figure, with its caption as label."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
-    figure.set_layout_engine("constrained", wspace=0.06)
-    figure.set_label(caption)
-    return figure
-
-
-def _series(table: Table) -> list[Series]:
-    """The strengths of smoothing in the table, weakest first, each with its look."""
-    values = sorted({value for name in table.conditions() if (value := smoothing(name)) is not None})
-    smoothed = [value for value in values if value > 0]
-    looks = {0.0: (HARD, _MARKERS[0])}
-    for index, value in enumerate(smoothed):
-        looks[value] = SMOOTHED[index % len(SMOOTHED)], _MARKERS[1 + index % (len(_MARKERS) - 1)]
-    return [Series(value, *looks[value]) for value in values]
-
-
-def _color(condition: str, table: Table) -> str:
-    """Colour of the targets behind a condition; students of labels share that of the teacher of those labels."""
-    strength = smoothing(condition)
-    for series in _series(table):
-        if series.smoothing == strength:
-            return series.color
-    return SMOOTHED[0] if "smoothed" in condition else HARD
-
-
 def _spread_per_class(axes: Axes, table: Table) -> None:
     """One group per class: a dot per seed, and the mean with its interval, for each teacher."""
-    shown = _series(table)
+    shown = series_of(table)
     for index, series in enumerate(shown):
         seeds = _curves(table, series.teacher, "nontarget_spread")
         intervals = [interval(values) for values in zip(*seeds, strict=True)]
@@ -176,10 +128,10 @@ def _spread_per_class(axes: Axes, table: Table) -> None:
             beside = [place + 0.1 * (1 if shift > 0 else -1) for place in positions]
             axes.plot(beside, values, ".", color=series.color, alpha=0.4, markersize=4)
         if seeds:
-            means, halves = [found.mean for found in intervals], [_half(found) for found in intervals]
-            axes.errorbar(positions, means, halves, **_look(series), linestyle="none", label=series.teacher)
+            means, halves = [found.mean for found in intervals], [half_width(found) for found in intervals]
+            axes.errorbar(positions, means, halves, **look(series), linestyle="none", label=series.teacher)
     if not axes.has_data():
-        _nothing(axes)
+        nothing(axes)
         return
     crowded = sum(map(len, table.classes)) > 45
     axes.set_xticks(
@@ -193,12 +145,12 @@ def _spread_per_class(axes: Axes, table: Table) -> None:
     axes.set_xlabel("class of the image")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
-    _open(axes)
+    open_frame(axes)
 
 
 def _variance_parts(axes: Axes, table: Table) -> None:
     """A stacked bar per teacher: variance within a class, and between classes."""
-    for index, series in enumerate(_series(table)):
+    for index, series in enumerate(series_of(table)):
         within = _mean(table, series.teacher, "interclass_variance_within")
         between = _mean(table, series.teacher, "interclass_variance_between")
         if within is None or between is None:
@@ -210,70 +162,40 @@ def _variance_parts(axes: Axes, table: Table) -> None:
 
 def _relative_variance(axes: Axes, table: Table) -> None:
     """A bar per teacher: inter-class variance relative to the squared gap, with its interval."""
-    for index, series in enumerate(_series(table)):
+    for index, series in enumerate(series_of(table)):
         values = table.by_seed(series.teacher, "interclass_variance_relative", unseen=False)
         if values:
             found = interval(values.values())
-            axes.barh(index, 100 * found.mean, xerr=100 * _half(found), color=series.color, height=0.6, capsize=3)
+            axes.barh(
+                index, 100 * found.mean, xerr=100 * half_width(found), color=series.color, height=0.6, capsize=3
+            )
     _bars_by_teacher(axes, table, "variance / gap², %")
 
 
 def _bars_by_teacher(axes: Axes, table: Table, title: str) -> None:
     """Axes of horizontal bars, first teacher on top."""
-    _title(axes, title)
+    heading(axes, title)
     if not axes.has_data():
-        _nothing(axes)
+        nothing(axes)
         return
-    teachers = [series.teacher.removeprefix("teacher ") for series in _series(table)]
+    teachers = [series.teacher.removeprefix("teacher ") for series in series_of(table)]
     axes.set_yticks(range(len(teachers)), teachers)
     axes.set_ylim(len(teachers) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    _open(axes, grid="x")
+    open_frame(axes, grid="x")
 
 
 def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, unseen: bool = False) -> None:
     """A line per teacher: its students at each temperature, with intervals."""
+    lines(axes, table, measure, temperature, lambda at, side: at * (1 + 0.05 * side), scale, unseen)
     every = {found for name in table.conditions() if (found := temperature(name)) is not None}
-    for index, series in enumerate(_series(table)):
-        points = []
-        for condition in table.conditions():
-            at = temperature(condition)
-            values = table.by_seed(condition, measure, unseen)
-            if at is not None and smoothing(condition) == series.smoothing and values:
-                points.append((at, interval(values.values())))
-        if points:
-            points.sort(key=lambda point: point[0])
-            # A hair apart, or the intervals of two teachers hide each other.
-            places = [at * (1 + 0.05 * (index - (len(_series(table)) - 1) / 2)) for at, _ in points]
-            means = [scale * found.mean for _, found in points]
-            halves = [scale * _half(found) for _, found in points]
-            axes.errorbar(places, means, halves, **_look(series), label=f"students of {series.teacher}")
     if every:
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(every), [f"{value:g}" for value in sorted(every)])
         axes.minorticks_off()
         axes.set_xlim(min(every) / 1.3, max(every) * 1.3)
     axes.set_xlabel("temperature")
-    _open(axes)
-
-
-def _horizontal(
-    axes: Axes,
-    table: Table,
-    conditions: Iterable[str],
-    measure: str,
-    scale: float,
-    style: str,
-    unseen: bool = False,
-) -> None:
-    """A line over the whole width per condition, with its interval as a band."""
-    for condition in conditions:
-        values = table.by_seed(condition, measure, unseen)
-        if values:
-            found, color = interval(values.values()), _color(condition, table)
-            mean, half = scale * found.mean, scale * _half(found)
-            axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=condition)
-            axes.axhspan(mean - half, mean + half, color=color, alpha=0.1, linewidth=0)
+    open_frame(axes)
 
 
 def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: Series) -> None:
@@ -295,9 +217,9 @@ def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: S
     diagram.set_ylim(0, 1.02)
     values = table.by_seed(series.teacher, "ece", unseen=False)
     error = f", ECE {_with_half(interval(values.values()), 100)} %" if values else ""
-    _title(diagram, series.teacher + error)
+    heading(diagram, series.teacher + error)
     for axes in (diagram, histogram):
-        _open(axes)
+        open_frame(axes)
 
 
 def _rarest(table: Table, series: Series) -> float:
@@ -340,53 +262,6 @@ def _mean(table: Table, condition: str, measure: str) -> float | None:
     return interval(values.values()).mean if values else None
 
 
-def _half(found: Interval) -> float:
-    """Half of an interval; 0, which draws nothing, where one seed gives none."""
-    return 0.0 if math.isnan(found.low) else found.mean - found.low
-
-
 def _with_half(found: Interval, scale: float) -> str:
     mean = f"{scale * found.mean:.2f}"
-    return mean if math.isnan(found.low) else f"{mean} ± {scale * _half(found):.2f}"
-
-
-def _look(series: Series) -> dict[str, Any]:
-    """Arguments of errorbar for a strength of smoothing."""
-    return {
-        "color": series.color,
-        "marker": series.marker,
-        "markersize": 5,
-        "linewidth": 1.6,
-        "elinewidth": 1.4,
-        "capsize": 2.5,
-    }
-
-
-def _legend_below(figure: Figure) -> None:
-    """One legend for all panels, each name once."""
-    named = {}
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            named.setdefault(label, handle)
-    if named:
-        names = sorted(named, key=lambda name: ("student" in name, "students" in name))
-        style: dict[str, Any] = {"ncols": (len(names) + 1) // 2, "frameon": False, "columnspacing": 1.2}
-        figure.legend([named[name] for name in names], names, loc="outside lower center", **style)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=10)
-
-
-def _nothing(axes: Axes) -> None:
-    """Say that there is no run to draw, rather than show empty axes."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, "no run to draw", ha="center", va="center", transform=axes.transAxes, color="#555555")
-
-
-def _open(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """No frame at the top and right, and a faint grid behind the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
+    return mean if math.isnan(found.low) else f"{mean} ± {scale * half_width(found):.2f}"

@@ -1,31 +1,85 @@
 """Print the README's results, as Markdown, from the recorded summaries in experiments/results/.
 
 To record a run: copy `summary.json` of its report to `experiments/results/<experiment>-<data>.json`.
+With names of experiments as arguments: only theirs.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from distill.stages.report_tables import CLASS_NEVER_SEEN, TEACHERS_AND_STUDENTS, Grid, comparison, evidence
+from distill.stages.report_tables import CLASS_NEVER_SEEN, OF_CACHES, Column, Grid, columns_of, comparison, evidence
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
-SHOWN = ("accuracy", "nll", "ece", "interclass_variance", "interclass_variance_relative", "gap", "agreement")
 
 
-def results(folder: Path = FOLDER) -> str:
-    """Measures of every condition per data set, then the verdicts side by side."""
-    summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    columns = [column for column in TEACHERS_AND_STUDENTS if column.measure in SHOWN]
-    parts = []
+class Section(NamedTuple):
+    """How the results of one experiment are shown."""
+
+    heading: str | None
+    tables: Mapping[str, tuple[Column, ...]]
+    """Caption → columns, one table per data set."""
+
+
+SECTIONS = {
+    "dark_knowledge": Section(
+        None,
+        {
+            "all classes": columns_of(
+                "accuracy",
+                "nll",
+                "ece",
+                "interclass_variance",
+                "interclass_variance_relative",
+                "gap",
+                "agreement",
+            ),
+            "a class never seen": CLASS_NEVER_SEEN,
+        },
+    ),
+    "patience": Section(
+        "How many stored views (`experiments/patience.py`)",
+        {"stored views": columns_of("accuracy", "nll", "agreement", "kl")},
+    ),
+    "cache_precision": Section(
+        "What a cache may leave out (`experiments/cache_precision.py`)",
+        {
+            "stored form": (
+                *OF_CACHES,
+                *columns_of("accuracy", "nll", "agreement", "kl", "interclass_variance_relative"),
+            )
+        },
+    ),
+}
+"""Experiments in the order in which they are printed; others follow by name, with the measures of the first."""
+
+
+def results(folder: Path = FOLDER, only: Collection[str] = ()) -> str:
+    """A section per experiment that has a recorded run: measures per data set, then the verdicts side by side."""
+    recorded: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        summary = json.loads(path.read_text())
+        recorded.setdefault(summary["experiment"], []).append(summary)
+    names = [name for name in (*SECTIONS, *sorted(recorded.keys() - SECTIONS)) if name in recorded]
+    return "\n\n".join(
+        part for name in names if not only or name in only for part in _section(name, recorded[name])
+    )
+
+
+def _section(name: str, summaries: list[dict[str, Any]]) -> Iterator[str]:
+    shown = SECTIONS.get(name) or Section(f"`experiments/{name}.py`", SECTIONS["dark_knowledge"].tables)
+    if shown.heading:
+        yield f"### {shown.heading}"
     for summary in summaries:
-        for caption, chosen in (("all classes", columns), ("a class never seen", CLASS_NEVER_SEEN)):
-            table = comparison(summary, chosen, f"{summary['data']}, {caption}")
+        for caption, columns in shown.tables.items():
+            table = comparison(summary, columns, f"{summary['data']}, {caption}")
             if table is not None:
-                parts.append(f"**{table.caption}**\n\n{_markdown(table)}")
-    return "\n\n".join([*parts, f"**Verdicts**\n\n{_markdown(_verdicts(summaries))}"])
+                yield f"**{table.caption}**\n\n{_markdown(table)}"
+    yield f"**Verdicts**\n\n{_markdown(_verdicts(summaries))}"
 
 
 def _verdicts(summaries: list[dict[str, Any]]) -> Grid:
@@ -43,4 +97,4 @@ def _markdown(table: Grid) -> str:
 
 
 if __name__ == "__main__":
-    print(results())
+    print(results(only=sys.argv[1:]))

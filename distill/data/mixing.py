@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from scipy.special import betainc
 from torch import Tensor
 
 from distill.config import AugmentConfig
@@ -108,6 +107,8 @@ def thresholds(a: float) -> Int64[np.ndarray, "256"]:
 
     In units of 2⁻³², so that the table is the same wherever the incomplete beta function is good to ten digits.
     """
+    from scipy.special import betainc  # here, since it takes longer to load than all that is ours
+
     middles = (np.arange(STEPS) + 0.5) / STEPS
     return np.rint(betainc(a, a, middles) * 2.0**_BITS).astype(np.int64)
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from distill.artifact import Artifact, key, write_json
+from distill.cache import LogitCache
 from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
+from distill.data.datasets import Dataset
 from distill.losses import in_uniform
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.network import Outcome, load_predictions
@@ -76,19 +78,7 @@ def measure(
     chance = _at_chance(logits, labels)
     if chance:
         return Measured({}, {}, chance)
-    variance = dark_knowledge.interclass_variance(logits, labels)
-    values = {
-        "accuracy": accuracy.accuracy(logits, labels),
-        "nll": accuracy.nll(logits, labels),
-        "ece": calibration.ece(logits, labels, bins),
-        "brier": calibration.brier(logits, labels),
-        "confidence": calibration.mean_max_probability(logits),
-        "interclass_variance": variance.total,
-        "interclass_variance_relative": variance.relative,
-        "interclass_variance_within": variance.within,
-        "interclass_variance_between": variance.between,
-        "gap": variance.gap,
-    }
+    values = _values(logits, labels, dark_knowledge.interclass_variance(logits, labels), bins)
     if smoothing := _uniform_smoothing(config, logits.shape[1]):
         values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
     if teacher is not None:
@@ -108,6 +98,35 @@ def measure(
     }
     # A class without a sample in this split has no recall.
     return Measured({name: value for name, value in values.items() if not math.isnan(value)}, curves)
+
+
+def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int = 15) -> dict[str, float]:
+    """Measures of a teacher's cached logits on one view of the transfer set.
+
+    Raises:
+        UserError: the cache is truncated, or belongs to other images.
+    """
+    cache.check_fits(dataset)
+    labels = dataset.train.labels
+    variance = cache.interclass_variance(labels, view)
+    return _values(cache.logits(torch.arange(len(cache)), view).float(), labels, variance, bins)
+
+
+def _values(
+    logits: torch.Tensor, labels: torch.Tensor, variance: dark_knowledge.InterclassVariance, bins: int
+) -> dict[str, float]:
+    return {
+        "accuracy": accuracy.accuracy(logits, labels),
+        "nll": accuracy.nll(logits, labels),
+        "ece": calibration.ece(logits, labels, bins),
+        "brier": calibration.brier(logits, labels),
+        "confidence": calibration.mean_max_probability(logits),
+        "interclass_variance": variance.total,
+        "interclass_variance_relative": variance.relative,
+        "interclass_variance_within": variance.within,
+        "interclass_variance_between": variance.between,
+        "gap": variance.gap,
+    }
 
 
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float:

@@ -143,9 +143,9 @@ def evidence(claim: Mapping[str, Any]) -> str:
         return f"nothing to compare, {seeds}"
     column = _COLUMNS.get(claim["measure"])
     scale, unit = (100, " points") if column and column.percent else (1, "")
-    text = _minus(f"effect {scale * claim['effect']:+.3g}{unit}")
+    text = f"effect {_signed(scale * claim['effect'])}{unit}"
     if claim["low"] is not None and claim["high"] is not None:
-        text += _minus(f" [{scale * claim['low']:+.3g}, {scale * claim['high']:+.3g}]")
+        text += f" [{_signed(scale * claim['low'])}, {_signed(scale * claim['high'])}]"
     if claim["p"] is not None:
         text += ", p < 0.001" if claim["p"] < 0.001 else f", p = {claim['p']:.2g}"
     return f"{text}, {seeds}"
@@ -210,6 +210,11 @@ def _seeds(counts: Sequence[int]) -> str:
 
 def _plain(value: float | None) -> str:
     return ABSENT if value is None else _minus(f"{value:.4g}")
+
+
+def _signed(value: float) -> str:
+    # Differences that cancel leave a rounding error, which would read as a number; the sum turns -0 into 0.
+    return _minus(f"{round(value, 12) + 0.0:+.3g}")
 
 
 def _minus(text: str) -> str:

@@ -13,8 +13,9 @@ import torch
 
 from distill.artifact import Artifact, ArtifactStore
 from distill.cache import LogitCache
+from distill.cache.encoding import Encoding
 from distill.cache.manifest import MANIFEST, Manifest, pixel_libraries
-from distill.cache.shards import SHARDS
+from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, write_shards
 from distill.cli import main
 from distill.config import AugmentConfig, CacheConfig, EnsembleConfig
 from distill.data.datasets import Dataset, Split, load
@@ -293,6 +294,33 @@ def test_verify_says_so_and_exits_with_1(opened: LogitCache, store, runtime, dat
         main(command)
     assert stop.value.code == 1
     assert "FAILED   images: data.order" in capsys.readouterr().out
+
+
+def test_evaluate_measures_the_cached_logits(opened: LogitCache, store, dataset, capsys) -> None:
+    main(["evaluate", str(opened.path), "--store", str(store.root)])
+    told = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    logits = opened.logits(torch.arange(len(opened))).float()
+    expected = (logits.argmax(1) == dataset.train.labels).float().mean().item()
+    assert float(told["accuracy"]) == pytest.approx(expected, rel=1e-4)
+    assert float(told["interclass_variance"]) > 0
+
+
+def test_many_classes(tmp_path) -> None:
+    for classes, top_k in ((1000, None), (21_841, None), (21_841, 100)):
+        layout = Layout(3000, 1, Encoding(classes, "float16", top_k))
+        exact = torch.randn(3000, classes, generator=torch.Generator().manual_seed(0))
+
+        def answers(shard: Shard, exact: torch.Tensor = exact) -> list[Piece]:
+            return [Piece(exact[shard.first : shard.last], torch.zeros(shard.last - shard.first, dtype=torch.long))]
+
+        folder = tmp_path / f"{classes}-{top_k}"
+        folder.mkdir()
+        write_shards(folder, layout, answers)
+        reader = ShardReader(lambda name, folder=folder: folder / name, layout)
+        index = torch.tensor([2999, 0, 2048, 7])
+        found = layout.encoding.decode(reader.rows(index.numpy(), 0)).float()
+        kept = exact[index].topk(top_k or classes).indices
+        torch.testing.assert_close(found.gather(1, kept), exact[index].gather(1, kept), atol=2e-3, rtol=1e-3)
 
 
 def test_a_student_of_fewer_views_reads_those_only(opened: LogitCache, student, store, runtime) -> None:

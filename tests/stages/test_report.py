@@ -12,7 +12,7 @@ import pytest
 from distill.config import ReportConfig
 from distill.experiment import Claim, Label, Table
 from distill.stages.report import write_report
-from distill.stages.report_tables import format_summary
+from distill.stages.report_tables import evidence, format_summary
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (
@@ -193,6 +193,14 @@ def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
     assert "None" not in (tmp_path / "r" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("effect", "told"), [(-2.2e-17, "+0 points"), (0.0, "+0 points"), (-0.0123456, "−1.23 points")]
+)
+def test_a_rounding_error_is_no_effect(effect, told):
+    claim = {"measure": "accuracy", "effect": effect, "low": None, "high": None, "p": None, "seeds": 3}
+    assert evidence(claim) == f"effect {told}, 3 seeds"
+
+
 def test_diverged_runs_are_listed_and_not_averaged(tmp_path):
     table = measured()
     whole, part = Label("teacher ε=0", 2), Label("student of ε=0", 1, 2)
@@ -243,4 +251,4 @@ def test_caches_are_compared_where_they_differ(tmp_path, sizes):
     assert ("Caches and what came of them" in text) == (len(set(sizes)) > 1)
     assert ("bytes/view" in text) == (len(set(sizes)) > 1)
     if len(set(sizes)) > 1:
-        assert re.search(r"student of ε=0.1 +3 +8 +12\.500 +80\.00", text)
+        assert re.search(r"student of ε=0 +3 +8 +12\.500 +80\.00", text)

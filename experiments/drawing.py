@@ -1,0 +1,183 @@
+"""What figures are drawn with: colours, lines per teacher, legends and frames.
+
+Teachers and students are told apart by the targets behind them: one colour for hard targets, others for
+smoothed ones, in every figure. Nothing touches pyplot or its global state.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from distill.experiment import Table
+from distill.metrics.verdict import Interval, interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HARD = "#0072B2"
+"""Colour of hard targets (Okabe and Ito's palette: safe for colour-blind readers)."""
+SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
+"""Colours of smoothed targets, the first ε first."""
+_MARKERS = ("o", "s", "^", "D")
+_WIDTH = 6.4
+
+
+class Series(NamedTuple):
+    """How one strength of smoothing is drawn, wherever it appears."""
+
+    smoothing: float
+    color: str
+    marker: str
+
+    @property
+    def teacher(self) -> str:
+        """Condition of the teacher."""
+        return f"teacher ε={self.smoothing:g}"
+
+
+def smoothing(condition: str) -> float | None:
+    """The ε in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    found = re.search(r"ε=(\d+(?:\.\d+)?)", condition)
+    return float(found[1]) if found else None
+
+
+def temperature(condition: str) -> float | None:
+    """The T in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    found = re.search(r"\bT=(\d+(?:\.\d+)?)", condition)
+    return float(found[1]) if found else None
+
+
+def new_figure(height: float, caption: str) -> Figure:
+    """An empty figure, with its caption as label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+    figure.set_layout_engine("constrained", wspace=0.06)
+    figure.set_label(caption)
+    return figure
+
+
+def series_of(table: Table) -> list[Series]:
+    """The strengths of smoothing in the table, weakest first, each with its look."""
+    values = sorted({value for name in table.conditions() if (value := smoothing(name)) is not None})
+    smoothed = [value for value in values if value > 0]
+    looks = {0.0: (HARD, _MARKERS[0])}
+    for index, value in enumerate(smoothed):
+        looks[value] = SMOOTHED[index % len(SMOOTHED)], _MARKERS[1 + index % (len(_MARKERS) - 1)]
+    return [Series(value, *looks[value]) for value in values]
+
+
+def color_of(condition: str, table: Table) -> str:
+    """Colour of the targets behind a condition; students of labels share that of the teacher of those labels."""
+    strength = smoothing(condition)
+    for series in series_of(table):
+        if series.smoothing == strength:
+            return series.color
+    return SMOOTHED[0] if "smoothed" in condition else HARD
+
+
+def lines(
+    axes: Axes,
+    table: Table,
+    measure: str,
+    place: Callable[[str], float | None],
+    shift: Callable[[float, float], float],
+    scale: float = 1,
+    unseen: bool = False,
+) -> None:
+    """A line per teacher through its students, with intervals.
+
+    Args:
+        axes: where to draw.
+        table: what was measured.
+        measure: which measure; what is missing is not drawn.
+        place: condition → its place on the x axis, None for one that is not on the line.
+        shift: (place, side) → place a hair to that side, or the intervals of two teachers hide each other.
+        scale: factor of the measure, 100 for a share in %.
+        unseen: whether to take the runs with a class left out, or the others.
+    """
+    shown = series_of(table)
+    for index, series in enumerate(shown):
+        points = []
+        for condition in table.conditions():
+            at = place(condition)
+            values = table.by_seed(condition, measure, unseen)
+            if at is not None and smoothing(condition) == series.smoothing and values:
+                points.append((at, interval(values.values())))
+        if points:
+            points.sort(key=lambda point: point[0])
+            places = [shift(at, index - (len(shown) - 1) / 2) for at, _ in points]
+            means = [scale * found.mean for _, found in points]
+            halves = [scale * half_width(found) for _, found in points]
+            axes.errorbar(places, means, halves, **look(series), label=f"students of {series.teacher}")
+
+
+def horizontal(
+    axes: Axes,
+    table: Table,
+    conditions: Iterable[str],
+    measure: str,
+    scale: float,
+    style: str,
+    unseen: bool = False,
+) -> None:
+    """A line over the whole width per condition, with its interval as a band."""
+    for condition in conditions:
+        values = table.by_seed(condition, measure, unseen)
+        if values:
+            found, color = interval(values.values()), color_of(condition, table)
+            mean, half = scale * found.mean, scale * half_width(found)
+            axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=condition)
+            axes.axhspan(mean - half, mean + half, color=color, alpha=0.1, linewidth=0)
+
+
+def half_width(found: Interval) -> float:
+    """Half of an interval; 0, which draws nothing, where one seed gives none."""
+    return 0.0 if math.isnan(found.low) else found.mean - found.low
+
+
+def look(series: Series) -> dict[str, Any]:
+    """Arguments of errorbar for a strength of smoothing."""
+    return {
+        "color": series.color,
+        "marker": series.marker,
+        "markersize": 5,
+        "linewidth": 1.6,
+        "elinewidth": 1.4,
+        "capsize": 2.5,
+    }
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, each name once."""
+    named = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            named.setdefault(label, handle)
+    if named:
+        names = sorted(named, key=lambda name: ("student" in name, "students" in name))
+        style: dict[str, Any] = {"ncols": (len(names) + 1) // 2, "frameon": False, "columnspacing": 1.2}
+        figure.legend([named[name] for name in names], names, loc="outside lower center", **style)
+
+
+def heading(axes: Axes, text: str) -> None:
+    """Title of one panel."""
+    axes.set_title(text, fontsize=10)
+
+
+def nothing(axes: Axes) -> None:
+    """Say that there is no run to draw, rather than show empty axes."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no run to draw", ha="center", va="center", transform=axes.transAxes, color="#555555")
+
+
+def open_frame(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """No frame at the top and right, and a faint grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
