@@ -40,7 +40,7 @@ MIXED = SHIFTED.replace(augment=AugmentConfig(pad=1, mixup=1.0, cutmix=1.0), vie
 TRUNCATED = SHIFTED.replace(top_k=4, views=1)
 
 
-def made(config: CacheConfig, folder: Path) -> Artifact:
+def made(config: CacheConfig | TeacherConfig, folder: Path) -> Artifact:
     runtime = Runtime(
         store=folder / "store", data_root=folder / "data", device="cpu", progress=False, min_teacher_accuracy=0
     )
