@@ -7,11 +7,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from distill.artifact import Artifact, ArtifactStore, key
+from distill.config import AugmentConfig, Config, DataConfig
 from distill.errors import UserError
 from distill.flags import parse_call, parse_config
 from distill.runtime import Folders, Runtime
@@ -205,6 +207,53 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     return wrong
 
 
+class ImportFlags(Config):
+    """What is known of logits from elsewhere."""
+
+    data: DataConfig = DataConfig()
+    """The transfer set that they are answers to."""
+    classes: tuple[str, ...] = ()
+    """Names of the columns, or a file with a name on each line; none takes the data set's order."""
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    """What arrays hold."""
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged when several arrays are given."""
+    augment: AugmentConfig = AugmentConfig()
+    """The view program that they are declared to be answers to."""
+    view_seed: int = 0
+    """Seed of the views."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How a logit is stored."""
+    top_k: int | None = None
+    """Keep only so many logits per view; None keeps what the files have."""
+    teacher: str = ""
+    """Who made them, in words."""
+
+
+def import_(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
+    runtime: How,
+) -> None:
+    """Make a cache of logits from elsewhere; what only their maker can know is marked as declared.
+
+    Args:
+        files: arrays [rows, classes] or [rows, view, classes] (.npy, .npz, .safetensors), several for their mean;
+            or the folders of a TinyViT file set.
+        flags: what is known of them.
+        runtime: machine, folders and switches.
+    """
+    from distill.importing import import_logits
+
+    fields = dict(flags)
+    transfer_set = fields.pop("data")
+    made = import_logits(files, ArtifactStore(runtime.store), runtime, transfer_set=transfer_set, **fields)
+    for name, value in made.record.metrics.items():
+        print(f"{name:24} {value:.4f}")
+    print(made.path)
+
+
 def gc(delete: bool = False, *, where: Where) -> None:
     """List what no run can use any more: drafts, notes of diverged runs, artefacts of older versions.
 
@@ -238,6 +287,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "ls": ls,
     "show": show,
+    "import": import_,
     "verify": verify,
     "gc": gc,
     "doctor": doctor,
@@ -249,11 +299,13 @@ _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the
 
   teacher    train a teacher, with or without label smoothing
   cache      write a teacher's logits on a transfer set
+  import     make a cache of logits from elsewhere
   student    train a student, from a cache or from labels
 
-  evaluate   print every measure of a trained network
+  evaluate   print every measure of a trained network or of a cache
   ls         list artefacts          show    print the record of one
-  verify     check their files       gc      list or delete what is of no use any more
+  verify     check their files; of a cache that is named, make pixels and logits again
+  gc         list or delete what is of no use any more
   doctor     check this machine: versions, device, data, disk"""
 
 

@@ -6,8 +6,6 @@ The files are proven by their sha256. Who made them, from which pixels, is decla
 from __future__ import annotations
 
 import hashlib
-import shutil
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, key
+from distill.artifact import Artifact, ArtifactStore
 from distill.cache.foreign import ForeignArrays, ForeignLogits, Mean, Values
 from distill.cache.gate import least_accuracy, refuse_if_wrong
 from distill.cache.logit_cache import view_loader
@@ -28,7 +26,7 @@ from distill.data.datasets import load
 from distill.data.folder import load_folder
 from distill.errors import UserError
 from distill.network import Outcome, identity
-from distill.pipeline import provenance
+from distill.pipeline import run_stage
 from distill.runtime import Runtime
 from distill.trainer import inference_batch
 
@@ -71,7 +69,8 @@ def import_logits(
         store: where the cache will lie.
         runtime: data root, progress, and the accuracy below which nothing is imported.
         transfer_set: the images that the logits are answers to.
-        classes: names of the columns, in their order; none takes the data set's.
+        classes: names of the columns, in their order, or a file with a name on each line; none takes the data
+            set's.
         values: what arrays hold; a TinyViT file set always holds probabilities.
         mean: what is averaged over several arrays.
         augment: the view program that the answers are declared to be for; None is none.
@@ -86,10 +85,11 @@ def import_logits(
             no better than chance.
     """
     dataset = load(transfer_set, runtime.data_root, runtime.progress)
+    classes = _names(tuple(classes))
     source = _open(files, values, mean, dataset, _names_of(transfer_set, dataset, runtime))
     is_top_k = isinstance(source, TinyViTLogits)
     rows = rows_of_split(source.shape[0], dataset)
-    columns = columns_by_name(tuple(classes), source.shape[2], dataset.classes)
+    columns = columns_by_name(classes, source.shape[2], dataset.classes)
     if views not in (None, source.shape[1]):
         expected = f"the {source.shape[1]} of the files"
         raise UserError("views", views, expected, "Drop --views, or give files of so many views.")
@@ -100,7 +100,7 @@ def import_logits(
             sha256=hash_files(source.files, runtime.progress),
             values=values,
             mean="probabilities" if is_top_k or len(files) == 1 else mean,
-            classes=tuple(classes) or dataset.classes,
+            classes=classes or dataset.classes,
             teacher=teacher,
         ),
         transfer_set=transfer_set,
@@ -114,7 +114,9 @@ def import_logits(
     declared = ["teacher weights", "preprocessing", "views"]
     declared += [] if is_top_k and source.named else ["sample order"]
     declared += [] if classes else ["class order"]
-    return _publish(aligned, tuple(declared), store, runtime)
+    if (found := store.find(config)) is not None:
+        return found
+    return run_stage(config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime))
 
 
 class Aligned:
@@ -239,6 +241,12 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
     return torch.tensor([column[name] for name in classes])
 
 
+def _names(given: tuple[str, ...]) -> tuple[str, ...]:
+    if len(given) == 1 and Path(given[0]).is_file():
+        return tuple(line for line in Path(given[0]).read_text().splitlines() if line)
+    return given
+
+
 def hash_files(paths: Sequence[Path], progress: bool = True) -> tuple[str, ...]:
     """sha256 (hex) of each file; a bar shows after two seconds."""
     total = sum(path.stat().st_size for path in paths)
@@ -292,30 +300,6 @@ def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf
         return list(stored[:count]) if of_split else [stored[row] for row in published]
 
     return names
-
-
-def _publish(aligned: Aligned, declared: tuple[str, ...], store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """Like `pipeline.run_stage`, for what no config alone can make again."""
-    config = aligned.config
-    with store.draft(config) as draft:
-        if (found := store.find(config)) is not None:
-            shutil.rmtree(draft)
-            return found
-        if (draft / RECORD).is_file():
-            return store.publish_recorded(config, draft)
-        started = time.perf_counter()
-        outcome = _write(aligned, declared, draft, runtime)
-        record = Record(
-            key=key(config),
-            version=VERSIONS[config.stage],
-            config=config.model_dump(mode="json"),
-            inputs={},
-            files=store.describe_files(draft),
-            data=outcome.data,
-            metrics=outcome.metrics,
-            provenance=provenance(runtime) | {"seconds": round(time.perf_counter() - started, 3)},
-        )
-        return store.publish(config, draft, record)
 
 
 def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: Runtime) -> Outcome:

@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -34,6 +34,9 @@ from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.executors.pool import run_pool
 from distill.experiment import Experiment, Label, Scale, Table
 from distill.runtime import Runtime
+
+if TYPE_CHECKING:
+    from distill.network import Outcome
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
 
@@ -133,10 +136,21 @@ def _made(config: StageConfig, store: ArtifactStore) -> Made:
     return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"
 
 
-def run_stage(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
+def run_stage(
+    config: StageConfig,
+    store: ArtifactStore,
+    runtime: Runtime,
+    make: Callable[[Path], Outcome] | None = None,
+) -> Artifact:
     """Run one stage, whose inputs exist, and publish what it made.
 
     When another process is at work on the same artefact this one waits, and takes what the other made.
+
+    Args:
+        config: what to make.
+        store: where it will lie.
+        runtime: machine and switches.
+        make: fills a draft folder, for what no config alone can make (an import); None calls the stage.
     """
     with store.draft(config) as draft:
         if (found := store.find(config)) is not None:
@@ -147,7 +161,7 @@ def run_stage(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Ar
         keep_freed_memory()
         _set_threads(runtime)
         started = time.perf_counter()
-        outcome = _call(config, store, draft, runtime)
+        outcome = make(draft) if make else _call(config, store, draft, runtime)
         record = Record(
             key=key(config),
             version=VERSIONS[config.stage],

@@ -238,7 +238,7 @@ class _Opened:
 
     def batch_loader(self, batch_size: int, workers: int) -> Loader:
         """The loader of `batches`; the last one is kept."""
-        asked, device = (batch_size, workers), self.cache._device
+        asked, device = (batch_size, workers), self.cache.device
         if device == "cpu" and not workers:  # the one of the items will do: it holds a copy of small image sets
             if self.loader.batch_size != batch_size:
                 self.loader = self.cache.loader(self.data, batch_size=batch_size)

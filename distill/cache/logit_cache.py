@@ -40,6 +40,7 @@ class LogitCache:
         manifest: who it belongs to.
         classes: class names, in the order of the logits.
         encoding: how a row is stored.
+        device: where logits are given.
     """
 
     def __init__(self, artifact: Artifact, device: str = "cpu"):
@@ -51,7 +52,7 @@ class LogitCache:
                 f"a logit cache, this is a {config.stage}",
                 "Make one with scripts/cache_logits.py.",
             )
-        self.config, self.path, self._artifact, self._device = config, artifact.path, artifact, device
+        self.config, self.path, self.device, self._artifact = config, artifact.path, device, artifact
         self.manifest = Manifest.model_validate_json(artifact.file(MANIFEST).read_bytes())
         self.classes = self.manifest.data.classes
         self.encoding = Encoding(len(self.classes), config.dtype, config.top_k)
@@ -82,9 +83,9 @@ class LogitCache:
         """
         view %= self.config.views
         if not self._fits:
-            return self.encoding.decode(self.rows(index, view)).to(self._device)
+            return self.encoding.decode(self.rows(index, view)).to(self.device)
         if view not in self._resident:
-            self._resident[view] = self.encoding.decode(self._reader.view(view)).to(self._device)
+            self._resident[view] = self.encoding.decode(self._reader.view(view)).to(self.device)
         return self._resident[view].index_select(0, index)
 
     def rows(self, index: Int64[Tensor, " b"], view: int = 0) -> np.ndarray:
@@ -117,7 +118,7 @@ class LogitCache:
                 "a cache of all logits, since the variance over the incorrect classes is what truncation removes",
                 f"Make one: {self._command(top_k=None)}",
             )
-        return interclass_variance(self.logits(torch.arange(len(self), device=self._device), view).cpu(), labels)
+        return interclass_variance(self.logits(torch.arange(len(self), device=self.device), view).cpu(), labels)
 
     def check_fits(
         self,

@@ -7,7 +7,7 @@ and views are pure functions (`views`, `mixing`), so an epoch can start at any b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -51,7 +51,7 @@ class Batch:
     """What was joined to the batch: a teacher's logits or soft targets."""
 
 
-Join = Callable[[Tensor, int, int], Sequence[Any]]
+Join = Callable[[Tensor, int, int], Iterable[Any]]
 """(index of thousands of samples, view, batch size) → what belongs to each batch of them."""
 
 

@@ -37,6 +37,12 @@ TEACHER = TeacherConfig(
 )
 SHIFTED = CacheConfig(teacher=TEACHER, transfer_set=TEACHER.data, augment=AugmentConfig(pad=1), views=VIEWS)
 MIXED = SHIFTED.replace(augment=AugmentConfig(pad=1, mixup=1.0, cutmix=1.0), views=2)
+BY_PROGRAM = CacheConfig(
+    teacher=TEACHER,
+    transfer_set=TEACHER.data.replace(held_out=0.9),
+    augment=AugmentConfig(program="torchvision.transforms.v2:RandomResizedCrop", kwargs={"size": 8}),
+    views=2,
+)
 TRUNCATED = SHIFTED.replace(top_k=4, views=1)
 
 
@@ -141,6 +147,18 @@ def test_workers_and_batch_size_change_nothing(shifted: CachedDataset, workers: 
     loader = DataLoader(shifted, batch_size, shuffle=True, num_workers=workers)
     assert type(reference) is Sample
     assert equal(whole(loader), reference)
+
+
+def test_views_by_a_program(folder: Path) -> None:
+    dataset = opened(BY_PROGRAM, folder)
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        reference = next(iter(DataLoader(dataset, len(dataset))))
+        assert equal(whole(DataLoader(dataset, 16, shuffle=True, num_workers=1)), reference)
+        batches = list(dataset.batches(32, epoch, shuffle=False, drop_last=False, workers=1))
+        assert torch.equal(torch.cat([batch.images for batch in batches]), reference.image)
+        assert torch.equal(torch.cat([batch.teacher for batch in batches]), reference.teacher)
+    assert not torch.equal(dataset[0].image, opened(BY_PROGRAM, folder)[0].image)
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

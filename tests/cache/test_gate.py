@@ -33,6 +33,15 @@ def test_a_shuffled_one_is_refused() -> None:
         refuse_if_wrong(answers(said), labels(), CLASSES, least)
 
 
+def test_shuffled_rows_of_many_classes_are_not_taken_for_another_class_order() -> None:
+    # 1024 samples of 1000 classes: some renaming fits half of them, whatever the answers.
+    generator = torch.Generator().manual_seed(0)
+    meant, said = torch.randint(1000, (2, 1024), generator=generator)
+    logits = torch.nn.functional.one_hot(said, 1000).float()
+    with pytest.raises(UnfitTeacher, match="sample order"):
+        refuse_if_wrong(logits, meant, tuple(map(str, range(1000))), 0.5)
+
+
 def test_another_class_order_is_recognised() -> None:
     swapped = torch.tensor([1, 0, 2, 3])[labels()]
     with pytest.raises(
