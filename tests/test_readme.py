@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.config import StudentConfig, TeacherConfig
@@ -68,6 +69,19 @@ def test_the_cache_is_read_from_ones_own_loop(two_stages: str, clone: Path) -> N
     told = shell("python loop.py", clone)
     assert "1 view(s)" in told
     assert "loss" in told
+
+
+def test_the_cache_is_proven_truncated_and_imported(clone: Path) -> None:
+    from distill.config import DataConfig
+    from distill.data.datasets import load
+
+    labels = load(DataConfig(name="digits"), clone).train.labels
+    np.save(clone / "logits.npy", 5 * np.eye(10, dtype=np.float32)[labels.numpy()])
+    told = shell(block("bash", "distill import"), clone)
+    assert "ok       pixels: 80 of 80 views" in told
+    assert "interclass_variance" in told
+    assert "bytes_per_view           24.0000" in told
+    assert len(re.findall("^checkpoints/caches/", told, flags=re.MULTILINE)) == 3
 
 
 def test_ones_own_model_and_data(clone: Path) -> None:

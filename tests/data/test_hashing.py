@@ -33,7 +33,7 @@ def test_streams_seeds_and_counters_give_different_bits():
     draws = [
         counter_hash(stream, seed, counter, index) for stream in Stream for seed in (0, 1) for counter in (0, 1, 2)
     ]
-    assert len(torch.cat(draws).unique()) == 18 * 1000
+    assert len(torch.cat(draws).unique()) == len(draws) * 1000
 
 
 def test_each_bit_is_fair():
