@@ -16,7 +16,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from distill.artifact import ArtifactStore
+from distill.artifact import ArtifactStore, key
 from distill.config import CacheConfig, EnsembleConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.runtime import Runtime, default_store
@@ -122,7 +122,27 @@ def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[A
     given: BaseModel = _parse_flags(flags, arguments, default.stage)
     fields = {name: getattr(given, name) for name in own}
     inputs = {name: getattr(default, name) for name in named if name in kind.model_fields}
-    return kind(**inputs, **fields), Runtime(**{name: getattr(given, name) for name in runtime})
+    try:
+        config = kind(**inputs, **fields)
+    except UserError as error:
+        cache = inputs.get("cache")
+        if cache is None or error.field not in _FIXED_BY_CACHE:
+            raise
+        raise _with_command(error, cache, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
+    return config, Runtime(**{name: getattr(given, name) for name in runtime})
+
+
+_FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}
+"""What a student takes from its cache → the cache's name for it."""
+
+
+def _with_command(error: UserError, cache: CacheConfig, changes: dict[str, Any]) -> UserError:
+    """The same refusal, with the command that makes the cache that was wanted."""
+    from distill.cache.manifest import command
+
+    field, value, expected, _ = error.args
+    wanted = command(cache, tuple(key(teacher) for teacher in cache.teachers), **changes)
+    return UserError(field, value, expected, f"Drop the flags, or make a cache that fits: {wanted}")
 
 
 _CACHE_INPUTS: dict[str, Any] = {

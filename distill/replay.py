@@ -68,7 +68,12 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
         declared = ", ".join(cache.manifest.declared)
         yield Finding("logits", True, f"imported: nothing to make again; declared, not proven: {declared}")
         return
-    yield _logits(cache, proof, dataset, store, device, workers)
+    exact = device == artifact.record.provenance["device"] == "cpu"
+    tolerance = TOLERANCE if exact else GPU_TOLERANCE
+    try:
+        yield _logits(cache, proof, _teacher(cache, dataset, store, device, workers), tolerance)
+    except UserError as error:
+        yield Finding("logits", False, str(error))
 
 
 def _rows(cache: LogitCache, proof: Proof) -> Finding:
@@ -82,29 +87,31 @@ def _rows(cache: LogitCache, proof: Proof) -> Finding:
     return Finding("rows", error <= allowed, f"differ from the exact logits by {error:.2g} (allowed {allowed:.2g})")
 
 
-def _logits(
-    cache: LogitCache, proof: Proof, dataset: Dataset, store: ArtifactStore, device: str, workers: int
-) -> Finding:
-    """The teacher's answers, made again."""
-    teachers = [store.find(teacher) for teacher in cache.config.teachers]
-    found = [teacher for teacher in teachers if teacher is not None]
-    if len(found) < len(teachers):
-        missing = ", ".join(
-            title(config)
-            for config, artifact in zip(cache.config.teachers, teachers, strict=True)
-            if artifact is None
-        )
-        return Finding("logits", False, f"cannot be made again: the store has no {missing}")
-    for artifact, known in zip(found, cache.manifest.teachers, strict=True):
-        weights = artifact.record.files[WEIGHTS].sha256
+def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: str, workers: int) -> TeacherLogits:
+    """The teachers of a cache, from the store.
+
+    Raises:
+        UserError: one is missing, damaged, or has other weights now.
+    """
+    found = []
+    for config, known in zip(cache.config.teachers, cache.manifest.teachers, strict=True):
+        teacher = store.find(config)
+        if teacher is None:
+            expected = "a teacher that is in the store"
+            raise UserError("teacher", title(config), expected, "Without it no logits can be made again.")
+        weights = teacher.record.files[WEIGHTS].sha256
         if weights != known.weights:
-            return Finding(
-                "logits", False, f"weights {weights[:12]} of the teacher are not the cache's {known.weights[:12]}"
-            )
-    teacher = TeacherLogits(cache.config, found, dataset, device, workers)
+            expected = f"those of the cache, {known.weights[:12]}"
+            raise UserError("teacher.weights", weights[:12], expected, "It was trained anew: make the cache again.")
+        found.append(teacher)
+    return TeacherLogits(cache.config, found, dataset, device, workers)
+
+
+def _logits(cache: LogitCache, proof: Proof, teacher: TeacherLogits, tolerance: float) -> Finding:
+    """The teacher's answers, made again."""
     again = [teacher.answer(proof.index[rows], view) for view, rows in by_view(proof.view)]
     difference = float((torch.cat(again) - proof.logits).abs().max())
-    allowed = float(proof.logits.abs().max()) * (TOLERANCE if device == "cpu" else GPU_TOLERANCE)
+    allowed = tolerance * float(proof.logits.abs().max())
     return Finding(
         "logits",
         difference <= allowed,

@@ -19,8 +19,9 @@ SAMPLES = 1024
 """How many samples of the first view are looked at."""
 _RENAMED = 2000
 """Above so many classes no renaming is looked for: its cost is cubic."""
-_AGREEMENT = 1e-3
-"""Largest difference of two passes, relative to the largest logit: batches of other sizes round differently."""
+_AGREEMENT = 1e-2
+"""Largest difference of two passes, relative to the largest logit: batches of other sizes round differently, on a
+GPU in the third digit (TF32)."""
 
 
 def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:

@@ -127,6 +127,21 @@ def test_other_views_are_refused_and_the_command_makes_the_right_cache(
     assert config.teacher == opened.config.teacher
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--data.name", "fashion-mnist"], "--transfer-set.name fashion-mnist"),
+        (["--augment.flip"], "--augment.flip"),
+        (["--views", "9"], "--views 9"),
+    ],
+)
+def test_flags_that_contradict_the_cache_are_refused_with_the_command(
+    opened: LogitCache, store: ArtifactStore, flags: list[str], expected: str
+) -> None:
+    with pytest.raises(UserError, match=f"distill cache --teacher .*{expected}"):
+        parse_config("student", ["--cache", str(opened.path), "--store", str(store.root), *flags])
+
+
 def test_pixels_that_differ_are_found_although_the_images_are_the_same(
     opened: LogitCache, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +298,15 @@ def test_replay_finds_what_no_longer_fits(
         assert findings(artifact, store, runtime)["rows"] is False
     shutil.rmtree(store.path(opened.config.teacher))
     assert findings(artifact, store, runtime)["logits"] is False
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cache_of_a_gpu_is_replayed_on_both(shifted: CacheConfig, store, runtime) -> None:
+    on_gpu = runtime.model_copy(update={"device": "cuda"})
+    artifact = make(shifted, store, on_gpu)
+    assert all(findings(artifact, store, on_gpu).values())
+    assert all(findings(artifact, store, runtime).values())
 
 
 def test_verify_says_so_and_exits_with_1(opened: LogitCache, store, runtime, dataset, monkeypatch, capsys) -> None:
