@@ -219,6 +219,7 @@ class _Opened:
         self.data: Dataset = load(cache.config.transfer_set, root, progress)
         cache.check_fits(self.data)
         self.loader = cache.loader(self.data, batch_size=_AT_A_TIME)
+        self.loader.settle()  # before workers are forked, which then share it
         self._batch_loader: tuple[tuple[int, int], Loader] | None = None
 
     def expect(self, view: int) -> None:

@@ -155,14 +155,15 @@ class Loader:
         self._canvas: Canvas | None = None
         self._resident: Tensor | None = None
         self._normalised: Tensor | None = None
-        self._settle()
+        self._settled = False
 
-    def _settle(self) -> None:
-        """Keep the set where it is read fastest, if it fits."""
+    def settle(self) -> None:
+        """Keep the set where it is read fastest, if it fits: for epochs, not for a few views of a proof."""
+        if self._settled or self._program is not None:
+            return
+        self._settled = True
         images, augment = self._images, self._augment
         is_small = 4 * images.numel() <= NORMALISED_BYTES
-        if self._program is not None:
-            return
         if augment == AugmentConfig() and is_small and not self._channels_last:
             self._normalised = self._normalise(images.to(self.device))
         elif self.device.type != "cpu":
@@ -185,6 +186,7 @@ class Loader:
         """The given view of these samples of the split, in this order; the last batch may be smaller."""
         if len(order) == 0:
             return
+        self.settle()
         chunks = order.to(self.device).split(self._chunk)
         for chunk, (images, labels) in zip(chunks, self._chunks(chunks, view), strict=True):
             index = chunk.split(self.batch_size)
