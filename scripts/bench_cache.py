@@ -1,0 +1,565 @@
+"""What a logit cache costs: bytes, reading, writing, opening, memory; beside other formats and an online teacher.
+
+All of it is measured in one run and printed as one table. Ratios stand beside the most that is asked of ours.
+
+- Reading 128 random samples from a warm page cache, up to the logits (or probabilities) that a loss takes. Each
+  read comes right after a training step of the student (MLP 784-800-800-K, cross-entropy, batch 128), which it is
+  a share of and which leaves the processor's caches as a real step does. The formats take turns in a new order
+  every round; medians over rounds. `logits()` per batch is what a loop of one's own calls; "chunks" are how the
+  student stage reads, so many samples at a time as `distill.stages.student` takes. A dense cache of up to 1 GiB
+  is held in memory; "mapped" is how larger ones are read.
+- The TinyViT record (int32 seed, k int16 class numbers, k float16 probabilities) is found by its key, read by a
+  seek and parsed, sample by sample, and spread over all classes batch by batch, as in microsoft/Cream
+  (TinyViT/main.py, data/augmentation/manager.py and dataset_wrapper.py). One `torch.save` per sample is
+  torchdistill's way. Both do this in DataLoader workers, and it is timed where it is done. The online teacher is a
+  forward of the MLP 784-1200-1200-K in inference mode.
+- Writing against the same forwards without storing, in turns: the shards (fsync, sha256, stamps), and the whole
+  artefact (manifest, proof, errors of the stored form, sha256 of every file, record).
+- Opening in a fresh process, and the first batch, for which the shards that it needs are hashed.
+- `--imagenet`: a synthetic cache of 1,281,167 × 1,000 float16 (2.6 GB) is written by one process, and all of it is
+  read in random order by another: its memory beyond the page cache (RssAnon) at the peak.
+
+    python scripts/bench_cache.py [--threads 1] [--imagenet] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from distill.allocator import keep_freed_memory
+from distill.artifact import VERSIONS, ArtifactStore, Record, inputs, key
+from distill.cache import LogitCache
+from distill.cache.logit_cache import view_loader
+from distill.cache.shards import Piece, write_shards
+from distill.cache.tinyvit import record_type
+from distill.cache.writing import layout_of, make_manifest, write_cache
+from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig
+from distill.data.datasets import Dataset, Split
+from distill.data.loader import CHUNK_BYTES
+from distill.errors import UserError
+from distill.models import build_model
+from distill.optim import build_optimizer
+from distill.runtime import free_bytes
+
+BATCH, FEW, MANY = 128, 10, 1000
+MNIST, PIXEL = (1, 28, 28), (1, 1, 1)
+TEACHER = ModelConfig(name="mlp", kwargs={"widths": [1200, 1200]})
+STUDENT = ModelConfig(name="mlp", kwargs={"widths": [800, 800]})
+FILES = 2048
+"""Samples that are saved to a file each."""
+WARM_UP = 3
+"""Rounds of reading before any is timed."""
+TARGET_BYTES = 4 << 20
+"""Soft targets that the student stage makes at a time."""
+STATUS = Path("/proc/self/status")
+READ, WRITE, RESIDENT = 0.01, 1.05, 1e9
+"""The most that is asked: of a step, of bare inference, in bytes."""
+WIDTH = 54
+"""Of the table's first column."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table."""
+
+    what: str
+    bytes_per_view: float | None = None
+    measured: str = ""
+    ratio: float | None = None
+    of: str = ""
+    most: float | None = None
+
+    def __str__(self) -> str:
+        size = "" if self.bytes_per_view is None else f"{self.bytes_per_view:,.0f}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.4f}"
+        most = "" if self.most is None else f"{self.most:g}"
+        return f"| {self.what:{WIDTH}} | {size:>6} | {self.measured:>10} | {ratio:>7} | {self.of:14} | {most:>5} |"
+
+
+HEADING = (
+    f"| {'what':{WIDTH}} | {'B/view':6} | {'measured':>10} | {'ratio':>7} | {'to':14} | {'asked':5} |\n"
+    f"| {'-' * WIDTH} | {'-' * 5}: | {'-' * 9}: | {'-' * 6}: | {'-' * 14} | {'-' * 4}: |"
+)
+
+
+class Synthetic:
+    """Logits as a pure function of the sample's number, of which class number % classes has by far the largest."""
+
+    def __init__(self, classes: int):
+        self.classes = classes
+        self.base = torch.randn(997, classes, generator=torch.Generator().manual_seed(0))
+
+    def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
+        """Logits and labels of these samples."""
+        for part in index.split(2048):
+            labels = part % self.classes
+            logits = self.base[part % 997] + (part // 997).unsqueeze(1) / 256
+            yield Piece(logits.scatter_add_(1, labels.unsqueeze(1), torch.full((len(part), 1), 10.0)), labels)
+
+
+class Network:
+    """A network's answers to the images of a data set, as `distill.teacher_logits` asks for them."""
+
+    def __init__(self, model: ModelConfig, data: Dataset, config: CacheConfig):
+        self.model = build_model(model, len(data.classes), data.shape).eval()
+        self.loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+
+    @torch.inference_mode()
+    def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
+        """Logits and labels of these samples."""
+        for batch in self.loader.batches(index, 0):
+            yield Piece(self.model(batch.images).float().cpu(), batch.labels.cpu())
+
+
+def make_dataset(samples: int, classes: int, shape: tuple[int, int, int]) -> Dataset:
+    """Random images; label number % classes."""
+    images = torch.randint(256, (samples, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    number = torch.arange(samples)
+    train, none = Split(images, number % classes), Split(images[:0], number[:0])
+    names = tuple(f"class {number}" for number in range(classes))
+    channels = shape[0]
+    return Dataset("bench", train, none, none, names, (0.5,) * channels, (0.3,) * channels, "", number)
+
+
+def make_config(samples: int, classes: int, top_k: int | None = None) -> CacheConfig:
+    """Config of a cache of synthetic samples."""
+    transfer_set = DataConfig(name="bench:samples", kwargs={"samples": samples, "classes": classes})
+    return CacheConfig(transfer_set=transfer_set, top_k=top_k)
+
+
+def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic | Network) -> Path:
+    """Write a whole cache as the pipeline does; its folder."""
+    store = ArtifactStore(root)
+    loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+
+    def answer(index: torch.Tensor, _view: int) -> torch.Tensor:
+        return torch.cat([piece.logits for piece in teacher.pieces(index)])
+
+    with store.draft(config) as draft:
+        manifest = make_manifest(config, data)
+        metrics = write_cache(
+            draft,
+            config,
+            manifest,
+            loader,
+            lambda shard: teacher.pieces(torch.arange(shard.first, shard.last)),
+            answer,
+            progress=False,
+        )
+        record = Record(
+            key=key(config),
+            version=VERSIONS["cache"],
+            config=config.model_dump(mode="json"),
+            inputs={key(upstream): "" for upstream in inputs(config)},
+            files=store.describe_files(draft),
+            metrics=metrics,
+        )
+        return store.publish(config, draft, record).path
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to come by a teacher's answers.
+
+    Attributes:
+        name: of the line.
+        bytes_per_view: on disk.
+        read: sample numbers → what a loss takes.
+        samples: how many there are.
+        size: samples that are read at a time.
+        most: asked: share of a step.
+        stored: answers are `Synthetic`'s, read from somewhere.
+    """
+
+    name: str
+    bytes_per_view: float
+    read: Callable[[torch.Tensor], torch.Tensor]
+    samples: int
+    size: int = BATCH
+    most: float | None = None
+    stored: bool = True
+
+
+def chunk_size(classes: int) -> int:
+    """Samples that the student stage reads at a time, for 28 × 28 images."""
+    by_images = max(1, CHUNK_BYTES // (4 * 784 * BATCH)) * BATCH
+    by_targets = max(1, TARGET_BYTES // (4 * classes) // BATCH) * BATCH
+    return min(by_images, by_targets)
+
+
+def ours(root: Path, samples: int, classes: int, top_k: int | None = None) -> list[Format]:
+    """Our cache, by the batch and by the chunk, in memory and mapped."""
+    data = make_dataset(samples, classes, PIXEL)
+    cache = LogitCache.open(publish(root, make_config(samples, classes, top_k), data, Synthetic(classes)))
+    kind = "dense float16" if top_k is None else f"top-{top_k}"
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {f"{kind}, logits()": cache.logits}
+    if classes == MANY and top_k is None:
+        # What logits() does with a cache that does not fit into memory.
+        ways[f"{kind}, mapped"] = lambda index: cache.encoding.decode(cache.rows(index))
+    size, many = cache.encoding.bytes_per_row, min(chunk_size(classes), samples)
+    return [
+        Format(f"ours {name}, {unit}", size, read, samples, number, READ)
+        for name, read in ways.items()
+        for unit, number in (("batches", BATCH), ("chunks", many))
+    ]
+
+
+def tinyvit(root: Path, samples: int, classes: int, top_k: int, until: ExitStack) -> Format:
+    """TinyViT's record, sample by sample; its file stays open `until` then."""
+    root.mkdir()
+    values, record = root / "rank0-values.bin", record_type(top_k)
+    (root / "rank0-keys.txt").write_text("".join(f"{number}\n" for number in range(samples)))
+    with values.open("wb") as written:
+        for piece in Synthetic(classes).pieces(torch.arange(samples)):
+            probabilities, ids = piece.logits.softmax(1).topk(top_k)
+            rows = np.zeros(len(ids), record)
+            rows["ids"], rows["probabilities"] = ids.numpy(), probabilities.half().numpy()
+            written.write(rows.tobytes())
+    place = {name: row for row, name in enumerate((root / "rank0-keys.txt").read_text().split())}
+    stored, ends = until.enter_context(values.open("rb")), (4, 4 + 2 * top_k)
+
+    def one(number: int) -> tuple[np.ndarray, np.ndarray]:
+        stored.seek(place[str(number)] * record.itemsize)
+        found = stored.read(record.itemsize)
+        np.frombuffer(found[: ends[0]], np.int32)  # the seed of the view
+        ids = np.frombuffer(found[ends[0] : ends[1]], np.int16).copy()
+        return ids, np.frombuffer(found[ends[1] :], np.float16).copy()
+
+    def read(index: torch.Tensor) -> torch.Tensor:
+        ids, kept = zip(*map(one, index.tolist()), strict=True)
+        numbers = torch.stack([torch.from_numpy(row) for row in ids]).long()
+        probabilities = torch.stack([torch.from_numpy(row) for row in kept]).float()
+        rest = (1 - probabilities.sum(1, keepdim=True)) / (classes - top_k)
+        return rest.repeat_interleave(classes, dim=1).scatter_(1, numbers, probabilities)
+
+    return Format(f"TinyViT record, k = {top_k}", values.stat().st_size / samples, read, samples)
+
+
+def file_each(root: Path, samples: int, classes: int) -> Format:
+    """A file for each sample, in folders by the last four digits of its number."""
+    samples = min(samples, FILES)
+
+    def path(number: int) -> Path:
+        return root / f"{number:04d}"[-4:] / f"{number:04d}.pt"
+
+    index = torch.arange(samples)
+    for number, row in enumerate(torch.cat([piece.logits for piece in Synthetic(classes).pieces(index)])):
+        path(number).parent.mkdir(parents=True)
+        torch.save({"teacher_outputs": row.clone()}, path(number))
+
+    def read(index: torch.Tensor) -> torch.Tensor:
+        # As torchdistill does: without the check of what is unpickled, which costs time.
+        rows = [torch.load(path(number), weights_only=False) for number in index.tolist()]
+        return torch.stack([row["teacher_outputs"] for row in rows])
+
+    size = sum(file.stat().st_size for file in root.rglob("*.pt")) / samples
+    return Format("torch.save per sample", size, read, samples)
+
+
+def online(classes: int) -> Format:
+    """A teacher in the step."""
+    model = build_model(TEACHER, classes, MNIST).eval()
+    images = torch.randn(BATCH, *MNIST)
+
+    def read(_index: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(images)
+
+    return Format("online teacher", 0, read, BATCH, stored=False)
+
+
+def student_step(classes: int) -> Callable[[], None]:
+    """A training step of the student on labels, which a student costs at least."""
+    model = build_model(STUDENT, classes, MNIST)
+    optimizer = build_optimizer(model, OptimConfig(lr=0.01))
+    images, labels = torch.randn(BATCH, *MNIST), torch.arange(BATCH) % classes
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        cross_entropy(model(images), labels).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def endless(format: Format) -> Iterator[torch.Tensor]:
+    """Random parts of a format's samples, every sample once before any is read again."""
+    parts = max(1, format.samples // format.size)
+    while True:
+        yield from torch.randperm(format.samples).split(format.size)[:parts]
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Seconds that it takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def reading(title: str, formats: Sequence[Format], classes: int, rounds: int) -> list[Line]:
+    """Seconds per batch of each format, and as a share of the step before it."""
+    for format in formats:
+        check(format, classes)
+    step = student_step(classes)
+    parts = {format.name: endless(format) for format in formats}
+    steps: list[float] = []
+    seconds: dict[str, list[float]] = {format.name: [] for format in formats}
+    shares: dict[str, list[float]] = {format.name: [] for format in formats}
+    turns = list(formats)
+    for number in range(-WARM_UP, rounds):
+        random.shuffle(turns)
+        for format in turns:
+            index = next(parts[format.name])
+            of_step = timed(step)
+            of_read = timed(partial(format.read, index)) * BATCH / len(index)
+            if number >= 0:
+                steps.append(of_step)
+                seconds[format.name].append(of_read)
+                shares[format.name].append(of_read / of_step)
+    of = f"step, K = {classes}"
+    lines = [Line(f"{title}: student's step", None, show(statistics.median(steps)), 1.0, of)]
+    for format in formats:
+        name, median = f"{title}: {format.name}", statistics.median
+        share = median(shares[format.name])
+        lines.append(Line(name, format.bytes_per_view, show(median(seconds[format.name])), share, of, format.most))
+    return lines
+
+
+def check(format: Format, classes: int) -> None:
+    """Read some samples, and refuse to time a format that gives other samples' answers.
+
+    Raises:
+        RuntimeError: it does.
+    """
+    if not format.stored:
+        return
+    index = torch.randperm(format.samples)[: format.size]
+    found = format.read(index)
+    if found.shape != (len(index), classes) or not torch.equal(found.argmax(1), index % classes):
+        raise RuntimeError(f"{format.name} gave the answers to other samples")
+
+
+def show(seconds: float) -> str:
+    """A duration, for people."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} µs"
+
+
+# Writing
+
+
+def writing(
+    folder: Path, model: ModelConfig, shape: tuple[int, int, int], config: CacheConfig, rounds: int
+) -> list[Line]:
+    """Seconds of a bare teacher, of writing its shards, and of making the artefact, in turns."""
+    samples, classes = (config.transfer_set.kwargs[name] for name in ("samples", "classes"))
+    data, layout = make_dataset(samples, classes, shape), layout_of(config, samples, classes)
+    teacher = Network(model, data, config)
+
+    def bare(_place: Path) -> None:
+        for _piece in teacher.pieces(torch.arange(samples)):
+            pass
+
+    def shards(place: Path) -> None:
+        write_shards(place, layout, lambda shard: teacher.pieces(torch.arange(shard.first, shard.last)))
+
+    def artefact(place: Path) -> None:
+        publish(place, config, data, teacher)
+
+    contestants = {"bare": bare, "shards": shards, "artefact": artefact}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    turns = list(contestants)
+    for number in range(-1, rounds):
+        random.shuffle(turns)
+        for name in turns:
+            place = folder / "written"
+            place.mkdir()
+            seconds = timed(partial(contestants[name], place))
+            shutil.rmtree(place)
+            if number >= 0:
+                times[name].append(seconds)
+    title = f"{model.name}, K = {classes}, {f'top-{config.top_k}' if config.top_k else 'dense'}"
+    bare_seconds = show(statistics.median(times["bare"]))
+    lines = [Line(f"{title}: bare teacher, {samples:,} samples", None, bare_seconds, 1.0, "bare teacher")]
+    for name in ("shards", "artefact"):
+        ratio = statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
+        seconds = show(statistics.median(times[name]))
+        lines.append(Line(f"{title}: writing, {name}", None, seconds, ratio, "bare teacher", WRITE))
+    return lines
+
+
+# Opening, and the resident set: in processes of their own
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def settle(threads: int) -> None:
+    """The settings of every stage."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    random.seed(0)
+    torch.manual_seed(0)
+
+
+def opening(title: str, path: Path) -> tuple[LogitCache, list[Line]]:
+    """A cache, and seconds to open it and to its first batch."""
+    started = time.perf_counter()
+    cache = LogitCache.open(path)
+    opened = time.perf_counter() - started
+    index = torch.randperm(len(cache))[:BATCH]
+    first = timed(partial(cache.logits, index))
+    lines = [Line(f"{title}: opening", None, show(opened))]
+    return cache, [*lines, Line(f"{title}: first batch, shards hashed", None, show(first))]
+
+
+def openings(paths: dict[str, Path], threads: int) -> list[Line]:
+    """The same of several caches."""
+    settle(threads)
+    return [line for title, path in paths.items() for line in opening(title, path)[1]]
+
+
+def resident() -> tuple[float, float]:
+    """Bytes of this process in memory: its own (RssAnon), and those of files, which are page cache (RssFile)."""
+    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    anonymous, of_files = (1024.0 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
+    return anonymous, of_files
+
+
+def write_imagenet(root: Path, samples: int, threads: int) -> tuple[Path, float]:
+    """Write the synthetic cache; its folder and the seconds it took."""
+    settle(threads)
+    data, config = make_dataset(samples, MANY, PIXEL), make_config(samples, MANY)
+    started = time.perf_counter()
+    return publish(root, config, data, Synthetic(MANY)), time.perf_counter() - started
+
+
+def read_imagenet(path: Path, threads: int, rounds: int) -> list[Line]:
+    """Read all of it in random order, by the batch and by the chunk, then in turns with a student's step."""
+    title = "ImageNet size"
+    settle(threads)
+    before = resident()[0]
+    cache, lines = opening(title, path)
+    samples, size, seen = len(cache), cache.encoding.bytes_per_row, [resident()]
+    units = {"batches": BATCH, "chunks": min(chunk_size(MANY), samples)}
+    for unit, number in units.items():
+        times = []
+        for index in torch.randperm(samples).split(number):
+            times.append(timed(partial(cache.logits, index)) * BATCH / len(index))
+            seen.append(resident())
+        lines.append(Line(f"{title}: all of it once, {unit}", size, show(statistics.median(times))))
+    anonymous, of_files = (max(values) for values in zip(*seen, strict=True))
+    lines += [
+        Line(f"{title}: RssAnon before opening", None, f"{before / 1e9:.3f} GB"),
+        Line(f"{title}: RssAnon, peak", None, f"{anonymous / 1e9:.3f} GB", anonymous / RESIDENT, "1 GB", 1.0),
+        Line(f"{title}: RssFile, peak (page cache)", None, f"{of_files / 1e9:.3f} GB"),
+    ]
+    formats = [
+        Format(f"ours dense float16, {unit}", size, cache.logits, samples, number, READ)
+        for unit, number in units.items()
+    ]
+    return lines + reading(title, formats, MANY, rounds)
+
+
+def refuse_imagenet(folder: Path, samples: int) -> None:
+    """Say before anything is measured what `--imagenet` lacks.
+
+    Raises:
+        UserError: there is no /proc, or the disk is too small.
+    """
+    if not STATUS.exists():
+        raise UserError("imagenet", f"no {STATUS}", "a system that has it, such as Linux", "Drop --imagenet.")
+    needed, free = 1.1 * layout_of(make_config(samples, MANY), samples, MANY).bytes, free_bytes(folder)
+    if free < needed:
+        value = f"{folder} with {free / 1e9:.2g} GB free"
+        raise UserError("folder", value, f"{needed / 1e9:.2g} GB", "Set --folder to another disk.")
+
+
+def imagenet(folder: Path, samples: int, threads: int, rounds: int) -> list[Line]:
+    """The synthetic cache of ImageNet's size, written by one process and read by another."""
+    path, seconds = alone(write_imagenet, folder, samples, threads)
+    written = sum(file.stat().st_size for file in path.rglob("*.npy")) / 1e9
+    line = Line(f"ImageNet size: writing {written:.2f} GB, no teacher", None, show(seconds))
+    return [line, *alone(read_imagenet, path, threads, rounds)]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=60_000, help="samples of the caches that are read")
+    parser.add_argument("--rounds", type=int, default=200, help="reads of each format")
+    parser.add_argument("--write-samples", type=int, default=20_000, help="samples that the MLP answers to")
+    parser.add_argument("--write-rounds", type=int, default=7, help="times that each writes")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--imagenet", action="store_true", help="write and read 2.6 GB too")
+    parser.add_argument("--imagenet-samples", type=int, default=1_281_167, help="samples of that cache")
+    parser.add_argument("--folder", type=Path, help="where temporary files go")
+    given = parser.parse_args()
+    settle(given.threads)
+    print(f"{given.threads} threads, torch {torch.__version__}, medians of {given.rounds} reads", flush=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-cache-", dir=given.folder) as folder:
+            if given.imagenet:
+                refuse_imagenet(Path(folder), given.imagenet_samples)
+            print(HEADING, flush=True)
+            for lines in measurements(Path(folder), given):
+                print(*lines, sep="\n", flush=True)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def measurements(folder: Path, given: argparse.Namespace) -> Iterator[list[Line]]:
+    """All lines, each part when it is measured."""
+    samples, threads = given.samples, given.threads
+    few = [*ours(folder / "store", samples, FEW), file_each(folder / "files", samples, FEW), online(FEW)]
+    yield reading(f"K = {FEW}", few, FEW, given.rounds)
+    many = [format for top_k in (None, 10, 100) for format in ours(folder / "store", samples, MANY, top_k)]
+    with ExitStack() as until:
+        many += [tinyvit(folder / f"tinyvit{top_k}", samples, MANY, top_k, until) for top_k in (10, 100)]
+        many += [file_each(folder / "more-files", samples, MANY), online(MANY)]
+        yield reading(f"K = {MANY}", many, MANY, given.rounds)
+    # The slower a teacher, the fewer samples: each case takes a few seconds.
+    for model, shape, classes, top_k, share in (
+        (TEACHER, MNIST, FEW, None, 1),
+        (TEACHER, MNIST, MANY, None, 2),
+        (TEACHER, MNIST, MANY, 100, 2),
+        (ModelConfig(name="cnn"), MNIST, FEW, None, 4),
+        (ModelConfig(name="resnet56"), (3, 32, 32), FEW, None, 50),
+    ):
+        config = make_config(max(16, given.write_samples // share), classes, top_k)
+        yield writing(folder, model, shape, config, given.write_rounds)
+    store = ArtifactStore(folder / "store")
+    paths = {f"{samples:,} × {classes}": store.path(make_config(samples, classes)) for classes in (FEW, MANY)}
+    yield alone(openings, paths, threads)
+    if given.imagenet:
+        yield imagenet(folder / "imagenet", given.imagenet_samples, threads, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
