@@ -49,6 +49,8 @@ VERSIONS = {"teacher": 1, "cache": 2, "student": 1, "analysis": 1, "report": 1}
 
 RECORD = "record.json"
 RESUME = "resume.pt"
+STAMPS = "stamps"
+"""A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not cost."""
 _STAGES = (TeacherConfig, CacheConfig, StudentConfig, AnalysisConfig, ReportConfig)
 
 
@@ -108,7 +110,7 @@ def _teacher(config: CacheConfig) -> str:
         case EnsembleConfig() as ensemble:
             return f"{len(ensemble.members)}-{_network(ensemble.members[0])}"
         case ImportConfig() as imported:
-            return f"import-{imported.teacher}"
+            return "-".join(["import", *([imported.teacher] if imported.teacher else [])])
 
 
 def _network(config: TeacherConfig | StudentConfig) -> str:
@@ -312,7 +314,7 @@ class ArtifactStore:
         try:
             yield folder
         except UserError:
-            if not (folder / RESUME).exists():
+            if not (folder / RESUME).exists() and not any((folder / STAMPS).glob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:

@@ -182,29 +182,34 @@ def verify(artefacts: Names = (), samples: int = 256, *, runtime: How) -> None:
     unreadable = [] if artefacts else list(folder.unreadable())
     for path, reason in unreadable:
         print(f"damaged  {path}\n         {reason}")
-    damaged = len(unreadable)
+    damaged, unproven = len(unreadable), 0
     for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
         problems = artifact.problems()
         print(f"{'damaged' if problems else 'ok':8} {artifact.path}")
         for problem in problems:
             print(f"         {problem}")
-        if artefacts and not problems and artifact.config.stage == "cache":
-            problems = _replayed(artifact, folder, runtime, samples)
         damaged += bool(problems)
+        if artefacts and not problems and artifact.config.stage == "cache":
+            found = _replayed(artifact, folder, runtime, samples)
+            damaged += False in found
+            unproven += None in found
     if damaged:
         print(f"{damaged} damaged or stale: delete these folders and run the same command again.")
+    if unproven:
+        print(f"{unproven} could not be proven: what is needed is not here.")
+    if damaged or unproven:
         raise SystemExit(1)
 
 
-def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[str]:
-    """What does not fit any more."""
+def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[bool | None]:
+    """Whether what was looked at still fits; None for what could not be looked at."""
     from distill.replay import replay
 
-    wrong = []
-    for finding in replay(cache, folder, runtime, samples):
-        print(f"{'ok' if finding.ok else 'FAILED':8} {finding.what}: {finding.found}")
-        wrong += [] if finding.ok else [finding.what]
-    return wrong
+    found = list(replay(cache, folder, runtime, samples))
+    for finding in found:
+        word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
+        print(f"{word:8} {finding.what}: {finding.found}")
+    return [finding.ok for finding in found]
 
 
 class ImportFlags(Config):

@@ -215,6 +215,13 @@ class EnsembleConfig(Config):
     mean: Literal["probabilities", "logits"] = "probabilities"
     """What is averaged; the logits of mean probabilities are their logarithms."""
 
+    @model_validator(mode="after")
+    def _different_members(self) -> EnsembleConfig:
+        if len(set(map(repr, self.members))) < len(self.members):
+            value = f"{len(self.members)} teachers, some of them the same"
+            raise UserError("teacher", value, "teachers that differ", "Name each once.")
+        return self
+
 
 class ImportConfig(Config):
     """Logits from elsewhere: the files are proven, who made them and from which pixels is declared."""
@@ -307,7 +314,7 @@ class StudentConfig(_Training):
                 "augment",
                 self.augment.model_dump(),
                 "none for a student with a cache, since it sees the views of its cache",
-                "Set the augmentation when the cache is made (scripts/cache_logits.py --augment.pad …).",
+                "Set the augmentation when the cache is made: distill cache --augment.pad …",
             )
         if self.data != self.cache.transfer_set:
             raise UserError(

@@ -16,7 +16,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from distill.artifact import ArtifactStore, key
+from distill.artifact import ArtifactStore
 from distill.config import CacheConfig, EnsembleConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.runtime import Runtime, default_store
@@ -77,6 +77,7 @@ def _parse_flags(what: Any, arguments: list[str], command: str) -> Any:
             raise
         # tyro draws a box; an error of ours is one line.
         words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
+        words = re.sub(r"For further information.*|\[type=.*?\]", " ", words, flags=re.DOTALL)
         line = re.sub(r"\s+", " ", words).strip()
         line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", line)
         way_out = f"{line.rstrip('.')}. See distill {command} --help."
@@ -122,26 +123,28 @@ def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[A
     given: BaseModel = _parse_flags(flags, arguments, default.stage)
     fields = {name: getattr(given, name) for name in own}
     inputs = {name: getattr(default, name) for name in named if name in kind.model_fields}
+    machine = Runtime(**{name: getattr(given, name) for name in runtime})
     try:
         config = kind(**inputs, **fields)
     except UserError as error:
         cache = inputs.get("cache")
         if cache is None or error.field not in _FIXED_BY_CACHE:
             raise
-        raise _with_command(error, cache, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
-    return config, Runtime(**{name: getattr(given, name) for name in runtime})
+        path = ArtifactStore(machine.store).path(cache)
+        raise _with_command(error, cache, path, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
+    return config, machine
 
 
 _FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}
 """What a student takes from its cache → the cache's name for it."""
 
 
-def _with_command(error: UserError, cache: CacheConfig, changes: dict[str, Any]) -> UserError:
+def _with_command(error: UserError, cache: CacheConfig, path: Path, changes: dict[str, Any]) -> UserError:
     """The same refusal, with the command that makes the cache that was wanted."""
-    from distill.cache.manifest import command
+    from distill.cache.remake import remake
 
     field, value, expected, _ = error.args
-    wanted = command(cache, tuple(key(teacher) for teacher in cache.teachers), **changes)
+    wanted = remake(cache, path, **changes)
     return UserError(field, value, expected, f"Drop the flags, or make a cache that fits: {wanted}")
 
 
@@ -159,12 +162,14 @@ _CACHE_INPUTS: dict[str, Any] = {
 
 def _cache_of(store: ArtifactStore, arguments: list[str]) -> CacheConfig:
     """The cache of the teachers that are named, with its other fields at their defaults."""
-    teachers = _inputs(store, arguments, "teacher", TeacherConfig)
+    teachers, means = _inputs(store, arguments, "teacher", TeacherConfig), _peek(arguments, "mean")
     if not teachers:
         return CacheConfig()
     if len(teachers) == 1:
+        if means:
+            raise UserError("mean", means[0], "none with one teacher", "Give several: --teacher A B.")
         return CacheConfig(teacher=teachers[0], transfer_set=teachers[0].data)
-    mean: Any = (_peek(arguments, "mean") or ["probabilities"])[0]
+    mean: Any = means[0] if means else "probabilities"
     ensemble = EnsembleConfig(members=tuple(teachers), mean=mean)
     return CacheConfig(teacher=ensemble, transfer_set=teachers[0].data)
 
@@ -184,7 +189,13 @@ def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_I
 
 
 def _peek(arguments: list[str], name: str) -> list[str]:
-    """Values of one flag, read before the others because their defaults depend on it."""
+    """Values of one flag, read before the others because their defaults depend on it.
+
+    Raises:
+        UserError: it is given twice; the parser would take one of them without a word.
+    """
+    if sum(word == f"--{name}" or word.startswith(f"--{name}=") for word in arguments) > 1:
+        raise UserError(name, "given twice", f"one --{name}", f"Several values follow one flag: --{name} A B.")
     for position, word in enumerate(arguments):
         if word == f"--{name}":
             return list(itertools.takewhile(lambda value: not value.startswith("--"), arguments[position + 1 :]))

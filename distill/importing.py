@@ -206,7 +206,8 @@ def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
         return dataset.positions.numpy()
     if rows == split:
         return np.arange(split)
-    expected = f"{split}, as many as training images, or {whole}, with the held-out ones"
+    expected = f"{split}, as many as training images"
+    expected += f", or {whole}, with the held-out ones" if whole > split else ""
     way_out = "Give the logits of these images, or set --data.held-out and --data.split-seed as they were."
     raise UserError("files", f"{rows} rows", expected, way_out)
 

@@ -33,7 +33,8 @@ class Finding:
     """One thing that was looked at."""
 
     what: str
-    ok: bool
+    ok: bool | None
+    """None when it could not be looked at."""
     found: str
 
 
@@ -48,19 +49,30 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
 
     Yields:
         What was found of: identity of the images, pixels, logits, stored rows.
+
+    Raises:
+        UserError: fewer than one sample, or the cache is not whole.
     """
+    if samples < 1:
+        raise UserError("samples", samples, "at least 1", "Raise --samples.")
     cache = LogitCache(artifact)
     config = cache.config
     try:
         dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
+    except UserError as error:
+        yield Finding("images", None, str(error))
+        return
+    try:
         check_data(cache.manifest.data, dataset, "")
     except UserError as error:
         yield Finding("images", False, str(error))
         return
     yield Finding("images", True, f"{len(cache)} samples, {len(cache.classes)} classes, in order")
     proof = cache.proof().random(samples)
-    yield _rows(cache, proof)
     device, workers = runtime.torch_device(), runtime.workers_for()
+    exact = device == artifact.record.provenance["device"] == "cpu"
+    tolerance = TOLERANCE if exact else GPU_TOLERANCE
+    yield _rows(cache, proof, tolerance)
     same = proof.same_pixels(view_loader(config, dataset, dataset.mean, dataset.std, device, 128))
     told = f"{int(same.sum())} of {len(proof)} views have the stored checksum"
     yield Finding("pixels", bool(same.all()), told)
@@ -68,22 +80,22 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
         declared = ", ".join(cache.manifest.declared)
         yield Finding("logits", True, f"imported: nothing to make again; declared, not proven: {declared}")
         return
-    exact = device == artifact.record.provenance["device"] == "cpu"
-    tolerance = TOLERANCE if exact else GPU_TOLERANCE
     try:
-        yield _logits(cache, proof, _teacher(cache, dataset, store, device, workers), tolerance)
+        teacher = _teacher(cache, dataset, store, device, workers)
     except UserError as error:
-        yield Finding("logits", False, str(error))
+        yield Finding("logits", None, str(error))
+        return
+    yield _logits(cache, proof, teacher, tolerance)
 
 
-def _rows(cache: LogitCache, proof: Proof) -> Finding:
+def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
     """Stored rows against the exact logits that were kept beside them."""
     error = max(
         cache.encoding.rounding_error(proof.logits[rows], cache.rows(proof.index[rows], view))
         for view, rows in by_view(proof.view)
     )
     scale = float(proof.logits.abs().max())
-    allowed = scale * (TOLERANCE + (2**-11 if cache.config.dtype == "float16" else 0))
+    allowed = scale * (tolerance + (2**-11 if cache.config.dtype == "float16" else 0))
     return Finding("rows", error <= allowed, f"differ from the exact logits by {error:.2g} (allowed {allowed:.2g})")
 
 

@@ -43,6 +43,7 @@ class TeacherLogits:
     ):
         for teacher in teachers:
             _check_input(teacher, dataset)
+        self.config = config
         self.networks = [load_network(teacher, device) for teacher in teachers]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.record.data["mean"]), tuple(t.record.data["std"])) for t in teachers]

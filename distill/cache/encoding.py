@@ -83,7 +83,7 @@ class Encoding:
             rows["tail"] = missing.logsumexp(1).numpy()
         # What is not finite is infinitely far off, or nan; `isfinite` of float16 takes three times as long.
         error = self.rounding_error(logits, rows)
-        if not math.isfinite(error):
+        if not math.isfinite(error) or not self._has_tail(rows):
             raise UserError(
                 "dtype",
                 self.dtype,
@@ -91,6 +91,9 @@ class Encoding:
                 "Set --dtype float32, or look at the teacher: it may have diverged.",
             )
         return rows, error
+
+    def _has_tail(self, rows: np.ndarray) -> bool:
+        return self.top_k in (None, self.classes) or bool(np.isfinite(rows["tail"]).all())
 
     def _stored(self, logits: Float32[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         # torch rounds to the nearest without a warning where a number does not fit.

@@ -42,6 +42,7 @@ def refuse_if_wrong(
     classes: tuple[str, ...],
     least: float,
     field: str = "teacher",
+    way_out: str = "Look at preprocessing, labels and sample order",
 ) -> float:
     """Accuracy of a teacher's answers, or the reason why it must not teach.
 
@@ -51,6 +52,7 @@ def refuse_if_wrong(
         classes: class names, for the message.
         least: the smallest accuracy that is let through.
         field: what the user named.
+        way_out: what to do about a low accuracy.
 
     Raises:
         UnfitTeacher: a logit is not finite, the accuracy is too low, or the class order seems to be another one.
@@ -69,7 +71,7 @@ def refuse_if_wrong(
     if renamed >= max(least, reached + 0.1):
         expected = f"at least {least:.1%}; with the classes in another order it is right on {renamed:.1%}"
         raise UnfitTeacher(field, value, expected, f"Give the classes in the teacher's order ({swapped}).")
-    way_out = "Look at preprocessing, labels and sample order; to go on nevertheless, lower --min-teacher-accuracy."
+    way_out += "; to go on nevertheless, lower --min-teacher-accuracy."
     raise UnfitTeacher(field, value, f"at least {least:.1%}", way_out)
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, ArtifactStore
 from distill.cache.encoding import Encoding
-from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, command, view_identity
+from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, view_identity
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
+from distill.cache.remake import remake
 from distill.cache.shards import Layout, ShardReader
 from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
@@ -50,7 +51,7 @@ class LogitCache:
                 "cache",
                 str(artifact.path),
                 f"a logit cache, this is a {config.stage}",
-                "Make one with scripts/cache_logits.py.",
+                "Make one with `distill cache`.",
             )
         self.config, self.path, self.device, self._artifact = config, artifact.path, device, artifact
         self.manifest = Manifest.model_validate_json(artifact.file(MANIFEST).read_bytes())
@@ -109,9 +110,17 @@ class LogitCache:
         """Inter-class logit variance of the teacher on one view of the transfer set.
 
         Raises:
-            UserError: the cache is truncated.
+            UserError: the cache is truncated, or its views are mixed.
         """
-        if self.config.top_k is not None:
+        if self.config.augment.mixes:
+            plain = self.config.augment.replace(mixup=0, cutmix=0)
+            raise UserError(
+                "augment",
+                {"mixup": self.config.augment.mixup, "cutmix": self.config.augment.cutmix},
+                "a cache of unmixed views, since a mixed one has no single correct class",
+                f"Make one: {self._command(augment=plain, views=1)}",
+            )
+        if self.config.top_k not in (None, len(self.classes)):
             raise UserError(
                 "top_k",
                 self.config.top_k,
@@ -147,9 +156,9 @@ class LogitCache:
         changes = {"augment": AugmentConfig(**wanted.augment), "views": wanted.views, "view_seed": wanted.seed}
         if cached.data.name != dataset.name:
             changes["transfer_set"] = self.config.transfer_set.replace(name=dataset.name, kwargs={})
-        remake = f"Make one that fits: {self._command(**changes)}"
-        check_data(cached.data, dataset, remake)
-        check_views(cached.views, wanted, remake)
+        way_out = f"Make one that fits: {self._command(**changes)}"
+        check_data(cached.data, dataset, way_out)
+        check_views(cached.views, wanted, way_out)
         self._check_pixels(dataset, wanted.views)
 
     def _check_pixels(self, dataset: Dataset, views: int) -> None:
@@ -174,7 +183,7 @@ class LogitCache:
 
     def _command(self, **changes: object) -> str:
         try:
-            return command(self.config, tuple(key(teacher) for teacher in self.config.teachers), **changes)
+            return remake(self.config, self.path, self.classes, **changes)
         except UserError as error:  # such as views without augmentation
             return str(error)
 

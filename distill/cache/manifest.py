@@ -1,19 +1,16 @@
 """`manifest.json`: who a cache belongs to: which weights, which preprocessing, which images, which views.
 
-A cache that is opened for other images, classes, order or views is refused with the field, both values and the
-command that makes the right one.
+A cache that is opened for other images, classes, order or views is refused with the field and both values.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill.config import AugmentConfig, CacheConfig, Config, EnsembleConfig, ImportConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, EnsembleConfig, ImportConfig, TeacherConfig
 from distill.data.checksum import content_digest
 from distill.errors import UserError
 
@@ -177,37 +174,3 @@ def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> Non
 def _classes(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:4])
     return f"{len(names)} classes ({shown}{', …' if len(names) > 4 else ''})"
-
-
-def command(config: CacheConfig, teachers: tuple[str, ...], **changes: Any) -> str:
-    """The command that makes a cache like `config` but for the changes.
-
-    Args:
-        config: of the cache that does not fit.
-        teachers: keys of its teachers; none for an import.
-        changes: fields of the config with the values that are wanted.
-    """
-    wanted = config.replace(**changes)
-    if isinstance(config.teacher, ImportConfig):
-        return shlex.join(["distill", "import", "FILES", *_flags(wanted, CacheConfig(), skip=("teacher",))])
-    words = ["distill", "cache", "--teacher", *(name[:12] for name in teachers)]
-    default = CacheConfig(transfer_set=config.teachers[0].data)
-    return shlex.join([*words, *_flags(wanted, default, skip=("teacher", "stage"))])
-
-
-def _flags(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """Command-line flags for every field that is not at its default."""
-    words: list[str] = []
-    for (name, value), (_, usual) in zip(config, default, strict=True):
-        if name in skip or value == usual:
-            continue
-        flag = f"{prefix}{name}".replace("_", "-")
-        if isinstance(value, Config):
-            words += _flags(value, usual, f"{flag}.")
-        elif isinstance(value, bool):
-            head, _, tail = flag.rpartition(".")
-            negated = f"{head}.no-{tail}" if head else f"no-{tail}"
-            words.append(f"--{flag if value else negated}")
-        else:
-            words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
-    return words

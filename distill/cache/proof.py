@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distill.data.loader import Loader
 
 PROOF = "proof.safetensors"
-_MOST, _FEWEST, _ONE_IN = 1024, 32, 64
+_MOST, _FEWEST, _FEWEST_PER_VIEW, _ONE_IN = 1024, 32, 8, 64
 _BYTES = 16 << 20
 
 
@@ -74,14 +74,20 @@ class Proof:
 
 
 def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "p"]]:
-    """(index, view) of the views to prove, sorted by view: one in 64, 32 to 1024, at most 16 MiB of logits."""
-    total = samples * views
-    wanted = min(max(_FEWEST, total // _ONE_IN), _MOST, max(_FEWEST, _BYTES // (4 * classes)))
-    draws = counter_hash(Stream.PROOF, seed, 0, torch.arange(2 * wanted))
-    flat = torch.unique(shift_right(draws, 1) % max(1, total))
-    keep = torch.randperm(len(flat), generator=torch.Generator().manual_seed(seed % 2**31))[:wanted]
-    flat = flat[keep].sort().values if total else flat[:0]
-    return flat % max(1, samples), flat // max(1, samples)
+    """(index, view) of the views to prove, sorted by view.
+
+    One in 64, 32 to 1,024 of them, but at least 8 of each view; at most 16 MiB of logits, but one of each view.
+    """
+    wanted = min(max(_FEWEST, samples * views // _ONE_IN), _MOST)
+    per_view = max(_FEWEST_PER_VIEW, -(-wanted // views))
+    per_view = min(samples, max(1, min(per_view, _BYTES // (4 * classes * views))))
+    chosen = []
+    for view in range(views):
+        draws = shift_right(counter_hash(Stream.PROOF, seed, view, torch.arange(4 * per_view)), 1) % max(1, samples)
+        # Each sample once, in the order of the draws.
+        chosen.append(torch.tensor(list(dict.fromkeys(draws.tolist()))[:per_view], dtype=torch.int64))
+    view = torch.arange(views).repeat_interleave(torch.tensor([len(part) for part in chosen]))
+    return torch.cat(chosen), view
 
 
 def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from distill.artifact import replace_file, sha256, write_json
+from distill.artifact import STAMPS, replace_file, sha256, write_json
 from distill.cache.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 FOLDER = "logits"
 SHARDS = "shards.json"
 """Name of each shard → its stamp, once all are written."""
-_STAMPS = "stamps"
 _ROWS = 1 << 16
 _ENCODED = 1 << 17
 """Bytes of logits that are encoded at a time: a call for fewer costs more than its work, and torch would share
@@ -112,6 +111,7 @@ def write_shards(
     layout: Layout,
     answers: Callable[[Shard], Iterable[Piece]],
     advance: Callable[[int], object] = lambda rows: None,
+    still_right: Callable[[Shard], bool] = lambda shard: True,
 ) -> dict[str, float]:
     """Write the shards that are not there yet.
 
@@ -120,6 +120,7 @@ def write_shards(
         layout: which shards.
         answers: shard → the teacher's answers to its samples, in order.
         advance: called with the number of rows that are done, for a progress bar.
+        still_right: whether a shard that an earlier call wrote is still what the teacher answers.
 
     Returns:
         Measures over all shards: `transfer/accuracy` and `rounding_error`.
@@ -127,7 +128,7 @@ def write_shards(
     Raises:
         UserError: a logit is not finite or does not fit the dtype.
     """
-    for name in (FOLDER, _STAMPS):
+    for name in (FOLDER, STAMPS):
         (folder / name).mkdir(exist_ok=True)
     for partial in folder.rglob("*.partial"):
         partial.unlink()
@@ -138,7 +139,7 @@ def write_shards(
         waiting: deque[Future[Any]] = deque()
         for shard in layout.shards():
             stamp = earlier.get(shard.name)
-            if stamp is not None and _is_whole(folder / shard.name, stamp):
+            if stamp is not None and _is_whole(folder / shard.name, stamp) and still_right(shard):
                 stamps[shard.name] = stamp
                 advance(shard.last - shard.first)
                 continue
@@ -153,7 +154,7 @@ def write_shards(
         for task in waiting:
             task.result()
     write_json(folder / SHARDS, {name: stamp._asdict() for name, stamp in sorted(stamps.items())})
-    shutil.rmtree(folder / _STAMPS)
+    shutil.rmtree(folder / STAMPS)
     total = max(1, layout.samples * layout.views)
     return {
         "transfer/accuracy": sum(stamp.correct for stamp in stamps.values()) / total,
@@ -205,14 +206,14 @@ def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], stamps: di
     replace_file(folder / shard.name, header.getvalue(), data)
     error, correct = max(part.rounding_error for part in done), sum(part.correct for part in done)
     stamp = Stamp(digest.hexdigest(), error, correct)
-    write_json(folder / _STAMPS / f"{Path(shard.name).stem}.json", {shard.name: stamp._asdict()})
+    write_json(folder / STAMPS / f"{Path(shard.name).stem}.json", {shard.name: stamp._asdict()})
     stamps[shard.name] = stamp
 
 
 def _earlier(folder: Path) -> dict[str, Stamp]:
     """Stamps that an interrupted run left."""
     found: dict[str, Stamp] = {}
-    for path in [*(folder / _STAMPS).glob("*.json"), folder / SHARDS]:
+    for path in [*(folder / STAMPS).glob("*.json"), folder / SHARDS]:
         with suppress(OSError, ValueError, TypeError):
             found |= {name: Stamp(**fields) for name, fields in json.loads(path.read_text()).items()}
     return found

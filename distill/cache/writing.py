@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from distill.cache.encoding import Encoding, distribution_errors
@@ -22,6 +23,7 @@ from distill.cache.manifest import (
     view_identity,
 )
 from distill.cache.proof import by_view, choose, prove
+from distill.cache.shards import FOLDER as LOGITS
 from distill.cache.shards import Layout, Piece, Shard, ShardReader, write_shards
 from distill.config import CacheConfig
 from distill.errors import UserError
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 
     from distill.data.datasets import Dataset
     from distill.data.loader import Loader
+
+
+Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
+"""(index, view) → logits on the CPU."""
+_REVISITED = 16
+"""Rows of a shard of an interrupted run that the teacher is asked about again."""
+_AGREEMENT = 1e-2
+"""Largest difference, relative to the largest logit: rounding to float16, and another batch on a GPU."""
 
 
 def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
@@ -68,7 +78,7 @@ def write_cache(
     manifest: Manifest,
     loader: Loader,
     answers: Callable[[Shard], Iterable[Piece]],
-    answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
+    answer: Answer,
     progress: bool,
 ) -> dict[str, float]:
     """Fill a folder with a cache, or go on where a former call was interrupted.
@@ -86,7 +96,8 @@ def write_cache(
         Accuracy on the transfer set, bytes per view, and the errors of the stored form.
 
     Raises:
-        UserError: a logit is not finite or does not fit the dtype, or the disk is too small.
+        UserError: a logit is not finite or does not fit the dtype, rows are not the same when they are made
+            again, or the disk is too small.
     """
     classes = len(manifest.data.classes)
     layout = layout_of(config, manifest.data.samples, classes)
@@ -94,15 +105,35 @@ def write_cache(
     _refuse_small_disk(folder, layout)
     total = manifest.data.samples * config.views
     with tqdm(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
-        metrics = write_shards(folder, layout, answers, bar.update)
+        metrics = write_shards(
+            folder, layout, answers, bar.update, lambda shard: _answers_still(folder, layout, shard, answer)
+        )
     index, view = choose(layout.samples, config.views, classes, config.view_seed)
     proof = prove(index, view, loader, answer)
-    proof.save(folder)
     reader = ShardReader(lambda name: folder / name, layout)
-    stored = [reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)]
+    stored = np.concatenate([reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)])
     encoding = layout.encoding
-    metrics |= distribution_errors(proof.logits, encoding.decode(np.concatenate(stored)))
+    if not _agree(encoding, proof.logits, stored):
+        shutil.rmtree(folder / LOGITS)
+        value = f"rows that differ by {encoding.rounding_error(proof.logits, stored):.3g} when they are made again"
+        expected = "a teacher and a view program that give one answer"
+        way_out = "What was written is dropped. Look for randomness that no seed reaches, or run it again."
+        raise UserError("cache", value, expected, way_out)
+    proof.save(folder)
+    metrics |= distribution_errors(proof.logits, encoding.decode(stored))
     return metrics | {"bytes_per_view": float(encoding.bytes_per_row)}
+
+
+def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
+    """Whether some rows of a shard are what the teacher says now: no manifest can hold a program's code."""
+    count = min(_REVISITED, shard.last - shard.first)
+    index = torch.linspace(shard.first, shard.last - 1, count).long()
+    stored = np.load(folder / shard.name, mmap_mode="r", allow_pickle=False)[index.numpy() - shard.first]
+    return _agree(layout.encoding, answer(index, shard.view), stored)
+
+
+def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray) -> bool:
+    return encoding.rounding_error(exact, stored) <= _AGREEMENT * (float(exact.abs().max()) or 1.0)
 
 
 def _start(folder: Path, manifest: Manifest) -> None:

@@ -12,13 +12,16 @@ from distill.artifact import Artifact, title
 from distill.cache.gate import SAMPLES, least_accuracy, refuse_if_training, refuse_if_wrong
 from distill.cache.manifest import TeacherIdentity
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import CacheConfig
+from distill.config import AugmentConfig, CacheConfig
 from distill.data.datasets import load
+from distill.metrics.accuracy import accuracy
 from distill.network import WEIGHTS, Outcome, identity
 from distill.runtime import Runtime
 from distill.teacher_logits import TeacherLogits
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from distill.data.datasets import Dataset
 
 
@@ -32,12 +35,12 @@ def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path
     """
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
-    accuracy = _gate(teacher, teachers, dataset, runtime)
+    reached = _gate(teacher, teachers, dataset, runtime)
     manifest = make_manifest(config, dataset, tuple(identify(artifact) for artifact in teachers))
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
     )
-    return Outcome(metrics | {"gate/accuracy": accuracy}, identity(dataset))
+    return Outcome(metrics | {"gate/accuracy": reached}, identity(dataset))
 
 
 def identify(teacher: Artifact) -> TeacherIdentity:
@@ -62,11 +65,22 @@ def _gate(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Datase
     with torch.inference_mode():
         for network, images in teacher.networks_and_images(index[:64], 0):
             refuse_if_training(network, images)
-    pieces = list(teacher.pieces(index, 0))
-    labels = torch.cat([piece.labels for piece in pieces])
+    logits, labels = _answers(teacher, index)
     known = [artifact.record.metrics.get("held_out/accuracy") for artifact in artifacts]
     expected = min((value for value in known if value is not None), default=None)
     least = runtime.min_teacher_accuracy
     if least is None:
         least = least_accuracy(labels, expected)
-    return refuse_if_wrong(torch.cat([piece.logits for piece in pieces]), labels, dataset.classes, least)
+    hints = {}
+    if teacher.config.augment != AugmentConfig() and accuracy(logits, labels) < least:
+        plain = teacher.config.replace(augment=AugmentConfig(), views=1)
+        reached = accuracy(*_answers(TeacherLogits(plain, artifacts, dataset, runtime.torch_device()), index))
+        if reached >= least:
+            told = f"It is right on {reached:.1%} of the same images as they are: these views are too hard for it"
+            hints["way_out"] = f"{told}. Train it on such views, or take milder ones"
+    return refuse_if_wrong(logits, labels, dataset.classes, least, **hints)
+
+
+def _answers(teacher: TeacherLogits, index: Tensor) -> tuple[Tensor, Tensor]:
+    pieces = list(teacher.pieces(index, 0))
+    return torch.cat([piece.logits for piece in pieces]), torch.cat([piece.labels for piece in pieces])

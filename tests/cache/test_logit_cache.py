@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +18,11 @@ from distill.artifact import Artifact, ArtifactStore
 from distill.cache import LogitCache
 from distill.cache.encoding import Encoding
 from distill.cache.manifest import MANIFEST, Manifest, pixel_libraries
+from distill.cache.proof import choose
+from distill.cache.remake import remake
 from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, write_shards
 from distill.cli import main
-from distill.config import AugmentConfig, CacheConfig, EnsembleConfig
+from distill.config import AugmentConfig, CacheConfig, DataConfig, EnsembleConfig, ImportConfig
 from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Normaliser
 from distill.errors import UnfitTeacher, UserError
@@ -27,6 +32,7 @@ from distill.network import load_network
 from distill.pipeline import ensure
 from distill.replay import replay
 from distill.runtime import Runtime
+from distill.teacher_logits import TeacherLogits
 from distill.trainer import predict
 
 
@@ -120,8 +126,8 @@ def test_other_views_are_refused_and_the_command_makes_the_right_cache(
 ) -> None:
     with pytest.raises(UserError, match=expected) as refused:
         opened.check_fits(dataset, **views)
-    command = str(refused.value).partition("distill cache ")[2].split()
-    config, _ = parse_config("cache", [*command, "--store", str(store.root)])
+    command = shlex.split(str(refused.value).partition("distill cache ")[2])
+    config, _ = parse_config("cache", command)
     assert isinstance(config, CacheConfig)
     assert config.replace(**views) == config
     assert config.teacher == opened.config.teacher
@@ -170,6 +176,69 @@ def test_an_ensemble_is_the_mean_of_its_members(teacher, store, runtime, dataset
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert len(opened.manifest.teachers) == 2
     assert all(finding.ok for finding in replay(store.find(config), store, runtime, 50))
+
+
+def test_the_command_names_the_mean_the_store_and_what_must_go(teacher, store, runtime, dataset) -> None:
+    ensemble = EnsembleConfig(members=(teacher, teacher.replace(seed=1)), mean="logits")
+    config = CacheConfig(teacher=ensemble, transfer_set=teacher.data, top_k=2)
+    opened = LogitCache(make(config, store, runtime))
+    command = remake(config, opened.path)
+    assert command.startswith(f"rm -r {opened.path} && distill cache --teacher ")
+    parsed, machine = parse_config("cache", shlex.split(command.partition("distill cache ")[2]))
+    assert (parsed, machine.store) == (config, store.root)
+    with pytest.raises(UserError, match=r"data.content .*rm -r .* && distill cache"):
+        opened.check_fits(changed(dataset)["data.content"])
+
+
+def test_the_command_for_an_import_has_the_flags_of_import() -> None:
+    source = ImportConfig(sha256=("a",), values="probabilities", classes=("b", "a"), teacher="a friend's net")
+    config = CacheConfig(teacher=source, transfer_set=DataConfig(name="mnist", held_out=0), dtype="float32")
+    words = shlex.split(remake(config, Path("checkpoints/caches/x"), ("a", "b"), augment=AugmentConfig(pad=1)))
+    assert words[:5] == ["distill", "import", "FILES", "--data.name", "mnist"]
+    rest = " ".join(words[5:])
+    assert rest == (
+        "--data.held-out 0.0 --augment.pad 1 --dtype float32 --values probabilities --classes b a "
+        "--teacher a friend's net"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--teacher", "{0}", "--teacher", "{1}"], "teacher = 'given twice'"),
+        (["--teacher", "{0}", "{0}"], "teachers that differ"),
+        (["--teacher", "{0}", "--mean", "logits"], "mean = 'logits': expected none with one teacher"),
+    ],
+)
+def test_teachers_are_named_once_and_averaged_only_when_several(
+    teacher, store, runtime, flags: list[str], expected: str
+) -> None:
+    keys = [make(teacher.replace(seed=seed), store, runtime).record.key for seed in (0, 1)]
+    with pytest.raises(UserError, match=expected):
+        parse_config("cache", [*(word.format(*keys) for word in flags), "--store", str(store.root)])
+
+
+def test_mixed_views_have_no_inter_class_variance(cache, store, runtime, dataset) -> None:
+    mixed = LogitCache(make(cache.replace(augment=AugmentConfig(mixup=1)), store, runtime))
+    with pytest.raises(UserError, match="a mixed one has no single correct class"):
+        mixed.interclass_variance(dataset.train.labels)
+
+
+def test_all_classes_are_no_truncation(cache, store, runtime, dataset) -> None:
+    everything = LogitCache(make(cache.replace(top_k=10), store, runtime))
+    assert everything.interclass_variance(dataset.train.labels).total > 0
+
+
+def test_every_view_is_proven() -> None:
+    for samples, views, classes in ((1295, 1, 10), (40, 16, 10), (1000, 200, 10), (3000, 300, 21_841), (5, 2, 3)):
+        index, view = choose(samples, views, classes, seed=3)
+        pairs = set(zip(index.tolist(), view.tolist(), strict=True))
+        assert len(pairs) == len(index), "each once"
+        assert view.tolist() == sorted(view.tolist())
+        assert set(view.tolist()) == set(range(views))
+        assert int(index.max()) < samples
+        least = 1 if classes > 1000 else min(8, samples)
+        assert view.bincount().min() >= least * 0.7  # draws of small sets meet
 
 
 def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, store, runtime, dataset) -> None:
@@ -225,34 +294,88 @@ def test_swapped_shards_are_found(opened: LogitCache) -> None:
         LogitCache.open(opened.path).logits(torch.arange(3))
 
 
-@pytest.mark.parametrize("same_teacher", [True, False])
-def test_an_interrupted_draft_is_taken_up_only_for_the_same_teacher(
-    shifted: CacheConfig, store: ArtifactStore, runtime: Runtime, same_teacher: bool
-) -> None:
-    whole = make(shifted, store, runtime)
-    expected = LogitCache(whole).rows(torch.arange(20), 0)
-    with store.draft(shifted) as draft:
+def interrupted(config: CacheConfig, store: ArtifactStore, runtime: Runtime) -> Path:
+    """The draft of a cache that was killed before its record was written."""
+    whole = make(config, store, runtime)
+    with store.draft(config) as draft:
         shutil.copytree(whole.path, draft, dirs_exist_ok=True)
     (draft / "record.json").unlink()
-    shard = next((draft / "logits").glob("view0000*"))
-    np.save(shard, np.zeros_like(np.load(shard)))
+    shutil.rmtree(whole.path)
+    return draft
+
+
+def made_again(config: CacheConfig, store: ArtifactStore, runtime: Runtime, monkeypatch) -> list[int]:
+    """Views whose shards are written when the cache is made."""
+    asked: list[int] = []
+    of_shard = TeacherLogits.of_shard
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherLogits, "of_shard", lambda t, s: asked.append(s.view) or of_shard(t, s))
+        make(config, store, runtime)
+    return asked
+
+
+def test_an_interrupted_draft_is_taken_up(shifted: CacheConfig, store, runtime, monkeypatch) -> None:
+    interrupted(shifted, store, runtime)
+    assert made_again(shifted, store, runtime, monkeypatch) == []
+
+
+def test_rows_of_another_teacher_are_not(shifted: CacheConfig, store, runtime, monkeypatch) -> None:
+    draft = interrupted(shifted, store, runtime)
+    manifest = json.loads((draft / MANIFEST).read_text())
+    manifest["teachers"][0]["weights"] = "0" * 64
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    assert made_again(shifted, store, runtime, monkeypatch) == [0, 1, 2]
+
+
+def test_nor_are_rows_that_the_teacher_would_not_give_now(
+    shifted: CacheConfig, store: ArtifactStore, runtime: Runtime, monkeypatch
+) -> None:
+    # As when the code of a view program was edited, which no manifest can hold.
+    draft = interrupted(shifted, store, runtime)
+    shard = next((draft / "logits").glob("view0001*"))
+    np.save(shard, np.load(shard) + np.float16(1))
     stamps = json.loads((draft / SHARDS).read_text())
     stamps[f"logits/{shard.name}"]["sha256"] = hashlib.sha256(shard.read_bytes()).hexdigest()
     (draft / SHARDS).write_text(json.dumps(stamps))
-    if not same_teacher:
-        manifest = json.loads((draft / MANIFEST).read_text())
-        manifest["teachers"][0]["weights"] = "0" * 64
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(whole.path)
-    found = LogitCache(make(shifted, store, runtime)).rows(torch.arange(20), 0)
-    assert np.array_equal(found, np.zeros_like(found) if same_teacher else expected)
+    assert made_again(shifted, store, runtime, monkeypatch) == [1]
+    assert all(findings(store.find(shifted), store, runtime).values())
+
+
+def test_a_mistake_in_a_later_call_costs_no_finished_shard(
+    shifted: CacheConfig, store: ArtifactStore, runtime: Runtime, monkeypatch
+) -> None:
+    of_shard = TeacherLogits.of_shard
+
+    def stop(teacher: TeacherLogits, shard: Shard) -> Iterator[Piece]:
+        if shard.view == 2:
+            raise KeyboardInterrupt
+        yield from of_shard(teacher, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TeacherLogits, "of_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(shifted, store, runtime)
+    with pytest.raises(UnfitTeacher):
+        make(shifted, store, runtime.model_copy(update={"min_teacher_accuracy": 1.0}))
+    assert made_again(shifted, store, runtime, monkeypatch) == [2]
+
+
+def test_answers_that_change_from_call_to_call_are_refused(shifted, store, runtime, monkeypatch) -> None:
+    answer = TeacherLogits.answer
+    monkeypatch.setattr(TeacherLogits, "answer", lambda *arguments: answer(*arguments) + 1)
+    with pytest.raises(UserError, match="cache = 'rows that differ by 1 when they are made again'"):
+        make(shifted, store, runtime)
+    assert store.find(shifted) is None
 
 
 def test_the_gate_keeps_a_teacher_from_images_that_it_does_not_know(teacher, store, runtime) -> None:
     trained = teacher.replace(schedule=teacher.schedule.replace(epochs=10))
     far = CacheConfig(teacher=trained, transfer_set=teacher.data, augment=AugmentConfig(pad=6))
     careful = runtime.model_copy(update={"min_teacher_accuracy": None})
-    with pytest.raises(UnfitTeacher, match=r"teacher = 'right on .*: expected at least .*--min-teacher-accuracy"):
+    told = (
+        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*--min-teacher-accuracy"
+    )
+    with pytest.raises(UnfitTeacher, match=told):
         ensure([far], store, careful)
     made = ensure([far], store, careful, tolerate_divergence=True)
     assert "right on" in str(*made.values())
@@ -265,7 +388,11 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_row(cache, store, 
         make(cache, store, runtime)
 
 
-def findings(artifact: Artifact, store: ArtifactStore, runtime: Runtime) -> dict[str, bool]:
+def refuse(*_: object) -> None:
+    raise UserError("data", "gone", "images", "Fetch them.")
+
+
+def findings(artifact: Artifact, store: ArtifactStore, runtime: Runtime) -> dict[str, bool | None]:
     return {finding.what: finding.ok for finding in replay(artifact, store, runtime, 40)}
 
 
@@ -296,8 +423,13 @@ def test_replay_finds_what_no_longer_fits(
         rows = LogitCache.rows
         patch.setattr(LogitCache, "rows", lambda self, index, view=0: rows(self, index, view) + np.float16(0.1))
         assert findings(artifact, store, runtime)["rows"] is False
+    with monkeypatch.context() as patch:
+        patch.setattr("distill.replay.WEIGHTS", "metrics.jsonl")  # as if it had been trained anew
+        assert findings(artifact, store, runtime)["logits"] is None
     shutil.rmtree(store.path(opened.config.teacher))
-    assert findings(artifact, store, runtime)["logits"] is False
+    assert findings(artifact, store, runtime) == {"images": True, "rows": True, "pixels": True, "logits": None}
+    monkeypatch.setattr("distill.replay.load", refuse)
+    assert findings(artifact, store, runtime) == {"images": None}
 
 
 @pytest.mark.gpu
@@ -317,7 +449,19 @@ def test_verify_says_so_and_exits_with_1(opened: LogitCache, store, runtime, dat
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 1
-    assert "FAILED   images: data.order" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "FAILED   images: data.order" in told
+    assert "1 damaged or stale: delete" in told
+    monkeypatch.setattr("distill.replay.load", refuse)
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 1
+    told = capsys.readouterr().out
+    assert "unproven images: data = 'gone'" in told
+    assert "delete" not in told
+    with pytest.raises(SystemExit) as stop:
+        main([*command[:-1], "0"])
+    assert stop.value.code == 2
 
 
 def test_evaluate_measures_the_cached_logits(opened: LogitCache, store, dataset, capsys) -> None:

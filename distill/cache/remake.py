@@ -1,0 +1,64 @@
+"""The command that makes the cache that was wanted, for the message that refuses another one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from distill.artifact import key
+from distill.config import CacheConfig, Config, DataConfig, EnsembleConfig, ImportConfig
+from distill.runtime import default_store
+
+
+def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **changes: Any) -> str:
+    """The command line that makes a cache like `config` but for the changes.
+
+    Args:
+        config: of the cache that does not fit.
+        path: where it lies; without changes it has to go first, since it would be found again.
+        classes: of the data set, in its order.
+        changes: fields of the config with the values that are wanted.
+    """
+    wanted = config.replace(**changes)
+    words = _import(wanted, config.teacher, classes) if isinstance(config.teacher, ImportConfig) else _cache(wanted)
+    store = path.parent.parent
+    if store.absolute() != default_store().absolute():
+        words += ["--store", str(store)]
+    remove = f"rm -r {shlex.quote(str(path))} && " if wanted == config else ""
+    return remove + shlex.join(words)
+
+
+def _cache(wanted: CacheConfig) -> list[str]:
+    words = ["distill", "cache", "--teacher", *(key(teacher)[:12] for teacher in wanted.teachers)]
+    if isinstance(wanted.teacher, EnsembleConfig) and wanted.teacher.mean != "probabilities":
+        words += ["--mean", wanted.teacher.mean]
+    usual = CacheConfig(transfer_set=wanted.teachers[0].data)
+    return words + _flags(wanted, usual, skip=("stage", "teacher"))
+
+
+def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...]) -> list[str]:
+    words = ["distill", "import", "FILES", *_flags(wanted.transfer_set, DataConfig(), "data.")]
+    words += _flags(wanted, CacheConfig(), skip=("stage", "teacher", "transfer_set", "views"))
+    return words + _flags(source, ImportConfig(sha256=source.sha256, classes=classes))
+
+
+def _flags(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
+    """Command-line flags for every field that is not at its default."""
+    words: list[str] = []
+    for (name, value), (_, usual) in zip(config, default, strict=True):
+        if name in skip or value == usual:
+            continue
+        flag = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, Config):
+            words += _flags(value, usual, f"{flag}.")
+        elif isinstance(value, bool):
+            head, _, tail = flag.rpartition(".")
+            negated = f"{head}.no-{tail}" if head else f"no-{tail}"
+            words.append(f"--{flag if value else negated}")
+        elif isinstance(value, tuple):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return words
