@@ -514,7 +514,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=60_000, help="samples of the caches that are read")
     parser.add_argument("--rounds", type=int, default=200, help="reads of each format")
-    parser.add_argument("--write-samples", type=int, default=20_000, help="samples that the MLP answers to")
+    parser.add_argument("--write-samples", type=int, default=60_000, help="samples that the MLP answers to")
     parser.add_argument("--write-rounds", type=int, default=7, help="times that each writes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--imagenet", action="store_true", help="write and read 2.6 GB too")

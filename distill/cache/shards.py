@@ -33,9 +33,9 @@ FOLDER = "logits"
 SHARDS = "shards.json"
 """Name of each shard → its stamp, once all are written."""
 _ROWS = 1 << 16
-_ENCODED = 1 << 17
-"""Bytes of logits that are encoded at a time: a call for fewer costs more than its work, and torch would share
-larger ones among threads."""
+_ENCODED = 1 << 15
+"""Logits that are encoded at a time: for fewer a call costs more than its work, and more of them torch would share
+among threads, which then wait for those of the teacher."""
 _AHEAD = 16
 """So many pieces may wait to be encoded or written."""
 _BYTES = 64 << 20
@@ -144,7 +144,7 @@ def write_shards(
                 advance(shard.last - shard.first)
                 continue
             parts: list[Future[_Encoded]] = []
-            for piece in _gathered(answers(shard), _ENCODED // (4 * layout.encoding.classes)):
+            for piece in _gathered(answers(shard), max(1, _ENCODED // layout.encoding.classes)):
                 parts.append(writer.submit(_encode, layout.encoding, piece))
                 waiting.append(parts[-1])
                 advance(len(piece.labels))
@@ -176,13 +176,18 @@ def _encode(encoding: Encoding, piece: Piece) -> _Encoded:
 
 
 def _gathered(pieces: Iterable[Piece], rows: int) -> Iterator[Piece]:
-    """The same answers in pieces of at least so many rows, except for the last one."""
+    """The same answers in pieces of about so many rows, and no more."""
     waiting: list[Piece] = []
+    held = 0
     for piece in pieces:
-        waiting.append(piece)
-        if sum(len(each.labels) for each in waiting) >= rows:
+        if waiting and held + len(piece.labels) > rows:
             yield _joined(waiting)
-            waiting = []
+            waiting, held = [], 0
+        if len(piece.labels) >= rows:
+            yield from map(Piece, piece.logits.split(rows), piece.labels.split(rows))
+            continue
+        waiting.append(piece)
+        held += len(piece.labels)
     if waiting:
         yield _joined(waiting)
 
