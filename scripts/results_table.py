@@ -1,7 +1,7 @@
-"""Print the README's results, as Markdown, from the recorded summaries in experiments/results/.
+"""Print the recorded results, as Markdown: what README.md and experiments/results/README.md show.
 
 To record a run: copy `summary.json` of its report to `experiments/results/<experiment>-<data>.json`.
-With names of experiments as arguments: only theirs.
+With names of experiments as arguments, only theirs: the README has those of dark_knowledge.
 """
 
 from __future__ import annotations
