@@ -77,7 +77,7 @@ class Encoding:
         else:
             kept, ids = logits.topk(self.top_k, dim=1)
             stored = self._stored(kept)
-            missing = logits.scatter(1, ids, -math.inf)
+            missing = logits.double().scatter(1, ids, -math.inf)
             rows = np.empty(len(logits), self.row)
             rows["ids"], rows["logits"] = ids.numpy(), stored.numpy()
             rows["tail"] = missing.logsumexp(1).numpy()
