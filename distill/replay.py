@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.artifact import Artifact, ArtifactStore, title
-from distill.cache.logit_cache import LogitCache, view_loader
+from distill.cache import LogitCache
 from distill.cache.manifest import check_data
 from distill.cache.proof import Proof, by_view
 from distill.config import ImportConfig
@@ -73,7 +73,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
     exact = device == artifact.record.provenance["device"] == "cpu"
     tolerance = TOLERANCE if exact else GPU_TOLERANCE
     yield _rows(cache, proof, tolerance)
-    same = proof.same_pixels(view_loader(config, dataset, dataset.mean, dataset.std, device, 128))
+    same = proof.same_pixels(cache.loader(dataset, device))
     told = f"{int(same.sum())} of {len(proof)} views have the stored checksum"
     yield Finding("pixels", bool(same.all()), told)
     if isinstance(config.teacher, ImportConfig):

@@ -48,9 +48,9 @@ from distill.allocator import keep_freed_memory
 from distill.artifact import VERSIONS, ArtifactStore, Record, inputs, key
 from distill.cache import LogitCache
 from distill.cache.logit_cache import view_loader
-from distill.cache.shards import Piece, write_shards
+from distill.cache.shards import Piece, layout_of, write_shards
 from distill.cache.tinyvit import record_type
-from distill.cache.writing import layout_of, make_manifest, write_cache
+from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig
 from distill.data.datasets import Dataset, Split
 from distill.data.loader import CHUNK_BYTES

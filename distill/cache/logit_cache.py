@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.artifact import Artifact, ArtifactStore
-from distill.cache.encoding import Encoding
 from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, view_identity
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
 from distill.cache.remake import remake
-from distill.cache.shards import Layout, ShardReader
+from distill.cache.shards import ShardReader, layout_of
 from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
 from distill.errors import UserError
@@ -56,8 +55,8 @@ class LogitCache:
         self.config, self.path, self.device, self._artifact = config, artifact.path, device, artifact
         self.manifest = Manifest.model_validate_json(artifact.file(MANIFEST).read_bytes())
         self.classes = self.manifest.data.classes
-        self.encoding = Encoding(len(self.classes), config.dtype, config.top_k)
-        layout = Layout(self.manifest.data.samples, config.views, self.encoding)
+        layout = layout_of(config, self.manifest.data.samples, len(self.classes))
+        self.encoding = layout.encoding
         self._reader = ShardReader(artifact.file, layout)
         self._fits = layout.bytes <= _RESIDENT_BYTES and config.top_k is None
         self._resident: dict[int, Tensor] = {}

@@ -24,6 +24,7 @@ import torch
 
 from distill.artifact import STAMPS, replace_file, sha256, write_json
 from distill.cache.encoding import Encoding
+from distill.config import CacheConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -87,6 +88,11 @@ class Layout:
     def bytes(self) -> int:
         """Size of all rows."""
         return self.samples * self.views * self.encoding.bytes_per_row
+
+
+def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
+    """Which shards a cache has, whether it is written or read."""
+    return Layout(samples, config.views, Encoding(classes, config.dtype, config.top_k))
 
 
 class Piece(NamedTuple):

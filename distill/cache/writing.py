@@ -24,7 +24,7 @@ from distill.cache.manifest import (
 )
 from distill.cache.proof import by_view, choose, prove
 from distill.cache.shards import FOLDER as LOGITS
-from distill.cache.shards import Layout, Piece, Shard, ShardReader, write_shards
+from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, write_shards
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.runtime import free_bytes
@@ -43,11 +43,6 @@ _REVISITED = 16
 """Rows of a shard of an interrupted run that the teacher is asked about again."""
 _AGREEMENT = 1e-2
 """Largest difference, relative to the largest logit: rounding to float16, and another batch on a GPU."""
-
-
-def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
-    """Which shards a cache has."""
-    return Layout(samples, config.views, Encoding(classes, config.dtype, config.top_k))
 
 
 def make_manifest(
