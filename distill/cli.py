@@ -34,10 +34,11 @@ class ExperimentFlags:
 
     experiment: tyro.conf.Positional[str] = "dark_knowledge"
     """Name of a file in experiments/."""
-    data: str = "digits"
-    """The data set to run it on."""
-    scale: Literal["smoke", "quick", "paper"] = "quick"
-    """smoke takes seconds, quick minutes on two CPU cores, paper the published schedule."""
+    data: str | None = None
+    """The data set to run it on; None takes the experiment's own."""
+    scale: Literal["smoke", "quick", "short", "paper"] = "quick"
+    """smoke takes seconds, quick minutes on two CPU cores; short the published nets with short schedules, for one
+    GPU; paper the published schedules."""
 
 
 Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]

@@ -139,6 +139,8 @@ class OptimConfig(Config):
     """Momentum (beta1 for adaptive optimisers is set by kwargs)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay, not applied to biases and norms."""
+    head_lr: Positive = 1.0
+    """Learning rate of the last layer, as a share of the others'."""
     clip: Positive | None = 1.0
     """Gradients are clipped to this norm; None does not clip."""
     kwargs: Kwargs = {}
@@ -193,6 +195,8 @@ class _Training(Config):
     """Decay of an exponential moving average of the weights; the average is what is kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast dtype of forward and backward."""
+    snapshots: NonNegative = 0
+    """Keep the initial weights and those after each of so many equal parts of training, for measures along it."""
     seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
 
@@ -340,6 +344,58 @@ class StudentConfig(_Training):
 TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
 
 
+class TemperaturesProbe(Config):
+    """NLL and ECE of the stored predictions at each temperature, and at the one that held-out data choose."""
+
+    probe: Literal["temperatures"] = "temperatures"
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """By which logits are divided, increasing."""
+
+
+class PenultimateProbe(Config):
+    """Penultimate activations on the plane through the templates of three classes (Müller et al. 2019, Fig. 1)."""
+
+    probe: Literal["penultimate"] = "penultimate"
+    classes: tuple[NonNegative, NonNegative, NonNegative]
+    """The three."""
+    per_class: Count = 100
+    """Training and held-out samples of each class that are shown."""
+
+
+class InformationProbe(Config):
+    """Mutual information of an image's index and a difference of logits, along training (Müller 2019, Fig. 6)."""
+
+    probe: Literal["information"] = "information"
+    classes: tuple[NonNegative, NonNegative]
+    """Images of these two are taken, and the difference is of their logits."""
+    per_class: Count = 300
+    """Training images of each."""
+    draws: Count = 5
+    """Views of an image that its mean is taken over; one more is what is evaluated."""
+    view_seed: Seed = 0
+    """Seed of these views; their program is that of the network."""
+
+
+class TranslationProbe(Config):
+    """Quality of sentences that are found by beam search with logits divided by each temperature."""
+
+    probe: Literal["translation"] = "translation"
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """By which logits are divided, increasing."""
+    beam: Count = 4
+    """Hypotheses that are kept."""
+    length_penalty: Annotated[float, Field(ge=0)] = 0.6
+    """Exponent of Wu et al. (2016), eq. 14; 0 does not penalise."""
+    sentences: Count = 1000
+    """Of the test set, the first so many."""
+
+
+ProbeConfig = Annotated[
+    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe, Discriminator("probe")
+]
+"""A measure that an experiment asks for beside those that every network gets."""
+
+
 class AnalysisConfig(Config):
     """Measures of trained networks, from the predictions that each stored at the end of its training."""
 
@@ -350,6 +406,8 @@ class AnalysisConfig(Config):
     split: Literal["test", "held_out"] = "test"
     bins: Count = 15
     """Bins of the calibration error."""
+    probes: tuple[ProbeConfig, ...] = ()
+    """Measures of each run beside those of its predictions."""
 
 
 class ReportConfig(Config):
@@ -360,7 +418,7 @@ class ReportConfig(Config):
     """Name of the experiment: its file name."""
     source: str
     """sha256 of the files in experiments/, so that an edited figure is drawn again."""
-    scale: Literal["smoke", "quick", "paper"]
+    scale: Literal["smoke", "quick", "short", "paper"]
     data: str
     analyses: tuple[AnalysisConfig, ...]
 

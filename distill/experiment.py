@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from distill.config import StudentConfig, TeacherConfig
+from distill.config import ProbeConfig, StudentConfig, TeacherConfig
 
-Scale = Literal["smoke", "quick", "paper"]
+Scale = Literal["smoke", "quick", "short", "paper"]
 
 
 class Label(NamedTuple):
@@ -23,7 +23,7 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that one measure decides: `measure` of `condition` against that of `versus`, seed by seed."""
+    """A statement that a measure decides: `measure` of `condition` against that of `versus`, seed by seed."""
 
     id: str
     statement: str
@@ -31,6 +31,24 @@ class Claim:
     condition: str
     versus: str
     direction: Literal["lower", "higher"]
+    versus_measure: str | None = None
+    """What is measured of `versus`, where it is not `measure`."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper prints, to be shown beside ours."""
+
+    source: str
+    """Where, and of what: "Müller 2019, Table 2: AlexNet on CIFAR-10, ε=0.1"."""
+    value: float | str | None
+    """In the unit of `measure`, a share as 0 to 1; None for what the paper shows only as a curve."""
+    half_width: float | None = None
+    """What stands behind ±, if anything."""
+    condition: str | None = None
+    """The condition here that corresponds to it, if any."""
+    measure: str | None = None
+    """The measure here that corresponds to it, if any."""
 
 
 @dataclass
@@ -72,10 +90,16 @@ class Table:
 class Experiment(Protocol):
     """What `experiments/<name>.py` defines at module level."""
 
+    REPRODUCES: str
+    """Place in the paper, such as "Figure 2 and Table 3"; empty for a question of our own."""
+    DATA: Mapping[Scale, str]
+    """The data set of each scale, unless the user names one."""
     CLAIMS: Iterable[Claim]
-    PAPER: Mapping[str, object]
+    PAPER: Sequence[Published]
 
     runs: Callable[[Scale, str], dict[Label, TeacherConfig | StudentConfig]]
-    """(scale, data) → label → config; pure, milliseconds."""
+    """(scale, data) → label → config; pure, milliseconds. Raises a UserError for data it cannot be run on."""
+    probes: Callable[[Scale, str], Sequence[ProbeConfig]]
+    """(scale, data) → what is measured of each run beside what all runs get."""
     draw: Callable[[Table], Mapping[str, object]]
     """table → name → matplotlib figure."""

@@ -199,7 +199,7 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
         case AnalysisConfig():
             from distill.stages.analysis import analyse
 
-            return analyse(config, {key(run): _made(run, store) for run in inputs(config)}, draft)
+            return analyse(config, {key(run): _made(run, store) for run in inputs(config)}, draft, runtime)
         case ReportConfig():
             from distill.network import Outcome
             from distill.stages.report import write_report
@@ -290,15 +290,28 @@ def _is_experiment(path: Path) -> bool:
     return "\ndef runs(" in path.read_text()
 
 
-def plan_report(name: str, scale: Scale, data: str) -> ReportConfig:
-    """Config of an experiment's report, with all that it is made from; one analysis per seed."""
+def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
+    """Config of an experiment's report, with all that it is made from; one analysis per seed.
+
+    Args:
+        name: of the experiment.
+        scale: how large.
+        data: the data set; None takes the experiment's own at that scale.
+
+    Raises:
+        UserError: there is no such experiment, or it cannot be run on this data set.
+    """
     experiment = load_experiment(name)
+    data = data or experiment.DATA[scale]
+    probes = tuple(experiment.probes(scale, data))
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():
         by_seed.setdefault(label.seed, []).append(config)
     analyses = tuple(
         AnalysisConfig(
-            runs=tuple(runs), reference=next((run for run in runs if isinstance(run, TeacherConfig)), None)
+            runs=tuple(runs),
+            reference=next((run for run in runs if isinstance(run, TeacherConfig)), None),
+            probes=probes,
         )
         for runs in by_seed.values()
     )
@@ -307,7 +320,7 @@ def plan_report(name: str, scale: Scale, data: str) -> ReportConfig:
     return ReportConfig(experiment=name, source=source, scale=scale, data=data, analyses=analyses)
 
 
-def reproduce(name: str, scale: Scale, data: str, store: ArtifactStore, runtime: Runtime) -> Artifact:
+def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Artifact:
     """Run an experiment as far as it is not done yet, and return its report.
 
     Raises:

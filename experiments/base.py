@@ -17,6 +17,16 @@ from distill.config import (
 )
 from distill.experiment import Scale
 
+DATA_OF_FIGURES: dict[Scale, str] = {
+    "smoke": "digits",
+    "quick": "fashion-mnist",
+    "short": "cifar10",
+    "paper": "cifar10",
+}
+"""What the figures of the paper are drawn from, unless the user names a data set."""
+DIGITS: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
+"""What questions of our own are asked of, unless the user names a data set."""
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Scale, Table
+from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
 from experiments import drawing
-from experiments.base import num_classes, setting
+from experiments.base import DIGITS, num_classes, setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,12 +42,14 @@ KEPT = (1, 3, 5)
 FORMS = (*(f"top-{k}" for k in KEPT), "top-K", "float16", "float32")
 """How a view is stored, fewest logits first."""
 
-PAPER = {
-    "TinyViT 2022, code: bytes per view (4-byte seed, k ids and k float16 probabilities)": "4 + 4k",
-    "TinyViT 2022, README: cache of ImageNet-1k, 300 epochs": "16 GB",
-    "TinyViT 2022, README: cache of ImageNet-22k, 90 epochs": "481 GB",
-    "FKD 2022, code: stored per view": "4 coordinates, flip, top-5 ids and probabilities",
-}
+REPRODUCES = ""
+DATA = DIGITS
+PAPER = [
+    Published("TinyViT 2022, code: bytes per view (4-byte seed, k ids and k float16 probabilities)", "4 + 4k"),
+    Published("TinyViT 2022, README: cache of ImageNet-1k, 300 epochs", "16 GB"),
+    Published("TinyViT 2022, README: cache of ImageNet-22k, 90 epochs", "481 GB"),
+    Published("FKD 2022, code: stored per view", "4 coordinates, flip, top-5 ids and probabilities"),
+]
 
 
 def _teacher(smoothing: float) -> str:
@@ -111,6 +113,11 @@ def _caches(teacher: TeacherConfig, classes: int | None) -> dict[str, CacheConfi
     if classes is not None:
         found["top-K"] = dense.replace(top_k=classes)
     return found | {"float16": dense, "float32": dense.replace(dtype="float32")}
+
+
+def probes(scale: Scale, data: str) -> tuple[()]:
+    """None: what every network is measured by is enough."""
+    return ()
 
 
 def draw(table: Table) -> Mapping[str, Any]:

@@ -12,11 +12,11 @@ from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConf
 from distill.errors import UserError
 
 GOLDEN = {
-    "teacher": "201fb766d0d96875",
-    "cache": "4267f80f5d931c63",
-    "student": "65c4d4b51f164110",
-    "analysis": "98c4a0d294b2d3a4",
-    "report": "54fd46be44e2e6e2",
+    "teacher": "ed5dac8a6eb55095",
+    "cache": "140b9e711048e6e2",
+    "student": "cd85c0e94b1a5f61",
+    "analysis": "27159f451991a673",
+    "report": "faa6fdd2b935796e",
 }
 
 

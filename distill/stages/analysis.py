@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,24 @@ from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset
 from distill.losses import in_uniform
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
+from distill.metrics.measured import Measured
 from distill.network import Outcome, load_predictions
+from distill.probes import probe
+from distill.runtime import Runtime
 
 MEASURES = "measures.json"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Measures of one network: numbers, vectors, or the reason why there are none."""
-
-    values: dict[str, float]
-    curves: dict[str, list[float]]
-    diverged: str | None = None
-
-
-def analyse(config: AnalysisConfig, networks: Mapping[str, Artifact | str], folder: Path) -> Outcome:
-    """Write `measures.json`: key of each run → its measures.
+def analyse(
+    config: AnalysisConfig, networks: Mapping[str, Artifact | str], folder: Path, runtime: Runtime
+) -> Outcome:
+    """Write `measures.json`: key of each run → its measures; and what its probes have to show, to `tb/`.
 
     Args:
         config: what to measure.
         networks: key → artefact of a run, or the reason why it diverged.
         folder: where to write.
+        runtime: device and data root, for probes.
     """
     found = {}
     for run in config.runs:
@@ -52,6 +48,9 @@ def analyse(config: AnalysisConfig, networks: Mapping[str, Artifact | str], fold
         measured = measure(run, network, other, config.split, config.bins)
         if own and other and (chance := _at_chance(*load_predictions(other, config.split))):
             measured = Measured({}, {}, f"its teacher diverged: {chance}")
+        if not measured.diverged:
+            for wanted in config.probes:
+                measured = measured.joined(probe(wanted, network, runtime, folder / "tb"))
         found[key(run)] = vars(measured)
     write_json(folder / MEASURES, found)
     first = next((network for network in networks.values() if isinstance(network, Artifact)), None)

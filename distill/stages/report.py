@@ -71,7 +71,7 @@ def write_report(
         "left_out": _left_out(table),
         "diverged": diverged_table(summary),
         "rows": all_rows(summary),
-        "published": {name: _readable(value) for name, value in experiment.PAPER.items()},
+        "published": {found.source: _readable(found.value) for found in experiment.PAPER},
         "provenance": json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
     }
     (out / "index.html").write_text(_render("report.html.j2", page), encoding="utf-8")
@@ -121,7 +121,7 @@ def _judged(claim: Claim, table: Table) -> dict[str, Any]:
     """A claim with its verdict."""
     verdict = judge(
         _by_seed(table, claim.condition, claim.measure),
-        _by_seed(table, claim.versus, claim.measure),
+        _by_seed(table, claim.versus, claim.versus_measure or claim.measure),
         claim.direction,
     )
     return {

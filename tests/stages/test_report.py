@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from distill.config import ReportConfig
-from distill.experiment import Claim, Label, Table
+from distill.experiment import Claim, Label, Published, Table
 from distill.stages.report import write_report
 from distill.stages.report_tables import evidence, format_summary
 
@@ -35,7 +35,10 @@ def draw(table: Table):
 
 
 EXPERIMENT = SimpleNamespace(
-    __doc__="Tiny\n\nWhat it is about.", CLAIMS=CLAIMS, PAPER={"Hinton 2015": {"3s right": "98.6 %"}}, draw=draw
+    __doc__="Tiny\n\nWhat it is about.",
+    CLAIMS=CLAIMS,
+    PAPER=[Published("Hinton 2015, 3s right", "98.6 %")],
+    draw=draw,
 )
 
 

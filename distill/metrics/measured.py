@@ -1,0 +1,24 @@
+"""What was measured of one network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measures of one network: numbers, vectors, or the reason why there are none."""
+
+    values: dict[str, float]
+    curves: dict[str, list[float]]
+    diverged: str | None = None
+
+    def joined(self, other: Measured) -> Measured:
+        """Both together.
+
+        Raises:
+            ValueError: they measure something by the same name.
+        """
+        if twice := (self.values.keys() & other.values.keys()) | (self.curves.keys() & other.curves.keys()):
+            raise ValueError(f"measured twice: {', '.join(sorted(twice))}")
+        return Measured(self.values | other.values, self.curves | other.curves, self.diverged or other.diverged)

@@ -1,0 +1,47 @@
+"""Measures that need more of a network than its predictions: its weights, its images, its history.
+
+Each probe has a file of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.config import InformationProbe, PenultimateProbe, ProbeConfig, TemperaturesProbe, TranslationProbe
+from distill.metrics.measured import Measured
+
+if TYPE_CHECKING:
+    from distill.artifact import Artifact
+    from distill.runtime import Runtime
+
+
+def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """What a probe finds of one network.
+
+    Args:
+        config: which probe.
+        network: artefact of a teacher or a student.
+        runtime: device and data root.
+        log: TensorBoard folder, for what people would rather look at.
+
+    Raises:
+        UserError: the probe cannot be applied to this network.
+    """
+    match config:
+        case TemperaturesProbe():
+            from distill.probes.temperatures import probe_temperatures
+
+            return probe_temperatures(config, network)
+        case PenultimateProbe():
+            from distill.probes.penultimate import probe_penultimate
+
+            return probe_penultimate(config, network, runtime, log)
+        case InformationProbe():
+            from distill.probes.information import probe_information
+
+            return probe_information(config, network, runtime, log)
+        case TranslationProbe():
+            from distill.probes.translation import probe_translation
+
+            return probe_translation(config, network, runtime)

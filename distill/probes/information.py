@@ -1,0 +1,15 @@
+"""Draft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.artifact import Artifact
+from distill.config import InformationProbe
+from distill.metrics.measured import Measured
+from distill.runtime import Runtime
+
+
+def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """Draft."""
+    raise NotImplementedError
