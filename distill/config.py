@@ -75,6 +75,8 @@ class DataConfig(Config):
     """Share of the training set kept for model selection, stratified by class."""
     split_seed: Seed = 0
     """Seed of that split."""
+    limit: Count | None = None
+    """Train on only so many of the images that are left, stratified by class; None takes them all."""
 
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
@@ -356,8 +358,8 @@ class PenultimateProbe(Config):
     """Penultimate activations on the plane through the templates of three classes (Müller et al. 2019, Fig. 1)."""
 
     probe: Literal["penultimate"] = "penultimate"
-    classes: tuple[NonNegative, NonNegative, NonNegative]
-    """The three."""
+    triples: Annotated[tuple[tuple[NonNegative, NonNegative, NonNegative], ...], Field(min_length=1)]
+    """Three classes each; measures without a number are of the first."""
     per_class: Count = 100
     """Training and held-out samples of each class that are shown."""
 

@@ -12,10 +12,10 @@ from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConf
 from distill.errors import UserError
 
 GOLDEN = {
-    "teacher": "ed5dac8a6eb55095",
-    "cache": "140b9e711048e6e2",
-    "student": "cd85c0e94b1a5f61",
-    "analysis": "27159f451991a673",
+    "teacher": "271ecc7156d9eaed",
+    "cache": "f988ee9e5b5a7f10",
+    "student": "7dfaf285dcdff2b7",
+    "analysis": "02e7d7c63d28d45b",
     "report": "faa6fdd2b935796e",
 }
 

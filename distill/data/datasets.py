@@ -106,10 +106,22 @@ def _load(request: _Request) -> Dataset:
             raise UserError("data.kwargs", config.kwargs, f"none for {config.name}", "Drop --data.kwargs.")
         train, test, classes = _by_name(config.name, request.root, request.progress)
     kept, held = stratified_split(train.labels, config.held_out, config.split_seed)
+    kept = kept[_limited(train.labels[kept], config)]
     held_out = Split(train.images[held], train.labels[held])
     train = Split(train.images[kept], train.labels[kept])
     summary = _summary((train, held_out, test), classes)
     return Dataset(config.name, train, held_out, test, classes, *summary, positions=kept)
+
+
+def _limited(labels: Int64[Tensor, "n"], config: DataConfig) -> Int64[Tensor, "m"]:
+    """Rows of the training split that `limit` leaves, in order."""
+    if config.limit is not None and config.limit > len(labels):
+        way_out = "Lower --data.limit, or drop it."
+        raise UserError("data.limit", config.limit, f"at most the {len(labels)} training images", way_out)
+    if config.limit is None or config.limit == len(labels):
+        return torch.arange(len(labels))
+    _, drawn = stratified_split(labels, config.limit / len(labels), config.split_seed)
+    return drawn
 
 
 def _by_name(name: str, root: Path, progress: bool) -> tuple[Split, Split, tuple[str, ...]]:
@@ -182,13 +194,17 @@ def _image_folder(config: DataConfig, path: Path, request: _Request) -> Dataset:
     images = decoded.images.split(list(decoded.sizes))
     labels = decoded.labels.split(list(decoded.sizes))
     train, held_out, test = (Split(*rows) for rows in zip(images, labels, strict=True))
+    positions = decoded.positions[: len(train)]
     summary = decoded.folder / "summary.json"
-    if summary.is_file():
+    if config.limit is not None:
+        drawn = _limited(train.labels, config)
+        train, positions = Split(train.images[drawn], train.labels[drawn]), positions[drawn]
+        mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
+    elif summary.is_file():
         mean, std, fingerprint = json.loads(summary.read_text())
     else:
         mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
         write_json(summary, [mean, std, fingerprint])
-    positions = decoded.positions[: len(train)]
     return Dataset(
         config.name, train, held_out, test, decoded.classes, tuple(mean), tuple(std), fingerprint, positions
     )

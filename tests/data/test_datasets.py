@@ -222,3 +222,20 @@ def test_what_a_plugin_returns_is_checked(tmp_path, plugin, function, message):
 def test_arguments_of_a_plugin_are_checked(tmp_path, plugin):
     with pytest.raises(UserError, match="size"):
         load(DataConfig(name=f"{plugin}:good", kwargs={"size": 3}), tmp_path)
+
+
+def test_a_limit_draws_from_what_is_left_to_train_on(tmp_path: Path) -> None:
+    whole = load(DataConfig(name="digits", held_out=0.2), tmp_path)
+    part = load(DataConfig(name="digits", held_out=0.2, limit=300), tmp_path)
+    assert abs(len(part.train) - 300) <= 5
+    assert set(part.positions.tolist()) < set(whole.positions.tolist())
+    counts = part.train.labels.bincount()
+    assert int(counts.max() - counts.min()) <= 2, "stratified"
+    for split in ("held_out", "test"):
+        assert torch.equal(getattr(part, split).images, getattr(whole, split).images)
+    rows = torch.isin(whole.positions, part.positions)
+    assert torch.equal(whole.train.images[rows], part.train.images)
+    all_of_them = load(DataConfig(name="digits", held_out=0.2, limit=len(whole.train)), tmp_path)
+    assert torch.equal(all_of_them.positions, whole.positions)
+    with pytest.raises(UserError, match=r"data\.limit"):
+        load(DataConfig(name="digits", held_out=0.2, limit=2000), tmp_path)
