@@ -23,7 +23,7 @@ from distill.metrics.monitor import calibration_figure, evaluation_measures
 from distill.models import build_model
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter
-from distill.trainer import fit, predict, reproducible
+from distill.trainer import fit, predict, reproducible, snapshot_file
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -127,22 +127,40 @@ def _finish_log(
         writer.figure(step, "test/reliability", calibration_figure(logits, labels))
 
 
-def load_network(artifact: Artifact, device: str = "cpu") -> nn.Module:
+def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:
     """The network of a teacher or student artefact, in evaluation mode.
 
+    Args:
+        artifact: of a teacher or a student.
+        device: where the network shall live.
+        step: of a snapshot (`snapshot_steps`); None takes the weights at the end.
+
     Raises:
-        UserError: the artefact holds no network, or its weights are damaged.
+        UserError: the artefact holds no network, or not this snapshot, or its weights are damaged.
     """
     config = network_config(artifact)
+    if step is not None and step not in snapshot_steps(artifact):
+        expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"
+        raise UserError("step", step, expected, "Train it with --snapshots.")
     data = artifact.record.data
     model = build_model(config.model, len(data["classes"]), tuple(data["shape"]))
-    path = artifact.file(WEIGHTS)
+    path = artifact.file(WEIGHTS if step is None else snapshot_file(step))
     try:
         load_model(model, path)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
     return model.to(device).eval()
+
+
+def snapshot_steps(artifact: Artifact) -> list[int]:
+    """Numbers of updates whose weights were kept, ascending, the initial ones first; none without `snapshots`.
+
+    Raises:
+        UserError: the artefact is of another stage.
+    """
+    network_config(artifact)
+    return sorted(int(Path(name).stem) for name in artifact.record.files if name.startswith("snapshots/"))
 
 
 def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_model
 from torch import nn
 from tqdm import tqdm
 
@@ -60,7 +61,7 @@ def fit(
         loader: gives the batches of an epoch.
         loss: of `losses.make_loss`.
         config: optimiser, schedule, precision and seed.
-        folder: where the resume point, `metrics.jsonl` and `tb/` are written.
+        folder: where the resume point, snapshots, `metrics.jsonl` and `tb/` are written.
         runtime: switches that leave the numbers alone.
         teacher: what the loss wants of the teacher for each batch, for a distilled student.
         evaluate: model → measures on held-out data, logged beside those on the training data.
@@ -76,6 +77,9 @@ def fit(
     run.load()
     model.train()
     every = math.ceil(config.schedule.epochs / _POINTS)
+    kept = set(_snapshot_steps(config.snapshots, run.total_steps))
+    if kept and run.step == 0:
+        _save_snapshot(run.averaged(), 0, folder)
     with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
         bar = tqdm(
             total=run.total_steps,
@@ -91,6 +95,8 @@ def fit(
         for epoch in range(run.step // len(loader), config.schedule.epochs):
             for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
                 window.add(batch, *run.update(forward, batch, loss))
+                if run.step in kept:
+                    _save_snapshot(run.averaged(), run.step, folder)
                 if interrupts.pending or run.seconds_since_save() > runtime.checkpoint_seconds:
                     window.check_finite(run)
                     run.save()
@@ -104,6 +110,26 @@ def fit(
                 interrupts.raise_pending()
         bar.close()
     return run.averaged()
+
+
+def _snapshot_steps(snapshots: int, total_steps: int) -> list[int]:
+    """Steps after which weights are kept: 0 and the end of each of so many equal parts; none for none."""
+    if not snapshots:
+        return []
+    return sorted({round(part * total_steps / snapshots) for part in range(snapshots + 1)})
+
+
+def snapshot_file(step: int) -> str:
+    """Path of a snapshot within the folder of its network."""
+    return f"snapshots/{step:08d}.safetensors"
+
+
+def _save_snapshot(model: nn.Module, step: int, folder: Path) -> None:
+    """Keep the weights after `step` updates; an interrupted call leaves no half of them."""
+    path = folder / snapshot_file(step)
+    path.parent.mkdir(exist_ok=True)
+    save_model(model, str(path.with_suffix(".partial")))
+    path.with_suffix(".partial").replace(path)
 
 
 def inference_batch(device: str) -> int:
