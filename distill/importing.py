@@ -24,6 +24,7 @@ from distill.cache.writing import make_manifest, write_cache
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig
 from distill.data.datasets import load
 from distill.data.folder import load_folder
+from distill.data.tokens import refuse_cache
 from distill.errors import UserError
 from distill.network import Outcome, identity
 from distill.pipeline import run_stage
@@ -85,6 +86,7 @@ def import_logits(
             no better than chance.
     """
     dataset = load(transfer_set, runtime.data_root, runtime.progress)
+    refuse_cache(dataset)
     classes = _names(tuple(classes))
     source = _open(files, values, mean, dataset, _names_of(transfer_set, dataset, runtime))
     is_top_k = isinstance(source, TinyViTLogits)

@@ -22,8 +22,8 @@ from distill.errors import UserError
 
 Convention = Literal["uniform", "others"]
 TemperatureOn = Literal["both", "teacher"]
-Labels = Int[Tensor, " n"] | Float[Tensor, "n k"]
-"""Classes, or the share of each class."""
+Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
+"""Classes, or the share of each class, or (from labels alone) a class per position."""
 
 
 class Terms(NamedTuple):
@@ -79,20 +79,23 @@ def in_uniform(smoothing: float, convention: Convention, classes: int) -> float:
 
 
 def cross_entropy(
-    logits: Float[Tensor, "n k"],
+    logits: Float[Tensor, "n *t k"],
     labels: Labels,
     smoothing: float = 0.0,
     convention: Convention = "uniform",
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with smoothed labels, in nats, mean over the batch.
+    """Cross-entropy with smoothed labels, in nats, mean over the batch, or over its positions that count.
 
     Targets are (1-ε)y + ε/K for "uniform" (Müller et al. 2019, section 1), and 1-ε for the label, ε/(K-1) for
     each other class for "others" (Shen et al. 2021). Those of a mixed label are the mean of its classes' targets,
-    weighted by their shares.
+    weighted by their shares. Logits [n, t, k] go with labels [n, t], where -100 marks a position that does not
+    count.
 
     Raises:
         UserError: "others" with a smoothing of (K-1)/K or more.
     """
+    if logits.ndim > 2:
+        logits, labels = logits.flatten(0, -2), labels.flatten()
     z = _at_least_float32(logits)
     targets = labels.to(z.dtype) if labels.is_floating_point() else labels
     return F.cross_entropy(z, targets, label_smoothing=in_uniform(smoothing, convention, logits.shape[1]))

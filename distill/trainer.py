@@ -25,6 +25,7 @@ from distill.data.loader import Batch, Join, Loader, Normaliser
 from distill.errors import Diverged, UserError
 from distill.losses import Loss, Terms
 from distill.metrics.monitor import training_measures
+from distill.metrics.positions import counted
 from distill.optim import build_ema, build_optimizer, build_schedule
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter
@@ -38,7 +39,7 @@ _POINTS = 20
 """A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
 _SHOWN_SECONDS = 0.5
 _WINDOW = 10_000
-"""Training measures are taken over the last so many samples."""
+"""Training measures are taken over the last so many labels."""
 
 
 def fit(
@@ -90,7 +91,7 @@ def fit(
             delay=2,
             disable=None if runtime.progress else True,
         )
-        window = _Window(loader.batch_size)
+        window = _Window(loader.batch_size * loader.labels_per_sample)
         forward = torch.compile(model) if runtime.compile else model
         for epoch in range(run.step // len(loader), config.schedule.epochs):
             for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
@@ -139,7 +140,7 @@ def inference_batch(device: str) -> int:
 
 def predict(
     model: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Normaliser, device: str
-) -> Float[Tensor, "n k"]:
+) -> Float[Tensor, "n *t k"]:
     """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored."""
     was_training = model.training
     model.eval()
@@ -252,8 +253,8 @@ def _device_rng(device: str) -> Any:
 class _Window:
     """The last samples of the training stream: what the training measures are taken from."""
 
-    def __init__(self, batch_size: int):
-        batches = max(1, _WINDOW // batch_size)
+    def __init__(self, labels_per_batch: int):
+        batches = max(1, _WINDOW // labels_per_batch)
         self.logits: deque[Tensor] = deque(maxlen=batches)
         self.labels: deque[Tensor] = deque(maxlen=batches)
         self.shown_at = time.monotonic()
@@ -288,7 +289,8 @@ class _Window:
         if bar.disable or time.monotonic() - self.shown_at < _SHOWN_SECONDS:
             return
         self.shown_at = time.monotonic()
-        accuracy = (self.logits[-1].argmax(1) == self.labels[-1]).float().mean()
+        logits, labels = counted(self.logits[-1], self.labels[-1])
+        accuracy = (logits.argmax(1) == labels).float().mean()
         bar.set_postfix(loss=f"{self.losses()['total']:.3f}", accuracy=f"{accuracy.item():.3f}", refresh=False)
         bar.update(step - bar.n)
 
@@ -303,6 +305,7 @@ def _log(
     values = {f"loss/{name}": value for name, value in window.losses().items()}
     # On the CPU, since the measures take float64, which mps has not.
     logits, labels = torch.cat(list(window.logits)).float().cpu(), torch.cat(list(window.labels)).cpu()
+    logits, labels = counted(logits, labels)
     values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
     if evaluate is not None:
         values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}

@@ -70,6 +70,17 @@ def slow_loss(student: list[list[float]], labels: list, teacher: list[list[float
     return total / len(student)
 
 
+def slow_sequence_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, convention: str) -> float:
+    """Mean over the positions that count, of logits [n][t][k] and labels [n][t]."""
+    terms = []
+    for sentence, own in zip(logits.tolist(), labels.tolist(), strict=True):
+        for z, label in zip(sentence, own, strict=True):
+            if label != -100:
+                target = slow_target(label, len(z), smoothing, convention)
+                terms.append(-sum(y * math.log(p) for y, p in zip(target, slow_softmax(z), strict=True)))
+    return sum(terms) / len(terms)
+
+
 def slow_gradient(
     student: list[list[float]], labels: list, teacher: list[list[float]], c: LossConfig
 ) -> list[list[float]]:
@@ -330,3 +341,67 @@ def test_cuda_equals_cpu(config):
     expected.backward()
     torch.testing.assert_close(total.cpu(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(on_device.grad.cpu(), student.grad, rtol=1e-4, atol=1e-6)
+
+
+def draw_sequences(n: int, positions: int, seed: int):
+    """Logits [n, t, k] and labels [n, t], of which at least the first position counts."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(n, positions, K, generator=generator, dtype=torch.float64)
+    labels = torch.randint(K, (n, positions), generator=generator)
+    ignored = torch.rand(n, positions, generator=generator) < 0.4
+    ignored[0, 0] = False
+    return logits, labels.masked_fill(ignored, -100)
+
+
+SEQUENCES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**31))
+SMOOTHING = st.tuples(st.sampled_from([0.0, 0.1, 0.6]), st.sampled_from(["uniform", "others"]))
+
+
+@given(SEQUENCES, SMOOTHING)
+def test_labels_per_position_against_loops(shape, how) -> None:
+    logits, labels = draw_sequences(*shape)
+    found = cross_entropy(logits, labels, *how)
+    assert found.item() == pytest.approx(slow_sequence_loss(logits, labels, *how), rel=1e-12)
+
+
+@given(SEQUENCES, SMOOTHING)
+def test_labels_per_position_are_the_flat_loss_of_those_that_count(shape, how) -> None:
+    logits, labels = draw_sequences(*shape)
+    logits.requires_grad_()
+    counts = labels != -100
+    flat = logits.detach()[counts].requires_grad_()
+    found, expected = cross_entropy(logits, labels, *how), cross_entropy(flat, labels[counts], *how)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    (gradient,), (of_flat,) = torch.autograd.grad(found, logits), torch.autograd.grad(expected, flat)
+    torch.testing.assert_close(gradient[counts], of_flat, rtol=1e-12, atol=1e-14)
+    assert not gradient[~counts].any()
+
+
+@given(SEQUENCES, SMOOTHING, st.floats(-50, 50))
+def test_what_padding_says_has_no_influence(shape, how, said) -> None:
+    logits, labels = draw_sequences(*shape)
+    padding = labels == -100
+    other = logits.clone()
+    other[padding] = said * torch.linspace(-1, 1, K, dtype=torch.float64)
+    logits.requires_grad_()
+    other.requires_grad_()
+    longer = torch.cat([logits, torch.full_like(logits, 7.0)], 1)
+    found, changed = cross_entropy(logits, labels, *how), cross_entropy(other, labels, *how)
+    padded = cross_entropy(longer, torch.cat([labels, torch.full_like(labels, -100)], 1), *how)
+    assert found.item() == pytest.approx(changed.item(), rel=1e-14)
+    assert found.item() == pytest.approx(padded.item(), rel=1e-12)
+    (one,), (two,) = torch.autograd.grad(found, logits), torch.autograd.grad(changed, other)
+    torch.testing.assert_close(one, two, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("convention", ["uniform", "others"])
+def test_a_step_on_sequences_takes_half_precision(convention) -> None:
+    logits, labels = draw_sequences(3, 4, seed=0)
+    half = logits.bfloat16().requires_grad_()
+    terms = make_loss(LossConfig(alpha=0, smoothing=0.1, smoothing_convention=convention))(half, labels, None)
+    assert terms.total.dtype == torch.float32
+    assert terms.total.item() == pytest.approx(slow_sequence_loss(half.detach(), labels, 0.1, convention), rel=1e-5)
+    terms.total.backward()
+    assert half.grad is not None
+    assert half.grad.dtype == torch.bfloat16
+    assert not half.grad[labels == -100].any()

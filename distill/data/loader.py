@@ -41,8 +41,8 @@ class Batch:
 
     images: Float32[Tensor, "b c h w"]
     """Views, normalised by mean and standard deviation."""
-    labels: Int64[Tensor, "b"] | Float32[Tensor, "b k"]
-    """Classes; of mixed views the share of each class, with a sum of 1."""
+    labels: Int64[Tensor, "b"] | Int64[Tensor, "b t"] | Float32[Tensor, "b k"]
+    """Classes, or a class per position; of mixed views the share of each class, with a sum of 1."""
     index: Int64[Tensor, "b"]
     """Index of each sample within the split."""
     view: int
@@ -170,6 +170,11 @@ class Loader:
             self._resident = images.to(self.device) if images.numel() <= RESIDENT_BYTES else None
         elif Canvas.bytes_needed(images, augment) <= RESIDENT_BYTES:
             self._canvas = Canvas(images, augment)
+
+    @property
+    def labels_per_sample(self) -> int:
+        """1, or the number of positions where each has a label."""
+        return self._labels.shape[1:].numel()
 
     def __len__(self) -> int:
         """Batches per epoch."""

@@ -10,12 +10,14 @@ from distill.data.hashing import Stream, counter_hash
 
 
 def stratified_split(
-    labels: Int64[Tensor, "n"], share: float, seed: int
+    labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"], share: float, seed: int
 ) -> tuple[Int64[Tensor, "kept"], Int64[Tensor, "held"]]:
     """Rows kept and rows held out, both ascending: `share` of each class, rounded, is held out.
 
-    A class always keeps at least one row.
+    A class always keeps at least one row. Samples with a label per position have no class: all are of one.
     """
+    if labels.ndim > 1:
+        labels = labels.new_zeros(len(labels))
     if len(labels) == 0:
         return torch.arange(0), torch.arange(0)
     counts = torch.bincount(labels)

@@ -26,26 +26,34 @@ def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
     return _construct(constructor(config, num_classes, in_shape), config, in_shape)
 
 
-def check_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> None:
+def check_model(
+    config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], label_shape: tuple[int, ...] = ()
+) -> None:
     """Build the network and run two images through it, in evaluation and in training mode.
 
     Costs no memory where the network can be built on the meta device. torch's generators are left alone.
 
+    Args:
+        config: name and arguments.
+        num_classes: number of logits for each label.
+        in_shape: channels, height, width.
+        label_shape: of the labels of one image: () for one label, (T,) for one per position.
+
     Raises:
         UserError: as `build_model`; or the network cannot take images of this shape, or gives something
-            other than `num_classes` logits for each.
+            other than `num_classes` logits for each label.
     """
     construct = constructor(config, num_classes, in_shape)
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                _try_out(construct, config, num_classes, in_shape)
+                _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
         except Exception:
             meta_works = False  # some networks read numbers while they are built, and meta tensors have none
         else:
             meta_works = True
         if not meta_works:
-            _try_out(construct, config, num_classes, in_shape)
+            _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
 
 
 def _construct(
@@ -64,7 +72,10 @@ def _construct(
 
 
 def _try_out(
-    construct: Callable[[], nn.Module], config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]
+    construct: Callable[[], nn.Module],
+    config: ModelConfig,
+    out_shape: tuple[int, ...],
+    in_shape: tuple[int, int, int],
 ) -> None:
     model = _construct(construct, config, in_shape)
     images = torch.zeros(2, *in_shape)
@@ -77,9 +88,10 @@ def _try_out(
             expected = f"a network that takes images of shape {list(in_shape)} (channels, height, width)"
             raise UserError("model.name", config.name, expected, way_out) from error
         got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if got != [2, num_classes]:
+        if got != list(out_shape):
             mode = "training" if training else "evaluation"
-            expected = f"{num_classes} logits per image: [2, {num_classes}] for two images"
+            per = "image" if len(out_shape) == 2 else "position"
+            expected = f"{out_shape[-1]} logits per {per}: {list(out_shape)} for two images"
             way_out = f"In {mode} mode it gives {got}: change the network or the data set."
             raise UserError("model.name", config.name, expected, way_out)
 

@@ -14,6 +14,7 @@ from distill.cache.manifest import TeacherIdentity
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import AugmentConfig, CacheConfig
 from distill.data.datasets import load
+from distill.data.tokens import refuse_cache
 from distill.metrics.accuracy import accuracy
 from distill.network import WEIGHTS, Outcome, identity
 from distill.runtime import Runtime
@@ -30,10 +31,11 @@ def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path
 
     Raises:
         UserError: a teacher knows other classes, takes another input, or gives logits that do not fit the
-            dtype of the cache; or the disk is too small.
+            dtype of the cache; or the disk is too small; or the samples have a label per position.
         UnfitTeacher: it is not in evaluation mode, or wrong too often on these very views.
     """
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
+    refuse_cache(dataset)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
     reached = _gate(teacher, teachers, dataset, runtime)
     manifest = make_manifest(config, dataset, tuple(identify(artifact) for artifact in teachers))

@@ -26,3 +26,13 @@ def test_the_seed_decides():
     assert torch.equal(first, stratified_split(labels, 0.1, 0)[1])
     assert not torch.equal(first, stratified_split(labels, 0.1, 1)[1])
     assert len(first) == 100
+
+
+@given(st.integers(0, 60), st.floats(0, 0.99), st.integers(0, 2**62))
+def test_samples_with_a_label_per_position_are_of_one_class(n, share, seed):
+    per_position = torch.arange(3 * n).view(n, 3) % 7
+    per_position[:, 2] = -100
+    found = stratified_split(per_position, share, seed)
+    expected = stratified_split(torch.zeros(n, dtype=torch.int64), share, seed)
+    assert all(map(torch.equal, found, expected))
+    assert len(found[1]) == min(round(share * n), max(n - 1, 0))

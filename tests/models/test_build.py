@@ -154,3 +154,27 @@ def test_builds_that_do_not_match_say_what_to_install(monkeypatch):
 def test_our_own_networks_need_no_library():
     code = "import distill.models, distill.optim, sys; sys.exit(bool({'timm', 'torchvision'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class PerPosition(nn.Module):
+    """Logits at each of `positions`."""
+
+    def __init__(self, num_classes: int, positions: int):
+        super().__init__()
+        self.positions, self.bias = positions, nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, x):
+        return self.bias.expand(len(x), self.positions, -1)
+
+
+def plugin_per_position(num_classes, in_shape, positions=7):
+    return PerPosition(num_classes, positions)
+
+
+def test_a_network_answers_for_each_label() -> None:
+    name = f"{__name__}:plugin_per_position"
+    check_model(config(name), 3, (1, 2, 7), (7,))
+    with pytest.raises(UserError, match=r"3 logits per position: \[2, 7, 3\] for two images\. .* \[2, 5, 3\]"):
+        check_model(config(name, positions=5), 3, (1, 2, 7), (7,))
+    with pytest.raises(UserError, match=r"3 logits per image: \[2, 3\] for two images\. .* \[2, 7, 3\]"):
+        check_model(config(name), 3, (1, 2, 7))

@@ -1,0 +1,44 @@
+"""Data sets with a label per position (sequences of tokens), and what does not go with them.
+
+Tokens travel as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each of
+its T positions. Their bytes are names and not brightness, so they are neither normalised nor augmented.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill.config import AugmentConfig
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.data.datasets import Dataset
+
+IGNORED = -100
+"""Label of a position that does not count, such as padding: what torch's cross-entropy leaves out by default."""
+IDENTITY = 0.0, 1 / 255
+"""Mean and standard deviation of a channel with which `loader.Normaliser` gives every byte as its own number."""
+
+
+def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
+    """Refuse views of tokens.
+
+    Raises:
+        UserError: the data set has a label per position, and the view program changes its samples.
+    """
+    if dataset.label_shape and augment != AugmentConfig():
+        changed = augment.model_dump(exclude_defaults=True)
+        expected = f"none for {dataset.name}, whose samples are tokens with a label per position"
+        raise UserError("augment", changed, expected, "Drop the --augment flags.")
+
+
+def refuse_cache(dataset: Dataset) -> None:
+    """Refuse to cache logits on tokens.
+
+    Raises:
+        UserError: the data set has a label per position.
+    """
+    if dataset.label_shape:
+        expected = "one label per image, which is what a logit cache is for; this data set has labels per position"
+        way_out = "Take images, or train students of it from labels: --loss.alpha 0."
+        raise UserError("transfer_set", dataset.name, expected, way_out)

@@ -1,0 +1,223 @@
+"""Sequences of tokens through the pipeline: a label per position, and padding that counts nowhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from distill import trainer
+from distill.artifact import Artifact, ArtifactStore, key
+from distill.config import (
+    AnalysisConfig,
+    AugmentConfig,
+    CacheConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.data.datasets import load
+from distill.data.loader import Loader, Normaliser
+from distill.data.tokens import IGNORED
+from distill.errors import UserError
+from distill.network import WEIGHTS, load_network, load_predictions
+from distill.pipeline import ensure
+from distill.trainer import predict
+
+LENGTH, NAMES = 6, ("end", "a", "b", "c", "d")
+
+
+def sentences(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sentences of 1 to 5 letters, to be copied with an end; token 5 begins a copy."""
+    generator = torch.Generator().manual_seed(seed)
+    letters = torch.randint(1, len(NAMES), (count, LENGTH), generator=generator)
+    lengths = torch.randint(1, LENGTH, (count, 1), generator=generator)
+    place = torch.arange(LENGTH)
+    source = torch.where(place < lengths, letters, 0)
+    begun = torch.cat([torch.full((count, 1), 5), source[:, :-1]], 1)
+    labels = torch.where(place <= lengths, source, IGNORED)
+    return torch.stack([source, begun], 1)[:, None].to(torch.uint8), labels
+
+
+def copies(n: int = 200):
+    return *sentences(n, 0), *sentences(40, 1), NAMES
+
+
+class Copyist(nn.Module):
+    """Logits of each position from both tokens at it."""
+
+    def __init__(self, num_classes: int, dropout: float):
+        super().__init__()
+        self.source, self.read = nn.Embedding(8, 16), nn.Embedding(8, 16)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.ReLU(), nn.Linear(16, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        source, read = images.long().squeeze(1).unbind(1)
+        return self.head(self.source(source) + self.read(read))
+
+
+def copyist(num_classes: int, in_shape: tuple[int, int, int], dropout: float = 0.0) -> nn.Module:
+    return Copyist(num_classes, dropout)
+
+
+DATA = DataConfig(name=f"{__name__}:copies", held_out=0.15)
+SCHEDULE = ScheduleConfig(epochs=15, batch_size=32)
+OPTIM = OptimConfig(name="adamw", lr=0.02)
+MODEL = ModelConfig(name=f"{__name__}:copyist")
+TEACHER = TeacherConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, smoothing=0.1)
+STUDENT = StudentConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, loss=LossConfig(alpha=0))
+
+
+def make(config, store: ArtifactStore, runtime) -> Artifact:
+    made = ensure([config], store, runtime)[key(config)]
+    assert isinstance(made, Artifact)
+    return made
+
+
+def test_every_byte_reaches_the_network_as_its_own_number(runtime) -> None:
+    data = load(DATA, runtime.data_root)
+    assert (data.mean, data.std, data.label_shape) == ((0.0,), (1 / 255,), (LENGTH,))
+    mean, std = json.loads(json.dumps([data.mean, data.std]))  # as a record keeps them
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 2, 128)
+    assert torch.equal(Normaliser(mean, std)(every), every.float())
+    loader = Loader(data.train, data.mean, data.std, AugmentConfig(), seed=3, batch_size=32)
+    for batch in loader.epoch(0):
+        assert torch.equal(batch.images, data.train.images[batch.index].float())
+        assert torch.equal(batch.labels, data.train.labels[batch.index])
+
+
+def test_held_out_and_limited_samples_are_drawn_without_strata(runtime) -> None:
+    data = load(DATA.replace(limit=50), runtime.data_root)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (50, 30, 40)
+    images, labels = sentences(200, 0)
+    assert torch.equal(data.train.images, images[data.positions])
+    assert torch.equal(data.train.labels, labels[data.positions])
+
+
+@pytest.mark.parametrize("config", [TEACHER, STUDENT], ids=["teacher", "student"])
+def test_predictions_and_measures_are_of_the_positions_that_count(config, store, runtime) -> None:
+    made = make(config, store, runtime)
+    data = load(DATA, runtime.data_root)
+    whole = predict(load_network(made), data.test.images, Normaliser(data.mean, data.std), "cpu")
+    assert whole.shape == (40, LENGTH, len(NAMES))
+    logits, labels = load_predictions(made, "test")
+    counts = data.test.labels != IGNORED
+    assert int((~counts).sum()) > 0
+    assert torch.equal(labels, data.test.labels[counts])
+    torch.testing.assert_close(logits, whole[counts], rtol=1e-5, atol=1e-5)
+    assert len(load_predictions(made, "held_out")[1]) == int((data.held_out.labels != IGNORED).sum())
+
+    analysis = AnalysisConfig(runs=(config,))
+    measured = json.loads(make(analysis, store, runtime).file("measures.json").read_text())[key(config)]
+    log_p = logits.double().log_softmax(1)
+    surprise = [-float(row[label]) for row, label in zip(log_p, labels.tolist(), strict=True)]
+    right = [int(row.argmax()) == label for row, label in zip(log_p, labels.tolist(), strict=True)]
+    assert measured["values"]["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert measured["values"]["accuracy"] > 0.95, "a copyist learns to copy"
+    assert measured["values"]["nll"] == pytest.approx(sum(surprise) / len(surprise))
+    assert measured["values"]["nll"] == pytest.approx(made.record.metrics["test/nll"])
+    assert sum(measured["curves"]["reliability_count"]) == len(labels)
+    assert {"ece", "brier", "interclass_variance"} <= set(measured["values"])
+
+
+def test_priors_are_of_the_positions_that_count(store, runtime) -> None:
+    made = make(TEACHER, store, runtime)
+    found = [label for row in load(DATA, runtime.data_root).train.labels.tolist() for label in row if label >= 0]
+    assert made.record.data["priors"] == pytest.approx([found.count(k) / len(found) for k in range(len(NAMES))])
+
+
+def test_measures_along_training_are_of_the_positions_that_count(store, runtime) -> None:
+    """One batch of the whole training split, with weights that hardly move: what is logged can be told."""
+    schedule = ScheduleConfig(epochs=1, batch_size=170)
+    made = make(TEACHER.replace(schedule=schedule, optim=OptimConfig(lr=1e-12)), store, runtime)
+    logged = json.loads((made.path / "metrics.jsonl").read_text().splitlines()[-1])
+    data = load(DATA, runtime.data_root)
+    logits = predict(load_network(made), data.train.images, Normaliser(data.mean, data.std), "cpu").double()
+    terms, smoothed, right = [], [], []
+    for row, labels in zip(logits.log_softmax(2), data.train.labels.tolist(), strict=True):
+        for log_p, label in zip(row, labels, strict=True):
+            if label != IGNORED:
+                terms.append(-float(log_p[label]))
+                smoothed.append(-0.9 * float(log_p[label]) - 0.1 * float(log_p.mean()))
+                right.append(int(log_p.argmax()) == label)
+    assert logged["train/nll"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+    assert logged["train/accuracy"] == pytest.approx(sum(right) / len(right))
+    assert logged["loss/total"] == pytest.approx(sum(smoothed) / len(smoothed), rel=1e-5)
+    assert logged["held_out/nll"] == pytest.approx(made.record.metrics["held_out/nll"])
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 10])
+def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_path, monkeypatch) -> None:
+    noisy = MODEL.replace(kwargs={"dropout": 0.3})
+    config = TEACHER.replace(model=noisy, ema=0.9, schedule=ScheduleConfig(epochs=3, batch_size=32))
+    whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
+    update, steps = trainer._Run.update, []
+
+    def interrupting(self, *arguments):
+        steps.append(self.step)
+        if len(steps) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, *arguments)
+
+    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, store, runtime)
+    resumed = make(config, store, runtime)
+    assert steps == list(range(15))
+    expected = load_file(str(whole.path / WEIGHTS))
+    assert all(
+        torch.equal(tensor, expected[name]) for name, tensor in load_file(str(resumed.path / WEIGHTS)).items()
+    )
+    assert torch.equal(load_predictions(whole, "test")[0], load_predictions(resumed, "test")[0])
+
+
+def test_without_held_out_sentences(store, runtime) -> None:
+    config = TEACHER.replace(data=DATA.replace(held_out=0), schedule=ScheduleConfig(epochs=1))
+    made = make(config, store, runtime)
+    logits, labels = load_predictions(made, "held_out")
+    assert (logits.shape, labels.shape) == ((0, len(NAMES)), (0,))
+    assert math.isfinite(made.record.metrics["test/nll"])
+
+
+CHANGED = [
+    AugmentConfig(pad=1),
+    AugmentConfig(flip=True),
+    AugmentConfig(mixup=0.2),
+    AugmentConfig(cutmix=1),
+    AugmentConfig(program="torchvision.transforms.v2:RandomHorizontalFlip"),
+]
+
+
+@pytest.mark.parametrize(
+    "augment", CHANGED, ids=lambda augment: ",".join(augment.model_dump(exclude_defaults=True))
+)
+@pytest.mark.parametrize("config", [TEACHER, STUDENT], ids=["teacher", "student"])
+def test_views_of_tokens_are_refused(config, augment, store, runtime) -> None:
+    with pytest.raises(UserError, match=r"^augment = .*: expected none for .*label per position\. Drop"):
+        make(config.replace(augment=augment), store, runtime)
+
+
+def test_classes_to_leave_out_are_refused(store, runtime) -> None:
+    with pytest.raises(UserError, match=r"^exclude_classes = \(1,\): expected none for .*label per position"):
+        make(STUDENT.replace(exclude_classes=(1,)), store, runtime)
+
+
+def test_a_cache_is_refused(store, runtime) -> None:
+    with pytest.raises(UserError, match=r"^transfer_set = .*: expected one label per image, .*labels per position"):
+        make(CacheConfig(teacher=TEACHER, transfer_set=DATA), store, runtime)
+
+
+def test_a_network_with_one_answer_per_sample_is_refused(store, runtime) -> None:
+    expected = r"expected 5 logits per position: \[2, 6, 5\] for two images\. In evaluation mode it gives \[2, 5\]"
+    with pytest.raises(UserError, match=expected):
+        make(TEACHER.replace(model=ModelConfig(name="mlp", kwargs={"widths": [8]})), store, runtime)
