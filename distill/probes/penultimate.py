@@ -1,15 +1,186 @@
-"""Draft."""
+"""Penultimate activations around the templates of three classes: measures, the picture, and the projector."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
 
 from distill.artifact import Artifact
 from distill.config import PenultimateProbe
+from distill.data.datasets import Dataset, load
+from distill.data.loader import Normaliser
+from distill.errors import UserError
+from distill.metrics import geometry
 from distill.metrics.measured import Measured
+from distill.models.penultimate import last_linear, penultimate, templates, with_one
+from distill.network import load_network, network_config
 from distill.runtime import Runtime
+from distill.trainer import inference_batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64, UInt8
+    from torch import Tensor
+
+_SPRITE_SIDE = 64
+"""Larger images are shrunk: TensorBoard takes a sheet of sprites of at most 8192 × 8192 pixels."""
 
 
 def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Draft."""
-    raise NotImplementedError
+    """Where images of three classes lie on the plane through their templates (Müller et al. 2019, Fig. 1).
+
+    Images are un-augmented: of each class the first `per_class` of the training and of the held-out split, or as
+    many as there are; of the test split instead where nothing of one of the classes is held out.
+
+    Values, each for `train` and `held_out`: `compactness_*` (mean over the three classes of how wide a class is,
+    relative to the distance of class means, on the plane), `scatter_*` (within-class over between-class scatter, in
+    the whole space), `imbalance_*` (how unequal the distances to the two incorrect templates are), `irregularity_*`
+    (of the triangle of class means), `class_distance_*` (between class means on the plane, in the unit of the
+    activations). Lower is tighter, more equal, more regular. `geometry` defines them all.
+
+    Curves: `compactness_by_class_*`; the picture as `plane_{train,held_out}_{x,y,class}`, with classes 0, 1, 2 in
+    the order of the triple, and `plane_template_{x,y}`; and `plane_classes`, the triple itself. Names of the second
+    triple end in `_2`, of the third in `_3`.
+
+    Args:
+        config: which classes, and how many images.
+        network: artefact of a teacher or a student.
+        runtime: device and data root.
+        log: activations, class names and images go to the folder of this network in it, for TensorBoard's
+            Embedding Projector.
+
+    Raises:
+        UserError: the data set has no such classes or no images of one, or is not the one that the network was
+            trained on, or the network does not end in a linear layer.
+    """
+    trained = network_config(network)
+    dataset = load(trained.data, runtime.data_root, runtime.progress)
+    _check(config, network, dataset)
+    shown = _shown(config, dataset)
+    device = runtime.torch_device()
+    model = load_network(network, device)
+    normalise = Normaliser(dataset.mean, dataset.std, device)
+    head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
+    batch = inference_batch(device)
+    activations = {
+        name: penultimate(model, head, split.images, normalise, device, batch) for name, split in shown.items()
+    }
+    found = Measured({}, {})
+    for place, triple in enumerate(config.triples, start=1):
+        ids = torch.tensor(triple)
+        of_triple = _on_plane(templates(head)[ids], ids, activations, shown)
+        found = found.joined(_renamed(of_triple, f"_{place}" if place > 1 else ""))
+    _write_projector(log / network.path.name, dataset, activations, shown)
+    return found
+
+
+class _Shown(NamedTuple):
+    """Images of the classes that are shown, each class together."""
+
+    origin: str
+    """The split that they are from, for people."""
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
+
+
+def _check(config: PenultimateProbe, network: Artifact, dataset: Dataset) -> None:
+    if network.record.data["fingerprint"] != dataset.fingerprint:
+        way_out = "Bring back the data that it was trained on, or train it again."
+        raise UserError("data", dataset.name, f"the images that {network.path.name} was trained on", way_out)
+    for triple in config.triples:
+        if max(triple) >= dataset.num_classes or len(set(triple)) < 3:
+            expected = f"three classes of the {dataset.num_classes} of {dataset.name}"
+            raise UserError("triples", triple, expected, "Choose others.")
+
+
+def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
+    """Training and held-out images of all classes of all triples."""
+    classes = sorted({cls for triple in config.triples for cls in triple})
+    complete = torch.isin(torch.tensor(classes), dataset.held_out.labels).all()
+    unseen = ("held-out", dataset.held_out) if complete else ("test", dataset.test)
+    found = {}
+    for name, (origin, split) in {"train": ("train", dataset.train), "held_out": unseen}.items():
+        rows = [(split.labels == cls).nonzero().flatten()[: config.per_class] for cls in classes]
+        for cls, of_class in zip(classes, rows, strict=True):
+            if not len(of_class):
+                expected = f"an image of class {dataset.classes[cls]!r} in each of its splits"
+                raise UserError("triples", cls, expected, "Choose another class.")
+        chosen = torch.cat(rows)
+        found[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
+    return found
+
+
+def _on_plane(
+    corners: Float32[Tensor, "3 d+1"],
+    ids: Int64[Tensor, "3"],
+    activations: dict[str, Float32[Tensor, "n d"]],
+    shown: dict[str, _Shown],
+) -> Measured:
+    """All measures of one triple, under names without a number."""
+    plane = geometry.plane_through(corners)
+    at = geometry.project(plane, corners)
+    values: dict[str, float] = {}
+    curves: dict[str, list[float]] = {"plane_classes": ids.tolist()}
+    curves["plane_template_x"], curves["plane_template_y"] = at.T.tolist()
+    for name, split in shown.items():
+        match = split.labels.unsqueeze(1) == ids
+        mine = match.any(dim=1)
+        labels, features = match[mine].int().argmax(dim=1), activations[name][mine]
+        points = geometry.project(plane, with_one(features))
+        by_class = geometry.compactness(points, labels)
+        values[f"compactness_{name}"] = by_class.mean().item()
+        values[f"scatter_{name}"] = geometry.scatter_ratio(features, labels)
+        values[f"imbalance_{name}"] = geometry.distance_imbalance(points, at, labels)
+        values[f"irregularity_{name}"] = geometry.triangle_irregularity(points, labels)
+        values[f"class_distance_{name}"] = geometry.class_distance(points, labels)
+        curves[f"compactness_by_class_{name}"] = by_class.tolist()
+        curves[f"plane_{name}_x"], curves[f"plane_{name}_y"] = points.T.tolist()
+        curves[f"plane_{name}_class"] = labels.tolist()
+    # A measure that is not defined is left out, as everywhere in the analysis.
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return Measured(finite, {name: [float(value) for value in curve] for name, curve in curves.items()})
+
+
+def _renamed(measured: Measured, suffix: str) -> Measured:
+    values = {name + suffix: value for name, value in measured.values.items()}
+    return Measured(values, {name + suffix: curve for name, curve in measured.curves.items()})
+
+
+def _write_projector(
+    folder: Path,
+    dataset: Dataset,
+    activations: dict[str, Float32[Tensor, "n d"]],
+    shown: dict[str, _Shown],
+) -> None:
+    """Activations with class, split and image of each, where TensorBoard's Embedding Projector looks for them."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    metadata = [
+        [dataset.classes[label], split.origin] for split in shown.values() for label in split.labels.tolist()
+    ]
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_embedding(
+            torch.cat(list(activations.values())),
+            metadata=metadata,
+            metadata_header=["class", "split"],
+            label_img=_sprites(torch.cat([split.images for split in shown.values()])),
+            tag="penultimate",
+        )
+
+
+def _sprites(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 3 s s"]:
+    """Square RGB images in 0..1, as the projector takes them: padded with black, and shrunk where they are large.
+
+    Images of other than three channels are shown in grey, by their mean.
+    """
+    pictures = images.float() / 255
+    if pictures.shape[1] != 3:
+        pictures = pictures.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    height, width = pictures.shape[2:]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    pictures = F.pad(pictures, (left, side - width - left, top, side - height - top))
+    return pictures if side <= _SPRITE_SIDE else F.interpolate(pictures, (_SPRITE_SIDE,) * 2, mode="area")

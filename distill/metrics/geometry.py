@@ -1,0 +1,116 @@
+"""How activations lie around the templates of their classes (Müller et al. 2019, section 2 and Figure 1).
+
+Templates are rows (weights, bias) and points are (activations, 1), as the paper defines both: a logit is then
+their product, and ‖x - w_k‖² = xᵀx - 2 xᵀw_k + w_kᵀw_k. With the bias left out the plane would be another one, and
+where a point lies on it would no longer say which logit is larger. With it, the two coordinates of a point on the
+plane and its two differences of logits among the three classes are linear functions of each other: a picture of
+the plane shows all that the network says about these classes against each other, and nothing else.
+
+All measures but `class_distance` are ratios, since smoothing shrinks activations: rotating, shifting or scaling
+points and templates together leaves them alone. Labels count 0, 1, 2, ... and each class has at least one point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+
+class Plane(NamedTuple):
+    """An affine plane with coordinates of its own."""
+
+    origin: Float64[Tensor, " d"]
+    basis: Float64[Tensor, "2 d"]
+    """Orthonormal rows."""
+
+
+def plane_through(templates: Float[Tensor, "3 d"]) -> Plane:
+    """The plane through three templates, with coordinates that depend on them alone.
+
+    The origin is their centroid, the first axis points to the first template, and the second template lies on the
+    side of the positive second axis: so pictures of two networks can be laid side by side. The basis spans the same
+    plane as that of the QR decomposition of [w₂ - w₁, w₃ - w₁].
+
+    Raises:
+        ValueError: the three lie on one line.
+    """
+    corners = templates.double()
+    origin = corners.mean(dim=0)
+    q, r = torch.linalg.qr((corners[:2] - origin).T)
+    lengths = r.diagonal()
+    if lengths.abs().min() <= 1e-9 * (corners - origin).norm():
+        raise ValueError("three templates on one line: expected a triangle. Take other classes.")
+    return Plane(origin, (q * lengths.sign()).T.contiguous())
+
+
+def project(plane: Plane, points: Float[Tensor, "n d"]) -> Float64[Tensor, "n 2"]:
+    """Coordinates on the plane of the nearest point of the plane."""
+    return (points.double() - plane.origin) @ plane.basis.T
+
+
+def class_distance(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+    """Root of the mean squared distance between two class means, over all pairs of classes."""
+    return _mean_squared_distance(_class_means(points.double(), labels)).sqrt().item()
+
+
+def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " k"]:
+    """How wide each class is: mean squared distance to the class mean, relative to `class_distance` squared.
+
+    0 for a class in one point; lower is tighter.
+    """
+    exact = points.double()
+    means = _class_means(exact, labels)
+    spread = (exact - means[labels]).square().sum(dim=1, keepdim=True)
+    return _class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
+
+
+def scatter_ratio(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+    """Trace of the within-class scatter over that of the between-class scatter, every point weighed alike.
+
+    Of points on the plane this would be nearly `compactness`; of activations it counts the directions too that the
+    plane does not show.
+    """
+    exact = points.double()
+    means = _class_means(exact, labels)[labels]
+    within, between = (exact - means).square().sum(), (means - exact.mean(dim=0)).square().sum()
+    return (within / between).item()
+
+
+def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+    """Standard deviation over mean of the sides of the triangle (polygon) of class means; 0 if it is regular.
+
+    Of three classes, 1/√2 when two means coincide.
+    """
+    sides = torch.pdist(_class_means(points.double(), labels))
+    return (sides.std(correction=0) / sides.mean()).item()
+
+
+def distance_imbalance(
+    points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Int[Tensor, " n"]
+) -> float:
+    """How far points are from being as near to one incorrect template as to the other.
+
+    With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own:
+    mean |D_a - D_b| / mean ((D_a + D_b)/2 - D_y). Differences of squared distances are the same on the plane and
+    in the whole space. 0 if every point is equally distant from the templates of the incorrect classes; with
+    templates in a regular triangle, and points at an angle θ from the ray to their own template, 2/√3 · tan θ,
+    however far out. NaN unless points are on average nearer to their own template than to the others.
+    """
+    distances = (points.double().unsqueeze(1) - templates.double()).square().sum(dim=2)
+    own = torch.nn.functional.one_hot(labels, 3).bool()
+    incorrect = distances[~own].view(-1, 2)
+    nearer = (incorrect.mean(dim=1) - distances[own]).mean()
+    imbalance = (incorrect[:, 0] - incorrect[:, 1]).abs().mean()
+    return (imbalance / nearer).item() if nearer > 0 else float("nan")
+
+
+def _class_means(points: Float64[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, "k d"]:
+    counts = torch.bincount(labels)
+    return points.new_zeros(len(counts), points.shape[1]).index_add_(0, labels, points) / counts.unsqueeze(1)
+
+
+def _mean_squared_distance(means: Float64[Tensor, "k d"]) -> Float64[Tensor, ""]:
+    return torch.pdist(means).square().mean()
