@@ -1,15 +1,147 @@
-"""Draft."""
+"""Mutual information between an image and a difference of two logits, along training (Müller 2019, Fig. 6)."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
 from distill.artifact import Artifact
-from distill.config import InformationProbe
+from distill.config import AugmentConfig, InformationProbe, StudentConfig
+from distill.data.datasets import Dataset, load
+from distill.data.loader import Loader
+from distill.errors import UserError
+from distill.metrics.information import collapsed_information, mutual_information
 from distill.metrics.measured import Measured
+from distill.network import load_network, network_config, snapshot_steps
 from distill.runtime import Runtime
+from distill.trainer import inference_batch
 
 
 def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Draft."""
-    raise NotImplementedError
+    """I(X;Y) of every snapshot: X is one of N training images of two classes, Y the difference of their logits.
+
+    Every snapshot and every network sees the same views of the same images: the first of each class in the training
+    split, in evaluation mode.
+
+    Values, all in nats and each with the prefix `information_`:
+        first: of the initial weights.
+        early: mean over the first quarter of the snapshots, without the initial weights.
+        late: mean over the last quarter.
+        drop: early - late.
+        final: of the last weights.
+        peak: the largest along training. A maximum of noisy numbers is larger than what follows even where nothing
+            falls; early and late are means over fixed stretches, and are not.
+        floor: what collapsed classes give on average with as many images and views (`collapsed_information`).
+        log_n: log N, the largest value that there can be.
+    Curves: `information_step`, numbers of updates, and `information`. The latter is written to TensorBoard too.
+
+    Args:
+        config: which classes, how many images and views.
+        network: artefact of a teacher or student that was trained with snapshots.
+        runtime: device and data root.
+        log: TensorBoard folder; this network gets a folder in it.
+
+    Raises:
+        UserError: the network kept no snapshots, its images are shown in one way only, or the classes are not two
+            of the data set that have images.
+    """
+    steps, augment = _steps(network), _augment(network)
+    dataset = load(network_config(network).data, runtime.data_root, runtime.progress)
+    index = _images_of(dataset, config)
+    views = _views(dataset, augment, index, config, runtime)
+    found = []
+    for step in steps:
+        values = _differences(load_network(network, runtime.torch_device(), step), views, config.classes)
+        found.append(mutual_information(values[:, -1], values[:, :-1]))
+    _write(steps, found, log / network.path.name)
+    return _measured(steps, found, len(index), config.draws)
+
+
+def _steps(network: Artifact) -> list[int]:
+    steps = snapshot_steps(network)
+    if len(steps) < 2:
+        way_out = "Train it with --snapshots 16."
+        raise UserError("snapshots", network_config(network).snapshots, "a network that kept some", way_out)
+    return steps
+
+
+def _augment(network: Artifact) -> AugmentConfig:
+    """The view program that the network was trained with."""
+    config = network_config(network)
+    cache = config.cache if isinstance(config, StudentConfig) else None
+    augment = cache.augment if cache else config.augment
+    if augment == AugmentConfig():
+        expected = "some, since the views of an image are what is random about its logits"
+        raise UserError("augment", "none", expected, "Train it with --augment.pad or --augment.flip.")
+    return augment
+
+
+def _images_of(dataset: Dataset, config: InformationProbe) -> Int64[Tensor, " n"]:
+    """Indices of the first training images of each of the two classes; all of a class that has fewer."""
+    labels = dataset.train.labels
+    rows = [(labels == cls).nonzero().squeeze(1)[: config.per_class] for cls in config.classes]
+    if config.classes[0] == config.classes[1] or not all(map(len, rows)):
+        way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."
+        raise UserError("probe.classes", config.classes, "two classes that have training images", way_out)
+    return torch.cat(rows)
+
+
+def _views(
+    dataset: Dataset, augment: AugmentConfig, index: Int64[Tensor, " n"], config: InformationProbe, runtime: Runtime
+) -> list[list[Float[Tensor, "b c h w"]]]:
+    """Normalised views on the device, rendered once for all snapshots: one list of batches per view number."""
+    device = runtime.torch_device()
+    batch_size = inference_batch(device)
+    loader = Loader(
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        augment,
+        seed=config.view_seed,
+        batch_size=batch_size,
+        device=device,
+        channels_last=runtime.channels_last,
+        num_classes=len(dataset.classes),
+    )
+    parts = index.split(batch_size)
+    return [[loader.render_views(part, view) for part in parts] for view in range(config.draws + 1)]
+
+
+def _differences(
+    model: nn.Module, views: list[list[Float[Tensor, "b c h w"]]], classes: tuple[int, int]
+) -> Float[Tensor, "n views"]:
+    """Logit of the first class minus that of the second, in float64."""
+    first, second = classes
+    with torch.inference_mode():
+        logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]
+    return torch.stack([of_view[:, first] - of_view[:, second] for of_view in logits], dim=1)
+
+
+def _write(steps: list[int], information: list[float], folder: Path) -> None:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, value in zip(steps, information, strict=True):
+            writer.add_scalar("information", value, step)
+
+
+def _measured(steps: list[int], information: list[float], images: int, draws: int) -> Measured:
+    first, *trained = information
+    quarter = max(1, len(trained) // 4)
+    early, late = sum(trained[:quarter]) / quarter, sum(trained[-quarter:]) / quarter
+    values = {
+        "first": first,
+        "early": early,
+        "late": late,
+        "drop": early - late,
+        "final": trained[-1],
+        "peak": max(information),
+        "floor": collapsed_information(images, draws),
+        "log_n": math.log(images),
+    }
+    curves = {"information_step": [float(step) for step in steps], "information": information}
+    return Measured({f"information_{name}": value for name, value in values.items()}, curves)
