@@ -25,8 +25,12 @@ _FUSED_DEVICES = ("cpu", "cuda")
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     """Optimiser of the model's parameters; biases, norms and `model.no_weight_decay()` are not decayed.
 
+    Where `head_lr` is not 1, the parameters of the last layer (`last_layer`) are in groups of their own, after all
+    others, with timm's `lr_scale`: schedules multiply their rate by it, and until there is one it has no effect.
+
     Raises:
-        UserError: timm does not know the optimiser, or it does not take one of the arguments.
+        UserError: timm does not know the optimiser, or it does not take one of the arguments; or no layer is the
+            last one.
     """
     optim = import_library("timm.optim")
     names = optim.list_optimizers()
@@ -49,8 +53,49 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
         way_out = f"It says: {str(error).strip().splitlines()[0]}."
         raise UserError("optim.kwargs", config.kwargs, f"arguments of {config.name}", way_out) from error
+    if config.head_lr != 1:
+        _set_apart(optimizer, last_layer(model, config.head_lr), config.head_lr)
     optimizer.register_load_state_dict_post_hook(_match_layout)
     return optimizer
+
+
+def last_layer(model: nn.Module, head_lr: float) -> list[nn.Parameter]:
+    """Parameters of the layer that gives the logits.
+
+    It is what the network says it is, by timm's `get_classifier()` or as its attribute `head`; otherwise the last
+    `nn.Linear` in the order of `model.modules()`.
+
+    Args:
+        model: any network.
+        head_lr: of the config, for the message.
+
+    Raises:
+        UserError: the network names none and has no `nn.Linear`.
+    """
+    named: Any = getattr(model, "get_classifier", lambda: getattr(model, "head", None))()
+    layers = [layer for layer in (named if isinstance(named, tuple) else (named,)) if isinstance(layer, nn.Module)]
+    if not layers:
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
+    found = [parameter for layer in layers for parameter in layer.parameters()]
+    if not found:
+        expected = f"1 for {type(model).__name__}, which has no linear layer and names no head"
+        raise UserError("optim.head_lr", head_lr, expected, "Call its last layer `head`, or drop --optim.head-lr.")
+    return found
+
+
+def _set_apart(optimizer: Optimizer, parameters: list[nn.Parameter], scale: float) -> None:
+    """Move parameters to groups of their own, with all that their old groups say, and `lr_scale`."""
+    apart = {id(parameter) for parameter in parameters}
+    kept, moved = [], []
+    for group in optimizer.param_groups:
+        others = [parameter for parameter in group["params"] if id(parameter) not in apart]
+        own = [parameter for parameter in group["params"] if id(parameter) in apart]
+        if others:
+            kept.append({**group, "params": others})
+        if own:
+            moved.append({**group, "params": own, "lr_scale": scale * group.get("lr_scale", 1.0)})
+    # Last, since the rate of the first group is the one that is shown.
+    optimizer.param_groups = kept + moved
 
 
 def _check_arguments(kind: Any, create: Any, config: OptimConfig) -> None:
@@ -93,7 +138,7 @@ def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps_per_epoch
     The rate is a pure function of t, so a resumed run calls `step_update` with the number of updates made and
     needs no other state. Warm-up ends at the peak after `warmup_epochs`, and its first rate is not zero. Cosine
     and linear reach `lr × min_lr` at t = epochs × steps_per_epoch: just after the last update, which would do
-    nothing at a rate of zero.
+    nothing at a rate of zero. A group with an `lr_scale` has that share of it all, warm-up and final rate included.
 
     Raises:
         UserError: the warm-up or a step of the schedule lies beyond its end.

@@ -11,7 +11,8 @@ from torch import nn
 from distill.config import OptimConfig, ScheduleConfig
 from distill.errors import UserError
 from distill.models.alexnet import alexnet
-from distill.optim import build_ema, build_optimizer, build_schedule
+from distill.models.mlp import mlp
+from distill.optim import build_ema, build_optimizer, build_schedule, last_layer
 
 STEPS = 10
 
@@ -214,3 +215,129 @@ def test_average_of_weights():
         expected = decay * expected + (1 - decay) * weight
         assert ema.module.weight.item() == pytest.approx(expected, rel=1e-6)
     assert decay == 0.5
+
+
+def rate_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> float:
+    (rate,) = [group["lr"] for group in optimizer.param_groups if any(p is parameter for p in group["params"])]
+    return rate
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant", "step"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_the_last_layer_has_its_share_of_every_rate(name, weight_decay):
+    decay = (2.0,) if name == "step" else ()
+    config = ScheduleConfig(name=name, epochs=4, warmup_epochs=1.2, min_lr=0.1, decay_epochs=decay)
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(lr=0.5, head_lr=0.1, weight_decay=weight_decay))
+    schedule = build_schedule(optimizer, config, STEPS)
+    for t, expected in enumerate(rates(config)):
+        schedule.step_update(t)
+        found = {name: rate_of(optimizer, p) for name, p in model.named_parameters()}
+        last = {name for name in found if name.startswith("4.")}
+        assert {found[name] for name in found if name not in last} == {expected}
+        assert [found[name] for name in last] == pytest.approx([0.1 * expected] * 2)
+        assert optimizer.param_groups[0]["lr"] == expected, "the rate that is shown"
+
+
+def test_what_is_decayed_stays_so_in_groups_of_the_last_layer():
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.01, head_lr=0.1))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    decayed = [name for name, p in model.named_parameters() if decay[id(p)]]
+    assert decayed == ["0.weight", "4.weight"]
+    assert len(decay) == len(list(model.parameters()))
+
+
+def test_a_full_share_changes_no_group():
+    assert OptimConfig().head_lr == 1
+    for weight_decay in (0.0, 0.01):
+        optimizer = build_optimizer(network(), OptimConfig(weight_decay=weight_decay, head_lr=1))
+        assert len(optimizer.param_groups) == (2 if weight_decay else 1)
+        assert all("lr_scale" not in group for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_a_step_moves_the_last_layer_by_its_share(name):
+    moved = []
+    for share in (1, 0.1):
+        model = network()
+        optimizer = build_optimizer(model, OptimConfig(name=name, lr=1e-3, head_lr=share))
+        build_schedule(optimizer, ScheduleConfig(name="constant", epochs=1), STEPS)
+        before = [p.detach().clone() for p in model.parameters()]
+        train(model, optimizer, 1)
+        moved.append([p.detach() - old for p, old in zip(model.parameters(), before, strict=True)])
+    *others, weight, bias = zip(*moved, strict=True)
+    assert all(torch.equal(whole, share) for whole, share in others)
+    for whole, share in (weight, bias):
+        assert whole.abs().max() > 5e-4
+        torch.testing.assert_close(share, 0.1 * whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_share_is_kept_when_the_state_is_loaded():
+    config = ScheduleConfig(name="linear", epochs=2)
+    models = [network(), network()]
+    optimizers = [build_optimizer(model, OptimConfig(lr=1e-3, head_lr=0.1)) for model in models]
+    schedules = [build_schedule(optimizer, config, STEPS) for optimizer in optimizers]
+    schedules[0].step_update(5)
+    train(models[0], optimizers[0], 3)
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    # Also with a schedule that is built anew from the loaded state.
+    for schedule in (schedules[1], build_schedule(optimizers[1], config, STEPS)):
+        schedule.step_update(15)
+        assert optimizers[1].param_groups[0]["lr"] == pytest.approx(0.25e-3)
+        assert rate_of(optimizers[1], models[1][4].weight) == pytest.approx(0.25e-4)
+    schedules[0].step_update(15)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer, 3)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_share_multiplies_that_of_timms_layer_decay():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=1, num_classes=3)
+    plain, scaled = (
+        build_optimizer(model, OptimConfig(head_lr=share, kwargs={"layer_decay": 0.5})) for share in (1, 0.1)
+    )
+    last = {id(p) for p in model.get_classifier().parameters()}
+
+    def scales(optimizer):
+        return {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+
+    before, after = scales(plain), scales(scaled)
+    assert after == {p: (0.1 if p in last else 1) * scale for p, scale in before.items()}
+
+
+class _Named(nn.Module):
+    """Its classifier is not its last linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.extra = nn.Linear(2, 3), nn.Linear(2, 2)
+
+
+class _Asked(_Named):
+    def get_classifier(self):
+        return self.extra, self.head
+
+
+def test_which_layer_is_the_last():
+    named, asked, plain, own = _Named(), _Asked(), network(), mlp(3, (1, 2, 2), widths=[4])
+    for model, expected in (
+        (named, [*named.head.parameters()]),
+        (asked, [*asked.extra.parameters(), *asked.head.parameters()]),
+        (plain, [*plain[4].parameters()]),
+        (own, [*own.head.parameters()]),
+    ):
+        found = last_layer(model, 0.1)
+        assert [id(p) for p in found] == [id(p) for p in expected]
+
+
+def test_a_network_without_a_last_layer_is_refused():
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten())
+    build_optimizer(model, OptimConfig())
+    with pytest.raises(UserError) as caught:
+        build_optimizer(model, OptimConfig(head_lr=0.1))
+    assert caught.value.field == "optim.head_lr"
+    assert "\n" not in str(caught.value)

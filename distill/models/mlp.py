@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 class MLP(nn.Module):
     """ReLU layers of the given widths, and a linear head."""
 
-    def __init__(self, num_classes: int, inputs: int, widths: Sequence[int], dropout: float, input_dropout: float):
+    def __init__(
+        self,
+        num_classes: int,
+        inputs: int,
+        widths: Sequence[int],
+        dropout: float,
+        input_dropout: float,
+        init_std: float | None,
+    ):
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         if input_dropout > 0:
@@ -28,6 +36,11 @@ class MLP(nn.Module):
             inputs = width
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, num_classes)
+        if init_std is not None:
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=init_std)
+                    nn.init.zeros_(layer.bias)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Penultimate activations."""
@@ -44,6 +57,7 @@ def mlp(
     widths: Sequence[int] = (1200, 1200),
     dropout: float = 0.0,
     input_dropout: float = 0.0,
+    init_std: float | None = None,
 ) -> nn.Module:
     """Multi-layer perceptron; the default widths are the teacher's of Müller et al. 2019, App. A.5.
 
@@ -53,10 +67,14 @@ def mlp(
         widths: units of each hidden layer.
         dropout: share of hidden units dropped (Hinton et al. 2015 cite 0.5).
         input_dropout: share of pixels dropped (Hinton et al. 2015 cite 0.2).
+        init_std: standard deviation of Gaussian initial weights, with zero biases; None takes torch's default,
+            uniform weights and biases.
 
     Raises:
-        ValueError: a layer has no units.
+        ValueError: a layer has no units, or `init_std` is not positive.
     """
+    if init_std is not None and not init_std > 0:
+        raise ValueError(f"init_std must be positive, got {init_std}")
     if min(widths, default=1) < 1:
         raise ValueError(f"every width must be at least 1, got {list(widths)}")
-    return MLP(num_classes, math.prod(in_shape), widths, dropout, input_dropout)
+    return MLP(num_classes, math.prod(in_shape), widths, dropout, input_dropout, init_std)

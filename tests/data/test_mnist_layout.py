@@ -1,0 +1,99 @@
+"""Files in torchvision's MNIST layout, raw or gzipped: the experiment on MNIST runs on them as they are."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+from test_idx import idx_bytes
+from torchvision import datasets as torchvision_datasets
+
+from distill.artifact import ArtifactStore, key
+from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
+from distill.data import sources
+from distill.data.datasets import _load, load
+from distill.experiment import Label
+from distill.network import load_predictions
+from distill.pipeline import ensure
+from distill.runtime import Runtime
+from experiments import mnist_distillation
+
+FORMS = [(bytes, ""), (gzip.compress, ".gz")]
+
+
+@pytest.fixture(autouse=True)
+def _at_hand_alone(monkeypatch):
+    """No memory of other tests, and nothing is fetched."""
+    _load.cache_clear()
+    monkeypatch.setattr(sources, "_download", lambda *_: pytest.fail("files at hand are not fetched"))
+
+
+def write_mnist(root: Path, pack, suffix: str, train: int = 600, test: int = 100) -> dict[str, torch.Tensor]:
+    """Noisy stripes whose height is their class, as the four files of MNIST."""
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    written = {}
+    for part, count in (("train", train), ("t10k", test)):
+        labels = torch.randint(0, 10, (count,), generator=generator).to(torch.uint8)
+        images = torch.randint(0, 60, (count, 28, 28), generator=generator).to(torch.uint8)
+        for row in range(2):
+            images[torch.arange(count), 4 + 2 * labels.long() + row] += 180
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{part}-{kind}-ubyte{suffix}").write_bytes(pack(idx_bytes(array)))
+        written |= {f"{part}-images": images, f"{part}-labels": labels}
+    return written
+
+
+@pytest.mark.parametrize(("pack", "suffix"), FORMS)
+def test_rows_are_those_of_the_files(tmp_path, pack, suffix):
+    written = write_mnist(tmp_path, pack, suffix)
+    data = load(DataConfig(name="mnist", held_out=0), tmp_path)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (600, 0, 100)
+    assert torch.equal(data.train.images[:, 0], written["train-images"])
+    assert torch.equal(data.train.labels, written["train-labels"].long())
+    assert torch.equal(data.test.images[:, 0], written["t10k-images"])
+    assert torch.equal(data.test.labels, written["t10k-labels"].long())
+
+
+def test_the_layout_is_torchvisions(tmp_path):
+    """torchvision itself reads the same pixels from the same place."""
+    written = write_mnist(tmp_path, bytes, "")
+    theirs = torchvision_datasets.MNIST(str(tmp_path), train=False, download=False)
+    assert torch.equal(theirs.data, written["t10k-images"])
+    assert torch.equal(theirs.data, load(DataConfig(name="mnist"), tmp_path).test.images[:, 0])
+
+
+def test_raw_and_gzipped_files_are_one_data_set(tmp_path):
+    found = []
+    for pack, suffix in FORMS:
+        write_mnist(tmp_path / f"root{suffix}", pack, suffix)
+        found.append(load(DataConfig(name="mnist", held_out=0), tmp_path / f"root{suffix}").fingerprint)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("pack", "suffix"), FORMS)
+def test_the_experiment_runs_on_them_without_a_held_out_split(runtime: Runtime, pack, suffix):
+    write_mnist(runtime.data_root, pack, suffix)
+    student = mnist_distillation.runs("paper", "mnist")[Label(mnist_distillation.OF_SMOOTHED, 0)]
+    assert isinstance(student, StudentConfig)
+    assert student.cache is not None
+    (teacher,) = student.cache.teachers
+    assert student.data == teacher.data == DataConfig(name="mnist", held_out=0)
+    brief = {
+        "model": ModelConfig(kwargs={**teacher.model.kwargs, "widths": [64, 64]}),
+        "schedule": ScheduleConfig(name="linear", epochs=4, batch_size=50),
+    }
+    teacher = teacher.replace(**brief)
+    student = student.replace(**brief, cache=student.cache.replace(teacher=teacher))
+    in_process = runtime.model_copy(update={"jobs": 1})
+    made = ensure([teacher, student], ArtifactStore(runtime.store), in_process)
+    for config in (teacher, student):
+        network = made[key(config)]
+        assert not isinstance(network, str)
+        logits, labels = load_predictions(network, "held_out")
+        assert (tuple(logits.shape), len(labels)) == ((0, 10), 0)
+        assert not [name for name in network.record.metrics if name.startswith("held_out")]
+        assert network.record.metrics["test/accuracy"] > 0.5
