@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +17,11 @@ from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split
 from distill.data.loader import Join, Loader, Normaliser
+from distill.data.tokens import IGNORED
 from distill.errors import Diverged, UserError
 from distill.losses import Loss
 from distill.metrics.monitor import calibration_figure, evaluation_measures
+from distill.metrics.positions import counted
 from distill.models import build_model
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter
@@ -43,6 +45,7 @@ class Outcome:
 
 def identity(dataset: Dataset) -> dict[str, Any]:
     """What tells a data set apart, as the record keeps it."""
+    labels = dataset.train.labels[dataset.train.labels != IGNORED]
     return {
         "name": dataset.name,
         "classes": list(dataset.classes),
@@ -51,7 +54,7 @@ def identity(dataset: Dataset) -> dict[str, Any]:
         "std": list(dataset.std),
         "fingerprint": dataset.fingerprint,
         "sizes": {name: len(getattr(dataset, name)) for name in ("train", "held_out", "test")},
-        "priors": (dataset.train.labels.bincount(minlength=len(dataset.classes)) / len(dataset.train)).tolist(),
+        "priors": (labels.bincount(minlength=len(dataset.classes)) / len(labels)).tolist(),
     }
 
 
@@ -63,12 +66,15 @@ def train_network(
     folder: Path,
     runtime: Runtime,
     teacher: Join | None = None,
+    targets: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Train the network of `config` and store its weights and its predictions in `folder`.
 
     The test set is read once, after the last step; the measures during training are on the held-out split.
+    `targets` are measures of what it learns from: they are logged before the first step, and go into the record.
     """
     device = runtime.torch_device()
+    of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
     held_out = _evaluation(dataset, dataset.held_out, device)
     with reproducible(config.seed):
         model = build_model(config.model, len(dataset.classes), dataset.shape).to(device)
@@ -82,35 +88,39 @@ def train_network(
             folder,
             runtime,
             teacher,
-            evaluate=lambda model: evaluation_measures(held_out(model), dataset.held_out.labels),
+            evaluate=lambda model: evaluation_measures(*held_out(model)),
+            at_start=of_targets,
         )
     predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
-    if not all(torch.isfinite(logits).all() for logits in predictions.values()):
+    if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
         raise Diverged(len(loader) * config.schedule.epochs, config.optim.lr, math.nan)
     metrics = {
         f"{name}/{measure}": value
-        for name, split in (("held_out", dataset.held_out), ("test", dataset.test))
-        if len(split)
-        for measure, value in evaluation_measures(predictions[name], split.labels).items()
+        for name, (logits, labels) in predictions.items()
+        for measure, value in evaluation_measures(logits, labels).items()
     }
-    _finish_log(config, predictions["test"], dataset.test.labels, metrics, loader, folder)
+    metrics |= of_targets
+    _finish_log(config, *predictions["test"], metrics, loader, folder)
     save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
     save_file(
         {
-            "held_out.logits": predictions["held_out"],
-            "held_out.labels": dataset.held_out.labels.clone(),
-            "test.logits": predictions["test"],
-            "test.labels": dataset.test.labels.clone(),
+            "held_out.logits": predictions["held_out"][0],
+            "held_out.labels": predictions["held_out"][1].clone(),
+            "test.logits": predictions["test"][0],
+            "test.labels": predictions["test"][1].clone(),
         },
         str(folder / PREDICTIONS),
     )
     return Outcome(metrics, identity(dataset))
 
 
-def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], Tensor]:
+def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
+    """Model → its logits on a split and the labels, of the positions that count."""
     normalise = Normaliser(dataset.mean, dataset.std, device)
-    none = torch.empty(0, len(dataset.classes))
-    return lambda model: predict(model, split.images, normalise, device) if len(split) else none
+    none = torch.empty(0, *dataset.label_shape, len(dataset.classes))
+    return lambda model: counted(
+        predict(model, split.images, normalise, device) if len(split) else none, split.labels
+    )
 
 
 def _finish_log(

@@ -23,6 +23,7 @@ class MetricWriter:
         self._path = folder / "metrics.jsonl"
         if not start_step:  # of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)
+            self._path.unlink(missing_ok=True)
         kept = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         # A killed process may leave half a line; it is after the resume point, so it goes too.
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ def fit(
     runtime: Runtime,
     teacher: Join | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    at_start: Mapping[str, float] | None = None,
 ) -> nn.Module:
     """Train `model`, or go on where a former call in the same folder was interrupted.
 
@@ -66,6 +67,7 @@ def fit(
         runtime: switches that leave the numbers alone.
         teacher: what the loss wants of the teacher for each batch, for a distilled student.
         evaluate: model → measures on held-out data, logged beside those on the training data.
+        at_start: what is known before the first step, logged at step 0.
 
     Returns:
         The trained model, or the moving average of its weights where the config asks for one.
@@ -82,6 +84,8 @@ def fit(
     if kept and run.step == 0:
         _save_snapshot(run.averaged(), 0, folder)
     with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
+        if at_start and run.step == 0:
+            writer.scalars(0, at_start)
         bar = tqdm(
             total=run.total_steps,
             initial=run.step,

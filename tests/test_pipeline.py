@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,9 +23,10 @@ from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Normaliser
 from distill.errors import Diverged, UserError
+from distill.experiment import Label
 from distill.models import build_model
 from distill.network import WEIGHTS, load_network, load_predictions
-from distill.pipeline import ensure, missing, run_stage
+from distill.pipeline import ensure, missing, plan_reports, reproduce, run_stage
 from distill.runtime import Runtime
 from distill.trainer import predict
 
@@ -337,7 +339,8 @@ def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
     events = EventAccumulator(str(made.path / "tb")).Reload()
     tags = events.Tags()
     scalars = {"loss/total", "loss/hard", "train/accuracy", "train/nll", "train/ece", "train/confidence"}
-    scalars |= {"train/interclass_variance", "lr", "images_per_second", "held_out/accuracy"}
+    scalars |= {"train/interclass_variance", "train/equivalent_smoothing", "held_out/accuracy"}
+    scalars |= {"lr", "images_per_second"}
     assert scalars <= set(tags["scalars"])
     assert {"logits/correct", "logits/incorrect"} <= set(tags["histograms"])
     assert "test/reliability" in tags["images"]
@@ -358,3 +361,112 @@ def test_a_process_imports_no_torch_for_a_hit(student, store, runtime, tmp_path)
     )
     (tmp_path / "c.json").write_text(json.dumps(student.model_dump(mode="json")))
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def experiments(teacher, monkeypatch) -> dict[str, SimpleNamespace]:
+    """Two experiments that share one network, found in place of those that there are; more can be added."""
+    found: dict[str, SimpleNamespace] = {}
+    monkeypatch.setattr(pipeline, "load_experiment", found.__getitem__)
+    monkeypatch.setattr(pipeline, "experiment_names", lambda: sorted(found))
+    for name in ("first", "second"):
+        found[name] = experiment(name, teacher)
+    return found
+
+
+def experiment(name: str, teacher: TeacherConfig, draw=lambda table: {}, takes: str = "digits") -> SimpleNamespace:
+    def runs(scale, data):
+        if data != takes:
+            raise UserError("data", data, takes, "Drop --data.")
+        return {Label("teacher", 0): teacher.replace(data=teacher.data.replace(name=data))}
+
+    return SimpleNamespace(
+        __doc__=f"About {name}.",
+        REPRODUCES="",
+        DATA=dict.fromkeys(("smoke", "quick", "short", "paper"), takes),
+        CLAIMS=[],
+        PAPER=[],
+        runs=runs,
+        probes=lambda scale, data: (),
+        draw=draw,
+    )
+
+
+def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr(
+        pipeline, "ensure", lambda configs, *a, **k: calls.append(configs) or ensure(configs, *a, **k)
+    )
+    made = reproduce("all", "smoke", None, store, runtime)
+    assert len(calls) == 1
+    assert [report.config.experiment for report in made.reports] == ["first", "second"]
+    assert len(list((store.root / "teachers").iterdir())) == 1
+    assert (made.skipped, made.failed) == ({}, {})
+    seconds = sum(found.record.provenance["seconds"] for found in store.all() if found.config.stage != "report")
+    for report in made.reports:
+        summary = json.loads(report.file("summary.json").read_text())
+        assert summary["provenance"]["minutes"] == pytest.approx(seconds / 60, abs=0.006)
+        assert any(name.startswith("tb/") for name in report.record.files)
+        assert f'href="{report.path.name}/index.html"' in made.page.read_text()
+    monkeypatch.setattr(pipeline, "ensure", lambda *_, **__: pytest.fail("nothing is to be done"))
+    made.page.unlink()
+    assert reproduce("all", "smoke", None, store, runtime).page.is_file()
+
+
+def test_one_experiment_updates_the_page_of_all(experiments, store, runtime) -> None:
+    assert "About second" not in reproduce("first", "smoke", None, store, runtime).page.read_text()
+    page = reproduce("second", "smoke", None, store, runtime).page.read_text()
+    assert "About first" in page
+    assert "About second" in page
+
+
+def test_an_experiment_that_fails_costs_no_other(experiments, teacher, store, runtime) -> None:
+    experiments["a_broken_one"] = experiment("a_broken_one", teacher, draw=lambda table: 1 / 0)
+    made = reproduce("all", "smoke", None, store, runtime)
+    assert [report.config.experiment for report in made.reports] == ["first", "second"]
+    assert list(made.failed) == ["a_broken_one"]
+    assert isinstance(made.failed["a_broken_one"], ZeroDivisionError)
+    assert "About second" in made.page.read_text()
+    with pytest.raises(ZeroDivisionError):
+        reproduce("a_broken_one", "smoke", None, store, runtime)
+    for name in ("first", "second"):
+        experiments[name].draw = experiments["a_broken_one"].draw
+    with pytest.raises(ZeroDivisionError):
+        reproduce("all", "smoke", None, ArtifactStore(store.root / "another"), runtime)
+
+
+def test_a_damaged_report_is_one_line_with_a_way_out(experiments, store, runtime) -> None:
+    made = reproduce("first", "smoke", None, store, runtime)
+    (made.reports[0].path / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"a report that can be read\. Delete this folder"):
+        reproduce("first", "smoke", None, store, runtime)
+
+
+def test_an_interrupt_leaves_a_page_of_what_is_finished(experiments, store, runtime) -> None:
+    def interrupted(table):
+        raise KeyboardInterrupt
+
+    experiments["second"].draw = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("all", "smoke", None, store, runtime)
+    page = (store.root / "reports" / "index.html").read_text()
+    assert "About first" in page
+    assert "About second" not in page
+
+
+def test_experiments_that_do_not_fit_the_data_are_skipped(experiments, teacher) -> None:
+    experiments["sentences"] = experiment("sentences", teacher, takes="mine:sentences")
+    configs, skipped = plan_reports("all", "smoke")
+    assert [(config.experiment, config.data) for config in configs] == [
+        ("first", "digits"),
+        ("second", "digits"),
+        ("sentences", "mine:sentences"),
+    ]
+    assert skipped == {}
+    configs, skipped = plan_reports("all", "smoke", "digits")
+    assert [config.experiment for config in configs] == ["first", "second"]
+    assert list(skipped) == ["sentences"]
+    with pytest.raises(UserError, match="expected digits"):
+        plan_reports("all", "smoke", "mnist")
+    with pytest.raises(UserError, match="expected mine:sentences"):
+        plan_reports("sentences", "smoke", "digits")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.metrics.accuracy import accuracy, nll
 from distill.metrics.calibration import ece, mean_max_probability, reliability
-from distill.metrics.dark_knowledge import interclass_variance
+from distill.metrics.dark_knowledge import equivalent_smoothing, interclass_variance
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -26,13 +26,15 @@ def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"
 
 
 def training_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """The same, and inter-class logit variance.
+    """The same, inter-class logit variance, and the equivalent smoothing γ of the network's own outputs at T = 1.
 
-    The NLL is on hard labels, so that runs of different smoothing can be compared by it; their training losses
-    cannot.
+    A network at the optimum of its targets has their γ (`targets/equivalent_smoothing`). The NLL is on hard labels,
+    so that runs of different smoothing can be compared by it; their training losses cannot.
     """
-    variance = interclass_variance(logits, labels).total
-    return evaluation_measures(logits, labels) | {"interclass_variance": variance}
+    return evaluation_measures(logits, labels) | {
+        "interclass_variance": interclass_variance(logits, labels).total,
+        "equivalent_smoothing": equivalent_smoothing(logits, labels, 1.0),
+    }
 
 
 def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:

@@ -78,7 +78,10 @@ def measure(
     if chance:
         return Measured({}, {}, chance)
     values = _values(logits, labels, dark_knowledge.interclass_variance(logits, labels), bins)
-    if smoothing := _uniform_smoothing(config, logits.shape[1]):
+    smoothing = _uniform_smoothing(config, logits.shape[1])
+    if smoothing is not None:
+        values["equivalent_smoothing"] = smoothing
+    if smoothing:
         values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
     if teacher is not None:
         of_teacher, _ = load_predictions(teacher, split)
@@ -87,7 +90,7 @@ def measure(
     if isinstance(config, StudentConfig) and len(config.exclude_classes) == 1:
         cls = config.exclude_classes[0]
         values |= _unseen_measures(logits, labels, cls, network.record.data["priors"][cls])
-    values |= _of_cache(network)
+    values |= _of_cache(network) | _of_targets(network)
     diagram = calibration.reliability(logits, labels, bins)
     curves = {
         "reliability_confidence": _finite(diagram.confidence),
@@ -128,10 +131,13 @@ def _values(
     }
 
 
-def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float:
-    """Smoothing of the labels that a network learned from alone, in the uniform convention; 0 for soft targets."""
+def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
+    """Smoothing of the labels, in the uniform convention; None where a network learned from other targets too."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
-        return 0.0
+        return None
+    cache = config.cache if isinstance(config, StudentConfig) else None
+    if (cache.augment if cache else config.augment).mixes:
+        return None
     labels = config if isinstance(config, TeacherConfig) else config.loss
     return in_uniform(labels.smoothing, labels.smoothing_convention, classes)
 
@@ -148,6 +154,12 @@ def _of_cache(network: Artifact) -> dict[str, float]:
     """What is known of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
     metrics = network.record.metrics.items()
     return {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
+
+
+def _of_targets(network: Artifact) -> dict[str, float]:
+    """What is known of the soft targets that a network learned from: `equivalent_smoothing`."""
+    metrics = network.record.metrics.items()
+    return {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
 
 
 def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:

@@ -13,14 +13,18 @@ from distill.cache import LogitCache
 from distill.config import LossConfig, StudentConfig
 from distill.data.datasets import Dataset, load
 from distill.data.loader import Join, Loader
+from distill.data.tokens import refuse_augment
 from distill.errors import UserError
-from distill.losses import make_loss, prepare
+from distill.losses import in_uniform, make_loss, prepare
+from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
 
 _TARGET_BYTES = 4 << 20
 """Soft targets made at a time."""
+_MEASURED = 50_000
+"""Samples, at most, over which the equivalent smoothing of soft targets is averaged."""
 
 
 def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
@@ -32,7 +36,8 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
         Diverged: a loss was not finite.
     """
     dataset = load(config.data, runtime.data_root, runtime.progress)
-    check_model(config.model, len(dataset.classes), dataset.shape)
+    refuse_augment(dataset, config.augment)
+    check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)
     device = runtime.torch_device()
     logits = LogitCache(cache, device) if cache else None
     if logits is not None:
@@ -54,7 +59,8 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
         workers=runtime.workers_for(),
     )
     teacher = _soft_targets(logits, config.loss) if logits is not None and config.loss.alpha > 0 else None
-    outcome = train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher)
+    targets = _measures_of_targets(config, dataset, logits)
+    outcome = train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher, targets)
     if cache is None:
         return outcome
     # What it learned from, beside what it learned.
@@ -73,9 +79,43 @@ def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join:
     return join
 
 
+def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCache | None) -> dict[str, float]:
+    """`equivalent_smoothing`: γ of the targets, (1 - alpha) ε + alpha γ of the soft ones (Müller 2019, section 4).
+
+    ε is that of the uniform convention. Empty where there are no soft targets or no γ: mixed labels, and logits
+    that are matched.
+    """
+    loss = config.loss
+    if cache is None or loss.alpha == 0 or loss.soft != "kl" or cache.config.augment.mixes:
+        return {}
+    hard = in_uniform(loss.smoothing, loss.smoothing_convention, len(dataset.classes))
+    soft = _smoothing_of_cache(cache, dataset, _transfer_subset(config, dataset), loss)
+    return {"equivalent_smoothing": (1 - loss.alpha) * hard + loss.alpha * soft}
+
+
+def _smoothing_of_cache(
+    cache: LogitCache, dataset: Dataset, subset: torch.Tensor | None, loss: LossConfig
+) -> float:
+    """γ of the soft targets over the first view of the transfer set."""
+    labels = dataset.train.labels
+    index = torch.arange(len(labels)) if subset is None else subset
+    if len(index) > _MEASURED:  # spread over the set, which may be sorted by class
+        index = index[torch.linspace(0, len(index) - 1, _MEASURED, dtype=torch.float64).long()]
+    rows = max(1, _TARGET_BYTES // (8 * len(cache.classes)))
+    total = 0.0
+    for part in index.split(rows):
+        # On the CPU, since the measure takes float64, which mps has not.
+        logits = cache.logits(part.to(cache.device)).cpu()
+        total += len(part) * equivalent_smoothing(logits, dataset.train.labels[part], loss.temperature)
+    return total / len(index)
+
+
 def _transfer_subset(config: StudentConfig, dataset: Dataset) -> torch.Tensor | None:
     if not config.exclude_classes:
         return None
+    if dataset.label_shape:
+        expected = f"none for {dataset.name}, whose samples have a label per position"
+        raise UserError("exclude_classes", config.exclude_classes, expected, "Drop --exclude-classes.")
     known = range(len(dataset.classes))
     if unknown := [cls for cls in config.exclude_classes if cls not in known]:
         way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."

@@ -7,6 +7,7 @@ from pathlib import Path
 from distill.config import LossConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Loader
+from distill.data.tokens import refuse_augment
 from distill.losses import make_loss
 from distill.models import check_model
 from distill.network import Outcome, train_network
@@ -21,7 +22,8 @@ def train_teacher(config: TeacherConfig, folder: Path, runtime: Runtime) -> Outc
         Diverged: a loss was not finite.
     """
     dataset = load(config.data, runtime.data_root, runtime.progress)
-    check_model(config.model, len(dataset.classes), dataset.shape)
+    refuse_augment(dataset, config.augment)
+    check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)
     loader = Loader(
         dataset.train,
         dataset.mean,

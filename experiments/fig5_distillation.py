@@ -1,0 +1,277 @@
+"""Is a better teacher a better teacher? Accuracy of teachers and students against the equivalent smoothing γ.
+
+Reproduces Figure 5 of Müller, Kornblith & Hinton 2019 (section 4): label smoothing makes the teacher more accurate,
+and yet its students are no better than students whose labels are smoothed directly, while students of the teacher
+of hard labels are better than both. All students share one training procedure and differ in nothing but their
+targets; γ is the mass that these put on the incorrect classes, over the training set, times K/(K-1): ε for smoothed
+labels, and something that T raises for soft targets. So all can be drawn over one axis.
+
+Per seed: teachers of labels smoothed by ε; students of labels smoothed by ε; students of the soft targets of the
+teacher of hard labels at temperature T; students of the teachers of smoothed labels at T = 1. Soft targets alone
+(β = 1 in the paper, `alpha` here); T divides the teacher's logits only, and no T² multiplies the loss (their
+appendix A.1).
+
+Two of its statements leave a choice. "All students of the hard teacher beat the baseline with label smoothing":
+they are compared with ε = 0.15, the mildest of the smoothed baselines, since γ of a temperature is not known
+beforehand. "No better, and sometimes worse" than direct smoothing: the claims here are "worse", so an undecided one
+agrees with the paper's "no better".
+
+What departs from the paper: accuracy is that on the test set, on which nothing was selected; theirs is that on
+10,000 images held out from the training set. At `quick` teacher and student are a small convolutional network and
+an MLP on 10,000 images of Fashion-MNIST, which the teacher fits, without augmentation. At `short` and `paper`
+(ResNet-56 and AlexNet on CIFAR-10) every student, that of labels included, sees the same views, those of the
+cache (see `VIEWS`), and teacher and student are trained on the same program of views. At `short` there are fewer
+points (claims about the others have no verdict) and far shorter schedules. Further departures of `paper`:
+`experiments/base.py`.
+
+Cost at `quick` on two CPU cores: COST. At `short`, 4.5e16 floating-point operations by count: 7.5 minutes if a
+GPU sustains 1e14 a second, which is an assumption; small networks need jobs side by side for it (`--jobs 4`).
+Command: `distill reproduce fig5_distillation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.experiment import Claim, Label, Published, Scale, Table
+from experiments import drawing
+from experiments.base import DATA_OF_FIGURES, Setting, setting_of_figures, view_program
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMOOTHINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
+TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0)
+VIEWS: dict[Scale, int] = {"short": 16, "paper": 64}
+"""Stored views per image where teachers see augmented ones, read in turn by every student. 64 of 40,000 images are
+51 MB a teacher, and cost as many forward passes as 21 epochs of training have."""
+
+REPRODUCES = "Figure 5"
+DATA = DATA_OF_FIGURES
+
+
+def _teacher(smoothing: float) -> str:
+    return f"teacher ε={smoothing:g}"
+
+
+def _of_labels(smoothing: float) -> str:
+    return f"student of labels, ε={smoothing:g}"
+
+
+def _distilled(smoothing: float, temperature: float = 1.0) -> str:
+    return f"student of ε={smoothing:g}, T={temperature:g}"
+
+
+HARD, BEST = 0.0, 0.6
+"""Smoothing of the teacher of hard labels, and that up to which the paper's teachers improve."""
+MILDEST, STRONGEST = SMOOTHINGS[1], SMOOTHINGS[-1]
+
+_BASELINE = "Müller 2019, Table 2: AlexNet on CIFAR-10"
+_DRAWN = [
+    *map(_teacher, SMOOTHINGS),
+    *map(_of_labels, SMOOTHINGS[1:]),
+    *(_distilled(HARD, temperature) for temperature in TEMPERATURES),
+    *map(_distilled, SMOOTHINGS[1:]),
+]
+PAPER = [
+    Published(f"{_BASELINE}, ε=0", 0.868, 0.002, _of_labels(HARD), "accuracy"),
+    Published(f"{_BASELINE}, ε=0.1", 0.867, 0.003),
+    *(Published(f"Müller 2019, Figure 5: {drawn}", None, None, drawn, "accuracy") for drawn in _DRAWN),
+]
+
+CLAIMS = [
+    Claim(
+        "teacher",
+        f"smoothing makes the teacher more accurate: ε={BEST:g} against 0",
+        "accuracy",
+        _teacher(BEST),
+        _teacher(HARD),
+        "higher",
+    ),
+    Claim(
+        "baseline",
+        f"smoothing makes a student of labels (slightly) less accurate: ε={STRONGEST:g} against 0",
+        "accuracy",
+        _of_labels(STRONGEST),
+        _of_labels(HARD),
+        "lower",
+    ),
+    *(
+        Claim(
+            f"distilled-T{temperature:g}",
+            f"T={temperature:g}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})",
+            "accuracy",
+            _distilled(HARD, temperature),
+            _of_labels(MILDEST),
+            "higher",
+        )
+        for temperature in TEMPERATURES
+    ),
+    Claim(
+        "better-teacher",
+        f"and yet a worse teacher: at T=1 its student (ε={BEST:g}) is less accurate than that of the hard one",
+        "accuracy",
+        _distilled(BEST),
+        _distilled(HARD),
+        "lower",
+    ),
+    *(
+        Claim(
+            f"smoothed-ls{smoothing:g}",
+            f"ε={smoothing:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed",
+            "accuracy",
+            _distilled(smoothing),
+            _of_labels(smoothing),
+            "lower",
+        )
+        for smoothing in SMOOTHINGS[1:]
+    ),
+]
+
+
+def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+    """Every network of the experiment under its label."""
+    chosen = setting_of_figures(data, scale)
+    taught, smoothings, temperatures = _points(scale, data)
+    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    for seed in range(chosen.seeds):
+        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in taught}
+        caches = {smoothing: _cache(teacher, chosen, scale, data) for smoothing, teacher in teachers.items()}
+        student = chosen.student.replace(seed=seed)
+        # Where there are views, students of labels read them from a cache too, so that all see the same pixels.
+        of_labels = student if caches[0].views == 1 else student.replace(cache=caches[0])
+        for smoothing, teacher in teachers.items():
+            found[Label(_teacher(smoothing), seed)] = teacher
+        for smoothing in smoothings:
+            loss = LossConfig(alpha=0, smoothing=smoothing)
+            found[Label(_of_labels(smoothing), seed)] = of_labels.replace(loss=loss)
+        for temperature in temperatures:
+            found[Label(_distilled(0, temperature), seed)] = student.replace(
+                cache=caches[0], loss=_soft_targets(temperature)
+            )
+        for smoothing in taught[1:]:
+            found[Label(_distilled(smoothing), seed)] = student.replace(
+                cache=caches[smoothing], loss=_soft_targets(1)
+            )
+    return found
+
+
+def _points(scale: Scale, data: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Smoothings of teachers, smoothings of students of labels, and temperatures."""
+    if scale == "short" and _is_published(data):
+        return (HARD, MILDEST, BEST), (HARD, MILDEST, BEST, STRONGEST), (1.0, 2.0, 4.0, 16.0)
+    return SMOOTHINGS, SMOOTHINGS, TEMPERATURES
+
+
+def _is_published(data: str) -> bool:
+    """Whether `short` and `paper` mean the paper's networks, and images that these want augmented."""
+    return data not in ("digits", "mnist", "fashion-mnist")
+
+
+def _soft_targets(temperature: float) -> LossConfig:
+    return LossConfig(alpha=1, temperature=temperature, temperature_on="teacher")
+
+
+def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> CacheConfig:
+    """The images as they are, or in as many views as students of this scale want."""
+    plain = CacheConfig(teacher=teacher, transfer_set=teacher.data)
+    if scale not in VIEWS or not _is_published(data):
+        return plain
+    views = min(VIEWS[scale], chosen.student.schedule.epochs)
+    return plain.replace(augment=view_program(data), views=views)
+
+
+def probes(scale: Scale, data: str) -> tuple[()]:
+    """None: what every network is measured by is enough."""
+    return ()
+
+
+def draw(table: Table) -> Mapping[str, Any]:
+    """The figure."""
+    return {"distillation": _against_smoothing(table)}
+
+
+def _against_smoothing(table: Table) -> Figure:
+    """The four curves: teachers above, students below, over one axis of γ."""
+    figure = drawing.new_figure(
+        6.2,
+        "Test accuracy against the equivalent smoothing γ of the targets, teachers above and students below: means "
+        "over seeds, bars from the least to the most accurate seed. Solid: networks of labels smoothed by ε = γ. "
+        "Dashed: students of soft targets, those of the teacher of hard labels at the temperatures beside the "
+        "points, those of the teachers of smoothed labels at T = 1. Students that stand above each other learned "
+        "from as much mass on the incorrect classes.",
+    )
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 5]})
+    blue, vermilion, green = drawing.HARD, drawing.SMOOTHED[0], drawing.SMOOTHED[1]
+    smoothed = map(_distilled, SMOOTHINGS[1:])
+    _curve(above, table, map(_teacher, SMOOTHINGS), vermilion, "s-", "teachers of labels smoothed by ε")
+    _curve(below, table, map(_of_labels, SMOOTHINGS), green, "^-", "students of labels smoothed by ε")
+    _curve(below, table, smoothed, vermilion, "s--", "students of those teachers, T=1")
+    hard = [_distilled(HARD, temperature) for temperature in TEMPERATURES]
+    _curve(below, table, hard, blue, "o--", "students of the teacher of ε=0, at each T")
+    for temperature in TEMPERATURES:
+        _name_temperature(below, table, temperature, blue)
+    for axes, title in ((above, "teachers"), (below, "students")):
+        drawing.heading(axes, title)
+        axes.set_ylabel("test accuracy, %")
+        axes.margins(y=0.12)
+        drawing.open_frame(axes)
+    below.set_xlabel("equivalent smoothing γ of the targets")
+    drawing.legend_below(figure)
+    return figure
+
+
+def _curve(axes: Axes, table: Table, conditions: Iterable[str], color: str, style: str, label: str) -> None:
+    """Mean accuracy over mean γ, with bars over all seeds; conditions without a run are left out."""
+    found = [point for condition in conditions if (point := _point(table, condition))]
+    if found:
+        bars = [[point.mean - point.low for point in found], [point.high - point.mean for point in found]]
+        axes.errorbar(
+            [point.gamma for point in found],
+            [point.mean for point in found],
+            bars,
+            color=color,
+            fmt=style,
+            markersize=5,
+            linewidth=1.6,
+            elinewidth=1.2,
+            capsize=2,
+            label=label,
+        )
+
+
+def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) -> None:
+    """T above the point of the students of the hard teacher; only the last one says that it is T."""
+    if point := _point(table, _distilled(HARD, temperature)):
+        axes.annotate(
+            f"T={temperature:g}" if temperature == TEMPERATURES[-1] else f"{temperature:g}",
+            (point.gamma, point.high),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=color,
+            fontsize=8,
+        )
+
+
+class _Point(NamedTuple):
+    """One condition, over its seeds."""
+
+    gamma: float
+    low: float
+    mean: float
+    high: float
+    """Accuracy in %."""
+
+
+def _point(table: Table, condition: str) -> _Point | None:
+    """None where there is no run, or no γ."""
+    accuracies = [100 * value for value in table.by_seed(condition, "accuracy").values()]
+    gammas = table.by_seed(condition, "equivalent_smoothing").values()
+    if not accuracies or not gammas:
+        return None
+    return _Point(fmean(gammas), min(accuracies), fmean(accuracies), max(accuracies))

@@ -1,0 +1,212 @@
+"""Images per second of the whole training pipeline, against a bare loop of the same net on one fixed batch.
+
+The pipeline is what a teacher's training does in every step: order and views of the loader (crop after padding by
+4, and flip), normalisation, forward, loss, backward, clipping, optimiser, schedule, and what the measures keep. The
+bare loop is forward, cross-entropy, backward and the same optimiser, on a batch that is already there. Both have
+the same precision, memory format and compiler. They take turns in a new order every round, and medians over rounds
+count, so that the drift of a shared machine falls on both alike. The loader makes about 500 images at a time, so a
+round should have many more. On a GPU the clock is read when the device has finished, and it is counted how often a
+step of the pipeline waits for the device (never, it should be).
+
+    python scripts/bench_training.py [--model resnet56] [--batch 128] [--channels-last] [--precision bfloat16]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distill.allocator import keep_freed_memory
+from distill.config import (
+    AugmentConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    TeacherConfig,
+)
+from distill.data.datasets import Split, load
+from distill.data.loader import Batch, Loader
+from distill.losses import make_loss
+from distill.models import build_model
+from distill.optim import build_optimizer
+from distill.runtime import Runtime, default_data_root
+from distill.trainer import _Run, _Window
+
+AUGMENT = AugmentConfig(pad=4, flip=True)
+OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+Step = Callable[[], object]
+
+
+class Bench:
+    """The contestants of one net, with what they share."""
+
+    def __init__(self, given: argparse.Namespace):
+        self.given = given
+        runtime = Runtime(device=given.device)
+        self.device = runtime.torch_device()
+        split, self.classes, (mean, std) = _images(given)
+        channels, height, width = split.images.shape[1:]
+        self.shape = channels, height, width
+        self.loader = Loader(
+            split,
+            mean,
+            std,
+            AUGMENT,
+            seed=0,
+            batch_size=given.batch,
+            device=self.device,
+            channels_last=given.channels_last,
+        )
+
+    def network(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+        """A net on the device, and what is called in its place."""
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(name=self.given.model), self.classes, self.shape).to(self.device)
+        if self.given.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model.train()
+        return model, torch.compile(model) if self.given.compile else model
+
+    def batches(self) -> Iterator[Batch]:
+        """Epochs without end."""
+        for epoch in itertools.count():
+            yield from self.loader.epoch(epoch)
+
+    def pipeline(self, folder: Path) -> Step:
+        """A step of `trainer.fit`."""
+        model, forward = self.network()
+        config = TeacherConfig(
+            optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
+        )
+        run, loss = _Run(model, config, len(self.loader), folder / "resume.pt"), make_loss(LossConfig(alpha=0))
+        window, batches = _Window(self.given.batch), self.batches()
+
+        def step() -> None:
+            batch = next(batches)
+            window.add(batch, *run.update(forward, batch, loss))
+
+        return step
+
+    def bare(self) -> Step:
+        """Forward, backward and optimiser on one batch."""
+        model, forward = self.network()
+        optimizer, batch = build_optimizer(model, OPTIM), next(self.batches())
+        dtype = getattr(torch, self.given.precision)
+        images, labels = batch.images.clone(memory_format=torch.preserve_format), batch.labels.clone()
+
+        def step() -> None:
+            with torch.autocast(self.device, dtype=dtype, enabled=dtype != torch.float32):
+                loss = F.cross_entropy(forward(images).float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.device != "cpu":
+            getattr(torch, self.device).synchronize()
+
+    def rates(self, contestants: dict[str, Step]) -> dict[str, list[float]]:
+        """Images per second of each contestant in each round."""
+        found: dict[str, list[float]] = {name: [] for name in contestants}
+        for step in contestants.values():
+            for _ in range(self.given.warmup):
+                step()
+        order = list(contestants)
+        for _ in range(self.given.rounds):
+            random.shuffle(order)
+            for name in order:
+                step = contestants[name]
+                self.wait()
+                started = time.perf_counter()
+                for _ in range(self.given.steps):
+                    step()
+                self.wait()
+                found[name].append(self.given.steps * self.given.batch / (time.perf_counter() - started))
+        return found
+
+    def waits(self, step: Step) -> int:
+        """How often the host waits for the device in as many steps as a round has."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                for _ in range(self.given.steps):
+                    step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return sum("synchronizing" in str(warning.message) for warning in told)
+
+
+def _images(given: argparse.Namespace) -> tuple[Split, int, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Training images, number of classes, and (mean, standard deviation) per channel."""
+    if given.data:
+        dataset = load(DataConfig(name=given.data), default_data_root())
+        split, classes, moments = dataset.train, len(dataset.classes), (dataset.mean, dataset.std)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (given.images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        split = Split(pixels, torch.randint(0, 10, (given.images,), generator=generator))
+        classes, moments = 10, (MEAN, STD)
+    if len(split) < given.batch:
+        raise SystemExit(f"--batch {given.batch}: expected at most the {len(split)} training images")
+    return split, classes, moments
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet56", help="name of a network: resnet56, alexnet, cnn, ...")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument(
+        "--data", help="data set whose training images are taken; without it, random ones of 3x32x32"
+    )
+    parser.add_argument("--images", type=int, default=40_000, help="number of random images")
+    parser.add_argument("--batch", type=int, default=128, help="images per step")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=50, help="steps of each contestant in a round")
+    parser.add_argument("--warmup", type=int, default=10, help="steps that are not timed")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    given = _arguments()
+    keep_freed_memory()
+    random.seed(0)
+    bench = Bench(given)
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = bench.pipeline(Path(folder))
+        rates = bench.rates({"pipeline": pipeline, "bare loop": bench.bare()})
+    where = torch.cuda.get_device_name() if bench.device == "cuda" else f"{torch.get_num_threads()} threads"
+    form = f"{given.precision}{', channels last' * given.channels_last}{', compiled' * given.compile}"
+    print(f"{given.model}, batches of {given.batch}, {form}; {bench.device} ({where}), torch {torch.__version__}")
+    for name, measured in rates.items():
+        print(f"  {name:14} {statistics.median(measured):12,.0f} images/s")
+    ratio = statistics.median(ours / bare for ours, bare in zip(rates["pipeline"], rates["bare loop"], strict=True))
+    print(f"  pipeline / bare loop {ratio:.3f}")
+    if bench.device == "cuda":
+        print(f"  host waits for the device in {given.steps} steps: {bench.waits(pipeline)}")
+
+
+if __name__ == "__main__":
+    main()
