@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -33,9 +33,9 @@ class ExperimentFlags:
     """Which experiment, on what, how large."""
 
     experiment: tyro.conf.Positional[str] = "dark_knowledge"
-    """Name of a file in experiments/."""
+    """Name of a file in experiments/, or "all"."""
     data: str | None = None
-    """The data set to run it on; None takes the experiment's own."""
+    """The data set to run on; None takes each experiment's own."""
     scale: Literal["smoke", "quick", "short", "paper"] = "quick"
     """smoke takes seconds, quick minutes on two CPU cores; short the published nets with short schedules, for one
     GPU; paper the published schedules."""
@@ -45,19 +45,36 @@ Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]
 
 
 def reproduce(*, wanted: Wanted, runtime: How) -> None:
-    """Run an experiment as far as it is not done, and print its table and verdicts.
+    """Run an experiment, or all, as far as they are not done; print verdicts, write a page of all reports.
 
     Args:
         wanted: which experiment.
         runtime: machine, folders and switches.
     """
     from distill import pipeline
-    from distill.stages.report_tables import format_summary
+    from distill.stages.report_tables import format_overview, format_summary
 
-    report = pipeline.reproduce(wanted.experiment, wanted.scale, wanted.data, ArtifactStore(runtime.store), runtime)
-    print(format_summary(json.loads((report.path / "summary.json").read_text())))
-    print(f"\nreport       {report.path / 'index.html'}")
+    store = ArtifactStore(runtime.store)
+    made = pipeline.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
+    summaries = [json.loads(report.file("summary.json").read_text()) for report in made.reports]
+    if wanted.experiment == pipeline.ALL:
+        print(format_overview(summaries))
+    else:
+        print(format_summary(summaries[0]))
+        print(f"\nreport       {made.reports[0].path / 'index.html'}")
+    _print_skipped(made.skipped)
+    print(f"all reports  {made.page}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+    for name, error in made.failed.items():
+        print(f"error: {name}: {error if isinstance(error, UserError) else repr(error)}", file=sys.stderr)
+    if made.failed:
+        print("`distill reproduce NAME` runs one of them alone and shows all of its error.", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _print_skipped(skipped: Mapping[str, UserError]) -> None:
+    for name, reason in skipped.items():
+        print(f"skipped      {name}: {reason}")
 
 
 def _stage(command: str) -> Callable[[list[str]], None]:
@@ -124,7 +141,7 @@ def _plan(arguments: list[str]) -> None:
 
 
 def _plan_experiment(*, wanted: Wanted, runtime: How) -> None:
-    """Say what an experiment would run, its bytes and rough time; `plan teacher|cache|student` takes their flags.
+    """Say what an experiment, or all, would run, its bytes and rough time; `plan teacher|cache|student` one stage.
 
     Args:
         wanted: which experiment.
@@ -132,8 +149,9 @@ def _plan_experiment(*, wanted: Wanted, runtime: How) -> None:
     """
     from distill import pipeline, plan
 
-    config = pipeline.plan_report(wanted.experiment, wanted.scale, wanted.data)
-    _show_plan(plan.describe([config], ArtifactStore(runtime.store)), runtime)
+    configs, skipped = pipeline.plan_reports(wanted.experiment, wanted.scale, wanted.data)
+    _print_skipped(skipped)
+    _show_plan(plan.describe(configs, ArtifactStore(runtime.store)), runtime)
 
 
 def _show_plan(found: Plan, runtime: Runtime) -> None:
@@ -300,7 +318,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
 }
 _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the flags)
 
-  reproduce  run an experiment as far as it is not done; print its table and verdicts
+  reproduce  run an experiment, or all, as far as they are not done; print tables and verdicts
   plan       say what would run, its bytes and rough time; run nothing
 
   teacher    train a teacher, with or without label smoothing

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from distill.allocator import keep_freed_memory
-from distill.artifact import RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, sha256, title
+from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, sha256, title
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
 
+ALL = "all"
+"""Stands for every experiment where one is named."""
 Made = Artifact | str
 """An artefact, or the reason why its training diverged."""
 
@@ -202,13 +205,28 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
             return analyse(config, {key(run): _made(run, store) for run in inputs(config)}, draft, runtime)
         case ReportConfig():
             from distill.network import Outcome
-            from distill.stages.report import write_report
+            from distill.stages.report import log_figures, write_report
 
             experiment = load_experiment(config.experiment)
             table = read_table(experiment, config, store)
-            heading = (experiment.__doc__ or config.experiment).strip().splitlines()[0]
-            write_report(config, experiment, heading, table, provenance(runtime), draft)
+            heading = (experiment.__doc__ or config.experiment).strip().splitlines()[0].rstrip(".")
+            made_by = provenance(runtime) | {"minutes": round(_seconds_behind(config, store) / 60, 2)}
+            write_report(config, experiment, heading, table, made_by, draft)
+            log_figures(draft)
             return Outcome({}, {})
+
+
+def _seconds_behind(config: StageConfig, store: ArtifactStore) -> float:
+    """What all artefacts behind one took, each once, as far as they are still there."""
+    waiting = inputs(config)
+    seconds: dict[str, float] = {}
+    while waiting:
+        upstream = waiting.pop()
+        if (name := key(upstream)) not in seconds:
+            found = store.find(upstream)
+            seconds[name] = found.record.provenance["seconds"] if found else 0.0
+            waiting += inputs(upstream)
+    return sum(seconds.values())
 
 
 def _existing(config: StageConfig, store: ArtifactStore) -> Artifact:
@@ -271,10 +289,10 @@ def load_experiment(name: str) -> Experiment:
     Raises:
         UserError: there is no such experiment.
     """
-    folder = experiments_folder()
-    known = sorted(path.stem for path in folder.glob("*.py") if _is_experiment(path))
+    folder, known = experiments_folder(), experiment_names()
     if name not in known:
-        raise UserError("experiment", name, f"one of {', '.join(known) or 'none'}", f"They lie in {folder}/.")
+        expected = f"{ALL}, or one of {', '.join(known) or 'none'}"
+        raise UserError("experiment", name, expected, f"They lie in {folder}/.")
     if str(folder.parent) not in sys.path:
         sys.path.insert(0, str(folder.parent))
     return importlib.import_module(f"experiments.{name}")  # pyright: ignore[reportReturnType]
@@ -284,6 +302,11 @@ def experiments_folder() -> Path:
     """`experiments/` of the working directory, else of the clone that this package is installed from."""
     here = Path.cwd() / "experiments"
     return here if here.is_dir() else Path(__file__).parents[1] / "experiments"
+
+
+def experiment_names() -> list[str]:
+    """Names of all experiments, sorted."""
+    return sorted(path.stem for path in experiments_folder().glob("*.py") if _is_experiment(path))
 
 
 def _is_experiment(path: Path) -> bool:
@@ -320,17 +343,102 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
     return ReportConfig(experiment=name, source=source, scale=scale, data=data, analyses=analyses)
 
 
-def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """Run an experiment as far as it is not done yet, and return its report.
+def plan_reports(
+    name: str, scale: Scale, data: str | None = None
+) -> tuple[list[ReportConfig], dict[str, UserError]]:
+    """Configs of one experiment's report, or of every experiment's.
+
+    Args:
+        name: of the experiment, or "all".
+        scale: how large.
+        data: the data set; None takes each experiment's own at that scale.
+
+    Returns:
+        The configs, and of the experiments that cannot be run on this data set the reason.
+
+    Raises:
+        UserError: there is no such experiment, or none can be run on this data set.
+    """
+    if name != ALL:
+        return [plan_report(name, scale, data)], {}
+    configs: list[ReportConfig] = []
+    skipped: dict[str, UserError] = {}
+    for each in experiment_names():
+        try:
+            configs.append(plan_report(each, scale, data))
+        except UserError as error:
+            if error.field != "data":
+                raise
+            skipped[each] = error
+    if skipped and not configs:
+        raise next(iter(skipped.values()))
+    return configs, skipped
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What became of the experiments that were asked for."""
+
+    reports: list[Artifact]
+    skipped: dict[str, UserError]
+    """Experiments that cannot be run on the data set that was asked for."""
+    failed: dict[str, Exception]
+    """Experiments that ended in an error."""
+    page: Path
+    """All reports of the scale on one page."""
+
+
+def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
+    """Run an experiment, or all of them, as far as they are not done, and write the page of all reports.
+
+    All graphs run as one: what experiments share is made once.
+
+    Args:
+        name: of the experiment, or "all".
+        scale: how large.
+        data: the data set; None takes each experiment's own at that scale.
+        store: where everything lies.
+        runtime: machine and switches.
 
     Raises:
         UserError: there is no such experiment, or one of its inputs is missing.
+        Exception: what the experiment raised, if no other was made.
     """
-    config = plan_report(name, scale, data)
-    if (found := store.find(config)) is not None:
-        return found
-    ensure([config], store, runtime, tolerate_divergence=True)
-    return _existing(config, store)
+    from distill.stages.overview import write_overview
+
+    configs, skipped = plan_reports(name, scale, data)
+    try:
+        failed = _ensure_reports(configs, store, runtime)
+    finally:
+        # After a failure or an interrupt too: what is finished can be read.
+        reports = [found for config in configs if (found := store.find(config))]
+        folder = store.root / FOLDERS["report"]
+        page = write_overview(folder, scale, [report.path for report in reports], experiment_names())
+    if page is None:
+        way_out = "Delete this folder: it is made again when it is wanted."
+        raise UserError("report", str(reports[0].path), "a report that can be read", way_out)
+    return Reproduced(reports, skipped, failed, page)
+
+
+def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Exception]:
+    """Make reports, and return the errors of those that could not be made; an error that all have is raised."""
+    waiting = [config for config in configs if store.find(config) is None]
+    failed: dict[str, Exception] = {}
+    try:
+        if waiting:
+            ensure(waiting, store, runtime, tolerate_divergence=True)
+    except Exception:
+        if len(configs) == 1:
+            raise
+        # One after another, so that none is lost to an error of another; what was made is there already.
+        for config in waiting:
+            try:
+                ensure([config], store, runtime, tolerate_divergence=True)
+            except Exception as error:
+                failed[config.experiment] = error
+        if len(failed) == len(configs):
+            raise
+    return failed
 
 
 def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStore) -> Table:

@@ -12,7 +12,21 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.stages.report_tables import CLASS_NEVER_SEEN, OF_CACHES, Column, Grid, columns_of, comparison, evidence
+from distill.stages.report_tables import (
+    CLASS_NEVER_SEEN,
+    INFORMATION,
+    OF_CACHES,
+    PENULTIMATE,
+    TEMPERATURE_SCALING,
+    TRANSLATION,
+    Column,
+    Grid,
+    caution,
+    columns_of,
+    comparison,
+    evidence,
+    paper_table,
+)
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
 
@@ -40,6 +54,34 @@ SECTIONS = {
             ),
             "a class never seen": CLASS_NEVER_SEEN,
         },
+    ),
+    "fig1_penultimate": Section(
+        "Figure 1: penultimate activations (`experiments/fig1_penultimate.py`)",
+        {"penultimate activations": (*columns_of("accuracy"), *PENULTIMATE)},
+    ),
+    "fig2_calibration": Section(
+        "Figure 2 and Table 3: calibration (`experiments/fig2_calibration.py`)",
+        {"calibration": (*columns_of("accuracy", "nll", "ece"), *TEMPERATURE_SCALING)},
+    ),
+    "table2_accuracy": Section(
+        "Table 2: accuracy (`experiments/table2_accuracy.py`)",
+        {"accuracy": columns_of("accuracy", "nll", "ece")},
+    ),
+    "fig3_sequence": Section(
+        "Figures 3 and 4: translation (`experiments/fig3_sequence.py`)",
+        {"next tokens": (*columns_of("nll", "ece"), *TEMPERATURE_SCALING), "sentences": TRANSLATION},
+    ),
+    "mnist_distillation": Section(
+        "Section 4: distillation on MNIST (`experiments/mnist_distillation.py`)",
+        {"distillation": columns_of("accuracy", "nll", "ece", "agreement", "kl")},
+    ),
+    "fig5_distillation": Section(
+        "Figure 5: distillation (`experiments/fig5_distillation.py`)",
+        {"distillation": columns_of("equivalent_smoothing", "accuracy", "nll", "ece", "agreement")},
+    ),
+    "fig6_mutual_information": Section(
+        "Figure 6: mutual information (`experiments/fig6_mutual_information.py`)",
+        {"mutual information": (*columns_of("accuracy"), *INFORMATION)},
     ),
     "patience": Section(
         "How many stored views (`experiments/patience.py`)",
@@ -79,6 +121,11 @@ def _section(name: str, summaries: list[dict[str, Any]]) -> Iterator[str]:
             table = comparison(summary, columns, f"{summary['data']}, {caption}")
             if table is not None:
                 yield f"**{table.caption}**\n\n{_markdown(table)}"
+        beside = paper_table(summary, only_numbers=True)
+        if beside is not None:
+            yield f"**{summary['data']}, the paper and ours**\n\n{_markdown(beside)}"
+            if warning := caution(summary):
+                yield warning
     yield f"**Verdicts**\n\n{_markdown(_verdicts(summaries))}"
 
 

@@ -12,6 +12,8 @@ import torch
 
 from distill.artifact import ArtifactStore
 from distill.cli import main
+from distill.errors import UserError
+from distill.pipeline import Reproduced
 
 TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
 
@@ -95,6 +97,35 @@ def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest
     assert " h" in told or "min" in told, "hours or minutes, not seconds"
 
 
+def test_plan_of_all_experiments_counts_what_they_share_once(
+    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_make(name: str) -> int:
+        told = run(capsys, "plan", name, "--scale", "smoke", "--device", "cpu")
+        return int(told.splitlines()[-1].split(" hits, ")[1].split()[0])
+
+    monkeypatch.setattr("distill.pipeline.experiment_names", lambda: ["dark_knowledge", "cache_precision"])
+    alone = to_make("dark_knowledge"), to_make("cache_precision")
+    assert max(alone) < to_make("all") < sum(alone)
+    assert not (folders / "store").exists()
+
+
+def test_an_experiment_that_fails_or_is_skipped_is_told(
+    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = UserError("data", "mnist", "digits", "Drop --data.")
+    made = Reproduced([], {"one": reason}, {"two": ZeroDivisionError("in a figure"), "three": reason}, folders)
+    monkeypatch.setattr("distill.pipeline.reproduce", lambda *_: made)
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "all", "--data", "mnist"])
+    assert stop.value.code == 1
+    told = capsys.readouterr()
+    assert "skipped      one: data = 'mnist': expected digits. Drop --data.\n" in told.out
+    assert f"all reports  {folders}\n" in told.out
+    assert "error: two: ZeroDivisionError('in a figure')\nerror: three: data = 'mnist'" in told.err
+    assert "Traceback" not in told.err
+
+
 def test_doctor_finds_what_is_here(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = run(capsys, "doctor")
     assert torch.__version__.split("+")[0] in told
@@ -158,7 +189,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["cache", "--teacher", "nowhere"], "nowhere"),
         (["student", "--loss.alpha", "0.5"], "Give a cache"),
         (["student", "--cache", "weights.pt"], "weights.pt"),
-        (["reproduce", "no_such_experiment"], "dark_knowledge"),
+        (["reproduce", "no_such_experiment"], "expected all, or one of cache_precision, dark_knowledge,"),
+        (["plan", "no_such_experiment"], "expected all, or one of"),
+        (["reproduce", "all", "--data", "no-such-data"], "no-such-data"),
         (["reproduce", "--scale", "huge"], "huge"),
         (["evaluate", "abc"], "abc"),
     ],

@@ -6,31 +6,28 @@ import csv
 import inspect
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from distill.config import ReportConfig
-from distill.experiment import Claim, Experiment, Table
+from distill.experiment import Claim, Experiment, Published, Table
 from distill.metrics.verdict import interval, judge
-from distill.stages.report_tables import MEASURES, all_rows, diverged_table, evidence, main_tables
+from distill.stages.pages import read_drawing, render
+from distill.stages.report_tables import (
+    MEASURES,
+    all_rows,
+    caution,
+    diverged_table,
+    main_tables,
+    paper_table,
+    with_evidence,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PNG_DPI = 160
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure in the forms that the pages need."""
-
-    name: str
-    caption: str
-    svg: str
-    """For inlining: no prolog, and ids that no other figure of the page has."""
 
 
 def write_report(
@@ -56,44 +53,89 @@ def write_report(
     Returns:
         The summary, as summary.json has it.
     """
-    summary = summarise(config, experiment, table, provenance)
+    figures = experiment.draw(table)
+    summary = summarise(config, experiment, title, table, provenance, figures)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (out / "summary.json").write_text(text, encoding="utf-8")
     _write_table(table, out / "table.csv")
-    drawings = _write_figures(experiment.draw(table), out / "figures")
+    _write_figures(figures, out / "figures")
     page = {
-        "title": title,
-        "introduction": _introduction(experiment, title),
         "summary": summary,
-        "claims": [{**claim, "evidence": evidence(claim)} for claim in summary["claims"]],
-        "drawings": drawings,
+        "claims": with_evidence(summary),
+        "drawings": [read_drawing(out, **figure) for figure in summary["figures"]],
         "tables": main_tables(summary),
+        "paper": paper_table(summary),
+        "caution": caution(summary),
         "left_out": _left_out(table),
         "diverged": diverged_table(summary),
         "rows": all_rows(summary),
-        "published": {found.source: _readable(found.value) for found in experiment.PAPER},
         "provenance": json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
     }
-    (out / "index.html").write_text(_render("report.html.j2", page), encoding="utf-8")
-    (out / "report.md").write_text(_render("report.md.j2", page), encoding="utf-8")
+    (out / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
+    (out / "report.md").write_text(render("report.md.j2", page), encoding="utf-8")
     return summary
 
 
+def log_figures(report: Path) -> None:
+    """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder.
+
+    Not part of `write_report`: TensorBoard's files hold the time and the machine.
+    """
+    import numpy as np
+    from PIL import Image
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
+    with SummaryWriter(str(report / "tb")) as writer:
+        for figure in summary["figures"]:
+            name = f"{summary['experiment']}/{figure['name']}"
+            with Image.open(report / "figures" / f"{figure['name']}.png") as image:
+                writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+            writer.add_text(name, figure["caption"])
+
+
 def summarise(
-    config: ReportConfig, experiment: Experiment, table: Table, provenance: Mapping[str, Any]
+    config: ReportConfig,
+    experiment: Experiment,
+    title: str,
+    table: Table,
+    provenance: Mapping[str, Any],
+    figures: Mapping[str, object],
 ) -> dict[str, Any]:
-    """Means with intervals, verdicts and diverged runs, all of it valid JSON: null for what is not finite."""
+    """What a report says, all of it valid JSON: null for what is not finite.
+
+    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, and which figures there are.
+    """
+    rows = list(_rows(table))
     return _as_json(
         {
             "experiment": config.experiment,
+            "title": title,
+            "introduction": _introduction(experiment, title),
+            "reproduces": experiment.REPRODUCES,
             "scale": config.scale,
             "data": config.data,
-            "rows": list(_rows(table)),
+            # A question of our own has no data set in the paper.
+            "data_of_paper": experiment.DATA["paper"] if experiment.REPRODUCES else None,
+            "rows": rows,
             "claims": [_judged(claim, table) for claim in experiment.CLAIMS],
+            "published": [_beside_ours(entry, rows) for entry in experiment.PAPER],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
+            "figures": [{"name": name, "caption": _caption(name, drawn)} for name, drawn in figures.items()],
             "provenance": provenance,
         }
     )
+
+
+def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A published value with the row that corresponds to it, empty where there is none."""
+    mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
+    ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
+    return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}
+
+
+def _caption(name: str, figure: object) -> str:
+    return str(cast("Figure", figure).get_label()) or name.replace("_", " ")
 
 
 def _rows(table: Table) -> Iterator[dict[str, Any]]:
@@ -167,29 +209,17 @@ def _write_table(table: Table, path: Path) -> None:
             )
 
 
-def _write_figures(figures: Mapping[str, object], folder: Path) -> list[Drawing]:
+def _write_figures(figures: Mapping[str, object], folder: Path) -> None:
     """Each figure as SVG and PNG, without the date and the random ids that would make every copy differ."""
     import matplotlib
 
     folder.mkdir(exist_ok=True)
-    drawings = []
     for name, drawn in figures.items():
         figure = cast("Figure", drawn)
         with matplotlib.rc_context({"svg.hashsalt": name}):
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(folder / f"{name}.svg", metadata=nothing)
             figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
-        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
-        drawings.append(Drawing(name, str(figure.get_label()) or name.replace("_", " "), _inline(svg, name)))
-    return drawings
-
-
-def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element of a page: without prolog, with ids that no other figure of the page has."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    return svg.replace("url(#", f"url(#{name}-")
 
 
 def _introduction(experiment: Experiment, title: str) -> str:
@@ -203,28 +233,3 @@ def _left_out(table: Table) -> list[str]:
     """Names of the classes that some student never saw."""
     classes = sorted({label.unseen for label in table.values if label.unseen is not None})
     return [table.classes[index] if index < len(table.classes) else str(index) for index in classes]
-
-
-def _readable(value: object) -> str:
-    """A published number, or several, as text."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_readable(item)}" for name, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_readable, value))
-    return str(value)
-
-
-def _render(template: str, page: Mapping[str, Any]) -> str:
-    """A template of this folder, filled in; only HTML needs escaping."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    return environment.get_template(template).render(page)

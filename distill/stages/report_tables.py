@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 ABSENT = "–"
 """What a cell without a value shows."""
+
+_DATA_OF_PAPER = ("mnist", "cifar10", "cifar100")
+VERDICTS = ("reproduced", "contradicted", "undecided")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ TEACHERS_AND_STUDENTS = (
     Column("optimal_gap", "optimum", 2),
     Column("agreement", "agree %", 1, percent=True),
     Column("kl", "KL", 3),
+    Column("equivalent_smoothing", "γ", 3),
 )
 CLASS_NEVER_SEEN = (
     Column("unseen_recall", "recall %", 1, percent=True),
@@ -53,13 +59,63 @@ OF_CACHES = (
     Column("cache_tv_T4", "TV T=4 %", 3, percent=True),
 )
 """What students learned from: size of a view, and total variation distance of its distribution to the exact one."""
+TEMPERATURE_SCALING = (
+    Column("scaled_temperature", "temperature", 2),
+    Column("scaled_ece", "scaled ECE %", 2, percent=True),
+    Column("scaled_nll", "scaled NLL", 3),
+    Column("lowest_nll", "lowest NLL", 3),
+)
+"""At the temperature that held-out images choose; the lowest NLL is that of all temperatures on the test set."""
+PENULTIMATE = (
+    Column("compactness_train", "compactness, train", 3),
+    Column("compactness_held_out", "compactness, held out", 3),
+    Column("scatter_train", "scatter, train", 3),
+    Column("scatter_held_out", "scatter, held out", 3),
+    Column("imbalance_train", "imbalance, train", 3),
+    Column("imbalance_held_out", "imbalance, held out", 3),
+)
+INFORMATION = (
+    Column("information_first", "start", 3),
+    Column("information_early", "early", 3),
+    Column("information_late", "late", 3),
+    Column("information_peak", "peak", 3),
+    Column("information_final", "end", 3),
+    Column("information_drop", "drop", 3),
+    Column("information_floor", "collapsed", 3),
+    Column("information_log_n", "log N", 3),
+)
+"""In nats, along training; collapsed is what two clusters without any spread would give."""
+TRANSLATION = (
+    Column("bleu", "BLEU", 1, percent=True),
+    Column("bleu_highest", "highest BLEU", 1, percent=True),
+    Column("exact_match", "exact %", 1, percent=True),
+    Column("possible_translation", "possible %", 1, percent=True),
+    Column("oracle_nll", "oracle NLL", 3),
+)
+"""Of sentences found by beam search at T=1, BLEU as usual times 100; the highest is that of all temperatures. The
+oracle's NLL, per token, is that of the true distribution."""
 WITHOUT_COLUMN = (
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
 )
 _COLUMNS = {
-    column.measure: column for column in (*TEACHERS_AND_STUDENTS, *CLASS_NEVER_SEEN, *OF_CACHES, *WITHOUT_COLUMN)
+    column.measure: column
+    for columns in (
+        TEACHERS_AND_STUDENTS,
+        CLASS_NEVER_SEEN,
+        OF_CACHES,
+        TEMPERATURE_SCALING,
+        PENULTIMATE,
+        INFORMATION,
+        TRANSLATION,
+        WITHOUT_COLUMN,
+    )
+    for column in columns
 }
+_NAMED = ("accuracy", "nll", "ece", "kl", "scaled_ece", "scaled_nll", "lowest_nll", "bleu", "bleu_highest")
+"""Measures whose heading says what they are without the table around it."""
+_ANY = Column("", "", 3)
+"""How a measure without a column is shown."""
 MEASURES = tuple(_COLUMNS)
 """Measures in the order in which reports list them; others follow by name."""
 
@@ -69,16 +125,25 @@ def columns_of(*measures: str) -> tuple[Column, ...]:
     return tuple(_COLUMNS[measure] for measure in measures)
 
 
-def comparison(summary: Mapping[str, Any], columns: Sequence[Column], caption: str) -> Grid | None:
+def comparison(
+    summary: Mapping[str, Any], columns: Sequence[Column], caption: str, beside: Sequence[Column] = ()
+) -> Grid | None:
     """Conditions as rows and measures as columns: mean ± half of the 95 % interval, and the number of seeds.
 
+    Args:
+        summary: of a report.
+        columns: what the table is about.
+        caption: of the table.
+        beside: shown before them, for comparison.
+
     Returns:
-        The table without the columns that nothing fills; None if that is all of them.
+        The table without the columns that nothing fills; None if that is all of `columns`.
     """
     found = {(row["condition"], row["measure"]): row for row in summary["rows"]}
-    shown = [column for column in columns if any(measure == column.measure for _, measure in found)]
-    if not shown:
+    measured = {measure for _, measure in found}
+    if measured.isdisjoint(column.measure for column in columns):
         return None
+    shown = [column for column in (*beside, *columns) if column.measure in measured]
     rows = []
     for condition in dict.fromkeys(condition for condition, _ in found):
         cells = [found.get((condition, column.measure)) for column in shown]
@@ -89,13 +154,63 @@ def comparison(summary: Mapping[str, Any], columns: Sequence[Column], caption: s
 
 
 def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
-    """The result tables: on all classes, on a class that students never saw, and by cache where caches differ."""
+    """The result tables: what every network is measured by, then each subject that some network is measured by."""
     tables = (
         comparison(summary, TEACHERS_AND_STUDENTS, "Teachers and students"),
         comparison(summary, CLASS_NEVER_SEEN, "A class never seen in the transfer set"),
         _by_cache(summary),
+        comparison(summary, TEMPERATURE_SCALING, "Temperature scaling", beside=columns_of("ece", "nll")),
+        comparison(summary, PENULTIMATE, "Penultimate activations"),
+        comparison(summary, INFORMATION, "Mutual information"),
+        comparison(summary, TRANSLATION, "Translation"),
     )
     return [table for table in tables if table]
+
+
+def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid | None:
+    """What the paper prints beside what was measured here; None if there is nothing to show.
+
+    Args:
+        summary: of a report; older ones have no published numbers.
+        only_numbers: leave out what is only drawn, and what nothing here corresponds to.
+    """
+    rows = []
+    for entry in summary.get("published", []):
+        column = _COLUMNS.get(entry["measure"], _ANY)
+        measured = entry["mean"] is not None
+        if not only_numbers or (measured and entry["value"] is not None):
+            ours = _with_unit(_mean(entry, column), column)
+            seeds = str(entry["seeds"]) if measured else ABSENT
+            rows.append([entry["source"], _printed(entry, column), ours, seeds, _measured_as(entry)])
+    return Grid("The paper and ours", ["source", "paper", "ours", "seeds", "ours is"], rows) if rows else None
+
+
+def _printed(entry: Mapping[str, Any], column: Column) -> str:
+    """A published value with as many digits as were given, in the unit of the column."""
+    value, half = entry["value"], entry["half_width"]
+    if value is None:
+        return "only drawn"
+    if isinstance(value, str):
+        return value
+    scale = 100 if column.percent else 1
+    text = _minus(f"{scale * value:.10g}") + ("" if half is None else f"±{scale * half:.10g}")
+    return _with_unit(text, column)
+
+
+def _with_unit(text: str, column: Column) -> str:
+    return f"{text} %" if column.heading.endswith("%") and text != ABSENT else text
+
+
+def _measured_as(entry: Mapping[str, Any]) -> str:
+    """Which measure of which condition stands beside a published value."""
+    if entry["condition"] is None:
+        return ABSENT
+    return f"{_name(entry['measure'])} of {entry['condition']}" if entry["measure"] else entry["condition"]
+
+
+def _name(measure: str) -> str:
+    """A measure in words, without a unit."""
+    return _COLUMNS[measure].heading.removesuffix(" %") if measure in _NAMED else measure.replace("_", " ")
 
 
 def _by_cache(summary: Mapping[str, Any]) -> Grid | None:
@@ -151,15 +266,78 @@ def evidence(claim: Mapping[str, Any]) -> str:
     return f"{text}, {seeds}"
 
 
+@dataclass(frozen=True)
+class Overview:
+    """A report in one line."""
+
+    counts: dict[str, int]
+    """Verdict → number of claims."""
+    seeds: str
+    """One number, or the fewest and the most."""
+    minutes: str
+
+
+def overview_of(summary: Mapping[str, Any]) -> Overview:
+    """How many claims got which verdict, over how many seeds, in how many minutes."""
+    counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
+    for claim in summary["claims"]:
+        counts[claim["verdict"]] += 1
+    seeds = _seeds([row["seeds"] for row in summary["rows"]] or [0])
+    minutes = summary["provenance"].get("minutes")
+    return Overview(counts, seeds, ABSENT if minutes is None else f"{minutes:.{0 if minutes >= 10 else 1}f}")
+
+
+def place(summary: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Sorts by the first number of what an experiment reproduces; questions of our own come last."""
+    number = re.search(r"\d+", summary["reproduces"])
+    return float(number[0]) if number else math.inf, summary["reproduces"], summary["experiment"]
+
+
+def caution(summary: Mapping[str, Any]) -> str:
+    """A sentence on the data, where they are not the paper's; else nothing."""
+    of_paper, data = summary["data_of_paper"], summary["data"]
+    if of_paper is None or (data == of_paper and data in _DATA_OF_PAPER):
+        return ""
+    return f"Measured on {data}, which is not the paper's data: compare directions, not numbers."
+
+
+def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The claims of a summary, each with what its verdict rests on in words."""
+    return [{**claim, "evidence": evidence(claim)} for claim in summary["claims"]]
+
+
 def format_summary(summary: Mapping[str, Any]) -> str:
     """The summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
     blocks = [_aligned(table) for table in main_tables(summary)]
+    paper = paper_table(summary, only_numbers=True)
+    if paper:
+        blocks.append(_aligned(paper))
     if summary["claims"]:
         blocks.append(_verdicts(summary["claims"]))
     diverged = diverged_table(summary)
     if diverged:
         blocks.append(_aligned(diverged))
     return "\n\n".join(blocks) + "\n"
+
+
+def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A line per report for a terminal: what it reproduces, on what, and how its claims fared."""
+    rows = []
+    for summary in sorted(summaries, key=place):
+        found = overview_of(summary)
+        counts = map(str, found.counts.values())
+        rows.append(
+            [
+                summary["experiment"],
+                summary["reproduces"] or ABSENT,
+                summary["data"],
+                found.seeds,
+                *counts,
+                found.minutes,
+            ]
+        )
+    header = ["experiment", "in the paper", "data", "seeds", *VERDICTS, "minutes"]
+    return _aligned(Grid("All experiments", header, rows)) + "\n"
 
 
 def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:

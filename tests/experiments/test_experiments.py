@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,15 @@ import pytest
 from distill.artifact import key
 from distill.cli import main
 from distill.config import StudentConfig, TeacherConfig
+from distill.errors import UserError
+from distill.experiment import Scale
 from distill.pipeline import _is_experiment, load_experiment, plan_report
+from distill.stages.report_tables import MEASURES
+
+pytestmark = pytest.mark.xdist_group("experiments")  # they share one store: once is enough
 
 FOLDER = Path(__file__).parents[2] / "experiments"
+SCALES: tuple[Scale, ...] = ("smoke", "quick", "short", "paper")
 NAMES = sorted(path.stem for path in FOLDER.rglob("*.py") if _is_experiment(path))
 
 
@@ -22,16 +30,56 @@ def test_there_are_experiments_and_the_readme_names_them() -> None:
     assert [name for name in NAMES if name not in readme] == []
 
 
+def _takes(name: str, scale: Scale, data: str) -> bool:
+    with suppress(UserError):
+        load_experiment(name).runs(scale, data)
+        return True
+    return False
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("data", ["digits", "fashion-mnist", "cifar10"])
-@pytest.mark.parametrize("scale", ["smoke", "quick", "paper"])
-def test_it_is_built_at_every_scale(name: str, data: str, scale) -> None:
-    runs = load_experiment(name).runs(scale, data)
+@pytest.mark.parametrize("data", [None, "digits", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_it_is_built_at_every_scale(name: str, data: str | None, scale: Scale) -> None:
+    experiment = load_experiment(name)
+    if data is not None and data not in experiment.DATA.values() and not _takes(name, scale, data):
+        with pytest.raises(UserError, match=rf"^data = '{data}'"):
+            plan_report(name, scale, data)
+        return
+    runs = experiment.runs(scale, data or experiment.DATA[scale])
     assert len({key(config) for config in runs.values()}) == len(runs), "no network is trained under two labels"
-    claims = load_experiment(name).CLAIMS
-    conditions = {label.condition for label in runs}
-    assert {claim.condition for claim in claims} | {claim.versus for claim in claims} <= conditions
     assert plan_report(name, scale, data).analyses
+    conditions = {label.condition for label in runs}
+    compared = [{claim.condition, claim.versus} <= conditions for claim in experiment.CLAIMS]
+    assert any(compared)
+    assert all(compared) or scale == "short", "only where GPU minutes are counted points may be left out"
+    assert len({label.seed for label in runs}) >= (1 if scale == "smoke" else 3), "a verdict takes three"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_module_says_what_it_is(name: str) -> None:
+    experiment = load_experiment(name)
+    assert set(experiment.DATA) == set(SCALES)
+    assert (experiment.__doc__ or "").splitlines()[0]
+    claims = list(experiment.CLAIMS)
+    assert len({claim.id for claim in claims}) == len(claims)
+    for claim in claims:
+        assert (claim.condition, claim.measure) != (claim.versus, claim.versus_measure or claim.measure)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_paper_prints_has_its_place_here(name: str) -> None:
+    """A condition that no scale has, or a measure that is in no table, would never stand beside the paper's."""
+    experiment = load_experiment(name)
+    scales: tuple[Scale, ...] = ("paper", "quick")
+    conditions = {label.condition for scale in scales for label in experiment.runs(scale, experiment.DATA[scale])}
+    for entry in experiment.PAPER:
+        assert (entry.condition is None) == (entry.measure is None), entry.source
+        assert entry.condition is None or entry.condition in conditions, entry.source
+        assert entry.measure is None or entry.measure in MEASURES, entry.source
+    shown = {(entry.source, entry.condition, entry.measure) for entry in experiment.PAPER}
+    assert len(shown) == len(experiment.PAPER), "no row twice"
+    assert experiment.PAPER or not experiment.REPRODUCES
 
 
 def test_teachers_and_students_differ_in_nothing_else() -> None:
@@ -49,22 +97,56 @@ def test_teachers_and_students_differ_in_nothing_else() -> None:
             assert config.exclude_classes == (() if label.unseen is None else (label.unseen,))
 
 
+@pytest.fixture(scope="module")
+def all_at_smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which every experiment was run once, at once."""
+    store = tmp_path_factory.mktemp("store")
+    main(["reproduce", "all", "--scale", "smoke", "--device", "cpu", "--store", str(store), "--jobs", "1"])
+    return store
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_and_the_second_time_does_nothing(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_it_runs_from_end_to_end_and_a_second_time_does_nothing(
+    name: str, all_at_smoke: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["reproduce", name, "--scale", "smoke", "--device", "cpu", "--store", str(tmp_path), "--jobs", "1"]
-    main(command)
+    capsys.readouterr()
+    monkeypatch.setattr("distill.pipeline.run_stage", lambda *_: pytest.fail("nothing is to be done"))
+    main(["reproduce", name, "--scale", "smoke", "--device", "cpu", "--store", str(all_at_smoke), "--jobs", "1"])
     told = capsys.readouterr().out
-    claims = list(load_experiment(name).CLAIMS)
+    experiment = load_experiment(name)
+    claims = list(experiment.CLAIMS)
     verdicts = [line for line in told.splitlines() if line.startswith(("reproduced", "contradicted", "undecided"))]
     assert len(verdicts) == len(claims)
-    report = Path(told.split("report ")[-1].split()[0])
-    assert report.exists()
-    summary = json.loads((report.parent / "summary.json").read_text())
+    assert "tensorboard --logdir" in told
+    assert f"all reports  {all_at_smoke / 'reports' / 'index.html'}\n" in told
+    report = Path(told.split("report ")[-1].split()[0]).parent
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["data"] == experiment.DATA["smoke"]
     assert len(summary["claims"]) == len(claims)
     assert summary["diverged"] == []
-    assert "tensorboard --logdir" in told
-    monkeypatch.setattr("distill.pipeline.run_stage", lambda *_: pytest.fail("nothing is to be done"))
-    main(command)
-    assert capsys.readouterr().out == told
+    assert summary["figures"]
+    assert summary["provenance"]["minutes"] > 0
+    measured = {(row["condition"], row["measure"]) for row in summary["rows"]}
+    for claim in claims:
+        assert (claim.condition, claim.measure) in measured, claim.id
+        assert (claim.versus, claim.versus_measure or claim.measure) in measured, claim.id
+    measures = {measure for _, measure in measured}
+    assert [entry.source for entry in experiment.PAPER if entry.measure not in measures | {None}] == []
+
+
+def test_all_experiments_are_on_one_page(all_at_smoke: Path) -> None:
+    reports = all_at_smoke / "reports"
+    page = (reports / "index.html").read_text()
+    assert sorted(re.findall(r'<h2 id="(\w+)">', page)) == sorted([*NAMES, "all"])
+    assert page.count("<svg") == len(list(reports.glob("*/figures/*.svg")))
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert len(links) == 2 * len(NAMES)
+    assert all((reports / link).is_file() for link in links)
+
+
+def test_the_page_is_no_artefact(all_at_smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["ls"], ["gc"], ["verify"]):
+        main([*command, "--store", str(all_at_smoke)])
+        told = capsys.readouterr().out
+        assert "reports/index.html" not in told
+    assert told.count("ok ") == len(list(all_at_smoke.glob("*/*/record.json")))

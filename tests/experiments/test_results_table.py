@@ -64,6 +64,26 @@ def test_a_section_per_recorded_experiment(script, tmp_path):
     assert f"| it is less | {both} | {both} |" in lines
 
 
+def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
+    record(tmp_path, "table2_accuracy", "digits", accuracy=0.9, equivalent_smoothing=0.1)
+    path = tmp_path / "table2_accuracy-digits.json"
+    summary = json.loads(path.read_text())
+    ours = {"condition": "student", "measure": "accuracy", "mean": 0.9, "low": 0.89, "high": 0.91, "seeds": 3}
+    curve = {"source": "Figure 5", "value": None, "half_width": None, **ours}
+    published = [{"source": "Table 2", "value": 0.868, "half_width": 0.002, **ours}, curve]
+    path.write_text(json.dumps(summary | {"published": published, "data_of_paper": "cifar10"}))
+    lines = script.results(tmp_path).splitlines()
+    assert lines[0] == "### Table 2: accuracy (`experiments/table2_accuracy.py`)"
+    at = lines.index("**digits, the paper and ours**")
+    assert lines[at + 2 : at + 7] == [
+        "| source | paper | ours | seeds | ours is |",
+        "| --- | --- | --- | --- | --- |",
+        "| Table 2 | 86.8±0.2 % | 90.00±1.00 % | 3 | accuracy of student |",
+        "",
+        "Measured on digits, which is not the paper's data: compare directions, not numbers.",
+    ]
+
+
 def test_only_the_experiments_that_are_named(script, tmp_path):
     record(tmp_path, "patience", "digits", accuracy=0.9)
     record(tmp_path, BEFORE, "digits", accuracy=0.7)

@@ -1,9 +1,11 @@
 """The report: a summary of valid JSON, the same bytes for the same table, and nothing averaged in silently."""
 
 import csv
+import html
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -11,8 +13,8 @@ import pytest
 
 from distill.config import ReportConfig
 from distill.experiment import Claim, Label, Published, Table
-from distill.stages.report import write_report
-from distill.stages.report_tables import evidence, format_summary
+from distill.stages.report import log_figures, write_report
+from distill.stages.report_tables import ABSENT, evidence, format_summary, main_tables, paper_table
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (
@@ -34,10 +36,18 @@ def draw(table: Table):
     return pair
 
 
+PAPER = [
+    Published("Hinton 2015, 3s right", "98.6 %"),
+    Published("Müller 2019, Table 2", 0.868, 0.002, "teacher ε=0", "accuracy"),
+    Published("Müller 2019, temperature", 1.9, None, "teacher ε=0", "scaled_temperature"),
+    Published("Müller 2019, Figure 5", None, None, "teacher ε=0.1", "accuracy"),
+]
 EXPERIMENT = SimpleNamespace(
-    __doc__="Tiny\n\nWhat it is about.",
+    __doc__="Tiny\n\nWhat `it` is about.",
+    REPRODUCES="Table 2",
+    DATA={"paper": "cifar10"},
     CLAIMS=CLAIMS,
-    PAPER=[Published("Hinton 2015, 3s right", "98.6 %")],
+    PAPER=PAPER,
     draw=draw,
 )
 
@@ -79,7 +89,10 @@ def written(tmp_path_factory):
 def test_summary_schema(written):
     out, summary = written
     assert json.loads((out / "summary.json").read_text()) == summary
-    assert set(summary) == {"experiment", "scale", "data", "rows", "claims", "diverged", "provenance"}
+    named = {"experiment", "title", "introduction", "reproduces", "scale", "data", "data_of_paper"}
+    assert set(summary) == named | {"rows", "claims", "published", "diverged", "figures", "provenance"}
+    assert [summary[name] for name in ("reproduces", "data_of_paper")] == ["Table 2", "cifar10"]
+    assert [figure["caption"] for figure in summary["figures"]] == ["The first one.", "The second one."]
     assert [summary[name] for name in ("experiment", "scale", "data")] == ["tiny", "smoke", "digits"]
     assert all(set(row) == {"measure", "condition", "mean", "low", "high", "seeds"} for row in summary["rows"])
     required = {"id", "statement", "verdict", "effect", "low", "high", "p"}
@@ -159,9 +172,10 @@ def test_page_is_self_contained(written):
 def test_pages_say_the_same(written):
     out, _ = written
     for name in ("index.html", "report.md"):
-        text = (out / name).read_text().replace("\u00a0", " ").replace("&lt;", "<").replace("&gt;", ">")
+        text = html.unescape((out / name).read_text()).replace("\u00a0", " ")
         for part in (
-            "What it is about.",
+            "Reproduces Table 2",
+            "which is not the paper's data",
             "reproduced",
             "it hides the <unseen> class",
             "The second one.",
@@ -170,7 +184,70 @@ def test_pages_say_the_same(written):
             "98.6 %",
             '"commit"',
         ):
-            assert part in text.replace("&#34;", '"'), (name, part)
+            assert part in text, (name, part)
+    assert "What <code>it</code> is about." in (out / "index.html").read_text()
+    assert "What `it` is about." in (out / "report.md").read_text()
+
+
+def test_the_papers_numbers_stand_beside_ours(written):
+    out, summary = written
+    assert [(entry["value"], entry["half_width"], entry["seeds"]) for entry in summary["published"]] == [
+        ("98.6 %", None, 0),
+        (0.868, 0.002, 3),
+        (1.9, None, 0),
+        (None, None, 3),
+    ]
+    ours = row(summary, "accuracy", "teacher ε=0")
+    assert {name: summary["published"][1][name] for name in ("mean", "low", "high")}.items() <= ours.items()
+    shown = paper_table(summary)
+    assert shown is not None
+    assert shown.rows == [
+        ["Hinton 2015, 3s right", "98.6 %", ABSENT, ABSENT, ABSENT],
+        ["Müller 2019, Table 2", "86.8±0.2 %", "89.00±2.48 %", "3", "accuracy of teacher ε=0"],
+        ["Müller 2019, temperature", "1.9", ABSENT, ABSENT, "scaled temperature of teacher ε=0"],
+        ["Müller 2019, Figure 5", "only drawn", "89.00±2.48 %", "3", "accuracy of teacher ε=0.1"],
+    ]
+    pages = [html.unescape((out / name).read_text()) for name in ("index.html", "report.md")]
+    for line in shown.rows:
+        for page in pages:
+            assert all(cell in page for cell in line)
+    told = format_summary(summary)
+    assert "86.8±0.2 %" in told
+    assert "98.6 %" not in told, "a terminal has no room for what nothing here corresponds to"
+    assert paper_table({"published": []}) is None
+    assert paper_table({}) is None, "a summary of an older version"
+
+
+def test_a_measure_that_no_run_has_is_no_column(tmp_path):
+    table = measured()
+    text = format_summary(report(tmp_path / "plain", table))
+    assert "Temperature scaling" not in text
+    for label, measures in table.values.items():
+        if label.condition == "teacher ε=0":
+            measures |= {"scaled_ece": 0.021, "scaled_temperature": 1.9, "information_final": 0.7}
+    found = {grid.caption: grid for grid in main_tables(report(tmp_path / "scaled", table))}
+    assert {"Teachers and students", "Temperature scaling", "Mutual information"} <= found.keys()
+    assert "Penultimate activations" not in found
+    scaling = found["Temperature scaling"]
+    assert scaling.header == ["condition", "seeds", "ECE %", "temperature", "scaled ECE %"]
+    assert scaling.rows[0] == ["teacher ε=0", "3", "2.10±0.25", "1.90", "2.10"]
+    assert scaling.rows[1][0] == "teacher ε=0.1", "for comparison, though it has no scaled ECE"
+    assert found["Mutual information"].header == ["condition", "seeds", "end"]
+    assert [line[0] for line in found["Mutual information"].rows] == ["teacher ε=0"]
+
+
+def test_figures_reach_tensorboard(written, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, _ = written
+    again = shutil.copytree(out, tmp_path / "report")
+    log_figures(again)
+    events = EventAccumulator(str(again / "tb")).Reload()
+    assert events.Tags()["images"] == ["tiny/first", "tiny/second"]
+    (image,) = events.Images("tiny/first")
+    assert (image.width, image.height) == (320, 320)
+    (text,) = events.Tensors("tiny/second/text_summary")
+    assert text.tensor_proto.string_val == [b"The second one."]
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
