@@ -61,14 +61,15 @@ class Config(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
-BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100")
+BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "translation")
 
 
 class DataConfig(Config):
     """Which images, and how the training set is split."""
 
     name: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, imagefolder:PATH or package.module:function."""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, translation (sentences), imagefolder:PATH or
+    package.module:function."""
     kwargs: Kwargs = {}
     """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
     held_out: Fraction = 0.1
@@ -90,7 +91,8 @@ class ModelConfig(Config):
     """Which network."""
 
     name: str = "mlp"
-    """mlp, cnn, alexnet, resnet56, timm:NAME, torchvision:NAME or package.module:function."""
+    """mlp, cnn, alexnet, resnet56, transformer (of sentences), timm:NAME, torchvision:NAME or
+    package.module:function."""
     kwargs: Kwargs = {}
     """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
 

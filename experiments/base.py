@@ -71,8 +71,8 @@ def setting_of_figures(data: str, scale: Scale) -> Setting:
 
 
 def num_classes(data: str) -> int | None:
-    """Classes of a built-in data set; None for one that would have to be read first."""
-    if data in BUILT_IN_DATA:
+    """Classes of a built-in set of images; None for one that would have to be read first."""
+    if data in BUILT_IN_DATA and data != "translation":
         return 100 if data == "cifar100" else 10
     return None
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 HARD = "#0072B2"
 """Colour of hard targets (Okabe and Ito's palette: safe for colour-blind readers)."""
 SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
-"""Colours of smoothed targets, the first ε first."""
+"""Colours of smoothed targets: of `USUAL` if it is there, then of the others, weakest first."""
+USUAL = 0.1
+"""The ε of most experiments here, and of most runs of Müller et al. (2019)."""
 _MARKERS = ("o", "s", "^", "D")
 _WIDTH = 6.4
 
@@ -64,7 +66,8 @@ def new_figure(height: float, caption: str) -> Figure:
 def series_of(table: Table) -> list[Series]:
     """The strengths of smoothing in the table, weakest first, each with its look."""
     values = sorted({value for name in table.conditions() if (value := smoothing(name)) is not None})
-    smoothed = [value for value in values if value > 0]
+    # The usual strength has one colour in every figure, whatever is beside it.
+    smoothed = sorted((value for value in values if value > 0), key=lambda value: value != USUAL)
     looks = {0.0: (HARD, _MARKERS[0])}
     for index, value in enumerate(smoothed):
         looks[value] = SMOOTHED[index % len(SMOOTHED)], _MARKERS[1 + index % (len(_MARKERS) - 1)]

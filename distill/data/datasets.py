@@ -17,10 +17,12 @@ from torch import Tensor
 
 from distill.artifact import write_json
 from distill.config import DataConfig
+from distill.data import translation
 from distill.data.folder import load_folder
 from distill.data.idx import damaged, read_idx
 from distill.data.sources import fetch, find, verify
 from distill.data.splits import stratified_split
+from distill.data.tokens import IDENTITY, IGNORED
 from distill.errors import UserError
 from distill.plugins import bind, resolve
 
@@ -33,7 +35,8 @@ class Split:
     """Images and labels, row by row."""
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Int64[Tensor, "n"]
+    labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"]
+    """Classes; or one per position, `tokens.IGNORED` where the position does not count."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -50,9 +53,9 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     mean: tuple[float, ...]
-    """Per channel, of the training split, in 0..1 units."""
+    """Per channel, of the training split, in 0..1 units; 0 for tokens."""
     std: tuple[float, ...]
-    """Likewise; 1 for a channel that is constant."""
+    """Likewise; 1 for a channel that is constant, and 1/255 for tokens, which leaves them as they are."""
     fingerprint: str
     """sha256 over images, labels and class names."""
     positions: Int64[Tensor, "n"]
@@ -63,6 +66,11 @@ class Dataset:
         """Channels, height and width of an image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of a sample's labels: empty for one label, (T,) for a label per position."""
+        return tuple(self.train.labels.shape[1:])
 
     @property
     def num_classes(self) -> int:
@@ -127,6 +135,8 @@ def _limited(labels: Int64[Tensor, "n"], config: DataConfig) -> Int64[Tensor, "m
 def _by_name(name: str, root: Path, progress: bool) -> tuple[Split, Split, tuple[str, ...]]:
     if name == "digits":
         return _digits()
+    if name == "translation":
+        return _translation()
     folder = fetch(name, root, progress)
     return _cifar(name, root) if name.startswith("cifar") else _mnist(name, folder)
 
@@ -139,6 +149,11 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     labels = torch.from_numpy(np.asarray(target, np.int64))
     train, test = stratified_split(labels, _DIGITS_TEST_SHARE, seed=0)
     return Split(images[train], labels[train]), Split(images[test], labels[test]), tuple("0123456789")
+
+
+def _translation() -> tuple[Split, Split, tuple[str, ...]]:
+    train, test = translation.generate()
+    return Split(*train), Split(*test), translation.TARGET
 
 
 def _mnist(name: str, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
@@ -226,6 +241,9 @@ def _plugin(config: DataConfig) -> tuple[Split, Split, tuple[str, ...]]:
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"train {tuple(train.images.shape[1:])}, test {tuple(test.images.shape[1:])}"
         raise UserError("data.name", config.name, "train and test images of one shape", f"They are {shapes}.")
+    if train.labels.shape[1:] != test.labels.shape[1:]:
+        shapes = f"train {list(train.labels.shape)}, test {list(test.labels.shape)}"
+        raise UserError("data.name", config.name, "train and test labels of one shape", f"They are {shapes}.")
     return train, test, classes
 
 
@@ -236,11 +254,20 @@ def _checked(name: str, part: str, images: Any, labels: Any, num_classes: int) -
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise refuse("images", "a uint8 tensor [n, channels, height, width], n > 0", _describe(images))
     is_integer = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if not is_integer or labels.shape != images.shape[:1]:
-        raise refuse("labels", f"an integer tensor [{len(images)}]", _describe(labels))
-    low, high = int(labels.min()), int(labels.max())
+    if not is_integer or labels.ndim not in (1, 2) or len(labels) != len(images) or not labels.numel():
+        expected = f"an integer tensor [{len(images)}], or [{len(images)}, positions]"
+        raise refuse("labels", expected, _describe(labels))
+    counted = labels
+    if labels.ndim == 2:
+        counts = labels != IGNORED
+        if not bool(counts.any(1).all()):
+            expected = f"a label in each row that is not {IGNORED}"
+            raise refuse("labels", expected, f"only {IGNORED} in row {int(counts.any(1).int().argmin())}")
+        counted = labels[counts]
+    low, high = int(counted.min()), int(counted.max())
     if low < 0 or high >= num_classes:
         expected = f"numbers 0 to {num_classes - 1}, for {num_classes} class names"
+        expected += f", or {IGNORED}" if labels.ndim == 2 else ""
         raise refuse("labels", expected, f"{low} to {high}")
     return Split(images.cpu().contiguous(), labels.cpu().long())
 
@@ -255,18 +282,27 @@ def _summary(
     splits: tuple[Split, Split, Split], classes: tuple[str, ...]
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Mean and standard deviation per channel of the first split, and the fingerprint of all."""
-    shares = _histogram(splits[0].images)
-    shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
-    values = torch.arange(256, dtype=torch.float64) / 255
-    mean = (shares * values).sum(1)
-    std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
-    std = torch.where(std > 0, std, 1.0)
+    mean, std = _scale(splits[0])
     digest = hashlib.sha256(json.dumps(classes).encode())
     for split in splits:
         digest.update(json.dumps(tuple(split.images.shape)).encode())
         digest.update(split.images.contiguous().numpy().data)
         digest.update(split.labels.contiguous().numpy().data)
     return tuple(mean.tolist()), tuple(std.tolist()), digest.hexdigest()
+
+
+def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
+    """Mean and standard deviation per channel; those that change nothing for tokens."""
+    if split.labels.ndim > 1:
+        mean, std = torch.tensor(IDENTITY, dtype=torch.float64)
+        channels = split.images.shape[1]
+        return mean.expand(channels), std.expand(channels)
+    shares = _histogram(split.images)
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (shares * values).sum(1)
+    std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
+    return mean, torch.where(std > 0, std, 1.0)
 
 
 def _histogram(images: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "c 256"]:

@@ -14,6 +14,7 @@ from distill.models.alexnet import alexnet
 from distill.models.cnn import cnn
 from distill.models.mlp import mlp
 from distill.models.resnet_cifar import resnet56
+from distill.models.transformer import transformer
 from distill.plugins import bind, resolve
 
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
@@ -21,6 +22,7 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "alexnet": alexnet,
     "resnet56": resnet56,
+    "transformer": transformer,
 }
 _FROM_DATA = {"num_classes", "in_shape", "in_chans", "pretrained", "weights"}
 

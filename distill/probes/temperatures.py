@@ -1,12 +1,54 @@
-"""Draft."""
+"""Calibration of stored predictions when their logits are divided by a temperature (Guo et al. 2017, sec. 4.2)."""
 
 from __future__ import annotations
 
 from distill.artifact import Artifact
 from distill.config import TemperaturesProbe
+from distill.errors import UserError
+from distill.metrics import calibration
 from distill.metrics.measured import Measured
+from distill.network import load_predictions, network_config
 
 
 def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured:
-    """Draft."""
-    raise NotImplementedError
+    """NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
+
+    Returns:
+        Values: `scaled_temperature`, fitted on the held-out predictions; `scaled_ece` and `scaled_nll`, of the test
+        set at that temperature; `lowest_nll`, of the test set at the best of the temperatures asked for.
+        Curves: `temperatures`, `nll_by_temperature` and `ece_by_temperature`, of one length; the reliability
+        diagram at the fitted temperature as `scaled_reliability_confidence`, `..._accuracy` and `..._count`.
+        NLL is in nats, ECE a share with 15 bins. Accuracy does not depend on the temperature.
+
+    Raises:
+        UserError: the network has no held-out predictions.
+    """
+    held_out, held_out_labels = load_predictions(network, "held_out")
+    if not len(held_out_labels):
+        raise UserError(
+            "data.held_out",
+            network_config(network).data.held_out,
+            "a share that holds out one image or more, since a temperature is fitted on images not trained on",
+            "Set data.held_out to 0.1, for example.",
+        )
+    fitted = calibration.fit_temperature(held_out, held_out_labels)
+    logits, labels = load_predictions(network, "test")
+    found = calibration.by_temperature(logits, labels, config.temperatures)
+    scaled = calibration.by_temperature(logits, labels, [fitted])
+    diagram = calibration.reliability(logits.double() / fitted, labels)
+    return Measured(
+        {
+            "scaled_temperature": fitted,
+            "scaled_ece": scaled.ece[0],
+            "scaled_nll": scaled.nll[0],
+            "lowest_nll": min(found.nll),
+        },
+        {
+            "temperatures": list(config.temperatures),
+            "nll_by_temperature": found.nll,
+            "ece_by_temperature": found.ece,
+            "scaled_reliability_confidence": diagram.confidence.tolist(),
+            "scaled_reliability_accuracy": diagram.accuracy.tolist(),
+            "scaled_reliability_count": diagram.count.double().tolist(),
+        },
+    )

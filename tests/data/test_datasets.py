@@ -181,6 +181,29 @@ def two_shapes():
 def number_of_classes():
     return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3, 3
 
+def per_position(first=(0, 2, -100), second=(1, 2, -100), n=12):
+    labels = torch.tensor([first] * (n - 1) + [second])
+    return images(n), labels, images(6), labels[:6], ["a", "b", "c"]
+
+def negative_position():
+    return per_position(second=(1, 2, -1))
+
+def position_out_of_range():
+    return per_position(second=(1, 3, -100))
+
+def nothing_counts():
+    return per_position(second=(-100, -100, -100))
+
+def two_lengths():
+    short = torch.arange(12).view(6, 2) % 3
+    return *per_position()[:2], images(6), short, ["a", "b", "c"]
+
+def no_positions():
+    return images(), torch.zeros(12, 0, dtype=torch.int64), images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
+def one_ignored_label():
+    return images(), torch.arange(12) % 3 - 100, images(6), torch.arange(6) % 3, ["a", "b", "c"]
+
 def four_values():
     return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3
 """
@@ -210,6 +233,12 @@ def test_plugin(tmp_path, plugin):
         ("label_out_of_range", r"numbers 0 to 2, for 3 class names.*0 to 11"),
         ("two_shapes", "images of one shape"),
         ("number_of_classes", "class_names as a tuple"),
+        ("negative_position", r"numbers 0 to 2, for 3 class names, or -100\. .*-1 to 2"),
+        ("position_out_of_range", r"numbers 0 to 2, for 3 class names, or -100\. .*0 to 3"),
+        ("nothing_counts", r"a label in each row that is not -100\. .*only -100 in row 11"),
+        ("two_lengths", r"labels of one shape\. .*train \[12, 3\], test \[6, 2\]"),
+        ("no_positions", r"integer tensor \[12\], or \[12, positions\]\. .*int64 \[12, 0\]"),
+        ("one_ignored_label", r"numbers 0 to 2, for 3 class names\. .*-100 to -98"),
         ("four_values", "It returned 4 values"),
         ("missing", "It has: "),
     ],
@@ -217,6 +246,18 @@ def test_plugin(tmp_path, plugin):
 def test_what_a_plugin_returns_is_checked(tmp_path, plugin, function, message):
     with pytest.raises(UserError, match=message):
         load(DataConfig(name=f"{plugin}:{function}"), tmp_path)
+
+
+def test_a_plugin_with_a_label_per_position(tmp_path, plugin):
+    data = load(DataConfig(name=f"{plugin}:per_position", held_out=0.25), tmp_path)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (9, 3, 6)
+    assert data.train.labels.shape == (9, 3)
+    assert data.label_shape == (3,)
+    assert (data.mean, data.std) == ((0.0,) * 3, (1 / 255,) * 3)
+    other = load(
+        DataConfig(name=f"{plugin}:per_position", kwargs={"second": [1, 1, -100]}, held_out=0.25), tmp_path
+    )
+    assert data.fingerprint != other.fingerprint
 
 
 def test_arguments_of_a_plugin_are_checked(tmp_path, plugin):

@@ -1,0 +1,115 @@
+"""Beam search: the best sentences of a model that gives the logits of the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from distill.models.transformer import Transformer
+
+Scorer = Callable[["Int64[Tensor, 's b t']"], "Float[Tensor, 's b k']"]
+"""Prefixes of `b` hypotheses for each of `s` sentences, BOS first → logits of their next tokens."""
+
+
+def beam_search(
+    score: Scorer,
+    sentences: int,
+    *,
+    bos: int,
+    eos: int,
+    beam: int,
+    max_length: int,
+    temperature: float = 1.0,
+    length_penalty: float = 0.6,
+    device: str = "cpu",
+) -> Int64[Tensor, "s t"]:
+    """The best hypothesis for each sentence, by log-probability / ((5 + length) / 6) ** length_penalty.
+
+    A finished hypothesis keeps its place in the beam as long as it is among the best; hence beam 1 is greedy
+    search, and a beam that holds every sentence finds the best one. A hypothesis without EOS after `max_length`
+    tokens is only taken where there is no finished one. Length penalty: Wu et al. 2016, eq. 14, without
+    coverage; length counts EOS.
+
+    Args:
+        score: the model.
+        sentences: number of sentences.
+        bos: first token of every prefix.
+        eos: token that ends a sentence.
+        beam: hypotheses kept for each sentence.
+        max_length: tokens of a hypothesis at most, EOS included.
+        temperature: by which logits are divided.
+        length_penalty: exponent; 0 does not penalise.
+        device: of the scorer.
+
+    Returns:
+        Tokens without BOS; EOS and whatever fills the row after it are EOS.
+    """
+    prefix = torch.full((sentences, beam, 1), bos, device=device)
+    # All hypotheses are the same at first: only one of them counts.
+    total = torch.full((sentences, beam), -torch.inf, device=device)
+    total[:, 0] = 0
+    length = torch.zeros_like(total)
+    finished = torch.zeros_like(total, dtype=torch.bool)
+    for _ in range(max_length):
+        step = (score(prefix).float() / temperature).log_softmax(-1)
+        classes = step.shape[-1]
+        # A finished hypothesis goes on with EOS at no cost, and in no other way.
+        step = step.masked_fill(finished[..., None], -torch.inf)
+        step[..., eos] = step[..., eos].masked_fill(finished, 0)
+        length = length + ~finished
+        candidates = (total[..., None] + step) / _penalty(length, length_penalty)[..., None]
+        best = candidates.flatten(1).topk(beam).indices
+        parent, token = best // classes, best % classes
+        total = (total[..., None] + step).flatten(1).gather(1, best)
+        length = length.gather(1, parent)
+        finished = token == eos
+        prefix = prefix.gather(1, parent[..., None].expand(-1, -1, prefix.shape[-1]))
+        prefix = torch.cat([prefix, token[..., None]], dim=-1)
+        if bool((finished | (total == -torch.inf)).all()):
+            break
+    ranked = (total / _penalty(length, length_penalty)).masked_fill(~finished, -torch.inf)
+    # The beam is sorted: where nothing is finished, its first place is the best.
+    chosen = ranked.argmax(1)
+    return prefix[torch.arange(sentences, device=device), chosen, 1:]
+
+
+def translate(
+    model: Transformer,
+    source: Int64[Tensor, "s t"],
+    *,
+    bos: int,
+    eos: int,
+    beam: int,
+    max_length: int,
+    temperature: float = 1.0,
+    length_penalty: float = 0.6,
+) -> Int64[Tensor, "s u"]:
+    """Beam search over a Transformer in evaluation mode; the source is encoded once. See `beam_search`."""
+    memory, padded = model.encode(source)
+    memory, padded = memory.repeat_interleave(beam, 0), padded.repeat_interleave(beam, 0)
+
+    def score(prefix: Int64[Tensor, "s b t"]) -> Float[Tensor, "s b k"]:
+        last = model.decode(memory, padded, prefix.flatten(0, 1))[:, -1]
+        return model.head(last).unflatten(0, prefix.shape[:2])
+
+    return beam_search(
+        score,
+        len(source),
+        bos=bos,
+        eos=eos,
+        beam=beam,
+        max_length=max_length,
+        temperature=temperature,
+        length_penalty=length_penalty,
+        device=str(source.device),
+    )
+
+
+def _penalty(length: Float[Tensor, "s b"], exponent: float) -> Float[Tensor, "s b"]:
+    return ((5 + length) / 6) ** exponent

@@ -1,0 +1,105 @@
+"""An encoder-decoder Transformer for sentence pairs: torch's layers, normalised first, with learned positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+    from torch import Tensor
+
+_PAD = 0
+_SOURCE_WORDS = 256
+"""Source ids are bytes; the shape of the data does not tell how many of them occur."""
+
+
+class Transformer(nn.Module):
+    """Source ids and decoder input ids to logits of the next target token at each position.
+
+    Padding (id 0) stands at the end of a row. Padded source positions are masked; padded decoder inputs need no
+    mask, since no earlier position sees a later one.
+    """
+
+    def __init__(self, num_classes: int, positions: int, width: int, layers: int, heads: int, dropout: float):
+        super().__init__()
+        self.source_words = nn.Embedding(_SOURCE_WORDS, width)
+        self.target_words = nn.Embedding(num_classes, width)
+        self.source_positions = nn.Parameter(torch.empty(positions, width))
+        self.target_positions = nn.Parameter(torch.empty(positions, width))
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True, norm_first=True)
+        self.body = nn.Transformer(
+            width,
+            heads,
+            num_decoder_layers=layers,
+            dim_feedforward=2 * width,
+            dropout=dropout,
+            # Ours, since the default one warns that it cannot use nested tensors when norms come first.
+            custom_encoder=nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False),
+            batch_first=True,
+            norm_first=True,
+        )
+        self.head = nn.Linear(width, num_classes)
+        for table in (self.source_words.weight, self.target_words.weight):
+            nn.init.normal_(table, std=1)
+        for table in (self.source_positions, self.target_positions):
+            nn.init.normal_(table, std=0.1)
+
+    def encode(self, source: Int64[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:
+        """Encoded source, and where it is padded."""
+        padded = source == _PAD
+        # Attention over nothing is 0/0: the first position counts even where a row is empty.
+        padded = torch.cat([torch.zeros_like(padded[:, :1]), padded[:, 1:]], dim=1)
+        embedded = self.dropout(self.source_words(source) + self.source_positions[: source.shape[1]])
+        return self.body.encoder(embedded, src_key_padding_mask=padded), padded
+
+    def decode(
+        self, memory: Float[Tensor, "b s d"], padded: Bool[Tensor, "b s"], prefix: Int64[Tensor, "b t"]
+    ) -> Float[Tensor, "b t d"]:
+        """Penultimate activations at each position of the decoder's input, of an encoded source."""
+        length = prefix.shape[1]
+        embedded = self.dropout(self.target_words(prefix) + self.target_positions[:length])
+        later = torch.ones(length, length, dtype=torch.bool, device=prefix.device).triu(1)
+        return self.body.decoder(
+            embedded, memory, tgt_mask=later, memory_key_padding_mask=padded, tgt_is_causal=True
+        )
+
+    def features(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t d"]:
+        """Penultimate activations at each position of the target."""
+        tokens = x[:, 0].long()
+        return self.decode(*self.encode(tokens[:, 0]), tokens[:, 1])
+
+    def forward(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t k"]:
+        """Logits of the token that follows each position of the decoder's input."""
+        return self.head(self.features(x))
+
+
+def transformer(
+    num_classes: int,
+    in_shape: tuple[int, int, int],
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Transformer of Vaswani et al. 2017, small; its feed-forward layers are twice as wide as the rest.
+
+    Args:
+        num_classes: size of the target vocabulary.
+        in_shape: (1, 2, positions): a row of source ids below 256 and a row of decoder input ids.
+        width: of embeddings and layers.
+        layers: of encoder and decoder each.
+        heads: of attention.
+        dropout: of embeddings, attention and layers.
+
+    Raises:
+        ValueError: the data are not pairs of token sequences, or the heads do not divide the width.
+    """
+    if tuple(in_shape[:2]) != (1, 2):
+        raise ValueError(f"a transformer takes rows of source and target ids, [1, 2, t], got {list(in_shape)}")
+    if min(width, layers, heads) < 1 or width % heads:
+        raise ValueError(f"heads must divide the width, got {heads} heads, width {width} and {layers} layers")
+    return Transformer(num_classes, in_shape[2], width, layers, heads, dropout)

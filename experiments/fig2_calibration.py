@@ -1,0 +1,315 @@
+"""Label smoothing and temperature scaling: both make a network's confidence match its accuracy.
+
+Reproduces Figure 2 and Table 3 of Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?": a network
+trained on hard labels is overconfident; division of its logits by one temperature, or smoothing of the labels that
+it learns from, lowers its expected calibration error (ECE, 15 bins).
+
+Per seed: three networks that differ in nothing but smoothing. The temperature is fitted on the held-out images
+(NLL, by L-BFGS), all else is measured on the test set. The paper's numbers are of the 10,000 held-out images; here
+nothing was selected on the test set, and the temperature is not fitted on the images that it is judged by.
+
+The paper says that a smoothed network is about as well calibrated as a scaled one. That is no direction, so it is
+no claim here: the table shows `scaled_ece` of ε=0 beside `ece` of the others. Which ε is best is not chosen
+either: the paper prints 0.05 for CIFAR-100 and 0.1 for ImageNet, and both are shown.
+
+Of Figure 4 (right), on translation, the paper says that the NLL of hard targets is lower than that of smoothed
+ones at every temperature. Whether that holds of images it does not say. The second figure here draws it, and the
+claim takes what must follow from it: each network at the temperature of the grid that suits the test set best, the
+hard one has the lower NLL. The row of Table 3 on translation is in fig3_sequence.
+
+On digits so few images are held out that a network may be right on all of them; the fitted temperature is then at
+the bound that `distill.metrics.calibration.fit_temperature` names, and says nothing.
+
+Cost at `quick` on two CPU cores: COST. Command: `distill reproduce fig2_calibration --data fashion-mnist`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from distill.config import StudentConfig, TeacherConfig, TemperaturesProbe
+from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.metrics.verdict import interval
+from experiments import drawing
+from experiments.base import DATA_OF_FIGURES, setting_of_figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMOOTHINGS = (0.0, 0.05, 0.1)
+TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-10, 16))
+"""From 1/4 to 8, 1 among them; rounded, or a platform's last digit would make another config."""
+FEW = 50
+"""Bins with fewer predictions are drawn pale: the standard error of their accuracy is up to 7 points."""
+
+
+def _teacher(smoothing: float) -> str:
+    return f"teacher ε={smoothing:g}"
+
+
+HARD = _teacher(0)
+
+REPRODUCES = "Figure 2 and Table 3"
+DATA = DATA_OF_FIGURES
+_TABLE = "Müller 2019, Table 3"
+PAPER = [
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0", 0.150, None, HARD, "ece"),
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0, scaled", 0.021, None, HARD, "scaled_ece"),
+    Published(f"{_TABLE}: temperature of ResNet-56 on CIFAR-100", 1.9, None, HARD, "scaled_temperature"),
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0.05", 0.024, None, _teacher(0.05), "ece"),
+    Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0", 0.071, None, HARD, "ece"),
+    Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0, scaled", 0.022, None, HARD, "scaled_ece"),
+    Published(f"{_TABLE}: temperature of Inception-v4 on ImageNet", 1.4, None, HARD, "scaled_temperature"),
+    Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0.1", 0.035, None, _teacher(0.1), "ece"),
+]
+CLAIMS = [
+    Claim(
+        "scaling",
+        "temperature scaling lowers the ECE of the network of hard labels",
+        "scaled_ece",
+        HARD,
+        HARD,
+        "lower",
+        "ece",
+    ),
+    *(
+        Claim(
+            f"smoothing-{smoothing:g}",
+            f"smoothing by {smoothing:g} lowers the ECE, without temperature scaling",
+            "ece",
+            _teacher(smoothing),
+            HARD,
+            "lower",
+        )
+        for smoothing in SMOOTHINGS[1:]
+    ),
+    Claim(
+        "nll",
+        "at its best temperature, the network of hard labels has a lower NLL than that of ε=0.1 "
+        "(the paper's claim is on translation)",
+        "lowest_nll",
+        _teacher(0.1),
+        HARD,
+        "higher",
+    ),
+]
+
+
+def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+    """Every network of the experiment under its label."""
+    chosen = setting_of_figures(data, scale)
+    return {
+        Label(_teacher(smoothing), seed): chosen.teacher.replace(seed=seed, smoothing=smoothing)
+        for seed in range(chosen.seeds)
+        for smoothing in SMOOTHINGS
+    }
+
+
+def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
+    """NLL and ECE at each temperature, and temperature scaling."""
+    return (TemperaturesProbe(temperatures=TEMPERATURES),)
+
+
+def draw(table: Table) -> Mapping[str, Any]:
+    """The figures of the report."""
+    return {"reliability": _reliability(table), "by_temperature": _by_temperature(table)}
+
+
+class _Line(NamedTuple):
+    """One line of the reliability diagram."""
+
+    condition: str
+    prefix: str
+    """Of the curves that make up the diagram."""
+    measure: str
+    """Its ECE."""
+    style: str
+    name: str
+
+
+def _lines(table: Table) -> Iterator[_Line]:
+    """Each network as it is, and that of hard labels at its fitted temperature."""
+    for series in drawing.series_of(table):
+        yield _Line(series.teacher, "reliability", "ece", "-", f"ε={series.smoothing:g}")
+        if series.teacher == HARD:
+            yield _Line(HARD, "scaled_reliability", "scaled_ece", "--", f"ε=0, {_fitted(table)}")
+
+
+def _fitted(table: Table) -> str:
+    """The mean fitted temperature of the network of hard labels, as words."""
+    values = table.by_seed(HARD, "scaled_temperature")
+    return f"T={interval(values.values()).mean:.2f}" if values else "scaled"
+
+
+def _reliability(table: Table) -> Figure:
+    """Accuracy against confidence of each network and of the scaled one, and how often each confidence occurs."""
+    figure = drawing.new_figure(
+        6.0,
+        "Reliability: accuracy against mean confidence of the test predictions in each of 15 bins, all seeds "
+        "together; on the diagonal a network is calibrated, below it overconfident. Dashed: hard labels, logits "
+        "divided by the temperature that was fitted on held-out images (mean over seeds). Bins with fewer than "
+        f"{FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % interval. Below: "
+        "the share of predictions in each bin, on a log scale.",
+    )
+    shown = [(line, bins) for line in _lines(table) if (bins := _bins(table, line))]
+    if not shown:
+        drawing.nothing(figure.subplots())
+        return figure
+    diagram, histogram = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
+    for line, bins in shown:
+        _draw_line(diagram, histogram, table, line, bins)
+    diagram.set_ylabel("accuracy")
+    diagram.set_xlim(0, 1)
+    diagram.set_ylim(0, 1.02)
+    histogram.set_yscale("log")
+    histogram.minorticks_off()
+    histogram.set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
+    histogram.set_ylim(0.5 * min(found.share for _, bins in shown for found in bins), 150)
+    histogram.set_ylabel("predictions, %")
+    histogram.set_xlabel("confidence")
+    for axes in (diagram, histogram):
+        drawing.open_frame(axes)
+    drawing.legend_below(figure)
+    return figure
+
+
+def _named(line: _Line, table: Table) -> str:
+    """Name of a line in the legend, with its ECE where that was measured."""
+    values = table.by_seed(line.condition, line.measure)
+    if not values:
+        return line.name
+    error = interval(values.values())
+    half = "" if math.isnan(error.low) else f" ± {100 * drawing.half_width(error):.2f}"
+    return f"{line.name}: ECE {100 * error.mean:.2f}{half} %"
+
+
+def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: list[_Bin]) -> None:
+    """One network: its line with a marker per bin, and its steps in the histogram."""
+    color = drawing.color_of(line.condition, table)
+    (marker,) = {series.marker for series in drawing.series_of(table) if series.teacher == line.condition}
+    accuracies = [found.accuracy for found in bins]
+    many = [found.accuracy if found.total >= FEW else math.nan for found in bins]
+    for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
+        diagram.plot(
+            [found.confidence for found in bins],
+            heights,
+            color=color,
+            alpha=opacity,
+            linestyle=line.style,
+            linewidth=1.6,
+            marker=marker,
+            markersize=5,
+            markerfacecolor=color if line.style == "-" else "white",
+            label=label,
+        )
+    histogram.hlines(
+        [found.share for found in bins],
+        [found.low for found in bins],
+        [found.high for found in bins],
+        color=color,
+        linestyle=line.style,
+        linewidth=1.6,
+    )
+
+
+class _Bin(NamedTuple):
+    """One bin of confidence over all seeds, not empty."""
+
+    low: float
+    high: float
+    confidence: float
+    """Mean over its predictions."""
+    accuracy: float
+    total: float
+    """Predictions in the bin."""
+    share: float
+    """The same as % of all."""
+
+
+def _bins(table: Table, line: _Line) -> list[_Bin]:
+    """Bins of a reliability diagram that some prediction falls into, every seed weighed by its count."""
+    counts, confidences, accuracies = (
+        _curves(table, line.condition, f"{line.prefix}_{part}") for part in ("count", "confidence", "accuracy")
+    )
+    every = sum(map(sum, counts))
+    found = []
+    for place in range(len(counts[0]) if counts else 0):
+        weights = [seed[place] for seed in counts]
+        if total := sum(weights):
+            confidence, accuracy = (
+                sum(weight * seed[place] for weight, seed in zip(weights, part, strict=True)) / total
+                for part in (confidences, accuracies)
+            )
+            edges = place / len(counts[0]), (place + 1) / len(counts[0])
+            found.append(_Bin(*edges, confidence, accuracy, total, 100 * total / every))
+    return found
+
+
+def _by_temperature(table: Table) -> Figure:
+    """NLL and ECE of each network at each temperature, and where its fitted temperature lies."""
+    figure = drawing.new_figure(
+        3.9,
+        "Test NLL and ECE when logits are divided by a temperature, on log scales: means over seeds with 95 % "
+        "intervals as bands. Large markers: the temperature that was fitted on held-out images, and what it leads "
+        "to, means over seeds. Dotted: T=1, the networks as they are.",
+    )
+    panels = (("nll", "NLL, nats", 1.0), ("ece", "ECE, %", 100.0))
+    for axes, (measure, title, scale) in zip(figure.subplots(1, 2), panels, strict=True):
+        for series in drawing.series_of(table):
+            _draw_curve(axes, table, series, measure, scale)
+        drawing.heading(axes, title)
+        if not axes.has_data():
+            drawing.nothing(axes)
+            continue
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
+        axes.set_xlabel("temperature")
+        _one_two_five(axes)
+        # An interval of few seeds may reach below 0, which would take the axis with it.
+        axes.set_ylim(bottom=0.6 * min(min(line.get_ydata()) for line in axes.lines))
+        axes.axvline(1, color="#555555", linestyle=":", linewidth=1)
+        drawing.open_frame(axes)
+    drawing.legend_below(figure)
+    return figure
+
+
+def _draw_curve(axes: Axes, table: Table, series: drawing.Series, measure: str, scale: float) -> None:
+    """One measure of one network against the temperature."""
+    temperatures = _curves(table, series.teacher, "temperatures")
+    seeds = _curves(table, series.teacher, f"{measure}_by_temperature")
+    if not seeds:
+        return
+    found = [interval(values) for values in zip(*seeds, strict=True)]
+    means = [scale * at.mean for at in found]
+    halves = [scale * drawing.half_width(at) for at in found]
+    axes.plot(temperatures[0], means, color=series.color, linewidth=1.6, label=series.teacher)
+    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
+    axes.fill_between(temperatures[0], low, high, color=series.color, alpha=0.15, linewidth=0)
+    fitted = [table.by_seed(series.teacher, name) for name in ("scaled_temperature", f"scaled_{measure}")]
+    if not all(fitted):
+        return
+    at, reached = (interval(values.values()).mean for values in fitted)
+    axes.plot(at, scale * reached, series.marker, color=series.color, markersize=8, markeredgecolor="white")
+
+
+def _one_two_five(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
+
+
+def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
+    """A vector measure, one vector per seed."""
+    return [
+        curves[name]
+        for label, curves in table.curves.items()
+        if label.condition == condition and label not in table.diverged and name in curves
+    ]
