@@ -34,7 +34,7 @@ def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
     for name, folder in _SETS.items():
         path = data_root / folder
         lines.append(f"{name:14} {path if path.is_dir() else 'not here; fetched when first used'}")
-    lines.append("digits         built in")
+    lines += ["digits         built in", "translation    built in"]
     free = free_bytes(store)
     lines.append(f"disk           {free / 2**30:.1f} GiB free for {store}")
     if free < _FEW_BYTES:

@@ -1,7 +1,8 @@
 """Print the recorded results, as Markdown: what README.md and experiments/results/README.md show.
 
 To record a run: copy `summary.json` of its report to `experiments/results/<experiment>-<data>.json`.
-With names of experiments as arguments, only theirs: the README has those of dark_knowledge.
+With names of experiments as arguments, only theirs; with `--paper`, every claim of the paper and its verdict. The
+README has the latter, and dark_knowledge.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from distill.stages.report_tables import (
     comparison,
     evidence,
     paper_table,
+    place,
 )
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
@@ -112,6 +114,18 @@ def results(folder: Path = FOLDER, only: Collection[str] = ()) -> str:
     )
 
 
+def claims_of_paper(folder: Path = FOLDER) -> str:
+    """A row per claim of the experiments that reproduce a figure or a table, in the order of the paper."""
+    summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    recorded = sorted((summary for summary in summaries if summary.get("reproduces")), key=place)
+    rows = [
+        [summary["reproduces"], claim["statement"], f"**{claim['verdict']}**", evidence(claim)]
+        for summary in recorded
+        for claim in summary["claims"]
+    ]
+    return _markdown(Grid("Claims of the paper", ["in the paper", "claim", "verdict", "evidence"], rows))
+
+
 def _section(name: str, summaries: list[dict[str, Any]]) -> Iterator[str]:
     shown = SECTIONS.get(name) or Section(f"`experiments/{name}.py`", SECTIONS["dark_knowledge"].tables)
     if shown.heading:
@@ -144,4 +158,4 @@ def _markdown(table: Grid) -> str:
 
 
 if __name__ == "__main__":
-    print(results(only=sys.argv[1:]))
+    print(claims_of_paper() if sys.argv[1:] == ["--paper"] else results(only=sys.argv[1:]))

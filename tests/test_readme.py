@@ -119,9 +119,25 @@ def test_every_file_that_it_names_exists() -> None:
         assert (ROOT / link).exists(), link
 
 
+FIGURES = [
+    "fig1_penultimate",
+    "fig2_calibration",
+    "table2_accuracy",
+    "fig3_sequence",
+    "mnist_distillation",
+    "fig5_distillation",
+    "fig6_mutual_information",
+]
+
+
 @pytest.mark.parametrize(
     ("page", "experiments"),
-    [("README.md", ["dark_knowledge"]), ("experiments/results/README.md", ["patience", "cache_precision"])],
+    [
+        ("README.md", ["--paper"]),
+        ("README.md", ["dark_knowledge"]),
+        ("experiments/results/README.md", ["patience", "cache_precision"]),
+        ("experiments/results/README.md", FIGURES),
+    ],
 )
 def test_its_results_are_those_of_the_recorded_runs(page: str, experiments: list[str]) -> None:
     command = [sys.executable, ROOT / "scripts" / "results_table.py", *experiments]

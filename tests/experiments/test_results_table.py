@@ -96,3 +96,16 @@ def test_every_experiment_has_its_columns(script):
     folder = SCRIPT.parents[1] / "experiments"
     experiments = {path.stem for path in folder.glob("*.py") if "\ndef runs(" in path.read_text()}
     assert experiments == set(script.SECTIONS)
+
+
+def test_claims_of_the_paper_are_in_its_order(script, tmp_path):
+    for experiment, reproduces in (("b", "Figure 5"), ("c", "Figure 1"), ("a", "")):
+        record(tmp_path, experiment, "digits", accuracy=0.5)
+        path = tmp_path / f"{experiment}-digits.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"reproduces": reproduces}))
+    record(tmp_path, "old", "digits", accuracy=0.5)
+    rows = script.claims_of_paper(tmp_path).splitlines()[2:]
+    assert rows == [
+        f"| {reproduces} | it is less | **undecided** | effect +0.5, 1 seed |"
+        for reproduces in ("Figure 1", "Figure 5")
+    ]
