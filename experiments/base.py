@@ -15,6 +15,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.errors import UserError
 from distill.experiment import Scale
 
 DATA_OF_FIGURES: dict[Scale, str] = {
@@ -40,7 +41,12 @@ class Setting:
 
 
 def setting(data: str, scale: Scale) -> Setting:
-    """What `data` gets at `scale`; a data set that is not named here gets the convolutional setting."""
+    """What `data` gets at `scale`; a data set that is not named here gets the convolutional setting.
+
+    Raises:
+        UserError: the data are not images.
+    """
+    refuse_sentences(data)
     if data == "digits":
         chosen = _digits()
     elif data in ("mnist", "fashion-mnist"):
@@ -50,11 +56,23 @@ def setting(data: str, scale: Scale) -> Setting:
     return _smoke(chosen) if scale == "smoke" else chosen
 
 
+def refuse_sentences(data: str) -> None:
+    """Raise a UserError for data that are not images."""
+    if data == "translation":
+        raise UserError("data", data, "images, which this experiment is about", "Drop --data.")
+
+
+def is_published(data: str, scale: Scale) -> bool:
+    """Whether this is trained with the paper's networks, ResNet-56 and AlexNet, which want images augmented."""
+    return scale in ("short", "paper") and data not in ("digits", "mnist", "fashion-mnist")
+
+
 def setting_of_figures(data: str, scale: Scale) -> Setting:
-    """What the figures of the paper are drawn from: like theirs, teachers that fit their training set.
+    """What the figures of the paper are drawn from: on (Fashion-)MNIST, as theirs, teachers that fit their images.
 
     On Fashion-MNIST 10,000 training images do it in seconds: with all 50,000 a short training leaves a teacher that
-    is hardly overconfident, and there would be nothing for smoothing to mend.
+    is hardly overconfident, and there would be nothing for smoothing to mend. Chosen after a look at one seed of
+    ε=0 and of ε=0.1 on 20,000 images: at training accuracy, and at the ECE of the test set.
     """
     chosen = setting(data, scale)
     if data not in ("mnist", "fashion-mnist"):
@@ -135,7 +153,8 @@ def _cifar(name: str, scale: Scale) -> Setting:
     if scale == "paper":
         # Müller et al. 2019, appendix A: 64k and 390k steps of 128. Their loss is 3 x cross-entropy + decay, so
         # rate x 3, decay / 3 and clip / 3 give the same step. What departs from theirs: decay is not applied to
-        # norms and comes after clipping; students are clipped too, since T² x the soft term can diverge; pixels are
+        # norms and comes after clipping; students are clipped too, to a norm of 1, since T² x the soft term can
+        # diverge where there is a T²; pixels are
         # standardised by the mean and deviation of the training set, not image by image; and the tutorial's crops
         # of 24 x 24, brightness and contrast, of which the paper says nothing, are left out.
         teacher_model, student_model = ModelConfig(name="resnet56"), ModelConfig(name="alexnet")

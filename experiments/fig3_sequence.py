@@ -105,7 +105,7 @@ CLAIMS = [
     Claim("smoothing-nll", "smoothing raises the NLL", "nll", SMOOTHED, HARD, "higher"),
     Claim(
         "lowest-nll",
-        "each network at its best temperature, that of hard targets has the lower NLL",
+        "each network at its best temperature, that of hard targets has the lower NLL (the paper: at every one)",
         "lowest_nll",
         HARD,
         SMOOTHED,

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, Setting, setting_of_figures, view_program
+from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ SMOOTHINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0)
 VIEWS: dict[Scale, int] = {"short": 16, "paper": 64}
 """Stored views per image where teachers see augmented ones, read in turn by every student. 64 of 40,000 images are
-51 MB a teacher, and cost as many forward passes as 21 epochs of training have."""
+51 MB a teacher, and their forward passes the work of about 21 epochs of training."""
 
 REPRODUCES = "Figure 5"
 DATA = DATA_OF_FIGURES
@@ -162,14 +162,9 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
 
 def _points(scale: Scale, data: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Smoothings of teachers, smoothings of students of labels, and temperatures."""
-    if scale == "short" and _is_published(data):
+    if scale == "short" and is_published(data, scale):
         return (HARD, MILDEST, BEST), (HARD, MILDEST, BEST, STRONGEST), (1.0, 2.0, 4.0, 16.0)
     return SMOOTHINGS, SMOOTHINGS, TEMPERATURES
-
-
-def _is_published(data: str) -> bool:
-    """Whether `short` and `paper` mean the paper's networks, and images that these want augmented."""
-    return data not in ("digits", "mnist", "fashion-mnist")
 
 
 def _soft_targets(temperature: float) -> LossConfig:
@@ -179,7 +174,7 @@ def _soft_targets(temperature: float) -> LossConfig:
 def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> CacheConfig:
     """The images as they are, or in as many views as students of this scale want."""
     plain = CacheConfig(teacher=teacher, transfer_set=teacher.data)
-    if scale not in VIEWS or not _is_published(data):
+    if not is_published(data, scale):
         return plain
     views = min(VIEWS[scale], chosen.student.schedule.epochs)
     return plain.replace(augment=view_program(data), views=views)

@@ -3,12 +3,13 @@
 Reproduces Table 2 of Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?": top-1 accuracy of networks
 trained without smoothing and with ε=0.1. The paper sets out from the observation that smoothing improves accuracy;
 its own table has 0.6 points on CIFAR-100 and next to nothing on CIFAR-10 and ImageNet. The claim tested here is the
-first, of each network.
+first, of the teacher. Of the student there is none: for this network the table prints a tenth of a point less with
+smoothing, and Figure 5 says that it degrades.
 
 Per seed: the teacher and the student of the setting, each trained from hard and from smoothed labels, no
 distillation. The paper has AlexNet on CIFAR-10, which is the student at `paper`, and ResNet-56 on CIFAR-100, which
 is the teacher. On CIFAR-100 at `paper` the student is left out: it is not in the table, and ten networks of 1,248
-epochs would cost more than all the rest. The claim about it then has nothing to compare. The paper's numbers are of
+epochs would cost more than all the rest. The paper's numbers are of
 10,000 held-out images; ours are of the test set, on which nothing was selected.
 
 Cost at `quick` on two CPU cores: COST. Command: `distill reproduce table2_accuracy --data fashion-mnist`.
@@ -23,7 +24,7 @@ from distill.config import LossConfig, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, is_published, setting_of_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,20 +47,14 @@ PAPER = [
 ]
 CLAIMS = [
     Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", TEACHER[1], TEACHER[0], "higher"),
-    Claim(
-        "student",
-        "smoothing raises the accuracy of the student, trained from labels alone",
-        "accuracy",
-        STUDENT[1],
-        STUDENT[0],
-        "higher",
-    ),
 ]
 
 
 def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
+    # AlexNet is trained on crops and flips, as ResNet-56 is; MLPs see images as they are.
+    augment = chosen.teacher.augment if is_published(data, scale) else chosen.student.augment
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
         for condition, smoothing in zip(TEACHER, (0.0, SMOOTHING), strict=True):
@@ -68,7 +63,8 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
             continue
         for condition, smoothing in zip(STUDENT, (0.0, SMOOTHING), strict=True):
             loss = LossConfig(alpha=0, smoothing=smoothing)
-            found[Label(condition, seed)] = chosen.student.replace(seed=seed, cache=None, loss=loss)
+            student = chosen.student.replace(seed=seed, cache=None, loss=loss, augment=augment)
+            found[Label(condition, seed)] = student
     return found
 
 

@@ -29,9 +29,9 @@ def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l
     that y_x is compared with the means of all images x'.
 
     A shift or a scale of Y changes nothing. The value lies in [-1/2, log n]; it is log n for means that are far
-    apart, and for a finite l it is below the truth: `collapsed_information` says by how much. Evaluating one of
-    the views that made the means would err to the other side. Where Y does not depend on the view, so that σ = 0,
-    it is the limit: the entropy of the distinct values.
+    apart, and for a finite l it is below the truth: for collapsed classes `collapsed_information` says by how much.
+    Evaluating one of the views that made the means would err to the other side. Where Y does not depend on the
+    view, so that σ = 0, it is the limit: the entropy of the distinct values.
     """
     y, means = evaluated.double().cpu(), drawn.double().cpu().mean(dim=1)
     residual = y - means

@@ -40,8 +40,8 @@ def analyse(
         if isinstance(network, str):
             found[key(run)] = vars(Measured({}, {}, network))
             continue
-        own = run.cache.teacher if isinstance(run, StudentConfig) and run.cache else None
-        own = own if isinstance(own, TeacherConfig) else None
+        cache = run.cache if isinstance(run, StudentConfig) and run.loss.alpha > 0 else None
+        own = cache.teacher if cache and isinstance(cache.teacher, TeacherConfig) else None
         teacher = own or (config.reference if isinstance(run, StudentConfig) else None)
         compared = networks.get(key(teacher)) if teacher else None
         other = compared if isinstance(compared, Artifact) else None

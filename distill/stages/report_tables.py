@@ -294,11 +294,15 @@ def place(summary: Mapping[str, Any]) -> tuple[float, str, str]:
 
 
 def caution(summary: Mapping[str, Any]) -> str:
-    """A sentence on the data, where they are not the paper's; else nothing."""
-    of_paper, data = summary["data_of_paper"], summary["data"]
-    if of_paper is None or (data == of_paper and data in _DATA_OF_PAPER):
+    """A sentence where data, networks or schedules are not the paper's; else nothing."""
+    of_paper, data, scale = summary["data_of_paper"], summary["data"], summary["scale"]
+    if of_paper is None:
         return ""
-    return f"Measured on {data}, which is not the paper's data: compare directions, not numbers."
+    if data != of_paper or data not in _DATA_OF_PAPER:
+        return f"Measured on {data}, which is not the paper's data: compare directions, not numbers."
+    if scale != "paper":
+        return f"Measured at scale {scale}, not with the paper's schedules: compare directions, not numbers."
+    return ""
 
 
 def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

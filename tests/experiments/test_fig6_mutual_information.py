@@ -58,8 +58,9 @@ def test_every_network_can_be_probed(scale, data):
         assert len({label.seed for label in runs}) >= FEWEST_SEEDS
 
 
-def test_a_folder_of_two_classes_can_be_probed():
-    assert fig6.probes("quick", "imagefolder:photos")[0].classes == (0, 1)
+def test_a_folder_of_cifar10_is_probed_by_the_classes_of_the_paper():
+    for data in ("cifar10", "imagefolder:photos", "fashion-mnist"):
+        assert fig6.probes("quick", data)[0].classes == (0, 5)
 
 
 def test_images_that_the_setting_shows_in_one_way_get_views_and_longer_training():

@@ -36,8 +36,8 @@ def test_the_papers_set_up():
     assert smoothed.augment == AugmentConfig(pad=2)
     assert (smoothed.data.held_out, smoothed.data.limit) == (0, None), "all 60,000 images train"
     optim, schedule = smoothed.optim, smoothed.schedule
-    assert (optim.name, optim.lr, optim.head_lr, optim.momentum) == ("momentum", 1, 0.1, 0.9)
-    assert (optim.kwargs, optim.weight_decay, optim.clip) == ({"dampening": 0.9}, 0, None)
+    assert (optim.name, optim.lr, optim.head_lr, optim.momentum) == ("momentum", 0.1, 0.1, 0.9)
+    assert (optim.kwargs, optim.weight_decay, optim.clip) == ({}, 0, None)
     assert (schedule.name, schedule.epochs, schedule.min_lr) == ("linear", 100, 0)
 
 

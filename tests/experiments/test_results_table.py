@@ -71,7 +71,7 @@ def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
     ours = {"condition": "student", "measure": "accuracy", "mean": 0.9, "low": 0.89, "high": 0.91, "seeds": 3}
     curve = {"source": "Figure 5", "value": None, "half_width": None, **ours}
     published = [{"source": "Table 2", "value": 0.868, "half_width": 0.002, **ours}, curve]
-    path.write_text(json.dumps(summary | {"published": published, "data_of_paper": "cifar10"}))
+    path.write_text(json.dumps(summary | {"published": published, "data_of_paper": "cifar10", "scale": "quick"}))
     lines = script.results(tmp_path).splitlines()
     assert lines[0] == "### Table 2: accuracy (`experiments/table2_accuracy.py`)"
     at = lines.index("**digits, the paper and ours**")
