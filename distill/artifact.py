@@ -161,6 +161,11 @@ class Artifact:
     config: StageConfig
     """The config that made it."""
 
+    @property
+    def is_current(self) -> bool:
+        """Whether its config, read today, has the key that it was published under: fields may have been added."""
+        return key(self.config) == self.record.key
+
     def file(self, name: str) -> Path:
         """Path of one of its files, after its size and sha256 were checked.
 
@@ -179,8 +184,9 @@ class Artifact:
             for name, entry in self.record.files.items()
             if (problem := _file_problem(self.path / name, entry))
         ]
-        if (actual := key(self.config)) != self.record.key:
-            found.append(f"{RECORD}: its config has key {actual[:8]}, the record says {self.record.key[:8]}")
+        if not self.is_current:
+            keys = f"its config has key {key(self.config)[:8]}, the record says {self.record.key[:8]}"
+            found.append(f"{RECORD}: {keys} (edited, or of an older form)")
         return found
 
 
@@ -354,6 +360,8 @@ class ArtifactStore:
         for artifact in self.all():
             if artifact.record.version != VERSIONS[artifact.config.stage]:
                 yield artifact.path, f"of version {artifact.record.version}"
+            elif not artifact.is_current:
+                yield artifact.path, "of an older form"
 
     def delete(self, path: Path) -> None:
         """Delete what `garbage` listed; a draft that a process holds is left alone."""

@@ -77,7 +77,7 @@ class DataConfig(Config):
     split_seed: Seed = 0
     """Seed of that split."""
     limit: Count | None = None
-    """Train on only so many of the images that are left, stratified by class; None takes them all."""
+    """Train on only about so many of the images that are left, as many of each class, rounded; None takes all."""
 
     @model_validator(mode="after")
     def _known(self) -> DataConfig:

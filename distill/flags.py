@@ -184,6 +184,9 @@ def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_I
             raise UserError(
                 name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
             )
+        if not artifact.is_current:
+            way_out = "Make it again with the flags that `distill show` tells, or take one that `distill ls` lists."
+            raise UserError(name, named, "an artefact of this version, and unchanged", way_out)
         found.append(artifact.config)
     return found
 

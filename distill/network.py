@@ -15,7 +15,7 @@ from torch import nn
 
 from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.datasets import Dataset, Split
+from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Join, Loader, Normaliser
 from distill.data.tokens import IGNORED
 from distill.errors import Diverged, UserError
@@ -161,6 +161,19 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
         reason = str(error).splitlines()[0]
         raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
     return model.to(device).eval()
+
+
+def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
+    """The data set that a network was trained on.
+
+    Raises:
+        UserError: it is not there, or other images have its place.
+    """
+    dataset = load(network_config(artifact).data, runtime.data_root, runtime.progress)
+    if artifact.record.data["fingerprint"] != dataset.fingerprint:
+        way_out = "Bring back the data that it was trained on, or train it again."
+        raise UserError("data", dataset.name, f"the images that {artifact.path.name} was trained on", way_out)
+    return dataset
 
 
 def snapshot_steps(artifact: Artifact) -> list[int]:

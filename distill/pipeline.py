@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
 
+SUMMARY = "summary.json"
 ALL = "all"
 """Stands for every experiment where one is named."""
 Made = Artifact | str
@@ -325,7 +327,7 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
         UserError: there is no such experiment, or it cannot be run on this data set.
     """
     experiment = load_experiment(name)
-    data = data or experiment.DATA[scale]
+    data = experiment.DATA[scale] if data is None else data
     probes = tuple(experiment.probes(scale, data))
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():
@@ -411,34 +413,55 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         failed = _ensure_reports(configs, store, runtime)
     finally:
         # After a failure or an interrupt too: what is finished can be read.
-        reports = [found for config in configs if (found := store.find(config))]
+        reports = [found for config in configs if (found := _whole(config, store))]
         folder = store.root / FOLDERS["report"]
-        page = write_overview(folder, scale, [report.path for report in reports], experiment_names())
-    if page is None:
-        way_out = "Delete this folder: it is made again when it is wanted."
-        raise UserError("report", str(reports[0].path), "a report that can be read", way_out)
+        page = write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
+    assert page is not None, "an error that all have was raised"
     return Reproduced(reports, skipped, failed, page)
 
 
 def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Exception]:
     """Make reports, and return the errors of those that could not be made; an error that all have is raised."""
-    waiting = [config for config in configs if store.find(config) is None]
     failed: dict[str, Exception] = {}
+    waiting = []
+    for config in configs:
+        try:
+            if (found := store.find(config)) is None:
+                waiting.append(config)
+            else:
+                found.file(SUMMARY)
+        except UserError as error:
+            failed[config.experiment] = error
     try:
         if waiting:
             ensure(waiting, store, runtime, tolerate_divergence=True)
-    except Exception:
-        if len(configs) == 1:
-            raise
+    except Exception as error:
         # One after another, so that none is lost to an error of another; what was made is there already.
         for config in waiting:
             try:
+                if len(waiting) == 1:
+                    raise error
                 ensure([config], store, runtime, tolerate_divergence=True)
-            except Exception as error:
-                failed[config.experiment] = error
-        if len(failed) == len(configs):
-            raise
+            except Exception as own:
+                failed[config.experiment] = own
+    if len(failed) == len(configs):
+        raise next(iter(failed.values()))
     return failed
+
+
+def _whole(config: StageConfig, store: ArtifactStore) -> Artifact | None:
+    """A report that can be read."""
+    with suppress(UserError):
+        if found := store.find(config):
+            found.file(SUMMARY)
+            return found
+    return None
+
+
+def _by_age(store: ArtifactStore) -> list[Artifact]:
+    """All reports, the latest last."""
+    reports = [artifact for artifact in store.all() if artifact.config.stage == "report"]
+    return sorted(reports, key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
 
 
 def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStore) -> Table:

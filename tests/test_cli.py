@@ -254,3 +254,16 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(folders: Path, capsys: pytes
     assert "finite" in told
     assert "--optim.lr" in told
     assert list(ArtifactStore(folders / "store").all()) == []
+
+
+def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
+    teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((teacher / "record.json").read_text())
+    older = record | {"key": "0" * 64}  # as if a field had been added to configs since
+    (teacher / "record.json").write_text(json.dumps(older))
+    assert "of an older form" in run(capsys, "gc")
+    with pytest.raises(SystemExit) as stopped:
+        main(["cache", "--teacher", str(teacher)])
+    assert stopped.value.code == 2
+    assert "an artefact of this version" in capsys.readouterr().err

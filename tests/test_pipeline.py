@@ -435,11 +435,16 @@ def test_an_experiment_that_fails_costs_no_other(experiments, teacher, store, ru
         reproduce("all", "smoke", None, ArtifactStore(store.root / "another"), runtime)
 
 
-def test_a_damaged_report_is_one_line_with_a_way_out(experiments, store, runtime) -> None:
+@pytest.mark.parametrize("file", ["summary.json", "record.json"])
+def test_a_damaged_report_is_one_line_with_a_way_out_and_costs_no_other(experiments, store, runtime, file) -> None:
     made = reproduce("first", "smoke", None, store, runtime)
-    (made.reports[0].path / "summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"a report that can be read\. Delete this folder"):
+    (made.reports[0].path / file).write_text("{}")
+    with pytest.raises(UserError, match="Delete (the|this) folder"):
         reproduce("first", "smoke", None, store, runtime)
+    both = reproduce("all", "smoke", None, store, runtime)
+    assert [report.config.experiment for report in both.reports] == ["second"]
+    assert list(both.failed) == ["first"]
+    assert "About second" in both.page.read_text()
 
 
 def test_an_interrupt_leaves_a_page_of_what_is_finished(experiments, store, runtime) -> None:

@@ -129,6 +129,9 @@ def _limited(labels: Int64[Tensor, "n"], config: DataConfig) -> Int64[Tensor, "m
     if config.limit is None or config.limit == len(labels):
         return torch.arange(len(labels))
     _, drawn = stratified_split(labels, config.limit / len(labels), config.split_seed)
+    if not len(drawn):
+        way_out = "Raise --data.limit."
+        raise UserError("data.limit", config.limit, "enough for an image of one class at least", way_out)
     return drawn
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from distill.artifact import Artifact
 from distill.config import AugmentConfig, InformationProbe, StudentConfig
-from distill.data.datasets import Dataset, load
+from distill.data.datasets import Dataset
 from distill.data.loader import Loader
 from distill.errors import UserError
 from distill.metrics.information import collapsed_information, mutual_information
 from distill.metrics.measured import Measured
-from distill.network import load_network, network_config, snapshot_steps
+from distill.network import load_network, network_config, snapshot_steps, training_data
 from distill.runtime import Runtime
 from distill.trainer import inference_batch
 
@@ -50,7 +50,7 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
             of the data set that have images.
     """
     steps, augment = _steps(network), _augment(network)
-    dataset = load(network_config(network).data, runtime.data_root, runtime.progress)
+    dataset = training_data(network, runtime)
     index = _images_of(dataset, config)
     views = _views(dataset, augment, index, config, runtime)
     found = []

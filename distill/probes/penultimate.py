@@ -11,13 +11,13 @@ import torch.nn.functional as F
 
 from distill.artifact import Artifact
 from distill.config import PenultimateProbe
-from distill.data.datasets import Dataset, load
+from distill.data.datasets import Dataset
 from distill.data.loader import Normaliser
 from distill.errors import UserError
 from distill.metrics import geometry
 from distill.metrics.measured import Measured
 from distill.models.penultimate import last_linear, penultimate, templates, with_one
-from distill.network import load_network, network_config
+from distill.network import load_network, training_data
 from distill.runtime import Runtime
 from distill.trainer import inference_batch
 
@@ -56,9 +56,8 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
         UserError: the data set has no such classes or no images of one, or is not the one that the network was
             trained on, or the network does not end in a linear layer.
     """
-    trained = network_config(network)
-    dataset = load(trained.data, runtime.data_root, runtime.progress)
-    _check(config, network, dataset)
+    dataset = training_data(network, runtime)
+    _check(config, dataset)
     shown = _shown(config, dataset)
     device = runtime.torch_device()
     model = load_network(network, device)
@@ -86,10 +85,7 @@ class _Shown(NamedTuple):
     labels: Int64[Tensor, " n"]
 
 
-def _check(config: PenultimateProbe, network: Artifact, dataset: Dataset) -> None:
-    if network.record.data["fingerprint"] != dataset.fingerprint:
-        way_out = "Bring back the data that it was trained on, or train it again."
-        raise UserError("data", dataset.name, f"the images that {network.path.name} was trained on", way_out)
+def _check(config: PenultimateProbe, dataset: Dataset) -> None:
     for triple in config.triples:
         if max(triple) >= dataset.num_classes or len(set(triple)) < 3:
             expected = f"three classes of the {dataset.num_classes} of {dataset.name}"

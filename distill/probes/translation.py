@@ -9,12 +9,11 @@ import torch
 from distill.artifact import Artifact
 from distill.config import TranslationProbe
 from distill.data import translation
-from distill.data.datasets import load
 from distill.errors import UserError
 from distill.metrics.measured import Measured
 from distill.models.decoding import translate
 from distill.models.transformer import Transformer
-from distill.network import load_network, network_config
+from distill.network import load_network, network_config, training_data
 from distill.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
         value = f"{trained.model.name} on {trained.data.name}"
         way_out = "Set --data.name translation --model.name transformer."
         raise UserError("network", value, "a transformer on translation", way_out)
-    test = load(trained.data, runtime.data_root, progress=False).test
+    test = training_data(network, runtime).test
     images = test.images[: config.sentences]
     references = translation.target_words(test.labels[: config.sentences])
     found = {at: _translations(config, model, images, at) for at in sorted({*config.temperatures, 1.0})}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.artifact import RECORD, replace_file
+from distill.artifact import VERSIONS, Artifact, replace_file
+from distill.errors import UserError
 from distill.experiment import Scale
-from distill.stages.pages import Drawing, read_drawing, render
+from distill.stages.pages import Drawing, figure_file, read_drawing, render
 from distill.stages.report_tables import (
     Grid,
     Overview,
@@ -49,26 +50,26 @@ class Section:
     caution: str
 
 
-def write_overview(folder: Path, scale: Scale, wanted: Iterable[Path], known: Collection[str]) -> Path | None:
+def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], known: Collection[str]) -> Path | None:
     """Write `index.html`, self-contained, from reports that exist: one of each experiment.
 
     Args:
         folder: of all reports; the page lies in it.
         scale: of the reports that are shown.
-        wanted: folders of the reports that are shown whatever else there is of their experiments.
-        known: names of the experiments that are shown; of those without a wanted report, the latest one.
+        reports: published ones; of those of one experiment the last is shown. What is damaged, or of another
+            version or scale, is left out.
+        known: names of the experiments that are shown.
 
     Returns:
         The page, or None where there is no report to show.
     """
-    latest = sorted(folder.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime_ns)
     found: dict[str, Section] = {}
-    for path in [*(record.parent for record in latest), *wanted]:
-        # What is damaged, or of another version, is not shown; it keeps nothing else from being shown.
-        with suppress(OSError, ValueError):
-            summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-            if summary["scale"] == scale and summary["experiment"] in known and "figures" in summary:
-                found[summary["experiment"]] = _section(path, summary)
+    for report in reports:
+        if report.record.version == VERSIONS["report"]:
+            with suppress(UserError):
+                summary = json.loads(report.file("summary.json").read_text(encoding="utf-8"))
+                if summary["scale"] == scale and summary["experiment"] in known:
+                    found[summary["experiment"]] = _section(report, summary)
     if not found:
         return None
     sections = sorted(found.values(), key=lambda section: place(section.summary))
@@ -81,15 +82,18 @@ def write_overview(folder: Path, scale: Scale, wanted: Iterable[Path], known: Co
     return folder / PAGE
 
 
-def _section(report: Path, summary: Mapping[str, Any]) -> Section:
+def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:
     prefix = f"{summary['experiment']}-"
     return Section(
         name=summary["reproduces"] or summary["experiment"].replace("_", " "),
         summary=summary,
-        folder=report.name,
+        folder=report.path.name,
         overview=overview_of(summary),
         claims=with_evidence(summary),
-        drawings=[read_drawing(report, **figure, prefix=prefix) for figure in summary["figures"]],
+        drawings=[
+            read_drawing(report.file(figure_file(figure["name"])), **figure, prefix=prefix)
+            for figure in summary["figures"]
+        ],
         paper=paper_table(summary),
         tables=main_tables(summary),
         caution=caution(summary),

@@ -21,17 +21,21 @@ class Drawing:
     """For inlining: no prolog, and ids that no other figure of the page has."""
 
 
-def read_drawing(report: Path, name: str, caption: str, prefix: str = "") -> Drawing:
+def figure_file(name: str) -> str:
+    """Path of a figure within the folder of its report."""
+    return f"figures/{name}.svg"
+
+
+def read_drawing(path: Path, name: str, caption: str, prefix: str = "") -> Drawing:
     """A figure of a report's folder.
 
     Args:
-        report: folder of the report.
+        path: the SVG file.
         name: of the figure.
         caption: what it shows.
         prefix: tells apart figures of one name on a page of several reports.
     """
-    svg = (report / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-    return Drawing(name, caption, _inline(svg, prefix + name))
+    return Drawing(name, caption, _inline(path.read_text(encoding="utf-8"), prefix + name))
 
 
 def _inline(svg: str, name: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from distill.config import ReportConfig
 from distill.experiment import Claim, Experiment, Published, Table
 from distill.metrics.verdict import interval, judge
-from distill.stages.pages import read_drawing, render
+from distill.stages.pages import figure_file, read_drawing, render
 from distill.stages.report_tables import (
     MEASURES,
     all_rows,
@@ -62,7 +62,7 @@ def write_report(
     page = {
         "summary": summary,
         "claims": with_evidence(summary),
-        "drawings": [read_drawing(out, **figure) for figure in summary["figures"]],
+        "drawings": [read_drawing(out / figure_file(figure["name"]), **figure) for figure in summary["figures"]],
         "tables": main_tables(summary),
         "paper": paper_table(summary),
         "caution": caution(summary),

@@ -10,6 +10,7 @@ from torch import nn
 
 from distill.config import DataConfig, ModelConfig, TeacherConfig, TranslationProbe
 from distill.data import translation
+from distill.data.datasets import load
 from distill.errors import UserError
 from distill.models.transformer import Transformer
 from distill.probes import translation as probing
@@ -44,6 +45,7 @@ class Dictionary(Transformer):
 def probe(model: nn.Module, runtime, monkeypatch: pytest.MonkeyPatch, **kwargs):
     monkeypatch.setattr(probing, "load_network", lambda *_: model)
     monkeypatch.setattr(probing, "network_config", lambda _: CONFIG)
+    monkeypatch.setattr(probing, "training_data", lambda *_: load(CONFIG.data, runtime.data_root))
     config = TranslationProbe(**{"temperatures": (1.0,), "sentences": SENTENCES, "beam": 2, **kwargs})
     return probing.probe_translation(config, SimpleNamespace(), runtime)  # pyright: ignore[reportArgumentType]
 

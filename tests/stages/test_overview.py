@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.artifact import RECORD, ArtifactStore
+from distill.artifact import RECORD, VERSIONS, ArtifactStore, Record, key
 from distill.config import ReportConfig
 from distill.experiment import Claim, Label, Published, Table
+from distill.pipeline import _by_age
 from distill.stages.overview import write_overview
 from distill.stages.report import write_report
 from distill.stages.report_tables import format_overview
@@ -59,7 +60,14 @@ def report(
     out = folder / f"{name}-{data}-{scale}-{accuracy}"
     out.mkdir(parents=True)
     write_report(config, experiment, f"All about {name}", table, {"minutes": 12.34}, out)  # pyright: ignore[reportArgumentType]
-    (out / RECORD).write_text("{}")
+    record = Record(
+        key=key(config),
+        version=VERSIONS["report"],
+        config=config.model_dump(mode="json"),
+        inputs={},
+        files=ArtifactStore(folder.parent).describe_files(out),
+    )
+    (out / RECORD).write_text(record.model_dump_json())
     made = (out / RECORD).stat().st_mtime - age
     os.utime(out / RECORD, (made, made))
     return out
@@ -97,7 +105,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    written = write_overview(folder, "quick", [], PLACES)
+    written = write_overview(folder, "quick", _by_age(ArtifactStore(folder.parent)), PLACES)
     assert written == folder / "index.html"
     return Page(written)
 
@@ -152,13 +160,14 @@ def test_page_can_be_heard(page):
 
 
 def test_the_latest_report_unless_another_is_wanted(tmp_path):
-    old = report(tmp_path, "accuracy", accuracy=0.7, age=100)
-    report(tmp_path, "accuracy", accuracy=0.8, age=50)
-    report(tmp_path, "accuracy", accuracy=0.6, scale="paper")
-    report(tmp_path, "ours", accuracy=0.5)
+    store, folder = ArtifactStore(tmp_path), tmp_path / "reports"
+    old = report(folder, "accuracy", accuracy=0.7, age=100)
+    report(folder, "accuracy", accuracy=0.8, age=50)
+    report(folder, "accuracy", accuracy=0.6, scale="paper")
+    report(folder, "ours", accuracy=0.5)
 
     def shown(wanted=(), scale="quick", known=PLACES):
-        written = write_overview(tmp_path, scale, wanted, known)
+        written = write_overview(folder, scale, [*_by_age(store), *map(store.read, wanted)], known)
         return set(re.findall(r'href="(.*?)/index', written.read_text())) if written else set()
 
     assert shown() == {"accuracy-digits-quick-0.8", "ours-digits-quick-0.5"}
@@ -166,11 +175,10 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
     assert shown(scale="paper") == {"accuracy-digits-paper-0.6"}
     assert shown(known=["ours"]) == {"ours-digits-quick-0.5"}, "an experiment that is gone is not shown"
     assert shown(scale="smoke") == set()
-    (tmp_path / "accuracy-digits-quick-0.8" / "summary.json").write_text("{")
-    older = json.loads((tmp_path / "ours-digits-quick-0.5" / "summary.json").read_text())
-    del older["figures"]
+    (folder / "accuracy-digits-quick-0.8" / "summary.json").write_text("{}")
     assert shown() == {"accuracy-digits-quick-0.7", "ours-digits-quick-0.5"}, "a damaged one is no report"
-    (tmp_path / "ours-digits-quick-0.5" / "summary.json").write_text(json.dumps(older))
+    older = folder / "ours-digits-quick-0.5" / RECORD
+    older.write_text(json.dumps(json.loads(older.read_text()) | {"version": VERSIONS["report"] - 1}))
     assert shown() == {"accuracy-digits-quick-0.7"}, "nor is one of another version"
 
 
@@ -178,7 +186,7 @@ def test_the_page_is_no_artefact(page, folder):
     store = ArtifactStore(folder.parent)
     assert (folder / "index.html").is_file()
     assert (folder / "index.html") not in [path for path, _ in [*store.garbage(), *store.unreadable()]]
-    assert list(store.all()) == []
+    assert len(list(store.all())) == len(PLACES)
 
 
 def test_a_line_per_experiment_on_the_terminal(folder):
