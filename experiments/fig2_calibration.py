@@ -21,7 +21,8 @@ hard one has the lower NLL. The row of Table 3 on translation is in fig3_sequenc
 On digits so few images are held out that a network may be right on all of them; the fitted temperature is then at
 the bound that `distill.metrics.calibration.fit_temperature` names, and says nothing.
 
-Cost at `quick` on two CPU cores: 15 nets, about 10 minutes. Command: `distill reproduce fig2_calibration --data fashion-mnist`.
+Cost at `quick` on two CPU cores: 15 nets, about 10 minutes.
+Command: `distill reproduce fig2_calibration`.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ cache (see `VIEWS`), and teacher and student are trained on the same program of 
 points (claims about the others have no verdict) and far shorter schedules. Further departures of `paper`:
 `experiments/base.py`.
 
-Cost at `quick` on two CPU cores: 120 nets, about 23 minutes. At `short`, 4.5e16 floating-point operations by count: 7.5 minutes if a
-GPU sustains 1e14 a second, which is an assumption; small networks need jobs side by side for it (`--jobs 4`).
+Cost at `quick` on two CPU cores: 120 nets, about 23 minutes. At `short`, 4.5e16 floating-point operations by count:
+7.5 minutes if a GPU sustains 1e14 a second, which is an assumption; small networks need jobs side by side for it
+(`--jobs 4`).
 Command: `distill reproduce fig5_distillation`.
 """
 

@@ -12,7 +12,8 @@ is the teacher. On CIFAR-100 at `paper` the student is left out: it is not in th
 epochs would cost more than all the rest. The paper's numbers are of
 10,000 held-out images; ours are of the test set, on which nothing was selected.
 
-Cost at `quick` on two CPU cores: 20 nets, about 7 minutes. Command: `distill reproduce table2_accuracy --data fashion-mnist`.
+Cost at `quick` on two CPU cores: 20 nets, about 7 minutes.
+Command: `distill reproduce table2_accuracy`.
 """
 
 from __future__ import annotations

@@ -439,7 +439,7 @@ def test_an_experiment_that_fails_costs_no_other(experiments, teacher, store, ru
 def test_a_damaged_report_is_one_line_with_a_way_out_and_costs_no_other(experiments, store, runtime, file) -> None:
     made = reproduce("first", "smoke", None, store, runtime)
     (made.reports[0].path / file).write_text("{}")
-    with pytest.raises(UserError, match="Delete (the|this) folder"):
+    with pytest.raises(UserError, match=r"Delete (the|this) folder"):
         reproduce("first", "smoke", None, store, runtime)
     both = reproduce("all", "smoke", None, store, runtime)
     assert [report.config.experiment for report in both.reports] == ["second"]
