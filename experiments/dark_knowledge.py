@@ -20,6 +20,7 @@ from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from experiments import figures
 from experiments.base import DIGITS, Setting, setting
+from experiments.reliability import FEW, reliability
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = (1.0, 4.0, 16.0)
@@ -123,11 +124,19 @@ def probes(scale: Scale, data: str) -> tuple[()]:
     return ()
 
 
+_RELIABILITY = (
+    "Reliability of the teachers, all seeds together: accuracy against mean confidence in each bin, on the "
+    "diagonal if calibrated (Guo et al. 2017), and below, on a log scale, the share of predictions in the bin. "
+    f"Bins with fewer than {FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % "
+    "interval."
+)
+
+
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report, the headline picture first."""
     return {
         "nontarget_spread": figures.nontarget_spread(table),
         "unseen_recall": figures.unseen_recall(table),
         "accuracy_by_temperature": figures.accuracy_by_temperature(table),
-        "reliability": figures.reliability(table),
+        "reliability": reliability(table, _RELIABILITY),
     }

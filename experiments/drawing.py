@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from distill.experiment import Table
@@ -136,6 +136,25 @@ def horizontal(
             mean, half = scale * found.mean, scale * half_width(found)
             axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=condition)
             axes.axhspan(mean - half, mean + half, color=color, alpha=0.1, linewidth=0)
+
+
+def curves(table: Table, condition: str, name: str) -> list[list[float]]:
+    """A vector measure of the runs on all classes, one vector per seed."""
+    return [
+        found[name]
+        for label, found in table.curves.items()
+        if label.condition == condition and label.unseen is None and label not in table.diverged and name in found
+    ]
+
+
+def logarithmic(axes: Axes, digits: Sequence[int]) -> None:
+    """A logarithmic y axis with plain numbers at these digits times powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=tuple(digits)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
 
 
 def half_width(found: Interval) -> float:

@@ -28,15 +28,15 @@ Command: `distill reproduce fig2_calibration`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from distill.config import StudentConfig, TeacherConfig, TemperaturesProbe
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 SMOOTHINGS = (0.0, 0.05, 0.1)
 TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-10, 16))
 """From 1/4 to 8, 1 among them; rounded, or a platform's last digit would make another config."""
-FEW = 50
-"""Bins with fewer predictions are drawn pale: the standard error of their accuracy is up to 7 points."""
 
 
 def _teacher(smoothing: float) -> str:
@@ -118,138 +116,16 @@ def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
 
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
-    return {"reliability": _reliability(table), "by_temperature": _by_temperature(table)}
+    return {"reliability": reliability(table, _RELIABILITY), "by_temperature": _by_temperature(table)}
 
 
-class _Line(NamedTuple):
-    """One line of the reliability diagram."""
-
-    condition: str
-    prefix: str
-    """Of the curves that make up the diagram."""
-    measure: str
-    """Its ECE."""
-    style: str
-    name: str
-
-
-def _lines(table: Table) -> Iterator[_Line]:
-    """Each network as it is, and that of hard labels at its fitted temperature."""
-    for series in drawing.series_of(table):
-        yield _Line(series.teacher, "reliability", "ece", "-", f"ε={series.smoothing:g}")
-        if series.teacher == HARD:
-            yield _Line(HARD, "scaled_reliability", "scaled_ece", "--", f"ε=0, {_fitted(table)}")
-
-
-def _fitted(table: Table) -> str:
-    """The mean fitted temperature of the network of hard labels, as words."""
-    values = table.by_seed(HARD, "scaled_temperature")
-    return f"T={interval(values.values()).mean:.2f}" if values else "scaled"
-
-
-def _reliability(table: Table) -> Figure:
-    """Accuracy against confidence of each network and of the scaled one, and how often each confidence occurs."""
-    figure = drawing.new_figure(
-        6.0,
-        "Reliability: accuracy against mean confidence of the test predictions in each of 15 bins, all seeds "
-        "together; on the diagonal a network is calibrated, below it overconfident. Dashed: hard labels, logits "
-        "divided by the temperature that was fitted on held-out images (mean over seeds). Bins with fewer than "
-        f"{FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % interval. Below: "
-        "the share of predictions in each bin, on a log scale.",
-    )
-    shown = [(line, bins) for line in _lines(table) if (bins := _bins(table, line))]
-    if not shown:
-        drawing.nothing(figure.subplots())
-        return figure
-    diagram, histogram = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
-    diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
-    for line, bins in shown:
-        _draw_line(diagram, histogram, table, line, bins)
-    diagram.set_ylabel("accuracy")
-    diagram.set_xlim(0, 1)
-    diagram.set_ylim(0, 1.02)
-    histogram.set_yscale("log")
-    histogram.minorticks_off()
-    histogram.set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-    histogram.set_ylim(0.5 * min(found.share for _, bins in shown for found in bins), 150)
-    histogram.set_ylabel("predictions, %")
-    histogram.set_xlabel("confidence")
-    for axes in (diagram, histogram):
-        drawing.open_frame(axes)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _named(line: _Line, table: Table) -> str:
-    """Name of a line in the legend, with its ECE where that was measured."""
-    values = table.by_seed(line.condition, line.measure)
-    if not values:
-        return line.name
-    error = interval(values.values())
-    half = "" if math.isnan(error.low) else f" ± {100 * drawing.half_width(error):.2f}"
-    return f"{line.name}: ECE {100 * error.mean:.2f}{half} %"
-
-
-def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: list[_Bin]) -> None:
-    """One network: its line with a marker per bin, and its steps in the histogram."""
-    color = drawing.color_of(line.condition, table)
-    (marker,) = {series.marker for series in drawing.series_of(table) if series.teacher == line.condition}
-    accuracies = [found.accuracy for found in bins]
-    many = [found.accuracy if found.total >= FEW else math.nan for found in bins]
-    for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
-        diagram.plot(
-            [found.confidence for found in bins],
-            heights,
-            color=color,
-            alpha=opacity,
-            linestyle=line.style,
-            linewidth=1.6,
-            marker=marker,
-            markersize=5,
-            markerfacecolor=color if line.style == "-" else "white",
-            label=label,
-        )
-    histogram.hlines(
-        [found.share for found in bins],
-        [found.low for found in bins],
-        [found.high for found in bins],
-        color=color,
-        linestyle=line.style,
-        linewidth=1.6,
-    )
-
-
-class _Bin(NamedTuple):
-    """One bin of confidence over all seeds, not empty."""
-
-    low: float
-    high: float
-    confidence: float
-    """Mean over its predictions."""
-    accuracy: float
-    total: float
-    """Predictions in the bin."""
-    share: float
-    """The same as % of all."""
-
-
-def _bins(table: Table, line: _Line) -> list[_Bin]:
-    """Bins of a reliability diagram that some prediction falls into, every seed weighed by its count."""
-    counts, confidences, accuracies = (
-        _curves(table, line.condition, f"{line.prefix}_{part}") for part in ("count", "confidence", "accuracy")
-    )
-    every = sum(map(sum, counts))
-    found = []
-    for place in range(len(counts[0]) if counts else 0):
-        weights = [seed[place] for seed in counts]
-        if total := sum(weights):
-            confidence, accuracy = (
-                sum(weight * seed[place] for weight, seed in zip(weights, part, strict=True)) / total
-                for part in (confidences, accuracies)
-            )
-            edges = place / len(counts[0]), (place + 1) / len(counts[0])
-            found.append(_Bin(*edges, confidence, accuracy, total, 100 * total / every))
-    return found
+_RELIABILITY = (
+    "Reliability: accuracy against mean confidence of the test predictions in each of 15 bins, all seeds "
+    "together; on the diagonal a network is calibrated, below it overconfident. Dashed: hard labels, logits "
+    "divided by the temperature that was fitted on held-out images (mean over seeds). Bins with fewer than "
+    f"{FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % interval. Below: "
+    "the share of predictions in each bin, on a log scale."
+)
 
 
 def _by_temperature(table: Table) -> Figure:
@@ -271,7 +147,7 @@ def _by_temperature(table: Table) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
         axes.set_xlabel("temperature")
-        _one_two_five(axes)
+        drawing.logarithmic(axes, (1, 2, 5))
         # An interval of few seeds may reach below 0, which would take the axis with it.
         axes.set_ylim(bottom=0.6 * min(min(line.get_ydata()) for line in axes.lines))
         axes.axvline(1, color="#555555", linestyle=":", linewidth=1)
@@ -282,8 +158,8 @@ def _by_temperature(table: Table) -> Figure:
 
 def _draw_curve(axes: Axes, table: Table, series: drawing.Series, measure: str, scale: float) -> None:
     """One measure of one network against the temperature."""
-    temperatures = _curves(table, series.teacher, "temperatures")
-    seeds = _curves(table, series.teacher, f"{measure}_by_temperature")
+    temperatures = drawing.curves(table, series.teacher, "temperatures")
+    seeds = drawing.curves(table, series.teacher, f"{measure}_by_temperature")
     if not seeds:
         return
     found = [interval(values) for values in zip(*seeds, strict=True)]
@@ -297,22 +173,3 @@ def _draw_curve(axes: Axes, table: Table, series: drawing.Series, measure: str, 
         return
     at, reached = (interval(values.values()).mean for values in fitted)
     axes.plot(at, scale * reached, series.marker, color=series.color, markersize=8, markeredgecolor="white")
-
-
-def _one_two_five(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2, 5, 10, ..."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()
-
-
-def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
-    """A vector measure, one vector per seed."""
-    return [
-        curves[name]
-        for label, curves in table.curves.items()
-        if label.condition == condition and label not in table.diverged and name in curves
-    ]

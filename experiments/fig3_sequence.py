@@ -45,7 +45,8 @@ from distill.config import (
 from distill.errors import UserError
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
-from experiments import drawing, fig2_calibration
+from experiments import drawing
+from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,26 +171,22 @@ def _check(data: str) -> None:
         raise UserError("data", data, "translation, which this experiment is about", "Drop --data.")
 
 
+_RELIABILITY = (
+    "Reliability of the next token, given the correct prefix: accuracy against mean confidence in each of 15 "
+    "bins, all seeds together; below the diagonal a network is overconfident. Dashed: hard targets, logits "
+    "divided by the temperature that was fitted on held-out sentences (mean over seeds). Bins with fewer than "
+    f"{FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % "
+    "interval. Below: the share of predictions in each bin, on a log scale."
+)
+
+
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report: Figure 3, the left and centre panels of Figure 4, and its right panel."""
     return {
-        "reliability": _reliability(table),
+        "reliability": reliability(table, _RELIABILITY),
         "ece_and_bleu": _ece_and_bleu(table),
         "nll": _nll(table),
     }
-
-
-def _reliability(table: Table) -> Figure:
-    """As of images, with a caption of its own."""
-    figure = fig2_calibration.draw(table)["reliability"]
-    figure.set_label(
-        "Reliability of the next token, given the correct prefix: accuracy against mean confidence in each of 15 "
-        "bins, all seeds together; below the diagonal a network is overconfident. Dashed: hard targets, logits "
-        "divided by the temperature that was fitted on held-out sentences (mean over seeds). Bins with fewer than "
-        f"{fig2_calibration.FEW} predictions are pale. Beside each name the ECE in %, mean over seeds with 95 % "
-        "interval. Below: the share of predictions in each bin, on a log scale."
-    )
-    return figure
 
 
 def _ece_and_bleu(table: Table) -> Figure:
@@ -206,7 +203,7 @@ def _ece_and_bleu(table: Table) -> Figure:
     _finish(ece, "ECE, %")
     _finish(bleu, "BLEU, %")
     if ece.has_data():
-        _logarithmic(ece)
+        drawing.logarithmic(ece, (1, 2, 3, 5))
     drawing.legend_below(figure)
     return figure
 
@@ -229,7 +226,7 @@ def _nll(table: Table) -> Figure:
         )
     _finish(axes)
     if axes.has_data():
-        _logarithmic(axes)
+        drawing.logarithmic(axes, (1, 2, 3, 5))
     axes.set_ylabel("NLL, nats per token")
     drawing.legend_below(figure)
     return figure
@@ -269,13 +266,3 @@ def _finish(axes: Axes, title: str = "") -> None:
     axes.minorticks_off()
     axes.set_xlabel("temperature")
     drawing.open_frame(axes)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2, 3, 5, 10, ..."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()

@@ -6,13 +6,12 @@ smoothed ones, in every figure. A figure's label is its caption. Nothing touches
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from distill.experiment import Table
-from distill.metrics.verdict import Interval, interval
+from distill.metrics.verdict import interval
 from experiments.drawing import (
-    Series,
+    curves,
     half_width,
     heading,
     horizontal,
@@ -92,35 +91,11 @@ def accuracy_by_temperature(table: Table) -> Figure:
     return figure
 
 
-def reliability(table: Table) -> Figure:
-    """Reliability diagrams of the teachers: accuracy against confidence, and how often each confidence occurs."""
-    figure = new_figure(
-        4.7,
-        "Reliability of the teachers, all seeds together: accuracy of the predictions in each bin of "
-        "confidence, on the diagonal if calibrated (Guo et al. 2017), and below, on a log scale, the share of "
-        "predictions in the bin. Bins with less than 1 % of the predictions are pale. ECE is the mean over seeds.",
-    )
-    shown = [series for series in series_of(table) if _bins(table, series.teacher)]
-    if not shown:
-        nothing(figure.subplots())
-        return figure
-    grid = figure.subplots(
-        2, len(shown), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [3, 1]}
-    )
-    for series, diagram, histogram in zip(shown, grid[0], grid[1], strict=True):
-        _reliability_diagram(diagram, histogram, table, series)
-    grid[0, 0].set_ylabel("accuracy")
-    grid[1, 0].set_ylabel("predictions, %")
-    grid[1, 0].set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-    grid[1, 0].set_ylim(0.5 * min(_rarest(table, series) for series in shown), 150)
-    return figure
-
-
 def _spread_per_class(axes: Axes, table: Table) -> None:
     """One group per class: a dot per seed, and the mean with its interval, for each teacher."""
     shown = series_of(table)
     for index, series in enumerate(shown):
-        seeds = _curves(table, series.teacher, "nontarget_spread")
+        seeds = curves(table, series.teacher, "nontarget_spread")
         intervals = [interval(values) for values in zip(*seeds, strict=True)]
         shift = (index - (len(shown) - 1) / 2) * 0.36
         positions = [place + shift for place in range(len(intervals))]
@@ -198,70 +173,7 @@ def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, u
     open_frame(axes)
 
 
-def _reliability_diagram(diagram: Axes, histogram: Axes, table: Table, series: Series) -> None:
-    """Accuracy per bin of confidence, and the share of predictions in each bin."""
-    bins = _bins(table, series.teacher)
-    total, width = sum(found.total for found in bins), 1 / len(bins)
-    filled = [(index, found) for index, found in enumerate(bins) if found.total]
-    centres = [(index + 0.5) * width for index, _ in filled]
-    shares = [100 * found.total / total for _, found in filled]
-    diagram.plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1)
-    bars = diagram.bar(centres, [found.accuracy for _, found in filled], width=0.9 * width, color=series.color)
-    for bar, share in zip(bars, shares, strict=True):
-        bar.set_alpha(1.0 if share >= 1 else 0.35)
-    histogram.bar(centres, shares, width=0.9 * width, color=series.color)
-    histogram.set_yscale("log")
-    histogram.minorticks_off()
-    histogram.set_xlabel("confidence")
-    diagram.set_xlim(0, 1)
-    diagram.set_ylim(0, 1.02)
-    values = table.by_seed(series.teacher, "ece", unseen=False)
-    error = f", ECE {_with_half(interval(values.values()), 100)} %" if values else ""
-    heading(diagram, series.teacher + error)
-    for axes in (diagram, histogram):
-        open_frame(axes)
-
-
-def _rarest(table: Table, series: Series) -> float:
-    """Share in % of the emptiest bin that is not empty."""
-    counts = [found.total for found in _bins(table, series.teacher)]
-    return 100 * min(filter(None, counts)) / sum(counts)
-
-
-class _Bin(NamedTuple):
-    """One bin of confidence over all seeds."""
-
-    total: float
-    accuracy: float
-
-
-def _bins(table: Table, condition: str) -> list[_Bin]:
-    """Bins of a reliability diagram, every seed weighed by its count; empty if no run has any."""
-    accuracies = _curves(table, condition, "reliability_accuracy")
-    counts = _curves(table, condition, "reliability_count")
-    pooled = []
-    for accuracy, count in zip(zip(*accuracies, strict=True), zip(*counts, strict=True), strict=True):
-        total = sum(count)
-        correct = sum(share * many for share, many in zip(accuracy, count, strict=True))
-        pooled.append(_Bin(total, correct / total if total else 0.0))
-    return pooled if any(found.total for found in pooled) else []
-
-
-def _curves(table: Table, condition: str, name: str) -> list[list[float]]:
-    """A vector measure of the runs on all classes, one vector per seed."""
-    return [
-        curves[name]
-        for label, curves in table.curves.items()
-        if label.condition == condition and label.unseen is None and label not in table.diverged and name in curves
-    ]
-
-
 def _mean(table: Table, condition: str, measure: str) -> float | None:
     """Mean over seeds of the runs on all classes, if any."""
     values = table.by_seed(condition, measure, unseen=False)
     return interval(values.values()).mean if values else None
-
-
-def _with_half(found: Interval, scale: float) -> str:
-    mean = f"{scale * found.mean:.2f}"
-    return mean if math.isnan(found.low) else f"{mean} ± {scale * half_width(found):.2f}"

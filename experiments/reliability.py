@@ -1,0 +1,145 @@
+"""Reliability diagrams: accuracy against confidence, and how often each confidence occurs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from distill.experiment import Table
+from distill.metrics.verdict import interval
+from experiments import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW = 50
+"""Bins with fewer predictions are drawn pale: the standard error of their accuracy is up to 7 points."""
+
+
+def reliability(table: Table, caption: str) -> Figure:
+    """Accuracy against confidence of each network and of the scaled one, and how often each confidence occurs."""
+    figure = drawing.new_figure(6.0, caption)
+    shown = [(line, bins) for line in _lines(table) if (bins := _bins(table, line))]
+    if not shown:
+        drawing.nothing(figure.subplots())
+        return figure
+    diagram, histogram = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
+    for line, bins in shown:
+        _draw_line(diagram, histogram, table, line, bins)
+    diagram.set_ylabel("accuracy")
+    diagram.set_xlim(0, 1)
+    diagram.set_ylim(0, 1.02)
+    histogram.set_yscale("log")
+    histogram.minorticks_off()
+    histogram.set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
+    histogram.set_ylim(0.5 * min(found.share for _, bins in shown for found in bins), 150)
+    histogram.set_ylabel("predictions, %")
+    histogram.set_xlabel("confidence")
+    for axes in (diagram, histogram):
+        drawing.open_frame(axes)
+    drawing.legend_below(figure)
+    return figure
+
+
+class _Line(NamedTuple):
+    """One line of the reliability diagram."""
+
+    condition: str
+    prefix: str
+    """Of the curves that make up the diagram."""
+    measure: str
+    """Its ECE."""
+    style: str
+    name: str
+
+
+def _lines(table: Table) -> Iterator[_Line]:
+    """Each network as it is, and that of hard labels at its fitted temperature."""
+    for series in drawing.series_of(table):
+        yield _Line(series.teacher, "reliability", "ece", "-", f"ε={series.smoothing:g}")
+        if series.smoothing == 0:
+            yield _Line(
+                series.teacher, "scaled_reliability", "scaled_ece", "--", f"ε=0, {_fitted(table, series.teacher)}"
+            )
+
+
+def _fitted(table: Table, condition: str) -> str:
+    """The mean fitted temperature of a network, as words."""
+    values = table.by_seed(condition, "scaled_temperature")
+    return f"T={interval(values.values()).mean:.2f}" if values else "scaled"
+
+
+def _named(line: _Line, table: Table) -> str:
+    """Name of a line in the legend, with its ECE where that was measured."""
+    values = table.by_seed(line.condition, line.measure)
+    if not values:
+        return line.name
+    error = interval(values.values())
+    half = "" if math.isnan(error.low) else f" ± {100 * drawing.half_width(error):.2f}"
+    return f"{line.name}: ECE {100 * error.mean:.2f}{half} %"
+
+
+def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: list[_Bin]) -> None:
+    """One network: its line with a marker per bin, and its steps in the histogram."""
+    color = drawing.color_of(line.condition, table)
+    (marker,) = {series.marker for series in drawing.series_of(table) if series.teacher == line.condition}
+    accuracies = [found.accuracy for found in bins]
+    many = [found.accuracy if found.total >= FEW else math.nan for found in bins]
+    for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
+        diagram.plot(
+            [found.confidence for found in bins],
+            heights,
+            color=color,
+            alpha=opacity,
+            linestyle=line.style,
+            linewidth=1.6,
+            marker=marker,
+            markersize=5,
+            markerfacecolor=color if line.style == "-" else "white",
+            label=label,
+        )
+    histogram.hlines(
+        [found.share for found in bins],
+        [found.low for found in bins],
+        [found.high for found in bins],
+        color=color,
+        linestyle=line.style,
+        linewidth=1.6,
+    )
+
+
+class _Bin(NamedTuple):
+    """One bin of confidence over all seeds, not empty."""
+
+    low: float
+    high: float
+    confidence: float
+    """Mean over its predictions."""
+    accuracy: float
+    total: float
+    """Predictions in the bin."""
+    share: float
+    """The same as % of all."""
+
+
+def _bins(table: Table, line: _Line) -> list[_Bin]:
+    """Bins of a reliability diagram that some prediction falls into, every seed weighed by its count."""
+    counts, confidences, accuracies = (
+        drawing.curves(table, line.condition, f"{line.prefix}_{part}")
+        for part in ("count", "confidence", "accuracy")
+    )
+    every = sum(map(sum, counts))
+    found = []
+    for place in range(len(counts[0]) if counts else 0):
+        weights = [seed[place] for seed in counts]
+        if total := sum(weights):
+            confidence, accuracy = (
+                sum(weight * seed[place] for weight, seed in zip(weights, part, strict=True)) / total
+                for part in (confidences, accuracies)
+            )
+            edges = place / len(counts[0]), (place + 1) / len(counts[0])
+            found.append(_Bin(*edges, confidence, accuracy, total, 100 * total / every))
+    return found
