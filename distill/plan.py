@@ -85,7 +85,9 @@ def describe(configs: Iterable[StageConfig], store: ArtifactStore) -> Plan:
         lines = _by_stage(hits, costs)
     known_bytes = sum(cost.bytes or 0 for _, cost in costs)
     seconds = sum(cost.seconds or 0 for _, cost in costs)
-    lines.append(f"{len(hits)} hits, {len(todo)} to make: {_bytes(known_bytes)}, about {_time(seconds)}")
+    unknown = sum(cost.seconds is None for _, cost in costs)
+    rest = f", and {unknown} on data whose size is not known yet" if unknown else ""
+    lines.append(f"{len(hits)} hits, {len(todo)} to make: {_bytes(known_bytes)}, about {_time(seconds)}{rest}")
     return Plan("\n".join(lines), known_bytes)
 
 
@@ -141,7 +143,7 @@ class Estimate:
         if shape is None:
             return Cost(None, None)
         parameters, operations = _count(config.model, shape)
-        samples = shape.training * (1 - config.data.held_out) * config.schedule.epochs
+        samples = _images(config.data, shape) * config.schedule.epochs
         steps = samples / config.schedule.batch_size
         predictions = 4 * shape.classes * (shape.test + shape.training * config.data.held_out)
         seconds = steps * _STEP_SECONDS + samples * 3 * operations / self._matmul_rate()
@@ -152,7 +154,7 @@ class Estimate:
         if shape is None:
             return Cost(None, None)
         operations = sum(_count(teacher.model, shape)[1] for teacher in config.teachers)
-        samples = shape.training * (1 - config.transfer_set.held_out) * config.views
+        samples = _images(config.transfer_set, shape) * config.views
         row = Encoding(shape.classes, config.dtype, config.top_k).bytes_per_row
         return Cost(int(samples * row), samples * operations / self._matmul_rate())
 
@@ -179,6 +181,12 @@ class Estimate:
             matrix @ matrix
             self._rate = _EFFICIENCY * 2 * side**3 / (time.perf_counter() - started)
         return self._rate
+
+
+def _images(data: DataConfig, shape: Shape) -> float:
+    """How many images are left to train on."""
+    kept = shape.training * (1 - data.held_out)
+    return kept if data.limit is None else min(kept, data.limit)
 
 
 def _kind(config: StageConfig) -> tuple[object, ...]:

@@ -54,3 +54,15 @@ def test_a_disk_that_is_too_small_is_refused(store: ArtifactStore, tmp_path: Pat
     plan = describe([cache], store)
     with pytest.raises(UserError, match=r"store = .* free\)': expected 9e\+03 TB of room.*--top-k"):
         plan.refuse_small_disk(tmp_path)
+
+
+def test_what_is_not_known_is_said(teacher, store) -> None:
+    unseen = teacher.replace(data=teacher.data.replace(name="imagefolder:photos"))
+    assert "and 1 on data whose size is not known yet" in describe([unseen, teacher], store).text
+    assert "not known" not in describe([teacher], store).text
+
+
+def test_a_limit_on_images_is_a_limit_on_bytes_and_time(cache: CacheConfig, store: ArtifactStore) -> None:
+    limited = cache.transfer_set.replace(limit=100)
+    few = Estimate(store).cost(cache.replace(transfer_set=limited, teacher=cache.teacher))
+    assert few.bytes == 100 * 20
