@@ -426,21 +426,19 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
     waiting = []
     for config in configs:
         try:
-            if (found := store.find(config)) is None:
+            if _report(config, store) is None:
                 waiting.append(config)
-            else:
-                found.file(SUMMARY)
         except UserError as error:
             failed[config.experiment] = error
     try:
         if waiting:
             ensure(waiting, store, runtime, tolerate_divergence=True)
     except Exception as error:
+        if len(waiting) == 1:
+            failed[waiting[0].experiment] = error
         # One after another, so that none is lost to an error of another; what was made is there already.
-        for config in waiting:
+        for config in waiting if len(waiting) > 1 else []:
             try:
-                if len(waiting) == 1:
-                    raise error
                 ensure([config], store, runtime, tolerate_divergence=True)
             except Exception as own:
                 failed[config.experiment] = own
@@ -449,12 +447,18 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
     return failed
 
 
-def _whole(config: StageConfig, store: ArtifactStore) -> Artifact | None:
-    """A report that can be read."""
+def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
+    """The report of this config, or None; raises a UserError for one that is damaged."""
+    found = store.find(config)
+    if found is not None:
+        found.file(SUMMARY)
+    return found
+
+
+def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
+    """The report of this config, if it is there and can be read."""
     with suppress(UserError):
-        if found := store.find(config):
-            found.file(SUMMARY)
-            return found
+        return _report(config, store)
     return None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 
 from distill.config import (
     BUILT_IN_DATA,
@@ -16,7 +18,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import UserError
-from distill.experiment import Scale
+from distill.experiment import Label, Scale
 
 DATA_OF_FIGURES: dict[Scale, str] = {
     "smoke": "digits",
@@ -86,6 +88,16 @@ def setting_of_figures(data: str, scale: Scale) -> Setting:
         data=images, model=ModelConfig(name="mlp", kwargs={"widths": [256]}), schedule=schedule
     )
     return replace(chosen, teacher=teacher, student=student)
+
+
+def teachers(
+    teacher: TeacherConfig, seeds: Iterable[int], smoothings: Iterable[float]
+) -> dict[Label, TeacherConfig | StudentConfig]:
+    """A teacher with each seed and each strength of smoothing, under its label."""
+    return {
+        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed, smoothing=smoothing)
+        for seed, smoothing in product(seeds, smoothings)
+    }
 
 
 def num_classes(data: str) -> int | None:

@@ -147,6 +147,41 @@ def curves(table: Table, condition: str, name: str) -> list[list[float]]:
     ]
 
 
+def band(
+    axes: Axes,
+    table: Table,
+    series: Series,
+    places: str,
+    heights: str,
+    scale: float = 1,
+    opacity: float = 0.15,
+    markersize: float | None = None,
+) -> None:
+    """A curve measure of a teacher against another: the mean over seeds as a line, its interval as a band.
+
+    Args:
+        axes: where to draw; nothing is drawn where no run has the measure.
+        table: what was measured.
+        series: whose.
+        places: name of the curve on the x axis, alike for all seeds.
+        heights: name of the curve on the y axis.
+        scale: factor of the heights, 100 for a share in %.
+        opacity: of the band.
+        markersize: of a marker at each point; None draws none.
+    """
+    seeds = curves(table, series.teacher, heights)
+    if not seeds:
+        return
+    at = curves(table, series.teacher, places)[0]
+    found = [interval(values) for values in zip(*seeds, strict=True)]
+    means = [scale * point.mean for point in found]
+    halves = [scale * half_width(point) for point in found]
+    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
+    axes.fill_between(at, low, high, color=series.color, alpha=opacity, linewidth=0)
+    marker: dict[str, Any] = {"marker": series.marker, "markersize": markersize} if markersize else {}
+    axes.plot(at, means, color=series.color, linewidth=1.6, label=series.teacher, **marker)
+
+
 def logarithmic(axes: Axes, digits: Sequence[int]) -> None:
     """A logarithmic y axis with plain numbers at these digits times powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator

@@ -34,7 +34,7 @@ from distill.config import PenultimateProbe, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,10 +100,7 @@ _CLASS_LOOKS = (("#56B4E9", "o"), ("#E69F00", "s"), ("#CC79A7", "^"))
 def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    return {
-        Label(f"teacher ε={smoothing:g}", seed): chosen.teacher.replace(seed=seed, smoothing=smoothing)
-        for seed, smoothing in product(range(chosen.seeds), SMOOTHINGS)
-    }
+    return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)
 
 
 def probes(scale: Scale, data: str) -> tuple[PenultimateProbe]:

@@ -35,7 +35,7 @@ from distill.config import StudentConfig, TeacherConfig, TemperaturesProbe
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers
 from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ CLAIMS = [
 def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    return {
-        Label(_teacher(smoothing), seed): chosen.teacher.replace(seed=seed, smoothing=smoothing)
-        for seed in range(chosen.seeds)
-        for smoothing in SMOOTHINGS
-    }
+    return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)
 
 
 def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
@@ -158,16 +154,7 @@ def _by_temperature(table: Table) -> Figure:
 
 def _draw_curve(axes: Axes, table: Table, series: drawing.Series, measure: str, scale: float) -> None:
     """One measure of one network against the temperature."""
-    temperatures = drawing.curves(table, series.teacher, "temperatures")
-    seeds = drawing.curves(table, series.teacher, f"{measure}_by_temperature")
-    if not seeds:
-        return
-    found = [interval(values) for values in zip(*seeds, strict=True)]
-    means = [scale * at.mean for at in found]
-    halves = [scale * drawing.half_width(at) for at in found]
-    axes.plot(temperatures[0], means, color=series.color, linewidth=1.6, label=series.teacher)
-    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
-    axes.fill_between(temperatures[0], low, high, color=series.color, alpha=0.15, linewidth=0)
+    drawing.band(axes, table, series, "temperatures", f"{measure}_by_temperature", scale)
     fitted = [table.by_seed(series.teacher, name) for name in ("scaled_temperature", f"scaled_{measure}")]
     if not all(fitted):
         return

@@ -44,8 +44,8 @@ from distill.config import (
 )
 from distill.errors import UserError
 from distill.experiment import Claim, Label, Published, Scale, Table
-from distill.metrics.verdict import interval
 from experiments import drawing
+from experiments.base import teachers
 from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:
@@ -151,11 +151,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
         optim=OptimConfig(name="adam", lr=3e-3, kwargs={"betas": [0.9, 0.98], "eps": 1e-9}),
         schedule=ScheduleConfig(epochs=size.epochs, batch_size=size.batch, warmup_epochs=size.epochs / 10),
     )
-    return {
-        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed, smoothing=smoothing)
-        for seed in range(FIRST_SEED, FIRST_SEED + size.seeds)
-        for smoothing in SMOOTHINGS
-    }
+    return teachers(teacher, range(FIRST_SEED, FIRST_SEED + size.seeds), SMOOTHINGS)
 
 
 def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe, TranslationProbe]:
@@ -198,8 +194,8 @@ def _ece_and_bleu(table: Table) -> Figure:
     )
     ece, bleu = figure.subplots(1, 2)
     for series in drawing.series_of(table):
-        _band(ece, table, series, "temperatures", "ece_by_temperature", 100)
-        _band(bleu, table, series, "quality_temperatures", "bleu_by_temperature", 100)
+        drawing.band(ece, table, series, "temperatures", "ece_by_temperature", 100)
+        drawing.band(bleu, table, series, "quality_temperatures", "bleu_by_temperature", 100, markersize=5)
     _finish(ece, "ECE, %")
     _finish(bleu, "BLEU, %")
     if ece.has_data():
@@ -218,7 +214,7 @@ def _nll(table: Table) -> Figure:
     )
     axes = figure.subplots()
     for series in drawing.series_of(table):
-        _band(axes, table, series, "temperatures", "nll_by_temperature", 1)
+        drawing.band(axes, table, series, "temperatures", "nll_by_temperature")
     oracle = table.by_seed(HARD, "oracle_nll") | table.by_seed(SMOOTHED, "oracle_nll")
     if oracle:
         axes.axhline(
@@ -230,25 +226,6 @@ def _nll(table: Table) -> Figure:
     axes.set_ylabel("NLL, nats per token")
     drawing.legend_below(figure)
     return figure
-
-
-def _band(axes: Axes, table: Table, series: drawing.Series, places: str, heights: str, scale: float) -> None:
-    """A curve measure against another, mean and interval over seeds."""
-    curves = [
-        (found[places], found[heights])
-        for label, found in table.curves.items()
-        if label.condition == series.teacher and label not in table.diverged and heights in found
-    ]
-    if not curves:
-        return
-    at = curves[0][0]
-    found = [interval(values) for values in zip(*(values for _, values in curves), strict=True)]
-    means = [scale * point.mean for point in found]
-    halves = [scale * drawing.half_width(point) for point in found]
-    marker = series.marker if len(at) < 10 else None
-    axes.plot(at, means, color=series.color, linewidth=1.6, marker=marker, markersize=5, label=series.teacher)
-    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
-    axes.fill_between(at, low, high, color=series.color, alpha=0.15, linewidth=0)
 
 
 def _finish(axes: Axes, title: str = "") -> None:

@@ -40,9 +40,8 @@ from typing import TYPE_CHECKING, Literal
 
 from distill.config import InformationProbe, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
-from distill.metrics.verdict import Interval, interval
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures, view_program
+from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers, view_program
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,11 +131,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
         # Images that are never the same twice take longer to fit.
         schedule = teacher.schedule.replace(epochs=2 * teacher.schedule.epochs)
         teacher = teacher.replace(augment=view_program(data), schedule=schedule)
-    return {
-        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed, smoothing=smoothing)
-        for seed in range(chosen.seeds)
-        for smoothing in SMOOTHINGS
-    }
+    return teachers(teacher, range(chosen.seeds), SMOOTHINGS)
 
 
 def probes(scale: Scale, data: str) -> tuple[InformationProbe]:
@@ -157,7 +152,7 @@ def draw(table: Table) -> Mapping[str, Figure]:
     # The curves would be flat at the foot of axes that reach up to log N.
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1, 7])
     for series in drawing.series_of(table):
-        _curve(axes, table, series)
+        drawing.band(axes, table, series, "information_step", "information", opacity=0.2, markersize=4)
     if not axes.has_data():
         above.set_axis_off()
         drawing.nothing(axes)
@@ -173,25 +168,6 @@ def _named(table: Table) -> str:
     """The two classes in brackets, as far as their names are known."""
     names = [table.classes[cls] for cls in CLASSES if cls < len(table.classes)]
     return f" ({' and '.join(names)})" if names else ""
-
-
-def _curve(axes: Axes, table: Table, series: drawing.Series) -> None:
-    """Mean over seeds at each snapshot, with its interval."""
-    found = [curves for label, curves in table.curves.items() if label.condition == series.teacher]
-    found = [curves for curves in found if "information" in curves]
-    if not found:
-        return
-    steps = found[0]["information_step"]
-    at_steps: list[Interval] = [
-        interval(values) for values in zip(*(curves["information"] for curves in found), strict=True)
-    ]
-    means = [at.mean for at in at_steps]
-    halves = [drawing.half_width(at) for at in at_steps]
-    lower = [mean - half for mean, half in zip(means, halves, strict=True)]
-    upper = [mean + half for mean, half in zip(means, halves, strict=True)]
-    axes.fill_between(steps, lower, upper, color=series.color, alpha=0.2, linewidth=0)
-    style = {"color": series.color, "marker": series.marker, "markersize": 4, "linewidth": 1.6}
-    axes.plot(steps, means, **style, label=series.teacher)
 
 
 def _limits(above: Axes, axes: Axes, table: Table) -> None:
