@@ -80,7 +80,7 @@ def inputs(config: StageConfig) -> list[StageConfig]:
         case StudentConfig():
             return [config.cache] if config.cache else []
         case AnalysisConfig():
-            return [*config.runs, *([config.reference] if config.reference else [])]
+            return [*config.runs, *([config.reference] if config.reference else []), *config.independent]
         case ReportConfig():
             return list(config.analyses)
 
@@ -92,6 +92,7 @@ def title(config: StageConfig) -> str:
             parts = [config.data.name, _network(config), f"ls{config.smoothing:.2f}", f"s{config.seed}"]
         case CacheConfig():
             parts = [config.transfer_set.name, "of", _teacher(config), f"v{config.views}"]
+            parts += [f"part{config.snapshot}"] if config.snapshot is not None else []
             parts += [f"top{config.top_k}"] if config.top_k else []
         case StudentConfig():
             parts = [config.data.name, _network(config), _targets(config), f"s{config.seed}"]

@@ -170,6 +170,20 @@ class ScheduleConfig(Config):
     """For step: the factor."""
 
 
+SmoothingConvention = Literal["uniform", "others", "maxsup"]
+
+SOFT_TERMS: dict[str, dict[str, float]] = {
+    "kl": {},
+    "logit-matching": {},
+    "standardised": {},
+    "dkd": {"target": 1.0, "nontarget": 8.0},
+    "dist": {"inter": 1.0, "intra": 1.0},
+    "wsl": {},
+    "decoupled": {"label_temperature": 4.0},
+}
+"""Soft terms and the arguments that each takes, with their defaults."""
+
+
 class LossConfig(Config):
     """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
 
@@ -179,12 +193,30 @@ class LossConfig(Config):
     """Temperature of the soft targets."""
     temperature_on: Literal["both", "teacher"] = "both"
     """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
-    soft: Literal["kl", "logit-matching"] = "kl"
-    """kl: KL(teacher || student); logit-matching: ½ ||z_s - z_t||² (Müller's MNIST runs)."""
+    soft: Literal["kl", "logit-matching", "standardised", "dkd", "dist", "wsl", "decoupled"] = "kl"
+    """kl: KL(teacher || student); logit-matching: ½ ||z_s - z_t||² (Müller's MNIST runs); standardised: KL of
+    logits as z-scores (Sun 2024); dkd: decoupled (Zhao 2022); dist: correlations (Huang 2022); wsl: weighted by
+    sample (Zhou 2021); decoupled: a temperature of its own for the label (ATS, Li 2022)."""
+    kwargs: Kwargs = {}
+    """Arguments of the soft term, as JSON: {"target": 1, "nontarget": 8} of dkd, {"inter": 1, "intra": 1} of dist,
+    {"label_temperature": 4} of decoupled."""
     smoothing: Fraction = 0.0
     """Label smoothing of the hard term."""
-    smoothing_convention: Literal["uniform", "others"] = "uniform"
-    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class."""
+    smoothing_convention: SmoothingConvention = "uniform"
+    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
+    times the largest logit over the mean one (Zhou 2025)."""
+
+    @model_validator(mode="after")
+    def _arguments_of_the_soft_term(self) -> LossConfig:
+        known = SOFT_TERMS[self.soft]
+        for name, value in self.kwargs.items():
+            if name not in known or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                expected = f"positive numbers for {', '.join(known)}" if known else f"none for {self.soft}"
+                raise UserError("loss.kwargs", self.kwargs, expected, "Its description: --help.")
+        if self.temperature_on == "teacher" and self.soft != "kl":
+            way_out = "Drop --loss.temperature-on, or take --loss.soft kl."
+            raise UserError("loss.temperature_on", "teacher", f"both for {self.soft}", way_out)
+        return self
 
 
 class _Training(Config):
@@ -211,8 +243,9 @@ class TeacherConfig(_Training):
     stage: Literal["teacher"] = "teacher"
     smoothing: Fraction = 0.0
     """Label smoothing ε."""
-    smoothing_convention: Literal["uniform", "others"] = "uniform"
-    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class."""
+    smoothing_convention: SmoothingConvention = "uniform"
+    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
+    times the largest logit over the mean one (Zhou 2025)."""
 
 
 class EnsembleConfig(Config):
@@ -252,6 +285,9 @@ class CacheConfig(Config):
 
     stage: Literal["cache"] = "cache"
     teacher: Annotated[TeacherConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = TeacherConfig()
+    snapshot: NonNegative | None = None
+    """Of a teacher that kept snapshots: its weights after so many of those parts of its training, 0 the initial
+    ones; None takes those at the end."""
     transfer_set: DataConfig = DataConfig()
     """The inputs that students will see: the training split of this data set."""
     augment: AugmentConfig = AugmentConfig()
@@ -285,6 +321,14 @@ class CacheConfig(Config):
                 "1 without augmentation, since all views are then the same image",
                 "Set --augment.pad, --augment.flip or --augment.program, or drop --views.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_snapshot(self) -> CacheConfig:
+        kept = self.teacher.snapshots if isinstance(self.teacher, TeacherConfig) else 0
+        if self.snapshot is not None and not (kept and self.snapshot <= kept):
+            expected = f"one of the {kept} of its teacher" if kept else "none for this teacher, which keeps none"
+            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more --snapshots.")
         return self
 
 
@@ -394,8 +438,19 @@ class TranslationProbe(Config):
     """Of the test set, the first so many."""
 
 
+class KnowledgeProbe(Config):
+    """Every measure of dark knowledge and geometry, of training images and of held-out ones."""
+
+    probe: Literal["knowledge"] = "knowledge"
+    temperature: Positive = 1.0
+    """Of the soft targets that are measured."""
+    images: Count = 10_000
+    """Of each split, at most so many."""
+
+
 ProbeConfig = Annotated[
-    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe, Discriminator("probe")
+    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe | KnowledgeProbe,
+    Discriminator("probe"),
 ]
 """A measure that an experiment asks for beside those that every network gets."""
 
@@ -407,6 +462,9 @@ class AnalysisConfig(Config):
     runs: tuple[TrainedConfig, ...]
     reference: TeacherConfig | None = None
     """Teacher with which a run that has no teacher of its own is compared (a control for agreement)."""
+    independent: tuple[TeacherConfig, ...] = ()
+    """Teachers of another seed: a student is compared also with the one that differs from its own teacher in
+    nothing else (Stanton et al. 2021: fidelity to one's teacher, or likeness to any good network?)."""
     split: Literal["test", "held_out"] = "test"
     bins: Count = 15
     """Bins of the calibration error."""

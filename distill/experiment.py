@@ -102,4 +102,8 @@ class Experiment(Protocol):
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
     """(scale, data) → what is measured of each run beside what all runs get."""
     draw: Callable[[Table], Mapping[str, object]]
-    """table → name → matplotlib figure."""
+    """table → name → matplotlib figure.
+
+    A module may define also `derived`: (table) → label → measures, of what no single network is: the best of several
+    by held-out accuracy, a rank correlation over all. Its labels must be new; they are then rows like any other.
+    """

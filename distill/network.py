@@ -186,6 +186,23 @@ def snapshot_steps(artifact: Artifact) -> list[int]:
     return sorted(int(Path(name).stem) for name in artifact.record.files if name.startswith("snapshots/"))
 
 
+def snapshot_step(artifact: Artifact, part: int) -> int:
+    """Number of updates after so many of the equal parts of training that `snapshots` asked for.
+
+    Raises:
+        UserError: the network keeps no such snapshot.
+    """
+    steps, parts = snapshot_steps(artifact), network_config(artifact).snapshots
+    if not 0 <= part <= parts or not steps:
+        raise UserError("snapshot", part, f"one of the {parts} of this network", "Train it with more --snapshots.")
+    return round(part * steps[-1] / parts)
+
+
+def weights_file(artifact: Artifact, part: int | None) -> str:
+    """Name of the file with a network's weights: at the end, or after so many parts of its training."""
+    return WEIGHTS if part is None else snapshot_file(snapshot_step(artifact, part))
+
+
 def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
     """The config of a teacher or student.
 

@@ -332,13 +332,15 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():
         by_seed.setdefault(label.seed, []).append(config)
+    groups = list(by_seed.values())
     analyses = tuple(
         AnalysisConfig(
             runs=tuple(runs),
             reference=next((run for run in runs if isinstance(run, TeacherConfig)), None),
+            independent=tuple(run for run in other if isinstance(run, TeacherConfig) and run not in runs),
             probes=probes,
         )
-        for runs in by_seed.values()
+        for runs, other in zip(groups, [*groups[1:], *groups[:1]], strict=True)
     )
     sources = sorted(experiments_folder().glob("*.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
@@ -478,7 +480,10 @@ def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStor
         artifact = _existing(analysis, store)
         measured |= json.loads(artifact.file(MEASURES).read_text())
         classes = tuple(artifact.record.data.get("classes", classes))
-    return _table(experiment.runs(config.scale, config.data), measured, classes)
+    table = _table(experiment.runs(config.scale, config.data), measured, classes)
+    if derived := getattr(experiment, "derived", None):
+        table.values |= derived(table)
+    return table
 
 
 def _table(

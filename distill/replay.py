@@ -15,7 +15,7 @@ from distill.cache.proof import Proof, by_view
 from distill.config import ImportConfig
 from distill.data.datasets import load
 from distill.errors import UserError
-from distill.network import WEIGHTS
+from distill.network import weights_file
 from distill.teacher_logits import TeacherLogits
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: 
         if teacher is None:
             expected = "a teacher that is in the store"
             raise UserError("teacher", title(config), expected, "Without it no logits can be made again.")
-        weights = teacher.record.files[WEIGHTS].sha256
+        weights = teacher.record.files[weights_file(teacher, cache.config.snapshot)].sha256
         if weights != known.weights:
             expected = f"those of the cache, {known.weights[:12]}"
             raise UserError("teacher.weights", weights[:12], expected, "It was trained anew: make the cache again.")

@@ -13,7 +13,7 @@ from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
 from distill.config import CacheConfig, EnsembleConfig
 from distill.errors import UserError
-from distill.network import load_network
+from distill.network import load_network, snapshot_step
 from distill.trainer import inference_batch
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ class TeacherLogits:
         for teacher in teachers:
             _check_input(teacher, dataset)
         self.config = config
-        self.networks = [load_network(teacher, device) for teacher in teachers]
+        part = config.snapshot
+        self.networks = [
+            load_network(teacher, device, None if part is None else snapshot_step(teacher, part))
+            for teacher in teachers
+        ]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.record.data["mean"]), tuple(t.record.data["std"])) for t in teachers]
         size = inference_batch(device)

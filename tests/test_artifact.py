@@ -13,9 +13,9 @@ from distill.errors import UserError
 
 GOLDEN = {
     "teacher": "271ecc7156d9eaed",
-    "cache": "f988ee9e5b5a7f10",
-    "student": "7dfaf285dcdff2b7",
-    "analysis": "02e7d7c63d28d45b",
+    "cache": "a544021a81ebe382",
+    "student": "019ac964cb5d5956",
+    "analysis": "b1a8e1a938323301",
     "report": "faa6fdd2b935796e",
 }
 

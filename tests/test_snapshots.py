@@ -8,9 +8,12 @@ from safetensors.torch import load_file
 from test_pipeline import assert_same_bits, make, weights
 
 from distill import trainer
+from distill.cache import LogitCache
+from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.models import build_model
 from distill.network import load_network, snapshot_steps
+from distill.replay import replay
 from distill.trainer import reproducible
 
 
@@ -73,3 +76,21 @@ def test_a_snapshot_that_is_not_there_is_refused(teacher, store, runtime) -> Non
     assert snapshot_steps(made) == []
     with pytest.raises(UserError, match="--snapshots"):
         load_network(made, step=0)
+
+
+def test_a_cache_of_a_snapshot_holds_what_the_network_said_then(teacher, store, runtime) -> None:
+    config = CacheConfig(teacher=teacher.replace(snapshots=2), transfer_set=teacher.data, dtype="float32")
+    early, late = (make(config.replace(snapshot=part), store, runtime) for part in (0, 2))
+    final = make(config, store, runtime)
+    everything = torch.arange(len(LogitCache(final)))
+    logits = {cache.path: LogitCache(cache).logits(everything) for cache in (early, late, final)}
+    assert torch.equal(logits[late.path], logits[final.path])
+    assert not torch.allclose(logits[early.path], logits[final.path])
+    for cache in (early, late):
+        assert all(finding.ok for finding in replay(cache, store, runtime, 16))
+
+
+@pytest.mark.parametrize(("kept", "wanted"), [(0, 0), (2, 3)])
+def test_a_cache_of_a_snapshot_that_is_not_kept_is_refused(teacher, kept, wanted) -> None:
+    with pytest.raises(UserError, match="--snapshots"):
+        CacheConfig(teacher=teacher.replace(snapshots=kept), transfer_set=teacher.data, snapshot=wanted)

@@ -16,7 +16,7 @@ from distill.config import AugmentConfig, CacheConfig
 from distill.data.datasets import load
 from distill.data.tokens import refuse_cache
 from distill.metrics.accuracy import accuracy
-from distill.network import WEIGHTS, Outcome, identity
+from distill.network import Outcome, identity, weights_file
 from distill.runtime import Runtime
 from distill.teacher_logits import TeacherLogits
 
@@ -38,21 +38,21 @@ def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path
     refuse_cache(dataset)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
     reached = _gate(teacher, teachers, dataset, runtime)
-    manifest = make_manifest(config, dataset, tuple(identify(artifact) for artifact in teachers))
+    manifest = make_manifest(config, dataset, tuple(identify(artifact, config.snapshot) for artifact in teachers))
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
     )
     return Outcome(metrics | {"gate/accuracy": reached}, identity(dataset))
 
 
-def identify(teacher: Artifact) -> TeacherIdentity:
-    """What tells a teacher apart, its preprocessing included."""
+def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
+    """What tells a teacher apart, its preprocessing included; of a snapshot, the weights of that one."""
     data = teacher.record.data
     kwargs = teacher.record.config["data"]["kwargs"]
     return TeacherIdentity(
         title=title(teacher.config),
         key=teacher.record.key,
-        weights=teacher.record.files[WEIGHTS].sha256,
+        weights=teacher.record.files[weights_file(teacher, snapshot)].sha256,
         mean=data["mean"],
         std=data["std"],
         size=data["shape"],
@@ -68,7 +68,9 @@ def _gate(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Datase
         for network, images in teacher.networks_and_images(index[:64], 0):
             refuse_if_training(network, images)
     logits, labels = _answers(teacher, index)
-    known = [artifact.record.metrics.get("held_out/accuracy") for artifact in artifacts]
+    # What a network knew early in its training is not what it reached at the end.
+    whole = [] if teacher.config.snapshot is not None else artifacts
+    known = [artifact.record.metrics.get("held_out/accuracy") for artifact in whole]
     expected = min((value for value in known if value is not None), default=None)
     least = runtime.min_teacher_accuracy
     if least is None:
