@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Literal
 from distill.config import InformationProbe, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers, view_program
+from experiments.base import DATA_OF_FIGURES, on_views, setting_of_figures, teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,11 +126,7 @@ CLAIMS = [
 def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    teacher = chosen.teacher.replace(snapshots=3 if scale == "smoke" else SNAPSHOTS)
-    if teacher.augment != view_program(data):
-        # Images that are never the same twice take longer to fit.
-        schedule = teacher.schedule.replace(epochs=2 * teacher.schedule.epochs)
-        teacher = teacher.replace(augment=view_program(data), schedule=schedule)
+    teacher = on_views(chosen.teacher, data).replace(snapshots=3 if scale == "smoke" else SNAPSHOTS)
     return teachers(teacher, range(chosen.seeds), SMOOTHINGS)
 
 
