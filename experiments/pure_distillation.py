@@ -1,0 +1,125 @@
+"""Students of soft targets alone, of a teacher of hard labels and one of smoothed labels, at several temperatures.
+
+What Shen et al. (2021) and Chandrasegaran et al. (2022) have in common; each asks its own question of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from distill.config import (
+    AugmentConfig,
+    CacheConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.experiment import Label, Scale
+from experiments.base import is_published, setting_of_figures
+
+SMOOTHINGS = (0.0, 0.1)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A teacher, and students by name: the wide one is of the teacher's kind."""
+
+    teacher: TeacherConfig
+    students: dict[str, StudentConfig]
+    seeds: int
+
+
+def teacher_of(smoothing: float) -> str:
+    """Condition of a teacher."""
+    return f"teacher ε={smoothing:g}"
+
+
+def student_of(kind: str, smoothing: float, temperature: float) -> str:
+    """Condition of a distilled student."""
+    return f"{kind} student of ε={smoothing:g}, T={temperature:g}"
+
+
+def of_labels(kind: str) -> str:
+    """Condition of a student that learned from labels."""
+    return f"{kind} student of labels"
+
+
+def networks(data: str, scale: Scale) -> Networks:
+    """What `data` gets at `scale`.
+
+    On Fashion-MNIST the teachers of the paper's figures; on other images, at quick, convolutional networks on
+    10,000 of them as they are. At paper scale a folder of one's own is taken for ImageNet or CUB: ResNet-50 and
+    ResNet-18 (Chandrasegaran et al. 2022: 90 epochs, rate 0.1, a tenth every 30; students 200 epochs, a tenth every
+    80; weight decay 1e-4).
+    """
+    if scale == "paper" and data.startswith("imagefolder:"):
+        return _residual(data)
+    chosen = setting_of_figures(data, scale)
+    teacher, student = chosen.teacher, chosen.student
+    if is_published(data, scale):
+        return Networks(teacher, {"narrow": student, "wide": student.replace(model=teacher.model)}, chosen.seeds)
+    teacher = teacher.replace(augment=AugmentConfig())
+    if scale == "quick" and data not in ("digits", "mnist", "fashion-mnist"):
+        images, schedule = DataConfig(name=data, held_out=0.2, limit=10_000), ScheduleConfig(epochs=10)
+        teacher = teacher.replace(data=images, optim=OptimConfig(lr=0.05), schedule=schedule)
+        student = student.replace(data=images, schedule=schedule)
+    wide = student.model.replace(kwargs={"widths": [128, 128]})
+    if data != "digits" and scale != "smoke":
+        wide = ModelConfig(name="cnn", kwargs={"widths": [16, 32]})
+    return Networks(teacher, {"narrow": student, "wide": student.replace(model=wide)}, 5)
+
+
+def _residual(data: str) -> Networks:
+    """ResNet-50 and its students on a folder of images, with 16 stored views each."""
+    images = DataConfig(name=data, held_out=0.02, kwargs={"size": 224})
+    optim = OptimConfig(lr=0.1, weight_decay=1e-4, clip=None)
+    every: dict[str, Any] = {"data": images, "optim": optim, "precision": "bfloat16"}
+    teacher = TeacherConfig(
+        **every,
+        augment=AugmentConfig(pad=28, flip=True),
+        model=ModelConfig(name="torchvision:resnet50"),
+        schedule=ScheduleConfig(name="step", epochs=90, batch_size=256, decay_epochs=(30, 60)),
+    )
+    student = StudentConfig(
+        **every,
+        model=ModelConfig(name="torchvision:resnet18"),
+        schedule=ScheduleConfig(name="step", epochs=200, batch_size=256, decay_epochs=(80, 160)),
+        loss=LossConfig(alpha=0),
+    )
+    return Networks(teacher, {"narrow": student, "wide": student.replace(model=teacher.model)}, 3)
+
+
+def runs_at(
+    scale: Scale, data: str, temperatures: Iterable[float], of_labels_too: bool
+) -> dict[Label, TeacherConfig | StudentConfig]:
+    """Teachers, and students of each at each temperature, under their labels; T divides both sides (T² x KL)."""
+    chosen = networks(data, scale)
+    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    for seed in range(2 if scale == "smoke" else chosen.seeds):
+        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in SMOOTHINGS}
+        found |= {Label(teacher_of(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
+        for kind, student in chosen.students.items():
+            student = student.replace(seed=seed)
+            if of_labels_too:
+                found[Label(of_labels(kind), seed)] = student.replace(augment=chosen.teacher.augment)
+            for smoothing, teacher in teachers.items():
+                cache = _cache(teacher, student)
+                for temperature in temperatures:
+                    loss = LossConfig(alpha=1, temperature=temperature)
+                    condition = student_of(kind, smoothing, temperature)
+                    found[Label(condition, seed)] = student.replace(cache=cache, loss=loss)
+    return found
+
+
+def _cache(teacher: TeacherConfig, student: StudentConfig) -> CacheConfig:
+    """The images as they are, or in 16 views where the teacher was trained on augmented ones."""
+    plain = CacheConfig(teacher=teacher, transfer_set=student.data)
+    if teacher.augment == AugmentConfig():
+        return plain
+    return plain.replace(augment=teacher.augment, views=min(16, student.schedule.epochs))
