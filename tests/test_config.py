@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from distill.artifact import key
 from distill.config import (
+    SOFT_TERMS,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -61,6 +62,57 @@ def test_a_bad_value_names_field_and_way_out(make, field: str, says: str) -> Non
     assert caught.value.field == field
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("soft", "kwargs"),
+    [
+        ("kl", {}),
+        ("dkd", {"target": 2}),
+        ("dkd", {"target": 1.0, "nontarget": 2.0}),
+        ("dist", {"inter": 0.5, "intra": 3}),
+        ("decoupled", {"label_temperature": 5}),
+    ],
+)
+def test_a_soft_term_takes_its_own_arguments(soft, kwargs) -> None:
+    assert LossConfig(soft=soft, kwargs=kwargs).kwargs == kwargs
+
+
+@pytest.mark.parametrize(
+    ("soft", "kwargs", "says"),
+    [
+        ("kl", {"target": 1}, "none for kl"),
+        ("wsl", {"weight": 1}, "none for wsl"),
+        ("dkd", {"alpha": 1}, "target, nontarget"),
+        ("dkd", {"target": 0}, "positive"),
+        ("dkd", {"nontarget": -1.0}, "positive"),
+        ("dist", {"inter": "2"}, "positive numbers for inter, intra"),
+        ("dist", {"intra": True}, "positive"),
+        ("decoupled", {"temperature": 2}, "label_temperature"),
+    ],
+)
+def test_other_arguments_of_a_soft_term_are_refused(soft, kwargs, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        LossConfig(soft=soft, kwargs=kwargs)
+    assert caught.value.field == "loss.kwargs"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("soft", [name for name in SOFT_TERMS if name != "kl"])
+def test_only_kl_has_a_temperature_on_the_teacher_alone(soft) -> None:
+    with pytest.raises(UserError, match=f"both for {soft}") as caught:
+        LossConfig(soft=soft, temperature_on="teacher")
+    assert caught.value.field == "loss.temperature_on"
+    assert LossConfig(soft="kl", temperature_on="teacher").temperature_on == "teacher"
+
+
+def test_soft_terms_and_their_arguments_have_keys_of_their_own(student: StudentConfig) -> None:
+    losses = [LossConfig(soft=soft) for soft in SOFT_TERMS]
+    losses += [LossConfig(soft="dkd", kwargs={"nontarget": 2}), LossConfig(soft="dkd", kwargs={"target": 2})]
+    assert len({key(student.replace(loss=loss)) for loss in losses}) == len(losses)
+    again = parse_stage(student.replace(loss=losses[-1]).model_dump(mode="json"))
+    assert isinstance(again, StudentConfig)
+    assert again.loss == losses[-1]
 
 
 def test_replace_validates() -> None:

@@ -82,13 +82,15 @@ def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join:
 def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCache | None) -> dict[str, float]:
     """`equivalent_smoothing`: γ of the targets, (1 - alpha) ε + alpha γ of the soft ones (Müller 2019, section 4).
 
-    ε is that of the uniform convention. Empty where there are no soft targets or no γ: mixed labels, and logits
-    that are matched.
+    ε is that of the uniform convention. Empty where there are no soft targets or no γ: mixed labels, soft terms
+    other than KL, and a hard term with maximum suppression.
     """
     loss = config.loss
     if cache is None or loss.alpha == 0 or loss.soft != "kl" or cache.config.augment.mixes:
         return {}
-    hard = in_uniform(loss.smoothing, loss.smoothing_convention, len(dataset.classes))
+    if loss.alpha < 1 and loss.smoothing > 0 and loss.smoothing_convention == "maxsup":
+        return {}
+    hard = 0.0 if loss.alpha == 1 else in_uniform(loss.smoothing, loss.smoothing_convention, len(dataset.classes))
     soft = _smoothing_of_cache(cache, dataset, _transfer_subset(config, dataset), loss)
     return {"equivalent_smoothing": (1 - loss.alpha) * hard + loss.alpha * soft}
 

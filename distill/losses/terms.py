@@ -1,0 +1,51 @@
+"""What a loss takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
+"""Classes, or the share of each class, or (from labels alone) a class per position."""
+
+
+class Terms(NamedTuple):
+    """One step's loss: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+
+    total: Float[Tensor, ""]
+    """What is minimised; differentiable."""
+    hard: Float[Tensor, ""] | None
+    """Cross-entropy with the labels, for logging; None at alpha = 1, where computing it would cost time."""
+    soft: Float[Tensor, ""] | None
+    """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
+
+
+class Targets(NamedTuple):
+    """Soft targets of a batch, ready for the step: one column per sample."""
+
+    p: Float[Tensor, "k n"]
+    log_p: Float[Tensor, "k n"]
+
+
+Loss = Callable[[Tensor, Tensor, "Tensor | Targets | None"], Terms]
+"""(logits [n, k], `Labels`, teacher logits [n, k] or what `prepare` made of them, or None) → terms."""
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """The same logits, in float32 where they were of half precision."""
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def required(teacher_logits: Tensor | None) -> Tensor:
+    """The teacher's logits.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if teacher_logits is None:
+        raise ValueError("teacher_logits = None: expected logits [n, k], since alpha > 0. Give a cache.")
+    return teacher_logits
