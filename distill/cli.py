@@ -91,19 +91,50 @@ def _stage(command: str) -> Callable[[list[str]], None]:
     return run
 
 
-def evaluate(artefact: Name, split: Literal["test", "held_out"] = "test", *, where: Where) -> None:
-    """Print every measure of a trained network from its stored predictions, or of a cache on its transfer set.
+def evaluate(
+    artefact: Name,
+    split: Literal["test", "held_out"] = "test",
+    measures: Literal["usual", "all"] = "usual",
+    temperature: float = 1.0,
+    *,
+    runtime: How,
+) -> None:
+    """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
 
     Args:
         artefact: path of a teacher, student or cache, or its key.
         split: which predictions of a network.
-        where: folders.
+        measures: usual are those of every report; all are those of dark knowledge and geometry too, of which some
+            load the network and its images.
+        temperature: of the soft targets that `--measures all` measures.
+        runtime: machine and folders.
     """
-    folder = ArtifactStore(where.store)
+    folder = ArtifactStore(runtime.store)
     found = folder.resolve(artefact)
-    measures = _of_cache(found, where) if found.config.stage == "cache" else _of_network(found, folder, split)
-    for name, value in measures.items():
+    if measures == "all":
+        _print_all(found, folder, runtime, split, temperature)
+        return
+    if temperature != 1:
+        raise UserError("temperature", temperature, "1 for the usual measures", "Add --measures all.")
+    usual = _of_cache(found, runtime) if found.config.stage == "cache" else _of_network(found, folder, split)
+    for name, value in usual.items():
         print(f"{name:32} {value:.5g}")
+
+
+def _print_all(
+    found: Artifact,
+    folder: ArtifactStore,
+    runtime: Runtime,
+    split: Literal["test", "held_out"],
+    temperature: float,
+) -> None:
+    from distill.stages.evaluation import format_groups, measures_of_cache, measures_of_network
+
+    if found.config.stage == "cache":
+        groups = measures_of_cache(found, runtime, temperature)
+    else:
+        groups = measures_of_network(found, folder, runtime, split, temperature)
+    print(format_groups(groups))
 
 
 def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
@@ -116,13 +147,12 @@ def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
 
 
 def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test", "held_out"]) -> dict[str, float]:
-    from distill.config import StudentConfig, TeacherConfig
+    from distill.config import StudentConfig
     from distill.network import network_config
-    from distill.stages.analysis import measure
+    from distill.stages.analysis import measure, own_teacher
 
     config = network_config(network)
-    cache = config.cache if isinstance(config, StudentConfig) else None
-    teacher = cache.teacher if cache and isinstance(cache.teacher, TeacherConfig) else None
+    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
     measured = measure(config, network, folder.find(teacher) if teacher else None, split)
     if measured.diverged:
         print(f"diverged: {measured.diverged}")

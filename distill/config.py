@@ -446,10 +446,20 @@ class KnowledgeProbe(Config):
     """Of the soft targets that are measured."""
     images: Count = 10_000
     """Of each split, at most so many."""
+    teachers_only: bool = False
+    """Leave students out, which an experiment may have in hundreds."""
+
+
+class SnapshotsProbe(Config):
+    """Accuracy, calibration and dark knowledge of the weights along training; nothing where none were kept."""
+
+    probe: Literal["snapshots"] = "snapshots"
+    bins: Count = 15
+    """Bins of the calibration error."""
 
 
 ProbeConfig = Annotated[
-    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe | KnowledgeProbe,
+    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe | KnowledgeProbe | SnapshotsProbe,
     Discriminator("probe"),
 ]
 """A measure that an experiment asks for beside those that every network gets."""

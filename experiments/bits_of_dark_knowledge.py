@@ -1,13 +1,49 @@
 """Which measure of a teacher predicts, before any student is trained, what its soft targets are worth?
 
-A population of teachers of many kinds, students of each, and every measure of dark knowledge, ranked by its rank
-correlation with what the students gained over labels.
+A question of our own, after Müller et al. (2019) and Ye et al. (2024, who give a teacher more conditional mutual
+information and get better students). Gain is what a student of soft targets has over one of labels that differs in
+nothing else: test accuracy of the one minus that of the other, per seed and temperature. Candidates are all scalars
+that the probe `knowledge` finds of training images and of held-out ones, at temperature 1, and the accuracy on
+held-out images. None of them sees the test set, which serves only to measure the gain.
+
+Our proposal, made before any result: `bits_beyond_top1_held_out`, how many bits about the labels of held-out images
+the whole distribution carries beyond its top-1 answer, and its part `bits_classes_held_out`, which classes are
+confused. The closest published scalar is conditional mutual information of training images; the naive one is
+accuracy on held-out images.
+
+Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two
+conventions, dropout, weight decay, mixup, early stopping, length and width. Students see a tenth of the teacher's
+images, without labels. Teachers at chance are left out, together with their students.
+
+A measure is judged by its concordance: of all pairs of teachers, the share that it orders as the gain does, 0.5
+being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is which
+measure to take, for "best measure". (Leaving out the family of one teacher only would put a measure that knows
+nothing above 0.5, because the other teacher has been seen: we tried it on noise.) The gain has noise of its own, so
+no measure need reach 1: what the gain of another seed would tell, and the mean gain of all other seeds, is reported
+in the same unit. That mean is close to the most that a recipe's name can tell; a measure may know more, since it
+sees the very teacher that taught.
+
+Verdicts compare seeds in pairs: initial weights, order and students. All seeds share the 42 recipes, so their
+intervals say nothing of other kinds of teachers. For these stand the families left out, and the grey bars in the
+ranking, a jackknife over families. Claims are fixed before the results and reported whatever comes out: if the
+proposal predicts nothing, or less than accuracy does, that is the result.
+
+What departs from Ye et al.: they train teachers for more conditional mutual information, here it is only measured.
+What the proposal costs: held-out images with labels, which students are not given.
+
+Cost at `quick` on two CPU cores: COST. At `smoke` every eighth recipe and two seeds, and no verdict.
+Command: `distill reproduce bits_of_dark_knowledge`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from distill.config import (
     AugmentConfig,
@@ -20,16 +56,84 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.metrics.prediction import chosen_without, left_out_concordance, rank_correlation
+from experiments import gain_figures
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
 
 TEMPERATURES = (1.0, 4.0)
 TRANSFER_SHARE = 0.1
 """Of the teacher's images, the part that students see: few enough that the teacher knows more than their labels."""
 
+_OF_LOGITS = (
+    "interclass_variance",
+    "interclass_variance_relative",
+    "interclass_variance_within",
+    "interclass_variance_between",
+    "gap",
+    "wrong_class_variance",
+    "conditional_mutual_information",
+    "difficulty",  # `wrong_mass` is a multiple of it
+    "nontarget_entropy",
+    "aggregated_variance",
+    "logit_deviation",
+    "similarity_confusion",
+    "risk_coverage_area",
+    "excess_risk_coverage_area",
+    "normalised_risk_coverage_area",
+    "max_logit_suppression",
+    "bits_beyond_top1",
+    "bits_confidence",
+    "bits_classes",
+    "bits_known",
+)
+_OF_FEATURES = (
+    "class_separation",
+    "within_class_collapse",
+    "duality_distance",
+    "nearest_centre_agreement",
+    "scatter_ratio",
+)
+CANDIDATES = (
+    "held_out_accuracy",
+    "equiangular_distance_train",  # of weights alone: that of held-out images is the same number
+    *(f"{name}_{split}" for name, split in product((*_OF_LOGITS, *_OF_FEATURES), ("train", "held_out"))),
+)
+"""Measures that may predict the gain: all that a teacher has of its own images, none of the test set."""
+
+PROPOSAL, PROPOSED_PART = "bits_beyond_top1_held_out", "bits_classes_held_out"
+PUBLISHED, NAIVE = "conditional_mutual_information_train", "held_out_accuracy"
+SPREAD = "interclass_variance_relative_train"
+
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
-PAPER: list[Published] = []
-CLAIMS: list[Claim] = []
+PAPER = [
+    Published(
+        "Ye 2024, abstract: CIFAR-100 accuracy of students if teachers get more conditional mutual information",
+        "up to 3.32 points more",
+    ),
+    Published("Ye 2024, abstract: the same with 5 % of the images", "up to 5.72 points more"),
+]
+
+
+def _claims(temperature: float) -> Iterator[Claim]:
+    """What is claimed of the gain at one temperature."""
+    compared = (
+        ("accuracy", "our proposal predicts the gain better than accuracy does", PROPOSAL, NAIVE),
+        ("information", "our proposal predicts it better than conditional mutual information", PROPOSAL, PUBLISHED),
+        ("published", "conditional mutual information predicts it better than accuracy", PUBLISHED, NAIVE),
+        ("spread", "relative inter-class logit variance predicts it better than chance", SPREAD, None),
+        ("chance", "our proposal predicts it better than chance", PROPOSAL, None),
+    )
+    measure, at = f"concordance_T{temperature:g}", f"T={temperature:g}"
+    for id_, statement, of, versus in compared:
+        against = measured_by(versus) if versus else CHANCE
+        yield Claim(f"{id_}-{at}", f"{at}: {statement}", measure, measured_by(of), against, "higher")
+    statement = f"{at}: the best measure, chosen on other families, predicts it better than accuracy"
+    yield Claim(f"chosen-{at}", statement, measure, CHOSEN, measured_by(NAIVE), "higher")
+
+
+CLAIMS = [claim for temperature in TEMPERATURES for claim in _claims(temperature)]
 
 
 def population(base: TeacherConfig) -> dict[str, dict[str, TeacherConfig]]:
@@ -79,10 +183,6 @@ def _widened(base: TeacherConfig, factor: float) -> TeacherConfig:
     return _with(base, **wider)
 
 
-def _teacher(name: str) -> str:
-    return f"teacher, {name}"
-
-
 def _distilled(name: str, temperature: float) -> str:
     return f"student of {name}, T={temperature:g}"
 
@@ -104,7 +204,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
         for name, recipe in recipes.items():
             teacher = recipe.replace(seed=seed)
             cache = CacheConfig(teacher=teacher, transfer_set=student.data)
-            found[Label(_teacher(name), seed)] = teacher
+            found[Label(teacher_of(name), seed)] = teacher
             for temperature in TEMPERATURES:
                 loss = LossConfig(alpha=1, temperature=temperature)
                 found[Label(_distilled(name, temperature), seed)] = student.replace(
@@ -149,9 +249,127 @@ def _student(student: StudentConfig, base: TeacherConfig) -> StudentConfig:
 
 def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
     """Every measure of the teachers."""
-    return (KnowledgeProbe(),)
+    return (KnowledgeProbe(teachers_only=True),)
+
+
+@functools.cache
+def families() -> dict[str, str]:
+    """Name of a teacher → its family; the names depend on neither scale nor data."""
+    base = _base(setting_of_figures("digits", "smoke").teacher, "smoke", "digits")
+    return {name: family for family, recipes in population(base).items() for name in recipes}
+
+
+class Gains(NamedTuple):
+    """What the students of one seed gained at one temperature, and what was measured of their teachers."""
+
+    names: tuple[str, ...]
+    """Of the teachers that have students; none whose student, or student of labels, diverged."""
+    gain: np.ndarray
+    """Test accuracy minus that of the student of labels, [n]."""
+    measures: dict[str, np.ndarray]
+    """Candidate → its value for each teacher, [n]; only those that all teachers have."""
+
+    @property
+    def families(self) -> list[str]:
+        """Of the teachers."""
+        return [families()[name] for name in self.names]
+
+
+def gains_of(table: Table, seed: int, temperature: float) -> Gains:
+    """The teachers and students of one seed that learned."""
+    of_labels = table.values.get(Label(OF_LABELS, seed), {}).get("accuracy", math.nan)
+    gain = {
+        name: table.values[student]["accuracy"] - of_labels
+        for name in families()
+        if (student := Label(_distilled(name, temperature), seed)) in table.values
+        and Label(teacher_of(name), seed) in table.values
+        and math.isfinite(of_labels)
+    }
+    teachers = [table.values[Label(teacher_of(name), seed)] for name in gain]
+    measures = {
+        name: np.array([teacher[name] for teacher in teachers])
+        for name in CANDIDATES
+        if teachers and all(name in teacher for teacher in teachers)
+    }
+    return Gains(tuple(gain), np.array(list(gain.values())), measures)
+
+
+def derived(table: Table) -> dict[Label, dict[str, float]]:
+    """How well each measure predicts the gain of each seed, and the gains themselves.
+
+    `rank_correlation_T*` and `concordance_T*` of "measure: …" and of what other seeds tell, `concordance_T*` of
+    chance and of the measure chosen on other families; `gain` of "gain of …".
+    """
+    found: dict[Label, dict[str, float]] = {}
+
+    def put(condition: str, seed: int, **values: float) -> None:
+        defined = {name: value for name, value in values.items() if math.isfinite(value)}
+        if defined:
+            found.setdefault(Label(condition, seed), {}).update(defined)
+
+    seeds = sorted({label.seed for label in table.values})
+    by_temperature = {at: {seed: gains_of(table, seed, at) for seed in seeds} for at in TEMPERATURES}
+    for at, seed in product(TEMPERATURES, seeds):
+        gains, correlation, concordance = (
+            by_temperature[at][seed],
+            f"rank_correlation_T{at:g}",
+            f"concordance_T{at:g}",
+        )
+        if not gains.measures:
+            continue
+        values = np.stack(list(gains.measures.values()))
+        judged = left_out_concordance(values, gains.gain, gains.families)
+        for name, rank, share in zip(gains.measures, rank_correlation(values, gains.gain), judged, strict=True):
+            put(measured_by(name), seed, **{correlation: float(rank), concordance: float(share)})
+        chosen = chosen_without(gains.measures, gains.gain, gains.families)
+        put(CHOSEN, seed, **{concordance: chosen.concordance})
+        if math.isfinite(chosen.concordance):
+            put(CHANCE, seed, **{concordance: 0.5})
+        for condition, others in _other_seeds(seed, seeds).items():
+            told = _told_by(gains, [by_temperature[at][other] for other in others])
+            if told is not None:
+                rank, share = told
+                put(condition, seed, **{correlation: rank, concordance: share})
+    for at, seed in product(TEMPERATURES, seeds):
+        gains = by_temperature[at][seed]
+        for name, gain in zip(gains.names, gains.gain, strict=True):
+            put(gain_of(name, at), seed, gain=float(gain))
+    return found
+
+
+def _other_seeds(seed: int, seeds: list[int]) -> dict[str, list[int]]:
+    """The next seed, in a circle so that each is asked once; and all but this one."""
+    following = seeds[(seeds.index(seed) + 1) % len(seeds)]
+    others = [other for other in seeds if other != seed]
+    return {ANOTHER_SEED: [following], OTHER_SEEDS: others} if others else {}
+
+
+def _told_by(gains: Gains, others: list[Gains]) -> tuple[float, float] | None:
+    """Rank correlation and concordance of the mean gain of other seeds, over the teachers that all seeds have."""
+    of_others = [dict(zip(other.names, other.gain, strict=True)) for other in others]
+    rows = [row for row, name in enumerate(gains.names) if all(name in other for other in of_others)]
+    if not rows:
+        return None
+    mean = np.array([np.mean([other[gains.names[row]] for other in of_others]) for row in rows])
+    gain = gains.gain[rows]
+    named = [gains.families[row] for row in rows]
+    return float(rank_correlation(mean, gain)), float(left_out_concordance(mean, gain, named))
 
 
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
-    return {}
+    named = {
+        PROPOSAL: "our proposal",
+        PROPOSED_PART: "part of our proposal",
+        PUBLISHED: "Ye et al. 2024",
+        NAIVE: "the naive one",
+        SPREAD: "after Müller et al. 2019",
+    }
+    seeds = sorted({label.seed for label in table.values})
+    main = [found for seed in seeds if (found := gains_of(table, seed, TEMPERATURES[-1])).measures]
+    chosen = [chosen_without(found.measures, found.gain, found.families).shares for found in main]
+    return {
+        "ranking": gain_figures.ranking(table, families(), CANDIDATES, named, chosen),
+        "gain_by_measure": gain_figures.gain_by_measure(table, families(), CANDIDATES, PROPOSAL),
+        "gains_by_family": gain_figures.gains_by_family(table, families()),
+    }

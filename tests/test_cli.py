@@ -59,6 +59,7 @@ def test_each_command_feeds_the_next(teacher: Path, capsys: pytest.CaptureFixtur
         "temperature": 2.0,
         "temperature_on": "both",
         "soft": "kl",
+        "kwargs": {},
         "smoothing": 0.0,
         "smoothing_convention": "uniform",
     }
@@ -83,6 +84,27 @@ def test_commands_that_read(teacher: Path, capsys: pytest.CaptureFixture[str]) -
         main(["verify", str(teacher)])
     assert stop.value.code == 1
     assert "model.safetensors: 15 bytes instead of" in capsys.readouterr().out
+
+
+def test_evaluate_prints_every_measure(teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = [line.split()[0] for line in run(capsys, "evaluate", str(teacher)).splitlines()]
+    assert {"accuracy", "bits_beyond_top1", "conditional_mutual_information", "held_out_accuracy"} <= set(usual)
+    told = run(capsys, "evaluate", str(teacher), "--measures", "all", "--temperature", "4", "--device", "cpu")
+    names = {line.split()[0] for line in told.splitlines() if line.startswith("  ")}
+    assert {*usual, "class_separation", "risk_coverage_area"} <= names
+    assert "Soft targets on the test images, T = 4" in told
+    assert "Against its teacher on the test images, T = 4: none. It learned from labels." in told
+    cache = run(capsys, "cache", "--teacher", str(teacher), "--min-teacher-accuracy", "0").splitlines()[-1]
+    assert "Soft targets on the transfer set, T = 1" in run(capsys, "evaluate", cache, "--measures", "all")
+    assert "nontarget_entropy" in run(capsys, "evaluate", cache)
+    for arguments, says in (
+        (("--temperature", "4"), "Add --measures all"),
+        (("--measures", "all", "--temperature", "-1"), "KnowledgeProbe.temperature"),
+        (("--measures", "some"), "some"),
+    ):
+        assert says in fail(capsys, "evaluate", str(teacher), *arguments)
+    bare = Path(run(capsys, "teacher", *TINY, "--data.held-out", "0").splitlines()[-1])
+    assert "expected one that has images" in fail(capsys, "evaluate", str(bare), "--split", "held_out")
 
 
 def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +211,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["cache", "--teacher", "nowhere"], "nowhere"),
         (["student", "--loss.alpha", "0.5"], "Give a cache"),
         (["student", "--cache", "weights.pt"], "weights.pt"),
-        (["reproduce", "no_such_experiment"], "expected all, or one of cache_precision, dark_knowledge,"),
+        (["reproduce", "no_such_experiment"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
         (["plan", "no_such_experiment"], "expected all, or one of"),
         (["reproduce", "all", "--data", "no-such-data"], "no-such-data"),
         (["reproduce", "--scale", "huge"], "huge"),

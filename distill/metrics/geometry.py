@@ -107,6 +107,32 @@ def distance_imbalance(
     return (imbalance / nearer).item() if nearer > 0 else float("nan")
 
 
+def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+    """R² = 1 - d_within / d_total of cosine distances: 0 for mixed classes, 1 for classes in one direction each.
+
+    d_within is the mean distance over all pairs of one class, averaged over classes; d_total that over all pairs
+    of two classes, each pair of classes weighed alike, and a class with itself among them (Kornblith et al. 2021,
+    eq. 11). With features of length 1 and μ_c their class means, that is 1 - mean_c ‖μ_c‖² and
+    1 - ‖mean_c μ_c‖²: O(n d). A feature vector of zeros has no direction, and distance 1 to all. NaN if all point
+    in one direction. A shift of the features does change it; a scale or a rotation does not.
+    """
+    directions = torch.nn.functional.normalize(features.double(), dim=1)
+    means = _class_means(directions, labels)
+    means = means[torch.bincount(labels) > 0]
+    within, total = 1 - means.square().sum(dim=1).mean(), 1 - means.mean(dim=0).square().sum()
+    return (1 - within / total).item() if total > 1e-12 else float("nan")
+
+
+def linear_cka(features: Float[Tensor, "n d"], other: Float[Tensor, "n e"]) -> float:
+    """Likeness of two networks' features of the same samples, 0 to 1 (Kornblith et al. 2019, linear CKA).
+
+    ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features, Frobenius norms: O(n d²), with no matrix of n by n. Rotating,
+    shifting or scaling either changes nothing. NaN if either is constant.
+    """
+    x, y = (part.double() - part.double().mean(dim=0) for part in (features, other))
+    return ((x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())).item()
+
+
 def _class_means(points: Float64[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, "k d"]:
     counts = torch.bincount(labels)
     return points.new_zeros(len(counts), points.shape[1]).index_add_(0, labels, points) / counts.unsqueeze(1)

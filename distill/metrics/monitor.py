@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from distill.metrics import dark_knowledge
 from distill.metrics.accuracy import accuracy, nll
 from distill.metrics.calibration import ece, mean_max_probability, reliability
-from distill.metrics.dark_knowledge import equivalent_smoothing, interclass_variance
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor
+
+_PER_CLASS = 50
+"""Knowledge is measured on about so many labels per class, since a short run must not wait for it. What is measured
+against the mean of a class comes out smaller by about one part in so many."""
 
 
 def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
@@ -26,15 +31,30 @@ def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"
 
 
 def training_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """The same, inter-class logit variance, and the equivalent smoothing γ of the network's own outputs at T = 1.
+    """The same, and what the network knows beyond its answers at T = 1, from the targets it is being taught.
 
-    A network at the optimum of its targets has their γ (`targets/equivalent_smoothing`). The NLL is on hard labels,
-    so that runs of different smoothing can be compared by it; their training losses cannot.
+    The equivalent smoothing γ of its own outputs is, at the optimum of its targets, theirs
+    (`targets/equivalent_smoothing`). The NLL is on hard labels, so that runs of different smoothing can be compared
+    by it; their training losses cannot. Conditional mutual information, aggregated variance, non-target entropy and
+    logit deviation (`metrics.catalogue`) are of the last 50 labels per class; those that are not defined are left
+    out.
     """
-    return evaluation_measures(logits, labels) | {
-        "interclass_variance": interclass_variance(logits, labels).total,
-        "equivalent_smoothing": equivalent_smoothing(logits, labels, 1.0),
+    found = evaluation_measures(logits, labels) | {
+        "interclass_variance": dark_knowledge.interclass_variance(logits, labels).total,
+        "equivalent_smoothing": dark_knowledge.equivalent_smoothing(logits, labels, 1.0),
     }
+    last = slice(-_PER_CLASS * logits.shape[1], None)
+    return found | _knowledge(logits[last], labels[last])
+
+
+def _knowledge(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
+    values = {
+        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
+        "aggregated_variance": dark_knowledge.aggregated_variance(logits, labels),
+        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
+        "logit_deviation": dark_knowledge.logit_deviation(logits),
+    }
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import InformationProbe, PenultimateProbe, ProbeConfig, TemperaturesProbe, TranslationProbe
+from distill.config import (
+    InformationProbe,
+    KnowledgeProbe,
+    PenultimateProbe,
+    ProbeConfig,
+    SnapshotsProbe,
+    TemperaturesProbe,
+    TranslationProbe,
+)
 from distill.metrics.measured import Measured
 
 if TYPE_CHECKING:
@@ -45,3 +53,11 @@ def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -
             from distill.probes.translation import probe_translation
 
             return probe_translation(config, network, runtime)
+        case KnowledgeProbe():
+            from distill.probes.knowledge import probe_knowledge
+
+            return probe_knowledge(config, network, runtime, log)
+        case SnapshotsProbe():
+            from distill.probes.snapshots import probe_snapshots
+
+            return probe_snapshots(config, network, runtime, log)

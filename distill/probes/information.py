@@ -61,6 +61,31 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
     return _measured(steps, found, len(index), config.draws)
 
 
+def final_information(config: InformationProbe, network: Artifact, runtime: Runtime) -> dict[str, float]:
+    """I(X;Y) at the end of training, for any network whose images have views: no snapshots are needed.
+
+    Values: `information_final`, `information_floor` and `information_log_n`, as `probe_information` has them.
+
+    Args:
+        config: which classes, how many images and views.
+        network: artefact of a teacher or student.
+        runtime: device and data root.
+
+    Raises:
+        UserError: its images are shown in one way only, or the classes are not two of the data set that have
+            images.
+    """
+    augment, dataset = _augment(network), training_data(network, runtime)
+    index = _images_of(dataset, config)
+    views = _views(dataset, augment, index, config, runtime)
+    values = _differences(load_network(network, runtime.torch_device()), views, config.classes)
+    return {
+        "information_final": mutual_information(values[:, -1], values[:, :-1]),
+        "information_floor": collapsed_information(len(index), config.draws),
+        "information_log_n": math.log(len(index)),
+    }
+
+
 def _steps(network: Artifact) -> list[int]:
     steps = snapshot_steps(network)
     if len(steps) < 2:

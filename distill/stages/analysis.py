@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
 from distill.artifact import Artifact, key, write_json
 from distill.cache import LogitCache
-from distill.config import AnalysisConfig, StudentConfig, TeacherConfig
+from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset
+from distill.errors import UserError
 from distill.losses import in_uniform
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
+from distill.metrics.beyond_top1 import bits_beyond_top1
+from distill.metrics.catalogue import fidelity_measures
 from distill.metrics.measured import Measured
 from distill.network import Outcome, load_predictions
 from distill.probes import probe
 from distill.runtime import Runtime
 
 MEASURES = "measures.json"
+SplitName = Literal["test", "held_out"]
+"""Of which a network stores its predictions."""
 
 
 def analyse(
@@ -40,16 +45,18 @@ def analyse(
         if isinstance(network, str):
             found[key(run)] = vars(Measured({}, {}, network))
             continue
-        cache = run.cache if isinstance(run, StudentConfig) and run.loss.alpha > 0 else None
-        own = cache.teacher if cache and isinstance(cache.teacher, TeacherConfig) else None
-        teacher = own or (config.reference if isinstance(run, StudentConfig) else None)
+        own = own_teacher(run) if isinstance(run, StudentConfig) else None
+        teacher = own or (config.reference if _may_have_reference(run) else None)
         compared = networks.get(key(teacher)) if teacher else None
         other = compared if isinstance(compared, Artifact) else None
-        measured = measure(run, network, other, config.split, config.bins)
-        if own and other and (chance := _at_chance(*load_predictions(other, config.split))):
+        recipe = own if isinstance(run, StudentConfig) else run
+        measured = measure(run, network, other, config.split, config.bins, _independent(recipe, config, networks))
+        if own and other and (chance := _at_chance(*_predictions(other, config.split))):
             measured = Measured({}, {}, f"its teacher diverged: {chance}")
         if not measured.diverged:
             for wanted in config.probes:
+                if isinstance(wanted, KnowledgeProbe) and wanted.teachers_only and isinstance(run, StudentConfig):
+                    continue
                 measured = measured.joined(probe(wanted, network, runtime, folder / "tb"))
         found[key(run)] = vars(measured)
     write_json(folder / MEASURES, found)
@@ -57,14 +64,53 @@ def analyse(
     return Outcome({"runs": len(found)}, first.record.data if first else {})
 
 
+def own_teacher(config: StudentConfig) -> TeacherConfig | None:
+    """The network whose answers a student learned from, if its predictions are stored.
+
+    None for a student of labels alone, of an ensemble, of imported logits, and of a snapshot, since what a teacher
+    stores are its predictions at the end.
+    """
+    cache = config.cache
+    if cache is None or config.loss.alpha == 0 or cache.snapshot is not None:
+        return None
+    return cache.teacher if isinstance(cache.teacher, TeacherConfig) else None
+
+
+def _may_have_reference(config: TeacherConfig | StudentConfig) -> bool:
+    """Whether agreement with some teacher is a control, rather than taken for agreement with its own."""
+    return isinstance(config, StudentConfig) and not (config.cache and config.cache.snapshot is not None)
+
+
+def _independent(
+    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, Artifact | str]
+) -> Artifact | None:
+    """A network that differs from `recipe` in nothing but the seed; None where there is none that learned."""
+    if recipe is None:
+        return None
+    for other in config.independent:
+        found = networks.get(key(other))
+        same = other.seed != recipe.seed and recipe.replace(seed=other.seed) == other
+        if same and isinstance(found, Artifact) and not _at_chance(*_predictions(found, config.split)):
+            return found
+    return None
+
+
 def measure(
     config: TeacherConfig | StudentConfig,
     network: Artifact,
     teacher: Artifact | None,
-    split: Any = "test",
+    split: SplitName = "test",
     bins: int = 15,
+    independent: Artifact | None = None,
 ) -> Measured:
     """All measures of one network on one split.
+
+    `held_out_accuracy` is of the held-out images whatever the split. With a teacher: fidelity to it at temperature
+    1 (`fidelity.fidelity_measures`). With an independent teacher: `agreement_independent` and `kl_independent`, as
+    `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what does not is likeness to any good
+    network); of a teacher they are those of two runs of one recipe, and `similarity_independent` is the rank
+    correlation of their class similarities. A measure that is not defined (a class without a sample, two classes)
+    is left out.
 
     Args:
         config: of the network; tells which class it never saw.
@@ -72,24 +118,31 @@ def measure(
         teacher: whom to compare it with, if anyone.
         split: "test" or "held_out".
         bins: of the calibration error.
+        independent: a teacher of another seed, if there is one.
+
+    Raises:
+        UserError: the network has no predictions on this split.
     """
-    logits, labels = load_predictions(network, split)
+    logits, labels = _predictions(network, split)
     chance = _at_chance(logits, labels)
     if chance:
         return Measured({}, {}, chance)
     values = _values(logits, labels, dark_knowledge.interclass_variance(logits, labels), bins)
+    held_out, labels_held_out = load_predictions(network, "held_out")
+    if len(labels_held_out):
+        values["held_out_accuracy"] = accuracy.accuracy(held_out, labels_held_out)
+    values |= _dark_knowledge(logits, labels) | {"bits_beyond_top1": bits_beyond_top1(logits, labels).total}
     smoothing = _uniform_smoothing(config, logits.shape[1])
     if smoothing is not None:
         values["equivalent_smoothing"] = smoothing
     if smoothing:
         values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
     if teacher is not None:
-        of_teacher, _ = load_predictions(teacher, split)
-        values["agreement"] = accuracy.agreement(logits, of_teacher)
-        values["kl"] = accuracy.predictive_kl(logits, of_teacher)
-    if isinstance(config, StudentConfig) and len(config.exclude_classes) == 1:
-        cls = config.exclude_classes[0]
-        values |= _unseen_measures(logits, labels, cls, network.record.data["priors"][cls])
+        values |= fidelity_measures(logits, load_predictions(teacher, split)[0], labels)
+    if independent is not None:
+        values |= _beside_independent(config, logits, load_predictions(independent, split)[0], labels)
+    if isinstance(config, StudentConfig) and config.exclude_classes:
+        values |= _unseen_measures(logits, labels, set(config.exclude_classes), network.record.data["priors"])
     values |= _of_cache(network) | _of_targets(network)
     diagram = calibration.reliability(logits, labels, bins)
     curves = {
@@ -98,8 +151,20 @@ def measure(
         "reliability_count": _finite(diagram.count),
         "nontarget_spread": _finite(dark_knowledge.nontarget_spread(logits, labels)),
     }
-    # A class without a sample in this split has no recall.
-    return Measured({name: value for name, value in values.items() if not math.isnan(value)}, curves)
+    return Measured(_defined(values), curves)
+
+
+def _predictions(network: Artifact, split: SplitName) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `load_predictions`, of a split that has samples.
+
+    Raises:
+        UserError: it has none.
+    """
+    logits, labels = load_predictions(network, split)
+    if not len(labels):
+        way_out = "Take the other split, or train it again with --data.held-out 0.1."
+        raise UserError("split", split, f"one that has images, for {network.path.name}", way_out)
+    return logits, labels
 
 
 def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int = 15) -> dict[str, float]:
@@ -111,7 +176,8 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
     cache.check_fits(dataset)
     labels = dataset.train.labels
     variance = cache.interclass_variance(labels, view)
-    return _values(cache.logits(torch.arange(len(cache)), view).float(), labels, variance, bins)
+    logits = cache.logits(torch.arange(len(cache)), view).float()
+    return _defined(_values(logits, labels, variance, bins) | _dark_knowledge(logits, labels))
 
 
 def _values(
@@ -131,6 +197,29 @@ def _values(
     }
 
 
+def _dark_knowledge(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """The few measures of it that every report has; the probe `knowledge` has them all."""
+    return {
+        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
+        "aggregated_variance": dark_knowledge.aggregated_variance(logits, labels),
+        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
+    }
+
+
+def _beside_independent(
+    config: TeacherConfig | StudentConfig, logits: torch.Tensor, other: torch.Tensor, labels: torch.Tensor
+) -> dict[str, float]:
+    values = {
+        "agreement_independent": accuracy.agreement(logits, other),
+        "kl_independent": accuracy.predictive_kl(logits, other),
+    }
+    if isinstance(config, TeacherConfig):
+        values["similarity_independent"] = dark_knowledge.similarity_correlation(
+            *(dark_knowledge.class_similarity(each, labels) for each in (logits, other))
+        )
+    return values
+
+
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
     """Smoothing of the labels, in the uniform convention; None where a network learned from other targets too."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
@@ -139,14 +228,29 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     if (cache.augment if cache else config.augment).mixes:
         return None
     labels = config if isinstance(config, TeacherConfig) else config.loss
+    if labels.smoothing_convention == "maxsup":  # hard labels, and a term that is no target
+        return None
     return in_uniform(labels.smoothing, labels.smoothing_convention, classes)
 
 
-def _unseen_measures(logits: torch.Tensor, labels: torch.Tensor, cls: int, prior: float) -> dict[str, float]:
+def _unseen_measures(
+    logits: torch.Tensor, labels: torch.Tensor, classes: set[int], priors: list[float]
+) -> dict[str, float]:
+    """Of the class, or the classes, that a student never saw; `priors` are of the data with them."""
+    if len(classes) == 1:
+        (cls,) = classes
+        return {
+            "unseen_recall": unseen.recall(logits, labels, cls),
+            "unseen_recall_corrected": unseen.corrected_recall(logits, labels, cls, priors[cls]),
+            "unseen_auc": unseen.margin_auc(logits, labels, cls),
+        }
+    seen = set(range(len(priors))) - classes
+    # Shares are stored as float32: their sum may be a hair above 1.
+    prior = min(1.0, sum(priors[cls] for cls in seen))
     return {
-        "unseen_recall": unseen.recall(logits, labels, cls),
-        "unseen_recall_corrected": unseen.corrected_recall(logits, labels, cls, prior),
-        "unseen_auc": unseen.margin_auc(logits, labels, cls),
+        "unseen_accuracy": unseen.accuracy_of(logits, labels, classes),
+        "pair_accuracy_corrected": unseen.corrected_accuracy(logits, labels, seen, prior),
+        "unseen_among_unseen": unseen.accuracy_among(logits, labels, classes),
     }
 
 
@@ -170,6 +274,11 @@ def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
     reached = accuracy.accuracy(logits, labels)
     return f"accuracy at chance ({reached:.3f})" if reached <= bound else None
+
+
+def _defined(values: dict[str, float]) -> dict[str, float]:
+    """Without those that there are not, such as the recall of a class without a sample."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _finite(values: torch.Tensor) -> list[float]:

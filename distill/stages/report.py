@@ -181,7 +181,8 @@ def _judged(claim: Claim, table: Table) -> dict[str, Any]:
 
 def _by_seed(table: Table, condition: str, measure: str) -> dict[int, float]:
     """Seed → value: measures of an unseen class from the runs that left one out, the others from whole runs."""
-    return table.by_seed(condition, measure, unseen=measure.startswith("unseen_"))
+    left_out = any(at.condition == condition and at.unseen is not None for at in [*table.values, *table.diverged])
+    return table.by_seed(condition, measure, unseen=left_out and measure.startswith("unseen_"))
 
 
 def _as_json(value: Any) -> Any:

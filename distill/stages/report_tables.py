@@ -53,6 +53,18 @@ CLASS_NEVER_SEEN = (
     Column("unseen_recall_corrected", "corrected recall %", 1, percent=True),
     Column("unseen_auc", "AUC", 3),
 )
+ABOVE_LABELS = (
+    Column("unseen_recall_over_labels", "corrected recall, points", 1, percent=True),
+    Column("unseen_auc_over_labels", "AUC", 3),
+)
+"""Of a class never seen: what a student has above one of labels that never saw it either."""
+SOME_CLASSES_SEEN = (
+    Column("pair_accuracy_corrected", "corrected accuracy %", 1, percent=True),
+    Column("unseen_accuracy", "of unseen %", 1, percent=True),
+    Column("unseen_among_unseen", "among unseen %", 1, percent=True),
+)
+"""Of a student that saw a few classes: accuracy with their bias corrected; accuracy on images of the others, as
+trained, and when only the others may be answered."""
 OF_CACHES = (
     Column("cache_bytes_per_view", "bytes/view", 0),
     Column("cache_tv_T1", "TV T=1 %", 3, percent=True),
@@ -85,6 +97,37 @@ INFORMATION = (
     Column("information_log_n", "log N", 3),
 )
 """In nats, along training; collapsed is what two clusters without any spread would give."""
+DARK_KNOWLEDGE = (
+    Column("bits_beyond_top1", "bits beyond top-1", 3),
+    Column("conditional_mutual_information", "CMI", 3),
+    Column("nontarget_entropy", "non-target entropy", 3),
+    Column("aggregated_variance", "variance in class", 4),
+    Column("similarity_independent", "similarity, other seed", 3),
+)
+"""Of the distribution at T=1, in bits and nats; the last is rank correlation with another run of the recipe."""
+FIDELITY = (
+    Column("agreement_independent", "agree, other seed %", 1, percent=True),
+    Column("kl_independent", "KL, other seed", 3),
+    Column("target_divergence", "TCKD", 3),
+    Column("nontarget_divergence", "NCKD", 3),
+    Column("inter_correlation", "inter", 3),
+    Column("intra_correlation", "intra", 3),
+    Column("deviation_ratio", "deviation ratio", 2),
+    Column("similarity_correlation", "similarity", 3),
+)
+"""To the teacher, at T=1, and to a run of the teacher's recipe with another seed, which nobody learned from."""
+KNOWLEDGE = (
+    Column("bits_beyond_top1_held_out", "bits beyond top-1, held out", 3),
+    Column("conditional_mutual_information_train", "CMI, train", 3),
+    Column("nontarget_entropy_train", "non-target entropy, train", 3),
+    Column("aggregated_variance_train", "variance in class, train", 4),
+    Column("class_separation_train", "R², train", 3),
+    Column("within_class_collapse_train", "NC1, train", 3),
+    Column("equiangular_distance_train", "NC2", 3),
+    Column("duality_distance_train", "NC3, train", 3),
+    Column("nearest_centre_agreement_train", "NC4, train %", 1, percent=True),
+)
+"""Of images as they are: what the probe of all measures found, in part."""
 TRANSLATION = (
     Column("bleu", "BLEU", 1, percent=True),
     Column("bleu_highest", "highest BLEU", 1, percent=True),
@@ -95,6 +138,9 @@ TRANSLATION = (
 """Of sentences found by beam search at T=1, BLEU as usual times 100; the highest is that of all temperatures. The
 oracle's NLL, per token, is that of the true distribution."""
 WITHOUT_COLUMN = (
+    Column("held_out_accuracy", "held-out accuracy %", 2, percent=True),
+    Column("accuracy_lost", "accuracy lost %", 2, percent=True),
+    Column("chosen_temperature", "chosen temperature", 2),
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
 )
@@ -103,11 +149,16 @@ _COLUMNS = {
     for columns in (
         TEACHERS_AND_STUDENTS,
         CLASS_NEVER_SEEN,
+        ABOVE_LABELS,
+        SOME_CLASSES_SEEN,
         OF_CACHES,
         TEMPERATURE_SCALING,
         PENULTIMATE,
         INFORMATION,
         TRANSLATION,
+        DARK_KNOWLEDGE,
+        FIDELITY,
+        KNOWLEDGE,
         WITHOUT_COLUMN,
     )
     for column in columns
@@ -158,11 +209,16 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
     tables = (
         comparison(summary, TEACHERS_AND_STUDENTS, "Teachers and students"),
         comparison(summary, CLASS_NEVER_SEEN, "A class never seen in the transfer set"),
+        comparison(summary, ABOVE_LABELS, "A class never seen: what exceeds the student of labels"),
+        comparison(summary, SOME_CLASSES_SEEN, "Only some classes in the transfer set"),
         _by_cache(summary),
         comparison(summary, TEMPERATURE_SCALING, "Temperature scaling", beside=columns_of("ece", "nll")),
         comparison(summary, PENULTIMATE, "Penultimate activations"),
         comparison(summary, INFORMATION, "Mutual information"),
         comparison(summary, TRANSLATION, "Translation"),
+        comparison(summary, DARK_KNOWLEDGE, "Dark knowledge"),
+        comparison(summary, FIDELITY, "Fidelity to the teacher", beside=columns_of("agreement", "kl")),
+        comparison(summary, KNOWLEDGE, "Knowledge and geometry, training and held-out images"),
     )
     return [table for table in tables if table]
 

@@ -11,8 +11,10 @@ from scipy.stats import ortho_group
 
 from distill.metrics.geometry import (
     class_distance,
+    class_separation,
     compactness,
     distance_imbalance,
+    linear_cka,
     plane_through,
     project,
     scatter_ratio,
@@ -176,3 +178,83 @@ def test_imbalance_is_the_same_on_the_plane_and_in_the_whole_space():
 
 def test_imbalance_is_not_defined_for_points_at_the_wrong_templates():
     assert math.isnan(distance_imbalance(REGULAR, REGULAR, torch.tensor([1, 2, 0])))
+
+
+def slow_separation(features: torch.Tensor, labels: torch.Tensor) -> float:
+    """Equation 11 of Kornblith et al. 2021, pair by pair."""
+    x, y = features.double().numpy(), labels.numpy()
+    classes, counts = sorted(set(y.tolist())), np.bincount(y)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return 1 - float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b))
+
+    within = total = 0.0
+    for j in classes:
+        for k in classes:
+            pairs = sum(distance(a, b) for a in x[y == j] for b in x[y == k]) / (counts[j] * counts[k])
+            total += pairs / len(classes) ** 2
+            within += pairs / len(classes) if j == k else 0.0
+    return 1 - within / total
+
+
+@given(seed=seeds, n=st.integers(4, 20), classes=st.integers(2, 4))
+@settings(deadline=None, max_examples=30)
+def test_class_separation_against_all_pairs(seed, n, classes):
+    points, labels, _ = draw(seed, n, classes=classes)
+    expected = pytest.approx(slow_separation(points, labels), rel=1e-9, abs=1e-12)
+    assert class_separation(points, labels) == expected
+    # A number that no class has, and single precision.
+    assert class_separation(points, 2 * labels + 1) == expected
+    single = class_separation(points.float(), labels)
+    assert single == pytest.approx(slow_separation(points.float(), labels), rel=1e-9, abs=1e-12)
+
+
+@given(seed=seeds, scale=st.floats(0.01, 100))
+@settings(deadline=None, max_examples=20)
+def test_class_separation_knows_directions_only(seed, scale):
+    points, labels, _ = draw(seed)
+    before = class_separation(points, labels)
+    assert 0 <= before <= 1
+    assert class_separation(scale * points @ rotation(seed, 6), labels) == pytest.approx(before, rel=1e-9)
+    lengths = torch.linspace(0.1, 9, len(points)).double().unsqueeze(1)
+    assert class_separation(lengths * points, labels) == pytest.approx(before, rel=1e-9)
+    order = torch.tensor([2, 0, 1])
+    assert class_separation(points.flip(0), order[labels].flip(0)) == pytest.approx(before, rel=1e-9)
+
+
+def test_class_separation_of_collapsed_mixed_and_equal_features():
+    labels = torch.arange(3).repeat(4)
+    assert class_separation(REGULAR[labels], labels) == pytest.approx(1)
+    assert class_separation(REGULAR[torch.arange(3).repeat_interleave(4)], labels) == pytest.approx(1 / 16)
+    assert math.isnan(class_separation(torch.ones(12, 2), labels))
+    half = torch.cat([REGULAR, REGULAR[[1, 2, 0]]])
+    assert class_separation(half, torch.arange(3).repeat(2)) == pytest.approx(1 / 4)
+
+
+def slow_cka(x: torch.Tensor, y: torch.Tensor) -> float:
+    """In the form of similarities of samples: HSIC of the Gram matrices of n by n."""
+    n = len(x)
+    centre = np.eye(n) - np.ones((n, n)) / n
+    k, m = (centre @ (a @ a.T) @ centre for a in (x.double().numpy(), y.double().numpy()))
+    return float(np.trace(k @ m) / math.sqrt(np.trace(k @ k) * np.trace(m @ m)))
+
+
+@given(seed=seeds, n=st.integers(3, 20), scale=st.floats(0.01, 100))
+@settings(deadline=None, max_examples=30)
+def test_linear_cka(seed, n, scale):
+    points, _, _ = draw(seed, n)
+    other = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    found = linear_cka(points, other)
+    assert found == pytest.approx(slow_cka(points, other), rel=1e-8, abs=1e-12)
+    assert 0 <= found <= 1 + 1e-12
+    assert linear_cka(other, points) == pytest.approx(found, rel=1e-9)
+    moved = scale * points @ rotation(seed, 6) + 3
+    assert linear_cka(moved, other) == pytest.approx(found, rel=1e-8, abs=1e-12)
+    assert linear_cka(moved, points) == pytest.approx(1)
+
+
+def test_linear_cka_of_features_that_have_nothing_in_common():
+    x = torch.tensor([[1.0, 0], [-1, 0], [0, 0], [0, 0]])
+    y = torch.tensor([[0.0], [0], [1], [-1]])
+    assert linear_cka(x, y) == pytest.approx(0, abs=1e-12)
+    assert math.isnan(linear_cka(x, torch.ones(4, 3)))

@@ -1,0 +1,119 @@
+"""Bits of dark knowledge: what a network says about labels beyond which class comes first.
+
+Our own measure. On images that the network was not trained on, how many bits about the true label does its whole
+distribution carry that its top-1 answer does not? Four predictors of the label are compared, each knowing more:
+
+- H knows nothing: how frequent the classes are;
+- A knows the answer a: how frequent label y is where a is answered, with 1/K added to each count;
+- C knows the answer and how sure the network is: y = a with the largest probability q of softmax(z/T), and the rest
+  1 - q shared among the other classes as the wrong answers a are, with 1/(K-1) added to each count;
+- B knows all: softmax(z/T).
+
+T is the temperature of least NLL (`calibration.fit_temperature`). C and B have it in common, so that they differ
+only where an answer is wrong, in which other class they then expect. Tables and T are fitted on the other folds,
+and NLL is of the fold. Nothing but one temperature mends B: a teacher whose distribution one temperature does not
+put right, such as one trained with smoothing may be, pays for it. That is meant, since one temperature is all that
+distillation can choose. Values can be negative: of a network whose distribution misleads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from distill.metrics.calibration import fit_temperature
+from distill.metrics.dark_knowledge import nontarget
+
+
+@dataclass(frozen=True)
+class BitsBeyondTop1:
+    """Bits per image about the label that a distribution carries; each a difference of two mean NLLs."""
+
+    total: float
+    """A - B: beyond the top-1 answer. `confidence` + `classes`."""
+    confidence: float
+    """A - C: of that, how sure the answer is."""
+    classes: float
+    """C - B: and which classes it is confused with, image by image: dark knowledge proper."""
+    known: float
+    """H - B: all, the top-1 answer included."""
+
+
+def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], folds: int = 5) -> BitsBeyondTop1:
+    """How many bits about the label the distribution carries beyond its top-1 answer, cross-fitted over folds.
+
+    A sample's fold depends on its position and on whether its answer is right, pseudo-randomly and always alike;
+    right and wrong answers are shared equally among folds, since a temperature cannot be fitted to right answers
+    alone. All is NaN for fewer than two wrong answers. A common scale of the logits changes nothing.
+
+    O(n k) time and memory, times folds and the steps of a fit in one dimension; O(k²) for the tables.
+
+    Args:
+        logits: of images on which the network was not trained. On training images all four values mislead.
+        labels: their classes.
+        folds: at least 2.
+
+    Raises:
+        ValueError: there are fewer than 2 folds, or a logit is not finite.
+    """
+    if folds < 2:
+        raise ValueError(f"folds = {folds}: expected 2 or more, to fit on some and evaluate on others.")
+    z = logits.double()
+    answers = z.argmax(dim=1)
+    wrong = answers != labels
+    if wrong.sum() < 2:
+        return BitsBeyondTop1(math.nan, math.nan, math.nan, math.nan)
+    fold_of = _folds(wrong, folds)
+    nats = z.new_zeros(4)
+    for fold in range(folds):
+        fitted, evaluated = fold_of != fold, fold_of == fold
+        scaled = z / fit_temperature(z[fitted], labels[fitted])
+        counts = _counts(answers[fitted], labels[fitted], z.shape[1])
+        nats += _surprise(counts, scaled[evaluated], labels[evaluated])
+    nothing, answer, confidence, everything = (nats / (len(z) * math.log(2))).tolist()
+    return BitsBeyondTop1(
+        total=answer - everything,
+        confidence=answer - confidence,
+        classes=confidence - everything,
+        known=nothing - everything,
+    )
+
+
+def _surprise(
+    counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
+) -> Float64[Tensor, "4"]:
+    """Summed NLL in nats of the predictors H, A, C and B, given how often each label had each answer."""
+    classes = len(counts)
+    answers = scaled.argmax(dim=1)
+    prior = _smoothed(counts.sum(dim=0), classes)
+    given_answer = _smoothed(counts, classes)
+    given_wrong = _smoothed(counts.clone().fill_diagonal_(0.0), classes - 1)
+    log_p = torch.log_softmax(scaled, dim=1)
+    sure = log_p.gather(1, answers.unsqueeze(1)).squeeze(1)
+    unsure = nontarget(log_p, answers).logsumexp(dim=1)
+    by_confidence = torch.where(answers == labels, sure, unsure + given_wrong[answers, labels])
+    everything = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return -torch.stack(
+        [part.sum() for part in (prior[labels], given_answer[answers, labels], by_confidence, everything)]
+    )
+
+
+def _smoothed(counts: Float64[Tensor, "*rows k"], outcomes: int) -> Float64[Tensor, "*rows k"]:
+    """Logarithm of shares of a row, with one sample more, spread over that many outcomes."""
+    return ((counts + 1 / outcomes) / (counts.sum(dim=-1, keepdim=True) + 1)).log()
+
+
+def _counts(answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Float64[Tensor, "k k"]:
+    """How often an answer (row) came with a label (column)."""
+    return torch.bincount(answers * classes + labels, minlength=classes**2).view(classes, classes).double()
+
+
+def _folds(wrong: Bool[Tensor, " n"], folds: int) -> Int[Tensor, " n"]:
+    """Fold of each sample: right and wrong answers are shuffled, then dealt out in turn."""
+    shuffled = torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0)).to(wrong.device)
+    dealt = shuffled[wrong[shuffled].long().argsort(stable=True)]
+    return torch.empty_like(dealt).scatter_(0, dealt, torch.arange(len(dealt), device=dealt.device) % folds)

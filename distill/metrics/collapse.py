@@ -1,0 +1,80 @@
+"""Neural collapse: how near the last layer is to one point per class, in a regular simplex (Papyan et al. 2020).
+
+Features are what the last linear layer gets, [n, d], and `weight` is that layer's, [k, d]. Formulas are those of
+Zhu et al. 2021 and their code. All are 0 at collapse but `nearest_centre_agreement`, which is 1, and none depends
+on the scale or a rotation of features and weight. In float64; O(n d k) time and O(n d) memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+
+def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+    """NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of that between them.
+
+    Σ_W = mean_i (h_i - μ_y)(h_i - μ_y)ᵀ and Σ_B = mean_c (μ_c - μ)(μ_c - μ)ᵀ, with μ the mean over samples and K
+    the number of classes with samples. With M the rows μ_c - μ it is mean_i ‖(h_i - μ_y) M⁺‖², which needs no
+    matrix of d by d. NaN if all class means coincide.
+    """
+    h = features.double()
+    means, present = _class_means(h, labels, int(labels.max()) + 1)
+    centred = means[present] - h.mean(dim=0)
+    if centred.norm() <= 1e-12 * h.norm():
+        return float("nan")
+    # M has rank K-1 at most; its smallest singular value is rounding.
+    inverse = torch.linalg.pinv(centred, rtol=1e-10)
+    return ((h - means[labels]) @ inverse).square().sum(dim=1).mean().item()
+
+
+def equiangular_distance(weight: Float[Tensor, "k d"]) -> float:
+    """NC2: distance of WWᵀ, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1), that of a regular simplex. O(k² d)."""
+    w = weight.double()
+    return _distance_to_simplex(w @ w.T)
+
+
+def duality_distance(
+    weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+) -> float:
+    """NC3: distance of W H̄, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1), with the columns of H̄ being μ_c - μ.
+
+    0 where weights and class means lie in the same directions and form a regular simplex. NaN if a class has no
+    sample.
+    """
+    h = features.double()
+    means, _ = _class_means(h, labels, len(weight))
+    return _distance_to_simplex(weight.double() @ (means - h.mean(dim=0)).T)
+
+
+def nearest_centre_agreement(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], logits: Float[Tensor, "n k"]
+) -> float:
+    """NC4: share of samples for which the network answers the class whose mean of these features is nearest.
+
+    Classes without samples have no mean, and are never nearest.
+    """
+    h = features.double()
+    means, present = _class_means(h, labels, logits.shape[1])
+    # ‖h - μ‖² but for ‖h‖², around the mean so that a common shift costs no digits.
+    origin = h.mean(dim=0)
+    centres = torch.where(present.unsqueeze(1), means - origin, 0.0)
+    distance = centres.square().sum(dim=1) - 2 * (h - origin) @ centres.T
+    nearest = distance.masked_fill(~present, torch.inf).argmin(dim=1)
+    return (nearest == logits.argmax(dim=1)).double().mean().item()
+
+
+def _distance_to_simplex(product: Float64[Tensor, "k k"]) -> float:
+    classes = len(product)
+    simplex = torch.eye(classes, dtype=product.dtype, device=product.device) - 1 / classes
+    return (product / product.norm() - simplex / (classes - 1) ** 0.5).norm().item()
+
+
+def _class_means(
+    features: Float64[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
+) -> tuple[Float64[Tensor, "k d"], Tensor]:
+    """Mean per class, NaN for a class without samples, and which classes have some."""
+    counts = torch.bincount(labels, minlength=classes)
+    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
+    return sums / counts.unsqueeze(1), counts > 0

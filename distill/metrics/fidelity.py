@@ -1,0 +1,94 @@
+"""How a student's distribution differs from its teacher's: in the target, in the other classes, in their order.
+
+Pure functions of the logits of both [n, k] on the same samples, in float64; O(n k) time and memory; a shift of a
+sample's logits changes nothing. `accuracy.agreement` and `accuracy.predictive_kl` are the plainest of the kind.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from distill.metrics.dark_knowledge import logit_deviation, nontarget
+
+
+def target_divergence(
+    student: Float[Tensor, "n k"],
+    teacher: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    temperature: float = 1.0,
+) -> float:
+    """Mean KL(b_t ‖ b_s) of b = (p_y, 1 - p_y) at temperature T, in nats: TCKD of Zhao et al. 2022, without T².
+
+    KL(p_t ‖ p_s) of a sample is this and (1 - p_t,y) times its part of `nontarget_divergence`.
+    """
+    of_student, of_teacher = (_target_or_not(logits, labels, temperature) for logits in (student, teacher))
+    return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True).item()
+
+
+def nontarget_divergence(
+    student: Float[Tensor, "n k"],
+    teacher: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    temperature: float = 1.0,
+) -> float:
+    """Mean KL of the distributions over the non-target classes at temperature T, teacher to student, in nats.
+
+    NCKD of Zhao et al. 2022, without T²; each sample counts alike, however sure the teacher is of its label.
+    """
+    of_student, of_teacher = (
+        torch.log_softmax(nontarget(logits.double() / temperature, labels), dim=1) for logits in (student, teacher)
+    )
+    return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True).item()
+
+
+def inter_correlation(
+    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
+) -> float:
+    """Pearson's correlation over classes of both's probabilities at T, mean over samples (Huang et al. 2022).
+
+    A sample of which either has equal probabilities counts 0, as in the authors' code.
+    """
+    p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
+    return _pearson(p, q).mean().item()
+
+
+def intra_correlation(
+    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
+) -> float:
+    """Pearson's correlation over samples of both's probabilities of a class at T, mean over classes.
+
+    Huang et al. 2022. A class to which either gives each sample one probability counts 0.
+    """
+    p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
+    return _pearson(p.T, q.T).mean().item()
+
+
+def deviation_ratio(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
+    """`dark_knowledge.logit_deviation` of the student over the teacher's (Sun et al. 2024).
+
+    1 if they are equally sharp; a distillation loss with one temperature for both asks for 1. NaN for a teacher
+    with equal logits.
+    """
+    of_teacher = logit_deviation(teacher)
+    return logit_deviation(student) / of_teacher if of_teacher > 0 else float("nan")
+
+
+def _target_or_not(
+    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float
+) -> Float64[Tensor, "n 2"]:
+    """Logarithms of p_y and 1 - p_y, the second with all its digits."""
+    z = logits.double() / temperature
+    two = torch.cat([z.gather(1, labels.unsqueeze(1)), nontarget(z, labels).logsumexp(dim=1, keepdim=True)], dim=1)
+    return torch.log_softmax(two, dim=1)
+
+
+def _pearson(a: Float64[Tensor, "m j"], b: Float64[Tensor, "m j"]) -> Float64[Tensor, " m"]:
+    """Correlation of each row of a with that of b; 0 where either is constant, up to rounding."""
+    x, y = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    lengths = x.norm(dim=1), y.norm(dim=1)
+    varies = (lengths[0] > 1e-12 * a.norm(dim=1)) & (lengths[1] > 1e-12 * b.norm(dim=1))
+    found = torch.einsum("mj,mj->m", x, y) / (lengths[0] * lengths[1])
+    return torch.where(varies, found, 0.0)

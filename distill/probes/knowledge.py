@@ -1,0 +1,169 @@
+"""Every measure of dark knowledge and geometry, of training images and of held-out ones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from distill.artifact import Artifact
+from distill.config import KnowledgeProbe
+from distill.data.datasets import Dataset, Split
+from distill.data.loader import Normaliser
+from distill.errors import UserError
+from distill.metrics.catalogue import feature_measures, logit_measures
+from distill.metrics.dark_knowledge import class_similarity
+from distill.metrics.measured import Measured
+from distill.models.penultimate import last_linear, penultimate
+from distill.network import load_network, training_data
+from distill.runtime import Runtime
+from distill.trainer import inference_batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int64
+    from torch import Tensor, nn
+
+_NAMED = 30
+"""Of more classes than this a picture has no room for the names."""
+_SHOWN = 200
+"""The matrix of more classes than this is neither kept nor drawn: it has their square of numbers."""
+
+
+class Answers(NamedTuple):
+    """What a network says of the images of one split."""
+
+    logits: Float32[Tensor, "n k"]
+    features: Float32[Tensor, "n d"]
+    """Penultimate activations."""
+    labels: Int64[Tensor, " n"]
+
+
+def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """All measures of the logits and of the penultimate activations (`metrics.catalogue`), un-augmented.
+
+    Values: `<name>_train` and `<name>_held_out` for each measure, the latter only with held-out images. Those of
+    soft targets are at the temperature asked for; a measure that is not defined is left out. Of images that the
+    network was trained on, the bits (`bits_*_train`) say little: they ask what it knows of labels it has not seen.
+
+    Curves: `class_similarity_train`, the rows of `dark_knowledge.class_similarity` one after another (0 in the row
+    of a class without images), of at most 200 classes. It is drawn to TensorBoard too.
+
+    Args:
+        config: how many images, and at which temperature.
+        network: artefact of a teacher or a student.
+        runtime: device and data root.
+        log: TensorBoard folder; this network gets a folder in it.
+
+    Raises:
+        UserError: as `answers`.
+    """
+    found, weight, classes = answers(config, network, runtime)
+    values = {
+        f"{name}_{split}": value
+        for split, seen in found.items()
+        for name, value in measures_of(seen, weight, config.temperature).items()
+    }
+    curves = {}
+    if len(classes) <= _SHOWN:
+        similarity = class_similarity(found["train"].logits, found["train"].labels, config.temperature)
+        curves["class_similarity_train"] = torch.nan_to_num(similarity).flatten().tolist()
+        _write(similarity, classes, log / network.path.name)
+    return Measured(values, curves)
+
+
+def answers(
+    config: KnowledgeProbe, network: Artifact, runtime: Runtime, dataset: Dataset | None = None
+) -> tuple[dict[str, Answers], Float32[Tensor, "k d"], tuple[str, ...]]:
+    """One forward pass over images of the training and of the held-out split, each image as it is stored.
+
+    Args:
+        config: of each split at most so many images, evenly spread over it.
+        network: artefact of a teacher or a student.
+        runtime: device and data root.
+        dataset: whose images; None takes those that the network was trained on.
+
+    Returns:
+        Answers to `train`, and to `held_out` if any image is held out; the weights of the last layer, without its
+        biases, on the CPU; and the names of the classes.
+
+    Raises:
+        UserError: the data set is not the one that the network was trained on or has a label per position, or the
+            network does not end in a linear layer.
+    """
+    if dataset is None:
+        dataset = training_data(network, runtime)
+    if dataset.label_shape:
+        expected = "images with one label each"
+        raise UserError("data", dataset.name, expected, "Penultimate activations of sentences are not measured.")
+    device = runtime.torch_device()
+    model = load_network(network, device)
+    scale = network.record.data
+    normalise = Normaliser(tuple(scale["mean"]), tuple(scale["std"]), device)
+    head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
+    found = {
+        name: _answers(model, head, _part(split, config.images), normalise, device)
+        for name, split in {"train": dataset.train, "held_out": dataset.held_out}.items()
+        if len(split)
+    }
+    return found, head.weight.detach().float().cpu(), dataset.classes
+
+
+def _answers(model: nn.Module, head: nn.Linear, split: Split, normalise: Normaliser, device: str) -> Answers:
+    batch = inference_batch(device)
+    features = penultimate(model, head, split.images, normalise, device, batch)
+    with torch.inference_mode():
+        logits = torch.cat([head(part.to(device)).float().cpu() for part in features.split(batch)])
+    return Answers(logits, features, split.labels)
+
+
+def _part(split: Split, images: int) -> Split:
+    """At most so many samples, spread over a split that may be sorted by class."""
+    if len(split) <= images:
+        return split
+    rows = torch.linspace(0, len(split) - 1, images, dtype=torch.float64).long()
+    return Split(split.images[rows], split.labels[rows])
+
+
+def measures_of(seen: Answers, weight: Float[Tensor, "k d"], temperature: float) -> dict[str, float]:
+    """Measures of logits and of features, by their names in the catalogue; those that are defined.
+
+    Args:
+        seen: answers to the images of one split.
+        weight: of the last layer.
+        temperature: of the soft targets.
+    """
+    values = logit_measures(seen.logits, seen.labels, temperature)
+    return values | feature_measures(seen.features, seen.labels, seen.logits, weight)
+
+
+def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: Path) -> None:
+    """The matrix as a picture, where TensorBoard looks for it."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    canvas = FigureCanvasAgg(similarity_figure(similarity, classes))
+    canvas.draw()
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_image("class_similarity", np.asarray(canvas.buffer_rgba())[..., :3], dataformats="HWC")
+
+
+def similarity_figure(similarity: Float[Tensor, "k k"], classes: tuple[str, ...]) -> Any:
+    """Class similarity as a matplotlib figure: a row per class of the label, a column per incorrect class.
+
+    The row of a class without samples is white.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 4.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    shown = similarity.clone().fill_diagonal_(math.nan)
+    image = axes.imshow(shown.numpy(), vmin=0, cmap="viridis")
+    figure.colorbar(image, ax=axes, label="mean share of the non-target mass", shrink=0.85)
+    axes.set(xlabel="incorrect class", ylabel="class of the label")
+    if len(classes) <= _NAMED:
+        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    return figure

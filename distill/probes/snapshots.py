@@ -1,0 +1,90 @@
+"""Accuracy, calibration and dark knowledge of the weights that a network kept along its training."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.artifact import Artifact
+from distill.config import SnapshotsProbe
+from distill.data.datasets import Dataset
+from distill.data.loader import Normaliser
+from distill.metrics import accuracy, calibration, dark_knowledge
+from distill.metrics.measured import Measured
+from distill.metrics.positions import counted
+from distill.network import load_network, network_config, snapshot_step, snapshot_steps, training_data
+from distill.runtime import Runtime
+from distill.trainer import predict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+
+def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """What a student would have learned from, had its teacher stopped earlier: measures of each part of training.
+
+    Values: `<measure>_part<p>` after p of the equal parts that `snapshots` asked for, 0 being the initial weights
+    and the last part the end: `accuracy`, `nll` (nats), `ece`, `confidence`, `interclass_variance_relative` and
+    `conditional_mutual_information` (nats), of the test images as they
+    are. A measure that is not finite is left out.
+    Curves: `snapshot_step`, numbers of updates, and `snapshot_<measure>`, one number per part; without a measure
+    that some part does not have. They are written to TensorBoard too.
+
+    A network without snapshots has none of these, and is no error: of the networks of one analysis only some may
+    have kept any.
+
+    Args:
+        config: bins of the calibration error.
+        network: artefact of a teacher or student.
+        runtime: device and data root.
+        log: TensorBoard folder; this network gets a folder in it.
+
+    Raises:
+        UserError: it kept snapshots, and the data set is not the one that it was trained on.
+    """
+    if not snapshot_steps(network):
+        return Measured({}, {})
+    dataset = training_data(network, runtime)
+    steps = [snapshot_step(network, part) for part in range(network_config(network).snapshots + 1)]
+    by_part = [_measures(*_predictions(network, step, dataset, runtime), config.bins) for step in steps]
+    values = {
+        f"{name}_part{part}": value
+        for part, measures in enumerate(by_part)
+        for name, value in measures.items()
+        if math.isfinite(value)
+    }
+    along = {name: [measures[name] for measures in by_part] for name in by_part[0]}
+    curves = {f"snapshot_{name}": found for name, found in along.items() if all(map(math.isfinite, found))}
+    _write(steps, curves, log / network.path.name)
+    return Measured(values, {"snapshot_step": [float(step) for step in steps], **curves})
+
+
+def _predictions(
+    network: Artifact, step: int, dataset: Dataset, runtime: Runtime
+) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+    device = runtime.torch_device()
+    normalise = Normaliser(dataset.mean, dataset.std, device)
+    logits = predict(load_network(network, device, step), dataset.test.images, normalise, device)
+    return counted(logits, dataset.test.labels)
+
+
+def _measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], bins: int) -> dict[str, float]:
+    return {
+        "accuracy": accuracy.accuracy(logits, labels),
+        "nll": accuracy.nll(logits, labels),
+        "ece": calibration.ece(logits, labels, bins),
+        "confidence": calibration.mean_max_probability(logits),
+        "interclass_variance_relative": dark_knowledge.interclass_variance(logits, labels).relative,
+        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
+    }
+
+
+def _write(steps: list[int], curves: dict[str, list[float]], folder: Path) -> None:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, values in curves.items():
+            for step, value in zip(steps, values, strict=True):
+                writer.add_scalar(f"snapshots/{name.removeprefix('snapshot_')}", value, step)

@@ -1,0 +1,362 @@
+"""Figures of a population of teachers: which measure predicts what students gain, and which teachers teach best.
+
+They are drawn from the table with its derived rows, whose conditions are named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from distill.experiment import Label, Table
+from distill.metrics.prediction import family_error
+from distill.metrics.verdict import CONFIDENCE, Interval, interval
+from experiments import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CHANCE = "chance"
+CHOSEN = "best measure, chosen on other families"
+ANOTHER_SEED = "gain of another seed"
+OTHER_SEEDS = "mean gain of all other seeds"
+
+POINTS = 100
+"""By which a share is multiplied to be in percentage points."""
+_COLD, _WARM = 1.0, 4.0
+"""Temperatures: the second is what measures are ordered by."""
+_SHOWN = 15
+"""Measures in the ranking, beside those that are named."""
+_SMOOTHED = "smoothing"
+"""The family that a line joins, from weak to strong."""
+_LOOKS = (
+    ("#000000", "*"),
+    (drawing.SMOOTHED[0], "o"),
+    (drawing.SMOOTHED[1], "s"),
+    (drawing.SMOOTHED[2], "^"),
+    (drawing.HARD, "v"),
+    ("#E69F00", "D"),
+    ("#56B4E9", "<"),
+    ("#7A7A7A", ">"),
+    ("#8C510A", "P"),
+)
+"""Colour and marker of each family, in its order: Okabe and Ito's palette, grey and brown."""
+
+
+def measured_by(measure: str) -> str:
+    """Condition of what a measure of teachers predicts."""
+    return f"measure: {measure}"
+
+
+def teacher_of(name: str) -> str:
+    """Condition of a teacher."""
+    return f"teacher, {name}"
+
+
+def gain_of(name: str, temperature: float) -> str:
+    """Condition of what the students of a teacher gain."""
+    return f"gain of {name}, T={temperature:g}"
+
+
+def _words(measure: str) -> str:
+    for split in ("train", "held_out"):
+        if measure.endswith(f"_{split}"):
+            return f"{measure.removesuffix(f'_{split}').replace('_', ' ')}, {split.replace('_', ' ')}"
+    return measure.replace("_", " ")
+
+
+def ranking(
+    table: Table,
+    families: Mapping[str, str],
+    candidates: Iterable[str],
+    named: Mapping[str, str],
+    chosen: Sequence[Mapping[str, float]],
+) -> Figure:
+    """Measures by how well they order teachers, the best on top, beside chance and what other seeds tell.
+
+    Args:
+        table: with its derived rows.
+        families: name of a teacher → its family.
+        candidates: all measures.
+        named: those that are shown wherever they stand → what they are, in words.
+        chosen: per seed, measure → share of pairs for which it was chosen on other families.
+    """
+    figure = drawing.new_figure(7.6, _caption(chosen))
+    axes = figure.subplots()
+    rows = _ranked(table, candidates, named)
+    if not rows:
+        drawing.nothing(axes)
+        return figure
+    errors = _family_errors(table, families, [row for row in rows if row != CHOSEN])
+    for place, row in enumerate(rows):
+        color = _row_color(row, named)
+        if row in errors:
+            mean, error = interval(_concordances(table, row, _WARM).values()).mean, errors[row]
+            axes.plot([mean - error, mean + error], [place - 0.1] * 2, color="#c9c9c9", linewidth=5, zorder=1)
+        _dot(axes, table, row, _COLD, place + 0.2, color)
+        _dot(axes, table, row, _WARM, place - 0.1, color)
+    axes.axvline(0.5, color="#444444", linewidth=1.2)
+    axes.text(0.5, -0.75, "chance ", ha="right", va="center", color="#444444", fontsize=8.5)
+    for temperature, style in ((_COLD, ":"), (_WARM, "--")):
+        if told := table.by_seed(OTHER_SEEDS, f"concordance_T{temperature:g}"):
+            mean = interval(told.values()).mean
+            axes.axvline(
+                mean, color="#444444", linewidth=1.2, linestyle=style, label=f"other seeds, T={temperature:g}"
+            )
+    axes.set_yticks(range(len(rows)), [_row_name(table, row, named) for row in rows], fontsize=8.5)
+    for row, tick in zip(rows, axes.get_yticklabels(), strict=True):
+        tick.set_color(_row_color(row, named))
+    axes.set_ylim(len(rows) - 0.4, -1.2)
+    low, high = axes.get_xlim()  # intervals of two seeds can be wider than all shares
+    axes.set_xlim(max(0.0, low), min(1.0, high))
+    axes.set_xlabel("share of pairs ordered as the gain orders them")
+    drawing.open_frame(axes, grid="x")
+    drawing.legend_below(figure)
+    return figure
+
+
+def _caption(chosen: Sequence[Mapping[str, float]]) -> str:
+    told: Counter[str] = Counter()
+    for shares in chosen:
+        told.update(shares)
+    most = [f"{_words(name)} ({share / len(chosen):.0%} of pairs)" for name, share in told.most_common(2)]
+    return (
+        "Which measure tells beforehand whose students gain more? Share of pairs of teachers that a measure orders "
+        "as the gain of their students does, its sign learned on the families of neither. Dots: means over seeds "
+        "with 95 % intervals. Grey bars, T=4: 95 % intervals over families of teachers (jackknife), which tell how "
+        "far it would hold for other kinds. ↑ more of it, more gain at T=4; ↓ less. Dashed and dotted: what the "
+        "mean gain of all other seeds tells of this one."
+        + (f" The best measure, if chosen on other families at T=4, is {' or '.join(most)}." if most else "")
+    )
+
+
+def _ranked(table: Table, candidates: Iterable[str], named: Mapping[str, str]) -> list[str]:
+    """What the ranking shows, the best first: measures that all seeds have, and those that are named."""
+    seeds = len(table.by_seed(CHANCE, f"concordance_T{_WARM:g}"))
+    found = {name: _concordances(table, name, _WARM) for name in (*candidates, CHOSEN)}
+    means = {
+        name: interval(values.values()).mean
+        for name, values in found.items()
+        if values and (len(values) == seeds or name in named)
+    }
+    ordered = sorted(means, key=lambda name: -means[name])
+    best = set(ordered[:_SHOWN])
+    return [name for name in ordered if name in best or name in named or name == CHOSEN]
+
+
+def _concordances(table: Table, row: str, temperature: float) -> dict[int, float]:
+    condition = row if row == CHOSEN else measured_by(row)
+    return table.by_seed(condition, f"concordance_T{temperature:g}")
+
+
+def _row_color(row: str, named: Mapping[str, str]) -> str:
+    if row == CHOSEN:
+        return drawing.SMOOTHED[1]
+    if row not in named:
+        return "#333333"
+    return drawing.SMOOTHED[0] if row in list(named)[:2] else drawing.HARD
+
+
+def _row_name(table: Table, row: str, named: Mapping[str, str]) -> str:
+    if row == CHOSEN:
+        return "best measure, chosen\non other families"
+    signs = table.by_seed(measured_by(row), f"rank_correlation_T{_WARM:g}").values()
+    arrow = "" if not signs else " ↑" if sum(signs) > 0 else " ↓"
+    text = _words(row)
+    return f"{text}{arrow}\n({named[row]})" if row in named else f"{text}{arrow}"
+
+
+def _dot(axes: Axes, table: Table, row: str, temperature: float, place: float, color: str) -> None:
+    """The mean of one measure at one temperature with its interval, if there is one."""
+    values = _concordances(table, row, temperature)
+    if values:
+        found = interval(values.values())
+        filled = temperature == _WARM
+        axes.errorbar(
+            found.mean,
+            place,
+            xerr=drawing.half_width(found),
+            color=color,
+            marker="o" if filled else "D",
+            markersize=5.5 if filled else 4,
+            markerfacecolor=color if filled else "white",
+            elinewidth=1.3 if filled else 0.8,
+            linestyle="none",
+            label=f"T={temperature:g}" if row == CHOSEN else None,
+        )
+
+
+def _family_errors(table: Table, families: Mapping[str, str], measures: Sequence[str]) -> dict[str, float]:
+    """Measure → half of the 95 % interval of its concordance over families, from means over seeds."""
+    points = {measure: _points(table, families, measure, _WARM) for measure in measures}
+    common = set.intersection(*({point.name for point in found} for found in points.values())) if points else set()
+    kept = {name: [point for point in found if point.name in common] for name, found in points.items()}
+    some = next(iter(kept.values()), [])
+    named = [families[point.name] for point in some]
+    if len(set(named)) < 3:
+        return {}
+    from scipy.stats import t as student_t
+
+    values = np.array([[point.measure for point in found] for found in kept.values()])
+    error = family_error(values, np.array([point.gain for point in some]), named)
+    times = float(student_t.ppf((1 + CONFIDENCE) / 2, len(set(named)) - 1))
+    return {name: times * float(each) for name, each in zip(kept, error, strict=True) if math.isfinite(each)}
+
+
+class _Point(NamedTuple):
+    """A recipe: means over the seeds that have both."""
+
+    name: str
+    measure: float
+    gain: float
+
+
+def _points(table: Table, families: Mapping[str, str], measure: str, temperature: float) -> list[_Point]:
+    seeds = sorted({label.seed for label in table.values})
+    found = []
+    for name in families:
+        # Looked up, since `by_seed` goes through a table of hundreds of conditions, for each of many measures.
+        pairs = [
+            (teacher[measure], gains["gain"])
+            for seed in seeds
+            if (teacher := table.values.get(Label(teacher_of(name), seed))) and measure in teacher
+            if (gains := table.values.get(Label(gain_of(name, temperature), seed)))
+        ]
+        if pairs:
+            values, gained = zip(*pairs, strict=True)
+            found.append(_Point(name, sum(values) / len(pairs), sum(gained) / len(pairs)))
+    return found
+
+
+def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Iterable[str], proposal: str) -> Figure:
+    """What students gain against the proposal, and against the best of the other measures."""
+    others = [row for row in _ranked(table, candidates, {}) if row not in (CHOSEN, proposal)]
+    shown = [proposal, *others[:1]]
+    figure = drawing.new_figure(
+        6.2,
+        "What students gain over those of labels, against measures of their teachers: our proposal, left, and the "
+        "measure that orders the gain at T=4 best of all others, right, found after the fact. A point is a recipe, "
+        "mean over seeds; the line goes from no smoothing to the strongest.",
+    )
+    panels = figure.subplots(2, 2, sharey="row", sharex="col", squeeze=False)
+    for across, temperature in zip(panels, (_WARM, _COLD), strict=True):
+        for axes, measure in zip(across, shown, strict=False):
+            _scatter(axes, _points(table, families, measure, temperature), families)
+        across[0].set_ylabel(f"gain at T={temperature:g}, points")
+    for column, measure in enumerate(shown):
+        panels[1, column].set_xlabel(_words(measure))
+    for axes in figure.axes:
+        if not axes.has_data():
+            drawing.nothing(axes)
+    _legend(figure)
+    return figure
+
+
+def _scatter(axes: Axes, points: Sequence[_Point], families: Mapping[str, str]) -> None:
+    """A marker per recipe, and a line through the recipes of smoothing, from none."""
+    if not points:
+        return
+    kinds = list(dict.fromkeys(families.values()))
+    joined = [point for point in points if families[point.name] in (kinds[0], _SMOOTHED)]
+    axes.plot(
+        [point.measure for point in joined],
+        [POINTS * point.gain for point in joined],
+        color=_LOOKS[1][0],
+        linewidth=1,
+        alpha=0.7,
+    )
+    for kind, (color, marker) in zip(kinds, _LOOKS, strict=False):
+        own = [point for point in points if families[point.name] == kind]
+        axes.plot(
+            [point.measure for point in own],
+            [POINTS * point.gain for point in own],
+            linestyle="none",
+            color=color,
+            marker=marker,
+            markersize={"*": 11, "P": 7}.get(marker, 5.5),
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            label=_kind(kind) if own else None,
+            zorder=4 if marker == "*" else 3,
+        )
+    values = [point.measure for point in points]
+    if min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    drawing.open_frame(axes)
+
+
+def _kind(family: str) -> str:
+    return "as it is" if family == "base" else family
+
+
+def _legend(figure: Figure) -> None:
+    named = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    if named:
+        figure.legend(
+            named.values(), named, loc="outside lower center", ncols=3, frameon=False, fontsize=9, handletextpad=0.2
+        )
+
+
+def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
+    """What the students of every teacher gain, a row per family."""
+    figure = drawing.new_figure(
+        4.6,
+        "Which teachers teach best? What students gain over those of labels, in points of test accuracy: a marker "
+        "is a recipe, mean over seeds, at T=4 (filled) and at T=1 (hollow). Right: the recipe of each family whose "
+        "students gain most, at either temperature, with the 95 % interval over seeds; the best of several is "
+        "flattered. Dashed: the teacher as it is, at T=4.",
+    )
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(families.values()))
+    gains = {
+        (name, temperature): interval(values.values())
+        for name in families
+        for temperature in (_WARM, _COLD)
+        if (values := table.by_seed(gain_of(name, temperature), "gain"))
+    }
+    if not gains:
+        drawing.nothing(axes)
+        return figure
+    for (name, temperature), found in gains.items():
+        place = kinds.index(families[name])
+        color, marker = _LOOKS[place]
+        filled = temperature == _WARM
+        axes.plot(
+            POINTS * found.mean,
+            place - 0.16 if filled else place + 0.18,
+            color=color,
+            marker=marker,
+            markersize=9 if marker == "*" else 5.5,
+            markerfacecolor=color if filled else "white",
+            alpha=0.85,
+            linestyle="none",
+        )
+        if families[name] == kinds[0] and filled:
+            axes.axvline(POINTS * found.mean, color="#444444", linewidth=1, linestyle="--", zorder=1)
+    for place, kind in enumerate(kinds):
+        own = {key: found for key, found in gains.items() if families[key[0]] == kind}
+        if own:
+            _best(axes, place, *max(own.items(), key=lambda each: each[1].mean))
+    axes.axvline(0, color="#444444", linewidth=1.2, zorder=1)
+    axes.set_yticks(range(len(kinds)), [_kind(kind).replace("over the", "over\nthe") for kind in kinds], fontsize=9)
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_xlabel("gain over students of labels, points of accuracy")
+    drawing.open_frame(axes, grid="x")
+    return figure
+
+
+def _best(axes: Axes, place: int, which: tuple[str, float], found: Interval) -> None:
+    """Beside a row: its best recipe, and what its students gain."""
+    name, temperature = which
+    half = POINTS * drawing.half_width(found)
+    gain = f"{POINTS * found.mean:+.1f}".replace("-", "−") + (f" ± {half:.1f}" if half else "")
+    text, at = f"{name}, T={temperature:g}\n{gain}", axes.get_yaxis_transform()
+    axes.text(1.02, place, text, transform=at, va="center", fontsize=8)

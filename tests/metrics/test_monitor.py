@@ -1,0 +1,55 @@
+"""What is watched along training: which measures, of how many labels, and what is left out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from distill.metrics import dark_knowledge
+from distill.metrics.monitor import training_measures
+
+KNOWLEDGE = (
+    "conditional_mutual_information",
+    "aggregated_variance",
+    "nontarget_entropy",
+    "logit_deviation",
+)
+
+
+def predictions(n: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, classes, generator=generator), torch.arange(n) % classes
+
+
+def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    take = (logits, labels)
+    return [
+        dark_knowledge.conditional_mutual_information(*take),
+        dark_knowledge.aggregated_variance(*take),
+        dark_knowledge.nontarget_entropy(*take),
+        dark_knowledge.logit_deviation(logits),
+    ]
+
+
+@pytest.mark.parametrize(("n", "last"), [(120, 120), (900, 200)], ids=["few", "many"])
+def test_knowledge_is_of_the_last_labels_and_the_rest_of_all(n, last):
+    logits, labels = predictions(n, 4)
+    found = training_measures(logits, labels)
+    assert [found[name] for name in KNOWLEDGE] == pytest.approx(by_hand(logits[-last:], labels[-last:]))
+    assert found["interclass_variance"] == pytest.approx(dark_knowledge.interclass_variance(logits, labels).total)
+    assert found["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+def test_what_is_not_defined_is_left_out_and_stops_no_training():
+    """A value that is not finite would end the run as diverged."""
+    logits, labels = predictions(60, 2)
+    for some in (labels, torch.zeros_like(labels)):
+        assert all(map(math.isfinite, training_measures(logits, some).values()))
+
+
+def test_a_network_that_diverged_is_seen_to():
+    logits, labels = predictions(60, 4)
+    found = training_measures(logits / 0, labels)
+    assert not all(map(math.isfinite, found.values()))
