@@ -454,8 +454,8 @@ def _best_temperature(table: Table) -> Figure:
         7.2,
         "For each teacher, size and seed the temperature that held-out images choose. Above: what its student "
         "gains in test accuracy over a student of labels that sees the same images, mean over seeds with 95 % "
-        "intervals; under each size that student's accuracy. In the middle: the hard teacher's student minus the smoothed teacher's, in points. "
-        f"{_HOW_TO_READ} Below: the temperatures chosen, lowest to highest over seeds.",
+        "intervals; under each size that student's accuracy. In the middle: the hard teacher's student minus the "
+        f"smoothed teacher's, in points. {_HOW_TO_READ} Below: the temperatures chosen, lowest to highest.",
     )
     gain, cost, chosen = figure.subplots(3, 1, gridspec_kw={"height_ratios": [5, 3, 3]})
     places = {_best(value, share): place for value in SMOOTHINGS for place, share in enumerate(SHARES)}

@@ -128,6 +128,13 @@ KNOWLEDGE = (
     Column("nearest_centre_agreement_train", "NC4, train %", 1, percent=True),
 )
 """Of images as they are: what the probe of all measures found, in part."""
+PREDICTION = (
+    Column("concordance_T1", "concordance, T=1 %", 1, percent=True),
+    Column("concordance_T4", "concordance, T=4 %", 1, percent=True),
+    Column("rank_correlation_T1", "rank correlation, T=1", 2),
+    Column("rank_correlation_T4", "rank correlation, T=4", 2),
+)
+"""Of a measure of teachers with what their students gain over labels."""
 TRANSLATION = (
     Column("bleu", "BLEU", 1, percent=True),
     Column("bleu_highest", "highest BLEU", 1, percent=True),
@@ -140,6 +147,12 @@ oracle's NLL, per token, is that of the true distribution."""
 WITHOUT_COLUMN = (
     Column("held_out_accuracy", "held-out accuracy %", 2, percent=True),
     Column("accuracy_lost", "accuracy lost %", 2, percent=True),
+    *(Column(f"cost_T{temperature}", f"cost, T={temperature} %", 2, percent=True) for temperature in (1, 2, 4, 16)),
+    Column("gain", "gain %", 2, percent=True),
+    Column("gain_over_labels", "gain over labels %", 2, percent=True),
+    Column("accuracy_gap", "accuracy gap %", 2, percent=True),
+    Column("accuracy_gap_best", "gap at the best T %", 2, percent=True),
+    Column("accuracy_gap_same_remedy", "gap, same remedy %", 2, percent=True),
     Column("chosen_temperature", "chosen temperature", 2),
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
@@ -159,6 +172,7 @@ _COLUMNS = {
         DARK_KNOWLEDGE,
         FIDELITY,
         KNOWLEDGE,
+        PREDICTION,
         WITHOUT_COLUMN,
     )
     for column in columns
@@ -219,6 +233,7 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
         comparison(summary, DARK_KNOWLEDGE, "Dark knowledge"),
         comparison(summary, FIDELITY, "Fidelity to the teacher", beside=columns_of("agreement", "kl")),
         comparison(summary, KNOWLEDGE, "Knowledge and geometry, training and held-out images"),
+        comparison(summary, PREDICTION, "What predicts the gain"),
     )
     return [table for table in tables if table]
 

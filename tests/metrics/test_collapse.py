@@ -141,3 +141,12 @@ def test_classes_without_samples():
 def test_equal_class_means_have_no_scatter_between():
     features = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     assert math.isnan(within_class_collapse(features, torch.tensor([0, 0, 1, 1])))
+
+
+def test_the_mean_of_no_sample_is_not_nearest():
+    """Means at 1 and -1; points at 0.4 and -0.4 are nearer to the mean of all, which no class has."""
+    features = torch.tensor([[0.4], [1.6], [-0.4], [-1.6]])
+    labels = torch.tensor([0, 0, 1, 1])
+    logits = torch.eye(3)[labels]
+    assert nearest_centre_agreement(features, labels, logits) == 1
+    assert nearest_centre_agreement(features, labels, logits[[0, 2, 3, 1]]) == pytest.approx(1 / 2)

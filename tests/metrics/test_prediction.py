@@ -27,7 +27,11 @@ def slow(measures, gain, families):
         best, which = 0.0, 0
         for index, measure in enumerate(measures):
             known = len({measure[k] for k in rows}) > 1 and len({gain[k] for k in rows}) > 1
-            found = float(spearmanr([measure[k] for k in rows], [gain[k] for k in rows])[0]) if known else 0.0
+            found = (
+                float(np.asarray(spearmanr([measure[k] for k in rows], [gain[k] for k in rows]))[0])
+                if known
+                else 0.0
+            )
             if abs(found) > abs(best) + 1e-12:
                 best, which = found, index
         towards = np.sign(best) * (measures[which][i] - measures[which][j]) * (gain[i] - gain[j])

@@ -57,16 +57,26 @@ def test_of_a_teacher_and_of_a_student(teacher, student, make, runtime, tmp_path
             assert of_split == pytest.approx(expected, rel=1e-3, abs=1e-6)
             if name == "train":
                 similarity = class_similarity(logits, split.labels, temperature)
-                assert found.curves == {"class_similarity_train": pytest.approx(similarity.flatten().tolist(), rel=1e-4)}
+                assert found.curves == {
+                    "class_similarity_train": pytest.approx(similarity.flatten().tolist(), rel=1e-4)
+                }
 
 
 def test_a_temperature_changes_soft_targets_only(teacher, make, runtime, tmp_path):
     network = make(teacher)
     warm, cold = (probe(KnowledgeProbe(temperature=t), network, runtime, tmp_path).values for t in (4.0, 1.0))
     changed = {name for name in cold if warm[name] != pytest.approx(cold[name])}
-    soft = ("conditional_mutual_information", "nontarget_entropy", "difficulty", "aggregated_variance", "wrong_mass")
+    soft = (
+        "conditional_mutual_information",
+        "nontarget_entropy",
+        "difficulty",
+        "aggregated_variance",
+        "wrong_mass",
+    )
     assert {f"{name}_train" for name in soft} <= changed
-    assert not {"gap_train", "bits_beyond_top1_held_out", "class_separation_train", "logit_deviation_train"} & changed
+    assert (
+        not {"gap_train", "bits_beyond_top1_held_out", "class_separation_train", "logit_deviation_train"} & changed
+    )
 
 
 def test_at_most_so_many_images_spread_over_the_split(teacher, make, runtime):

@@ -135,7 +135,9 @@ def test_held_out_accuracy_is_of_the_held_out_images_whatever_the_split(teacher,
     logits, labels = load_predictions(network, "held_out")
     right = sum(int(row.argmax()) == label for row, label in zip(logits, labels.tolist(), strict=True))
     for split in ("test", "held_out"):
-        assert measure(teacher, network, None, split).values["held_out_accuracy"] == pytest.approx(right / len(labels))
+        assert measure(teacher, network, None, split).values["held_out_accuracy"] == pytest.approx(
+            right / len(labels)
+        )
     assert measure(teacher, network, None).values["accuracy"] != pytest.approx(right / len(labels))
 
 

@@ -76,7 +76,10 @@ def test_what_a_teacher_has_not(teacher, groups):
     assert information.heading.endswith("0 and 1")
     assert information.rows.keys() == {"information_final", "information_floor", "information_log_n"}
     assert information.rows["information_final"][0] <= information.rows["information_log_n"][0]
-    assert groups(teacher, "held_out")["Predictions"].rows["accuracy"] == found["Predictions"].rows["held_out_accuracy"]
+    assert (
+        groups(teacher, "held_out")["Predictions"].rows["accuracy"]
+        == found["Predictions"].rows["held_out_accuracy"]
+    )
 
 
 def test_a_teacher_that_is_not_there(student, groups, make, store):

@@ -332,3 +332,30 @@ def test_caches_are_compared_where_they_differ(tmp_path, sizes):
     assert ("bytes/view" in text) == (len(set(sizes)) > 1)
     if len(set(sizes)) > 1:
         assert re.search(r"student of ε=0 +3 +8 +12\.500 +80\.00", text)
+
+
+def test_dark_knowledge_and_fidelity_have_tables_where_they_are_measured(tmp_path):
+    table = measured()
+    before = [grid.caption for grid in main_tables(report(tmp_path / "before", table))]
+    assert {"Dark knowledge", "Fidelity to the teacher"}.isdisjoint(before), "nor do reports made before"
+    for label, values in table.values.items():
+        values["bits_beyond_top1"] = 0.25
+        values["held_out_accuracy"] = 0.9
+        if label.condition.startswith("student"):
+            values |= {
+                "agreement": 0.9,
+                "agreement_independent": 0.8,
+                "kl_independent": 0.3,
+                "deviation_ratio": 0.5,
+            }
+    found = {grid.caption: grid for grid in main_tables(report(tmp_path / "after", table))}
+    assert [caption for caption in found if caption not in before] == ["Dark knowledge", "Fidelity to the teacher"]
+    knowledge, fidelity = (found[caption] for caption in ("Dark knowledge", "Fidelity to the teacher"))
+    assert knowledge.header == ["condition", "seeds", "bits beyond top-1"]
+    assert len(knowledge.rows) == 4
+    assert fidelity.header[2:] == ["agree %", "KL", "agree, other seed %", "KL, other seed", "deviation ratio"]
+    assert fidelity.rows[0] == ["student of ε=0", "3", "90.0", "0.100", "80.0", "0.300", "0.50"]
+    for values in table.values.values():
+        values["class_separation_train"] = 0.7
+    probed = main_tables(report(tmp_path / "probed", table))[-1]
+    assert probed.header[2:] == ["R², train"]
