@@ -104,6 +104,6 @@ class Experiment(Protocol):
     draw: Callable[[Table], Mapping[str, object]]
     """table → name → matplotlib figure.
 
-    A module may define also `derived`: (table) → label → measures, of what no single network is: the best of several
-    by held-out accuracy, a rank correlation over all. Its labels must be new; they are then rows like any other.
+    A module may define also `derived`: (table) → label → measures, of what no single network is: the best of
+    several by held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
     """

@@ -72,7 +72,7 @@ def networks(data: str, scale: Scale) -> Networks:
     wide = student.model.replace(kwargs={"widths": [128, 128]})
     if data != "digits" and scale != "smoke":
         wide = ModelConfig(name="cnn", kwargs={"widths": [16, 32]})
-    return Networks(teacher, {"narrow": student, "wide": student.replace(model=wide)}, 5)
+    return Networks(teacher, {"narrow": student, "wide": student.replace(model=wide)}, chosen.seeds)
 
 
 _SIDE = 224
@@ -116,7 +116,7 @@ def runs_at(
     """Teachers, and students of each at each temperature, under their labels; T divides both sides (T² x KL)."""
     chosen = networks(data, scale)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
-    for seed in range(2 if scale == "smoke" else chosen.seeds):
+    for seed in range(chosen.seeds):
         teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in SMOOTHINGS}
         found |= {Label(teacher_of(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
         for kind, student in chosen.students.items():

@@ -36,7 +36,7 @@ _WHAT = {each.name: f"{each.what} [{each.source}]" for each in MEASURES} | {
     "optimal_gap": "gap at the optimum of its smoothed labels [Müller et al. 2019]",
     "unseen_accuracy": "accuracy on the classes it never saw",
     "unseen_among_unseen": "the same when only these may be answered",
-    "pair_accuracy_corrected": "accuracy with the bias to the seen classes corrected [Hinton et al. 2015, section 3]",
+    "pair_accuracy_corrected": "accuracy, bias to the seen classes corrected [Hinton et al. 2015, section 3]",
     "unseen_recall": "recall of the class it never saw [Hinton et al. 2015, section 3]",
     "unseen_recall_corrected": "the same with its prior restored [Hinton et al. 2015, section 3]",
     "unseen_auc": "ranking of that class by the margin, ROC area [this project]",

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from distill.metrics.accuracy import predictive_kl
 from distill.metrics.catalogue import MEASURES, feature_measures, fidelity_measures, logit_measures
+from distill.metrics.dark_knowledge import class_similarity, similarity_correlation
 
 GROUPS = "logits", "features", "teacher"
 
@@ -82,6 +84,22 @@ def test_temperature_is_that_of_the_soft_targets_alone():
     # At another temperature the same network has the values of logits divided by it.
     divided = logit_measures(logits / 4, labels)
     assert {name: warm[name] for name in changed} == pytest.approx({name: divided[name] for name in changed})
+
+
+def test_a_student_against_its_teacher():
+    generator = torch.Generator().manual_seed(2)
+    teacher, labels = torch.randn(200, 5, generator=generator), torch.arange(5).repeat(40)
+    student = teacher / 4 + torch.randn(200, 5, generator=generator) / 9
+    cold, warm = fidelity_measures(student, teacher, labels), fidelity_measures(student, teacher, labels, 3.0)
+    same = {name for name in cold if cold[name] == pytest.approx(warm[name], rel=1e-9)}
+    assert same == {"agreement", "kl", "deviation_ratio"}
+    assert cold["kl"] == predictive_kl(student, teacher)
+    assert cold["deviation_ratio"] < 1
+    similarities = class_similarity(student, labels, 3.0), class_similarity(teacher, labels, 3.0)
+    assert warm["similarity_correlation"] == similarity_correlation(*similarities)
+    assert (
+        warm["nontarget_divergence"] == fidelity_measures(student / 3, teacher / 3, labels)["nontarget_divergence"]
+    )
 
 
 def test_what_is_not_defined_is_left_out():
