@@ -93,7 +93,8 @@ def ensure(
     """
     configs = list(configs)
     waiting = missing(configs, store)
-    jobs = runtime.jobs_for(sum(isinstance(config, TeacherConfig | StudentConfig) for config in waiting))
+    parallel = TeacherConfig | StudentConfig | AnalysisConfig
+    jobs = runtime.jobs_for(sum(isinstance(config, parallel) for config in waiting))
     graph = {key(config): [key(upstream) for upstream in inputs(config)] for config in waiting}
     stages = dict(zip(graph, waiting, strict=True))
     bar = tqdm(total=len(waiting), unit="stage", disable=_bar_disabled(runtime, waiting), delay=2)

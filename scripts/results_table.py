@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.stages.report_tables import (
+    ABOVE_LABELS,
     CLASS_NEVER_SEEN,
     INFORMATION,
     OF_CACHES,
     PENULTIMATE,
+    PREDICTION,
+    SOME_CLASSES_SEEN,
     TEMPERATURE_SCALING,
     TRANSLATION,
     Column,
@@ -39,6 +42,8 @@ class Section(NamedTuple):
     heading: str | None
     tables: Mapping[str, tuple[Column, ...]]
     """Caption → columns, one table per data set."""
+    beside: Mapping[str, tuple[Column, ...]] = {}
+    """Caption → columns shown before them, of conditions that have any of those."""
 
 
 SECTIONS = {
@@ -85,6 +90,49 @@ SECTIONS = {
         "Figure 6: mutual information (`experiments/fig6_mutual_information.py`)",
         {"mutual information": (*columns_of("accuracy"), *INFORMATION)},
     ),
+    "when_smoothing_hurts": Section(
+        "Should I smooth my teacher? (`experiments/when_smoothing_hurts.py`)",
+        {
+            "what smoothing costs, points of accuracy": columns_of("cost_T1", "cost_T2", "cost_T4", "cost_T16"),
+            "each teacher at its best temperature": columns_of("chosen_temperature", "gain_over_labels"),
+        },
+        {"each teacher at its best temperature": columns_of("accuracy", "held_out_accuracy")},
+    ),
+    "chandrasegaran2022": Section(
+        "Chandrasegaran et al. 2022: temperature (`experiments/chandrasegaran2022.py`)",
+        {
+            "teachers and students": columns_of(
+                "accuracy", "nll", "ece", "agreement", "agreement_independent", "chosen_temperature"
+            ),
+        },
+    ),
+    "shen2021": Section(
+        "Shen et al. 2021: intra-class variance (`experiments/shen2021.py`)",
+        {
+            "teachers and students": columns_of(
+                "accuracy", "aggregated_variance_train", "aggregated_variance", "agreement", "agreement_independent"
+            )
+        },
+    ),
+    "restore": Section(
+        "Giving dark knowledge back (`experiments/restore.py`)",
+        {
+            "remedies": columns_of("accuracy", "nll", "ece", "interclass_variance_relative", "bits_beyond_top1"),
+            "gaps": columns_of("accuracy_gap", "accuracy_gap_best", "accuracy_gap_same_remedy"),
+        },
+    ),
+    "unseen_class": Section(
+        "Classes never seen (`experiments/unseen_class.py`)",
+        {
+            "a class never seen": CLASS_NEVER_SEEN,
+            "above the student of labels": ABOVE_LABELS,
+            "only two classes seen": SOME_CLASSES_SEEN,
+        },
+        {"only two classes seen": columns_of("accuracy")},
+    ),
+    "bits_of_dark_knowledge": Section(
+        "What predicts the gain (`experiments/bits_of_dark_knowledge.py`)", {"measures of teachers": PREDICTION}
+    ),
     "patience": Section(
         "How many stored views (`experiments/patience.py`)",
         {"stored views": columns_of("accuracy", "nll", "agreement", "kl")},
@@ -117,7 +165,9 @@ def results(folder: Path = FOLDER, only: Collection[str] = ()) -> str:
 def claims_of_paper(folder: Path = FOLDER) -> str:
     """A row per claim of the experiments that reproduce a figure or a table, in the order of the paper."""
     summaries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    recorded = sorted((summary for summary in summaries if summary.get("reproduces")), key=place)
+    # Later papers, named by their authors, have sections of their own.
+    own = (summary for summary in summaries if summary.get("reproduces") and "et al." not in summary["reproduces"])
+    recorded = sorted(own, key=place)
     rows = [
         [summary["reproduces"], claim["statement"], f"**{claim['verdict']}**", evidence(claim)]
         for summary in recorded
@@ -132,12 +182,13 @@ def _section(name: str, summaries: list[dict[str, Any]]) -> Iterator[str]:
         yield f"### {shown.heading}"
     for summary in summaries:
         for caption, columns in shown.tables.items():
-            table = comparison(summary, columns, f"{summary['data']}, {caption}")
+            beside = shown.beside.get(caption, ())
+            table = comparison(summary, columns, f"{summary['data']}, {caption}", beside)
             if table is not None:
                 yield f"**{table.caption}**\n\n{_markdown(table)}"
-        beside = paper_table(summary, only_numbers=True)
-        if beside is not None:
-            yield f"**{summary['data']}, the paper and ours**\n\n{_markdown(beside)}"
+        published = paper_table(summary, only_numbers=True)
+        if published is not None:
+            yield f"**{summary['data']}, the paper and ours**\n\n{_markdown(published)}"
             if warning := caution(summary):
                 yield warning
     yield f"**Verdicts**\n\n{_markdown(_verdicts(summaries))}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize
+from scipy.optimize import brentq
 from torch import Tensor
 
 SHARPEST = 100.0
@@ -79,8 +79,8 @@ def brier(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
 def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     """Temperature T that minimises the NLL of softmax(logits / T): temperature scaling (Guo et al. 2017, sec. 4.2).
 
-    Bounded L-BFGS on 1/T, in float64. The NLL is convex in 1/T, where the logits enter linearly, and not in T or
-    log T: whatever is found is the minimum. Logits are first divided by their spread (the root mean square of what
+    Where the slope of the NLL by 1/T is 0 (Brent's method, float64). The NLL is convex in 1/T, where the logits
+    enter linearly, and not in T or log T: whatever is found is the minimum. Logits are first divided by their spread (the root mean square of what
     remains after each sample's mean is taken off), so that one start and one pair of bounds fit all networks, and
     scaled logits give the scaled temperature. T lies within `SHARPEST` times that spread, either way: where every
     sample is right the NLL falls for ever as T goes to 0, and where logits mislead as T grows, and T is the bound.
@@ -102,29 +102,19 @@ def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> 
         return 1.0
     of_label, below = _below_largest(centred / spread, labels)
 
-    def nll_and_slope(inverse: float) -> tuple[float, float]:
-        """NLL at 1/T, and its derivative: the mean logit that the probabilities expect, less that of the label."""
+    def slope(inverse: float) -> float:
+        """Of the NLL at 1/T: the mean logit that the probabilities expect, less that of the label."""
         weights = (inverse * below).exp_()
-        mass = weights.sum(dim=1)
-        expected = torch.einsum("nk,nk->n", weights, below) / mass
-        return mass.log().mean().item() - inverse * of_label, expected.mean().item() - of_label
+        expected = torch.einsum("nk,nk->n", weights, below) / weights.sum(dim=1)
+        return expected.mean().item() - of_label
 
     least, most = 1 / SHARPEST, SHARPEST
-    # The slope rises with 1/T: its sign at a bound tells whether the minimum lies beyond. The minimiser would not
-    # get there, since the slope of separable data is 0 in float64 long before.
-    if nll_and_slope(most)[1] <= 0:
+    # The slope rises with 1/T: its sign at a bound tells whether the minimum lies beyond.
+    if slope(most) <= 0:
         return spread / most
-    if nll_and_slope(least)[1] >= 0:
+    if slope(least) >= 0:
         return spread / least
-    found = minimize(
-        lambda inverse: nll_and_slope(inverse.item()),
-        x0=[1.0],
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(least, most)],
-        options={"ftol": 0.0, "gtol": 1e-12},
-    )
-    return spread / found.x.item()
+    return spread / brentq(slope, least, most, rtol=1e-12)
 
 
 def _below_largest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[float, Float[Tensor, "n k"]]:

@@ -7,7 +7,8 @@ plane and its two differences of logits among the three classes are linear funct
 the plane shows all that the network says about these classes against each other, and nothing else.
 
 All measures but `class_distance` are ratios, since smoothing shrinks activations: rotating, shifting or scaling
-points and templates together leaves them alone. Labels count 0, 1, 2, ... and each class has at least one point.
+points and templates together leaves them alone (but `class_separation` changes with a shift: its distances are
+angles at the origin). Labels count 0, 1, 2, ... and each class has at least one point.
 """
 
 from __future__ import annotations

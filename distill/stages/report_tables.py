@@ -202,17 +202,18 @@ def comparison(
         beside: shown before them, for comparison.
 
     Returns:
-        The table without the columns that nothing fills; None if that is all of `columns`.
+        The table without the columns that nothing fills, and without conditions of which only what stands beside is
+        known; None if nothing is left.
     """
     found = {(row["condition"], row["measure"]): row for row in summary["rows"]}
-    measured = {measure for _, measure in found}
-    if measured.isdisjoint(column.measure for column in columns):
+    measured, about = {measure for _, measure in found}, {column.measure for column in columns}
+    if measured.isdisjoint(about):
         return None
     shown = [column for column in (*beside, *columns) if column.measure in measured]
     rows = []
     for condition in dict.fromkeys(condition for condition, _ in found):
         cells = [found.get((condition, column.measure)) for column in shown]
-        if any(cells):
+        if any(cell and cell["measure"] in about for cell in cells):
             texts = [_mean(cell, column) for cell, column in zip(cells, shown, strict=True)]
             rows.append([condition, _seeds([cell["seeds"] for cell in cells if cell]), *texts])
     return Grid(caption, ["condition", "seeds", *(column.heading for column in shown)], rows)
