@@ -1,6 +1,7 @@
 """Print the recorded results, as Markdown: what README.md and experiments/results/README.md show.
 
-To record a run: copy `summary.json` of its report to `experiments/results/<experiment>-<data>.json`.
+To record a run: `--record checkpoints/reports/<report>` keeps its `summary.json` as
+`experiments/results/<experiment>-<data>.json`, of an experiment of thousands of rows only those that are shown.
 With names of experiments as arguments, only theirs; with `--paper`, every claim of the paper and its verdict. The
 README has the latter, and dark_knowledge.
 """
@@ -34,6 +35,8 @@ from distill.stages.report_tables import (
 )
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
+MOST_ROWS = 1000
+"""Of more rows than these a recorded run keeps a part."""
 
 
 class Section(NamedTuple):
@@ -176,6 +179,21 @@ def claims_of_paper(folder: Path = FOLDER) -> str:
     return _markdown(Grid("Claims of the paper", ["in the paper", "claim", "verdict", "evidence"], rows))
 
 
+def record(report: Path, folder: Path = FOLDER) -> Path:
+    """Keep the summary of a report; of very many rows those of measures that a table or a claim here shows."""
+    summary = json.loads((report / "summary.json").read_text())
+    if len(summary["rows"]) > MOST_ROWS:
+        shown = SECTIONS[summary["experiment"]]
+        tables = [*shown.tables.values(), *shown.beside.values()]
+        wanted = {column.measure for columns in tables for column in columns}
+        wanted |= {claim["measure"] for claim in summary["claims"]}
+        summary["rows"] = [row for row in summary["rows"] if row["measure"] in wanted]
+    data = summary["data"] if ":" not in summary["data"] else Path(summary["data"]).name.partition(".")[0]
+    path = folder / f"{summary['experiment']}-{data}.json"
+    path.write_text(json.dumps(summary | {"data": data}, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
 def _section(name: str, summaries: list[dict[str, Any]]) -> Iterator[str]:
     shown = SECTIONS.get(name) or Section(f"`experiments/{name}.py`", SECTIONS["dark_knowledge"].tables)
     if shown.heading:
@@ -208,5 +226,14 @@ def _markdown(table: Grid) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (table.header, rule, *table.rows))
 
 
+def main(arguments: list[str]) -> None:
+    """Print tables, or record reports."""
+    if arguments[:1] == ["--record"]:
+        for report in arguments[1:]:
+            print(record(Path(report)))
+    else:
+        print(claims_of_paper() if arguments == ["--paper"] else results(only=arguments))
+
+
 if __name__ == "__main__":
-    print(claims_of_paper() if sys.argv[1:] == ["--paper"] else results(only=sys.argv[1:]))
+    main(sys.argv[1:])

@@ -47,7 +47,7 @@ def test_checkpoints_are_of_the_hard_and_the_smoothed_teacher():
             assert config.loss == LossConfig(temperature=4)
             checkpoints.setdefault(split(label.condition)[0], set()).add(config.cache.snapshot)
             assert label.condition.endswith(f"T=4, checkpoint {config.cache.snapshot} of 5")
-    assert checkpoints == dict.fromkeys(("ε=0", "ε=0.1"), {1, 2, 3, 4})
+    assert checkpoints == {"ε=0": {1, 2, 3, 4}, "ε=0.1": {1, 2, 3, 4}}
 
 
 def test_a_way_has_one_loss_for_all_teachers():

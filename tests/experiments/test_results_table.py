@@ -28,7 +28,7 @@ def record(folder: Path, experiment: str, data: str, **measures: float) -> None:
     claim = {"id": "less", "statement": "it is less", "verdict": "undecided", "measure": "kl", "seeds": 1}
     claims = [claim | {"effect": 0.5, "low": None, "high": None, "p": None}]
     summary = {"experiment": experiment, "data": data, "rows": rows, "claims": claims}
-    (folder / f"{experiment}-{data}.json").write_text(json.dumps(summary))
+    (folder / f"{experiment}-{data.replace('/', '_')}.json").write_text(json.dumps(summary))
 
 
 def test_a_section_per_recorded_experiment(script, tmp_path):
@@ -109,3 +109,18 @@ def test_claims_of_the_paper_are_in_its_order(script, tmp_path):
         f"| {reproduces} | it is less | **undecided** | effect +0.5, 1 seed |"
         for reproduces in ("Figure 1", "Figure 5")
     ]
+
+
+def test_a_recorded_run_names_no_folder_and_of_many_rows_keeps_those_that_are_shown(script, tmp_path, monkeypatch):
+    record(tmp_path, "patience", "imagefolder:/some/where/birds.tar.xz", accuracy=0.9, kl=0.1, gap=3)
+    report = tmp_path / "report"
+    report.mkdir()
+    next(tmp_path.rglob("patience-*.json")).rename(report / "summary.json")
+    path = script.record(report, tmp_path)
+    assert path == tmp_path / "patience-birds.json"
+    kept = json.loads(path.read_text())
+    assert kept["data"] == "birds"
+    assert [row["measure"] for row in kept["rows"]] == ["accuracy", "kl", "gap"]
+    monkeypatch.setattr(script, "MOST_ROWS", 2)
+    kept = json.loads(script.record(report, tmp_path).read_text())
+    assert [row["measure"] for row in kept["rows"]] == ["accuracy", "kl"]
