@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 SHARPEST = 100.0
@@ -79,12 +79,12 @@ def brier(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
 def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     """Temperature T that minimises the NLL of softmax(logits / T): temperature scaling (Guo et al. 2017, sec. 4.2).
 
-    Where the slope of the NLL by 1/T is 0 (Brent's method, float64). The NLL is convex in 1/T, where the logits
-    enter linearly, and not in T or log T: whatever is found is the minimum. Logits are first divided by their spread (the root mean square of what
-    remains after each sample's mean is taken off), so that one start and one pair of bounds fit all networks, and
-    scaled logits give the scaled temperature. T lies within `SHARPEST` times that spread, either way: where every
-    sample is right the NLL falls for ever as T goes to 0, and where logits mislead as T grows, and T is the bound.
-    Equal logits have the same NLL at each T, and get 1.
+    Where the slope of the NLL by 1/T is 0 (Brent's method, float64). The NLL is convex in 1/T, where logits enter
+    linearly, and not in T or log T: whatever is found is the minimum. Logits are first divided by their spread (the
+    root mean square of what remains after each sample's mean is taken off), so that one pair of bounds fits all
+    networks, and scaled logits give the scaled temperature. T lies within `SHARPEST` times that spread, either way:
+    where every sample is right the NLL falls for ever as T goes to 0, and where logits mislead as T grows, and T is
+    the bound. Equal logits have the same NLL at each T, and get 1.
 
     Args:
         logits: of samples on which the network was not trained.
@@ -114,7 +114,8 @@ def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> 
         return spread / most
     if slope(least) >= 0:
         return spread / least
-    return spread / brentq(slope, least, most, rtol=1e-12)
+    found = root_scalar(slope, bracket=(least, most), method="brentq", rtol=1e-12)
+    return spread / found.root
 
 
 def _below_largest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[float, Float[Tensor, "n k"]]:

@@ -110,8 +110,6 @@ FIDELITY = (
     Column("kl_independent", "KL, other seed", 3),
     Column("target_divergence", "TCKD", 3),
     Column("nontarget_divergence", "NCKD", 3),
-    Column("inter_correlation", "inter", 3),
-    Column("intra_correlation", "intra", 3),
     Column("deviation_ratio", "deviation ratio", 2),
     Column("similarity_correlation", "similarity", 3),
 )
