@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import root_scalar
 from torch import Tensor
 
 SHARPEST = 100.0
@@ -114,6 +113,8 @@ def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> 
         return spread / most
     if slope(least) >= 0:
         return spread / least
+    from scipy.optimize import root_scalar  # half a second, which a training run that only logs would wait for
+
     found = root_scalar(slope, bracket=(least, most), method="brentq", rtol=1e-12)
     return spread / found.root
 

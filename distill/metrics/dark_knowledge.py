@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -177,6 +176,8 @@ def similarity_correlation(similarity: Float[Tensor, "k k"], other: Float[Tensor
     Rows with a NaN in either are left out. NaN where it is undefined: one of both is constant. Of
     `class_similarity` and `confusion`: does the network find those classes similar that it confuses? O(k² log k).
     """
+    from scipy.stats import rankdata  # half a second, which a training run that only logs would wait for
+
     off = ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     off &= ~(similarity + other).isnan().any(dim=1, keepdim=True)
     both = torch.stack([similarity[off], other[off]]).double().cpu()
