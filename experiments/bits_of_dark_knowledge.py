@@ -1,27 +1,28 @@
 """Which measure of a teacher predicts, before any student is trained, what its soft targets are worth?
 
 A question of our own, after Müller et al. (2019) and Ye et al. (2024, who give a teacher more conditional mutual
-information and get better students). Gain is what a student of soft targets has over one of labels that differs in
-nothing else: test accuracy of the one minus that of the other, per seed and temperature. Candidates are all scalars
-that the probe `knowledge` finds of training images and of held-out ones, at temperature 1, and the accuracy on
-held-out images. None of them sees the test set, which serves only to measure the gain.
+information and get better students). Gain is what a student of soft targets has over one of labels that differs
+in nothing else: test accuracy of the one minus that of the other, per seed and temperature. Candidates are all
+scalars that the probe `knowledge` finds of training images and of held-out ones, at temperature 1, and the
+accuracy on held-out images. None of them sees the test set, which serves only to measure the gain.
 
-Our proposal, made before any result: `bits_beyond_top1_held_out`, how many bits about the labels of held-out images
-the whole distribution carries beyond its top-1 answer, and its part `bits_classes_held_out`, which classes are
-confused. The closest published scalar is conditional mutual information of training images; the naive one is
+Our proposal, made before any result: `bits_beyond_top1_held_out`, how many bits about the labels of held-out
+images the whole distribution carries beyond its top-1 answer, and its part `bits_classes_held_out`, which classes
+are confused. The closest published scalar is conditional mutual information of training images; the naive one is
 accuracy on held-out images.
 
 Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two
-conventions, dropout, weight decay, mixup, early stopping, length and width. Students see a tenth of the teacher's
-images, without labels. Teachers at chance are left out, together with their students.
+conventions (left out together, since one is the other with another ε), dropout, weight decay, mixup, early
+stopping (at a constant rate), length and width. Students see a tenth of the teacher's images, without labels.
+Teachers at chance are left out, together with their students.
 
 A measure is judged by its concordance: of all pairs of teachers, the share that it orders as the gain does, 0.5
-being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is which
-measure to take, for "best measure". (Leaving out the family of one teacher only would put a measure that knows
-nothing above 0.5, because the other teacher has been seen: we tried it on noise.) The gain has noise of its own, so
-no measure need reach 1: what the gain of another seed would tell, and the mean gain of all other seeds, is reported
-in the same unit. That mean is close to the most that a recipe's name can tell; a measure may know more, since it
-sees the very teacher that taught.
+being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is
+which measure to take, for "best measure". (Leaving out the family of one teacher only would put a measure that
+knows nothing above 0.5, because the other teacher has been seen: we tried it on noise.) The gain has noise of its
+own, so no measure need reach 1: what the gain of another seed would tell, and the mean gain of all other seeds,
+is reported in the same unit. That mean is close to the most that a recipe's name can tell; a measure may know
+more, since it sees the very teacher that taught.
 
 Verdicts compare seeds in pairs: initial weights, order and students. All seeds share the 42 recipes, so their
 intervals say nothing of other kinds of teachers. For these stand the families left out, and the grey bars in the
@@ -122,8 +123,13 @@ def _claims(temperature: float) -> Iterator[Claim]:
         ("accuracy", "our proposal predicts the gain better than accuracy does", PROPOSAL, NAIVE),
         ("information", "our proposal predicts it better than conditional mutual information", PROPOSAL, PUBLISHED),
         ("published", "conditional mutual information predicts it better than accuracy", PUBLISHED, NAIVE),
-        ("spread", "relative inter-class logit variance predicts it better than chance", SPREAD, None),
-        ("chance", "our proposal predicts it better than chance", PROPOSAL, None),
+        (
+            "spread",
+            "relative inter-class logit variance predicts it better than chance, on these recipes",
+            SPREAD,
+            None,
+        ),
+        ("chance", "our proposal predicts it better than chance, on these recipes", PROPOSAL, None),
     )
     measure, at = f"concordance_T{temperature:g}", f"T={temperature:g}"
     for id_, statement, of, versus in compared:
@@ -137,7 +143,7 @@ CLAIMS = [claim for temperature in TEMPERATURES for claim in _claims(temperature
 
 
 def population(base: TeacherConfig) -> dict[str, dict[str, TeacherConfig]]:
-    """Family → name → recipe: each differs from `base` in one thing."""
+    """Family → name → recipe: each family varies one thing, early stopping at a constant rate."""
     epochs = base.schedule.epochs
 
     def scheduled(name: str, factor: float) -> TeacherConfig:
@@ -259,6 +265,12 @@ def families() -> dict[str, str]:
     return {name: family for family, recipes in population(base).items() for name in recipes}
 
 
+@functools.cache
+def kin() -> dict[str, str]:
+    """Name of a teacher → those left out with it: ε over the others is ε K/(K-1) over all, one family."""
+    return {name: "smoothing" if "smoothing" in family else family for name, family in families().items()}
+
+
 class Gains(NamedTuple):
     """What the students of one seed gained at one temperature, and what was measured of their teachers."""
 
@@ -271,8 +283,8 @@ class Gains(NamedTuple):
 
     @property
     def families(self) -> list[str]:
-        """Of the teachers."""
-        return [families()[name] for name in self.names]
+        """Of the teachers, as far as they are left out together (`kin`)."""
+        return [kin()[name] for name in self.names]
 
 
 def gains_of(table: Table, seed: int, temperature: float) -> Gains:
@@ -369,7 +381,7 @@ def draw(table: Table) -> Mapping[str, Any]:
     main = [found for seed in seeds if (found := gains_of(table, seed, TEMPERATURES[-1])).measures]
     chosen = [chosen_without(found.measures, found.gain, found.families).shares for found in main]
     return {
-        "ranking": gain_figures.ranking(table, families(), CANDIDATES, named, chosen),
+        "ranking": gain_figures.ranking(table, kin(), CANDIDATES, named, chosen),
         "gain_by_measure": gain_figures.gain_by_measure(table, families(), CANDIDATES, PROPOSAL),
         "gains_by_family": gain_figures.gains_by_family(table, families()),
     }

@@ -90,7 +90,7 @@ def _residual(data: str) -> Networks:
     once, shorter side 224 and the square in their middle, so that crops are of that square and the test images have
     no border cropped away (usual: 256, then 224); students read 16 views in turn, not a new one per epoch, for the
     logits are cached (of ImageNet 40 GB a teacher, and 190 GB of decoded pixels); weight decay spares norms and
-    biases; bfloat16; 2 % of the training images are held out.
+    biases; batches of 256 in all, theirs per GPU; bfloat16; 2 % of the training images are held out.
     """
     images = DataConfig(name=data, held_out=0.02, kwargs={"size": _SIDE})
     optim = OptimConfig(lr=0.1, weight_decay=1e-4, clip=None)

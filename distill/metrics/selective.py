@@ -32,7 +32,7 @@ def excess_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, 
 
 
 def normalised_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], p: float = 2.0) -> float:
-    """`risk_coverage_area` by the confidence max_k z_k / ‖z‖_p of logits less their mean.
+    """`risk_coverage_area` by the confidence max_k z_k / ‖z‖_p of logits less their mean (the mean is ours).
 
     The remedy of Xia et al. 2024 for networks trained with smoothing, who choose p from 1 to 8 on validation data;
     here it is given. Equal logits have confidence 0, the least there is.
