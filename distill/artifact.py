@@ -29,6 +29,7 @@ from distill.config import (
     Config,
     EnsembleConfig,
     ImportConfig,
+    LossConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
@@ -89,7 +90,7 @@ def title(config: StageConfig) -> str:
     """A short name for people; the key, not this, tells artefacts apart."""
     match config:
         case TeacherConfig():
-            parts = [config.data.name, _network(config), f"ls{config.smoothing:.2f}", f"s{config.seed}"]
+            parts = [config.data.name, _network(config), _smoothing(config), f"s{config.seed}"]
         case CacheConfig():
             parts = [config.transfer_set.name, "of", _teacher(config), f"v{config.views}"]
             parts += [f"part{config.snapshot}"] if config.snapshot is not None else []
@@ -107,7 +108,7 @@ def title(config: StageConfig) -> str:
 def _teacher(config: CacheConfig) -> str:
     match config.teacher:
         case TeacherConfig() as teacher:
-            return f"{_network(teacher)}-ls{teacher.smoothing:.2f}-s{teacher.seed}"
+            return f"{_network(teacher)}-{_smoothing(teacher)}-s{teacher.seed}"
         case EnsembleConfig() as ensemble:
             return f"{len(ensemble.members)}-{_network(ensemble.members[0])}"
         case ImportConfig() as imported:
@@ -122,11 +123,18 @@ def _network(config: TeacherConfig | StudentConfig) -> str:
 def _targets(config: StudentConfig) -> str:
     loss = config.loss
     if config.cache is None:
-        return f"ls{loss.smoothing:.2f}"
-    soft = f"T{loss.temperature:g}" if loss.soft == "kl" else loss.soft
-    teacher = config.cache.teacher
-    source = f"ls{teacher.smoothing:.2f}" if isinstance(teacher, TeacherConfig) else teacher.stage
-    return f"of-{source}-{soft}-a{loss.alpha:g}"
+        return _smoothing(loss)
+    soft = "" if loss.soft == "kl" else f"{loss.soft}-"
+    arguments = "".join(f"-{name}{value:g}" for name, value in loss.kwargs.items())
+    teacher, part = config.cache.teacher, config.cache.snapshot
+    source = _smoothing(teacher) if isinstance(teacher, TeacherConfig) else teacher.stage
+    early = "" if part is None else f"-part{part}"
+    return f"of-{source}{early}-{soft}T{loss.temperature:g}{arguments}-a{loss.alpha:g}"
+
+
+def _smoothing(config: TeacherConfig | LossConfig) -> str:
+    convention = {"uniform": "ls", "others": "others", "maxsup": "maxsup"}[config.smoothing_convention]
+    return f"{convention if config.smoothing else 'ls'}{config.smoothing:.2f}"
 
 
 class FileEntry(BaseModel):

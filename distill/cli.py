@@ -356,7 +356,7 @@ _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the
   import     make a cache of logits from elsewhere
   student    train a student, from a cache or from labels
 
-  evaluate   print every measure of a trained network or of a cache
+  evaluate   print the measures of a trained network or of a cache, or with --measures all every one
   ls         list artefacts          show    print the record of one
   verify     check their files; of a cache that is named, make pixels and logits again
   gc         list or delete what is of no use any more

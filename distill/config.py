@@ -8,6 +8,7 @@ different configs would get one key.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -179,9 +180,10 @@ SOFT_TERMS: dict[str, dict[str, float]] = {
     "dkd": {"target": 1.0, "nontarget": 8.0},
     "dist": {"inter": 1.0, "intra": 1.0},
     "wsl": {},
-    "decoupled": {"label_temperature": 4.0},
+    "decoupled": {"label_temperature": 8.0},
 }
-"""Soft terms and the arguments that each takes, with their defaults."""
+"""Soft terms and the arguments that each takes, with their defaults. The label's temperature is twice the default of
+the others, as Li 2022 have it (4 and 2)."""
 
 
 class LossConfig(Config):
@@ -195,22 +197,37 @@ class LossConfig(Config):
     """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
     soft: Literal["kl", "logit-matching", "standardised", "dkd", "dist", "wsl", "decoupled"] = "kl"
     """kl: KL(teacher || student); logit-matching: ½ ||z_s - z_t||² (Müller's MNIST runs); standardised: KL of
-    logits as z-scores (Sun 2024); dkd: decoupled (Zhao 2022); dist: correlations (Huang 2022); wsl: weighted by
-    sample (Zhou 2021); decoupled: a temperature of its own for the label (ATS, Li 2022)."""
+    logits as z-scores (Sun 2024, T=2); dkd: decoupled (Zhao 2022, T=4); dist: correlations (Huang 2022, T=1); wsl:
+    weighted by sample (Zhou 2021, T=2); decoupled: a temperature of its own for the label (ATS, Li 2022, T=2)."""
     kwargs: Kwargs = {}
     """Arguments of the soft term, as JSON: {"target": 1, "nontarget": 8} of dkd, {"inter": 1, "intra": 1} of dist,
-    {"label_temperature": 4} of decoupled."""
+    {"label_temperature": 8} of decoupled."""
     smoothing: Fraction = 0.0
     """Label smoothing of the hard term."""
     smoothing_convention: SmoothingConvention = "uniform"
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
     times the largest logit over the mean one (Zhou 2025)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Defaults are dropped and whole numbers made floats, so that one loss has one key."""
+        kwargs, known = fields.get("kwargs"), SOFT_TERMS.get(fields.get("soft", "kl"), {})
+        if isinstance(kwargs, dict):
+            plain = {name: float(value) if type(value) is int else value for name, value in kwargs.items()}
+            kept = {
+                name: value
+                for name, value in plain.items()
+                if not (type(value) is float and value == known.get(name))
+            }
+            return fields | {"kwargs": kept}
+        return fields
+
     @model_validator(mode="after")
     def _arguments_of_the_soft_term(self) -> LossConfig:
         known = SOFT_TERMS[self.soft]
         for name, value in self.kwargs.items():
-            if name not in known or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            if name not in known or not isinstance(value, float) or not 0 < value < math.inf:
                 expected = f"positive numbers for {', '.join(known)}" if known else f"none for {self.soft}"
                 raise UserError("loss.kwargs", self.kwargs, expected, "Its description: --help.")
         if self.temperature_on == "teacher" and self.soft != "kl":
@@ -327,7 +344,9 @@ class CacheConfig(Config):
     def _kept_snapshot(self) -> CacheConfig:
         kept = self.teacher.snapshots if isinstance(self.teacher, TeacherConfig) else 0
         if self.snapshot is not None and not (kept and self.snapshot <= kept):
-            expected = f"one of the {kept} of its teacher" if kept else "none for this teacher, which keeps none"
+            expected = (
+                f"0 to {kept} for its teacher" if kept else "none for a teacher that keeps none, or for several"
+            )
             raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more --snapshots.")
         return self
 

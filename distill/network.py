@@ -194,7 +194,7 @@ def snapshot_step(artifact: Artifact, part: int) -> int:
     """
     steps, parts = snapshot_steps(artifact), network_config(artifact).snapshots
     if not 0 <= part <= parts or not steps:
-        raise UserError("snapshot", part, f"one of the {parts} of this network", "Train it with more --snapshots.")
+        raise UserError("snapshot", part, f"0 to {parts} for this network", "Train it with more --snapshots.")
     return round(part * steps[-1] / parts)
 
 

@@ -29,6 +29,8 @@ DATA_OF_FIGURES: dict[Scale, str] = {
 """What the figures of the paper are drawn from, unless the user names a data set."""
 DIGITS: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
 """What questions of our own are asked of, unless the user names a data set."""
+SNAPSHOTS = 16
+"""Of a teacher along whose training something is measured."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,34 @@ def on_views(teacher: TeacherConfig, data: str) -> TeacherConfig:
         return teacher
     schedule = teacher.schedule.replace(epochs=2 * teacher.schedule.epochs)
     return teacher.replace(augment=view_program(data), schedule=schedule)
+
+
+def images_of(data: str, scale: Scale) -> int:
+    """How many training images a teacher has whose students see a part of them."""
+    if data == "digits":
+        return 1_000
+    return 10_000 if scale in ("smoke", "quick") else 40_000
+
+
+def of_few(student: StudentConfig, images: int, share: float, steps: float = 1.0) -> StudentConfig:
+    """A student of a part of so many images, for as many steps as if it had all, or this part of those steps.
+
+    What happens after so many epochs of all images (warm-up, decay) happens after as many steps.
+    """
+    schedule, count = student.schedule, round(share * images)
+    batch_size = min(schedule.batch_size, count)
+    epochs = steps * schedule.epochs * (images // schedule.batch_size) / (count // batch_size)
+    epochs = max(1, round(epochs))
+    longer = epochs / schedule.epochs
+    return student.replace(
+        data=student.data.replace(limit=count),
+        schedule=schedule.replace(
+            epochs=epochs,
+            batch_size=batch_size,
+            warmup_epochs=longer * schedule.warmup_epochs,
+            decay_epochs=tuple(longer * epoch for epoch in schedule.decay_epochs),
+        ),
+    )
 
 
 def num_classes(data: str) -> int | None:

@@ -59,7 +59,7 @@ from distill.config import (
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.prediction import chosen_without, left_out_concordance, rank_correlation
 from experiments import gain_figures
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
 
 TEMPERATURES = (1.0, 4.0)
@@ -203,7 +203,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     recipes = {name: recipe for family in population(base).values() for name, recipe in family.items()}
     if scale == "smoke":
         recipes = dict(list(recipes.items())[::8])
-    student = _student(chosen.student, base)
+    student = of_few(chosen.student, images_of(data, scale), TRANSFER_SHARE, steps=2 / 3)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
         found[Label(OF_LABELS, seed)] = student.replace(seed=seed)
@@ -221,8 +221,6 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
 
 def _base(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
     """The recipe that all others vary: small enough that hundreds can be trained."""
-    limit = 1_000 if data == "digits" else 10_000 if scale in ("smoke", "quick") else 40_000
-    model = teacher.model
     if data == "digits":
         model = ModelConfig(name="mlp", kwargs={"widths": [128, 128]})
     elif scale in ("smoke", "quick"):
@@ -233,23 +231,11 @@ def _base(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
     if scale == "quick" and data != "digits":
         schedule = ScheduleConfig(epochs=10)
     return teacher.replace(
-        data=teacher.data.replace(limit=limit),
+        data=teacher.data.replace(limit=images_of(data, scale)),
         model=model,
         augment=AugmentConfig(),
         optim=teacher.optim.replace(weight_decay=0.0),
         schedule=schedule,
-    )
-
-
-def _student(student: StudentConfig, base: TeacherConfig) -> StudentConfig:
-    """A student of few images, for two thirds of the steps that it would make on all of them."""
-    schedule, images = student.schedule, base.data.limit or 0
-    count = round(TRANSFER_SHARE * images)
-    batch_size = min(schedule.batch_size, count)
-    epochs = 2 / 3 * schedule.epochs * (images // schedule.batch_size) / (count // batch_size)
-    return student.replace(
-        data=student.data.replace(limit=count),
-        schedule=schedule.replace(epochs=max(1, round(epochs)), batch_size=batch_size),
     )
 
 

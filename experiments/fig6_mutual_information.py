@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Literal
 from distill.config import InformationProbe, StudentConfig, TeacherConfig
 from distill.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, on_views, setting_of_figures, teachers
+from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures, teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,6 @@ HARD, SMOOTHED = "teacher ε=0", "teacher ε=0.1"
 
 CLASSES = (0, 5)
 """Airplane and dog, as in the paper; where the classes are others, those with the same numbers."""
-SNAPSHOTS = 16
 DRAWS = 5
 VIEW_SEED = 1_000_000
 """No network has this seed, so the views that it is measured with were not drawn for its training."""

@@ -57,7 +57,7 @@ from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProb
 from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import Interval, interval
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ REMEDIES = {
 }
 """Loss of a student, at the temperatures of the papers that propose it."""
 PARTS = 5
-"""Snapshots of the smoothed teacher along its training."""
+"""Snapshots of a teacher along its training."""
 TRANSFER_SHARE = 0.01
 """Of the teacher's images, the part that students see."""
 HARD, SMOOTHED, SUPPRESSED = "teacher ε=0", f"teacher ε={SMOOTHING:g}", f"teacher MaxSup {SMOOTHING:g}"
@@ -214,9 +214,9 @@ CLAIMS = [
 def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    all_images = 1_000 if data == "digits" else 10_000 if scale in ("smoke", "quick") else 40_000
-    base = chosen.teacher.replace(data=chosen.teacher.data.replace(limit=all_images), augment=AugmentConfig())
-    student = _of_few(chosen.student, all_images)
+    images = images_of(data, scale)
+    base = chosen.teacher.replace(data=chosen.teacher.data.replace(limit=images), augment=AugmentConfig())
+    student = of_few(chosen.student, images, TRANSFER_SHARE)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
         teachers = {
@@ -233,23 +233,6 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     return found
 
 
-def _of_few(student: StudentConfig, all_images: int) -> StudentConfig:
-    """A student of a part of the images, for as many steps as if it had all of them, at the same learning rates."""
-    schedule, count = student.schedule, round(TRANSFER_SHARE * all_images)
-    batch_size = min(schedule.batch_size, count)
-    epochs = round(schedule.epochs * (all_images // schedule.batch_size) / (count // batch_size))
-    longer = epochs / schedule.epochs
-    return student.replace(
-        data=student.data.replace(limit=count),
-        schedule=schedule.replace(
-            epochs=epochs,
-            batch_size=batch_size,
-            warmup_epochs=longer * schedule.warmup_epochs,
-            decay_epochs=tuple(longer * epoch for epoch in schedule.decay_epochs),
-        ),
-    )
-
-
 def _ways(cache: CacheConfig) -> Iterator[tuple[str, CacheConfig, LossConfig]]:
     """How a student can learn from one teacher: name, what it reads, and its loss."""
     for temperature in TEMPERATURES:
@@ -262,7 +245,7 @@ def _ways(cache: CacheConfig) -> Iterator[tuple[str, CacheConfig, LossConfig]]:
 
 
 def probes(scale: Scale, data: str) -> tuple[SnapshotsProbe]:
-    """Calibration of the smoothed teacher along its training."""
+    """Calibration of teachers along their training."""
     return (SnapshotsProbe(),)
 
 

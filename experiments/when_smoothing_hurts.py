@@ -66,8 +66,15 @@ from distill.config import (
 )
 from distill.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing, smoothing_map
-from experiments.base import DATA_OF_FIGURES, Setting, on_views, setting_of_figures
-from experiments.fig6_mutual_information import SNAPSHOTS
+from experiments.base import (
+    DATA_OF_FIGURES,
+    SNAPSHOTS,
+    Setting,
+    images_of,
+    of_few,
+    on_views,
+    setting_of_figures,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,7 +249,8 @@ def _panel(
     panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int
 ) -> Iterator[tuple[str, TeacherConfig | StudentConfig]]:
     """The networks of one map and one seed, each with its condition."""
-    images = chosen.teacher.data.replace(limit=_images(data, scale))
+    count = images_of(data, scale)
+    images = chosen.teacher.data.replace(limit=count)
     teacher = chosen.teacher.replace(seed=seed, data=images, augment=AugmentConfig())
     if panel.suffix == AUGMENTED.suffix:
         # Those of Figure 6, snapshots and all, so that they are trained once.
@@ -250,8 +258,9 @@ def _panel(
     teachers = {smoothing: teacher.replace(smoothing=smoothing) for smoothing in panel.smoothings}
     for smoothing, each in teachers.items():
         yield _teacher(smoothing, panel), each
+    narrow_or_wide = chosen.student.replace(model=SMALL) if panel.suffix == NARROW.suffix else chosen.student
     for share in panel.shares:
-        student = _student(panel, chosen, images.limit or 0, share).replace(seed=seed)
+        student = of_few(narrow_or_wide, count, share).replace(seed=seed)
         plain = CacheConfig(teacher=teachers[0.0], transfer_set=student.data)
         yield _of_labels(share, panel), student.replace(augment=teacher.augment)
         for smoothing, temperature in product(panel.smoothings, panel.temperatures):
@@ -261,32 +270,6 @@ def _panel(
                 cache = cache.replace(augment=teacher.augment, views=views)
             loss = LossConfig(alpha=1, temperature=temperature)
             yield _distilled(smoothing, temperature, share, panel), student.replace(cache=cache, loss=loss)
-
-
-def _student(panel: Panel, chosen: Setting, all_images: int, share: float) -> StudentConfig:
-    """A student of a part of the images, for as many steps as if it had all of them."""
-    schedule, count = chosen.student.schedule, round(share * all_images)
-    batch_size = min(schedule.batch_size, count)
-    steps = schedule.epochs * (all_images // schedule.batch_size)
-    epochs = round(steps / (count // batch_size))
-    # What happens after so many epochs of all images is to happen after as many steps.
-    longer = epochs / schedule.epochs
-    schedule = schedule.replace(
-        epochs=epochs,
-        batch_size=batch_size,
-        warmup_epochs=longer * schedule.warmup_epochs,
-        decay_epochs=tuple(longer * epoch for epoch in schedule.decay_epochs),
-    )
-    model = SMALL if panel.suffix == NARROW.suffix else chosen.student.model
-    images = chosen.student.data.replace(limit=count)
-    return chosen.student.replace(data=images, model=model, schedule=schedule)
-
-
-def _images(data: str, scale: Scale) -> int:
-    """How many training images the teacher has, and students at 100 %."""
-    if data == "digits":
-        return 1_000
-    return 10_000 if scale in ("smoke", "quick") else 40_000
 
 
 def probes(scale: Scale, data: str) -> tuple[()]:

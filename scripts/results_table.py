@@ -97,16 +97,14 @@ SECTIONS = {
         "Should I smooth my teacher? (`experiments/when_smoothing_hurts.py`)",
         {
             "what smoothing costs, points of accuracy": columns_of("cost_T1", "cost_T2", "cost_T4", "cost_T16"),
-            "each teacher at its best temperature": columns_of("chosen_temperature", "gain_over_labels"),
+            "each teacher at its best temperature": columns_of("gain_over_labels"),
         },
         {"each teacher at its best temperature": columns_of("accuracy", "held_out_accuracy")},
     ),
     "chandrasegaran2022": Section(
         "Chandrasegaran et al. 2022: temperature (`experiments/chandrasegaran2022.py`)",
         {
-            "teachers and students": columns_of(
-                "accuracy", "nll", "ece", "agreement", "agreement_independent", "chosen_temperature"
-            ),
+            "teachers and students": columns_of("accuracy", "nll", "ece", "agreement", "agreement_independent"),
         },
     ),
     "shen2021": Section(
@@ -188,7 +186,7 @@ def record(report: Path, folder: Path = FOLDER) -> Path:
         wanted = {column.measure for columns in tables for column in columns}
         wanted |= {claim["measure"] for claim in summary["claims"]}
         summary["rows"] = [row for row in summary["rows"] if row["measure"] in wanted]
-    data = summary["data"] if ":" not in summary["data"] else Path(summary["data"]).name.partition(".")[0]
+    data = Path(summary["data"].rpartition(":")[2]).name.partition(".")[0]
     path = folder / f"{summary['experiment']}-{data}.json"
     path.write_text(json.dumps(summary | {"data": data}, indent=1, ensure_ascii=False) + "\n")
     return path

@@ -152,3 +152,24 @@ def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
     with store.draft(TeacherConfig()) as draft:
         store.delete(draft)
         assert draft.exists()
+
+
+def test_titles_tell_networks_apart() -> None:
+    teacher = TeacherConfig(smoothing=0.1, snapshots=2)
+    cache = artifact.CacheConfig(teacher=teacher)
+    dkd = LossConfig(soft="dkd", kwargs={"nontarget": 2})
+    different = [
+        teacher,
+        teacher.replace(smoothing_convention="others"),
+        teacher.replace(smoothing_convention="maxsup"),
+        StudentConfig(cache=cache),
+        StudentConfig(cache=cache.replace(snapshot=1)),
+        StudentConfig(cache=cache, loss=LossConfig(soft="dkd")),
+        StudentConfig(cache=cache, loss=LossConfig(soft="dkd", temperature=1)),
+        StudentConfig(cache=cache, loss=dkd),
+    ]
+    titles = [artifact.title(config) for config in different]
+    assert len(set(titles)) == len(titles)
+    assert titles[0] == "digits-mlp-ls0.10-s0"
+    assert titles[3] == "digits-mlp-of-ls0.10-T4-a1-s0"
+    assert titles[-1] == "digits-mlp-of-ls0.10-dkd-T4-nontarget2-a1-s0"

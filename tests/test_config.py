@@ -69,7 +69,7 @@ def test_a_bad_value_names_field_and_way_out(make, field: str, says: str) -> Non
     [
         ("kl", {}),
         ("dkd", {"target": 2}),
-        ("dkd", {"target": 1.0, "nontarget": 2.0}),
+        ("dkd", {"target": 3.0, "nontarget": 2.0}),
         ("dist", {"inter": 0.5, "intra": 3}),
         ("decoupled", {"label_temperature": 5}),
     ],
@@ -136,3 +136,20 @@ def test_a_key_depends_on_what_is_upstream(student: StudentConfig) -> None:
     assert key(other) != key(student)
     # … but a sweep over temperatures shares one cache.
     assert key(student.replace(loss=LossConfig(temperature=9)).cache) == key(student.cache)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1.0, True, "4", None, [1]])
+def test_arguments_of_a_soft_term_are_positive_numbers(value) -> None:
+    with pytest.raises(UserError, match=r"^loss.kwargs"):
+        LossConfig(soft="dkd", kwargs={"nontarget": value})
+
+
+def test_one_loss_has_one_spelling() -> None:
+    plain = LossConfig(soft="dkd")
+    for kwargs in ({}, {"target": 1, "nontarget": 8}, {"nontarget": 8.0}, {"target": 1.0}):
+        assert LossConfig(soft="dkd", kwargs=kwargs) == plain
+    assert (
+        LossConfig(soft="dkd", kwargs={"nontarget": 2})
+        == LossConfig(soft="dkd", kwargs={"nontarget": 2.0})
+        != plain
+    )

@@ -54,7 +54,8 @@ def standardised_distillation(
     """T² KL(softmax(z'_t / T) ‖ softmax(z'_s / T)) of logits as z-scores, in nats, mean over the batch.
 
     z' = (z - mean z) / (10⁻⁷ + std z), over the classes of each sample, std unbiased, on both sides (Sun et al.,
-    CVPR 2024, and their code): the student need not match the mean and the spread of the teacher's logits.
+    CVPR 2024, and their code): the student need not match the mean and the spread of the teacher's logits. Of two
+    classes nothing is left: z-scores of two logits are ±1/√2.
     """
     student, teacher = _pair(student_logits, teacher_logits)
     return kl_distillation(_z_scores(student), _z_scores(teacher), temperature)

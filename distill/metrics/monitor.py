@@ -54,7 +54,7 @@ def _knowledge(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dic
         "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
         "logit_deviation": dark_knowledge.logit_deviation(logits),
     }
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:

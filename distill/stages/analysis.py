@@ -106,7 +106,7 @@ def measure(
     """All measures of one network on one split.
 
     `held_out_accuracy` is of the held-out images whatever the split. With a teacher: fidelity to it at temperature
-    1 (`fidelity.fidelity_measures`). With an independent teacher: `agreement_independent` and `kl_independent`, as
+    1 (`catalogue.fidelity_measures`). With an independent teacher: `agreement_independent` and `kl_independent`, as
     `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what does not is likeness to any good
     network); of a teacher they are those of two runs of one recipe, and `similarity_independent` is the rank
     correlation of their class similarities. A measure that is not defined (a class without a sample, two classes)

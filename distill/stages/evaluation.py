@@ -156,6 +156,8 @@ def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfi
         return f"Its teacher, {title(recipe)}, is not in the store."
     if isinstance(config, TeacherConfig) or config.cache is None or config.loss.alpha == 0:
         return "It learned from labels."
+    if config.cache.snapshot is not None:
+        return "It learned from a snapshot, and a teacher stores its predictions at the end of training only."
     return "Its teacher is not one trained network, so that there are no predictions of it."
 
 

@@ -144,13 +144,16 @@ TRANSLATION = (
 oracle's NLL, per token, is that of the true distribution."""
 WITHOUT_COLUMN = (
     Column("held_out_accuracy", "held-out accuracy %", 2, percent=True),
-    Column("accuracy_lost", "accuracy lost %", 2, percent=True),
-    *(Column(f"cost_T{temperature}", f"cost, T={temperature} %", 2, percent=True) for temperature in (1, 2, 4, 16)),
-    Column("gain", "gain %", 2, percent=True),
-    Column("gain_over_labels", "gain over labels %", 2, percent=True),
-    Column("accuracy_gap", "accuracy gap %", 2, percent=True),
-    Column("accuracy_gap_best", "gap at the best T %", 2, percent=True),
-    Column("accuracy_gap_same_remedy", "gap, same remedy %", 2, percent=True),
+    Column("accuracy_lost", "accuracy lost, points", 2, percent=True),
+    *(
+        Column(f"cost_T{temperature}", f"cost at T={temperature}, points", 2, percent=True)
+        for temperature in (1, 2, 4, 16)
+    ),
+    Column("gain", "gain, points", 2, percent=True),
+    Column("gain_over_labels", "gain over labels, points", 2, percent=True),
+    Column("accuracy_gap", "gap, points", 2, percent=True),
+    Column("accuracy_gap_best", "gap to the best T, points", 2, percent=True),
+    Column("accuracy_gap_same_remedy", "gap, same remedy, points", 2, percent=True),
     Column("chosen_temperature", "chosen temperature", 2),
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
