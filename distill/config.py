@@ -182,8 +182,8 @@ SOFT_TERMS: dict[str, dict[str, float]] = {
     "wsl": {},
     "decoupled": {"label_temperature": 8.0},
 }
-"""Soft terms and the arguments that each takes, with their defaults. The label's temperature is twice the default of
-the others, as Li 2022 have it (4 and 2)."""
+"""Soft terms and the arguments that each takes, with their defaults. The label's temperature is twice that of the
+others by default, as Li 2022 have it (4 and 2)."""
 
 
 class LossConfig(Config):

@@ -30,8 +30,8 @@ What departs from the paper, and why:
 
 The numbers are of the test set, on which nothing but that shift was fitted.
 
-Cost at `quick` on two CPU cores: COST.
-Command: `distill reproduce unseen_class`; on MNIST itself, `--data mnist`.
+Cost at `quick` on two CPU cores: 465 networks, 13 minutes while other work shared the cores, without the 10
+teachers, which are those of Figure 5. Command: `distill reproduce unseen_class`; on MNIST itself, `--data mnist`.
 """
 
 from __future__ import annotations
