@@ -94,7 +94,7 @@ def test_students_differ_in_their_teacher_and_temperature_alone():
     assert of_labels.loss.alpha == 0
     alike = {"cache": None, "loss": of_labels.loss, "seed": 0}
     students = [run for run in runs.values() if isinstance(run, StudentConfig)]
-    assert len(students) == 5 * (1 + 2 * len(ALL))
+    assert len(students) == bits.SEEDS * (1 + 2 * len(ALL))
     assert {repr(student.replace(**alike)) for student in students} == {repr(of_labels)}
     for label, run in runs.items():
         if isinstance(run, StudentConfig) and run.cache:
