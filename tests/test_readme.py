@@ -130,6 +130,16 @@ FIGURES = [
 ]
 
 
+DARK_KNOWLEDGE = [
+    "when_smoothing_hurts",
+    "chandrasegaran2022",
+    "shen2021",
+    "restore",
+    "unseen_class",
+    "bits_of_dark_knowledge",
+]
+
+
 @pytest.mark.parametrize(
     ("page", "experiments"),
     [
@@ -137,6 +147,7 @@ FIGURES = [
         ("README.md", ["dark_knowledge"]),
         ("experiments/results/README.md", ["patience", "cache_precision"]),
         ("experiments/results/README.md", FIGURES),
+        ("experiments/results/README.md", DARK_KNOWLEDGE),
     ],
 )
 def test_its_results_are_those_of_the_recorded_runs(page: str, experiments: list[str]) -> None:
