@@ -430,7 +430,7 @@ def _beside(table: Table, panel: Panel, names: tuple[str, str], caption: str) ->
         [
             smoothing_map.Map(names[0], _cells(table, value, MAIN, panel)),
             smoothing_map.Map(names[1], _cells(table, value, panel)),
-            smoothing_map.Map("difference (orange: costs more)", _differences(table, value, panel)),
+            smoothing_map.Map("difference", _differences(table, value, panel)),
         ]
         for value in strengths
     ]
