@@ -369,6 +369,7 @@ def experiments(teacher, monkeypatch) -> dict[str, SimpleNamespace]:
     found: dict[str, SimpleNamespace] = {}
     monkeypatch.setattr(pipeline, "load_experiment", found.__getitem__)
     monkeypatch.setattr(pipeline, "experiment_names", lambda: sorted(found))
+    monkeypatch.setattr(Runtime, "jobs_for", lambda *_: 1)  # other processes would not find them
     for name in ("first", "second"):
         found[name] = experiment(name, teacher)
     return found

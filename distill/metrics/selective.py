@@ -43,7 +43,7 @@ def normalised_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tens
     known = length > 1e-12 * logits.double().norm(p, dim=1)
     confidence = torch.where(known, z.amax(dim=1) / length, 0.0)
     # Many may be equal but for rounding: all of two classes, and with p = 1 all where one logit is above the mean.
-    return _area(confidence.round(decimals=12), _wrong(logits, labels))
+    return _area(confidence.round(decimals=9), _wrong(logits, labels))
 
 
 def max_logit_suppression(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:

@@ -424,7 +424,8 @@ def test_replay_finds_what_no_longer_fits(
         patch.setattr(LogitCache, "rows", lambda self, index, view=0: rows(self, index, view) + np.float16(0.1))
         assert findings(artifact, store, runtime)["rows"] is False
     with monkeypatch.context() as patch:
-        patch.setattr("distill.replay.WEIGHTS", "metrics.jsonl")  # as if it had been trained anew
+        # As if it had been trained anew.
+        patch.setattr("distill.replay.weights_file", lambda teacher, snapshot: "metrics.jsonl")
         assert findings(artifact, store, runtime)["logits"] is None
     shutil.rmtree(store.path(opened.config.teacher))
     assert findings(artifact, store, runtime) == {"images": True, "rows": True, "pixels": True, "logits": None}
