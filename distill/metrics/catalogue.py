@@ -175,7 +175,7 @@ def logit_measures(
     similarity = dark_knowledge.class_similarity(logits, labels, temperature)
     bits = bits_beyond_top1(logits, labels)
     soft = (logits, labels, temperature)
-    return _defined(
+    return defined(
         {
             "interclass_variance": variance.total,
             "interclass_variance_relative": variance.relative,
@@ -211,7 +211,7 @@ def feature_measures(
     weight: Float[Tensor, "k d"],
 ) -> dict[str, float]:
     """How the features that the last layer gets lie, and its weight to them."""
-    return _defined(
+    return defined(
         {
             "class_separation": geometry.class_separation(features, labels),
             "within_class_collapse": collapse.within_class_collapse(features, labels),
@@ -231,7 +231,7 @@ def fidelity_measures(
 ) -> dict[str, float]:
     """How closely a student follows a teacher: logits of both, on the same samples."""
     similarities = [dark_knowledge.class_similarity(logits, labels, temperature) for logits in (student, teacher)]
-    return _defined(
+    return defined(
         {
             "agreement": accuracy.agreement(student, teacher),
             "kl": accuracy.predictive_kl(student, teacher),
@@ -245,5 +245,6 @@ def fidelity_measures(
     )
 
 
-def _defined(values: dict[str, float]) -> dict[str, float]:
+def defined(values: dict[str, float]) -> dict[str, float]:
+    """Without those that there are not, such as the recall of a class without a sample."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

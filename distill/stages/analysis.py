@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.losses import in_uniform
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1
-from distill.metrics.catalogue import fidelity_measures
+from distill.metrics.catalogue import defined, fidelity_measures
 from distill.metrics.measured import Measured
 from distill.network import Outcome, load_predictions
 from distill.probes import probe
@@ -151,7 +151,7 @@ def measure(
         "reliability_count": _finite(diagram.count),
         "nontarget_spread": _finite(dark_knowledge.nontarget_spread(logits, labels)),
     }
-    return Measured(_defined(values), curves)
+    return Measured(defined(values), curves)
 
 
 def _predictions(network: Artifact, split: SplitName) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +177,7 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
     labels = dataset.train.labels
     variance = cache.interclass_variance(labels, view)
     logits = cache.logits(torch.arange(len(cache)), view).float()
-    return _defined(_values(logits, labels, variance, bins) | _dark_knowledge(logits, labels))
+    return defined(_values(logits, labels, variance, bins) | _dark_knowledge(logits, labels))
 
 
 def _values(
@@ -274,11 +274,6 @@ def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
     reached = accuracy.accuracy(logits, labels)
     return f"accuracy at chance ({reached:.3f})" if reached <= bound else None
-
-
-def _defined(values: dict[str, float]) -> dict[str, float]:
-    """Without those that there are not, such as the recall of a class without a sample."""
-    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _finite(values: torch.Tensor) -> list[float]:
