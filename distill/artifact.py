@@ -26,13 +26,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
+    CalibrationConfig,
     Config,
+    DataConfig,
     EnsembleConfig,
     ImportConfig,
     LossConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
+    SweepConfig,
     TeacherConfig,
     parse_stage,
 )
@@ -42,22 +45,32 @@ FOLDERS = {
     "teacher": "teachers",
     "cache": "caches",
     "student": "students",
+    "calibration": "calibrations",
     "analysis": "analyses",
+    "sweep": "sweeps",
     "report": "reports",
 }
-VERSIONS = {"teacher": 1, "cache": 2, "student": 1, "analysis": 3, "report": 2}
+VERSIONS = {"teacher": 1, "cache": 2, "student": 1, "calibration": 1, "analysis": 4, "sweep": 1, "report": 2}
 """Raised when a stage's code gives other numbers for the same config: old artefacts are then misses."""
 
 RECORD = "record.json"
 RESUME = "resume.pt"
 STAMPS = "stamps"
 """A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not cost."""
-_STAGES = (TeacherConfig, CacheConfig, StudentConfig, AnalysisConfig, ReportConfig)
+_STAGES = (
+    TeacherConfig,
+    CacheConfig,
+    StudentConfig,
+    CalibrationConfig,
+    AnalysisConfig,
+    SweepConfig,
+    ReportConfig,
+)
 
 
 def key(config: StageConfig) -> str:
     """sha256 (hex) of the config, with its inputs replaced by their keys."""
-    own = {"version": VERSIONS[config.stage], **{name: _canonical(value) for name, value in config}}
+    own = {"version": VERSIONS[config.stage], **_fields(config)}
     return hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -65,41 +78,63 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, _STAGES):
         return key(value)
     if isinstance(value, Config):
-        return {name: _canonical(field) for name, field in value}
+        return _fields(value)
     if isinstance(value, tuple):
         return [_canonical(item) for item in value]
     return value
+
+
+def _fields(config: Config) -> dict[str, Any]:
+    known = type(config).model_fields
+    return {
+        name: _canonical(value)
+        for name, value in config
+        if not (name in config.ADDED and value == known[name].default)
+    }
 
 
 def inputs(config: StageConfig) -> list[StageConfig]:
     """The stages whose artefacts this one reads."""
     match config:
         case TeacherConfig():
-            return []
+            return _source(config)
         case CacheConfig():
             return list(config.teachers)
         case StudentConfig():
-            return [config.cache] if config.cache else []
+            return [*([config.cache] if config.cache else []), *_source(config)]
+        case CalibrationConfig():
+            return [config.network]
+        case SweepConfig():
+            return list(config.networks().values())
         case AnalysisConfig():
             return [*config.runs, *([config.reference] if config.reference else []), *config.independent]
         case ReportConfig():
             return list(config.analyses)
 
 
+def _source(config: TeacherConfig | StudentConfig) -> list[StageConfig]:
+    return [config.smoothing_source] if config.smoothing_source else []
+
+
 def title(config: StageConfig) -> str:
     """A short name for people; the key, not this, tells artefacts apart."""
     match config:
         case TeacherConfig():
-            parts = [config.data.name, _network(config), _smoothing(config), f"s{config.seed}"]
+            parts = [_data(config.data), _network(config), _smoothing(config), f"s{config.seed}"]
         case CacheConfig():
-            parts = [config.transfer_set.name, "of", _teacher(config), f"v{config.views}"]
+            parts = [_data(config.transfer_set), "of", _teacher(config), f"v{config.views}"]
             parts += [f"part{config.snapshot}"] if config.snapshot is not None else []
             parts += [f"top{config.top_k}"] if config.top_k else []
         case StudentConfig():
-            parts = [config.data.name, _network(config), _targets(config), f"s{config.seed}"]
+            parts = [_data(config.data), _network(config), _targets(config), f"s{config.seed}"]
             parts += [f"without{cls}" for cls in config.exclude_classes]
+        case CalibrationConfig():
+            parts = [config.method, "of", title(config.network)]
         case AnalysisConfig():
             parts = [config.split, f"{len(config.runs)}runs"]
+        case SweepConfig():
+            parts = [_data(config.teacher.data), _network(config.teacher)]
+            parts += [f"{len(config.smoothings)}smoothings", f"{config.seeds}seeds"]
         case ReportConfig():
             parts = [config.experiment, config.data, config.scale]
     return re.sub(r"[^\w.=-]+", "-", "-".join(parts))[:80]
@@ -132,9 +167,24 @@ def _targets(config: StudentConfig) -> str:
     return f"of-{source}{early}-{soft}T{loss.temperature:g}{arguments}-a{loss.alpha:g}"
 
 
+def _data(config: DataConfig) -> str:
+    return config.name + (f"-{config.noise}{config.label_noise:g}" if config.label_noise else "")
+
+
 def _smoothing(config: TeacherConfig | LossConfig) -> str:
     convention = {"uniform": "ls", "others": "others", "maxsup": "maxsup"}[config.smoothing_convention]
-    return f"{convention if config.smoothing else 'ls'}{config.smoothing:.2f}"
+    labels = config.labels
+    usual = type(labels)()
+    parts = [
+        "perclass" if labels.per_class else f"{convention if config.smoothing else 'ls'}{config.smoothing:.2f}"
+    ]
+    parts += [
+        getattr(labels, name)
+        for name in ("towards", "schedule", "by_sample")
+        if labels != usual and getattr(labels, name) != getattr(usual, name)
+    ]
+    parts += [f"penalty{labels.confidence_penalty:g}"] if labels.confidence_penalty else []
+    return "-".join(parts)
 
 
 class FileEntry(BaseModel):

@@ -9,7 +9,7 @@ different configs would get one key.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -51,6 +51,10 @@ class Config(BaseModel):
         protected_namespaces=(),
     )
 
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that older versions did not have: at their default they are no part of the key, so that what was made
+    before is still found."""
+
     def __init__(self, **fields: Any):
         try:
             super().__init__(**fields)
@@ -66,7 +70,9 @@ BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "tra
 
 
 class DataConfig(Config):
-    """Which images, and how the training set is split."""
+    """Which images, how the training set is split, and how many of its labels are wrong."""
+
+    ADDED = frozenset({"label_noise", "noise", "noise_seed"})
 
     name: str = "digits"
     """digits, fashion-mnist, mnist, cifar10, cifar100, translation (sentences), imagefolder:PATH or
@@ -79,6 +85,12 @@ class DataConfig(Config):
     """Seed of that split."""
     limit: Count | None = None
     """Train on only about so many of the images that are left, as many of each class, rounded; None takes all."""
+    label_noise: Share = 0.0
+    """Probability that a label is replaced by a wrong one, in training and held-out split; test labels stay."""
+    noise: Literal["symmetric", "pair"] = "symmetric"
+    """symmetric: by any other class; pair: by the next one (both as in Han et al. 2018)."""
+    noise_seed: Seed = 0
+    """Seed of the wrong labels."""
 
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
@@ -173,6 +185,89 @@ class ScheduleConfig(Config):
 
 SmoothingConvention = Literal["uniform", "others", "maxsup"]
 
+TOWARDS: dict[str, frozenset[str]] = {
+    "all": frozenset(),
+    "hierarchy": frozenset({"tree", "beta"}),
+    "confusions": frozenset({"count"}),
+    "similar": frozenset({"temperature"}),
+    "matrix": frozenset({"rows"}),
+}
+"""Where the smoothed mass may go, and the arguments that each takes."""
+NEEDS_SOURCE = ("confusions", "similar")
+"""Those that are read from the held-out predictions of a trained network."""
+
+
+class LabelsConfig(Config):
+    """What a network is taught of its labels, beside one smoothing for all classes, samples and steps."""
+
+    per_class: tuple[Fraction, ...] = ()
+    """Label smoothing of each class in turn, instead of one for all."""
+    towards: Literal["all", "hierarchy", "confusions", "similar", "matrix"] = "all"
+    """Which other classes get the smoothed mass. all: alike; hierarchy: the nearer in a tree of classes the more
+    (Bertinetto 2020); confusions: as the smoothing source confuses them, similar: by its mean probabilities, both
+    on held-out images; matrix: as given."""
+    kwargs: Kwargs = {}
+    """Arguments of towards, as JSON: {"tree": [[0, 2], [[5, 7], 9]], "beta": 4} of hierarchy, {"count": 1} (added
+    to each) of confusions, {"temperature": 1} of similar, {"rows": [[0, 1], [1, 0]]} of matrix."""
+    schedule: Literal["constant", "linear", "cosine", "warm-down"] = "constant"
+    """Smoothing over the steps. linear, cosine: from first x smoothing to all of it; warm-down: all of it, then
+    linearly to 0."""
+    first: Annotated[float, Field(ge=0)] = 0.0
+    """Of linear and cosine: smoothing at the first step, relative to that at the last (above 1 it falls)."""
+    hold: Fraction = 0.5
+    """Of warm-down: the part of the steps before it falls."""
+    by_sample: Literal["none", "difficulty", "confidence"] = "none"
+    """Smoothing of each sample. difficulty: times 1 - p(label), hard ones the most; confidence: times
+    1 - H(p)/log K, sure ones the most (Lee 2022). p is the network's own, without gradient."""
+    confidence_penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Entropy of the answer times this is taken off the loss (Pereyra 2017)."""
+    on_mixed: bool = False
+    """Smoothing on top of mixup or cutmix, whose labels are soft already, is meant: no warning."""
+
+    @model_validator(mode="after")
+    def _arguments_fit(self) -> LabelsConfig:
+        known = TOWARDS[self.towards]
+        if unknown := sorted(self.kwargs.keys() - known):
+            expected = f"{', '.join(sorted(known))} for {self.towards}" if known else f"none for {self.towards}"
+            raise UserError("labels.kwargs", unknown, expected, "Its description: --help.")
+        for name, needed in {"hierarchy": "tree", "matrix": "rows"}.items():
+            if self.towards == name and needed not in self.kwargs:
+                raise UserError("labels.kwargs", self.kwargs, f"{needed} for {name}", "Its description: --help.")
+        if self.first != 0 and self.schedule not in ("linear", "cosine"):
+            raise UserError("labels.first", self.first, f"0 with the schedule {self.schedule}", "Drop it.")
+        if self.hold != 0.5 and self.schedule != "warm-down":
+            raise UserError("labels.hold", self.hold, f"0.5 with the schedule {self.schedule}", "Drop it.")
+        return self
+
+    def check(self, smoothing: float, convention: SmoothingConvention) -> None:
+        """Raise a UserError when this does not go with that smoothing."""
+        if self.per_class and smoothing:
+            raise UserError("smoothing", smoothing, "0 beside labels.per_class", "Drop one of them.")
+        strongest = max((smoothing, *self.per_class))
+        wants_some = self.towards != "all" or self.schedule != "constant" or self.by_sample != "none"
+        if wants_some and strongest == 0:
+            expected = "more than 0, since labels asks where or when it applies"
+            raise UserError("smoothing", 0.0, expected, "Set --smoothing or --labels.per-class.")
+        if self.first * strongest >= 1:
+            expected = f"less than {1 / strongest:g}, so that smoothing stays below 1"
+            raise UserError("labels.first", self.first, expected, "Lower it.")
+        if convention == "maxsup" and (self.per_class or self.towards != "all" or self.by_sample != "none"):
+            expected = "uniform or others with labels.per_class, towards and by_sample"
+            raise UserError(
+                "smoothing_convention", convention, expected, "Maximum suppression takes a schedule only."
+            )
+
+    def check_source(self, source: object) -> None:
+        """Raise a UserError when a smoothing source is missing, or given for nothing."""
+        needs = self.towards in NEEDS_SOURCE
+        if needs and source is None:
+            way_out = "Give --smoothing-source, the path or key of a trained teacher."
+            raise UserError("smoothing_source", None, f"a teacher for labels.towards {self.towards}", way_out)
+        if source is not None and not needs:
+            expected = f"none for labels.towards {self.towards}"
+            raise UserError("smoothing_source", "given", expected, "Drop it, or set --labels.towards similar.")
+
+
 SOFT_TERMS: dict[str, dict[str, float]] = {
     "kl": {},
     "logit-matching": {},
@@ -188,6 +283,8 @@ others by default, as Li 2022 have it (4 and 2)."""
 
 class LossConfig(Config):
     """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
+
+    ADDED = frozenset({"labels"})
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
@@ -207,6 +304,8 @@ class LossConfig(Config):
     smoothing_convention: SmoothingConvention = "uniform"
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
     times the largest logit over the mean one (Zhou 2025)."""
+    labels: LabelsConfig = LabelsConfig()
+    """What else the hard term does with labels."""
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +334,11 @@ class LossConfig(Config):
             raise UserError("loss.temperature_on", "teacher", f"both for {self.soft}", way_out)
         return self
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> LossConfig:
+        self.labels.check(self.smoothing, self.smoothing_convention)
+        return self
+
 
 class _Training(Config):
     """Fields that teacher and student share."""
@@ -257,12 +361,24 @@ class _Training(Config):
 class TeacherConfig(_Training):
     """A classifier trained from labels, with or without label smoothing."""
 
+    ADDED = frozenset({"labels", "smoothing_source"})
+
     stage: Literal["teacher"] = "teacher"
     smoothing: Fraction = 0.0
     """Label smoothing ε."""
     smoothing_convention: SmoothingConvention = "uniform"
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
     times the largest logit over the mean one (Zhou 2025)."""
+    labels: LabelsConfig = LabelsConfig()
+    """What else is done with labels."""
+    smoothing_source: TeacherConfig | None = None
+    """The trained network whose held-out predictions say which classes are confused, or alike."""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> TeacherConfig:
+        self.labels.check(self.smoothing, self.smoothing_convention)
+        self.labels.check_source(self.smoothing_source)
+        return self
 
 
 class EnsembleConfig(Config):
@@ -354,6 +470,8 @@ class CacheConfig(Config):
 class StudentConfig(_Training):
     """A network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
 
+    ADDED = frozenset({"smoothing_source"})
+
     stage: Literal["student"] = "student"
     cache: CacheConfig | None = None
     """The soft targets, and with them the views."""
@@ -362,6 +480,13 @@ class StudentConfig(_Training):
     loss: LossConfig = LossConfig()
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
+    smoothing_source: TeacherConfig | None = None
+    """The trained network whose held-out predictions say which classes are confused, or alike."""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> StudentConfig:
+        self.loss.labels.check_source(self.smoothing_source)
+        return self
 
     @model_validator(mode="after")
     def _fits_its_cache(self) -> StudentConfig:
@@ -477,8 +602,36 @@ class SnapshotsProbe(Config):
     """Bins of the calibration error."""
 
 
+CalibrationMethod = Literal["temperature", "vector", "platt"]
+"""temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: the same of the log-odds of
+each class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+
+
+class ScalingProbe(Config):
+    """What becomes of calibration when a network's logits are scaled, by parameters fitted on held-out images."""
+
+    probe: Literal["scaling"] = "scaling"
+    methods: tuple[CalibrationMethod, ...] = ("temperature", "vector", "platt")
+    """Which maps."""
+    bins: Count = 15
+    """Bins of the calibration error."""
+
+
+class MemorisationProbe(Config):
+    """Of a training set with wrong labels: what the network answers where they are wrong."""
+
+    probe: Literal["memorisation"] = "memorisation"
+
+
 ProbeConfig = Annotated[
-    TemperaturesProbe | PenultimateProbe | InformationProbe | TranslationProbe | KnowledgeProbe | SnapshotsProbe,
+    TemperaturesProbe
+    | PenultimateProbe
+    | InformationProbe
+    | TranslationProbe
+    | KnowledgeProbe
+    | SnapshotsProbe
+    | ScalingProbe
+    | MemorisationProbe,
     Discriminator("probe"),
 ]
 """A measure that an experiment asks for beside those that every network gets."""
@@ -501,6 +654,50 @@ class AnalysisConfig(Config):
     """Measures of each run beside those of its predictions."""
 
 
+class CalibrationConfig(Config):
+    """A map of a trained network's logits, fitted on its held-out predictions, that makes it say how sure it is."""
+
+    stage: Literal["calibration"] = "calibration"
+    network: TrainedConfig
+    method: CalibrationMethod = "temperature"
+    """temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: the same of log-odds
+    of a class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+
+
+class SweepConfig(Config):
+    """One recipe with several strengths of smoothing, each with the same seeds, compared on held-out images."""
+
+    stage: Literal["sweep"] = "sweep"
+    teacher: TeacherConfig = TeacherConfig()
+    """The recipe; its smoothing is replaced, and its seed is the first one."""
+    smoothings: Annotated[tuple[Fraction, ...], Field(min_length=2)] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+    """Strengths of label smoothing."""
+    seeds: Count = 3
+    """Networks of each; those of one seed have the same initial weights and the same order of samples."""
+    bins: Count = 15
+    """Bins of the calibration error."""
+
+    @model_validator(mode="after")
+    def _comparable(self) -> SweepConfig:
+        if len(set(self.smoothings)) < len(self.smoothings):
+            raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
+        if self.teacher.labels.per_class:
+            way_out = "Drop --labels.per-class."
+            raise UserError("labels.per_class", self.teacher.labels.per_class, "none in a sweep", way_out)
+        if self.teacher.data.held_out == 0:
+            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
+        return self
+
+    def networks(self) -> dict[tuple[float, int], TeacherConfig]:
+        """(smoothing, seed) → the network's config."""
+        first = self.teacher.seed
+        return {
+            (smoothing, seed): self.teacher.replace(smoothing=smoothing, seed=seed)
+            for smoothing in self.smoothings
+            for seed in range(first, first + self.seeds)
+        }
+
+
 class ReportConfig(Config):
     """The figures, tables and verdicts of one experiment."""
 
@@ -515,7 +712,8 @@ class ReportConfig(Config):
 
 
 StageConfig = Annotated[
-    TeacherConfig | CacheConfig | StudentConfig | AnalysisConfig | ReportConfig, Discriminator("stage")
+    TeacherConfig | CacheConfig | StudentConfig | CalibrationConfig | AnalysisConfig | SweepConfig | ReportConfig,
+    Discriminator("stage"),
 ]
 _STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
 

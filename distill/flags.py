@@ -90,8 +90,10 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
     An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
     """
     store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
+    source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
     if command == "teacher":
-        return _parse(TeacherConfig(), {}, arguments)
+        # Left out of validation until all flags are read: alone it would be refused.
+        return _parse(TeacherConfig(), {"smoothing_source": _SOURCE}, arguments, {"smoothing_source": source})
     if command == "cache":
         return _parse(_cache_of(store, arguments), _CACHE_INPUTS, arguments)
     caches = _inputs(store, arguments, "cache", CacheConfig)
@@ -100,10 +102,23 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
         StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
     )
     help_text = "Path or key of the cache's artefact; None trains from labels alone."
-    return _parse(default, {"cache": (str | None, Field(None, description=help_text))}, arguments)
+    named = {"cache": (str | None, Field(None, description=help_text)), "smoothing_source": _SOURCE}
+    return _parse(default, named, arguments, {"smoothing_source": source})
 
 
-def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[Any, Runtime]:
+_SOURCE: Any = (
+    str | None,
+    Field(
+        None,
+        description="Path or key of a teacher whose held-out predictions say which classes are confused, or alike.",
+    ),
+)
+
+
+def _parse(
+    default: Any, named: dict[str, Any], arguments: list[str], found: dict[str, Any] | None = None
+) -> tuple[Any, Runtime]:
+    """Config and runtime of these flags; `found` are inputs that `named` flags stand for, else the default's."""
     kind = type(default)
     own: dict[str, Any] = {
         name: (field.annotation, Field(getattr(default, name), description=field.description))
@@ -122,7 +137,7 @@ def _parse(default: Any, named: dict[str, Any], arguments: list[str]) -> tuple[A
     )
     given: BaseModel = _parse_flags(flags, arguments, default.stage)
     fields = {name: getattr(given, name) for name in own}
-    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields}
+    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields} | (found or {})
     machine = Runtime(**{name: getattr(given, name) for name in runtime})
     try:
         config = kind(**inputs, **fields)

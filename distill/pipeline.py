@@ -26,10 +26,12 @@ from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, ArtifactStore,
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
+    CalibrationConfig,
     ImportConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
+    SweepConfig,
     TeacherConfig,
 )
 from distill.errors import Diverged, UnfitTeacher, UserError
@@ -132,7 +134,7 @@ def _bar_disabled(runtime: Runtime, waiting: list[StageConfig]) -> bool | None:
 
 def _hopeless(config: StageConfig, store: ArtifactStore) -> bool:
     """Whether a network is known to diverge, or learns from one that does."""
-    if isinstance(config, AnalysisConfig | ReportConfig):
+    if isinstance(config, AnalysisConfig | SweepConfig | ReportConfig):
         return False
     return bool(store.diverged(config)) or any(_hopeless(upstream, store) for upstream in inputs(config))
 
@@ -189,7 +191,8 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
         case TeacherConfig():
             from distill.stages.teacher import train_teacher
 
-            return train_teacher(config, draft, runtime)
+            source = _existing(config.smoothing_source, store) if config.smoothing_source else None
+            return train_teacher(config, source, draft, runtime)
         case CacheConfig():
             from distill.stages.cache import cache_logits
 
@@ -201,7 +204,16 @@ def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runti
             from distill.stages.student import train_student
 
             cache = _existing(config.cache, store) if config.cache else None
-            return train_student(config, cache, draft, runtime)
+            source = _existing(config.smoothing_source, store) if config.smoothing_source else None
+            return train_student(config, cache, source, draft, runtime)
+        case CalibrationConfig():
+            from distill.stages.calibration import calibrate
+
+            return calibrate(config, _existing(config.network, store), draft)
+        case SweepConfig():
+            from distill.stages.sweep import sweep
+
+            return sweep(config, {key(run): _made(run, store) for run in inputs(config)}, draft)
         case AnalysisConfig():
             from distill.stages.analysis import analyse
 

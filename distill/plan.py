@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.artifact import Artifact, ArtifactStore, inputs, key, title
+from distill.artifact import FOLDERS, Artifact, ArtifactStore, inputs, key, title
 from distill.cache.encoding import Encoding
 from distill.config import CacheConfig, DataConfig, ModelConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
@@ -105,7 +105,7 @@ def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
 
 def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
     lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
-    for stage in ("teacher", "cache", "student", "analysis", "report"):
+    for stage in FOLDERS:
         mine = [cost for config, cost in costs if config.stage == stage]
         there = sum(config.stage == stage for config in hits)
         if mine or there:

@@ -176,7 +176,7 @@ class _Run:
         else:
             with torch.autocast(self.device, dtype=self.amp):
                 logits = forward(batch.images)
-        terms = loss(logits, batch.labels, batch.teacher)
+        terms = loss(logits, batch.labels, batch.teacher, self.step / max(1, self.total_steps - 1))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
         if self.config.optim.clip is not None:

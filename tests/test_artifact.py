@@ -15,7 +15,7 @@ GOLDEN = {
     "teacher": "271ecc7156d9eaed",
     "cache": "a544021a81ebe382",
     "student": "019ac964cb5d5956",
-    "analysis": "62c9c3891aef88c0",
+    "analysis": "16ba9911d6d1f679",
     "report": "faa6fdd2b935796e",
 }
 

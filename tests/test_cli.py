@@ -12,6 +12,7 @@ import torch
 
 from distill.artifact import ArtifactStore
 from distill.cli import main
+from distill.config import LabelsConfig
 from distill.errors import UserError
 from distill.pipeline import Reproduced
 
@@ -62,6 +63,7 @@ def test_each_command_feeds_the_next(teacher: Path, capsys: pytest.CaptureFixtur
         "kwargs": {},
         "smoothing": 0.0,
         "smoothing_convention": "uniform",
+        "labels": LabelsConfig().model_dump(mode="json"),
     }
     assert config["exclude_classes"] == [3, 5]
     assert run(capsys, *arguments).splitlines()[-1] == str(student), "the second time it is a hit"

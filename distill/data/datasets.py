@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from distill.config import DataConfig
 from distill.data import translation
 from distill.data.folder import load_folder
 from distill.data.idx import damaged, read_idx
+from distill.data.noise import noisy_labels
 from distill.data.sources import fetch, find, verify
 from distill.data.splits import stratified_split
 from distill.data.tokens import IDENTITY, IGNORED
@@ -98,7 +99,31 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     Raises:
         UserError: the name or an argument is unknown, or the files are missing or damaged.
     """
-    return _load(_Request(config.model_dump_json(), root.expanduser().resolve(), progress))
+    clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
+    dataset = _load(_Request(clean.model_dump_json(), root.expanduser().resolve(), progress))
+    return _noisy(dataset, config) if config.label_noise else dataset
+
+
+def _noisy(dataset: Dataset, config: DataConfig) -> Dataset:
+    """The same with wrong labels among those of the training and the held-out split."""
+    if dataset.label_shape:
+        expected = f"0 for {dataset.name}, whose samples have a label per position"
+        raise UserError("data.label_noise", config.label_noise, expected, "Drop --data.label-noise.")
+    if dataset.num_classes < 2:
+        raise UserError("data.label_noise", config.label_noise, "0 with one class", "Drop --data.label-noise.")
+
+    def wrong(split: Split, index: Tensor, counter: int) -> Split:
+        labels = noisy_labels(
+            split.labels, index, config.label_noise, config.noise, dataset.num_classes, config.noise_seed, counter
+        )
+        return Split(split.images, labels)
+
+    train = wrong(dataset.train, dataset.positions, 0)
+    held_out = wrong(dataset.held_out, torch.arange(len(dataset.held_out)), 1)
+    digest = hashlib.sha256(dataset.fingerprint.encode())
+    for split in (train, held_out):
+        digest.update(split.labels.numpy().data)
+    return replace(dataset, train=train, held_out=held_out, fingerprint=digest.hexdigest())
 
 
 @lru_cache(maxsize=4)

@@ -18,6 +18,7 @@ class Stream(IntEnum):
     PARTNER = 5
     MIX = 6
     PROOF = 7
+    NOISE = 8
 
 
 _WORD = (1 << 64) - 1

@@ -31,7 +31,14 @@ from distill.losses.distillation import (
     weighted_soft_labels,
 )
 from distill.losses.fused import distilled, prepare_targets
-from distill.losses.labels import cross_entropy, in_uniform, label_loss, max_suppression, uniform_smoothing
+from distill.losses.labels import (
+    cross_entropy,
+    in_uniform,
+    is_usual,
+    label_loss,
+    max_suppression,
+    uniform_smoothing,
+)
 from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32, required
 
 __all__ = [
@@ -49,6 +56,7 @@ __all__ = [
     "decoupled_temperatures",
     "dist_distillation",
     "in_uniform",
+    "is_usual",
     "kl_distillation",
     "label_loss",
     "logit_matching",
@@ -62,8 +70,8 @@ __all__ = [
 ]
 
 
-def make_loss(config: LossConfig) -> Loss:
-    """The one callable that a run calls at each step: (logits, labels, teacher logits or None) → `Terms`.
+def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
+    """The one callable that a run calls at each step: (logits, labels, teacher logits or None, progress) → `Terms`.
 
     A teacher's loss is that of alpha = 0. Logits of half precision are computed with in float32, and their
     gradient is cast back.
@@ -94,7 +102,9 @@ _SoftTerm = Callable[[Tensor, Labels, "Tensor | Targets | None"], Tensor]
 
 
 def _labels_only(config: LossConfig) -> Loss:
-    def loss(logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None) -> Terms:
+    def loss(
+        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
+    ) -> Terms:
         hard = label_loss(logits, labels, config.smoothing, config.smoothing_convention)
         return Terms(hard, hard.detach(), None)
 
@@ -104,7 +114,9 @@ def _labels_only(config: LossConfig) -> Loss:
 def _both(config: LossConfig, soft_term: _SoftTerm) -> Loss:
     alpha = config.alpha
 
-    def loss(logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None) -> Terms:
+    def loss(
+        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
+    ) -> Terms:
         # Cast here, so that the terms' gradients meet before they are rounded to half precision.
         logits = at_least_float32(logits)
         soft = soft_term(logits, labels, teacher)

@@ -18,7 +18,9 @@ from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32,
 def distilled(config: LossConfig) -> Loss:
     """The whole loss of a student with `soft` kl; what it takes of the teacher is logits or `Targets`."""
 
-    def loss(logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None) -> Terms:
+    def loss(
+        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
+    ) -> Terms:
         z = at_least_float32(logits.detach()).t()
         if not isinstance(teacher, Targets):
             log_p = _log_soft_targets(required(teacher), config.temperature, z.dtype)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import SmoothingConvention
+from distill.config import LabelsConfig, LossConfig, SmoothingConvention, TeacherConfig
 from distill.errors import UserError
 from distill.losses.terms import Labels, at_least_float32
 
@@ -48,6 +48,12 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
             "Take losses.label_loss, which knows all three.",
         )
     return uniform_smoothing(smoothing, classes) if convention == "others" else smoothing
+
+
+def is_usual(config: TeacherConfig | LossConfig) -> bool:
+    """Whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
+    maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
+    return config.labels == LabelsConfig() and not maxsup
 
 
 def label_loss(

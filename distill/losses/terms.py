@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -31,8 +30,26 @@ class Targets(NamedTuple):
     log_p: Float[Tensor, "k n"]
 
 
-Loss = Callable[[Tensor, Tensor, "Tensor | Targets | None"], Terms]
-"""(logits [n, k], `Labels`, teacher logits [n, k] or what `prepare` made of them, or None) → terms."""
+class Loss(Protocol):
+    """What a run calls at each step."""
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "n *t k"],
+        labels: Labels,
+        teacher: Tensor | Targets | None = None,
+        progress: float = 1.0,
+        /,
+    ) -> Terms:
+        """Terms of one step.
+
+        Args:
+            logits: of the network.
+            labels: of the samples.
+            teacher: its logits [n, k], or what `prepare` made of them; None for a network of labels.
+            progress: 0 at the first step of a training, 1 at the last: what a schedule of smoothing goes by.
+        """
+        ...
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

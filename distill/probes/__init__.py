@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from distill.config import (
     InformationProbe,
     KnowledgeProbe,
+    MemorisationProbe,
     PenultimateProbe,
     ProbeConfig,
+    ScalingProbe,
     SnapshotsProbe,
     TemperaturesProbe,
     TranslationProbe,
@@ -61,3 +63,11 @@ def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -
             from distill.probes.snapshots import probe_snapshots
 
             return probe_snapshots(config, network, runtime, log)
+        case ScalingProbe():
+            from distill.probes.scaling import probe_scaling
+
+            return probe_scaling(config, network)
+        case MemorisationProbe():
+            from distill.probes.memorisation import probe_memorisation
+
+            return probe_memorisation(config, network, runtime)

@@ -14,7 +14,7 @@ from distill.cache import LogitCache
 from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset
 from distill.errors import UserError
-from distill.losses import in_uniform
+from distill.losses import in_uniform, is_usual
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined, fidelity_measures
@@ -228,7 +228,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     if (cache.augment if cache else config.augment).mixes:
         return None
     labels = config if isinstance(config, TeacherConfig) else config.loss
-    if labels.smoothing_convention == "maxsup":  # hard labels, and a term that is no target
+    if labels.smoothing_convention == "maxsup" or not is_usual(labels):
         return None
     return in_uniform(labels.smoothing, labels.smoothing_convention, classes)
 

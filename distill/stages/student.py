@@ -15,11 +15,12 @@ from distill.data.datasets import Dataset, load
 from distill.data.loader import Join, Loader
 from distill.data.tokens import refuse_augment
 from distill.errors import UserError
-from distill.losses import in_uniform, make_loss, prepare
+from distill.losses import in_uniform, is_usual, make_loss, prepare
 from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
+from distill.smoothing import smoothing_matrix
 
 _TARGET_BYTES = 4 << 20
 """Soft targets made at a time."""
@@ -27,8 +28,12 @@ _MEASURED = 50_000
 """Samples, at most, over which the equivalent smoothing of soft targets is averaged."""
 
 
-def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
+def train_student(
+    config: StudentConfig, cache: Artifact | None, source: Artifact | None, folder: Path, runtime: Runtime
+) -> Outcome:
     """Train the student of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
+
+    `source` is the network that `smoothing_source` names.
 
     Raises:
         UserError: the cache does not fit the images, a class to leave out does not exist, or an input is
@@ -60,7 +65,8 @@ def train_student(config: StudentConfig, cache: Artifact | None, folder: Path, r
     )
     teacher = _soft_targets(logits, config.loss) if logits is not None and config.loss.alpha > 0 else None
     targets = _measures_of_targets(config, dataset, logits)
-    outcome = train_network(config, dataset, loader, make_loss(config.loss), folder, runtime, teacher, targets)
+    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))
+    outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets)
     if cache is None:
         return outcome
     # What it learned from, beside what it learned.
@@ -83,12 +89,12 @@ def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCa
     """`equivalent_smoothing`: γ of the targets, (1 - alpha) ε + alpha γ of the soft ones (Müller 2019, section 4).
 
     ε is that of the uniform convention. Empty where there are no soft targets or no γ: mixed labels, soft terms
-    other than KL, and a hard term with maximum suppression.
+    other than KL, and a hard term with more than one smoothing for all.
     """
     loss = config.loss
     if cache is None or loss.alpha == 0 or loss.soft != "kl" or cache.config.augment.mixes:
         return {}
-    if loss.alpha < 1 and loss.smoothing > 0 and loss.smoothing_convention == "maxsup":
+    if loss.alpha < 1 and not is_usual(loss):
         return {}
     hard = 0.0 if loss.alpha == 1 else in_uniform(loss.smoothing, loss.smoothing_convention, len(dataset.classes))
     soft = _smoothing_of_cache(cache, dataset, _transfer_subset(config, dataset), loss)

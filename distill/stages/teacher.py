@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distill.artifact import Artifact
 from distill.config import LossConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Loader
@@ -12,10 +13,13 @@ from distill.losses import make_loss
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
+from distill.smoothing import smoothing_matrix
 
 
-def train_teacher(config: TeacherConfig, folder: Path, runtime: Runtime) -> Outcome:
+def train_teacher(config: TeacherConfig, source: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
     """Train the teacher of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
+
+    `source` is the network that `smoothing_source` names.
 
     Raises:
         UserError: model and data do not fit each other, or an input is missing.
@@ -36,5 +40,11 @@ def train_teacher(config: TeacherConfig, folder: Path, runtime: Runtime) -> Outc
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
     )
-    smoothing = LossConfig(alpha=0, smoothing=config.smoothing, smoothing_convention=config.smoothing_convention)
-    return train_network(config, dataset, loader, make_loss(smoothing), folder, runtime)
+    targets = LossConfig(
+        alpha=0,
+        smoothing=config.smoothing,
+        smoothing_convention=config.smoothing_convention,
+        labels=config.labels,
+    )
+    loss = make_loss(targets, smoothing_matrix(targets, dataset, source))
+    return train_network(config, dataset, loader, loss, folder, runtime)

@@ -1,0 +1,71 @@
+"""The smoothed targets of each class as a matrix, where the config asks for more than one ε for all classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill.artifact import Artifact
+from distill.config import LossConfig
+from distill.data.datasets import Dataset
+from distill.errors import UserError
+from distill.losses import matrices
+from distill.metrics.dark_knowledge import class_similarity
+from distill.network import load_predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"] | None:
+    """Row y is what label y is taught as; None where a number says it.
+
+    Args:
+        config: strength of smoothing, and where its mass goes.
+        dataset: whose classes these are.
+        source: the network that `smoothing_source` names; only its held-out predictions are read.
+
+    Raises:
+        UserError: there is not one ε per class, the tree or the matrix does not have these classes, or the source
+            has others or no held-out predictions.
+    """
+    labels, classes = config.labels, dataset.num_classes
+    if not labels.per_class and labels.towards == "all":
+        return None
+    if labels.per_class and len(labels.per_class) != classes:
+        expected = f"one for each of the {classes} classes: {', '.join(dataset.classes)}"
+        raise UserError("labels.per_class", labels.per_class, expected, "Give as many.")
+    return matrices.smoothed(
+        labels.per_class or config.smoothing, _towards(config, dataset, source), config.smoothing_convention
+    )
+
+
+def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:
+    arguments, classes = config.labels.kwargs, dataset.num_classes
+    match config.labels.towards:
+        case "all":
+            return matrices.towards_all(classes)
+        case "hierarchy":
+            return matrices.towards_near(arguments["tree"], dataset.classes, arguments.get("beta", 4.0))
+        case "matrix":
+            return matrices.towards_given(arguments["rows"], dataset.classes)
+        case "confusions":
+            logits, held_out = _held_out(dataset, source)
+            return matrices.towards_confused(logits.argmax(1), held_out, classes, arguments.get("count", 1.0))
+        case "similar":
+            logits, held_out = _held_out(dataset, source)
+            return matrices.towards_similar(class_similarity(logits, held_out, arguments.get("temperature", 1.0)))
+
+
+def _held_out(dataset: Dataset, source: Artifact | None) -> tuple[Tensor, Tensor]:
+    assert source is not None, "the config was checked"
+    if source.record.data["classes"] != list(dataset.classes):
+        expected = f"a network with the classes of {dataset.name}: {', '.join(dataset.classes)}"
+        raise UserError("smoothing_source", str(source.path), expected, "Name another.")
+    logits, labels = load_predictions(source, "held_out")
+    missing = set(range(dataset.num_classes)) - set(labels.unique().tolist())
+    if missing:
+        expected = f"a network with held-out images of every class; of {sorted(missing)} it has none"
+        way_out = "Train it with a larger --data.held-out, or name another."
+        raise UserError("smoothing_source", str(source.path), expected, way_out)
+    return logits, labels
