@@ -15,7 +15,7 @@ import tyro
 from distill.artifact import Artifact, ArtifactStore, key
 from distill.config import AugmentConfig, Config, DataConfig
 from distill.errors import UserError
-from distill.flags import parse_call, parse_config
+from distill.flags import SWEEP, parse_call, parse_config
 from distill.runtime import Folders, Runtime
 
 if TYPE_CHECKING:
@@ -91,6 +91,20 @@ def _stage(command: str) -> Callable[[list[str]], None]:
     return run
 
 
+def _sweep_smoothing(arguments: list[str]) -> None:
+    """Train one recipe with several strengths of smoothing, and say which to take for what use."""
+    from distill.pipeline import ensure
+    from distill.stages.sweep_page import format_sweep
+
+    config, runtime = parse_config(SWEEP, arguments)
+    # What diverges is left out and told: other strengths still answer the question.
+    made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
+    assert isinstance(made, Artifact)
+    print(format_sweep(json.loads(made.file("sweep.json").read_text())))
+    print(f"page         {made.path / 'index.html'}")
+    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+
+
 def evaluate(
     artefact: Name,
     split: Literal["test", "held_out"] = "test",
@@ -163,7 +177,7 @@ def _plan(arguments: list[str]) -> None:
     """Say what would run, its bytes and its rough time; run nothing."""
     from distill import plan
 
-    if arguments and arguments[0] in ("teacher", "cache", "student"):
+    if arguments and arguments[0] in ("teacher", "cache", "student", SWEEP):
         config, runtime = parse_config(arguments[0], arguments[1:])
         _show_plan(plan.describe([config], ArtifactStore(runtime.store)), runtime)
     else:
@@ -189,9 +203,81 @@ def _show_plan(found: Plan, runtime: Runtime) -> None:
     found.refuse_small_disk(runtime.store)
 
 
+def advise(
+    subject: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(help="Path or key of an artefact, or the name of data.")
+    ],
+    json: bool = False,
+    *,
+    where: Where,
+) -> None:
+    """Say whether to distil from a trained network, at which temperature and why, from held-out measures only.
+
+    Args:
+        subject: a teacher, student, cache, calibration, sweep or report; or data: all that the store holds on it.
+        json: print it for programs.
+        where: folders.
+    """
+    from distill.advice import advise
+
+    found = advise(subject, where)
+    print(found.json() if json else found.text())
+
+
+def calibrate(
+    network: Name,
+    method: Literal["temperature", "vector", "platt"] = "temperature",
+    temperature: float | None = None,
+    *,
+    runtime: How,
+) -> None:
+    """Fit a map of a network's logits on its held-out images, and print calibration before and after.
+
+    Args:
+        network: path of a teacher or a student, or its key.
+        method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
+        temperature: one that you mean to divide its logits by: say too what that would do to its confidence.
+        runtime: machine and folders.
+    """
+    from distill.export import calibrated
+    from distill.stages.calibration import RELIABILITY, findings, format_measures
+
+    folder = ArtifactStore(runtime.store)
+    found = folder.resolve(network)
+    made = calibrated(found, method, folder, runtime)
+    print(format_measures(made), *findings(made, found, temperature), sep="\n")
+    print(f"diagram      {made.path / RELIABILITY}")
+    print(made.path)
+
+
+def export(
+    artefact: Name,
+    to: Path,
+    calibration: Literal["none", "temperature", "vector", "platt"] | None = None,
+    *,
+    runtime: How,
+) -> None:
+    """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
+
+    Args:
+        artefact: path of a teacher, a student or a calibration, or its key.
+        to: folder to write, new or empty.
+        calibration: which is applied to its logits; None takes that of a calibration, and none for a network.
+        runtime: machine and folders.
+    """
+    from distill.export import export
+
+    folder = ArtifactStore(runtime.store)
+    written = export(folder.resolve(artefact), to, calibration, folder, runtime)
+    if written.no_program:
+        print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
+    print(written.folder)
+
+
 def ls(
     stage: Annotated[
-        Literal["all", "teacher", "cache", "student", "analysis", "report"], tyro.conf.Positional
+        Literal["all", "teacher", "cache", "student", "calibration", "analysis", "sweep", "report"],
+        tyro.conf.Positional,
     ] = "all",
     *,
     where: Where,
@@ -339,6 +425,9 @@ def doctor(*, where: Where) -> None:
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "evaluate": evaluate,
+    "advise": advise,
+    "calibrate": calibrate,
+    "export": export,
     "ls": ls,
     "show": show,
     "import": import_,
@@ -355,8 +444,13 @@ _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the
   cache      write a teacher's logits on a transfer set
   import     make a cache of logits from elsewhere
   student    train a student, from a cache or from labels
+  sweep-smoothing
+             train one recipe with several strengths of smoothing; say which to take for what use
 
   evaluate   print the measures of a trained network or of a cache, or with --measures all every one
+  advise     say whether to distil from a network, at which temperature, why, and what is not known
+  calibrate  fit temperature, vector or Platt scaling on held-out images; print calibration before and after
+  export     write a network and its calibration to a folder that others can use
   ls         list artefacts          show    print the record of one
   verify     check their files; of a cache that is named, make pixels and logits again
   gc         list or delete what is of no use any more
@@ -372,6 +466,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(_HELP)
         elif command in ("teacher", "cache", "student"):
             _stage(command)(rest)
+        elif command == SWEEP:
+            _sweep_smoothing(rest)
         elif command == "plan":
             _plan(rest)
         elif command in _FUNCTIONS:

@@ -183,16 +183,30 @@ class ScheduleConfig(Config):
     """For step: the factor."""
 
 
+def _one_spelling(fields: dict[str, Any], defaults: dict[str, float]) -> dict[str, Any]:
+    """The fields with defaults dropped from `kwargs` and whole numbers made floats, so that a loss has one key."""
+    kwargs = fields.get("kwargs")
+    if not isinstance(kwargs, dict):
+        return fields
+    plain = {name: float(value) if type(value) is int else value for name, value in kwargs.items()}
+    kept = {
+        name: value for name, value in plain.items() if not (type(value) is float and value == defaults.get(name))
+    }
+    return fields | {"kwargs": kept}
+
+
 SmoothingConvention = Literal["uniform", "others", "maxsup"]
 
-TOWARDS: dict[str, frozenset[str]] = {
-    "all": frozenset(),
-    "hierarchy": frozenset({"tree", "beta"}),
-    "confusions": frozenset({"count"}),
-    "similar": frozenset({"temperature"}),
-    "matrix": frozenset({"rows"}),
+TOWARDS: dict[str, dict[str, float]] = {
+    "all": {},
+    "hierarchy": {"beta": 4.0},
+    "confusions": {"count": 1.0},
+    "similar": {"temperature": 1.0},
+    "matrix": {},
 }
-"""Where the smoothed mass may go, and the arguments that each takes."""
+"""Where the smoothed mass may go, and the numbers that each takes, with their defaults."""
+_TABLES = {"hierarchy": "tree", "matrix": "rows"}
+"""What some of them need beside."""
 NEEDS_SOURCE = ("confusions", "similar")
 """Those that are read from the held-out predictions of a trained network."""
 
@@ -224,15 +238,21 @@ class LabelsConfig(Config):
     on_mixed: bool = False
     """Smoothing on top of mixup or cutmix, whose labels are soft already, is meant: no warning."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return _one_spelling(fields, TOWARDS.get(fields.get("towards", "all"), {}))
+
     @model_validator(mode="after")
     def _arguments_fit(self) -> LabelsConfig:
-        known = TOWARDS[self.towards]
-        if unknown := sorted(self.kwargs.keys() - known):
-            expected = f"{', '.join(sorted(known))} for {self.towards}" if known else f"none for {self.towards}"
-            raise UserError("labels.kwargs", unknown, expected, "Its description: --help.")
-        for name, needed in {"hierarchy": "tree", "matrix": "rows"}.items():
-            if self.towards == name and needed not in self.kwargs:
-                raise UserError("labels.kwargs", self.kwargs, f"{needed} for {name}", "Its description: --help.")
+        numbers, table = TOWARDS[self.towards], _TABLES.get(self.towards)
+        if table and not isinstance(self.kwargs.get(table), list):
+            expected = f"{table}, a list, for {self.towards}"
+            raise UserError("labels.kwargs", self.kwargs, expected, "Its description: --help.")
+        for name, value in self.kwargs.items():
+            if name != table and not (name in numbers and isinstance(value, float) and 0 < value < math.inf):
+                expected = f"positive numbers for {', '.join(numbers)}" if numbers else f"none for {self.towards}"
+                raise UserError("labels.kwargs", {name: value}, expected, "Its description: --help.")
         if self.first != 0 and self.schedule not in ("linear", "cosine"):
             raise UserError("labels.first", self.first, f"0 with the schedule {self.schedule}", "Drop it.")
         if self.hold != 0.5 and self.schedule != "warm-down":
@@ -310,17 +330,7 @@ class LossConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Defaults are dropped and whole numbers made floats, so that one loss has one key."""
-        kwargs, known = fields.get("kwargs"), SOFT_TERMS.get(fields.get("soft", "kl"), {})
-        if isinstance(kwargs, dict):
-            plain = {name: float(value) if type(value) is int else value for name, value in kwargs.items()}
-            kept = {
-                name: value
-                for name, value in plain.items()
-                if not (type(value) is float and value == known.get(name))
-            }
-            return fields | {"kwargs": kept}
-        return fields
+        return _one_spelling(fields, SOFT_TERMS.get(fields.get("soft", "kl"), {}))
 
     @model_validator(mode="after")
     def _arguments_of_the_soft_term(self) -> LossConfig:

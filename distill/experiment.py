@@ -106,4 +106,9 @@ class Experiment(Protocol):
 
     A module may define also `derived`: (table) → label → measures, of what no single network is: the best of
     several by held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
+
+    And `CELLS`: functions without arguments that return text, for a section of the report that reads like a
+    notebook. Of each the page shows the docstring (first line: title; indented paragraphs: formulas), the source
+    and what it returns, computed when the report is written. They are short, take less than a second, and say the
+    same each time.
     """

@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from distill.artifact import ArtifactStore
-from distill.config import CacheConfig, EnsembleConfig, LossConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.config import (
+    CacheConfig,
+    EnsembleConfig,
+    LabelsConfig,
+    LossConfig,
+    StageConfig,
+    StudentConfig,
+    SweepConfig,
+    TeacherConfig,
+)
 from distill.errors import UserError
 from distill.runtime import Runtime, default_store
 
@@ -85,7 +94,7 @@ def _parse_flags(what: Any, arguments: list[str], command: str) -> Any:
 
 
 def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
-    """The config of `distill teacher`, `cache` or `student`, and the runtime flags beside it.
+    """The config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime flags beside it.
 
     An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
     """
@@ -94,6 +103,8 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
     if command == "teacher":
         # Left out of validation until all flags are read: alone it would be refused.
         return _parse(TeacherConfig(), {"smoothing_source": _SOURCE}, arguments, {"smoothing_source": source})
+    if command == SWEEP:
+        return _parse_sweep(arguments, source)
     if command == "cache":
         return _parse(_cache_of(store, arguments), _CACHE_INPUTS, arguments)
     caches = _inputs(store, arguments, "cache", CacheConfig)
@@ -120,6 +131,32 @@ def _parse(
 ) -> tuple[Any, Runtime]:
     """Config and runtime of these flags; `found` are inputs that `named` flags stand for, else the default's."""
     kind = type(default)
+    _, fields, machine = _given(default, named, arguments, default.stage)
+    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields} | (found or {})
+    try:
+        config = kind(**inputs, **fields)
+    except UserError as error:
+        cache = inputs.get("cache")
+        if cache is None or error.field not in _FIXED_BY_CACHE:
+            raise
+        path = ArtifactStore(machine.store).path(cache)
+        raise _with_command(error, cache, path, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
+    return config, machine
+
+
+def _given(
+    default: Any, named: dict[str, Any], arguments: list[str], command: str, about: str | None = None
+) -> tuple[BaseModel, dict[str, Any], Runtime]:
+    """All flags as they were given, of these the fields of the default's class, and the runtime.
+
+    Args:
+        default: of the fields that are no `named` flags.
+        named: flags of another form, or that the class does not have.
+        arguments: of the command line.
+        command: whose they are.
+        about: heads the help; None takes the description of the class.
+    """
+    kind = type(default)
     own: dict[str, Any] = {
         name: (field.annotation, Field(getattr(default, name), description=field.description))
         for name, field in kind.model_fields.items()
@@ -130,24 +167,43 @@ def _parse(
     flags = create_model(
         kind.__name__.removesuffix("Config"),
         __config__=ConfigDict(protected_namespaces=()),
-        __doc__=kind.__doc__,
-        **named,
+        __doc__=about or kind.__doc__,
+        **{name: flag for name, flag in named.items() if flag is not None},
         **own,
         **runtime,
     )
-    given: BaseModel = _parse_flags(flags, arguments, default.stage)
-    fields = {name: getattr(given, name) for name in own}
-    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields} | (found or {})
+    given: BaseModel = _parse_flags(flags, arguments, command)
     machine = Runtime(**{name: getattr(given, name) for name in runtime})
-    try:
-        config = kind(**inputs, **fields)
-    except UserError as error:
-        cache = inputs.get("cache")
-        if cache is None or error.field not in _FIXED_BY_CACHE:
-            raise
-        path = ArtifactStore(machine.store).path(cache)
-        raise _with_command(error, cache, path, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
-    return config, machine
+    return given, {name: getattr(given, name) for name in own}, machine
+
+
+SWEEP = "sweep-smoothing"
+"""The command that is no stage's name."""
+
+
+def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[SweepConfig, Runtime]:
+    """The sweep of these flags: those of `distill teacher`, but for its smoothing, which is tried at several."""
+    if smoothing := _peek(arguments, "smoothing"):
+        way_out = "Name all that are to be tried: --smoothings 0 0.1 0.2."
+        raise UserError("smoothing", smoothing[0], "none in a sweep, which sets it", way_out)
+    of_sweep = {
+        name: (field.annotation, Field(field.default, description=field.description))
+        for name, field in SweepConfig.model_fields.items()
+        if name not in ("stage", "teacher")
+    }
+    named = {"smoothing": None, "smoothing_source": _SOURCE, **of_sweep}
+    about = "Train one recipe with several strengths of label smoothing, and say which to take for what use."
+    given, fields, machine = _given(TeacherConfig(), named, arguments, SWEEP, about)
+    chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
+    # Where smoothing goes and when takes some, and a config without any refuses it; else one recipe has one key.
+    labels: LabelsConfig = fields["labels"]
+    somewhere = labels.replace(confidence_penalty=0, on_mixed=False) != LabelsConfig()
+    if somewhere and 0 in chosen["smoothings"]:
+        expected = "more than 0 each, since labels asks where or when it applies"
+        raise UserError("smoothings", chosen["smoothings"], expected, "Leave out 0, or drop the --labels flags.")
+    strongest = max(chosen["smoothings"], default=0.0) if somewhere else 0.0
+    recipe = TeacherConfig(**fields, smoothing=strongest, smoothing_source=source)
+    return SweepConfig(teacher=recipe, **chosen), machine
 
 
 _FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}

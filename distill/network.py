@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,18 +14,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from distill.artifact import Artifact
+from distill.artifact import Artifact, key
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Join, Loader, Normaliser
 from distill.data.tokens import IGNORED
 from distill.errors import Diverged, UserError
 from distill.losses import Loss
-from distill.metrics.monitor import calibration_figure, evaluation_measures
+from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
+from distill.metrics.smoothing_warnings import Notice, mixed_labels, no_effect, under_confidence
 from distill.models import build_model
 from distill.runtime import Runtime
-from distill.tracking import MetricWriter
+from distill.tracking import MetricWriter, read_metrics, warn
 from distill.trainer import fit, predict, reproducible, snapshot_file
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 PREDICTIONS = "predictions.safetensors"
+WARNINGS = "warnings.json"
+"""What a user should know of a network, kind → one line; not there when there is nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,22 @@ def train_network(
 
     The test set is read once, after the last step; the measures during training are on the held-out split.
     `targets` are measures of what it learns from: they are logged before the first step, and go into the record.
+    What is wrong with its smoothing is told in TensorBoard's text `warnings`, in `WARNINGS` and, where progress is
+    shown, on stderr (in a pool of stages it is not).
     """
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
     held_out = _evaluation(dataset, dataset.held_out, device)
+    told: dict[str, Notice] = {}
+
+    def tell(notice: Notice) -> None:
+        if notice.kind not in told and runtime.progress:
+            warn(notice.kind, notice.text)
+        told[notice.kind] = notice
+
+    before = _known(mixed_labels(config, len(dataset.classes)))
+    for notice in before:
+        tell(notice)
     with reproducible(config.seed):
         model = build_model(config.model, len(dataset.classes), dataset.shape).to(device)
         if runtime.channels_last:
@@ -90,6 +106,8 @@ def train_network(
             teacher,
             evaluate=lambda model: evaluation_measures(*held_out(model)),
             at_start=of_targets,
+            notices=before,
+            tell=tell,
         )
     predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
     if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
@@ -100,7 +118,13 @@ def train_network(
         for measure, value in evaluation_measures(logits, labels).items()
     }
     metrics |= of_targets
-    _finish_log(config, *predictions["test"], metrics, loader, folder)
+    points = read_metrics(folder)
+    after = _known(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
+    for notice in after:
+        tell(notice)
+    _finish_log(config, *predictions["test"], metrics, points, after, loader, folder)
+    if found := {notice.kind: notice.text for notice in before + after}:
+        (folder / WARNINGS).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
     save_file(
         {
@@ -112,6 +136,10 @@ def train_network(
         str(folder / PREDICTIONS),
     )
     return Outcome(metrics, identity(dataset))
+
+
+def _known(*notices: Notice | None) -> list[Notice]:
+    return [notice for notice in notices if notice is not None]
 
 
 def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
@@ -128,6 +156,8 @@ def _finish_log(
     logits: Tensor,
     labels: Tensor,
     metrics: dict[str, float],
+    points: list[dict[str, float]],
+    notices: list[Notice],
     loader: Loader,
     folder: Path,
 ) -> None:
@@ -135,6 +165,11 @@ def _finish_log(
     with MetricWriter(folder, step) as writer:
         writer.hparams(config.model_dump(mode="json"), metrics)
         writer.figure(step, "test/reliability", calibration_figure(logits, labels))
+        if bounded := [point for point in points if "train/confidence_ceiling" in point]:
+            # Not `train/confidence`, which is a scalar: TensorBoard shows only the first kind of a name.
+            writer.figure(step, "train/confidence_curve", confidence_figure(bounded))
+        for notice in notices:
+            writer.text(step, "warnings", notice.text)
 
 
 def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:

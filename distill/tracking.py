@@ -1,17 +1,60 @@
-"""What a training run tells while it runs: JSONL (the truth) and TensorBoard (the window on it)."""
+"""What a training run tells while it runs: JSONL (the truth) and TensorBoard (the window on it).
+
+`loss/*` is what is minimised. Its scale depends on smoothing, alpha and temperature, so runs that differ in them
+are compared by `train/nll` and `held_out/nll`, the NLL of hard labels, which every run logs.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+METRICS = "metrics.jsonl"
+_COMPARE = (
+    "`loss/*` is what is minimised: its scale depends on smoothing, alpha and temperature. Compare runs by "
+    "`train/nll` and `held_out/nll`, the NLL of hard labels."
+)
+_CHARTS = {
+    "labels": {
+        "confidence on training data, and what its targets allow": (
+            "Multiline",
+            ["train/confidence$", "train/confidence_ceiling$"],
+        ),
+        "NLL of hard labels: compare runs of different smoothing by this, not by their loss": (
+            "Multiline",
+            ["train/nll$", "held_out/nll$"],
+        ),
+    }
+}
+_SHOWN = 3
+_shown: Counter[str] = Counter()
+
+
+def warn(kind: str, text: str) -> None:
+    """One line on stderr that spares a progress bar; of one kind the first three of a process."""
+    _shown[kind] += 1
+    if _shown[kind] > _SHOWN:
+        return
+    rest = " (More like this: only in TensorBoard and warnings.json.)" if _shown[kind] == _SHOWN else ""
+    tqdm.write(f"warning: {text}{rest}", file=sys.stderr)
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """What a run logged: one dict for each logged step, in order; none of a run that logged nothing."""
+    path = folder / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 class MetricWriter:
@@ -20,7 +63,7 @@ class MetricWriter:
     def __init__(self, folder: Path, start_step: int = 0):
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         if not start_step:  # of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)
             self._path.unlink(missing_ok=True)
@@ -75,6 +118,15 @@ class MetricWriter:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         self.tensorboard.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """One TensorBoard text, in Markdown."""
+        self.tensorboard.add_text(name, text, step)
+
+    def explain(self) -> None:
+        """Charts that show together what belongs together, and how losses are compared; once for a run."""
+        self.tensorboard.add_custom_scalars(_CHARTS)
+        self.text(0, "loss/compare", _COMPARE)
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """One row of TensorBoard's HParams table, in this run's own folder so that runs compare in one table."""

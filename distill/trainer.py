@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,13 @@ from distill.errors import Diverged, UserError
 from distill.losses import Loss, Terms
 from distill.metrics.monitor import training_measures
 from distill.metrics.positions import counted
+from distill.metrics.smoothing_warnings import Notice, has_ceiling, no_effect, strongest
 from distill.optim import build_ema, build_optimizer, build_schedule
 from distill.runtime import Runtime
-from distill.tracking import MetricWriter
+from distill.tracking import MetricWriter, read_metrics
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float, Int64, UInt8
     from torch import Tensor
 
 
@@ -40,6 +41,8 @@ _POINTS = 20
 _SHOWN_SECONDS = 0.5
 _WINDOW = 10_000
 """Training measures are taken over the last so many labels."""
+_TARGETS = 1 << 22
+"""Numbers of targets that are made at a time."""
 
 
 def fit(
@@ -52,11 +55,16 @@ def fit(
     teacher: Join | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     at_start: Mapping[str, float] | None = None,
+    notices: Sequence[Notice] = (),
+    tell: Callable[[Notice], object] = lambda _: None,
 ) -> nn.Module:
     """Train `model`, or go on where a former call in the same folder was interrupted.
 
     On a CPU an interrupted run ends in the same bits as an uninterrupted one: order and views are pure
     functions of the step, and everything else that changes is in the resume point.
+
+    The loss that is logged and shown is what is minimised; runs of different smoothing are compared by the NLL of
+    hard labels (`train/nll`), which the progress bar shows beside it where labels are smoothed.
 
     Args:
         model: on its device, with its initial weights.
@@ -68,6 +76,8 @@ def fit(
         teacher: what the loss wants of the teacher for each batch, for a distilled student.
         evaluate: model → measures on held-out data, logged beside those on the training data.
         at_start: what is known before the first step, logged at step 0.
+        notices: of the config, put into TensorBoard at step 0.
+        tell: called once when smoothing seems to have no effect.
 
     Returns:
         The trained model, or the moving average of its weights where the config asks for one.
@@ -84,8 +94,12 @@ def fit(
     if kept and run.step == 0:
         _save_snapshot(run.averaged(), 0, folder)
     with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
-        if at_start and run.step == 0:
-            writer.scalars(0, at_start)
+        if run.step == 0:
+            writer.explain()
+            for notice in notices:
+                writer.text(0, "warnings", notice.text)
+            if at_start:
+                writer.scalars(0, at_start)
         bar = tqdm(
             total=run.total_steps,
             initial=run.step,
@@ -95,7 +109,8 @@ def fit(
             delay=2,
             disable=None if runtime.progress else True,
         )
-        window = _Window(loader.batch_size * loader.labels_per_sample)
+        window = _Window(loader.batch_size * loader.labels_per_sample, smoothed=strongest(config) > 0)
+        bounded, told = has_ceiling(config), False
         forward = torch.compile(model) if runtime.compile else model
         for epoch in range(run.step // len(loader), config.schedule.epochs):
             for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
@@ -109,7 +124,10 @@ def fit(
                 window.show_when_due(bar, run.step)
             window.check_finite(run)
             if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
-                _log(writer, run, window, evaluate)
+                _log(writer, run, window, evaluate, loss if bounded else None)
+                if not told and (found := no_effect(read_metrics(folder))) is not None:
+                    tell(found)
+                    told = True
             if interrupts.pending:
                 run.save()
                 interrupts.raise_pending()
@@ -257,7 +275,8 @@ def _device_rng(device: str) -> Any:
 class _Window:
     """The last samples of the training stream: what the training measures are taken from."""
 
-    def __init__(self, labels_per_batch: int):
+    def __init__(self, labels_per_batch: int, smoothed: bool):
+        self.smoothed = smoothed
         batches = max(1, _WINDOW // labels_per_batch)
         self.logits: deque[Tensor] = deque(maxlen=batches)
         self.labels: deque[Tensor] = deque(maxlen=batches)
@@ -295,7 +314,10 @@ class _Window:
         self.shown_at = time.monotonic()
         logits, labels = counted(self.logits[-1], self.labels[-1])
         accuracy = (logits.argmax(1) == labels).float().mean()
-        bar.set_postfix(loss=f"{self.losses()['total']:.3f}", accuracy=f"{accuracy.item():.3f}", refresh=False)
+        shown = {"loss": self.losses()["total"], "accuracy": accuracy.item()}
+        if self.smoothed:  # whose loss says little: it cannot reach 0
+            shown["nll"] = nn.functional.cross_entropy(logits.float(), labels).item()
+        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
         bar.update(step - bar.n)
 
 
@@ -304,6 +326,7 @@ def _log(
     run: _Run,
     window: _Window,
     evaluate: Callable[[nn.Module], dict[str, float]] | None,
+    bounding: Loss | None,
 ) -> None:
     rate = window.samples / (time.perf_counter() - window.started)
     values = {f"loss/{name}": value for name, value in window.losses().items()}
@@ -311,6 +334,11 @@ def _log(
     logits, labels = torch.cat(list(window.logits)).float().cpu(), torch.cat(list(window.labels)).cpu()
     logits, labels = counted(logits, labels)
     values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
+    if bounding is not None:
+        progress = (run.step - 1) / max(1, run.total_steps - 1)
+        values["train/confidence_ceiling"] = confidence_ceiling(
+            bounding, labels.to(run.device), logits.shape[1], progress
+        )
     if evaluate is not None:
         values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}
     if not all(map(math.isfinite, values.values())):
@@ -320,6 +348,29 @@ def _log(
     writer.histogram(run.step, "logits/correct", logits[correct])
     writer.histogram(run.step, "logits/incorrect", logits[~correct])
     window.clear()
+
+
+def confidence_ceiling(loss: Loss, labels: Int64[Tensor, " n"], classes: int, progress: float) -> float:
+    """What mean confidence would be if a network gave exactly its targets: the mean of their largest shares.
+
+    Targets are read off the loss: the gradient of cross-entropy by the logits is softmax - target (Müller et al.
+    2019, section 1), here at logits of 0. So they are those that are minimised, whatever the convention, matrix or
+    schedule.
+
+    Args:
+        loss: one whose targets depend on label and progress only (`has_ceiling`).
+        labels: of the samples, on the device of the loss.
+        classes: how many there are.
+        progress: of training, 0 to 1.
+    """
+    found, counts = labels.unique(return_counts=True)
+    largest = []
+    for part in found.split(max(1, _TARGETS // classes)):
+        logits = torch.zeros(len(part), classes, device=labels.device, requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss(logits, part, None, progress).total, logits)
+        largest.append((1 / classes - len(part) * gradient).amax(1))
+    # In float64 on the CPU, which mps has not.
+    return (torch.cat(largest).double().cpu() @ counts.double().cpu() / len(labels)).item()
 
 
 class _Interrupts:

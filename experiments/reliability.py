@@ -18,9 +18,12 @@ FEW = 50
 """Bins with fewer predictions are drawn pale: the standard error of their accuracy is up to 7 points."""
 
 
+_BARS = "Bars are Wilson's 95 % intervals for as many predictions as one seed has in the bin."
+
+
 def reliability(table: Table, caption: str) -> Figure:
     """Accuracy against confidence of each network and of the scaled one, and how often each confidence occurs."""
-    figure = drawing.new_figure(6.0, caption)
+    figure = drawing.new_figure(6.0, f"{caption} {_BARS}")
     shown = [(line, bins) for line in _lines(table) if (bins := _bins(table, line))]
     if not shown:
         drawing.nothing(figure.subplots())
@@ -101,6 +104,16 @@ def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: 
             markerfacecolor=color if line.style == "-" else "white",
             label=label,
         )
+    for few in (True, False):
+        barred = [found for found in bins if (found.total < FEW) == few]
+        diagram.vlines(
+            [found.confidence for found in barred],
+            [found.lowest for found in barred],
+            [found.highest for found in barred],
+            color=color,
+            alpha=0.3 if few else 1.0,
+            linewidth=1,
+        )
     histogram.hlines(
         [found.share for found in bins],
         [found.low for found in bins],
@@ -119,6 +132,10 @@ class _Bin(NamedTuple):
     confidence: float
     """Mean over its predictions."""
     accuracy: float
+    lowest: float
+    """Lower end of the accuracy's 95 % interval. Seeds see the same images, so it counts each image once."""
+    highest: float
+    """Upper end."""
     total: float
     """Predictions in the bin."""
     share: float
@@ -141,5 +158,16 @@ def _bins(table: Table, line: _Line) -> list[_Bin]:
                 for part in (confidences, accuracies)
             )
             edges = place / len(counts[0]), (place + 1) / len(counts[0])
-            found.append(_Bin(*edges, confidence, accuracy, total, 100 * total / every))
+            ends = _interval(accuracy, total / len(counts))
+            found.append(_Bin(*edges, confidence, accuracy, *ends, total, 100 * total / every))
     return found
+
+
+def _interval(accuracy: float, count: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of the accuracy of so many predictions."""
+    import torch
+
+    from distill.metrics.calibration import wilson
+
+    low, high = wilson(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
+    return low.item(), high.item()

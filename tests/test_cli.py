@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_evaluate_prints_every_measure(teacher: Path, folders: Path, capsys: pyt
         assert says in fail(capsys, "evaluate", str(teacher), *arguments)
     bare = Path(run(capsys, "teacher", *TINY, "--data.held-out", "0").splitlines()[-1])
     assert "expected one that has images" in fail(capsys, "evaluate", str(bare), "--split", "held_out")
+
+
+def test_advise(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "advise", str(teacher))
+    assert told.splitlines()[2].startswith("Not known: no student in this store has learned from it")
+    assert "What this cannot know" in told
+    found = json.loads(run(capsys, "advise", "digits", "--json"))
+    assert found["subject"].startswith("digits: 1 teacher of 1 recipe")
+    assert found["verdict"]["basis"]
+    assert "advise" in run(capsys, "--help")
+    assert "expected a path or a key of an artefact, or data: digits" in fail(capsys, "advise", "digit")
 
 
 def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,3 +303,64 @@ def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
         main(["cache", "--teacher", str(teacher)])
     assert stopped.value.code == 2
     assert "an artefact of this version" in capsys.readouterr().err
+
+
+SWEEP = ["sweep-smoothing", *TINY, "--schedule.epochs", "3", "--smoothings", "0", "0.3"]
+
+
+def test_a_sweep_prints_tables_answers_and_its_page(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0 hits, 5 to make" in run(capsys, "plan", *SWEEP, "--seeds", "2")
+    told = run(capsys, *SWEEP, "--seeds", "2", "--jobs", "1")
+    for use in ("accuracy", "calibration", "teaching"):
+        assert re.search(rf"^{use} +ε = (0|0.3) \(not told apart from ε = (0|0.3)\)$", told, re.MULTILINE)
+    assert "Held-out images, which choose" in told
+    assert "Test images, which choose nothing" in told
+    page = Path(told.split("page ")[-1].split()[0])
+    assert "How much label smoothing" in page.read_text()
+    assert str(page.parent) in run(capsys, "ls", "sweep")
+    assert len(run(capsys, "ls", "teacher").splitlines()) == 4
+    assert run(capsys, *SWEEP, "--seeds", "2") == told, "the second time it is a hit"
+    assert "2 hits, 3 to make" in run(capsys, "plan", *SWEEP[:-1], "0.2", "--seeds", "2"), "of ε=0 nothing is new"
+
+
+def test_what_diverges_in_a_sweep_is_told(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = fail(capsys, *SWEEP, "--seeds", "1", "--jobs", "1", "--optim.lr", "1e30", "--optim.clip", "None")
+    assert "one or more that learns something" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--smoothing", "0.1"], "--smoothings 0 0.1 0.2"),
+        (["--smoothing=0.1"], "--smoothings 0 0.1 0.2"),
+        (["--smoothings", "0.1", "0.1"], "each only once"),
+        (["--smoothings", "0.1"], "at least 2"),
+        (["--smoothings", "0", "1.5"], "less than 1"),
+        (["--seeds", "0"], "seeds"),
+        (["--data.held-out", "0"], "--data.held-out 0.1"),
+        (["--labels.per-class", *["0.1"] * 10], "--labels.per-class"),
+        (["--labels.schedule", "linear"], "Leave out 0"),
+        (["--teacher", "x"], "sweep-smoothing --help"),
+    ],
+)
+def test_what_a_sweep_refuses(
+    flags: list[str], says: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in fail(capsys, "sweep-smoothing", *TINY, *flags)
+    assert not (folders / "store").exists()
+
+
+def test_a_sweep_of_smoothing_that_has_a_schedule(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--labels.schedule", "linear", "--smoothings", "0.1", "0.3", "--seeds", "1"]
+    assert "0 hits, 3 to make" in run(capsys, "plan", "sweep-smoothing", *TINY, *flags)
+
+
+def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
+    def flags(command: str) -> set[str]:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        return set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+
+    of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
+    assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}
+    assert of_teacher - of_sweep == {"--smoothing"}

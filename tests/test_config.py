@@ -11,9 +11,11 @@ from distill.config import (
     AugmentConfig,
     CacheConfig,
     DataConfig,
+    LabelsConfig,
     LossConfig,
     OptimConfig,
     StudentConfig,
+    SweepConfig,
     TeacherConfig,
     parse_stage,
 )
@@ -153,3 +155,82 @@ def test_one_loss_has_one_spelling() -> None:
         == LossConfig(soft="dkd", kwargs={"nontarget": 2.0})
         != plain
     )
+
+
+_SIMILAR = LabelsConfig(towards="similar")
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "says"),
+    [
+        (lambda: LabelsConfig(kwargs={"beta": 1}), "labels.kwargs", "none for all"),
+        (lambda: LabelsConfig(towards="hierarchy"), "labels.kwargs", "tree, a list, for hierarchy"),
+        (lambda: LabelsConfig(towards="matrix", kwargs={"row": []}), "labels.kwargs", "rows, a list, for matrix"),
+        (lambda: LabelsConfig(towards="similar", kwargs={"temperature": 0}), "labels.kwargs", "positive numbers"),
+        (lambda: LabelsConfig(first=0.5), "labels.first", "0 with the schedule constant"),
+        (lambda: LabelsConfig(schedule="linear", hold=0.1), "labels.hold", "0.5 with the schedule linear"),
+        (lambda: LabelsConfig(confidence_penalty=-1), "LabelsConfig.confidence_penalty", "greater than"),
+        (lambda: TeacherConfig(labels=LabelsConfig(schedule="linear")), "smoothing", "more than 0"),
+        (lambda: TeacherConfig(smoothing=0.1, labels=LabelsConfig(per_class=(0.1, 0.2))), "smoothing", "0 beside"),
+        (lambda: TeacherConfig(smoothing=0.1, labels=_SIMILAR), "smoothing_source", "a teacher for"),
+        (
+            lambda: TeacherConfig(smoothing_source=TeacherConfig()),
+            "smoothing_source",
+            "none for labels.towards all",
+        ),
+        (
+            lambda: TeacherConfig(smoothing=0.5, labels=LabelsConfig(schedule="cosine", first=2)),
+            "labels.first",
+            "less than 2",
+        ),
+        (
+            lambda: LossConfig(
+                smoothing=0.1, smoothing_convention="maxsup", labels=LabelsConfig(by_sample="confidence")
+            ),
+            "smoothing_convention",
+            "uniform or others",
+        ),
+        (
+            lambda: StudentConfig(loss=LossConfig(alpha=0, smoothing=0.1, labels=_SIMILAR)),
+            "smoothing_source",
+            "Give --smoothing-source",
+        ),
+        (lambda: SweepConfig(smoothings=(0.1, 0.1)), "smoothings", "each only once"),
+        (lambda: SweepConfig(smoothings=(0.1,)), "SweepConfig.smoothings", "at least 2"),
+        (lambda: SweepConfig(teacher=TeacherConfig(data=DataConfig(held_out=0))), "data.held_out", "more than 0"),
+        (lambda: DataConfig(label_noise=1.1), "DataConfig.label_noise", "less than or equal to 1"),
+    ],
+)
+def test_a_smoothing_that_means_nothing_is_refused(make, field: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert caught.value.field == field
+    assert says in str(caught.value)
+
+
+def test_fields_that_were_added_leave_old_keys_alone() -> None:
+    """What was made before a field existed has no value for it, and is found under the key it was made under."""
+    old = TeacherConfig(smoothing=0.1).model_dump(mode="json")
+    for name in TeacherConfig.ADDED:
+        del old[name]
+    for name in DataConfig.ADDED:
+        del old["data"][name]
+    assert key(parse_stage(old)) == key(TeacherConfig(smoothing=0.1))
+    changed = [
+        TeacherConfig(smoothing=0.1, labels=LabelsConfig(schedule="linear")),
+        TeacherConfig(smoothing=0.1, labels=LabelsConfig(schedule="cosine")),
+        TeacherConfig(smoothing=0.1, labels=_SIMILAR, smoothing_source=TeacherConfig()),
+        TeacherConfig(smoothing=0.1, labels=_SIMILAR, smoothing_source=TeacherConfig(seed=1)),
+        TeacherConfig(smoothing=0.1, data=DataConfig(label_noise=0.1)),
+        TeacherConfig(smoothing=0.1, data=DataConfig(label_noise=0.1, noise="pair")),
+    ]
+    assert len({key(config) for config in [TeacherConfig(smoothing=0.1), *changed]}) == len(changed) + 1
+
+
+def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
+    sweep = SweepConfig(teacher=TeacherConfig(seed=5, smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
+    assert sweep.networks() == {
+        (smoothing, seed): TeacherConfig(seed=seed, smoothing=smoothing)
+        for smoothing in (0.0, 0.2)
+        for seed in (5, 6)
+    }

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.tracking import MetricWriter
+from distill.tracking import MetricWriter, read_metrics, warn
 
 
 def test_a_resumed_run_drops_what_lies_after_its_step(tmp_path: Path) -> None:
@@ -47,3 +48,23 @@ def test_hparams_are_one_flat_row(tmp_path: Path) -> None:
     metadata = EventAccumulator(str(tmp_path / "tb")).Reload().summary_metadata
     assert b"optim.lr" in metadata["_hparams_/session_start_info"].plugin_data.content
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tb"], "no second run beside this one"
+
+
+def test_of_one_kind_the_first_warnings_of_a_process_are_shown(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("distill.tracking._shown", Counter())
+    for number in range(5):
+        warn("under-confident", f"network {number}")
+    warn("no effect", "another kind")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["warning: network 0", "warning: network 1"]
+    assert lines[2].startswith("warning: network 2")
+    assert "warnings.json" in lines[2]
+    assert lines[3:] == ["warning: another kind"]
+
+
+def test_what_was_logged_is_read_again(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path) == []
+    with MetricWriter(tmp_path) as writer:
+        writer.scalars(1, {"train/nll": 0.5})
+        writer.scalars(2, {"train/nll": 0.25})
+    assert read_metrics(tmp_path) == [{"step": 1, "train/nll": 0.5}, {"step": 2, "train/nll": 0.25}]

@@ -35,16 +35,16 @@ def _cache(wanted: CacheConfig) -> list[str]:
     if isinstance(wanted.teacher, EnsembleConfig) and wanted.teacher.mean != "probabilities":
         words += ["--mean", wanted.teacher.mean]
     usual = CacheConfig(transfer_set=wanted.teachers[0].data)
-    return words + _flags(wanted, usual, skip=("stage", "teacher"))
+    return words + flags_of(wanted, usual, skip=("stage", "teacher"))
 
 
 def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...]) -> list[str]:
-    words = ["distill", "import", "FILES", *_flags(wanted.transfer_set, DataConfig(), "data.")]
-    words += _flags(wanted, CacheConfig(), skip=("stage", "teacher", "transfer_set", "views"))
-    return words + _flags(source, ImportConfig(sha256=source.sha256, classes=classes))
+    words = ["distill", "import", "FILES", *flags_of(wanted.transfer_set, DataConfig(), "data.")]
+    words += flags_of(wanted, CacheConfig(), skip=("stage", "teacher", "transfer_set", "views"))
+    return words + flags_of(source, ImportConfig(sha256=source.sha256, classes=classes))
 
 
-def _flags(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
+def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
     """Command-line flags for every field that is not at its default."""
     words: list[str] = []
     for (name, value), (_, usual) in zip(config, default, strict=True):
@@ -52,7 +52,7 @@ def _flags(config: Config, default: Config, prefix: str = "", skip: tuple[str, .
             continue
         flag = f"{prefix}{name}".replace("_", "-")
         if isinstance(value, Config):
-            words += _flags(value, usual, f"{flag}.")
+            words += flags_of(value, usual, f"{flag}.")
         elif isinstance(value, bool):
             head, _, tail = flag.rpartition(".")
             negated = f"{head}.no-{tail}" if head else f"no-{tail}"

@@ -1,4 +1,4 @@
-"""Wrong labels at random, as a pure function of (seed, sample)."""
+"""Wrong labels at random, as a pure function of (seed, counter, sample)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ def noisy_labels(
 ) -> Int64[Tensor, " n"]:
     """Labels of which each was replaced, with probability `rate`, by that of another class.
 
-    "symmetric": any other class, all alike; "pair": the next class, the last one's being the first (Han et al.
-    2018, "Co-teaching"). A replaced label is always wrong; where a symmetric one may fall back on the right class,
-    a rate means K / (K - 1) of ours. A lower rate replaces a part of what a higher one replaces.
+    "symmetric": any other class, all alike (Patrini et al. 2017; Han et al. 2018, "Co-teaching"); "pair": the next
+    class, the last one's being the first (Han et al. 2018). With two classes both are the same. A replaced label is
+    always wrong, as in both papers. Where it is drawn among all K classes, the right one included (Lukasik et al.
+    2020), a rate ρ makes only ρ (K - 1) / K of the labels wrong, which is the rate to give here.
+
+    A lower rate replaces a part of what a higher one replaces, and by the same classes.
 
     Args:
         labels: the right ones.
         index: of each sample, by which its chance is drawn.
         rate: probability, 0 to 1.
         kind: what replaces a label.
-        num_classes: K.
+        num_classes: K, 2 or more.
         seed: of the noise.
         counter: tells apart splits whose indices overlap.
     """

@@ -1,16 +1,26 @@
-"""Losses that need labels only: cross-entropy in both conventions of smoothing, and maximum suppression."""
+"""Losses that need labels only: cross-entropy with smoothed labels in all their kinds, and maximum suppression.
+
+One formula holds for all of them. A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p), where f is
+the factor of its smoothing (`adaptive`: by step, by sample), the smoothed label is that of one ε in either
+convention, of an ε per class or a row of a matrix (`matrices`), and λ is the confidence penalty of Pereyra et al.
+(2017). Maximum suppression has a penalty of its own for the smoothed label.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from distill.config import LabelsConfig, LossConfig, SmoothingConvention, TeacherConfig
 from distill.errors import UserError
-from distill.losses.terms import Labels, at_least_float32
-
-_IGNORED = -100
+from distill.losses.adaptive import BySample, sample_factor
+from distill.losses.likelihood import log_likelihood
+from distill.losses.matrices import Rows, rows_of, smoothed, towards_all
+from distill.losses.terms import IGNORED, Labels, at_least_float32
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
@@ -53,56 +63,178 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
 def is_usual(config: TeacherConfig | LossConfig) -> bool:
     """Whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
-    return config.labels == LabelsConfig() and not maxsup
+    # That smoothing of mixed labels is meant changes a warning, and no label.
+    return config.labels.replace(on_mixed=False) == LabelsConfig() and not maxsup
 
 
 def label_loss(
-    logits: Float[Tensor, "n *t k"], labels: Labels, smoothing: float, convention: SmoothingConvention
+    logits: Float[Tensor, "n *t k"],
+    labels: Labels,
+    smoothing: float = 0.0,
+    convention: SmoothingConvention = "uniform",
+    *,
+    matrix: Float[Tensor, "k k"] | Rows | None = None,
+    factor: float = 1.0,
+    by_sample: BySample = "none",
+    confidence_penalty: float = 0.0,
+    ignore_index: int = IGNORED,
 ) -> Float[Tensor, ""]:
-    """What a network is charged for its labels: `cross_entropy`, or `max_suppression` for "maxsup".
+    """What a network is charged for its labels, in nats, mean over the batch, or over its positions that count.
+
+    Per sample (1 - f) CE(label) + f CE(smoothed label) - λ H(p). The smoothed label is (1-ε)y + ε/K for "uniform"
+    (Müller et al. 2019, section 1), 1-ε for the label and ε/(K-1) for each other class for "others" (Shen et al.
+    2021), or the label's row of the matrix. That of a mixed label is the mean of its classes' targets, weighted by
+    their shares. When no position counts the mean is that of nothing, NaN, as `torch.nn.CrossEntropyLoss` has it.
+
+    Args:
+        logits: [n, k], or [n, t, k] with a label per position: the classes come last.
+        labels: classes [n] or [n, t], or shares [n, k].
+        smoothing: ε, where no matrix is given.
+        convention: how ε is spread; "maxsup" is `max_suppression` of that strength.
+        matrix: row y is what label y is taught as (`matrices.smoothed`); rows sum to 1.
+        factor: of smoothing, at this step (`adaptive.strength`).
+        by_sample: multiplies the factor by that of the sample (`adaptive.sample_factor`), without gradient.
+        confidence_penalty: λ of the entropy of the answer (Pereyra et al. 2017, section 3).
+        ignore_index: a label that does not count, such as that of padding.
 
     Raises:
-        UserError: as `cross_entropy`.
+        UserError: "others" with a smoothing of (K-1)/K or more.
+        ValueError: a smoothing beside a matrix, or a matrix or `by_sample` for maximum suppression.
     """
+    if matrix is not None and smoothing:
+        raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
+    z, labels = _flat(logits, labels)
     if convention == "maxsup":
-        return max_suppression(logits, labels, smoothing)
-    return cross_entropy(logits, labels, smoothing, convention)
+        if matrix is not None or by_sample != "none":
+            raise ValueError("convention = 'maxsup': expected neither a matrix nor by_sample.")
+        return _max_suppression(z, labels, factor * smoothing, confidence_penalty, ignore_index)
+    if matrix is None:
+        smoothing = in_uniform(factor * smoothing, convention, z.shape[1])
+        if not confidence_penalty and (by_sample == "none" or smoothing == 0):
+            return F.cross_entropy(z, labels, label_smoothing=smoothing, ignore_index=ignore_index)
+        smoothed_labels, factor = float(smoothing), 1.0
+    else:
+        smoothed_labels = matrix if isinstance(matrix, Rows) else rows_of(matrix, z)
+    log_p = torch.log_softmax(z.detach(), 1)
+    counts = None if labels.is_floating_point() else labels != ignore_index
+    if by_sample == "none":
+        targets = _targets(log_p, labels, counts, smoothed_labels, factor)
+    else:
+        in_range = labels if counts is None else labels.masked_fill(~counts, 0)
+        of_sample = factor * sample_factor(by_sample, log_p, in_range)
+        targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
+    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number(z, counts)
 
 
 def cross_entropy(
     logits: Float[Tensor, "n *t k"],
     labels: Labels,
-    smoothing: float = 0.0,
+    smoothing: float | Sequence[float] = 0.0,
     convention: SmoothingConvention = "uniform",
+    ignore_index: int = IGNORED,
+    matrix: Float[Tensor, "k k"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy with smoothed labels, in nats, mean over the batch, or over its positions that count.
 
-    Targets are (1-ε)y + ε/K for "uniform" (Müller et al. 2019, section 1), and 1-ε for the label, ε/(K-1) for
-    each other class for "others" (Shen et al. 2021). Those of a mixed label are the mean of its classes' targets,
-    weighted by their shares. Logits [n, t, k] go with labels [n, t], where -100 marks a position that does not
-    count.
+    As `label_loss`, which says what the arguments are, without what changes from sample to sample; `smoothing` may
+    also be one ε for each class. With one ε it is `F.cross_entropy` of the uniform ε.
+
+    The two conventions are not the same. One ε gives the label 1 - ε + ε/K in "uniform", 1 - ε in "others", whose
+    targets are those of the uniform ε K/(K-1); "others" charges ε/(K-1) (z_label - mean z) more per sample. At ten
+    classes and ε = 0.1 the label gets 0.91 or 0.90, and a logit 10 above its equal rivals costs 0.1 more.
 
     Raises:
-        UserError: "others" with a smoothing of (K-1)/K or more; "maxsup", which is `max_suppression`.
+        UserError: "others" with a smoothing of (K-1)/K or more; not one ε per class; "maxsup", which is
+            `max_suppression`.
+        ValueError: a smoothing beside a matrix.
     """
-    if logits.ndim > 2:
-        logits, labels = logits.flatten(0, -2), labels.flatten()
-    z = at_least_float32(logits)
-    targets = labels.to(z.dtype) if labels.is_floating_point() else labels
-    return F.cross_entropy(z, targets, label_smoothing=in_uniform(smoothing, convention, logits.shape[1]))
+    if isinstance(smoothing, Sequence):
+        if matrix is not None:
+            raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
+        in_uniform(max(smoothing, default=0.0), convention, logits.shape[-1])
+        smoothing, matrix = 0.0, smoothed(smoothing, towards_all(logits.shape[-1]), convention)
+    if matrix is None:
+        in_uniform(smoothing, convention, logits.shape[-1])
+    return label_loss(
+        logits,
+        labels,
+        smoothing,
+        "uniform" if convention == "maxsup" else convention,
+        matrix=matrix,
+        ignore_index=ignore_index,
+    )
 
 
-def max_suppression(logits: Float[Tensor, "n *t k"], labels: Labels, strength: float) -> Float[Tensor, ""]:
+def max_suppression(
+    logits: Float[Tensor, "n *t k"], labels: Labels, strength: float, ignore_index: int = IGNORED
+) -> Float[Tensor, ""]:
     """MaxSup: cross-entropy with the labels as they are, plus ε (max_k z_k - mean_k z_k), mean as there.
 
-    `strength` is ε, here constant (Zhou et al. 2025, arXiv 2502.15798; their code for convolutional nets raises it
-    from 0.1 to 0.2 in training). Uniform label smoothing is cross-entropy plus ε (z_label - mean_k z_k): it
-    suppresses the label's logit even where another one is the largest. The two agree wherever the network is right.
-    Shapes as for `cross_entropy`.
+    `strength` is ε (Zhou et al. 2025, arXiv 2502.15798; their code for convolutional nets raises it from 0.1 to 0.2
+    in training: schedule linear, smoothing 0.2, first 0.5). Uniform label smoothing is cross-entropy plus
+    ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two agree
+    wherever the network is right. Shapes as for `label_loss`.
     """
-    z = at_least_float32(logits)
+    return _max_suppression(*_flat(logits, labels), strength, 0.0, ignore_index)
+
+
+def _max_suppression(
+    z: Float[Tensor, "n k"], labels: Labels, strength: float, confidence_penalty: float, ignore_index: int
+) -> Float[Tensor, ""]:
+    # First, since autograd adds gradients up in this order, and stored networks are to come out in the same bits.
     excess = z.amax(-1) - z.mean(-1)
+    counts = None if labels.is_floating_point() else labels != ignore_index
+    number = _number(z, counts)
+    hard = F.cross_entropy(z, labels, ignore_index=ignore_index)
+    loss = hard + strength * (_over(excess, counts) / number)
+    if confidence_penalty:
+        log_p = torch.log_softmax(z.detach(), 1)
+        loss = loss - log_likelihood(z, log_p, None, confidence_penalty, counts) / number
+    return loss
+
+
+def _flat(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
+    """One row per label, at least in float32."""
+    mixed = labels.is_floating_point()
     if logits.ndim > 2:
-        counts = labels != _IGNORED
-        return cross_entropy(z, labels) + strength * excess.where(counts, 0).sum() / counts.sum()
-    return cross_entropy(z, labels) + strength * excess.mean()
+        logits, labels = logits.flatten(0, -2), labels.flatten(0, -2) if mixed else labels.flatten()
+    z = at_least_float32(logits)
+    return z, labels.to(z.dtype) if mixed else labels.long()
+
+
+def _over(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
+    """Sum over the samples that count; None where all do."""
+    return values.sum() if counts is None else values.where(counts, 0).sum()
+
+
+def _number(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
+    return len(z) if counts is None else counts.sum()
+
+
+def _targets(
+    log_p: Float[Tensor, "n k"],
+    labels: Tensor,
+    counts: Tensor | None,
+    smoothed_labels: float | Rows,
+    factor: float | Float[Tensor, " n"],
+) -> Float[Tensor, "n k"]:
+    """(1 - f) label + f smoothed label, without gradient; rows of zeros where a label does not count."""
+    classes = log_p.shape[1]
+    column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
+    if counts is None:
+        if not isinstance(smoothed_labels, Rows):
+            return torch.lerp(labels, torch.full_like(labels, 1 / classes), column * smoothed_labels)
+        with torch.autocast(log_p.device.type, enabled=False):
+            return torch.lerp(labels, labels @ smoothed_labels.table[:-1], column)
+    if isinstance(smoothed_labels, Rows):
+        targets = smoothed_labels.table.index_select(0, labels.masked_fill(~counts, classes))
+        if column is factor and factor == 1:
+            return targets
+        targets.mul_(column)
+        of_label = (1 - factor) * counts.to(log_p.dtype)
+    else:
+        weights = counts.to(log_p.dtype)
+        share = factor * smoothed_labels * weights
+        targets = (share / classes).unsqueeze(1).repeat(1, classes)
+        of_label = weights - share
+    return targets.scatter_add_(1, labels.masked_fill(~counts, 0).unsqueeze(1), of_label.unsqueeze(1))

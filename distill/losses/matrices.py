@@ -1,69 +1,227 @@
 """Smoothed targets as a matrix [K, K]: row y is what label y is taught as.
 
 Every `towards_...` says how the smoothed mass of a label is shared among the other classes: zero diagonal, rows
-sum to 1. `smoothed` puts it together with the strength. Equal shares give the two plain conventions exactly.
+sum to 1, in float64. `smoothed` puts it together with the strength. Equal shares give the two plain conventions
+exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from distill.config import SmoothingConvention
+from distill.errors import UserError
+
+
+class Rows(NamedTuple):
+    """A matrix ready for the step."""
+
+    table: Float[Tensor, "k+1 k"]
+    """Row y is what label y is taught as; the last one, of zeros, is for a label that does not count."""
 
 
 def smoothed(
     smoothing: float | Sequence[float], towards: Float[Tensor, "k k"], convention: SmoothingConvention = "uniform"
 ) -> Float[Tensor, "k k"]:
-    """Targets of each label: 1 - m for the label itself, m shared as `towards` says.
+    """Targets of each label: 1 - m for the label itself, m shared as `towards` says; in float64.
 
     m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
 
     Raises:
-        UserError: there is not one ε per class.
+        UserError: there is not one ε per class, one is outside 0 to 1, or a label would get no more than another
+            class; "maxsup", which smooths no label.
     """
     classes = len(towards)
-    strength = torch.as_tensor(smoothing, dtype=torch.float64).expand(classes)
-    mass = strength * (classes - 1) / classes if convention == "uniform" else strength
-    return (torch.diag(1 - mass) + mass.unsqueeze(1) * towards.double()).float()
+    if convention == "maxsup":
+        raise UserError("smoothing_convention", convention, "uniform or others with a matrix", "Take one of these.")
+    strength = torch.as_tensor(smoothing, dtype=torch.float64)
+    field = "labels.per_class" if strength.ndim else "smoothing"
+    if strength.ndim and strength.shape != (classes,):
+        raise UserError(field, smoothing, f"one for each of the {classes} classes", "Give as many.")
+    if not ((strength >= 0) & (strength < 1)).all():
+        raise UserError(field, smoothing, "0 or more and less than 1", "Lower it.")
+    mass = (strength * (classes - 1) / classes if convention == "uniform" else strength).expand(classes)
+    elsewhere = mass.unsqueeze(1) * towards.double()
+    at_most = elsewhere.amax(1) >= 1 - mass
+    if at_most.any():
+        worst = int(at_most.int().argmax())
+        reached = f"{elsewhere[worst].max():.3g} against {1 - mass[worst]:.3g} for class {worst}"
+        expected = f"so little that each label gets more than any other class (another gets {reached})"
+        raise UserError(field, smoothing, expected, "Lower the smoothing.")
+    return torch.diag(1 - mass) + elsewhere
 
 
 def towards_all(classes: int) -> Float[Tensor, "k k"]:
-    """All other classes alike."""
+    """All other classes alike.
+
+    Raises:
+        UserError: there is one class only.
+    """
+    _at_least_two(classes)
     return _shares(torch.ones(classes, classes, dtype=torch.float64))
 
 
 def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0) -> Float[Tensor, "k k"]:
-    """The nearer in a tree the more: exp(-β d), d the height of the lowest common ancestor over that of the tree.
+    """The nearer in a tree the more: exp(-β d), d the height of the lowest common ancestor over the largest one.
 
-    Source: Bertinetto et al. (2020), "Making Better Mistakes", section 3.2 (their soft labels, without the label's
-    own share, which the smoothing decides).
+    Source: Bertinetto et al. (2020), "Making Better Mistakes", section 3.2: their soft labels, without the label's
+    own share, which the smoothing decides. d is in 0 to 1; they take β of 4 to 30, and β = 0 is all alike.
+
+    Args:
+        tree: nested lists of class numbers or names, each class once: [["cat", "dog"], [["car", "bus"], "ship"]].
+        classes: names, in the order of their numbers.
+        beta: β.
+
+    Raises:
+        UserError: the tree is not one of these classes, or β is not a number of at least 0.
     """
-    raise NotImplementedError
+    _at_least_two(len(classes))
+    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
+        raise UserError("labels.kwargs beta", beta, "a number of at least 0", "The paper takes 4 to 30.")
+    _check_leaves(tree, classes)
+    heights = torch.zeros(len(classes), len(classes), dtype=torch.float64)
+    _put_heights(tree, classes, heights)
+    logits = -beta * heights / heights.max()
+    # A softmax, since a large β would make all of exp(-β d) zero.
+    return torch.softmax(logits.fill_diagonal_(-math.inf), 1)
+
+
+def _check_leaves(tree: Any, classes: Sequence[str]) -> None:
+    field, way_out = "labels.kwargs tree", f"Classes are numbered in this order: {', '.join(classes)}."
+    if not _is_node(tree):
+        raise UserError(field, tree, "nested lists of class numbers or names", way_out)
+    seen: set[int] = set()
+    for leaf in _leaves(tree):
+        number = _number(leaf, classes)
+        if number is None:
+            raise UserError(field, leaf, f"a name, a number from 0 to {len(classes) - 1} or a list", way_out)
+        if number in seen:
+            raise UserError(field, leaf, "each class only once", way_out)
+        seen.add(number)
+    if missing := [name for number, name in enumerate(classes) if number not in seen]:
+        raise UserError(field, tree, f"all classes, also {', '.join(missing)}", way_out)
+
+
+def _is_node(entry: Any) -> bool:
+    return isinstance(entry, Sequence) and not isinstance(entry, str)
+
+
+def _leaves(entry: Any) -> Iterator[Any]:
+    if not _is_node(entry):
+        yield entry
+        return
+    for part in entry:
+        yield from _leaves(part)
+
+
+def _number(leaf: Any, classes: Sequence[str]) -> int | None:
+    if isinstance(leaf, str):
+        return classes.index(leaf) if leaf in classes else None
+    fits = isinstance(leaf, int) and not isinstance(leaf, bool) and 0 <= leaf < len(classes)
+    return leaf if fits else None
+
+
+def _height(entry: Any) -> int:
+    return 1 + max(map(_height, entry), default=0) if _is_node(entry) else 0
+
+
+def _put_heights(node: Sequence[Any], classes: Sequence[str], heights: Float[Tensor, "k k"]) -> None:
+    """Height of the lowest common ancestor of every two leaves: a node writes its own, its parts write over it."""
+    below = torch.tensor([_number(leaf, classes) for leaf in _leaves(node)], dtype=torch.long)
+    heights[below.unsqueeze(1), below] = float(_height(node))
+    for part in node:
+        if _is_node(part):
+            _put_heights(part, classes, heights)
 
 
 def towards_confused(
     answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int, count: float = 1.0
 ) -> Float[Tensor, "k k"]:
-    """As a network confuses them: how often it answers each other class, plus `count`, of each label's samples."""
+    """As a network confuses them: how often it answers each other class, plus `count`, of each label's samples.
+
+    Raises:
+        UserError: `count` is not a number of at least 0, or is 0 and a class is never confused.
+    """
+    _at_least_two(classes)
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < math.inf:
+        raise UserError("labels.kwargs count", count, "a number of at least 0", "It is added to each count.")
     counts = torch.bincount(labels * classes + answers, minlength=classes * classes).view(classes, classes)
-    return _shares(counts.double() + count)
+    weights = counts.double().cpu() + count
+    if (never := _without_mass(weights)) is not None:
+        expected = f"more than 0, since the source never takes class {never} for another"
+        raise UserError("labels.kwargs count", count, expected, "Set it to 1.")
+    return _shares(weights)
 
 
 def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
-    """As a teacher finds them alike: rows of `metrics.dark_knowledge.class_similarity`, or of any like it."""
-    return _shares(similarity.double())
+    """As a teacher finds them alike: rows of `metrics.dark_knowledge.class_similarity`, or of any like it.
+
+    Raises:
+        UserError: a row has a number that is negative or not finite, as that of a class without samples, or only
+            zeros beside the diagonal. Nothing is put in its place, since that would be no teacher's opinion.
+    """
+    _at_least_two(len(similarity))
+    weights = similarity.detach().double().cpu().clone().fill_diagonal_(0)
+    bad = ~((weights >= 0) & weights.isfinite()).all(1)
+    wrong = int(bad.int().argmax()) if bad.any() else _without_mass(weights)
+    if wrong is not None:
+        expected = f"a source that says what class {wrong} is like: numbers of at least 0, some above, not NaN"
+        way_out = "Name a --smoothing-source with held-out images of it, or take --labels.towards confusions."
+        raise UserError("labels.towards", "similar", expected, way_out)
+    return _shares(weights)
 
 
 def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Float[Tensor, "k k"]:
-    """As the user says: rows of non-negative numbers, the diagonal left out and the rest scaled to 1."""
-    return _shares(torch.tensor(rows, dtype=torch.float64))
+    """As the user says: rows of non-negative numbers, the diagonal left out and the rest scaled to 1.
+
+    Raises:
+        UserError: there is not one row and one column per class, an entry is negative or no finite number, or a
+            row has only zeros beside the diagonal.
+    """
+    _at_least_two(len(classes))
+    field, size = "labels.kwargs rows", len(classes)
+    way_out = f"Classes are in this order: {', '.join(classes)}."
+    if not _is_node(rows) or len(rows) != size:
+        given = f"{len(rows)} rows" if _is_node(rows) else rows
+        raise UserError(field, given, f"{size} rows, one per class", way_out)
+    for name, row in zip(classes, rows, strict=True):
+        if not _is_node(row) or len(row) != size:
+            raise UserError(field, row, f"{size} numbers for {name}, one per class", way_out)
+        for entry in row:
+            if isinstance(entry, bool) or not isinstance(entry, int | float) or not 0 <= entry < math.inf:
+                raise UserError(field, entry, f"finite numbers of at least 0 for {name}", way_out)
+    weights = torch.tensor(rows, dtype=torch.float64)
+    if (empty := _without_mass(weights)) is not None:
+        expected = f"a number above 0 for another class than {classes[empty]} itself"
+        raise UserError(field, list(rows[empty]), expected, way_out)
+    return _shares(weights)
+
+
+def rows_of(matrix: Float[Tensor, "k k"], like: Tensor) -> Rows:
+    """The matrix ready for the step, of the precision and on the device of `like`."""
+    table = torch.cat([matrix, matrix.new_zeros(1, matrix.shape[1])])
+    return Rows(table.to(like.dtype).to(like.device))  # One after the other: mps has no float64.
+
+
+def _at_least_two(classes: int) -> None:
+    if classes < 2:
+        raise UserError("classes", classes, "at least 2, since mass goes to others", "Drop the smoothing.")
+
+
+def _without_mass(weights: Float[Tensor, "k k"]) -> int | None:
+    """The first class whose row has only zeros beside the diagonal."""
+    empty = weights.clone().fill_diagonal_(0).sum(1) == 0
+    return int(empty.int().argmax()) if empty.any() else None
 
 
 def _shares(weights: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
     others = weights.clone().fill_diagonal_(0)
+    # Scaled first, since a sum of the largest numbers would overflow.
+    others = others / others.amax(1, keepdim=True)
     return others / others.sum(1, keepdim=True)

@@ -11,6 +11,9 @@ from torch import Tensor
 Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
 """Classes, or the share of each class, or (from labels alone) a class per position."""
 
+IGNORED = -100
+"""A label that does not count, unless another is named: that of `torch.nn.CrossEntropyLoss`."""
+
 
 class Terms(NamedTuple):
     """One step's loss: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
@@ -18,7 +21,7 @@ class Terms(NamedTuple):
     total: Float[Tensor, ""]
     """What is minimised; differentiable."""
     hard: Float[Tensor, ""] | None
-    """Cross-entropy with the labels, for logging; None at alpha = 1, where computing it would cost time."""
+    """What the labels charge (`label_loss`), for logging; None at alpha = 1, where computing it would cost time."""
     soft: Float[Tensor, ""] | None
     """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
 

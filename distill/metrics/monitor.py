@@ -1,8 +1,9 @@
-"""The few measures that are watched while a network trains, and its reliability diagram."""
+"""The few measures that are watched while a network trains, and two figures of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill.metrics import dark_knowledge
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 _PER_CLASS = 50
 """Knowledge is measured on about so many labels per class, since a short run must not wait for it. What is measured
 against the mean of a class comes out smaller by about one part in so many."""
+
+
+_LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("train/accuracy", "accuracy", {"color": "#009E73", "marker": "s"}),
+    ("train/confidence", "confidence (largest probability)", {"color": "#0072B2", "marker": "o"}),
+    ("train/confidence_ceiling", "ceiling: if it gave its targets", {"color": "black", "linestyle": "--"}),
+)
+"""Okabe and Ito's colours, safe for colour-blind readers."""
 
 
 def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
@@ -57,16 +66,41 @@ def _knowledge(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dic
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:
-    """Reliability diagram as a matplotlib figure: accuracy against confidence, and the diagonal."""
+def confidence_figure(points: Sequence[Mapping[str, float]]) -> Any:
+    """Confidence and accuracy on training data over steps as a matplotlib figure, the ceiling as a dashed line.
+
+    `points` are rows of `metrics.jsonl`: `step`, `train/confidence`, `train/accuracy`, `train/confidence_ceiling`.
+    """
     from matplotlib.figure import Figure
 
-    bins = reliability(logits, labels)
-    full = bins.count > 0
-    figure = Figure(figsize=(3, 3), dpi=80)
-    axes = figure.add_axes((0.18, 0.16, 0.78, 0.74))  # a layout engine would take most of the time
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    axes.plot(bins.confidence[full], bins.accuracy[full], marker="o", markersize=3)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
-    axes.set_title(f"ECE {ece(logits, labels):.3f}", fontsize=9)
+    figure = Figure(figsize=(4.8, 3), dpi=80)
+    axes = figure.add_axes((0.13, 0.17, 0.84, 0.73))
+    steps = [point["step"] for point in points]
+    for name, label, style in _LINES:
+        axes.plot(steps, [point[name] for point in points], label=label, markersize=3, **style)
+    axes.set(xlabel="step", ylabel="mean over training data", ylim=(0, 1.05))
+    # Few, since ticks take most of the time.
+    axes.set(xticks=(0, steps[-1] // 2, steps[-1]), yticks=(0, 0.25, 0.5, 0.75, 1))
+    axes.legend(loc="lower right", fontsize=9)
+    last = points[-1]
+    reached, asked = last["train/confidence"], last["train/confidence_ceiling"]
+    axes.set_title(f"confidence ends at {reached:.3f}, its targets ask for {asked:.3f}", fontsize=10)
+    return figure
+
+
+def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:
+    """Reliability diagram as a matplotlib figure: accuracy against confidence, and how often each occurs.
+
+    Intervals are Wilson's of 95 %, over the samples of a bin.
+    """
+    from matplotlib.figure import Figure
+
+    from distill.metrics.diagram import draw_reliability, frame
+
+    figure = Figure(figsize=(3.2, 3.8), dpi=80)
+    # A layout engine would take most of the time.
+    diagram, histogram = figure.add_axes((0.2, 0.38, 0.75, 0.55)), figure.add_axes((0.2, 0.13, 0.75, 0.2))
+    draw_reliability(diagram, histogram, reliability(logits, labels))
+    frame(diagram, histogram)
+    diagram.set_title(f"ECE {100 * ece(logits, labels):.2f} %", fontsize=9)
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from distill.losses import in_uniform, is_usual
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined, fidelity_measures
+from distill.metrics.chance import at_chance
 from distill.metrics.measured import Measured
 from distill.network import Outcome, load_predictions
 from distill.probes import probe
@@ -51,7 +51,7 @@ def analyse(
         other = compared if isinstance(compared, Artifact) else None
         recipe = own if isinstance(run, StudentConfig) else run
         measured = measure(run, network, other, config.split, config.bins, _independent(recipe, config, networks))
-        if own and other and (chance := _at_chance(*_predictions(other, config.split))):
+        if own and other and (chance := at_chance(*_predictions(other, config.split))):
             measured = Measured({}, {}, f"its teacher diverged: {chance}")
         if not measured.diverged:
             for wanted in config.probes:
@@ -90,7 +90,7 @@ def _independent(
     for other in config.independent:
         found = networks.get(key(other))
         same = other.seed != recipe.seed and recipe.replace(seed=other.seed) == other
-        if same and isinstance(found, Artifact) and not _at_chance(*_predictions(found, config.split)):
+        if same and isinstance(found, Artifact) and not at_chance(*_predictions(found, config.split)):
             return found
     return None
 
@@ -105,7 +105,8 @@ def measure(
 ) -> Measured:
     """All measures of one network on one split.
 
-    `held_out_accuracy` is of the held-out images whatever the split. With a teacher: fidelity to it at temperature
+    `held_out_accuracy`, `held_out_ece` and `held_out_interclass_variance_relative`, by which smoothing can be
+    chosen, are of the held-out images whatever the split. With a teacher: fidelity to it at temperature
     1 (`catalogue.fidelity_measures`). With an independent teacher: `agreement_independent` and `kl_independent`, as
     `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what does not is likeness to any good
     network); of a teacher they are those of two runs of one recipe, and `similarity_independent` is the rank
@@ -124,13 +125,18 @@ def measure(
         UserError: the network has no predictions on this split.
     """
     logits, labels = _predictions(network, split)
-    chance = _at_chance(logits, labels)
+    chance = at_chance(logits, labels)
     if chance:
         return Measured({}, {}, chance)
     values = _values(logits, labels, dark_knowledge.interclass_variance(logits, labels), bins)
     held_out, labels_held_out = load_predictions(network, "held_out")
     if len(labels_held_out):
-        values["held_out_accuracy"] = accuracy.accuracy(held_out, labels_held_out)
+        variance = dark_knowledge.interclass_variance(held_out, labels_held_out)
+        values |= {
+            "held_out_accuracy": accuracy.accuracy(held_out, labels_held_out),
+            "held_out_ece": calibration.ece(held_out, labels_held_out, bins),
+            "held_out_interclass_variance_relative": variance.relative,
+        }
     values |= _dark_knowledge(logits, labels) | {"bits_beyond_top1": bits_beyond_top1(logits, labels).total}
     smoothing = _uniform_smoothing(config, logits.shape[1])
     if smoothing is not None:
@@ -187,6 +193,9 @@ def _values(
         "accuracy": accuracy.accuracy(logits, labels),
         "nll": accuracy.nll(logits, labels),
         "ece": calibration.ece(logits, labels, bins),
+        "ece_equal_mass": calibration.ece_equal_mass(logits, labels, bins),
+        "ece_classwise": calibration.ece_classwise(logits, labels, bins),
+        "ece_adaptive": calibration.ece_adaptive(logits, labels, bins),
         "brier": calibration.brier(logits, labels),
         "confidence": calibration.mean_max_probability(logits),
         "interclass_variance": variance.total,
@@ -264,16 +273,6 @@ def _of_targets(network: Artifact) -> dict[str, float]:
     """What is known of the soft targets that a network learned from: `equivalent_smoothing`."""
     metrics = network.record.metrics.items()
     return {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
-
-
-def _at_chance(logits: torch.Tensor, labels: torch.Tensor) -> str | None:
-    """Why a network counts as diverged: no better than the most frequent class, by three standard errors."""
-    if not torch.isfinite(logits).all():
-        return "logits are not finite"
-    chance = float(labels.bincount().max()) / len(labels)
-    bound = chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
-    reached = accuracy.accuracy(logits, labels)
-    return f"accuracy at chance ({reached:.3f})" if reached <= bound else None
 
 
 def _finite(values: torch.Tensor) -> list[float]:

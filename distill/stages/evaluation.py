@@ -28,8 +28,13 @@ _BITS = "bits tell only of images it was not trained on"
 _WHAT = {each.name: f"{each.what} [{each.source}]" for each in MEASURES} | {
     "accuracy": "share of samples with the right answer",
     "held_out_accuracy": "the same of the held-out images",
+    "held_out_ece": "expected calibration error of the held-out images",
+    "held_out_interclass_variance_relative": "interclass_variance_relative of the held-out images [this project]",
     "nll": "mean negative log-likelihood of the labels, nats",
     "ece": "expected calibration error [Guo et al. 2017]",
+    "ece_equal_mass": "the same with as many samples in each bin [Nguyen & O'Connor 2015]",
+    "ece_classwise": "calibration error of each class's probability, their mean [Kull et al. 2019]",
+    "ece_adaptive": "the same with as many samples in each bin [Nixon et al. 2019]",
     "brier": "mean squared error of the probabilities [Brier 1950]",
     "confidence": "mean largest probability",
     "equivalent_smoothing": "smoothing of its targets, uniform convention [Müller et al. 2019, section 4]",

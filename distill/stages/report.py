@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from distill.config import ReportConfig
 from distill.experiment import Claim, Experiment, Published, Table
 from distill.metrics.verdict import interval, judge
+from distill.stages.notebook import for_pages, run_cells
 from distill.stages.pages import figure_file, read_drawing, render
 from distill.stages.report_tables import (
     MEASURES,
@@ -40,7 +41,8 @@ def write_report(
 ) -> dict[str, Any]:
     """Write index.html (self-contained), report.md, summary.json, table.csv and figures/ into a folder.
 
-    The same table gives the same bytes. A figure's label (`Figure.set_label`) is its caption.
+    The same table gives the same bytes. A figure's label (`Figure.set_label`) is its caption. Cells of the
+    experiment are run here.
 
     Args:
         config: what the report is of.
@@ -68,6 +70,7 @@ def write_report(
         "caution": caution(summary),
         "left_out": _left_out(table),
         "diverged": diverged_table(summary),
+        "cells": for_pages(summary.get("cells", ())),
         "rows": all_rows(summary),
         "provenance": json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
     }
@@ -104,9 +107,11 @@ def summarise(
 ) -> dict[str, Any]:
     """What a report says, all of it valid JSON: null for what is not finite.
 
-    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, and which figures there are.
+    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures there are, and,
+    of an experiment that has `CELLS`, what they say.
     """
     rows = list(_rows(table))
+    cells = run_cells(getattr(experiment, "CELLS", ()))
     return _as_json(
         {
             "experiment": config.experiment,
@@ -122,6 +127,7 @@ def summarise(
             "published": [_beside_ours(entry, rows) for entry in experiment.PAPER],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
             "figures": [{"name": name, "caption": _caption(name, drawn)} for name, drawn in figures.items()],
+            **({"cells": cells} if cells else {}),
             "provenance": provenance,
         }
     )

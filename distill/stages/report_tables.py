@@ -78,6 +78,30 @@ TEMPERATURE_SCALING = (
     Column("lowest_nll", "lowest NLL", 3),
 )
 """At the temperature that held-out images choose; the lowest NLL is that of all temperatures on the test set."""
+CALIBRATION = (
+    Column("ece_equal_mass", "ECE, equal mass %", 2, percent=True),
+    Column("ece_classwise", "classwise ECE %", 3, percent=True),
+    Column("ece_adaptive", "adaptive ECE %", 3, percent=True),
+    Column("brier", "Brier", 3),
+)
+"""Other errors of calibration than the ECE of the largest probability with bins of equal width."""
+
+
+def _scaling_columns(method: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{method}_ece", f"ECE, {method} %", 2, percent=True),
+        Column(f"{method}_ece_classwise", f"classwise ECE, {method} %", 3, percent=True),
+        Column(f"{method}_nll", f"NLL, {method}", 3),
+        Column(f"{method}_brier", f"Brier, {method}", 3),
+        Column(f"{method}_accuracy", f"accuracy, {method} %", 2, percent=True),
+    )
+
+
+SCALING = (
+    Column("temperature_fitted", "fitted temperature", 2),
+    *(column for method in ("temperature", "vector", "platt") for column in _scaling_columns(method)),
+)
+"""Of the test set after a map of logits that was fitted on held-out images."""
 PENULTIMATE = (
     Column("compactness_train", "compactness, train", 3),
     Column("compactness_held_out", "compactness, held out", 3),
@@ -133,6 +157,25 @@ PREDICTION = (
     Column("rank_correlation_T4", "rank correlation, T=4", 2),
 )
 """Of a measure of teachers with what their students gain over labels."""
+MEMORISATION = (
+    Column("held_out_accuracy_clean", "held-out, right labels %", 2, percent=True),
+    Column("fitted_right", "fitted, right labels %", 2, percent=True),
+    Column("memorised", "memorised %", 2, percent=True),
+    Column("recovered", "recovered %", 2, percent=True),
+    Column("wrong_labels", "wrong labels %", 2, percent=True),
+)
+"""Of a training set with wrong labels: of the images that have one, which share is answered by it, and which by the
+right class."""
+CHOSEN_SMOOTHING = (Column("chosen_smoothing", "chosen ε", 3),)
+"""What is taken of several strengths of smoothing, for one use."""
+AT_THE_OPTIMUM = (
+    Column("reached_gap", "gap", 3),
+    Column("reached_optimum", "optimum", 3),
+    Column("reached_share", "share %", 2, percent=True),
+    Column("reached_probability", "label's prob. %", 2, percent=True),
+    Column("reached_ceiling", "target %", 2, percent=True),
+)
+"""Of training images: the gap that a network of smoothed labels reached, beside the one that minimises its loss."""
 TRANSLATION = (
     Column("bleu", "BLEU", 1, percent=True),
     Column("bleu_highest", "highest BLEU", 1, percent=True),
@@ -144,6 +187,8 @@ TRANSLATION = (
 oracle's NLL, per token, is that of the true distribution."""
 WITHOUT_COLUMN = (
     Column("held_out_accuracy", "held-out accuracy %", 2, percent=True),
+    Column("held_out_ece", "held-out ECE %", 2, percent=True),
+    Column("held_out_interclass_variance_relative", "held-out /gap² %", 2, percent=True),
     Column("accuracy_lost", "accuracy lost, points", 2, percent=True),
     *(
         Column(f"cost_T{temperature}", f"cost at T={temperature}, points", 2, percent=True)
@@ -155,6 +200,7 @@ WITHOUT_COLUMN = (
     Column("accuracy_gap_best", "gap to the best T, points", 2, percent=True),
     Column("accuracy_gap_same_remedy", "gap, same remedy, points", 2, percent=True),
     Column("chosen_temperature", "chosen temperature", 2),
+    Column("confidence_gap", "accuracy − confid., points", 2, percent=True),
     Column("interclass_variance_within", "variance within a class", 2),
     Column("interclass_variance_between", "variance between classes", 2),
 )
@@ -167,6 +213,8 @@ _COLUMNS = {
         SOME_CLASSES_SEEN,
         OF_CACHES,
         TEMPERATURE_SCALING,
+        CALIBRATION,
+        SCALING,
         PENULTIMATE,
         INFORMATION,
         TRANSLATION,
@@ -174,6 +222,9 @@ _COLUMNS = {
         FIDELITY,
         KNOWLEDGE,
         PREDICTION,
+        MEMORISATION,
+        CHOSEN_SMOOTHING,
+        AT_THE_OPTIMUM,
         WITHOUT_COLUMN,
     )
     for column in columns
@@ -229,6 +280,12 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
         comparison(summary, SOME_CLASSES_SEEN, "Only some classes in the transfer set"),
         _by_cache(summary),
         comparison(summary, TEMPERATURE_SCALING, "Temperature scaling", beside=columns_of("ece", "nll")),
+        comparison(summary, CALIBRATION, "Calibration", beside=columns_of("ece", "nll")),
+        *(
+            comparison(summary, columns, f"{method.capitalize()} scaling, fitted on held-out images")
+            for method in ("temperature", "vector", "platt")
+            if (columns := [column for column in SCALING if column.measure.startswith(f"{method}_")])
+        ),
         comparison(summary, PENULTIMATE, "Penultimate activations"),
         comparison(summary, INFORMATION, "Mutual information"),
         comparison(summary, TRANSLATION, "Translation"),
@@ -236,6 +293,9 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
         comparison(summary, FIDELITY, "Fidelity to the teacher", beside=columns_of("agreement", "kl")),
         comparison(summary, KNOWLEDGE, "Knowledge and geometry, training and held-out images"),
         comparison(summary, PREDICTION, "What predicts the gain"),
+        comparison(summary, CHOSEN_SMOOTHING, "Smoothing chosen", beside=columns_of("accuracy", "ece")),
+        comparison(summary, AT_THE_OPTIMUM, "Where smoothed training ends, training images"),
+        comparison(summary, MEMORISATION, "Wrong labels", beside=columns_of("accuracy", "held_out_accuracy")),
     )
     return [table for table in tables if table]
 
@@ -385,15 +445,15 @@ def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def format_summary(summary: Mapping[str, Any]) -> str:
     """The summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
-    blocks = [_aligned(table) for table in main_tables(summary)]
+    blocks = [aligned(table) for table in main_tables(summary)]
     paper = paper_table(summary, only_numbers=True)
     if paper:
-        blocks.append(_aligned(paper))
+        blocks.append(aligned(paper))
     if summary["claims"]:
         blocks.append(_verdicts(summary["claims"]))
     diverged = diverged_table(summary)
     if diverged:
-        blocks.append(_aligned(diverged))
+        blocks.append(aligned(diverged))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -414,7 +474,7 @@ def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     header = ["experiment", "in the paper", "data", "seeds", *VERDICTS, "minutes"]
-    return _aligned(Grid("All experiments", header, rows)) + "\n"
+    return aligned(Grid("All experiments", header, rows)) + "\n"
 
 
 def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -423,7 +483,7 @@ def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"{claim['verdict']:<14}{claim['statement']:<{width}}   {evidence(claim)}" for claim in claims)
 
 
-def _aligned(table: Grid) -> str:
+def aligned(table: Grid) -> str:
     """Monospace columns: text to the left, numbers to the right."""
     lines = [table.header, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

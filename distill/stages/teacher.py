@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.artifact import Artifact
-from distill.config import LossConfig, TeacherConfig
+from distill.config import TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Loader
 from distill.data.tokens import refuse_augment
 from distill.losses import make_loss
+from distill.metrics.smoothing_warnings import label_terms
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
@@ -40,11 +41,6 @@ def train_teacher(config: TeacherConfig, source: Artifact | None, folder: Path, 
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
     )
-    targets = LossConfig(
-        alpha=0,
-        smoothing=config.smoothing,
-        smoothing_convention=config.smoothing_convention,
-        labels=config.labels,
-    )
+    targets = label_terms(config)
     loss = make_loss(targets, smoothing_matrix(targets, dataset, source))
     return train_network(config, dataset, loader, loss, folder, runtime)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.metrics import dark_knowledge
-from distill.metrics.monitor import training_measures
+from distill.metrics.monitor import confidence_figure, training_measures
 
 KNOWLEDGE = (
     "conditional_mutual_information",
@@ -53,3 +53,23 @@ def test_a_network_that_diverged_is_seen_to():
     logits, labels = predictions(60, 4)
     found = training_measures(logits / 0, labels)
     assert not all(map(math.isfinite, found.values()))
+
+
+def test_the_figure_draws_confidence_and_its_ceiling_over_steps():
+    points = [
+        {
+            "step": step,
+            "train/accuracy": 1.0,
+            "train/confidence": 0.5 + step / 100,
+            "train/confidence_ceiling": 0.91,
+        }
+        for step in (10, 20, 30)
+    ]
+    (axes,) = confidence_figure(points).axes
+    lines = {line.get_label().split(" ")[0]: line for line in axes.get_lines()}
+    assert lines["ceiling:"].get_linestyle() == "--"
+    assert list(lines["ceiling:"].get_ydata()) == [0.91] * 3
+    assert list(lines["confidence"].get_ydata()) == [0.6, 0.7, 0.8]
+    assert list(lines["confidence"].get_xdata()) == [10, 20, 30]
+    assert "0.800" in axes.get_title()
+    assert "0.910" in axes.get_title()

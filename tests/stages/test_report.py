@@ -358,3 +358,77 @@ def test_dark_knowledge_and_fidelity_have_tables_where_they_are_measured(tmp_pat
         values["class_separation_train"] = 0.7
     probed = main_tables(report(tmp_path / "probed", table))[-1]
     assert probed.header[2:] == ["R², train"]
+
+
+def gap_of_two() -> str:
+    """Two classes <&>.
+
+    Their gap is `x`,
+    over two lines.
+
+        z_1 - z_2 = 3
+
+    """
+    logits = [4, 1]
+    return f"gap < {logits[0] - logits[1] + 1}\n```"
+
+
+def untold() -> str:
+    return ""
+
+
+def test_cells_are_text_code_and_what_it_says(tmp_path):
+    with_cells = SimpleNamespace(**vars(EXPERIMENT), CELLS=[gap_of_two])
+    summary = report(tmp_path / "r", measured(), with_cells)
+    (cell,) = summary["cells"]
+    assert cell["title"] == "Two classes <&>"
+    assert cell["text"] == "Their gap is `x`,\nover two lines.\n\n    z_1 - z_2 = 3"
+    lines = cell["code"].splitlines()
+    assert lines[:2] == ["def gap_of_two() -> str:", "    logits = [4, 1]"]
+    assert (lines[2:], cell["output"]) == (
+        ['    return f"gap < {logits[0] - logits[1] + 1}\\n```"'],
+        "gap < 4\n```",
+    )
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["cells"] == summary["cells"]
+    page = (tmp_path / "r" / "index.html").read_text()
+    parser = Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert "<p>Their gap is <code>x</code>, over two lines.</p>" in page
+    assert '<p class="formula">z_1 - z_2 = 3</p>' in page
+    assert "gap &lt; 4" in page
+    assert "Two classes &lt;&amp;&gt;" in page
+    text = (tmp_path / "r" / "report.md").read_text()
+    assert f"````python\n{cell['code']}\n````\n\n````text\ngap < 4\n```\n````\n" in text
+    assert "\n    z_1 - z_2 = 3\n" in text
+
+
+def test_a_cell_is_run_anew_for_every_report(tmp_path):
+    count = iter("12")
+
+    def counted() -> str:
+        """Once more."""
+        return next(count)
+
+    experiment = SimpleNamespace(**vars(EXPERIMENT), CELLS=(counted,))
+    outputs = [report(tmp_path / name, measured(), experiment)["cells"][0]["output"] for name in "ab"]
+    assert outputs == ["1", "2"]
+    assert (
+        report(tmp_path / "c", measured(), SimpleNamespace(**vars(EXPERIMENT), CELLS=()))
+        .keys()
+        .isdisjoint(["cells"])
+    )
+
+
+def test_a_cell_says_what_it_shows(tmp_path):
+    with pytest.raises(ValueError, match="untold"):
+        report(tmp_path / "r", measured(), SimpleNamespace(**vars(EXPERIMENT), CELLS=[untold]))
+
+
+def test_an_experiment_without_cells_has_the_page_it_had(written):
+    out, summary = written
+    assert "cells" not in summary
+    page = (out / "index.html").read_text()
+    assert "Worked through" not in page + (out / "report.md").read_text()
+    assert ".step" not in page
+    assert "\n}\n</style>" in page, "no line is left of the styles of cells"

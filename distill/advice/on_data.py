@@ -1,0 +1,230 @@
+"""Advice on a data set: which teacher of the store to distil from, by everything that was measured on it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from distill.advice import about_students, commands, recorded
+from distill.advice.context import Context
+from distill.advice.on_network import RECORDED
+from distill.advice.on_sweep import SWEEP, choices
+from distill.advice.statement import Advice, Command, Number, Statement, Verdict, counted, percent
+from distill.advice.trials import ACCURACY, Trial, contenders, recipe_name
+from distill.advice.words import data_words, teacher_words
+from distill.artifact import Artifact
+from distill.config import DataConfig, SweepConfig, TeacherConfig
+from distill.errors import UserError
+from distill.metrics.verdict import Interval, interval
+
+_TEACHERS = 6
+"""Recipes of teachers that are told one by one."""
+
+
+def on_data(name: str, context: Context) -> Advice:
+    """Which teacher to take for students on these data, and at which temperature."""
+    teachers = [each for each in context.shelf.of(TeacherConfig) if each[0].data.name == name]
+    found = [
+        (setting, ranked)
+        for setting in context.settings
+        if (ranked := [each for each in contenders(setting) if each[0].data.name == name])
+    ]
+    found.sort(key=lambda each: (not each[0].plain, -each[0].students(), each[0].words))
+    sweeps = [each for each in context.shelf.of(SweepConfig) if each[0].teacher.data.name == name]
+    groups = by_recipe(teachers)
+    keys = {recipe_name(config): artefact.record.key for config, artefact in reversed(teachers)}
+    return Advice(
+        subject=f"{name}: {counted(len(teachers), 'teacher')} of {counted(len(groups), 'recipe')},"
+        f" {counted(sum(setting.students() for setting, _ in found), 'student')} of soft targets and"
+        f" {counted(len(sweeps), 'sweep')} in this store",
+        verdict=verdict(name, [ranked for _, ranked in found], groups, keys),
+        sections={
+            "Which teacher taught best": about_settings([ranked for _, ranked in found], keys),
+            "Teachers by held-out accuracy": about_teachers(groups),
+            "Sweeps of smoothing": [each for config, artefact in sweeps for each in _on_sweep(config, artefact)],
+            RECORDED: [] if found else recorded.statements(context.recorded, 0.1),
+        },
+        unknown=_unknown(name, bool(found), bool(teachers)),
+        commands=_commands(name, context, teachers, bool(found), bool(sweeps)),
+    )
+
+
+Ranked = Sequence[tuple[TeacherConfig, Trial]]
+"""Teachers of one setting, the best first."""
+
+
+class Recipe(NamedTuple):
+    """Teachers of one recipe."""
+
+    config: TeacherConfig
+    accuracy: Interval
+    """On held-out images, over seeds."""
+    seeds: int
+    key: str
+    """Of the network with the lowest seed."""
+
+
+def by_recipe(teachers: Iterable[tuple[TeacherConfig, Artifact]]) -> list[Recipe]:
+    """Recipes with held-out accuracy over seeds, their number, and the key of one network; the best first.
+
+    Only recipes of the most common held-out images are compared: accuracy on others is another quantity.
+    """
+    splits: dict[str, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
+    for config, artefact in teachers:
+        if ACCURACY in artefact.record.metrics:
+            splits[_split(config.data)].append((config, artefact))
+    if not splits:
+        return []
+    largest = max(splits, key=lambda split: (len(splits[split]), split))
+    groups: dict[str, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
+    for config, artefact in splits[largest]:
+        groups[recipe_name(config)].append((config, artefact))
+    rows = []
+    for group in groups.values():
+        first, artefact = min(group, key=lambda each: (each[0].seed, each[1].record.key))
+        values = {config.seed: found.record.metrics[ACCURACY] for config, found in group}
+        rows.append(Recipe(first, interval(values.values()), len(values), artefact.record.key))
+    return sorted(rows, key=lambda row: (-row.accuracy.mean, row.key))
+
+
+def _split(data: DataConfig) -> str:
+    return repr(data.replace(limit=None))
+
+
+def about_settings(found: Sequence[Ranked], keys: Mapping[str, str]) -> list[Statement]:
+    """For each setting of students the teacher that taught best, and who cannot be told from it."""
+    said = [_about(ranked, keys) for ranked in found[: about_students.SHOWN]]
+    if len(found) > about_students.SHOWN:
+        hidden = counted(len(found) - about_students.SHOWN, "other setting")
+        text = f"{hidden} not shown; `distill advise` of a teacher tells of its own."
+        said.append(Statement(text, about_students.basis(trial for ranked in found for _, trial in ranked)))
+    return said
+
+
+def _about(ranked: Ranked, keys: Mapping[str, str]) -> Statement:
+    teacher, trial = ranked[0]
+    mean = trial.by_temperature[trial.best]
+    text = f"{trial.setting}: {_named(teacher, keys)} at T = {trial.best:g}, {percent(mean.mean)}"
+    numbers: dict[str, Number] = {
+        "accuracy": mean.mean,
+        "best_temperature": trial.best,
+        "teacher": _named(teacher, keys),
+    }
+    if len(ranked) > 1:
+        beaten = sum(rival.difference.verdict == "reproduced" for rival in trial.rivals)
+        text += f"; better than {beaten} of {counted(len(ranked) - 1, 'other teacher')}"
+        same = sum(rival.difference.verdict == "undecided" for rival in trial.rivals)
+        text += f", not told apart from {same}" if same else ""
+        numbers |= {"better than": beaten, "not told apart": same, "others": len(ranked) - 1}
+    if trial.over_labels and trial.labels:
+        text += (
+            f"; over a student of labels ({percent(trial.labels.mean)}) {about_students.outcome(trial.over_labels)}"
+        )
+        numbers |= {"labels": trial.labels.mean, "over_labels": trial.over_labels.effect}
+    return Statement(f"{text}.", about_students.basis(trial for _, trial in ranked), numbers)
+
+
+def _named(teacher: TeacherConfig, keys: Mapping[str, str]) -> str:
+    """A recipe in words, with the key of one of its networks, if the store has one."""
+    key = keys.get(recipe_name(teacher))
+    return teacher_words(teacher) + (f" ({key[:8]})" if key else "")
+
+
+def about_teachers(groups: Sequence[Recipe]) -> list[Statement]:
+    """The most accurate recipes of teachers."""
+    said = []
+    for config, mean, seeds, key in groups[:_TEACHERS]:
+        bounds = f" [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" if seeds > 1 else ""
+        text = (
+            f"{teacher_words(config)}, {data_words(config.data)}, {counted(config.schedule.epochs, 'epoch')}:"
+            f" {percent(mean.mean)}{bounds}; seed {config.seed} is {key[:8]}."
+        )
+        numbers = {"accuracy": mean.mean, "low": mean.low, "high": mean.high, "key": key}
+        said.append(Statement(text, f"this store: {counted(seeds, 'seed')}, held-out images", numbers))
+    return said
+
+
+def verdict(name: str, found: Sequence[Ranked], groups: Sequence[Recipe], keys: Mapping[str, str]) -> Verdict:
+    """The teacher that taught best in most settings; without students the most accurate one, which is a guess."""
+    if found:
+        trials = [trial for ranked in found for _, trial in ranked]
+        basis = about_students.basis(trials)
+        firsts = Counter(_named(ranked[0][0], keys) for ranked in found)
+        best, most = sorted(firsts.items(), key=lambda each: (-each[1], each[0]))[0]
+        own = [ranked[0][1] for ranked in found if _named(ranked[0][0], keys) == best]
+        gains, losses, unsure = about_students.over_labels(own)
+        at = about_students.temperature(own)
+        numbers: dict[str, Number] = {"teacher": best, "settings": len(found), "best in": most, "gains": gains}
+        text = f"{best} taught best in {most} of {counted(len(found), 'setting')}; {at}"
+        if gains and not losses:
+            which = f"more accurate than those of labels in {gains} of {gains + losses + unsure} of them"
+            answer = "use" if most == len(found) else "use-but"
+            head = "" if answer == "use" else "look at your setting: "
+            return Verdict(answer, Statement(f"{head}{text}. Its students are {which}.", basis, numbers))
+        if losses and not gains:
+            text = (
+                f"even the students of the best teacher, {best}, are less accurate than those of labels in"
+                f" {_of(losses, own)}."
+            )
+            return Verdict("rather-not", Statement(text, basis, numbers))
+        if gains:
+            text = f"look at your setting: {text}. Its students gain over labels in {gains} and lose in {losses}."
+            return Verdict("use-but", Statement(text, basis, numbers))
+        text = f"that distillation gains anything over labels is undecided; so far {text}."
+        return Verdict("not-known", Statement(text, basis, numbers))
+    if groups:
+        config, mean, seeds, _ = groups[0]
+        text = (
+            f"no student in this store has learned from a teacher on {name}. The most accurate teacher is"
+            f" {teacher_words(config)} ({percent(mean.mean)}); what it teaches is not measured."
+        )
+        basis = f"this store: {counted(len(groups), 'recipe')}, {counted(seeds, 'seed')} of this one, 0 students"
+        return Verdict("not-known", Statement(text, basis, {"accuracy": mean.mean}))
+    return Verdict("not-known", Statement(f"this store has no teacher on {name}.", "this store: 0 networks"))
+
+
+def _of(count: int, trials: Sequence[Trial]) -> str:
+    return f"{count} of {counted(len(trials), 'setting')}"
+
+
+def _on_sweep(config: SweepConfig, artefact: Artifact) -> list[Statement]:
+    try:
+        return choices(json.loads(artefact.file(SWEEP).read_text()))
+    except UserError:
+        return []
+
+
+def _unknown(name: str, students: bool, teachers: bool) -> list[Statement]:
+    said = []
+    if students:
+        text = "Other students, schedules and losses than those above; and chance chooses among many teachers too."
+        said.append(Statement(text, "this store, held-out images"))
+    else:
+        said.append(Statement("What any student gains: nothing is measured.", "this store: 0 students"))
+    if teachers:
+        text = f"Other images than those of {name}, and its test images, which were not read."
+        said.append(Statement(text, "this store, held-out images"))
+    return said
+
+
+def _commands(
+    name: str,
+    context: Context,
+    teachers: Sequence[tuple[TeacherConfig, Artifact]],
+    students: bool,
+    sweeps: bool,
+) -> list[Command]:
+    where, said = context.where, list[Command]()
+    groups = by_recipe(teachers)
+    if groups:
+        line = commands.line(["distill", "advise", groups[0].key[:12]], where)
+        said.append(Command("Advice on the most accurate teacher", line))
+        if not students:
+            said += commands.distil(groups[0].config, where, (1.0, 4.0), cached=False)
+    if not sweeps:
+        said.append(commands.sweep(groups[0].config if groups else None, name, where))
+    if name != "translation":
+        said.append(commands.hurts(name, where))
+    return said

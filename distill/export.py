@@ -1,0 +1,291 @@
+"""A trained network as a folder that others can use: weights, calibration, and a program without this package."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from distill.artifact import Artifact, ArtifactStore, key, sha256, title, write_json
+from distill.config import CalibrationConfig, CalibrationMethod, ModelConfig, StudentConfig, TeacherConfig
+from distill.errors import UserError
+from distill.metrics.scaling import Method, Scaling, identity, scaled
+from distill.models import build_model
+from distill.network import WEIGHTS, load_network, load_predictions, network_config
+from distill.pipeline import ensure, provenance
+from distill.runtime import Runtime
+from distill.stages.calibration import SPLITS, load_scaling, measures
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
+    from torch import Tensor
+
+DESCRIPTION = "model.json"
+PROGRAM = "model.pt2"
+FORMAT = 1
+"""Raised when what lies in a folder changes its meaning."""
+_NEEDED = {"model", "classes", "shape", "mean", "std", "calibration", "files"}
+"""Fields that a network is built from."""
+
+
+class Exported(nn.Module):
+    """Images → logits of calibrated probabilities.
+
+    Takes bytes [n, c, h, w], as they are in the data set; normalisation is inside. Gives float32 [n, k], whose
+    softmax are the probabilities.
+    """
+
+    pixel_shift: Tensor
+    pixel_factor: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, network: nn.Module, data: Mapping[str, Any], scaling: Scaling):
+        super().__init__()
+        self.network = network
+        self.method: Method = scaling.method
+        # As `data.loader.Normaliser`, to the last bit.
+        shift = (torch.tensor(data["mean"], dtype=torch.float64) * 255).float().view(-1, 1, 1)
+        factor = (1 / (torch.tensor(data["std"], dtype=torch.float64) * 255)).float().view(-1, 1, 1)
+        self.register_buffer("pixel_shift", shift)
+        self.register_buffer("pixel_factor", factor)
+        self.register_buffer("scale", scaling.scale.float())
+        self.register_buffer("bias", scaling.bias.float())
+
+    def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k"]:
+        """Logits of calibrated probabilities."""
+        logits = self.network((images.float() - self.pixel_shift) * self.pixel_factor).float()
+        return scaled(self.method, logits, self.scale, self.bias)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    folder: Path
+    no_program: str
+    """Why there is no `model.pt2`; empty when there is one."""
+
+
+def export(
+    artefact: Artifact, folder: Path, calibration: Method | None, store: ArtifactStore, runtime: Runtime
+) -> Export:
+    """Write a network, its calibration and what is known of it to a folder, all or nothing.
+
+    `model.safetensors` holds weights, normalisation and calibration; `model.json` says what they are; `model.pt2`
+    is the same as a program of `torch.export`, for any number of images at a time. Where a network cannot be traced
+    there is no program, and the reason is told.
+
+    Args:
+        artefact: a teacher, a student, or a calibration of one.
+        folder: where to write: new or empty.
+        calibration: which; it is fitted if it is not in the store. None takes that of a calibration artefact, and
+            none for a network.
+        store: where artefacts lie.
+        runtime: machine.
+
+    Raises:
+        UserError: the artefact is no network or a network of sentences, the folder is not empty, or the calibration
+            cannot be made.
+    """
+    _check_free(folder)
+    network, method = _source(artefact, calibration, store)
+    config = network_config(network)
+    data = network.record.data
+    fitted = None
+    if isinstance(artefact.config, CalibrationConfig):
+        fitted = artefact
+    elif method != "none":
+        fitted = calibrated(network, method, store, runtime)
+    scaling = load_scaling(fitted) if fitted else identity()
+    inner = load_network(network)
+    _check_takes_images(inner, config, data)
+    model = Exported(inner, data, scaling).eval()
+    with _draft(folder) as draft:
+        save_model(model, str(draft / WEIGHTS))
+        no_program = _write_program(model, data["shape"], draft / PROGRAM)
+        files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in draft.iterdir()}
+        write_json(
+            draft / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "model": config.model.model_dump(mode="json"),
+                "classes": data["classes"],
+                "shape": data["shape"],
+                "mean": data["mean"],
+                "std": data["std"],
+                "input": "uint8 [n, c, h, w], the pixels of the data set",
+                "output": "float32 [n, k], logits whose softmax are the probabilities",
+                "calibration": {
+                    "method": scaling.method,
+                    "scale": scaling.scale.tolist(),
+                    "bias": scaling.bias.tolist(),
+                },
+                "source": {
+                    "network": {"key": network.record.key, "title": title(config)},
+                    "calibration": {"key": fitted.record.key} if fitted else None,
+                    "data": {name: data[name] for name in ("name", "fingerprint") if name in data},
+                },
+                "files": files,
+                "program": None if no_program else PROGRAM,
+                "metrics": _metrics(network, scaling),
+                "made_by": provenance(runtime),
+            },
+        )
+        for path in draft.iterdir():  # safetensors writes files that nobody else may read
+            path.chmod((draft / DESCRIPTION).stat().st_mode)
+    return Export(folder, no_program)
+
+
+def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """The calibration of a network, fitted now if it is not in the store.
+
+    Raises:
+        UserError: the artefact is no network of this store, or it has no held-out predictions.
+    """
+    config = network_config(network)
+    found = store.find(config)
+    if found is None or found.record.key != network.record.key:
+        way_out = "Name its store with --store; one of an older version must be trained again."
+        raise UserError("artefact", str(network.path), f"a network of the store {store.root}", way_out)
+    wanted = CalibrationConfig(network=config, method=method)
+    made = ensure([wanted], store, runtime)[key(wanted)]
+    assert isinstance(made, Artifact), "a calibration trains nothing that could diverge"
+    return made
+
+
+def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
+    """The network of an exported folder, in evaluation mode: images as bytes → logits of calibrated probabilities.
+
+    It is built from `model.json` and filled from `model.safetensors`, whose sha256 is checked. No code of the
+    folder is executed, and `model.pt2` is not read.
+
+    Args:
+        folder: what `export` wrote.
+        device: where the network shall live.
+        plugins: whether a network named as package.module:function may be imported. Who writes `model.json` chooses
+            the function, so do that only for a folder of your own.
+
+    Raises:
+        UserError: the folder is not an export, a file was changed, or the network cannot be built.
+    """
+    path = folder / DESCRIPTION
+    described = _read_description(path)
+    weights = folder / WEIGHTS
+    wanted = described["files"][WEIGHTS]["sha256"]
+    if not weights.is_file() or sha256(weights) != wanted:
+        way_out = "Export it again: distill export ARTEFACT --to FOLDER."
+        raise UserError(str(weights), "missing or changed", f"a file with sha256 {wanted[:8]}…", way_out)
+    config = ModelConfig(**described["model"])
+    source, _, name = config.name.partition(":")
+    if name and source not in ("timm", "torchvision") and not plugins:
+        way_out = "If the folder is your own: load_exported(folder, plugins=True)."
+        raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
+    network = build_model(config, len(described["classes"]), tuple(described["shape"]))
+    values = described["calibration"]
+    parameters = [torch.tensor(values[each], dtype=torch.float64) for each in ("scale", "bias")]
+    model = Exported(network, described, Scaling(values["method"], *parameters))
+    try:
+        load_model(model, weights)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(weights), reason, f"weights of {config.name}", "Export it again.") from error
+    return model.to(device).eval()
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    expected, way_out = f"the folder of an export, with a {DESCRIPTION} inside", "Make one with `distill export`."
+    try:
+        described = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError("folder", str(path.parent), expected, way_out) from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT or not described.keys() >= _NEEDED:
+        expected = f"format {FORMAT} with all of its fields"
+        raise UserError(str(path), "of another form", expected, "Export it again with this version.")
+    return described
+
+
+def _source(artefact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
+    """The network and the method that are wanted."""
+    config = artefact.config
+    if not isinstance(config, CalibrationConfig):
+        network_config(artefact)
+        return artefact, calibration or "none"
+    if calibration not in (None, config.method):
+        way_out = "Drop --calibration, or name the network itself."
+        raise UserError("calibration", calibration, f"{config.method}, which {artefact.path.name} is", way_out)
+    network = store.find(config.network)
+    if network is None:
+        way_out = "Name the store that it was made in with --store."
+        raise UserError("artefact", title(config.network), "the network of this calibration in the store", way_out)
+    return network, config.method
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UserError("to", str(folder), "a folder that is new or empty", "Name another one, or delete this one.")
+
+
+def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig, data: Mapping[str, Any]) -> None:
+    """Refuse a network that answers at every position: its input are tokens, and a map of its logits is another."""
+    with torch.inference_mode():
+        logits = model(torch.zeros(1, *data["shape"]))
+    if logits.ndim != 2:
+        value = f"{config.model.name} on {data['name']}"
+        raise UserError("artefact", value, "a network of images", "Networks of sentences cannot be exported.")
+
+
+def _write_program(model: Exported, shape: list[int], path: Path) -> str:
+    """Write the program; returns why it cannot be written, or nothing."""
+    # Not 1: what is traced with one image is a program for one.
+    images = torch.zeros(2, *shape, dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("images")},))
+        torch.export.save(program, path)
+    except Exception as error:  # whatever tracing meets in a network that others wrote
+        path.unlink(missing_ok=True)
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
+
+
+def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
+    """Measures of the stored predictions, per split, before the calibration and after it."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        logits, labels = load_predictions(network, split)
+        if len(labels):
+            found[split] = {"before": measures(logits, labels), "after": measures(scaling.apply(logits), labels)}
+    return found
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when all went well and vanishes when not."""
+    final = folder.absolute()
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        draft = final.with_name(f".{final.name}.{uuid.uuid4().hex}.draft")
+        draft.mkdir()
+    except OSError as error:
+        expected = f"a folder that can be written ({error.strerror})"
+        raise UserError("to", str(folder), expected, "Name another one.") from error
+    try:
+        yield draft
+        draft.replace(final)  # over an empty folder too
+    except OSError as error:
+        raise UserError("to", str(folder), f"a new folder ({error.strerror})", "Name another one.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

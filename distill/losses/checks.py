@@ -1,0 +1,104 @@
+"""Whether a batch is what these losses take: refused with the reason, where training would go wrong quietly."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.errors import UserError
+from distill.losses.terms import IGNORED, Labels
+
+_PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""How far rows of a softmax may be from 1."""
+_ROUNDED = 1e-2
+"""The same of half precision, and of shares, which may have gone through it."""
+
+
+def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, ignore_index: int = IGNORED) -> None:
+    """Refuse what is not a batch of a classifier with a softmax over its classes; for the first step of a loop.
+
+    Waits for the device. Log-probabilities pass: the softmax of log p is p, so the losses are the same. A softmax
+    in the network would be applied twice: with ten classes no answer could then exceed e / (e + 9) = 0.23.
+
+    Args:
+        logits: [n, k], or [n, t, k]: the classes come last.
+        labels: classes [n] or [n, t], or shares [n, k]; None when the loss has no use for them.
+        ignore_index: a label that does not count.
+
+    Raises:
+        UserError: one logit per sample, probabilities, several labels per sample, shares that do not sum to 1, or
+            labels out of range.
+    """
+    if logits.ndim < 2 or logits.shape[-1] < 2:
+        raise UserError(
+            "logits",
+            f"shape {list(logits.shape)}",
+            "one logit per class, at least 2: a softmax over one is always 1, whatever the network says",
+            "Give the network 2 outputs, or train a sigmoid with binary cross-entropy, outside this loss.",
+        )
+    if labels is not None:
+        _check_labels(logits, labels, ignore_index)
+    if logits.numel() and _are_probabilities(logits.detach()):
+        raise UserError(
+            "logits",
+            "probabilities (all in 0 to 1, rows sum to 1)",
+            "logits, since the loss applies the softmax and twice is once too often",
+            "Drop the softmax at the end of the network.",
+        )
+
+
+def _are_probabilities(values: Float[Tensor, "*n k"]) -> bool:
+    allowed = _PROBABILITIES.get(values.dtype, _ROUNDED)
+    values = values.double() if values.dtype == torch.float64 else values.float()
+    inside = (values >= 0) & (values <= 1)
+    whole = (values.sum(-1) - 1).abs() <= allowed
+    return bool(inside.all() & whole.all())
+
+
+def _check_labels(logits: Tensor, labels: Tensor, ignore_index: int) -> None:
+    classes = logits.shape[-1]
+    if labels.shape == logits.shape:
+        _check_shares(labels)
+    elif labels.shape != logits.shape[:-1]:
+        raise UserError(
+            "labels",
+            f"shape {list(labels.shape)}",
+            f"{list(logits.shape[:-1])} or {list(logits.shape)} for logits {list(logits.shape)}, classes last",
+            "Give one class per sample or position, or the share of each class.",
+        )
+    elif labels.is_floating_point() or labels.is_complex():
+        raise UserError(
+            "labels",
+            f"{labels.dtype}",
+            "classes as integers, or the share of each class",
+            "Call .long() on them if they are classes; a number to predict needs another loss.",
+        )
+    else:
+        counted = labels[labels != ignore_index]
+        if not counted.numel():
+            return
+        least, most = torch.stack(torch.aminmax(counted)).tolist()
+        if least < 0 or most >= classes:
+            raise UserError(
+                "labels",
+                int(least if least < 0 else most),
+                f"0 to {classes - 1}, for {classes} logits per sample ({ignore_index} does not count)",
+                "Give the network as many outputs as there are classes, numbered from 0.",
+            )
+
+
+def _check_shares(labels: Tensor) -> None:
+    shares = labels.float()
+    if labels.numel() and bool(((shares.sum(-1) - 1).abs() > _ROUNDED).any()):
+        raise UserError(
+            "labels",
+            "rows that do not sum to 1",
+            "one label per sample: with several, a softmax makes classes compete that may be true together",
+            "Train a sigmoid per class with binary cross-entropy, outside this loss.",
+        )
+    if bool((shares < 0).any()):
+        raise UserError("labels", "shares below 0", "shares of at least 0", "Give shares that sum to 1.")
+    if not labels.is_floating_point():
+        way_out = "Give classes, labels.argmax(-1), or shares, labels.float()."
+        raise UserError("labels", f"a column per class in {labels.dtype}", "classes, or shares as floats", way_out)

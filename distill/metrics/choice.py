@@ -1,0 +1,210 @@
+"""How much smoothing to take, for what use: accuracy, calibration or teaching, by measures of held-out images.
+
+Each use has its measure, and the answers differ:
+
+- accuracy: the highest accuracy.
+- calibration: the lowest expected calibration error. What is asked is whether a network says how sure it is, and
+  ECE is the mean distance of "how sure" to "how often right". It is not proper: a network that knows nothing but
+  how frequent classes are has an ECE of 0. NLL is proper, but falls with every right answer too, so by it a use for
+  calibration would often be a use for accuracy. Networks of one recipe are about equally accurate, and there ECE
+  decides; the reason says what NLL would have chosen.
+- teaching: the largest inter-class logit variance relative to the squared gap, which no temperature restores, among
+  the strengths whose accuracy is not credibly below the highest. It says what there is to teach, not what students
+  learn, and the reason says so.
+
+Strengths are compared seed by seed, by the rule of `verdict.judge`. The interval of each comparison is its own:
+there is no correction for their number, nor for having looked which one is best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from distill.metrics.verdict import Verdict, judge
+
+Use = Literal["accuracy", "calibration", "teaching"]
+BySeed = Mapping[int, float]
+MEASURES: dict[Use, str] = {
+    "accuracy": "accuracy",
+    "calibration": "ece",
+    "teaching": "interclass_variance_relative",
+}
+"""By which measure each use chooses."""
+_DIRECTIONS: dict[Use, Literal["lower", "higher"]] = {
+    "accuracy": "higher",
+    "calibration": "lower",
+    "teaching": "higher",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The smoothing to take for one use."""
+
+    use: Use
+    smoothing: float
+    measure: str
+    """By which it was chosen."""
+    value: float
+    """Mean over seeds of that measure, at this smoothing."""
+    undecided: tuple[float, ...]
+    """Other strengths that the seeds cannot tell from it; with fewer than three seeds all that were compared."""
+    reason: str
+    """In words, with what speaks against it."""
+
+
+def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[str, Choice]:
+    """Which smoothing to take for "accuracy", "calibration" and "teaching".
+
+    The strengths with the most seeds are compared, on the seeds that they share: one of which a network diverged is
+    no recommendation, and must not cost the others that seed. Of equal ones the weakest is taken.
+
+    Args:
+        measured: smoothing → measure → seed → value, of held-out images, all finite. Needed are `accuracy`, `ece`
+            and `interclass_variance_relative`; where `nll`, `scaled_ece` and `scaled_temperature` (temperature
+            scaling, fitted on other images than it is judged on) are given, reasons mention them.
+
+    Raises:
+        ValueError: there is no strength, or one of the needed measures is not given for it.
+    """
+    compared = _compared(measured)
+    accurate = _best(compared, "accuracy")
+    found = {
+        "accuracy": (accurate, compared),
+        "calibration": (_best(compared, "calibration"), compared),
+    }
+    kept = {
+        smoothing: measures
+        for smoothing, measures in compared.items()
+        if judge(measures["accuracy"], compared[accurate]["accuracy"], "lower").verdict != "reproduced"
+    }
+    found["teaching"] = _best(kept, "teaching"), kept
+    left_out = [smoothing for smoothing in sorted(measured) if smoothing not in compared]
+    fewer = f" Not compared, since it has fewer seeds: {listed(left_out)}." if left_out else ""
+    reasons = {"accuracy": _of_accuracy, "calibration": _of_calibration, "teaching": _of_teaching}
+    chosen: dict[str, Choice] = {}
+    for use in MEASURES:
+        best, among = found[use]
+        chosen[use] = Choice(
+            use=use,
+            smoothing=best,
+            measure=MEASURES[use],
+            value=_means(among, MEASURES[use])[best],
+            undecided=tuple(
+                smoothing
+                for smoothing in among
+                if smoothing != best and _against(among, MEASURES[use], best, smoothing).verdict == "undecided"
+            ),
+            reason=reasons[use](compared, best, kept) + fewer,
+        )
+    return chosen
+
+
+def listed(smoothings: list[float] | tuple[float, ...]) -> str:
+    """Strengths as people read them: "ε = 0, 0.1"."""
+    return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
+
+
+_Compared = dict[float, dict[str, BySeed]]
+
+
+def _compared(measured: Mapping[float, Mapping[str, BySeed]]) -> _Compared:
+    """The strengths with the most seeds, weakest first, each with the measures of these seeds."""
+    if not measured:
+        raise ValueError("measured = {}: expected one strength of smoothing or more.")
+    for smoothing, measures in measured.items():
+        if missing := [name for name in MEASURES.values() if not measures.get(name)]:
+            raise ValueError(f"no {', '.join(missing)} of ε={smoothing:g}: expected a value per seed.")
+    most = max(len(measures["accuracy"]) for measures in measured.values())
+    return {
+        smoothing: dict(measured[smoothing])
+        for smoothing in sorted(measured)
+        if len(measured[smoothing]["accuracy"]) == most
+    }
+
+
+def _means(compared: _Compared, measure: str) -> dict[float, float]:
+    """Mean of a measure over the seeds that all strengths have; over those of each where there is none."""
+    given = {smoothing: measures[measure] for smoothing, measures in compared.items()}
+    shared = set.intersection(*(set(values) for values in given.values()))
+    means = {}
+    for smoothing, values in given.items():
+        kept = [values[seed] for seed in sorted(shared or values)]
+        means[smoothing] = sum(kept) / len(kept)
+    return means
+
+
+def _best(compared: _Compared, use: Use) -> float:
+    means = _means(compared, MEASURES[use])
+    sign = -1 if _DIRECTIONS[use] == "higher" else 1
+    return min(means, key=lambda smoothing: (sign * means[smoothing], smoothing))
+
+
+def _against(compared: _Compared, measure: str, smoothing: float, versus: float) -> Verdict:
+    """Whether a measure is higher at one strength than at another, seed by seed."""
+    return judge(compared[smoothing][measure], compared[versus][measure], "higher")
+
+
+def _of_accuracy(compared: _Compared, best: float, _: _Compared) -> str:
+    means = _means(compared, "accuracy")
+    text = f"It has the highest mean held-out accuracy, {_percent(means[best])}"
+    if best == 0 or 0.0 not in means:
+        return f"{text}."
+    gain = _against(compared, "accuracy", best, 0.0)
+    between = f", 95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f}" if gain.seeds > 1 else ""
+    return f"{text}; without smoothing {_percent(means[0.0])} ({100 * gain.effect:+.2f} points{between})."
+
+
+def _of_calibration(compared: _Compared, best: float, _: _Compared) -> str:
+    means = _means(compared, "ece")
+    text = f"It has the lowest held-out ECE, {_percent(means[best])}"
+    text += f" (without smoothing {_percent(means[0.0])})." if best and 0.0 in means else "."
+    if all("nll" in measures for measures in compared.values()):
+        by_nll = _means(compared, "nll")
+        proper = min(by_nll, key=lambda smoothing: (by_nll[smoothing], smoothing))
+        same = "the same" if proper == best else f"ε = {proper:g}"
+        text += f" By NLL, which counts right answers too, it would be {same}."
+    return text + _scaled(compared, best)
+
+
+def _scaled(compared: _Compared, best: float) -> str:
+    """What temperature scaling of the network without smoothing would do instead."""
+    hard = compared.get(0.0, {})
+    if "scaled_ece" not in hard:
+        return ""
+    scaled = _means({0.0: hard}, "scaled_ece")[0.0]
+    at = ""
+    if "scaled_temperature" in hard:
+        at = f" by T = {_means({0.0: hard}, 'scaled_temperature')[0.0]:.2f}"
+    versus = judge(hard["scaled_ece"], compared[best]["ece"], "higher")
+    text = f" Temperature scaling of the network without smoothing{at} would give {_percent(scaled)}"
+    if versus.verdict == "reproduced":
+        return f"{text}, which is more{': here smoothing calibrates better' if best else ''}."
+    if versus.verdict == "contradicted":
+        return f"{text}, which is less: for calibration alone no smoothing is needed."
+    return f"{text}, which the seeds do not tell from it: for calibration alone smoothing may not be needed."
+
+
+def _of_teaching(compared: _Compared, best: float, kept: _Compared) -> str:
+    means = _means(kept, "interclass_variance_relative")
+    if not any(means.values()):
+        return "No strength has any inter-class variance, as with two classes; the weakest is taken."
+    credible = f"whose held-out accuracy is not credibly below the highest ({listed(tuple(kept))})"
+    text = (
+        f"Of the strengths {credible} it has the largest inter-class logit variance relative to the squared gap, "
+        f"{_percent(means[best])}, which no temperature restores."
+    )
+    worse = [smoothing for smoothing in compared if smoothing not in kept]
+    if worse:
+        text += f" Less accurate: {listed(worse)}."
+    return (
+        f"{text} That is what there is to teach, not what students learn: in this project's own study such "
+        "measures did not predict the gain of students better than the teacher's held-out accuracy did (README, "
+        "which measure says what a teacher is worth). The direct proof is to train students."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

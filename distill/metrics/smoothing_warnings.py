@@ -1,0 +1,136 @@
+"""What a user is told when label smoothing does nothing, hurts, or meets labels that are soft already.
+
+Each is one line, for stderr, TensorBoard and the artefact alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.metrics.confidence import confidence_gap, under_confident
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+_PAST = 0.2
+"""How far past its ceiling confidence must be to be remarkable, as a part of the way from there to 1.
+
+Cross-entropy with smoothed labels pulls the mean to the ceiling or below; were smoothing without effect, the mean
+would go to 1. A fifth of that way is more than the sampling noise of a window: for ε = 0.1 it is 0.018, while the
+mean of 1,000 confidences with a standard deviation of 0.1 varies by 0.003."""
+
+
+class Notice(NamedTuple):
+    """One thing that a user should know of a run."""
+
+    kind: Literal["mixed labels", "no effect", "under-confident"]
+    text: str
+    """One line: what was found, with its numbers, and the way out."""
+
+
+def label_terms(config: TeacherConfig | StudentConfig) -> LossConfig:
+    """The loss of a network; a teacher's is that of alpha = 0."""
+    if isinstance(config, StudentConfig):
+        return config.loss
+    return LossConfig(
+        alpha=0,
+        smoothing=config.smoothing,
+        smoothing_convention=config.smoothing_convention,
+        labels=config.labels,
+    )
+
+
+def strongest(config: TeacherConfig | StudentConfig) -> float:
+    """Largest ε that is taught of labels: over classes, before any schedule; 0 where no label is taught."""
+    loss = label_terms(config)
+    return max((loss.smoothing, *loss.labels.per_class)) if loss.alpha < 1 else 0.0
+
+
+def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
+    """Whether targets are known from label and step alone, so that confidence has a ceiling on training data.
+
+    They are not with soft targets, mixed views, a smoothing of each sample, a confidence penalty or maximum
+    suppression.
+    """
+    loss = label_terms(config)
+    suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
+    of_the_network = loss.labels.by_sample != "none" or loss.labels.confidence_penalty > 0
+    return loss.alpha == 0 and not (_views(config).mixes or suppressed or of_the_network)
+
+
+def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
+    """Smoothing on top of mixup or cutmix, unless the config says that it is meant."""
+    views, loss, most = _views(config), label_terms(config), strongest(config)
+    if not views.mixes or not most or loss.smoothing_convention == "maxsup" or loss.labels.on_mixed:
+        return None
+    mass = most if loss.smoothing_convention == "others" else most * (classes - 1) / classes
+    other = mass / (classes - 1)
+    whole, even = 1 - mass, (1 - mass + other) / 2
+    mixing = " and ".join(
+        f"{name} {value:g}" for name, value in (("mixup", views.mixup), ("cutmix", views.cutmix)) if value
+    )
+    field = "labels" if isinstance(config, TeacherConfig) else "loss.labels"
+    return Notice(
+        "mixed labels",
+        f"label smoothing {most:g} on top of {mixing}, whose labels are soft already: the largest share of a "
+        f"target falls from 1 to {whole:.3g} where a view is of one class, from 0.5 to {even:.3g} where it is half "
+        f"of each of two. Drop one of them, or say that both are meant: --{field}.on-mixed.",
+    )
+
+
+def no_effect(points: Sequence[Mapping[str, float]]) -> Notice | None:
+    """Confidence on training data that is past its ceiling at the last two logged points; one may be chance.
+
+    `points` are rows of `metrics.jsonl`; those without a ceiling do not count.
+    """
+    last = [point for point in points if "train/confidence_ceiling" in point][-2:]
+    if len(last) < 2 or not all(map(_past, last)):
+        return None
+    confidence, ceiling = last[-1]["train/confidence"], last[-1]["train/confidence_ceiling"]
+    return Notice(
+        "no effect",
+        f"smoothing seems to have no effect: mean confidence on training data is {confidence:.3g} at step "
+        f"{last[-1]['step']:g}, a network that gave its targets would have {ceiling:.3g}. Lower the learning rate "
+        "or train longer; a network of your own must return logits.",
+    )
+
+
+def under_confidence(
+    config: TeacherConfig | StudentConfig, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], name: str
+) -> Notice | None:
+    """More often right on held-out data than the network says, beyond chance.
+
+    Args:
+        config: of the network; only one that was smoothed has smoothing named as a reason.
+        logits: of the held-out data.
+        labels: their classes; without any nothing is found.
+        name: what `distill calibrate` finds the network by.
+    """
+    if not len(labels):
+        return None
+    gap = confidence_gap(logits, labels)
+    if not under_confident(gap):
+        return None
+    most = strongest(config)
+    reason = f"Smoothing {most:g} is a reason: lower it, or scale" if most else "Scale"
+    return Notice(
+        "under-confident",
+        f"under-confident on held-out data: accuracy {gap.accuracy:.3f} is above mean confidence "
+        f"{gap.confidence:.3f}, by {gap.gap:.3f} (95 % interval {gap.low:.3f} to {gap.high:.3f}). {reason} the "
+        f"logits: distill calibrate {name}",
+    )
+
+
+def _past(point: Mapping[str, float]) -> bool:
+    ceiling = point["train/confidence_ceiling"]
+    return point["train/confidence"] > ceiling + _PAST * (1 - ceiling)
+
+
+def _views(config: TeacherConfig | StudentConfig) -> AugmentConfig:
+    """The views that the network is shown."""
+    if isinstance(config, StudentConfig) and config.cache is not None:
+        return config.cache.augment
+    return config.augment

@@ -1,0 +1,84 @@
+"""What a network answers on the training images whose labels are wrong: the wrong label, or the right class?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from distill.artifact import Artifact
+from distill.config import MemorisationProbe, StudentConfig, TeacherConfig
+from distill.data.datasets import Dataset, load
+from distill.data.loader import Normaliser
+from distill.metrics.accuracy import accuracy
+from distill.metrics.measured import Measured
+from distill.network import load_network, load_predictions, network_config, training_data
+from distill.runtime import Runtime
+from distill.trainer import predict
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int64
+    from torch import Tensor
+
+
+def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Runtime) -> Measured:
+    """Answers to the training images as they are, compared with the labels learned from and with the right ones.
+
+    Values, all shares: `wrong_labels`, of the training images whose label is wrong; of those, `memorised`, for
+    which the network answers that wrong label, and `recovered`, for which it answers the right class;
+    `fitted_right`, accuracy on those whose label is right; and `held_out_accuracy_clean`, accuracy on held-out
+    images with their right labels, where `held_out_accuracy` is with those that the network could be judged by,
+    wrong ones included. What no image decides is left out: without wrong labels there is no `memorised` and no
+    `recovered`. Images that a student was not shown, since their class was left out, are not counted. Of data with
+    a label per position, which have no noise, nothing is measured.
+
+    Args:
+        config: asks for it.
+        network: artefact of a teacher or a student.
+        runtime: device and data root.
+
+    Raises:
+        UserError: the data set is not the one that the network was trained on.
+    """
+    dataset = training_data(network, runtime)
+    if dataset.label_shape:
+        return Measured({}, {})
+    trained = network_config(network)
+    clean = trained.data.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
+    right = load(clean, runtime.data_root, runtime.progress)
+    shown = _shown(trained, dataset)
+    answers = _answers(network, dataset, runtime)[shown]
+    values = _of_training(answers, dataset.train.labels[shown], right.train.labels[shown])
+    held_out, _ = load_predictions(network, "held_out")
+    if len(held_out):
+        values["held_out_accuracy_clean"] = accuracy(held_out, right.held_out.labels)
+    return Measured(values, {})
+
+
+def _shown(config: TeacherConfig | StudentConfig, dataset: Dataset) -> Bool[Tensor, " n"]:
+    """Which training images it learned from: classes are left out by the label that is known, right or wrong."""
+    excluded = config.exclude_classes if isinstance(config, StudentConfig) else ()
+    return ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
+
+
+def _answers(network: Artifact, dataset: Dataset, runtime: Runtime) -> Int64[Tensor, " n"]:
+    device = runtime.torch_device()
+    normalise = Normaliser(dataset.mean, dataset.std, device)
+    return predict(load_network(network, device), dataset.train.images, normalise, device).argmax(1)
+
+
+def _of_training(
+    answers: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], right: Int64[Tensor, " n"]
+) -> dict[str, float]:
+    wrong = labels != right
+    found = {"wrong_labels": _share(wrong)}
+    if wrong.any():
+        found["memorised"] = _share(answers[wrong] == labels[wrong])
+        found["recovered"] = _share(answers[wrong] == right[wrong])
+    if not wrong.all():
+        found["fitted_right"] = _share(answers[~wrong] == labels[~wrong])
+    return found
+
+
+def _share(hits: Bool[Tensor, " n"]) -> float:
+    return float(hits.double().mean())

@@ -1,0 +1,201 @@
+"""Calibration: a map of a network's logits, fitted on its held-out predictions, and what it does on both splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetensors.torch import load_file, save_file
+
+from distill.artifact import Artifact
+from distill.config import CalibrationConfig, StudentConfig, TeacherConfig
+from distill.errors import UserError
+from distill.losses import is_usual
+from distill.metrics import accuracy, calibration, scaling
+from distill.metrics.confidence import Gap, confidence_gap, under_confident
+from distill.metrics.diagram import draw_reliability, frame
+from distill.network import Outcome, load_predictions, network_config
+from distill.stages.report_tables import Grid, aligned
+from distill.tracking import MetricWriter
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+SCALING = "scaling.safetensors"
+RELIABILITY = "reliability.png"
+SPLITS: tuple[Literal["held_out", "test"], ...] = ("held_out", "test")
+BEFORE = "_before"
+"""Ends the name of a measure of the logits as they were."""
+_SHOWN = {
+    "accuracy": ("accuracy %", 100, 2),
+    "confidence": ("confidence %", 100, 2),
+    "ece": ("ECE %", 100, 2),
+    "ece_equal_mass": ("ECE, equal mass %", 100, 2),
+    "ece_classwise": ("classwise ECE %", 100, 3),
+    "ece_adaptive": ("adaptive ECE %", 100, 3),
+    "nll": ("NLL", 1, 4),
+    "brier": ("Brier", 1, 4),
+}
+"""Measure → heading, factor and decimals, in the order of the table."""
+
+
+def calibrate(config: CalibrationConfig, network: Artifact, folder: Path) -> Outcome:
+    """Write the map (`SCALING`), a reliability diagram before and after (`RELIABILITY`), and measures of both.
+
+    Metrics are `held_out/…` and `test/…` of the calibrated probabilities, the same with `_before` of the network's
+    own, and `temperature`, which held-out images choose, whatever the method. The map is fitted on the held-out
+    images, so that only the test set says what it is worth.
+
+    Raises:
+        UserError: the network has no held-out predictions.
+    """
+    held_out, held_out_labels = load_predictions(network, "held_out")
+    if not len(held_out_labels):
+        value = network_config(network).data.held_out
+        expected = "a share that holds out one image or more, since the map is fitted on images not trained on"
+        raise UserError("data.held_out", value, expected, "Train the network with --data.held-out 0.1.")
+    fitted = scaling.fit(config.method, held_out, held_out_labels)
+    temperature = scaling.fit("temperature", held_out, held_out_labels)
+    metrics = {"temperature": 1 / temperature.scale.item()}
+    for split in SPLITS:
+        logits, labels = load_predictions(network, split)
+        for ending, measured in (("", fitted.apply(logits)), (BEFORE, logits)):
+            found = measures(measured, labels)
+            metrics |= {f"{split}/{name}{ending}": value for name, value in found.items()}
+    save_file({"scale": fitted.scale.clone(), "bias": fitted.bias.clone()}, str(folder / SCALING))
+    logits, labels = load_predictions(network, "test")
+    figure = _before_and_after(logits, fitted.apply(logits), labels, config.method)
+    figure.savefig(folder / RELIABILITY, dpi=160)
+    with MetricWriter(folder) as writer:
+        writer.scalars(0, metrics)
+        writer.figure(0, "test/reliability", figure)
+    return Outcome(metrics, network.record.data)
+
+
+def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
+    """What a calibration artefact says of logits: errors of calibration, NLL, Brier score, accuracy, confidence."""
+    return {
+        "accuracy": accuracy.accuracy(logits, labels),
+        "confidence": calibration.mean_max_probability(logits),
+        "ece": calibration.ece(logits, labels),
+        "ece_equal_mass": calibration.ece_equal_mass(logits, labels),
+        "ece_classwise": calibration.ece_classwise(logits, labels),
+        "ece_adaptive": calibration.ece_adaptive(logits, labels),
+        "nll": accuracy.nll(logits, labels),
+        "brier": calibration.brier(logits, labels),
+    }
+
+
+def load_scaling(artifact: Artifact) -> scaling.Scaling:
+    """The map of a calibration artefact.
+
+    Raises:
+        UserError: the artefact is of another stage, or its file is damaged.
+    """
+    config = artifact.config
+    if not isinstance(config, CalibrationConfig):
+        way_out = "Make one with `distill calibrate NETWORK`."
+        raise UserError("artefact", str(artifact.path), f"a calibration, this is a {config.stage}", way_out)
+    tensors = load_file(str(artifact.file(SCALING)))
+    return scaling.Scaling(config.method, tensors["scale"], tensors["bias"])
+
+
+def format_measures(made: Artifact) -> str:
+    """Every measure before → after on both splits, aligned for a terminal."""
+    metrics = made.record.metrics
+    rows = []
+    for name, (heading, factor, decimals) in _SHOWN.items():
+        cells = (
+            " → ".join(f"{factor * metrics[f'{split}/{name}{ending}']:.{decimals}f}" for ending in (BEFORE, ""))
+            for split in SPLITS
+        )
+        rows.append([heading, *cells])
+    method = made.record.config["method"]
+    return aligned(Grid(f"{method.capitalize()} scaling, before → after", ["", "held-out", "test"], rows))
+
+
+def findings(made: Artifact, network: Artifact, temperature: float | None = None) -> list[str]:
+    """What a calibration found, in plain words; over- and under-confident are said of intervals on test images.
+
+    Args:
+        made: the calibration artefact.
+        network: the network that it is of.
+        temperature: one that somebody means to divide the network's logits by, if anyone does.
+
+    Raises:
+        UserError: the temperature is not positive.
+    """
+    metrics, config = made.record.metrics, network_config(network)
+    logits, labels = load_predictions(network, "test")
+    before, after = confidence_gap(logits, labels), confidence_gap(load_scaling(made).apply(logits), labels)
+    lines = [_of_temperature(metrics["temperature"], metrics[f"held_out/accuracy{BEFORE}"] == 1, smooths(config))]
+    lines += [f"Test images, before: {_sure(before)}.", f"Test images, after: {_sure(after)}."]
+    if under_confident(after):
+        lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
+    if temperature is not None:
+        lines.append(_of_wish(scaling.soften(logits, labels, temperature), temperature))
+    return lines
+
+
+def smooths(config: TeacherConfig | StudentConfig) -> bool:
+    """Whether a network learned from labels that ask it not to be certain."""
+    if isinstance(config, StudentConfig) and config.loss.alpha == 1:
+        return False
+    labels = config if isinstance(config, TeacherConfig) else config.loss
+    return labels.smoothing > 0 or not is_usual(labels)
+
+
+def _of_temperature(temperature: float, all_right: bool, smoothed: bool) -> str:
+    """What the temperature says that held-out images choose."""
+    fitted = f"Temperature that held-out images choose: {temperature:.3g}"
+    if all_right:
+        return f"{fitted}. Each of them is right, so that it is a bound of the search and says little."
+    if temperature > 1:
+        return f"{fitted}, above 1: by its NLL the network is over-confident."
+    if temperature == 1:
+        return f"{fitted}: by its NLL the network is as sure as it should be."
+    if smoothed:
+        return (
+            f"{fitted}, below 1, after training with smoothed labels: smoothing left it under-confident "
+            "(over-softened). Dividing its logits by a temperature above 1 on top makes it worse."
+        )
+    return f"{fitted}, below 1: by its NLL the network is under-confident, though its labels were not smoothed."
+
+
+def _of_wish(found: scaling.Softened, temperature: float) -> str:
+    """What dividing by a temperature that somebody chose would do."""
+    text = f"Divided by T = {temperature:g} instead: {_sure(found.after)}."
+    if found.too_far and temperature > 1:
+        text += (
+            " It was under-confident before: this softens it twice."
+            if found.already
+            else " This temperature is too high for it."
+        )
+    return text
+
+
+def _sure(gap: Gap) -> str:
+    """Accuracy against confidence, in words."""
+    interval = f"accuracy - confidence = {100 * gap.gap:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+    if under_confident(gap):
+        return f"under-confident, {interval}"
+    return f"over-confident, {interval}" if gap.high < 0 else f"neither over- nor under-confident, {interval}"
+
+
+def _before_and_after(
+    before: Float[Tensor, "n k"], after: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], method: str
+) -> Any:
+    """Reliability diagrams of both on one pair of axes, as a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 6), facecolor="white")
+    figure.set_layout_engine("constrained")
+    diagram, histogram = figure.subplots(2, 1, gridspec_kw={"height_ratios": [3, 1]})
+    for place, (name, logits) in enumerate((("before", before), (f"{method} scaling", after))):
+        error = 100 * calibration.ece(logits, labels)
+        bins = calibration.reliability(logits, labels)
+        draw_reliability(diagram, histogram, bins, place, f"{name}: ECE {error:.2f} %")
+    frame(diagram, histogram)
+    diagram.legend(frameon=False, loc="upper left")
+    return figure

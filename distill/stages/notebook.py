@@ -1,0 +1,69 @@
+"""Cells of an experiment: text, code and what the code says, put together when the report is written."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def run_cells(cells: Sequence[Callable[[], str]]) -> list[dict[str, str]]:
+    """Each cell with what it returns now, so that text, code and numbers cannot disagree.
+
+    Args:
+        cells: functions without arguments, in the order of the page. The first line of a docstring is the title of
+            its cell, the rest its text; a paragraph that is indented is a formula.
+
+    Returns:
+        Of each cell `title`, `text`, `code` (its source without the docstring) and `output`.
+
+    Raises:
+        ValueError: a cell has no docstring.
+    """
+    return [_run(cell) for cell in cells]
+
+
+def for_pages(cells: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """The same with what templates need: `parts` of the text (is a formula, text), `fence` for Markdown."""
+    return [cell | {"parts": _parts(cell["text"]), "fence": _fence(cell)} for cell in cells]
+
+
+def _run(cell: Callable[[], str]) -> dict[str, str]:
+    doc = inspect.getdoc(cell)
+    if not doc:
+        raise ValueError(f"Cell {cell.__name__}: expected a docstring, title first. Say what it shows.")
+    title, _, text = doc.partition("\n")
+    return {
+        "title": title.rstrip("."),
+        "text": text.strip("\n"),
+        "code": _code(cell),
+        "output": cell().rstrip("\n"),
+    }
+
+
+def _code(cell: Callable[[], str]) -> str:
+    """Source without the docstring."""
+    source = textwrap.dedent(inspect.getsource(cell))
+    function = ast.parse(source).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    doc = function.body[0]
+    lines = source.splitlines()
+    return "\n".join([*lines[: doc.lineno - 1], *lines[doc.end_lineno :]])
+
+
+def _parts(text: str) -> list[tuple[bool, str]]:
+    """Paragraphs: a formula keeps its lines, of all others the page decides where to break."""
+    found = []
+    for paragraph in filter(None, re.split(r"\n\s*\n", text)):
+        formula = paragraph.startswith("    ")
+        found.append((formula, textwrap.dedent(paragraph) if formula else " ".join(paragraph.split())))
+    return found
+
+
+def _fence(cell: dict[str, str]) -> str:
+    """More backticks than stand in a row anywhere in code or output."""
+    runs = re.findall(r"`+", cell["code"] + cell["output"])
+    return "`" * max(3, 1 + max(map(len, runs), default=0))

@@ -1,0 +1,192 @@
+"""The sweep stage: one recipe with several strengths of smoothing, measured, and which to take for what use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distill.artifact import Artifact, key, write_json
+from distill.config import SweepConfig
+from distill.errors import UserError
+from distill.metrics import accuracy, calibration, dark_knowledge
+from distill.metrics.beyond_top1 import bits_beyond_top1
+from distill.metrics.catalogue import defined
+from distill.metrics.chance import at_chance
+from distill.metrics.choice import choose
+from distill.metrics.confidence import confidence_gap, under_confident
+from distill.metrics.verdict import interval
+from distill.network import Outcome, load_predictions
+from distill.stages.sweep_page import write_page
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Int64
+    from torch import Tensor
+
+SWEEP = "sweep.json"
+SplitName = Literal["held_out", "test"]
+BySeed = dict[int, float]
+
+
+def sweep(config: SweepConfig, networks: Mapping[str, Artifact | str], folder: Path) -> Outcome:
+    """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
+
+    What is recommended is chosen on held-out images (`metrics.choice`); measures of the test set stand beside and
+    choose nothing. A network that diverged, or that is no better than chance on held-out images, is told and left
+    out; its strength of smoothing then has fewer seeds than others, and is not recommended. Others keep that seed.
+
+    Args:
+        config: which recipe, strengths and seeds.
+        networks: key → artefact of a network, or the reason why it diverged.
+        folder: where to write.
+
+    Raises:
+        UserError: no network learned anything.
+    """
+    measured: dict[SplitName, dict[float, dict[str, BySeed]]] = {"held_out": {}, "test": {}}
+    diverged: list[dict[str, Any]] = []
+    learned: Artifact | None = None
+    for (smoothing, seed), recipe in config.networks().items():
+        network = networks[key(recipe)]
+        reason = network if isinstance(network, str) else at_chance(*load_predictions(network, "held_out"))
+        if isinstance(network, str) or reason:
+            diverged.append({"smoothing": smoothing, "seed": seed, "reason": reason})
+            continue
+        learned = network
+        for split, values in measure(network, config.bins).items():
+            for name, value in values.items():
+                measured[split].setdefault(smoothing, {}).setdefault(name, {})[seed] = value
+    if learned is None:
+        way_out = "Lower --optim.lr, or train longer."
+        raise UserError("sweep", f"{len(diverged)} networks", "one or more that learns something", way_out)
+    choices = choose(measured["held_out"])
+    found = {
+        "data": config.teacher.data.name,
+        "smoothings": list(config.smoothings),
+        "seeds": sorted({seed for _, seed in config.networks()}),
+        "rows": [
+            _row(smoothing, name, split, by_seed)
+            for split, by_smoothing in measured.items()
+            for smoothing in sorted(by_smoothing)
+            for name, by_seed in by_smoothing[smoothing].items()
+        ],
+        "choices": {
+            use: {name: value for name, value in vars(choice).items() if name != "use"}
+            for use, choice in choices.items()
+        },
+        "notes": _notes(measured["held_out"]),
+        "diverged": diverged,
+    }
+    write_json(folder / SWEEP, found)
+    write_page(found, f"{config.teacher.model.name} on {config.teacher.data.name}", folder)
+    metrics = {f"smoothing_for/{use}": choice.smoothing for use, choice in choices.items()}
+    return Outcome(metrics, learned.record.data)
+
+
+def measure(network: Artifact, bins: int = 15) -> dict[SplitName, dict[str, float]]:
+    """Measures of a network's stored predictions, of the held-out split and of the test set.
+
+    Both have `accuracy`, `nll`, `ece`, `ece_equal_mass`, `brier`, `confidence`, `confidence_gap` (accuracy less
+    confidence), `under_confident` (1 where the 95 % interval of that gap lies above 0, else 0), `scaled_ece` and
+    `scaled_nll`. The latter two are after temperature scaling by a temperature of other images: for the test set
+    that of all held-out ones, `scaled_temperature`; for each half of the held-out ones that of the other half. Of
+    the held-out split alone are `scaled_temperature` and the measures of dark knowledge at temperature 1, among
+    them `equivalent_smoothing`, of the network's own answers. Those that are not defined are left out.
+    """
+    held_out, held_out_labels = load_predictions(network, "held_out")
+    temperature = calibration.fit_temperature(held_out, held_out_labels)
+    found: dict[SplitName, dict[str, float]] = {
+        "held_out": defined(
+            _answers(held_out, held_out_labels, bins)
+            | _scaled(scaled_by_halves(held_out, held_out_labels), held_out_labels, bins)
+            | {"scaled_temperature": temperature}
+            | _knowledge(held_out, held_out_labels)
+        )
+    }
+    logits, labels = load_predictions(network, "test")
+    if len(labels):
+        scaled = _scaled(logits.double() / temperature, labels, bins)
+        found["test"] = defined(_answers(logits, labels, bins) | scaled)
+    return found
+
+
+def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, "n k"]:
+    """Logits divided by the temperature that is fitted on the other half of the samples.
+
+    Each class is dealt out to both halves in turn. A calibration error grows as samples become fewer, so all are
+    scaled and can be judged together. Of one sample there is no other half: it stays as it is.
+    """
+    if len(labels) < 2:
+        return logits.double()
+    order = labels.argsort(stable=True)
+    scaled = logits.double().clone()
+    for judged, fitted in ((order[0::2], order[1::2]), (order[1::2], order[0::2])):
+        scaled[judged] /= calibration.fit_temperature(logits[fitted], labels[fitted])
+    return scaled
+
+
+def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
+    gap = confidence_gap(logits, labels)
+    return {
+        "accuracy": gap.accuracy,
+        "nll": accuracy.nll(logits, labels),
+        "ece": calibration.ece(logits, labels, bins),
+        "ece_equal_mass": calibration.ece_equal_mass(logits, labels, bins),
+        "brier": calibration.brier(logits, labels),
+        "confidence": gap.confidence,
+        "confidence_gap": gap.gap,
+        "under_confident": float(under_confident(gap)),
+    }
+
+
+def _scaled(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
+    return {"scaled_ece": calibration.ece(logits, labels, bins), "scaled_nll": accuracy.nll(logits, labels)}
+
+
+def _knowledge(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> dict[str, float]:
+    variance = dark_knowledge.interclass_variance(logits, labels)
+    return {
+        "interclass_variance": variance.total,
+        "interclass_variance_relative": variance.relative,
+        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
+        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
+        "bits_beyond_top1": bits_beyond_top1(logits, labels).total,
+        "equivalent_smoothing": dark_knowledge.equivalent_smoothing(logits, labels, 1.0),
+    }
+
+
+def _row(smoothing: float, measure: str, split: SplitName, by_seed: BySeed) -> dict[str, Any]:
+    mean, low, high = interval(by_seed[seed] for seed in sorted(by_seed))
+    return {
+        "smoothing": smoothing,
+        "measure": measure,
+        "split": split,
+        "values": {str(seed): by_seed[seed] for seed in sorted(by_seed)},
+        "mean": mean,
+        # One seed has no interval.
+        "low": low if len(by_seed) > 1 else None,
+        "high": high if len(by_seed) > 1 else None,
+    }
+
+
+def _notes(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
+    """Which strengths leave every network less sure than it may be, and what a temperature would do about it."""
+    unsure = [smoothing for smoothing in sorted(held_out) if all(held_out[smoothing]["under_confident"].values())]
+    if not unsure:
+        return []
+    told = [
+        f"{smoothing:g} ({100 * _mean(held_out[smoothing]['confidence_gap']):.1f} points, "
+        f"T = {_mean(held_out[smoothing]['scaled_temperature']):.2f})"
+        for smoothing in unsure
+    ]
+    text = (
+        f"Over-softened: at ε = {', '.join(told)} held-out accuracy is above mean confidence for every seed. "
+        "In brackets by how much, and the temperature that scaling fits: one below 1 sharpens again."
+    )
+    if unsure[0] == 0:
+        text += " Networks are too unsure without smoothing already, as after a short training."
+    return [text]
+
+
+def _mean(by_seed: BySeed) -> float:
+    return sum(by_seed.values()) / len(by_seed)

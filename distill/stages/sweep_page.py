@@ -1,0 +1,212 @@
+"""What a sweep over smoothing shows: tables and answers for a terminal, one figure, one page, and TensorBoard."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.metrics.choice import listed
+from distill.stages.pages import read_drawing, render
+from distill.stages.report_tables import Grid, aligned, all_rows, columns_of, comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAGE = "index.html"
+FIGURE = "sweep"
+_USUAL = ("accuracy", "nll", "ece", "ece_equal_mass", "brier", "confidence", "confidence_gap")
+_SCALED = ("ece", "scaled_temperature", "scaled_ece", "nll", "scaled_nll")
+_KNOWLEDGE = (
+    "interclass_variance_relative",
+    "interclass_variance",
+    "conditional_mutual_information",
+    "nontarget_entropy",
+    "bits_beyond_top1",
+    "equivalent_smoothing",
+)
+_OF_TEST = (*_USUAL, "scaled_ece", "scaled_nll")
+_LINE = "#0072B2"
+_CHOSEN = "#D55E00"
+_PNG_DPI = 160
+
+
+def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
+    """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
+
+    Args:
+        found: what `sweep.json` says.
+        recipe: of the networks, in words.
+        folder: an existing one.
+    """
+    import matplotlib
+
+    figure = draw(found)
+    with matplotlib.rc_context({"svg.hashsalt": FIGURE}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(folder / f"{FIGURE}.svg", metadata=nothing)
+        figure.savefig(folder / f"{FIGURE}.png", dpi=_PNG_DPI, metadata={"Software": None})
+    page = {
+        "recipe": recipe,
+        "found": found,
+        "answers": answers(found),
+        "drawing": read_drawing(folder / f"{FIGURE}.svg", FIGURE, str(figure.get_label())),
+        "tables": tables(found),
+        "rows": [all_rows(_as_summary(found, split)) for split in ("held_out", "test")],
+    }
+    (folder / PAGE).write_text(render("sweep.html.j2", page), encoding="utf-8")
+    _log(found, folder)
+
+
+def _log(found: Mapping[str, Any], folder: Path) -> None:
+    import numpy as np
+    from PIL import Image
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(str(folder / "tb")) as writer:
+        with Image.open(folder / f"{FIGURE}.png") as image:
+            writer.add_image("sweep/smoothing", np.asarray(image.convert("RGB")), dataformats="HWC")
+        lines = [f"**{answer['use']}: {answer['take']}** {answer['reason']}" for answer in answers(found)]
+        writer.add_text("sweep/answers", "\n\n".join([*lines, *found["notes"]]))
+
+
+def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Of each use: `take`, the strength and from which others the seeds do not tell it, and the `reason`."""
+    told = []
+    for use, choice in found["choices"].items():
+        take = f"ε = {choice['smoothing']:g}"
+        if choice["undecided"]:
+            take += f" (not told apart from {listed(choice['undecided'])})"
+        told.append({"use": use, "take": take, "reason": choice["reason"]})
+    return told
+
+
+def tables(found: Mapping[str, Any]) -> list[Grid]:
+    """Means with intervals: what is of held-out images, and then what is of the test set."""
+    held_out, test = (_as_summary(found, split) for split in ("held_out", "test"))
+    shown = (
+        comparison(held_out, columns_of(*_USUAL), "Held-out images, which choose"),
+        comparison(held_out, columns_of(*_SCALED), "After temperature scaling, fitted on other held-out images"),
+        comparison(held_out, columns_of(*_KNOWLEDGE), "What there is to teach, held-out images"),
+        comparison(test, columns_of(*_OF_TEST), "Test images, which choose nothing"),
+    )
+    return [Grid(table.caption, ["smoothing", *table.header[1:]], table.rows) for table in shown if table]
+
+
+def format_sweep(found: Mapping[str, Any]) -> str:
+    """The tables, the answers, and what was left out, for a terminal."""
+    blocks = [aligned(table) for table in tables(found)]
+    blocks += [f"{answer['use']:12} {answer['take']}\n{_wrapped(answer['reason'])}" for answer in answers(found)]
+    blocks += [f"{_wrapped(note).replace(' ' * 4, 'note', 1)}" for note in found["notes"]]
+    blocks += [
+        f"diverged     ε = {run['smoothing']:g}, seed {run['seed']}, left out: {run['reason']}"
+        for run in found["diverged"]
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    indent = " " * 13
+    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent)
+
+
+def _as_summary(found: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Rows of one split in the form of a report's."""
+    return {
+        "rows": [
+            {
+                "condition": f"ε={row['smoothing']:g}",
+                "measure": row["measure"],
+                "mean": row["mean"],
+                "low": row["low"],
+                "high": row["high"],
+                "seeds": len(row["values"]),
+            }
+            for row in found["rows"]
+            if row["split"] == split
+        ]
+    }
+
+
+def draw(found: Mapping[str, Any]) -> Figure:
+    """Accuracy, ECE and relative inter-class variance of held-out images over the smoothing, one below the other.
+
+    The strength that each use takes is marked; those that the seeds do not tell from it are hollow. A dashed line
+    is the ECE of the network without smoothing after temperature scaling.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 7.6), facecolor="white", layout="constrained")
+    figure.set_label(
+        "Accuracy, calibration error and what there is to teach, on held-out images. Diamond: what to take for "
+        "this use; for teaching, of the strengths that are not credibly less accurate than the best. Hollow: what "
+        "the seeds do not tell from it. Bars: 95 % intervals over seeds."
+    )
+    accuracy, ece, variance = figure.subplots(3, 1, sharex=True)
+    _line(accuracy, found, "accuracy", "accuracy", logarithmic=False)
+    accuracy.set_ylabel("accuracy, %")
+    _line(ece, found, "ece", "calibration")
+    ece.set_ylabel("ECE, %")
+    if scaled := _rows(found, "scaled_ece").get(0.0):
+        name = "without smoothing, after temperature scaling"
+        ece.axhline(100 * scaled["mean"], color="#444444", linestyle="--", linewidth=1.4, label=name)
+    _line(variance, found, "interclass_variance_relative", "teaching")
+    variance.set_ylabel("inter-class variance\nover squared gap, %")
+    variance.set_xlabel("label smoothing ε")
+    for axes in (accuracy, ece, variance):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def _rows(found: Mapping[str, Any], measure: str) -> dict[float, Mapping[str, Any]]:
+    """Smoothing → row of a measure of held-out images, weakest first."""
+    rows = [row for row in found["rows"] if (row["split"], row["measure"]) == ("held_out", measure)]
+    return {row["smoothing"]: row for row in sorted(rows, key=lambda row: row["smoothing"])}
+
+
+def _line(axes: Axes, found: Mapping[str, Any], measure: str, use: str, logarithmic: bool = True) -> None:
+    rows, choice = _rows(found, measure), found["choices"][use]
+    means = {smoothing: 100 * row["mean"] for smoothing, row in rows.items()}
+    halves = [0.0 if row["low"] is None else 100 * (row["mean"] - row["low"]) for row in rows.values()]
+    if logarithmic and min(means.values()) > 0:
+        _logarithmic(axes)
+        # An interval that reaches 0 would have no end.
+        halves = [min(half, 0.99 * mean) for half, mean in zip(halves, means.values(), strict=True)]
+    axes.errorbar(
+        list(means), list(means.values()), halves, color=_LINE, linewidth=1.6, elinewidth=1.4, capsize=2.5
+    )
+    apart = [smoothing for smoothing in means if smoothing not in (*choice["undecided"], choice["smoothing"])]
+    _points(axes, means, apart, "o", _LINE, _LINE, 5.5)
+    _points(axes, means, choice["undecided"], "o", _LINE, "white", 5.5)
+    taken = [choice["smoothing"]]
+    _points(axes, means, taken, "D", _CHOSEN, _CHOSEN, 8, f"for {use}: ε = {choice['smoothing']:g}")
+
+
+def _points(
+    axes: Axes,
+    means: Mapping[float, float],
+    places: Sequence[float],
+    marker: str,
+    edge: str,
+    face: str,
+    size: float,
+    label: str | None = None,
+) -> None:
+    heights = [means[place] for place in places]
+    style = {"linestyle": "none", "markeredgecolor": edge, "markerfacecolor": face, "markersize": size, "zorder": 5}
+    axes.plot(places, heights, marker=marker, label=label, **style)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()

@@ -1,0 +1,211 @@
+"""An exported folder: the answers of the network and its calibration, whole or not there, and no code in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import test_tokens
+import torch
+
+from distill.artifact import Artifact, key, sha256
+from distill.cli import main
+from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
+from distill.data.datasets import load
+from distill.data.loader import Normaliser
+from distill.errors import UserError
+from distill.export import DESCRIPTION, PROGRAM, export, load_exported
+from distill.metrics import scaling
+from distill.network import WEIGHTS, load_network, load_predictions
+from distill.pipeline import ensure
+
+# torch's own, about its internals, while it traces.
+pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]
+
+
+@pytest.fixture
+def make(store, runtime):
+    def run(config) -> Artifact:
+        made = ensure([config], store, runtime)[key(config)]
+        assert isinstance(made, Artifact)
+        return made
+
+    return run
+
+
+def teacher_with(model: ModelConfig) -> TeacherConfig:
+    return TeacherConfig(
+        data=DataConfig(held_out=0.15, limit=300), model=model, schedule=ScheduleConfig(epochs=1, batch_size=64)
+    )
+
+
+MODELS = {
+    "mlp": ModelConfig(name="mlp", kwargs={"widths": [16]}),
+    "cnn": ModelConfig(name="cnn", kwargs={"widths": [4, 8], "hidden": 8}),
+    "timm": ModelConfig(name="timm:resnet10t"),
+    "plug-in": ModelConfig(name=f"{__name__}:counts"),
+}
+
+
+class Counting(torch.nn.Module):
+    """What torch.export cannot trace: what it does depends on the values of its input."""
+
+    def __init__(self, num_classes: int, in_shape: tuple[int, int, int]):
+        super().__init__()
+        self.linear = torch.nn.Linear(in_shape[0] * in_shape[1] * in_shape[2], num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.linear(images.flatten(1))
+        return logits if images.is_meta or images.sum().item() > -1e9 else -logits
+
+
+def counts(num_classes: int, in_shape: tuple[int, int, int]) -> torch.nn.Module:
+    return Counting(num_classes, in_shape)
+
+
+def expected_logits(network: Artifact, method: scaling.Method, images: torch.Tensor) -> torch.Tensor:
+    data = network.record.data
+    with torch.inference_mode():
+        logits = load_network(network)(Normaliser(data["mean"], data["std"])(images))
+    return scaling.fit(method, *load_predictions(network, "held_out")).apply(logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("mlp", "none"), ("mlp", "temperature"), ("cnn", "platt"), ("timm", "vector")]
+)
+def test_answers_are_those_of_network_and_calibration(name, method, make, store, runtime, tmp_path):
+    network = make(teacher_with(MODELS[name]))
+    images = load(network.config.data, runtime.data_root, False).test.images[:7]
+    folder = tmp_path / "out"
+    written = export(network, folder, method, store, runtime)
+    assert written.no_program == ""
+    expected = expected_logits(network, method, images)
+    loaded = load_exported(folder)
+    assert not loaded.training
+    with torch.inference_mode():
+        found = loaded(images)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    program = torch.export.load(folder / PROGRAM).module()
+    with torch.inference_mode():
+        for some in (images, images[:1], images[:3]):
+            torch.testing.assert_close(program(some), loaded(some), rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_description_says(make, store, runtime, tmp_path):
+    network = make(teacher_with(MODELS["mlp"]))
+    export(network, tmp_path / "out", "temperature", store, runtime)
+    said = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    calibration = make(CalibrationConfig(network=network.config))
+    assert said["source"]["network"]["key"] == network.record.key
+    assert said["source"]["calibration"]["key"] == calibration.record.key
+    assert said["classes"] == network.record.data["classes"]
+    assert said["model"] == network.config.model.model_dump(mode="json")
+    assert said["calibration"]["method"] == "temperature"
+    assert 1 / said["calibration"]["scale"][0] == pytest.approx(calibration.record.metrics["temperature"])
+    for name in (WEIGHTS, PROGRAM):
+        assert said["files"][name]["sha256"] == sha256(tmp_path / "out" / name)
+    assert said["metrics"]["test"]["before"]["nll"] == calibration.record.metrics["test/nll_before"]
+    assert said["metrics"]["test"]["after"]["nll"] == calibration.record.metrics["test/nll"]
+    assert {"torch", "timm"} <= said["made_by"]["packages"].keys()
+
+
+def test_a_calibration_brings_its_network(make, store, runtime, tmp_path):
+    network = make(teacher_with(MODELS["mlp"]))
+    calibration = make(CalibrationConfig(network=network.config, method="platt"))
+    export(calibration, tmp_path / "one", None, store, runtime)
+    export(network, tmp_path / "two", "platt", store, runtime)
+    assert sha256(tmp_path / "one" / WEIGHTS) == sha256(tmp_path / "two" / WEIGHTS)
+    with pytest.raises(UserError, match="platt, which"):
+        export(calibration, tmp_path / "three", "vector", store, runtime)
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(make, store, runtime, tmp_path):
+    network = make(teacher_with(MODELS["mlp"]))
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    full.mkdir()
+    empty.mkdir()
+    (full / "mine").write_text("mine")
+    with pytest.raises(UserError, match="new or empty") as raised:
+        export(network, full, None, store, runtime)
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in full.iterdir()] == ["mine"]
+    export(network, empty, None, store, runtime)
+    assert sorted(path.name for path in empty.iterdir()) == [DESCRIPTION, PROGRAM, WEIGHTS]
+
+
+def test_nothing_is_left_of_what_fails(make, store, runtime, tmp_path, monkeypatch):
+    network = make(teacher_with(MODELS["mlp"]))
+
+    def fail(*_):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("distill.export.write_json", fail)
+    with pytest.raises(RuntimeError):
+        export(network, tmp_path / "here" / "out", None, store, runtime)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_network_that_cannot_be_traced_is_written_without_a_program(make, store, runtime, tmp_path, capfd):
+    network = make(teacher_with(MODELS["plug-in"]))
+    written = export(network, tmp_path / "out", "temperature", store, runtime)
+    assert written.no_program
+    assert "\n" not in written.no_program
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [DESCRIPTION, WEIGHTS]
+    assert json.loads((tmp_path / "out" / DESCRIPTION).read_text())["program"] is None
+    with pytest.raises(UserError, match="plugins=True"):
+        load_exported(tmp_path / "out")
+    images = torch.randint(256, (3, *network.record.data["shape"]), dtype=torch.uint8)
+    with torch.inference_mode():
+        found = load_exported(tmp_path / "out", plugins=True)(images)
+    torch.testing.assert_close(
+        found.double(), expected_logits(network, "temperature", images), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_a_damaged_folder_is_refused_in_a_line(name, how, make, store, runtime, tmp_path):
+    export(make(teacher_with(MODELS["mlp"])), tmp_path / "out", None, store, runtime)
+    path = tmp_path / "out" / name
+    if how == "gone":
+        path.unlink()
+    elif name == WEIGHTS:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_text('{"format": 1}')
+    with pytest.raises(UserError) as raised:
+        load_exported(tmp_path / "out")
+    assert "\n" not in str(raised.value)
+
+
+def test_sentences_and_caches_are_refused(make, cache, store, runtime, tmp_path):
+    with pytest.raises(UserError, match="a teacher or a student"):
+        export(make(cache), tmp_path / "out", None, store, runtime)
+    tokens = test_tokens.TEACHER.replace(schedule=ScheduleConfig(epochs=1, batch_size=64))
+    with pytest.raises(UserError, match="a network of images") as raised:
+        export(make(tokens), tmp_path / "out", None, store, runtime)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_of_another_store_is_not_trained_again(make, store, runtime, tmp_path):
+    network = make(teacher_with(MODELS["mlp"]))
+    elsewhere = type(store)(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="--store"):
+        export(network, tmp_path / "out", "temperature", elsewhere, runtime)
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_what_others_may_read(make, store, tmp_path, capsys):
+    network = make(teacher_with(MODELS["mlp"]))
+    folder = tmp_path / "out"
+    main(["export", network.record.key, "--to", str(folder), "--calibration", "vector", "--store", str(store.root)])
+    assert Path(capsys.readouterr().out.strip()) == folder
+    assert load_exported(folder).method == "vector"
+    assert (folder / WEIGHTS).stat().st_mode == (folder / DESCRIPTION).stat().st_mode
