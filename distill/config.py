@@ -700,9 +700,14 @@ class SweepConfig(Config):
 
     def networks(self) -> dict[tuple[float, int], TeacherConfig]:
         """(smoothing, seed) → the network's config."""
-        first = self.teacher.seed
+        first, labels = self.teacher.seed, self.teacher.labels
+        # Without smoothing nothing asks where it goes or when.
+        hard = LabelsConfig(confidence_penalty=labels.confidence_penalty)
+        without = {"labels": hard, "smoothing_source": None}
         return {
-            (smoothing, seed): self.teacher.replace(smoothing=smoothing, seed=seed)
+            (smoothing, seed): self.teacher.replace(
+                smoothing=smoothing, seed=seed, **({} if smoothing else without)
+            )
             for smoothing in self.smoothings
             for seed in range(first, first + self.seeds)
         }

@@ -197,10 +197,7 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
     chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
     # Where smoothing goes and when takes some, and a config without any refuses it; else one recipe has one key.
     labels: LabelsConfig = fields["labels"]
-    somewhere = labels.replace(confidence_penalty=0, on_mixed=False) != LabelsConfig()
-    if somewhere and 0 in chosen["smoothings"]:
-        expected = "more than 0 each, since labels asks where or when it applies"
-        raise UserError("smoothings", chosen["smoothings"], expected, "Leave out 0, or drop the --labels flags.")
+    somewhere = labels.replace(confidence_penalty=0, on_mixed=False, per_class=()) != LabelsConfig()
     strongest = max(chosen["smoothings"], default=0.0) if somewhere else 0.0
     recipe = TeacherConfig(**fields, smoothing=strongest, smoothing_source=source)
     return SweepConfig(teacher=recipe, **chosen), machine

@@ -338,8 +338,7 @@ def test_what_diverges_in_a_sweep_is_told(folders: Path, capsys: pytest.CaptureF
         (["--smoothings", "0", "1.5"], "less than 1"),
         (["--seeds", "0"], "seeds"),
         (["--data.held-out", "0"], "--data.held-out 0.1"),
-        (["--labels.per-class", *["0.1"] * 10], "--labels.per-class"),
-        (["--labels.schedule", "linear"], "Leave out 0"),
+        (["--labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "labels.per_class"),
         (["--teacher", "x"], "sweep-smoothing --help"),
     ],
 )
@@ -351,7 +350,7 @@ def test_what_a_sweep_refuses(
 
 
 def test_a_sweep_of_smoothing_that_has_a_schedule(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--labels.schedule", "linear", "--smoothings", "0.1", "0.3", "--seeds", "1"]
+    flags = ["--labels.schedule", "linear", "--smoothings", "0", "0.3", "--seeds", "1"]
     assert "0 hits, 3 to make" in run(capsys, "plan", "sweep-smoothing", *TINY, *flags)
 
 

@@ -84,6 +84,14 @@ def test_the_cache_is_proven_truncated_and_imported(clone: Path) -> None:
     assert len(re.findall("^checkpoints/caches/", told, flags=re.MULTILINE)) == 3
 
 
+def test_a_network_is_calibrated_exported_swept_and_advised_on(clone: Path) -> None:
+    told = shell(block("bash", "distill calibrate"), clone)
+    assert "scaling, before → after" in told
+    assert (clone / "exported" / "model.safetensors").is_file()
+    assert "accuracy" in told
+    assert "What this cannot know" in told
+
+
 def test_ones_own_model_and_data(clone: Path) -> None:
     (clone / "mine.py").write_text(block("python", "def net("))
     told = shell(block("bash", "mine:net"), clone)
@@ -100,11 +108,13 @@ def test_the_two_commands_are_there_and_executable() -> None:
 
 def test_every_command_in_the_table_exists() -> None:
     from distill.cli import _FUNCTIONS
+    from distill.flags import SWEEP
 
-    named = set(re.findall(r"`distill (\w+)", README))
+    named = set(re.findall(r"`distill ([\w-]+)", README))
     assert named == {
         *_FUNCTIONS,
         "plan",
+        SWEEP,
         TeacherConfig().stage,
         "cache",
         StudentConfig.model_fields["stage"].default,

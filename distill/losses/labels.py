@@ -152,7 +152,7 @@ def cross_entropy(
         if matrix is not None:
             raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
         in_uniform(max(smoothing, default=0.0), convention, logits.shape[-1])
-        smoothing, matrix = 0.0, smoothed(smoothing, towards_all(logits.shape[-1]), convention)
+        smoothing, matrix = 0.0, smoothed(smoothing, towards_all(logits.shape[-1]), convention, torch.float64)
     if matrix is None:
         in_uniform(smoothing, convention, logits.shape[-1])
     return label_loss(

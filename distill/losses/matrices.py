@@ -27,9 +27,12 @@ class Rows(NamedTuple):
 
 
 def smoothed(
-    smoothing: float | Sequence[float], towards: Float[Tensor, "k k"], convention: SmoothingConvention = "uniform"
+    smoothing: float | Sequence[float],
+    towards: Float[Tensor, "k k"],
+    convention: SmoothingConvention = "uniform",
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "k k"]:
-    """Targets of each label: 1 - m for the label itself, m shared as `towards` says; in float64.
+    """Targets of each label: 1 - m for the label itself, m shared as `towards` says; made in float64.
 
     m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
 
@@ -54,7 +57,7 @@ def smoothed(
         reached = f"{elsewhere[worst].max():.3g} against {1 - mass[worst]:.3g} for class {worst}"
         expected = f"so little that each label gets more than any other class (another gets {reached})"
         raise UserError(field, smoothing, expected, "Lower the smoothing.")
-    return torch.diag(1 - mass) + elsewhere
+    return (torch.diag(1 - mass) + elsewhere).to(dtype)
 
 
 def towards_all(classes: int) -> Float[Tensor, "k k"]:

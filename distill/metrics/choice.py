@@ -200,9 +200,8 @@ def _of_teaching(compared: _Compared, best: float, kept: _Compared) -> str:
     if worse:
         text += f" Less accurate: {listed(worse)}."
     return (
-        f"{text} That is what there is to teach, not what students learn: in this project's own study such "
-        "measures did not predict the gain of students better than the teacher's held-out accuracy did (README, "
-        "which measure says what a teacher is worth). The direct proof is to train students."
+        f"{text} That is what there is to teach, not what students learn: the proof is to train students "
+        "(`distill advise` on a teacher prints the commands)."
     )
 
 

@@ -18,7 +18,8 @@ from distill.losses import cross_entropy, is_usual, label_loss, make_loss, max_s
 from distill.losses.matrices import smoothed, towards_all, towards_given
 
 CLASSES = [str(name) for name in range(K)]
-MATRIX = smoothed(0.3, towards_given([[0, 5, 1, 0], [1, 0, 1, 1], [0, 0, 0, 1], [3, 1, 2, 0]], CLASSES))
+SHARES = towards_given([[0, 5, 1, 0], [1, 0, 1, 1], [0, 0, 0, 1], [3, 1, 2, 0]], CLASSES)
+MATRIX = smoothed(0.3, SHARES, dtype=torch.float64)
 PLACED = {"towards": "matrix", "kwargs": {"rows": []}}
 
 
@@ -126,7 +127,7 @@ def test_tokens_are_as_torch_has_them(n, positions, ignored, smoothing, seed):
     theirs = torch.nn.CrossEntropyLoss(label_smoothing=smoothing, ignore_index=ignored)
     expected = theirs(logits.transpose(1, 2), labels)
     (of_theirs,) = torch.autograd.grad(expected, logits)
-    matrix = smoothed(smoothing, towards_all(K))
+    matrix = smoothed(smoothing, towards_all(K), dtype=torch.float64)
     for found in (
         cross_entropy(logits, labels, smoothing, ignore_index=ignored),
         cross_entropy(logits, labels, matrix=matrix, ignore_index=ignored),

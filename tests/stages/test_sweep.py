@@ -93,6 +93,9 @@ def test_it_measures_what_the_analysis_measures(setting, found):
             expected = measured_by_analysis(recipe, network, None, split).values
             for name in ("accuracy", "nll", "ece", "brier", "confidence"):
                 assert values(found, smoothing, name, split)[str(seed)] == pytest.approx(expected[name])
+        for name in ("accuracy", "ece", "interclass_variance_relative"):
+            chosen_by = values(found, smoothing, name)[str(seed)]
+            assert measured_by_analysis(recipe, network, None, "test").values[f"held_out_{name}"] == chosen_by
         of_held_out = measured_by_analysis(recipe, network, None, "held_out").values
         for name in ("interclass_variance_relative", "conditional_mutual_information", "bits_beyond_top1"):
             assert values(found, smoothing, name)[str(seed)] == pytest.approx(of_held_out[name])
