@@ -234,3 +234,11 @@ def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
         for smoothing in (0.0, 0.2)
         for seed in (5, 6)
     }
+
+
+def test_a_sweep_has_the_network_of_hard_labels_whatever_its_smoothing_does() -> None:
+    labels = LabelsConfig(towards="similar", schedule="linear", by_sample="difficulty", confidence_penalty=0.1)
+    recipe = TeacherConfig(smoothing=0.2, labels=labels, smoothing_source=TeacherConfig(seed=9))
+    networks = SweepConfig(teacher=recipe, smoothings=(0.0, 0.2), seeds=1).networks()
+    assert networks[0.0, 0] == TeacherConfig(labels=LabelsConfig(confidence_penalty=0.1))
+    assert networks[0.2, 0] == recipe
