@@ -25,8 +25,8 @@ to exclude a less accurate teacher by: it is then the variance alone. The claims
 the students, but after one at these teachers on Fashion-MNIST, which other experiments share. Where two uses pick
 one strength, the difference is 0 and nothing is decided.
 
-Cost at `quick` on two CPU cores: 125 networks; the 85 students and the teachers that no figure of the paper has took
-7 minutes while other work shared the cores. At `smoke` three strengths, one seed and no verdict.
+Cost at `quick` on two CPU cores: 125 networks; the 85 students and the teachers that no figure of the paper has
+took 7 minutes while other work shared the cores. At `smoke` three strengths, one seed and no verdict.
 Command: `distill reproduce smoothing_sweep`; of your own model and data: `distill sweep-smoothing --help`.
 """
 
