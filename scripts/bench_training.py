@@ -94,7 +94,7 @@ class Bench:
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
         )
         run, loss = _Run(model, config, len(self.loader), folder / "resume.pt"), make_loss(LossConfig(alpha=0))
-        window, batches = _Window(self.given.batch), self.batches()
+        window, batches = _Window(self.given.batch, smoothed=False), self.batches()
 
         def step() -> None:
             batch = next(batches)
