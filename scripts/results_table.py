@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 
 from distill.stages.report_tables import (
     ABOVE_LABELS,
+    AT_THE_OPTIMUM,
+    CHOSEN_SMOOTHING,
     CLASS_NEVER_SEEN,
     INFORMATION,
+    MEMORISATION,
     OF_CACHES,
     PENULTIMATE,
     PREDICTION,
@@ -133,6 +136,31 @@ SECTIONS = {
     ),
     "bits_of_dark_knowledge": Section(
         "What predicts the gain (`experiments/bits_of_dark_knowledge.py`)", {"measures of teachers": PREDICTION}
+    ),
+    "smoothing_theory": Section(
+        "Label smoothing worked through (`experiments/smoothing_theory.py`)",
+        {"training to the optimum": AT_THE_OPTIMUM},
+    ),
+    "smoothing_sweep": Section(
+        "How much smoothing, for what use (`experiments/smoothing_sweep.py`)",
+        {
+            "teachers and students": columns_of(
+                "accuracy", "nll", "ece", "confidence", "interclass_variance_relative"
+            ),
+            "after scaling": columns_of(
+                "temperature_fitted",
+                "temperature_ece",
+                "vector_ece",
+                "vector_accuracy",
+                "platt_ece",
+                "platt_accuracy",
+            ),
+            "one seed's pick": CHOSEN_SMOOTHING,
+        },
+        {"after scaling": columns_of("ece_classwise", "ece_adaptive", "brier")},
+    ),
+    "noisy_labels": Section(
+        "Wrong labels (`experiments/noisy_labels.py`)", {"wrong labels": (*columns_of("accuracy"), *MEMORISATION)}
     ),
     "patience": Section(
         "How many stored views (`experiments/patience.py`)",
