@@ -347,6 +347,10 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _labels_fit(self) -> LossConfig:
         self.labels.check(self.smoothing, self.smoothing_convention)
+        if self.alpha == 1 and self.labels != LabelsConfig():
+            asked = self.labels.model_dump(exclude_defaults=True)
+            expected = "none at alpha = 1, where soft targets are all that is taught"
+            raise UserError("loss.labels", asked, expected, "Lower --loss.alpha.")
         return self
 
 

@@ -23,7 +23,7 @@ from distill.errors import Diverged, UserError
 from distill.losses import Loss
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
-from distill.metrics.smoothing_warnings import Notice, mixed_labels, no_effect, under_confidence
+from distill.metrics.smoothing_warnings import Notice, mixed_labels, no_effect, not_used, under_confidence
 from distill.models import build_model
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter, read_metrics, warn
@@ -89,7 +89,7 @@ def train_network(
             warn(notice.kind, notice.text)
         told[notice.kind] = notice
 
-    before = _known(mixed_labels(config, len(dataset.classes)))
+    before = _known(not_used(config), mixed_labels(config, len(dataset.classes)))
     for notice in before:
         tell(notice)
     with reproducible(config.seed):

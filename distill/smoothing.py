@@ -8,7 +8,7 @@ from distill.artifact import Artifact
 from distill.config import LossConfig
 from distill.data.datasets import Dataset
 from distill.errors import UserError
-from distill.losses import matrices
+from distill.losses import in_uniform, matrices
 from distill.metrics.dark_knowledge import class_similarity
 from distill.network import load_predictions
 
@@ -30,14 +30,19 @@ def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | No
             has others or no held-out predictions.
     """
     labels, classes = config.labels, dataset.num_classes
+    most = max(1.0, labels.first)  # a schedule that falls starts above
     if not labels.per_class and labels.towards == "all":
+        if config.smoothing_convention != "maxsup":
+            in_uniform(most * config.smoothing, config.smoothing_convention, classes)
         return None
     if labels.per_class and len(labels.per_class) != classes:
         expected = f"one for each of the {classes} classes: {', '.join(dataset.classes)}"
         raise UserError("labels.per_class", labels.per_class, expected, "Give as many.")
-    return matrices.smoothed(
-        labels.per_class or config.smoothing, _towards(config, dataset, source), config.smoothing_convention
-    )
+    towards = _towards(config, dataset, source)
+    strengths = labels.per_class or (config.smoothing,) * classes
+    # Looked at for what it refuses: a label that another class would outweigh.
+    matrices.smoothed([most * each for each in strengths], towards, config.smoothing_convention)
+    return matrices.smoothed(strengths, towards, config.smoothing_convention)
 
 
 def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:

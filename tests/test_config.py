@@ -195,6 +195,7 @@ _SIMILAR = LabelsConfig(towards="similar")
             "smoothing_source",
             "Give --smoothing-source",
         ),
+        (lambda: LossConfig(labels=LabelsConfig(confidence_penalty=0.1)), "loss.labels", "none at alpha = 1"),
         (lambda: SweepConfig(smoothings=(0.1, 0.1)), "smoothings", "each only once"),
         (lambda: SweepConfig(smoothings=(0.1,)), "SweepConfig.smoothings", "at least 2"),
         (lambda: SweepConfig(teacher=TeacherConfig(data=DataConfig(held_out=0))), "data.held_out", "more than 0"),

@@ -96,7 +96,7 @@ def test_networks_that_learn_from_it_have_it_as_an_input(
     smoothed = make(teacher.replace(smoothing=0.2, labels=labels, smoothing_source=teacher))
     of_labels = LossConfig(alpha=0, smoothing=0.2, labels=labels)
     alone = make(student.replace(cache=None, loss=of_labels, smoothing_source=teacher))
-    both = make(student.replace(loss=of_labels.replace(alpha=0.5), smoothing_source=teacher))
+    both = make(student.replace(loss=LossConfig(alpha=0.5, smoothing=0.2, labels=labels), smoothing_source=teacher))
     source = make(teacher)
     for network in (smoothed, alone, both):
         assert source.record.key in network.record.inputs
@@ -120,3 +120,16 @@ def test_a_tree_of_the_data_set_classes(digits: Dataset) -> None:
     bad = targets(labels=LabelsConfig(towards="hierarchy", kwargs={"tree": [[0, 1], [2, 3, 5]]}))
     with pytest.raises(UserError, match=r"labels\.kwargs"):
         smoothing_matrix(bad, digits, None)
+
+
+def test_smoothing_that_falls_may_not_start_where_another_class_outweighs_the_label(digits: Dataset) -> None:
+    following = [[float(column == (row + 1) % 10) for column in range(10)] for row in range(10)]
+    falls = {"schedule": "linear", "first": 3.0}
+    pairs = LabelsConfig(towards="matrix", kwargs={"rows": following}, **falls)
+    with pytest.raises(UserError, match="smoothing"):
+        smoothing_matrix(targets(smoothing=0.3, labels=pairs), digits, None)
+    assert smoothing_matrix(targets(smoothing=0.3, labels=pairs.replace(first=1.2)), digits, None) is not None
+    alike = targets(smoothing=0.31, smoothing_convention="others", labels=LabelsConfig(**falls))
+    with pytest.raises(UserError, match="label gets the most"):
+        smoothing_matrix(alike, digits, None)
+    assert smoothing_matrix(alike.replace(smoothing=0.29), digits, None) is None

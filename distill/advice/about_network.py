@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distill.advice.measures import FIDELITY, Measures, Twin
 from distill.advice.statement import Number, Statement, counted, listed, percent, points
-from distill.advice.words import data_words, labels_words, model_words
+from distill.advice.words import data_words, held_out, labels_words, model_words
 from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.confidence import under_confident
 
@@ -28,22 +28,40 @@ def what_it_is(config: TeacherConfig | StudentConfig) -> Statement:
     return Statement(text, "its record", {"smoothing": targets.smoothing, "epochs": config.schedule.epochs})
 
 
-def how_good(measures: Measures) -> list[Statement]:
-    """Accuracy and calibration."""
+def how_good(measures: Measures, smoothed: bool) -> list[Statement]:
+    """Accuracy and calibration; where labels are wrong by design, only how often it gives them.
+
+    `smoothed` says whether it was taught smoothed labels.
+    """
     values, gap = measures.values, measures.gap
     assert values is not None
     assert gap is not None
     interval = f"[{100 * measures.low:.1f}, {100 * measures.high:.1f}]"
+    bounds = {"low": measures.low, "high": measures.high}
+    if measures.noise:
+        text = (
+            f"It gives {percent(values['accuracy'])} {interval} of {held_out((measures.noise,))}. How often it is"
+            f" right, whether it is over- or under-confident, and which temperature has the least NLL is not known:"
+            f" they take right labels."
+        )
+        return [Statement(text, measures.basis, {"share of given labels": values["accuracy"]} | bounds)]
     accuracy = Statement(
         f"It is right on {percent(values['accuracy'])} {interval} of them; NLL {values['nll']:.3f},"
         f" ECE {percent(values['ece'])}.",
         measures.basis,
-        {name: values[name] for name in ("accuracy", "nll", "ece")} | {"low": measures.low, "high": measures.high},
+        {name: values[name] for name in ("accuracy", "nll", "ece")} | bounds,
     )
+    why = ""
     if under_confident(gap):
         word = "it is under-confident, more often right than it says"
+        if measures.fitted < 1:
+            reasons = (
+                "smoothing is one reason, a short training another" if smoothed else "a short training is a reason"
+            )
+            why = f": its logits are softer than its errors warrant, of which {reasons}"
     elif gap.high < 0:
         word = "it is over-confident, less often right than it says"
+        why = ": its logits are harder than its errors warrant" if measures.fitted > 1 else ""
     else:
         word = "it is about as sure as it is right"
     confidence = Statement(
@@ -52,8 +70,6 @@ def how_good(measures: Measures) -> list[Statement]:
         measures.basis,
         {"confidence": gap.confidence, "gap": gap.gap, "low": gap.low, "high": gap.high},
     )
-    word = "softer" if measures.fitted < 1 else "harder"
-    why = "" if measures.fitted == 1 else f": its logits are {word} than its errors warrant"
     fitted = Statement(
         f"The temperature of least NLL is {measures.fitted:.2f}{why}.",
         measures.basis,
@@ -64,47 +80,39 @@ def how_good(measures: Measures) -> list[Statement]:
 
 def how_soft(measures: Measures) -> list[Statement]:
     """What its soft targets are at the temperatures one would distil at."""
-    values = measures.values
-    assert values is not None
-    numbers: dict[str, Number] = {}
-    parts = []
-    for each in measures.soft:
-        numbers |= {f"confidence_T{each.temperature:g}": each.confidence}
-        numbers |= {f"smoothing_T{each.temperature:g}": each.smoothing}
-        parts.append(f"T = {each.temperature:g} is like γ = {each.smoothing:.2f}")
-    said = [
-        Statement(
-            f"Its soft targets put as much on other classes as labels smoothed by γ do: {', '.join(parts)}"
-            f" (Müller et al. 2019, section 4).",
-            measures.basis,
-            {name: value for name, value in numbers.items() if name.startswith("smoothing")},
-        )
-    ]
-    soft = [each for each in measures.soft if each.confidence < values["accuracy"]]
-    shown = listed([f"{percent(each.confidence)} at T = {each.temperature:g}" for each in measures.soft])
+    shown = listed([f"{percent(each.gap.confidence)} at T = {each.temperature:g}" for each in measures.soft])
+    confidence: dict[str, Number] = {
+        f"confidence_T{each.temperature:g}": each.gap.confidence for each in measures.soft
+    }
+    if measures.noise:
+        text = f"Mean confidence is {shown}. Whether that is too soft is not known: it takes right labels."
+        return [Statement(text, measures.basis, confidence)]
+    alike = ", ".join(f"T = {each.temperature:g} is like γ = {each.smoothing:.2f}" for each in measures.soft)
+    like = Statement(
+        f"Its soft targets put as much on other classes as labels smoothed by γ do: {alike} (Müller et al. 2019,"
+        f" section 4).",
+        measures.basis,
+        {f"smoothing_T{each.temperature:g}": each.smoothing for each in measures.soft},
+    )
+    soft = [each for each in measures.soft if under_confident(each.gap)]
     if not soft:
-        text = f"At none of these temperatures is it less sure than it is right: mean confidence is {shown}."
+        text = f"At none of these temperatures is it shown to be less sure than right: mean confidence is {shown}."
     else:
-        first = soft[0].temperature
-        already = " already" if first == 1 else ""
+        already = " already" if soft[0].temperature == 1 else ""
         text = (
-            f"Over-softened{already} from T = {first:g} on, less sure than it is right: mean confidence is {shown},"
-            f" at an accuracy of {percent(values['accuracy'])}."
+            f"Over-softened{already} from T = {soft[0].temperature:g} on, less sure than it is right: mean"
+            f" confidence is {shown}, at an accuracy of {percent(soft[0].gap.accuracy)}."
         )
-    return [
-        *said,
-        Statement(
-            text,
-            measures.basis,
-            {name: value for name, value in numbers.items() if name.startswith("confidence")},
-        ),
-    ]
+    return [like, Statement(text, measures.basis, confidence)]
 
 
 def dark_knowledge(measures: Measures) -> list[Statement]:
-    """What it says beyond its top-1 answer."""
+    """What it says beyond its top-1 answer; nothing where labels are wrong by design, by which that is measured."""
     values = measures.values
     assert values is not None
+    if measures.noise:
+        text = f"Not known: it is measured by right labels, and there are {held_out((measures.noise,))}."
+        return [Statement(text, measures.basis)]
     said = []
     if {"interclass_variance_relative", "interclass_variance_within", "interclass_variance"} <= values.keys():
         relative, total = values["interclass_variance_relative"], values["interclass_variance"]
@@ -157,7 +165,7 @@ def fidelity(measures: Measures) -> list[Statement]:
     if not all(name in values for name in FIDELITY):
         return []
     text = (
-        f"It gives its teacher's answer on {percent(values['agreement'])} of them; KL from teacher to student"
-        f" is {values['kl']:.3f} nats."
+        f"It gives its teacher's answer on {percent(values['agreement'])} of {measures.unit}s; KL from teacher to"
+        f" student is {values['kl']:.3f} nats."
     )
     return [Statement(text, measures.basis, {name: values[name] for name in FIDELITY})]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from distill.advice.statement import Number, Statement, Verdict, counted, listed, percent, points
 from distill.advice.trials import Rival, Trial
+from distill.advice.words import held_out
+from distill.config import DataConfig
 from distill.metrics.verdict import FEWEST_SEEDS
 from distill.metrics.verdict import Verdict as Paired
 
@@ -21,7 +23,14 @@ def basis(trials: Iterable[Trial]) -> str:
     seeds = sorted({trial.seeds for trial in trials})
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     noun = "seed" if seeds == [1] else "seeds"
-    return f"this store: {counted(students, 'student')}, {span} {noun}, held-out images"
+    of = held_out(trial.data.label_noise for trial in trials)
+    return f"this store: {counted(students, 'student')}, {span} {noun}, {of}"
+
+
+def by_labels(trials: Iterable[Trial]) -> str:
+    """By which labels accuracies are told, where some are wrong: "; accuracy is of held-out labels, of which …"."""
+    noise = [trial.data.label_noise for trial in trials]
+    return f"; accuracy is of {held_out(noise)}" if any(noise) else ""
 
 
 def about_each(trials: Sequence[Trial], shown: int = SHOWN) -> list[Statement]:
@@ -61,7 +70,7 @@ def _about(trial: Trial) -> Statement:
         if rival.is_hard or rival is _strongest(trial):
             text += f"; over students of {rival.words} at T = {rival.best:g} {outcome(rival.difference)}"
             numbers |= _numbers(f"over {rival.words}", rival.difference)
-    return Statement(f"{text}.", basis([trial]), numbers)
+    return Statement(f"{text}{by_labels([trial])}.", basis([trial]), numbers)
 
 
 def _strongest(trial: Trial) -> Rival | None:
@@ -127,7 +136,7 @@ def _overall(trials: Sequence[Trial], hidden: int) -> Statement:
             unit = " comparisons" if name == "those of other smoothings" else ""
             text += f"; more accurate than {name} in {more}{unit}, less in {less}, undecided in {undecided}"
             numbers |= {f"{name}: more": more, f"{name}: less": less, f"{name}: undecided": undecided}
-    return Statement(f"{text}.", basis(trials), numbers)
+    return Statement(f"{text}{by_labels(trials)}.", basis(trials), numbers)
 
 
 def temperature(trials: Sequence[Trial]) -> str:
@@ -154,6 +163,28 @@ def temperature(trials: Sequence[Trial]) -> str:
 
 def verdict(trials: Sequence[Trial], is_hard: bool) -> Verdict:
     """What the students say of their teacher; there is at least one trial."""
+    return weighed(_verdict(trials, is_hard), [trial.data for trial in trials])
+
+
+def weighed(found: Verdict, data: Iterable[DataConfig]) -> Verdict:
+    """A verdict that says so if it is by labels of which some are wrong by design, and is none if these mislead.
+
+    Wrong labels of any other class, all alike, shrink the differences between networks and on average keep their
+    sign, if fewer than half are wrong. Wrong labels of the next class need not.
+    """
+    noisy = [each for each in data if each.label_noise]
+    if not noisy:
+        return found
+    labels, said = held_out(each.label_noise for each in noisy), found.statement
+    if all(each.noise == "symmetric" and each.label_noise < 0.5 for each in noisy):
+        answer = "use-but" if found.answer == "use" else found.answer
+        text = f"{said.text} This is by {labels}: of right ones, differences would be larger."
+    else:
+        answer, text = "not-known", f"by {labels}, the better network need not look better. They say: {said.text}"
+    return Verdict(answer, Statement(text, said.basis, said.numbers))
+
+
+def _verdict(trials: Sequence[Trial], is_hard: bool) -> Verdict:
     gains, losses, unsure = over_labels(trials)
     better, worse, _ = over_rivals(trials, of_hard=True)
     beaten = sum(_strongest(trial) is not None for trial in trials)
@@ -214,7 +245,7 @@ def verdict(trials: Sequence[Trial], is_hard: bool) -> Verdict:
 def _images(trials: Iterable[Trial], verdict: str) -> str:
     """How many training images there were where students beat, or lost to, those of the hard teacher."""
     counts = [
-        trial.images
+        trial.data.limit
         for trial in trials
         if any(rival.is_hard and rival.difference.verdict == verdict for rival in trial.rivals)
     ]

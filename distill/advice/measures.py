@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distill.advice.shelf import Shelf, hard, is_hard, recipe
+from distill.advice.words import held_out
 from distill.artifact import Artifact, ArtifactStore
 from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.confidence import Gap
@@ -20,8 +21,8 @@ class SoftTargets:
     """A network's probabilities at one temperature."""
 
     temperature: float
-    confidence: float
-    """Mean largest probability."""
+    gap: Gap
+    """Accuracy less mean largest probability."""
     smoothing: float
     """Equivalent smoothing γ of the labels (Müller et al. 2019, section 4)."""
 
@@ -34,6 +35,8 @@ class Measures:
     """How many; 0 leaves everything below empty."""
     unit: str
     """What one of them is called: "image" or, of sentences, "token"."""
+    noise: float = 0.0
+    """Share of their labels that is wrong by design: what takes labels then says little of the network."""
     diverged: str | None = None
     """Why it counts as diverged, if it does."""
     values: Mapping[str, float] | None = None
@@ -49,7 +52,7 @@ class Measures:
     @property
     def basis(self) -> str:
         """What sentences on it rest on."""
-        return f"this network, {self.images:,} held-out {self.unit}s"
+        return f"this network, {self.images:,} {held_out((self.noise,), self.unit)}"
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,9 @@ def measured(network: Artifact, store: ArtifactStore) -> Measures:
     Raises:
         UserError: its predictions are missing or damaged.
     """
-    import torch
     from scipy.stats import binomtest
 
-    from distill.metrics.calibration import fit_temperature, mean_max_probability
+    from distill.metrics.calibration import fit_temperature
     from distill.metrics.confidence import confidence_gap
     from distill.metrics.dark_knowledge import equivalent_smoothing
     from distill.network import load_predictions, network_config
@@ -80,16 +82,17 @@ def measured(network: Artifact, store: ArtifactStore) -> Measures:
     unit = "token" if config.data.name == "translation" else "image"
     logits, labels = load_predictions(network, "held_out")
     if not len(labels):
-        return Measures(0, unit)
+        return Measures(0, unit, config.data.label_noise)
     own = own_teacher(config) if isinstance(config, StudentConfig) else None
     found = measure(config, network, store.find(own) if own else None, "held_out")
     if found.diverged:
-        return Measures(len(labels), unit, found.diverged)
+        return Measures(len(labels), unit, config.data.label_noise, found.diverged)
     right = int((logits.argmax(dim=1) == labels).sum())
     interval = binomtest(right, len(labels)).proportion_ci(method="wilson")
     return Measures(
         images=len(labels),
         unit=unit,
+        noise=config.data.label_noise,
         values=found.values,
         low=float(interval.low),
         high=float(interval.high),
@@ -98,7 +101,7 @@ def measured(network: Artifact, store: ArtifactStore) -> Measures:
         soft=tuple(
             SoftTargets(
                 temperature,
-                mean_max_probability(logits.to(torch.float64) / temperature),
+                confidence_gap(logits.double() / temperature, labels),
                 equivalent_smoothing(logits, labels, temperature),
             )
             for temperature in TEMPERATURES

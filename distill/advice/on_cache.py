@@ -6,7 +6,7 @@ from distill.advice import commands
 from distill.advice.context import Context
 from distill.advice.on_network import on_student, on_teacher
 from distill.advice.statement import Advice, Command, Statement, Verdict, listed, percent
-from distill.advice.words import teacher_words
+from distill.advice.words import held_out, teacher_words
 from distill.artifact import Artifact
 from distill.config import CacheConfig, CalibrationConfig, EnsembleConfig, TeacherConfig
 
@@ -95,7 +95,8 @@ def on_calibration(config: CalibrationConfig, artefact: Artifact, context: Conte
     numbers = {name: value for name, value in metrics.items() if not name.startswith("test/")}
     if {"held_out/ece", "held_out/ece_before"} <= numbers.keys():
         before, after = numbers["held_out/ece_before"], numbers["held_out/ece"]
-        text += f" ECE {percent(before)} becomes {percent(after)}, on the held-out images that it was fitted on."
+        of = held_out((config.network.data.label_noise,))
+        text += f" ECE {percent(before)} becomes {percent(after)}; it was fitted on the same, which are {of}."
     said = [Statement(text, "its record", numbers)]
     subject = f"{artefact.path.name}: a calibration"
     if network is None:

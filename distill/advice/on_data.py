@@ -13,7 +13,7 @@ from distill.advice.on_network import RECORDED
 from distill.advice.on_sweep import SWEEP, choices
 from distill.advice.statement import Advice, Command, Number, Statement, Verdict, counted, percent
 from distill.advice.trials import ACCURACY, Trial, contenders, recipe_name
-from distill.advice.words import data_words, teacher_words
+from distill.advice.words import data_words, held_out, teacher_words
 from distill.artifact import Artifact
 from distill.config import DataConfig, SweepConfig, TeacherConfig
 from distill.errors import UserError
@@ -34,15 +34,16 @@ def on_data(name: str, context: Context) -> Advice:
     found.sort(key=lambda each: (not each[0].plain, -each[0].students(), each[0].words))
     sweeps = [each for each in context.shelf.of(SweepConfig) if each[0].teacher.data.name == name]
     groups = by_recipe(teachers)
+    recipes = {recipe_name(config) for config, _ in teachers}
     keys = {recipe_name(config): artefact.record.key for config, artefact in reversed(teachers)}
     return Advice(
-        subject=f"{name}: {counted(len(teachers), 'teacher')} of {counted(len(groups), 'recipe')},"
+        subject=f"{name}: {counted(len(teachers), 'teacher')} of {counted(len(recipes), 'recipe')},"
         f" {counted(sum(setting.students() for setting, _ in found), 'student')} of soft targets and"
         f" {counted(len(sweeps), 'sweep')} in this store",
         verdict=verdict(name, [ranked for _, ranked in found], groups, keys),
         sections={
             "Which teacher taught best": about_settings([ranked for _, ranked in found], keys),
-            "Teachers by held-out accuracy": about_teachers(groups),
+            "Teachers by held-out accuracy": about_teachers(groups, len(recipes)),
             "Sweeps of smoothing": [each for config, artefact in sweeps for each in _on_sweep(config, artefact)],
             RECORDED: [] if found else recorded.statements(context.recorded, 0.1),
         },
@@ -69,15 +70,16 @@ class Recipe(NamedTuple):
 def by_recipe(teachers: Iterable[tuple[TeacherConfig, Artifact]]) -> list[Recipe]:
     """Recipes with held-out accuracy over seeds, their number, and the key of one network; the best first.
 
-    Only recipes of the most common held-out images are compared: accuracy on others is another quantity.
+    Only recipes of the most common held-out images are compared, of those with right labels if there are any:
+    accuracy on others is another quantity.
     """
-    splits: dict[str, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
+    splits: dict[DataConfig, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
     for config, artefact in teachers:
         if ACCURACY in artefact.record.metrics:
-            splits[_split(config.data)].append((config, artefact))
+            splits[config.data.replace(limit=None)].append((config, artefact))
     if not splits:
         return []
-    largest = max(splits, key=lambda split: (len(splits[split]), split))
+    largest = max(splits, key=lambda split: (split.label_noise == 0, len(splits[split]), repr(split)))
     groups: dict[str, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
     for config, artefact in splits[largest]:
         groups[recipe_name(config)].append((config, artefact))
@@ -87,10 +89,6 @@ def by_recipe(teachers: Iterable[tuple[TeacherConfig, Artifact]]) -> list[Recipe
         values = {config.seed: found.record.metrics[ACCURACY] for config, found in group}
         rows.append(Recipe(first, interval(values.values()), len(values), artefact.record.key))
     return sorted(rows, key=lambda row: (-row.accuracy.mean, row.key))
-
-
-def _split(data: DataConfig) -> str:
-    return repr(data.replace(limit=None))
 
 
 def about_settings(found: Sequence[Ranked], keys: Mapping[str, str]) -> list[Statement]:
@@ -123,7 +121,8 @@ def _about(ranked: Ranked, keys: Mapping[str, str]) -> Statement:
             f"; over a student of labels ({percent(trial.labels.mean)}) {about_students.outcome(trial.over_labels)}"
         )
         numbers |= {"labels": trial.labels.mean, "over_labels": trial.over_labels.effect}
-    return Statement(f"{text}.", about_students.basis(trial for _, trial in ranked), numbers)
+    trials = [trial for _, trial in ranked]
+    return Statement(f"{text}{about_students.by_labels(trials)}.", about_students.basis(trials), numbers)
 
 
 def _named(teacher: TeacherConfig, keys: Mapping[str, str]) -> str:
@@ -132,66 +131,97 @@ def _named(teacher: TeacherConfig, keys: Mapping[str, str]) -> str:
     return teacher_words(teacher) + (f" ({key[:8]})" if key else "")
 
 
-def about_teachers(groups: Sequence[Recipe]) -> list[Statement]:
-    """The most accurate recipes of teachers."""
+def about_teachers(groups: Sequence[Recipe], recipes: int) -> list[Statement]:
+    """The most accurate recipes of teachers, and of how many recipes they are the most accurate."""
     said = []
     for config, mean, seeds, key in groups[:_TEACHERS]:
+        of = held_out((config.data.label_noise,))
         bounds = f" [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" if seeds > 1 else ""
         text = (
             f"{teacher_words(config)}, {data_words(config.data)}, {counted(config.schedule.epochs, 'epoch')}:"
-            f" {percent(mean.mean)}{bounds}; seed {config.seed} is {key[:8]}."
+            f" {percent(mean.mean)}{bounds}{' of ' + of if config.data.label_noise else ''}; seed {config.seed} is"
+            f" {key[:8]}."
         )
         numbers = {"accuracy": mean.mean, "low": mean.low, "high": mean.high, "key": key}
-        said.append(Statement(text, f"this store: {counted(seeds, 'seed')}, held-out images", numbers))
+        said.append(Statement(text, f"this store: {counted(seeds, 'seed')}, {of}", numbers))
+    if recipes > len(groups):
+        text = (
+            f"{recipes - len(groups)} of {counted(recipes, 'recipe')} are not compared: they held out other images, or"
+            f" none, or their labels are wrong by design."
+        )
+        said.append(Statement(text, "their records", {"recipes": recipes, "compared": len(groups)}))
     return said
 
 
 def verdict(name: str, found: Sequence[Ranked], groups: Sequence[Recipe], keys: Mapping[str, str]) -> Verdict:
     """The teacher that taught best in most settings; without students the most accurate one, which is a guess."""
     if found:
-        trials = [trial for ranked in found for _, trial in ranked]
-        basis = about_students.basis(trials)
-        firsts = Counter(_named(ranked[0][0], keys) for ranked in found)
-        best, most = sorted(firsts.items(), key=lambda each: (-each[1], each[0]))[0]
-        own = [ranked[0][1] for ranked in found if _named(ranked[0][0], keys) == best]
-        gains, losses, unsure = about_students.over_labels(own)
-        at = about_students.temperature(own)
-        numbers: dict[str, Number] = {"teacher": best, "settings": len(found), "best in": most, "gains": gains}
-        text = f"{best} taught best in {most} of {counted(len(found), 'setting')}; {at}"
-        if gains and not losses:
-            which = f"more accurate than those of labels in {gains} of {gains + losses + unsure} of them"
-            answer = "use" if most == len(found) else "use-but"
-            head = "" if answer == "use" else "look at your setting: "
-            return Verdict(answer, Statement(f"{head}{text}. Its students are {which}.", basis, numbers))
-        if losses and not gains:
-            text = (
-                f"even the students of the best teacher, {best}, are less accurate than those of labels in"
-                f" {_of(losses, own)}."
-            )
-            return Verdict("rather-not", Statement(text, basis, numbers))
-        if gains:
-            text = f"look at your setting: {text}. Its students gain over labels in {gains} and lose in {losses}."
-            return Verdict("use-but", Statement(text, basis, numbers))
+        # Settings of right labels, and of two teachers, as far as there are any: others rank none.
+        right = [ranked for ranked in found if not ranked[0][1].data.label_noise] or found
+        ranked_ones = [ranked for ranked in right if len(ranked) > 1] or right
+        return about_students.weighed(
+            _of_students(ranked_ones, keys), [ranked[0][1].data for ranked in ranked_ones]
+        )
+    if not groups:
+        return Verdict("not-known", Statement(f"this store has no teacher on {name}.", "this store: 0 networks"))
+    config, mean, seeds, _ = groups[0]
+    text = (
+        f"no student in this store has learned from a teacher on {name}. The most accurate teacher is"
+        f" {teacher_words(config)} ({percent(mean.mean)}); what it teaches is not measured."
+    )
+    basis = (
+        f"this store: {counted(len(groups), 'recipe')}, {counted(seeds, 'seed')} of this one, 0 students,"
+        f" {held_out((config.data.label_noise,))}"
+    )
+    return Verdict("not-known", Statement(text, basis, {"accuracy": mean.mean}))
+
+
+def _of_students(found: Sequence[Ranked], keys: Mapping[str, str]) -> Verdict:
+    """Which teacher was the first most often, and whether its students gain; there is at least one setting."""
+    basis = about_students.basis(trial for ranked in found for _, trial in ranked)
+    firsts = Counter(recipe_name(ranked[0][0]) for ranked in found)
+    best, most = min(firsts.items(), key=lambda each: (-each[1], each[0]))
+    own = [ranked for ranked in found if recipe_name(ranked[0][0]) == best]
+    teacher = _named(own[0][0][0], keys)
+    trials = [ranked[0][1] for ranked in own]
+    gains, losses, unsure = about_students.over_labels(trials)
+    at = about_students.temperature(trials)
+    numbers: dict[str, Number] = {"teacher": teacher, "settings": len(found), "best in": most, "gains": gains}
+    if len(found[0]) > 1:
+        # The rivals of a trial are those with which it has seeds and a temperature in common.
+        alone = sum(
+            len(trial.rivals) == len(ranked) - 1
+            and all(rival.difference.verdict == "reproduced" for rival in trial.rivals)
+            for ranked, trial in zip(own, trials, strict=True)
+        )
+        numbers["told apart from all others"] = alone
+        text = (
+            f"{teacher} taught best in {most} of {counted(len(found), 'setting')} with two or more teachers, told apart"
+            f" from all others in {alone or 'none'}; {at}"
+        )
+    else:
+        text = f"no setting has students of two teachers; {teacher} taught in {most} of {len(found)}; {at}"
+    if losses and not gains:
+        text = (
+            f"even the students of {teacher}, the best teacher in most settings, are less accurate than those of labels"
+            f" in {losses} of {counted(most, 'setting')}."
+        )
+        return Verdict("rather-not", Statement(text, basis, numbers))
+    if not gains:
         text = f"that distillation gains anything over labels is undecided; so far {text}."
         return Verdict("not-known", Statement(text, basis, numbers))
-    if groups:
-        config, mean, seeds, _ = groups[0]
-        text = (
-            f"no student in this store has learned from a teacher on {name}. The most accurate teacher is"
-            f" {teacher_words(config)} ({percent(mean.mean)}); what it teaches is not measured."
-        )
-        basis = f"this store: {counted(len(groups), 'recipe')}, {counted(seeds, 'seed')} of this one, 0 students"
-        return Verdict("not-known", Statement(text, basis, {"accuracy": mean.mean}))
-    return Verdict("not-known", Statement(f"this store has no teacher on {name}.", "this store: 0 networks"))
-
-
-def _of(count: int, trials: Sequence[Trial]) -> str:
-    return f"{count} of {counted(len(trials), 'setting')}"
+    if losses:
+        over = f"Its students gain over labels in {gains} and lose in {losses}"
+    else:
+        over = f"Its students are more accurate than those of labels in {gains} of {gains + unsure} of them"
+    sure = most == len(found) and not losses
+    text = f"{'' if sure else 'look at your setting: '}{text}. {over}."
+    return Verdict("use" if sure else "use-but", Statement(text, basis, numbers))
 
 
 def _on_sweep(config: SweepConfig, artefact: Artifact) -> list[Statement]:
     try:
-        return choices(json.loads(artefact.file(SWEEP).read_text()))
+        return choices(json.loads(artefact.file(SWEEP).read_text()), config.teacher.data)
     except UserError:
         return []
 

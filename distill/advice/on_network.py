@@ -14,6 +14,7 @@ from distill.advice.trials import Trial, trials_of
 from distill.artifact import Artifact
 from distill.config import CacheConfig, StudentConfig, TeacherConfig
 from distill.losses.labels import in_uniform, is_usual
+from distill.metrics.smoothing_warnings import strongest
 
 STUDENTS = "Students that learned from it"
 RECORDED = "Recorded results of this project: other networks, so a weaker basis"
@@ -23,7 +24,8 @@ def on_teacher(config: TeacherConfig, artefact: Artifact, context: Context) -> A
     """Whether to distil from a trained teacher, at which temperature, and why."""
     found = measured(artefact, context.store)
     usable = found.values is not None
-    twin = hard_twin(config, context.shelf, context.store) if usable else None
+    # What smoothing took away is told by right labels only.
+    twin = hard_twin(config, context.shelf, context.store) if usable and not found.noise else None
     trials = trials_of(config, context.settings)
     classes = len(artefact.record.data["classes"])
     smoothing = uniform_smoothing(config, classes)
@@ -33,7 +35,7 @@ def on_teacher(config: TeacherConfig, artefact: Artifact, context: Context) -> A
         verdict=verdict(found, trials, is_hard(config), _hint(context, smoothing)),
         sections={
             STUDENTS: about_students.about_each(trials),
-            "What it is": [network_says.what_it_is(config), *_measured(found)],
+            "What it is": [network_says.what_it_is(config), *_measured(found, config)],
             "What it knows beyond its answer": _dark(found, twin, config),
             # Where students say it, others' results would only take the place.
             RECORDED: [] if trials else hints,
@@ -80,12 +82,12 @@ def verdict(found: Measures, trials: Sequence[Trial], hard: bool, hint: Statemen
     return Verdict("not-known", Statement(f"{text}; {hint.text}.", f"{basis}; {hint.basis}", hint.numbers))
 
 
-def _measured(found: Measures) -> list[Statement]:
+def _measured(found: Measures, config: TeacherConfig | StudentConfig) -> list[Statement]:
     if found.values is None:
         why = f"It counts as diverged: {found.diverged}." if found.diverged else "It has no held-out images."
         basis = found.basis if found.diverged else "its record"
         return [Statement(f"{why} Nothing else is measured.", basis)]
-    return [*network_says.how_good(found), *network_says.how_soft(found)]
+    return [*network_says.how_good(found, strongest(config) > 0), *network_says.how_soft(found)]
 
 
 def _dark(found: Measures, twin: Twin | None, config: TeacherConfig) -> list[Statement]:
@@ -94,7 +96,7 @@ def _dark(found: Measures, twin: Twin | None, config: TeacherConfig) -> list[Sta
     said = network_says.dark_knowledge(found)
     if twin:
         said.append(network_says.beside_twin(found, twin))
-    elif not is_hard(config):
+    elif not is_hard(config) and not found.noise:
         text = "What smoothing took away of it is not measured: no network of its recipe has hard labels here."
         said.append(Statement(text, "this store: 0 networks"))
     return said
@@ -109,13 +111,15 @@ def unknown(
         basis = about_students.basis(trials)
         said.append(Statement("Students of other networks, images, schedules or losses than those above.", basis))
         text = (
-            "Temperatures were chosen on the images that measure them: a gain at the best one is a little too high."
+            "The temperature told is the best of those tried on these images, and its accuracy a little too high."
+            " In differences each seed has the one that is best on the other seeds, of the same images."
         )
         said.append(Statement(text, basis))
         if len(trials) > 1:
             text = (
-                "Which differences are chance: of comparisons without any, about one in twenty counts as decided,"
-                " and settings that share their teachers err together."
+                "Which differences are chance: of comparisons without any, one in twenty counts as decided with one"
+                " temperature, up to one in ten of those with labels and one in seven of those with another teacher"
+                " where eight were tried (simulated); and settings that share their teachers err together."
             )
             said.append(Statement(text, basis))
         if all(trial.teachers == 1 for trial in trials):
@@ -129,7 +133,8 @@ def unknown(
             )
         )
     if found.images:
-        text = f"Other images than those of {config.data.name}, and its test images, which were not read."
+        right = ": their labels are right" if found.noise else ""
+        text = f"Other images than those of {config.data.name}, and its test images, which were not read{right}."
         said.append(Statement(text, found.basis))
     if twin is None and isinstance(config, TeacherConfig) and is_hard(config) and not any(t.rivals for t in trials):
         text = "Whether the same teacher with label smoothing would teach better: nothing is measured."
@@ -154,7 +159,7 @@ def _commands(
     elif not trials or max(trial.seeds for trial in trials) < commands.FEWEST:
         plain = CacheConfig(teacher=config, transfer_set=config.data)
         said += commands.distil(config, where, (1.0, 4.0), cached=context.store.find(plain) is not None)
-    if found.values and twin is None and not is_hard(config):
+    if found.values and twin is None and not is_hard(config) and not found.noise:
         said.append(commands.train_hard(config, where))
     if config.data.name != "translation":
         said += [commands.hurts(config.data.name, where), commands.sweep(config, config.data.name, where)]
@@ -179,7 +184,11 @@ def on_student(config: StudentConfig, artefact: Artifact, context: Context) -> A
         subject=f"{artefact.path.name}: a student",
         verdict=answer,
         sections={
-            "What it is": [network_says.what_it_is(config), *_measured(found), *network_says.fidelity(found)],
+            "What it is": [
+                network_says.what_it_is(config),
+                *_measured(found, config),
+                *network_says.fidelity(found),
+            ],
             "What it knows beyond its answer": network_says.dark_knowledge(found) if usable else [],
         },
         unknown=unknown(config, found, [], None),

@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.advice import about_students, commands
+from distill.advice import about_students, commands, recorded
 from distill.advice.about_network import DARK
 from distill.advice.context import Context
+from distill.advice.on_network import RECORDED
 from distill.advice.statement import Advice, Command, Number, Statement, Verdict, counted, listed
 from distill.advice.trials import Trial, trials_of
-from distill.advice.words import data_words, model_words
+from distill.advice.words import data_words, held_out, model_words
 from distill.artifact import Artifact
-from distill.config import SweepConfig, TeacherConfig
+from distill.config import DataConfig, SweepConfig, TeacherConfig
+from distill.metrics.verdict import FEWEST_SEEDS
 
 SWEEP = "sweep.json"
 _USES = {"accuracy": "For its own accuracy", "calibration": "For calibration", "teaching": "For teaching"}
@@ -23,7 +25,7 @@ _SHARES = ("accuracy", "confidence", "ece", "interclass_variance_relative")
 def on_sweep(config: SweepConfig, artefact: Artifact, context: Context) -> Advice:
     """The three choices of a sweep in words, and what students in the store say of the one for teaching."""
     sweep = json.loads(artefact.file(SWEEP).read_text())
-    basis = sweep_basis(sweep)
+    basis = sweep_basis(sweep, config.teacher.data)
     teacher = _chosen(config, sweep["choices"].get("teaching"))
     trials = trials_of(teacher, context.settings) if teacher else []
     return Advice(
@@ -31,27 +33,24 @@ def on_sweep(config: SweepConfig, artefact: Artifact, context: Context) -> Advic
         f" {model_words(config.teacher.model)} on {data_words(config.teacher.data)}",
         verdict=verdict(sweep, basis, trials, teacher),
         sections={
-            "Which smoothing for what": choices(sweep),
+            "Which smoothing for what": choices(sweep, config.teacher.data),
             "Students that learned from the one for teaching": about_students.about_each(trials),
+            RECORDED: recorded.on_teaching(context.recorded),
         },
         unknown=_unknown(sweep, basis, trials),
         commands=_commands(teacher, context, trials, sweep),
     )
 
 
-def sweep_basis(sweep: Mapping[str, Any]) -> str:
+def sweep_basis(sweep: Mapping[str, Any], data: DataConfig) -> str:
     """What sentences on a sweep rest on."""
-    return f"this sweep: {sweep['data']}, {counted(_seeds(sweep), 'seed')} per smoothing, held-out images"
+    seeds = counted(len(sweep["seeds"]), "seed")
+    return f"this sweep: {sweep['data']}, {seeds} per smoothing, {held_out((data.label_noise,))}"
 
 
-def _seeds(sweep: Mapping[str, Any]) -> int:
-    seeds = sweep["seeds"]
-    return seeds if isinstance(seeds, int) else len(seeds)
-
-
-def choices(sweep: Mapping[str, Any]) -> list[Statement]:
+def choices(sweep: Mapping[str, Any], data: DataConfig) -> list[Statement]:
     """Each use with its smoothing, the figures and what cannot be told from it."""
-    basis, said = sweep_basis(sweep), []
+    basis, said = sweep_basis(sweep, data), []
     for use, words in _USES.items():
         if not (choice := sweep["choices"].get(use)):
             said.append(Statement(f"{words}: no smoothing was chosen.", basis))
@@ -64,6 +63,8 @@ def choices(sweep: Mapping[str, Any]) -> list[Statement]:
             text += f" Not told apart from {shown}."
         if choice["reason"]:
             text += f" {choice['reason'].rstrip('.')}."
+        if data.label_noise:
+            text += f" That is by {held_out((data.label_noise,))}, and not known of right ones."
         said.append(Statement(text, basis, numbers | _means(sweep, measure)))
     if sweep["diverged"]:
         lost = counted(len(sweep["diverged"]), "network")
@@ -107,25 +108,29 @@ def verdict(
     numbers: dict[str, Number] = {"smoothing": choice["smoothing"]}
     if trials:
         found = about_students.verdict(trials, is_hard=choice["smoothing"] == 0)
-        text = (
-            f"this is of ε = {choice['smoothing']:g}, chosen for teaching by {_measure(choice['measure'])}."
-            f" {_sentence(found.statement.text)}"
-        )
+        # The answer is of its students; that they are of this teacher is the sweep's doing.
+        text = f"{found.statement.text} This is of ε = {choice['smoothing']:g}: {_why(sweep, choice)}."
         return Verdict(
             found.answer,
             Statement(text, f"{basis}; {found.statement.basis}", {**numbers, **found.statement.numbers}),
         )
-    undecided = listed([f"ε = {each:g}" for each in choice["undecided"]], "or")
-    open_to = f", not told apart from {undecided}" if choice["undecided"] else ""
     text = (
-        f"by {_measure(choice['measure'])} the teacher with ε = {choice['smoothing']:g} is the one to teach"
-        f"{open_to}, but no student has learned from it yet; at which temperature is not measured."
+        f"no student has learned from ε = {choice['smoothing']:g}, the choice for teaching: {_why(sweep, choice)}."
     )
     return Verdict("not-known", Statement(text, basis, numbers))
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _why(sweep: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    """What the choice for teaching says of the teacher, and what not."""
+    if len(sweep["seeds"]) < FEWEST_SEEDS:
+        what = "it is the most accurate, and the seeds are too few to say more"
+    else:
+        what = (
+            f"of teachers not credibly less accurate than the best it has the largest {_measure(choice['measure'])}"
+        )
+    undecided = listed([f"ε = {each:g}" for each in choice["undecided"]], "or")
+    open_to = f", not told apart from {undecided}" if choice["undecided"] else ""
+    return f"{what}{open_to}; that is no proof that it teaches best"
 
 
 def _unknown(sweep: Mapping[str, Any], basis: str, trials: Sequence[Trial]) -> list[Statement]:

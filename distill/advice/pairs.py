@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from distill.metrics.verdict import Verdict, judge
 
@@ -38,6 +38,26 @@ def compare(own: Pairs, versus: Pairs) -> Verdict:
         by_unit({pair: versus[pair] for pair in common}, by_teacher),
         "higher",
     )
+
+
+def best_of(tried: Mapping[float, Pairs], pairs: Collection[Pair]) -> float:
+    """The temperature of the highest mean over these pairs, the lowest one of equals."""
+    return max(tried, key=lambda at: (math.fsum(by_unit({pair: tried[at][pair] for pair in pairs}).values()), -at))
+
+
+def of_best(tried: Mapping[float, Pairs]) -> dict[Pair, float]:
+    """Accuracy of each seed at the temperature that is best on the other seeds, of the pairs that all have.
+
+    The highest of several means is too high by chance; here no seed has a say in what it is judged at.
+    """
+    pairs = sorted(set.intersection(*map(set, tried.values())))
+    unit = _by_teacher(pairs)
+    found: dict[Pair, float] = {}
+    for seed in {pair[unit] for pair in pairs}:
+        others = [pair for pair in pairs if pair[unit] != seed]
+        at = best_of(tried, others or pairs)  # one seed decides nothing, whatever it is judged at
+        found |= {pair: tried[at][pair] for pair in pairs if pair[unit] == seed}
+    return found
 
 
 def _by_teacher(pairs: Iterable[Pair]) -> bool:

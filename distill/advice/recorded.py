@@ -1,8 +1,8 @@
 """What recorded results of this project's experiments say: other networks, mostly other data, so a weaker basis.
 
 Numbers are read from `experiments/results/*.json` when advice is asked for; where a file is absent, or has not the
-rows, its sentence is left out. Accuracies are of held-out images. Conditions are not paired there: two are told
-apart only where their intervals do not overlap.
+rows, its sentence is left out. Accuracies are of held-out images; where a table has none, of test images, and that
+is said. Conditions are not paired there: two are told apart only where their intervals do not overlap. Claims are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.advice.statement import Number, Statement, listed, percent
+from distill.advice.statement import Number, Statement, listed, percent, points
 from distill.metrics.verdict import Interval
 
 HELD_OUT = "held_out_accuracy"
+_STUDENTS = {
+    "when_smoothing_hurts": "students",
+    "chandrasegaran2022": "students",
+    "smoothing_sweep": "students of a tenth of the images",
+}
+"""Experiments with students of teachers of several smoothings, and what their students are."""
 _DISTILLED = re.compile(
     r"(?P<network>\w+ )?student of ε=(?P<smoothing>[\d.]+), T=(?P<T>[\d.]+)(, (?P<share>\d+%))?"
 )
@@ -33,6 +39,8 @@ class Recorded:
     data: str
     rows: Mapping[tuple[str, str], tuple[Interval, int]]
     """(condition, measure) → mean with its interval, and seeds."""
+    claims: Mapping[str, Mapping[str, Any]]
+    """Identifier → what the report decided, with `verdict`, `effect`, `low` and `high`."""
 
     def basis(self, seeds: int) -> str:
         """What sentences on it rest on."""
@@ -49,7 +57,8 @@ def parse(summary: Mapping[str, Any], source: str) -> Recorded:
         for row in summary["rows"]
         if row["mean"] is not None
     }
-    return Recorded(source, summary["experiment"], summary["data"], rows)
+    claims = {claim["id"]: claim for claim in summary["claims"]}
+    return Recorded(source, summary["experiment"], summary["data"], rows, claims)
 
 
 def recorded_results(folder: Path) -> list[Recorded]:
@@ -74,10 +83,11 @@ def statements(results: Iterable[Recorded], smoothing: float | None) -> list[Sta
     """
     said = []
     for result in results:
-        if result.experiment in ("when_smoothing_hurts", "chandrasegaran2022") and smoothing is not None:
+        if result.experiment in _STUDENTS and smoothing is not None:
             said += _on_smoothing(result, smoothing)
         elif result.experiment == "bits_of_dark_knowledge":
             said += _on_prediction(result)
+        said += on_teaching([result])
     return said
 
 
@@ -85,8 +95,8 @@ def best_temperatures(results: Iterable[Recorded], smoothing: float) -> set[floa
     """The temperatures that were the best somewhere for students of the teacher of nearest smoothing."""
     found: set[float] = set()
     for result in results:
-        if result.experiment in ("when_smoothing_hurts", "chandrasegaran2022"):
-            nearest, groups = _groups(result, smoothing)
+        if result.experiment in _STUDENTS:
+            nearest, groups = _groups(result, smoothing, HELD_OUT)
             found |= {_best(by_smoothing[nearest])[0] for by_smoothing in groups.values()}
     return found
 
@@ -94,13 +104,15 @@ def best_temperatures(results: Iterable[Recorded], smoothing: float) -> set[floa
 _Groups = dict[str, dict[float, dict[float, Interval]]]
 
 
-def _groups(result: Recorded, smoothing: float) -> tuple[float, _Groups]:
-    """The nearest smoothing that was tried, and group of students → smoothing → temperature → held-out accuracy."""
+def _groups(result: Recorded, smoothing: float, accuracy: str) -> tuple[float, _Groups]:
+    """The nearest smoothing that was tried, and group of students → smoothing → temperature → accuracy."""
     groups: _Groups = {}
     for (condition, measure), (value, _) in result.rows.items():
-        if measure != HELD_OUT or not (match := _DISTILLED.fullmatch(condition)):
+        if measure != accuracy or not (match := _DISTILLED.fullmatch(condition)):
             continue
-        words = match["share"] or f"{(match['network'] or '').strip()} students"
+        words = match["share"] or (
+            f"{match['network']}students" if match["network"] else _STUDENTS[result.experiment]
+        )
         by_smoothing = groups.setdefault(words, {})
         by_smoothing.setdefault(float(match["smoothing"]), {})[float(match["T"])] = value
     tried = {own for each in groups.values() for own in each}
@@ -113,7 +125,8 @@ def _groups(result: Recorded, smoothing: float) -> tuple[float, _Groups]:
 
 
 def _on_smoothing(result: Recorded, smoothing: float) -> list[Statement]:
-    nearest, groups = _groups(result, smoothing)
+    accuracy = _accuracy(result)
+    nearest, groups = _groups(result, smoothing, accuracy)
     parts, numbers = [], dict[str, Number]()
     for words, by_smoothing in groups.items():
         own, hard = by_smoothing[nearest], by_smoothing.get(0.0)
@@ -131,12 +144,65 @@ def _on_smoothing(result: Recorded, smoothing: float) -> list[Statement]:
         )
     if not parts:
         return []
-    seeds = max(seeds for (condition, measure), (_, seeds) in result.rows.items() if measure == HELD_OUT)
+    seeds = max(seeds for (_, measure), (_, seeds) in result.rows.items() if measure == accuracy)
     whose = "a hard teacher" if nearest == 0 else f"a teacher with ε = {nearest:g} against those of a hard one"
-    text = (
-        f"Students of {whose}, each at the best temperature that was tried, held-out accuracy: {'; '.join(parts)}."
-    )
+    text = f"Students of {whose}, each at the best temperature that was tried, {_of(accuracy)}: {'; '.join(parts)}."
     return [Statement(text, result.basis(seeds), numbers | {"smoothing": nearest})]
+
+
+def _accuracy(result: Recorded) -> str:
+    """Held-out accuracy of students, or of test images where there is none."""
+    held_out = any(name == HELD_OUT and _DISTILLED.fullmatch(condition) for condition, name in result.rows)
+    return HELD_OUT if held_out else "accuracy"
+
+
+def _of(accuracy: str) -> str:
+    return "held-out accuracy" if accuracy == HELD_OUT else "accuracy on test images"
+
+
+def on_teaching(results: Iterable[Recorded]) -> list[Statement]:
+    """Whether the teacher that dark knowledge picks taught better than the most accurate one, in sweeps."""
+    return [said for result in results if result.experiment == "smoothing_sweep" for said in _on_teaching(result)]
+
+
+def _on_teaching(result: Recorded) -> list[Statement]:
+    accuracy = _accuracy(result)
+    parts, numbers, seeds = [], dict[str, Number](), 0
+    for T in ("1", "4"):
+        own, other = (
+            result.rows.get((f"student of the teacher picked for {use}, T={T}", "accuracy"))
+            for use in ("teaching", "accuracy")
+        )
+        claim = result.claims.get(f"students-of-teaching-T{T}")
+        if own is None or other is None or claim is None or claim["low"] is None:
+            continue
+        word = {"reproduced": "more", "contradicted": "less"}.get(claim["verdict"], "undecided")
+        parts.append(
+            f"at T = {T} {percent(own[0].mean)} against {percent(other[0].mean)} ({word}: {points(claim['effect'])}"
+            f" [{100 * claim['low']:+.2f}, {100 * claim['high']:+.2f}])"
+        )
+        numbers |= {f"picked for teaching, T={T}": own[0].mean, f"picked for accuracy, T={T}": other[0].mean}
+        numbers |= {f"difference, T={T}": claim["effect"], f"verdict, T={T}": word}
+        seeds = max(seeds, claim["seeds"])
+    if not parts:
+        return []
+    text = (
+        f"Of a sweep of smoothings one teacher was picked for teaching, by relative inter-class logit variance, and"
+        f" one for its own accuracy. Their {_STUDENTS[result.experiment]}, accuracy on test images:"
+        f" {'; '.join(parts)}."
+    )
+    said = [Statement(text, result.basis(seeds), numbers)]
+    _, groups = _groups(result, 0.0, accuracy)
+    for by_smoothing in groups.values():
+        found = {T: {own: each[T] for own, each in by_smoothing.items() if T in each} for T in by_smoothing[0.0]}
+        best = {T: _best(by_own) for T, by_own in sorted(found.items())}
+        shown = [
+            f"at T = {T:g} ε = {own:g}, {percent(value.mean)}, and without smoothing {percent(found[T][0.0].mean)}"
+            for T, (own, value) in best.items()
+        ]
+        text = f"Of {len(by_smoothing)} smoothings there the best teacher was, {_of(accuracy)}: {'; '.join(shown)}."
+        said.append(Statement(text, result.basis(seeds), {f"best ε, T={T:g}": own for T, (own, _) in best.items()}))
+    return said
 
 
 def _best(by_temperature: Mapping[float, Interval]) -> tuple[float, Interval]:

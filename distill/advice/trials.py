@@ -7,15 +7,14 @@ seed: network, images, schedule, loss, views. Within a setting students are comp
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from distill.advice.pairs import Pair, Pairs, by_unit, comparable, compare, decided
+from distill.advice.pairs import Pair, Pairs, best_of, by_unit, comparable, compare, decided, of_best
 from distill.advice.shelf import Shelf, is_hard, recipe
 from distill.advice.words import student_words, teacher_words
-from distill.config import CacheConfig, Config, LabelsConfig, StudentConfig, TeacherConfig
+from distill.config import CacheConfig, Config, DataConfig, LabelsConfig, StudentConfig, TeacherConfig
 from distill.metrics.verdict import Interval, Verdict, interval
 
 ACCURACY = "held_out/accuracy"
@@ -26,8 +25,8 @@ class Setting:
     """Held-out accuracies of all students of one setting."""
 
     words: str
-    images: int | None
-    """Training images, where they are limited."""
+    data: DataConfig
+    """Of the students."""
     plain: bool
     """Soft targets alone by KL, all logits, as the experiments of this project mostly have it."""
     soft: dict[str, dict[float, dict[Pair, float]]] = field(default_factory=dict)
@@ -44,14 +43,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Rival:
-    """Students of another teacher in the same setting, each side at its best temperature."""
+    """Students of another teacher in the same setting, of the temperatures that both have."""
 
     words: str
     is_hard: bool
     best: float
-    """Its best temperature, of those that both have."""
+    """Its best temperature."""
     difference: Verdict
-    """Own minus its students' accuracy; "reproduced" says that its own are better."""
+    """Own minus its students' accuracy, each seed at the best of the others; "reproduced": own are better."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ class Trial:
     """Networks of this recipe that stand behind them."""
     own: int
     """Students of the one with the seed that was asked for."""
-    images: int | None
-    """Training images of the students, where they are limited."""
+    data: DataConfig
+    """Of the students."""
     labels: Interval | None
     over_labels: Verdict | None
-    """Accuracy at the best temperature minus that of the student of labels."""
+    """Accuracy, each seed at the temperature that is best on the others, minus that of the student of labels."""
     rivals: tuple[Rival, ...]
 
 
@@ -94,7 +93,7 @@ def settings(shelf: Shelf) -> list[Setting]:
         elif (cache := config.cache) and isinstance(cache.teacher, TeacherConfig) and _whole(config, cache):
             name = _canonical(_without_teacher(config, cache))
             if name not in found:
-                found[name] = Setting(student_words(config), config.data.limit, _plain(config, cache))
+                found[name] = Setting(student_words(config), config.data, _plain(config, cache))
                 bases[name] = _base(config)
             _add(found[name], config, cache.teacher, accuracy)
     for name, setting in found.items():
@@ -189,7 +188,7 @@ def _trial(setting: Setting, name: str, others: Mapping[str, TeacherConfig], see
     tried = setting.soft[name]
     common = comparable(tried)
     means = {temperature: interval(by_unit(pairs).values()) for temperature, pairs in sorted(common.items())}
-    best = max(means, key=lambda temperature: (means[temperature].mean, -temperature))
+    best = best_of(common, common[min(common)].keys())
     untold = [other for other in means if other != best and not decided(common[other], common[best])]
     pairs = {pair for at in tried.values() for pair in at}
     rivals = [
@@ -200,7 +199,8 @@ def _trial(setting: Setting, name: str, others: Mapping[str, TeacherConfig], see
     labels, over_labels = None, None
     if against := {pair: setting.labels[pair[0]] for pair in common[best] if pair[0] in setting.labels}:
         labels = interval(by_unit(against).values())
-        over_labels = compare(common[best], against)
+        shared = {at: {pair: values[pair] for pair in against} for at, values in common.items()}
+        over_labels = compare(of_best(shared), against)
     return Trial(
         setting=setting.words,
         plain=setting.plain,
@@ -211,7 +211,7 @@ def _trial(setting: Setting, name: str, others: Mapping[str, TeacherConfig], see
         seeds=len({student for student, _ in pairs}),
         teachers=len({network for _, network in pairs}),
         own=sum(network == seed for at in tried.values() for _, network in at),
-        images=setting.images,
+        data=setting.data,
         labels=labels,
         over_labels=over_labels,
         rivals=tuple(sorted(rivals, key=lambda rival: (not rival.is_hard, rival.words))),
@@ -220,14 +220,10 @@ def _trial(setting: Setting, name: str, others: Mapping[str, TeacherConfig], see
 
 def _rival(own: Mapping[float, Pairs], other: Mapping[float, Pairs], config: TeacherConfig) -> Rival | None:
     """Both at their best temperature, of those that both have, over the seeds that both have at all of these."""
-    shared = sorted(own.keys() & other.keys())
+    shared = own.keys() & other.keys()
     pairs = set.intersection(*(set(side[at]) for side in (own, other) for at in shared)) if shared else set()
     if not pairs:
         return None
-
-    def best(side: Mapping[float, Pairs]) -> float:
-        return max(shared, key=lambda at: (math.fsum(side[at][pair] for pair in sorted(pairs)), -at))
-
-    mine, theirs = best(own), best(other)
-    difference = compare({pair: own[mine][pair] for pair in pairs}, {pair: other[theirs][pair] for pair in pairs})
-    return Rival(teacher_words(config), is_hard(config), theirs, difference)
+    mine, theirs = ({at: {pair: side[at][pair] for pair in pairs} for at in shared} for side in (own, other))
+    difference = compare(of_best(mine), of_best(theirs))
+    return Rival(teacher_words(config), is_hard(config), best_of(theirs, pairs), difference)

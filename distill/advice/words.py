@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from distill.advice.statement import counted
 from distill.config import (
     AugmentConfig,
@@ -56,6 +58,20 @@ def data_words(config: DataConfig) -> str:
     parts += [f"{config.limit:,} training {unit}"] if config.limit else []
     parts += [f"{config.label_noise:.0%} {config.noise} label noise"] if config.label_noise else []
     return ", ".join(parts)
+
+
+def held_out(noise: Iterable[float], unit: str = "image") -> str:
+    """What measures are of: "held-out images", or by which share of its labels they are wrong.
+
+    Args:
+        noise: probability of a wrong label, in each of the data sets that a sentence is about.
+        unit: what one of them is called.
+    """
+    rates = sorted({*noise})
+    if not any(rates):
+        return f"held-out {unit}s"
+    span = " to ".join(f"{100 * rate:g}" for rate in dict.fromkeys((rates[0], rates[-1])))
+    return f"held-out labels, of which {span} % are wrong by design"
 
 
 def student_words(config: StudentConfig) -> str:

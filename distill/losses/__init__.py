@@ -117,7 +117,7 @@ def _unchecked(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> Loss:
 def _check_matrix(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> None:
     needs = bool(config.labels.per_class) or config.labels.towards != "all"
     if matrix is None:
-        if needs and config.alpha < 1:
+        if needs:
             raise ValueError("matrix = None: expected targets [k, k], which labels.per_class and towards ask for.")
         return
     if not needs:

@@ -9,8 +9,8 @@ Each use has its measure, and the answers differ:
   calibration would often be a use for accuracy. Networks of one recipe are about equally accurate, and there ECE
   decides; the reason says what NLL would have chosen.
 - teaching: the largest inter-class logit variance relative to the squared gap, which no temperature restores, among
-  the strengths whose accuracy is not credibly below the highest. It says what there is to teach, not what students
-  learn, and the reason says so.
+  the strengths whose accuracy is not credibly below the highest; with too few seeds to tell, the most accurate. It
+  says what there is to teach, not what students learn, and the reason says so.
 
 Strengths are compared seed by seed, by the rule of `verdict.judge`. The interval of each comparison is its own:
 there is no correction for their number, nor for having looked which one is best.
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from distill.metrics.verdict import Verdict, judge
+from distill.metrics.verdict import FEWEST_SEEDS, Verdict, judge
 
 Use = Literal["accuracy", "calibration", "teaching"]
 BySeed = Mapping[int, float]
@@ -75,11 +75,7 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
         "accuracy": (accurate, compared),
         "calibration": (_best(compared, "calibration"), compared),
     }
-    kept = {
-        smoothing: measures
-        for smoothing, measures in compared.items()
-        if judge(measures["accuracy"], compared[accurate]["accuracy"], "lower").verdict != "reproduced"
-    }
+    kept = _as_accurate(compared, accurate)
     found["teaching"] = _best(kept, "teaching"), kept
     left_out = [smoothing for smoothing in sorted(measured) if smoothing not in compared]
     fewer = f" Not compared, since it has fewer seeds: {listed(left_out)}." if left_out else ""
@@ -94,12 +90,27 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
             value=_means(among, MEASURES[use])[best],
             undecided=tuple(
                 smoothing
-                for smoothing in among
-                if smoothing != best and _against(among, MEASURES[use], best, smoothing).verdict == "undecided"
+                for smoothing in (compared if _too_few(compared) else among)
+                if smoothing != best and _against(compared, MEASURES[use], best, smoothing).verdict == "undecided"
             ),
             reason=reasons[use](compared, best, kept) + fewer,
         )
     return chosen
+
+
+def _as_accurate(compared: _Compared, accurate: float) -> _Compared:
+    """Strengths whose accuracy is not credibly below the highest; of too few seeds only the highest is known so."""
+    if _too_few(compared):
+        return {accurate: compared[accurate]}
+    return {
+        smoothing: measures
+        for smoothing, measures in compared.items()
+        if judge(measures["accuracy"], compared[accurate]["accuracy"], "lower").verdict != "reproduced"
+    }
+
+
+def _too_few(compared: _Compared) -> bool:
+    return len(next(iter(compared.values()))["accuracy"]) < FEWEST_SEEDS
 
 
 def listed(smoothings: list[float] | tuple[float, ...]) -> str:
@@ -196,8 +207,13 @@ def _of_teaching(compared: _Compared, best: float, kept: _Compared) -> str:
         f"Of the strengths {credible} it has the largest inter-class logit variance relative to the squared gap, "
         f"{_percent(means[best])}, which no temperature restores."
     )
+    if _too_few(compared):
+        text = (
+            f"Fewer than {FEWEST_SEEDS} seeds do not tell which others are as accurate, so the most accurate is "
+            f"taken. Its inter-class logit variance relative to the squared gap is {_percent(means[best])}."
+        )
     worse = [smoothing for smoothing in compared if smoothing not in kept]
-    if worse:
+    if worse and not _too_few(compared):
         text += f" Less accurate: {listed(worse)}."
     return (
         f"{text} That is what there is to teach, not what students learn: the proof is to train students "

@@ -26,7 +26,7 @@ mean of 1,000 confidences with a standard deviation of 0.1 varies by 0.003."""
 class Notice(NamedTuple):
     """One thing that a user should know of a run."""
 
-    kind: Literal["mixed labels", "no effect", "under-confident"]
+    kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
     text: str
     """One line: what was found, with its numbers, and the way out."""
 
@@ -59,6 +59,17 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
     of_the_network = loss.labels.by_sample != "none" or loss.labels.confidence_penalty > 0
     return loss.alpha == 0 and not (_views(config).mixes or suppressed or of_the_network)
+
+
+def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
+    """Smoothing of a hard term that has no weight."""
+    loss = label_terms(config)
+    if loss.alpha < 1 or not loss.smoothing:
+        return None
+    text = (
+        f"label smoothing {loss.smoothing:g} is not used at alpha = 1, where soft targets are all that is taught."
+    )
+    return Notice("not used", f"{text} Lower --loss.alpha.")
 
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
@@ -109,7 +120,7 @@ def under_confidence(
         labels: their classes; without any nothing is found.
         name: what `distill calibrate` finds the network by.
     """
-    if not len(labels):
+    if not len(labels) or config.data.label_noise:  # wrong labels do not tell how often it is right
         return None
     gap = confidence_gap(logits, labels)
     if not under_confident(gap):

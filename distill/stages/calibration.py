@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors.torch import load_file, save_file
 
 from distill.artifact import Artifact
-from distill.config import CalibrationConfig, StudentConfig, TeacherConfig
+from distill.config import CalibrationConfig
 from distill.errors import UserError
-from distill.losses import is_usual
 from distill.metrics import accuracy, calibration, scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
+from distill.metrics.smoothing_warnings import strongest
 from distill.network import Outcome, load_predictions, network_config
 from distill.stages.report_tables import Grid, aligned
 from distill.tracking import MetricWriter
@@ -129,38 +129,42 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     metrics, config = made.record.metrics, network_config(network)
     logits, labels = load_predictions(network, "test")
     before, after = confidence_gap(logits, labels), confidence_gap(load_scaling(made).apply(logits), labels)
-    lines = [_of_temperature(metrics["temperature"], metrics[f"held_out/accuracy{BEFORE}"] == 1, smooths(config))]
+    noise = config.data.label_noise
+    fitted = f"Temperature that held-out images choose: {metrics['temperature']:.3g}"
+    if noise:
+        # Right labels would choose another one: what it says of the network is not known.
+        lines = [
+            f"{fitted}. Of the held-out labels {100 * noise:g} % are wrong (data.label_noise), and the map makes "
+            "the network as sure as it is right by those. Do not export it for images whose labels are right."
+        ]
+    else:
+        held_out = confidence_gap(*load_predictions(network, "held_out"))
+        all_right = metrics[f"held_out/accuracy{BEFORE}"] == 1
+        lines = [f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, strongest(config) > 0)}"]
     lines += [f"Test images, before: {_sure(before)}.", f"Test images, after: {_sure(after)}."]
-    if under_confident(after):
+    if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
     if temperature is not None:
         lines.append(_of_wish(scaling.soften(logits, labels, temperature), temperature))
     return lines
 
 
-def smooths(config: TeacherConfig | StudentConfig) -> bool:
-    """Whether a network learned from labels that ask it not to be certain."""
-    if isinstance(config, StudentConfig) and config.loss.alpha == 1:
-        return False
-    labels = config if isinstance(config, TeacherConfig) else config.loss
-    return labels.smoothing > 0 or not is_usual(labels)
-
-
-def _of_temperature(temperature: float, all_right: bool, smoothed: bool) -> str:
-    """What the temperature says that held-out images choose."""
-    fitted = f"Temperature that held-out images choose: {temperature:.3g}"
+def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed: bool) -> str:
+    """What the temperature says that held-out images choose, given how sure the network is of them."""
     if all_right:
-        return f"{fitted}. Each of them is right, so that it is a bound of the search and says little."
-    if temperature > 1:
-        return f"{fitted}, above 1: by its NLL the network is over-confident."
+        return ". Each of them is right, so that it is a bound of the search and says little."
     if temperature == 1:
-        return f"{fitted}: by its NLL the network is as sure as it should be."
-    if smoothed:
-        return (
-            f"{fitted}, below 1, after training with smoothed labels: smoothing left it under-confident "
-            "(over-softened). Dividing its logits by a temperature above 1 on top makes it worse."
-        )
-    return f"{fitted}, below 1: by its NLL the network is under-confident, though its labels were not smoothed."
+        return ": by its NLL the network is as sure as it should be."
+    side = "above" if temperature > 1 else "below"
+    if not (under_confident(held_out) if temperature < 1 else held_out.high < 0):
+        return f", {side} 1: by its NLL, while its mean confidence is about its accuracy."
+    if temperature > 1:
+        return ", above 1: by its NLL the network is over-confident."
+    reason = "smoothed labels are one reason, a short training another" if smoothed else "its labels are hard"
+    return (
+        f", below 1: the network is under-confident (over-softened): {reason}. Dividing its logits by a "
+        "temperature above 1 on top makes it worse."
+    )
 
 
 def _of_wish(found: scaling.Softened, temperature: float) -> str:

@@ -74,7 +74,7 @@ def sweep(config: SweepConfig, networks: Mapping[str, Artifact | str], folder: P
             use: {name: value for name, value in vars(choice).items() if name != "use"}
             for use, choice in choices.items()
         },
-        "notes": _notes(measured["held_out"]),
+        "notes": [*_of_wrong_labels(config), *_notes(measured["held_out"])],
         "diverged": diverged,
     }
     write_json(folder / SWEEP, found)
@@ -167,6 +167,16 @@ def _row(smoothing: float, measure: str, split: SplitName, by_seed: BySeed) -> d
         "low": low if len(by_seed) > 1 else None,
         "high": high if len(by_seed) > 1 else None,
     }
+
+
+def _of_wrong_labels(config: SweepConfig) -> list[str]:
+    rate = config.teacher.data.label_noise
+    if not rate:
+        return []
+    return [
+        f"Of the held-out labels {100 * rate:g} % are wrong (data.label_noise): they choose by accuracy and "
+        "calibration against such labels. Those of the test set are right."
+    ]
 
 
 def _notes(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:

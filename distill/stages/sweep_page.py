@@ -52,6 +52,7 @@ def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
         "recipe": recipe,
         "found": found,
         "answers": answers(found),
+        "caution": CAUTION,
         "drawing": read_drawing(folder / f"{FIGURE}.svg", FIGURE, str(figure.get_label())),
         "tables": tables(found),
         "rows": [all_rows(_as_summary(found, split)) for split in ("held_out", "test")],
@@ -69,7 +70,16 @@ def _log(found: Mapping[str, Any], folder: Path) -> None:
         with Image.open(folder / f"{FIGURE}.png") as image:
             writer.add_image("sweep/smoothing", np.asarray(image.convert("RGB")), dataformats="HWC")
         lines = [f"**{answer['use']}: {answer['take']}** {answer['reason']}" for answer in answers(found)]
-        writer.add_text("sweep/answers", "\n\n".join([*lines, *found["notes"]]))
+        writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *found["notes"]]))
+
+
+CAUTION = (
+    "Not told apart: the 95 % interval of the paired difference over seeds includes 0, or there are fewer than "
+    "three seeds. Each comparison has its own interval, without correction for their number or for having looked "
+    "which is best: of six strengths that are all alike, the best looks credibly better than no smoothing in about "
+    "one sweep of fifteen."
+)
+"""What stands under the answers."""
 
 
 def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -99,7 +109,7 @@ def format_sweep(found: Mapping[str, Any]) -> str:
     """The tables, the answers, and what was left out, for a terminal."""
     blocks = [aligned(table) for table in tables(found)]
     blocks += [f"{answer['use']:12} {answer['take']}\n{_wrapped(answer['reason'])}" for answer in answers(found)]
-    blocks += [f"{_wrapped(note).replace(' ' * 4, 'note', 1)}" for note in found["notes"]]
+    blocks += [f"{_wrapped(note).replace(' ' * 4, 'note', 1)}" for note in [CAUTION, *found["notes"]]]
     blocks += [
         f"diverged     ε = {run['smoothing']:g}, seed {run['seed']}, left out: {run['reason']}"
         for run in found["diverged"]

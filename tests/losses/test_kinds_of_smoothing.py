@@ -265,7 +265,7 @@ def test_beside_a_soft_term(soft):
     torch.testing.assert_close(both.total, 0.7 * alone + 0.3 * distilled)
     torch.testing.assert_close(both.hard, alone.detach())
     assert both.soft is not None
-    only_soft = make_loss(hard.replace(alpha=1, soft=soft))(student, labels, teacher, 0.4).total
+    only_soft = make_loss(LossConfig(alpha=1, soft=soft))(student, labels, teacher, 0.4).total
     assert torch.equal(only_soft, distilled)
     gradients = [torch.autograd.grad(x, student, retain_graph=True)[0] for x in (both.total, alone, distilled)]
     torch.testing.assert_close(gradients[0], 0.7 * gradients[1] + 0.3 * gradients[2])
@@ -305,7 +305,6 @@ def test_a_matrix_is_asked_for_and_only_where_the_config_does():
     for config in (LossConfig(alpha=0.5, labels=per_class), LossConfig(alpha=0, smoothing=0.1, labels=placed)):
         with pytest.raises(ValueError, match="matrix = None"):
             make_loss(config)
-        make_loss(config.replace(alpha=1))
         for wrong in (MATRIX[:2], 2 * MATRIX, -MATRIX):
             with pytest.raises(ValueError, match="one row per class"):
                 make_loss(config, wrong)
@@ -329,8 +328,8 @@ def test_a_smoothing_beside_a_matrix_is_refused():
 
 
 def test_what_is_usual():
-    assert is_usual(LossConfig(smoothing=0.1, labels=LabelsConfig(on_mixed=True)))
-    assert not is_usual(LossConfig(labels=LabelsConfig(confidence_penalty=0.1)))
+    assert is_usual(LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(on_mixed=True)))
+    assert not is_usual(LossConfig(alpha=0, labels=LabelsConfig(confidence_penalty=0.1)))
     assert not is_usual(LossConfig(smoothing=0.1, smoothing_convention="maxsup"))
 
 

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distill.artifact import Artifact, key
 from distill.cli import main
-from distill.config import CalibrationConfig, DataConfig, LossConfig
+from distill.config import CalibrationConfig, DataConfig, LabelsConfig
 from distill.errors import UserError
 from distill.metrics import calibration, scaling
 from distill.metrics.confidence import Gap
@@ -100,7 +100,7 @@ def test_smoothing_left_it_over_softened(monkeypatch, make, teacher):
     make(config)
     predict(monkeypatch, 0.5)
     text = said(make, config, temperature=2)
-    assert "below 1, after training with smoothed labels" in text
+    assert "smoothed labels are one reason, a short training another" in text
     assert "over-softened" in text
     assert "before: under-confident" in text
     assert "Divided by T = 2 instead: under-confident" in text
@@ -118,7 +118,7 @@ def test_a_temperature_that_is_too_high_for_a_calibrated_network(monkeypatch, ma
 def test_under_confident_without_smoothing_is_not_put_down_to_it(monkeypatch, make, teacher):
     make(teacher)
     predict(monkeypatch, 0.5)
-    assert "though its labels were not smoothed" in said(make, teacher)
+    assert "its labels are hard" in said(make, teacher)
 
 
 def test_under_confident_still(monkeypatch, make, teacher):
@@ -142,11 +142,28 @@ def test_when_every_held_out_image_is_right_its_temperature_says_little(monkeypa
     assert "says little" in said(make, teacher)
 
 
-def test_who_was_taught_with_smoothed_labels(teacher, student):
-    assert not stage.smooths(teacher)
-    assert stage.smooths(teacher.replace(smoothing=0.1))
-    assert not stage.smooths(student.replace(loss=LossConfig(temperature=4, alpha=1)))
-    assert stage.smooths(student.replace(loss=LossConfig(temperature=4, alpha=0.5, smoothing=0.1)))
+def test_a_short_training_of_hard_labels_is_no_smoothing(monkeypatch, make, teacher):
+    penalised = teacher.replace(labels=LabelsConfig(confidence_penalty=0.1))
+    make(penalised)
+    predict(monkeypatch, 0.5)
+    assert "its labels are hard" in said(make, penalised)
+
+
+def test_a_temperature_near_1_is_not_put_down_to_anything(monkeypatch, make, teacher):
+    config = teacher.replace(smoothing=0.1)
+    make(config)
+    predict(monkeypatch, 0.99)
+    assert "while its mean confidence is about its accuracy" in said(make, config)
+
+
+def test_wrong_held_out_labels_say_nothing_of_the_network(monkeypatch, make, teacher):
+    config = teacher.replace(smoothing=0.1, data=teacher.data.replace(label_noise=0.4))
+    make(config)
+    predict(monkeypatch, 0.5)
+    text = said(make, config)
+    assert "Of the held-out labels 40 % are wrong" in text
+    assert "over-softened" not in text
+    assert "by its NLL" not in text
 
 
 @pytest.mark.parametrize(
