@@ -111,7 +111,7 @@ def dark_knowledge(measures: Measures) -> list[Statement]:
     values = measures.values
     assert values is not None
     if measures.noise:
-        text = f"Not known: it is measured by right labels, and there are {held_out((measures.noise,))}."
+        text = f"Not known: that is measured by right labels, and there are only {held_out((measures.noise,))}."
         return [Statement(text, measures.basis)]
     said = []
     if {"interclass_variance_relative", "interclass_variance_within", "interclass_variance"} <= values.keys():

@@ -178,7 +178,7 @@ def weighed(found: Verdict, data: Iterable[DataConfig]) -> Verdict:
     labels, said = held_out(each.label_noise for each in noisy), found.statement
     if all(each.noise == "symmetric" and each.label_noise < 0.5 for each in noisy):
         answer = "use-but" if found.answer == "use" else found.answer
-        text = f"{said.text} This is by {labels}: of right ones, differences would be larger."
+        text = f"{said.text} This is by {labels}, which makes differences smaller."
     else:
         answer, text = "not-known", f"by {labels}, the better network need not look better. They say: {said.text}"
     return Verdict(answer, Statement(text, said.basis, said.numbers))

@@ -15,7 +15,7 @@ from distill.advice.statement import Advice, Command, Number, Statement, Verdict
 from distill.advice.trials import ACCURACY, Trial, contenders, recipe_name
 from distill.advice.words import data_words, held_out, teacher_words
 from distill.artifact import Artifact
-from distill.config import DataConfig, SweepConfig, TeacherConfig
+from distill.config import SweepConfig, TeacherConfig
 from distill.errors import UserError
 from distill.metrics.verdict import Interval, interval
 
@@ -73,13 +73,14 @@ def by_recipe(teachers: Iterable[tuple[TeacherConfig, Artifact]]) -> list[Recipe
     Only recipes of the most common held-out images are compared, of those with right labels if there are any:
     accuracy on others is another quantity.
     """
-    splits: dict[DataConfig, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
+    splits: dict[tuple[bool, str], list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
     for config, artefact in teachers:
         if ACCURACY in artefact.record.metrics:
-            splits[config.data.replace(limit=None)].append((config, artefact))
+            right, images = config.data.label_noise == 0, repr(config.data.replace(limit=None))
+            splits[right, images].append((config, artefact))
     if not splits:
         return []
-    largest = max(splits, key=lambda split: (split.label_noise == 0, len(splits[split]), repr(split)))
+    largest = max(splits, key=lambda split: (split[0], len(splits[split]), split[1]))
     groups: dict[str, list[tuple[TeacherConfig, Artifact]]] = defaultdict(list)
     for config, artefact in splits[largest]:
         groups[recipe_name(config)].append((config, artefact))
@@ -146,8 +147,8 @@ def about_teachers(groups: Sequence[Recipe], recipes: int) -> list[Statement]:
         said.append(Statement(text, f"this store: {counted(seeds, 'seed')}, {of}", numbers))
     if recipes > len(groups):
         text = (
-            f"{recipes - len(groups)} of {counted(recipes, 'recipe')} are not compared: they held out other images, or"
-            f" none, or their labels are wrong by design."
+            f"{recipes - len(groups)} of {counted(recipes, 'recipe')} are not compared: they held out other images"
+            f" or none, or their labels are wrong by design."
         )
         said.append(Statement(text, "their records", {"recipes": recipes, "compared": len(groups)}))
     return said
@@ -158,10 +159,8 @@ def verdict(name: str, found: Sequence[Ranked], groups: Sequence[Recipe], keys: 
     if found:
         # Settings of right labels, and of two teachers, as far as there are any: others rank none.
         right = [ranked for ranked in found if not ranked[0][1].data.label_noise] or found
-        ranked_ones = [ranked for ranked in right if len(ranked) > 1] or right
-        return about_students.weighed(
-            _of_students(ranked_ones, keys), [ranked[0][1].data for ranked in ranked_ones]
-        )
+        told = [ranked for ranked in right if len(ranked) > 1] or right
+        return about_students.weighed(_of_students(told, keys), [ranked[0][1].data for ranked in told])
     if not groups:
         return Verdict("not-known", Statement(f"this store has no teacher on {name}.", "this store: 0 networks"))
     config, mean, seeds, _ = groups[0]
@@ -196,15 +195,15 @@ def _of_students(found: Sequence[Ranked], keys: Mapping[str, str]) -> Verdict:
         )
         numbers["told apart from all others"] = alone
         text = (
-            f"{teacher} taught best in {most} of {counted(len(found), 'setting')} with two or more teachers, told apart"
-            f" from all others in {alone or 'none'}; {at}"
+            f"{teacher} taught best in {most} of {counted(len(found), 'setting')} with two or more teachers, told"
+            f" apart from all others in {alone or 'none'}; {at}"
         )
     else:
         text = f"no setting has students of two teachers; {teacher} taught in {most} of {len(found)}; {at}"
     if losses and not gains:
         text = (
-            f"even the students of {teacher}, the best teacher in most settings, are less accurate than those of labels"
-            f" in {losses} of {counted(most, 'setting')}."
+            f"even the students of {teacher}, the best teacher in most settings, are less accurate than those of"
+            f" labels in {losses} of {counted(most, 'setting')}."
         )
         return Verdict("rather-not", Statement(text, basis, numbers))
     if not gains:

@@ -110,7 +110,7 @@ def _unchecked(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> Loss:
         return _both(config, hard_term, _soft_term(config))
     if config.alpha == 1 or (is_usual(config) and config.smoothing_convention != "maxsup"):
         return distilled(config)
-    alone = distilled(config.replace(alpha=1))
+    alone = distilled(LossConfig(temperature=config.temperature, temperature_on=config.temperature_on))
     return _both(config, hard_term, lambda student, labels, teacher: alone(student, labels, teacher).total)
 
 
