@@ -15,16 +15,17 @@ import torch
 from distill import pipeline
 from distill.advice import about_network, about_students, advise, commands, on_data, on_network, on_sweep, recorded
 from distill.advice.measures import Measures, SoftTargets, Twin, measured
-from distill.advice.pairs import comparable, compare
+from distill.advice.pairs import Pair, comparable, compare, of_best
 from distill.advice.shelf import hard, read_shelf, recipe
 from distill.advice.statement import OPENING, Advice, Command, Statement, Verdict
 from distill.advice.trials import Rival, Trial, settings, trials_of
-from distill.advice.words import labels_words, student_words, teacher_words
+from distill.advice.words import held_out, labels_words, student_words, teacher_words
 from distill.artifact import VERSIONS, Artifact, ArtifactStore, FileEntry, Record, key, sha256
 from distill.cli import main
 from distill.config import (
     CacheConfig,
     CalibrationConfig,
+    DataConfig,
     EnsembleConfig,
     LabelsConfig,
     LossConfig,
@@ -50,7 +51,11 @@ ONE_SEED = Paired("undecided", 0.02, math.nan, math.nan, math.nan, 1)
 
 
 def trial(
-    over_labels: Paired | None = MORE, rivals: tuple[Rival, ...] = (), best: float = 4.0, images: int | None = 100
+    over_labels: Paired | None = MORE,
+    rivals: tuple[Rival, ...] = (),
+    best: float = 4.0,
+    images: int | None = 100,
+    data: DataConfig | None = None,
 ) -> Trial:
     return Trial(
         setting="mlp, digits, 10 epochs",
@@ -62,7 +67,7 @@ def trial(
         seeds=3,
         teachers=3,
         own=2,
-        images=images,
+        data=data or DataConfig(limit=images),
         labels=interval([0.88, 0.89, 0.9]) if over_labels else None,
         over_labels=over_labels,
         rivals=rivals,
@@ -73,7 +78,7 @@ def beside(difference: Paired, is_hard: bool = True) -> Rival:
     return Rival("mlp without smoothing" if is_hard else "mlp with ε = 0.2", is_hard, 2.0, difference)
 
 
-def network(low: float = 0.05, high: float = 0.07, fitted: float = 0.5) -> Measures:
+def network(low: float = 0.05, high: float = 0.07, fitted: float = 0.5, noise: float = 0.0) -> Measures:
     values = {
         "accuracy": 0.9,
         "nll": 0.4,
@@ -87,10 +92,13 @@ def network(low: float = 0.05, high: float = 0.07, fitted: float = 0.5) -> Measu
         "kl": 0.03,
     }
     middle = (low + high) / 2
-    soft = (SoftTargets(1.0, 0.95, 0.1), SoftTargets(4.0, 0.6, 0.5), SoftTargets(16.0, 0.2, 0.9))
-    return Measures(
-        1000, "image", None, values, 0.88, 0.92, Gap(0.9, 0.9 - middle, middle, low, high), fitted, soft
+    gap = Gap(0.9, 0.9 - middle, middle, low, high)
+    soft = (
+        SoftTargets(1.0, gap, 0.1),
+        SoftTargets(4.0, Gap(0.9, 0.6, 0.3, 0.28, 0.32), 0.5),
+        SoftTargets(16.0, Gap(0.9, 0.2, 0.7, 0.68, 0.72), 0.9),
     )
+    return Measures(1000, "image", noise, None, values, 0.88, 0.92, gap, fitted, soft)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_verdict_without_students() -> None:
     assert told.statement.basis == "this store: 0 students; some.json"
     assert on_network.verdict(network(), [], False, None).answer == "not-known"
     assert "no held-out images" in on_network.verdict(Measures(0, "image"), [], True, None).statement.text
-    broken = on_network.verdict(Measures(9, "image", "accuracy at chance (0.100)"), [trial()], True, None)
+    broken = on_network.verdict(Measures(9, "image", 0.0, "accuracy at chance (0.100)"), [trial()], True, None)
     assert broken.answer == "no", "students of a sister do not save a network at chance"
     assert "accuracy at chance" in broken.statement.text
 
@@ -163,24 +171,132 @@ def test_a_statement_without_a_basis_is_refused() -> None:
     ],
 )
 def test_confidence_is_told_by_its_interval(low: float, high: float, word: str) -> None:
-    told = about_network.how_good(network(low, high))
+    told = about_network.how_good(network(low, high), smoothed=False)
     assert word in told[1].text
     assert told[1].numbers["gap"] == pytest.approx((low + high) / 2)
     assert {each.basis for each in told} == {"this network, 1,000 held-out images"}
 
 
 def test_softness_is_told() -> None:
-    assert "softer than its errors" in about_network.how_good(network(fitted=0.5))[2].text
-    assert "harder than its errors" in about_network.how_good(network(fitted=2))[2].text
     like, sure = about_network.how_soft(network())
     assert "T = 16 is like γ = 0.90" in like.text
-    assert sure.text.startswith("Over-softened from T = 4 on"), "95 % at T = 1 is above the accuracy of 90 %"
+    assert sure.text.startswith("Over-softened already from T = 1 on")
+    # 89.5 % is below the accuracy of 90 %, and the interval of the difference includes 0.
+    sure = about_network.how_soft(network(-0.01, 0.02))[1]
+    assert sure.text.startswith("Over-softened from T = 4 on")
+    assert "89.5 % at T = 1" in sure.text
     assert about_network.how_soft(_sure())[1].text.startswith("At none of these temperatures")
 
 
 def _sure() -> Measures:
-    always = tuple(SoftTargets(each.temperature, 0.99, 0.1) for each in network().soft)
+    always = tuple(
+        SoftTargets(each.temperature, Gap(0.9, 0.99, -0.09, -0.1, -0.08), 0.1) for each in network().soft
+    )
     return Measures(**{**vars(network()), "soft": always})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fitted", "smoothed", "says"),
+    [
+        (
+            0.05,
+            0.07,
+            0.5,
+            True,
+            "softer than its errors warrant, of which smoothing is one reason, a short training",
+        ),
+        (0.05, 0.07, 0.5, False, "of which a short training is a reason"),
+        (-0.07, -0.05, 2.0, False, "harder than its errors warrant"),
+    ],
+)
+def test_why_a_temperature_is_not_1(low: float, high: float, fitted: float, smoothed: bool, says: str) -> None:
+    assert says in about_network.how_good(network(low, high, fitted), smoothed)[2].text
+    for unsure in (network(-0.01, 0.01, fitted), network(-high, -low, fitted)):
+        # Not told where accuracy less confidence is not, or says the contrary.
+        assert about_network.how_good(unsure, smoothed)[2].text == f"The temperature of least NLL is {fitted:.2f}."
+
+
+# Labels that are wrong by design
+
+WRONG = "held-out labels, of which 40 % are wrong by design"
+
+
+def test_wrong_labels_are_named() -> None:
+    assert held_out([0.0]) == "held-out images"
+    assert held_out([0.0], "token") == "held-out tokens"
+    assert held_out([0.4, 0.4]) == WRONG
+    assert held_out([0.2, 0.0, 0.4]) == WRONG.replace("40", "0 to 40")
+
+
+def test_by_wrong_labels_nothing_is_said_of_confidence() -> None:
+    noisy = network(-0.3, -0.2, noise=0.4)
+    told = [*about_network.how_good(noisy, smoothed=True), *about_network.how_soft(noisy)]
+    told += about_network.dark_knowledge(noisy)
+    text = " ".join(each.text for each in told)
+    assert text.count("not known") + text.count("Not known") == len(told) == 3
+    assert f"90.0 % [88.0, 92.0] of {WRONG}" in text
+    assert not any(
+        said in text for said in ("-confident, more", "-confident, less", "Over-softened", "It is right", "γ")
+    )
+    assert {each.basis for each in told} == {f"this network, 1,000 {WRONG}"}
+
+
+@pytest.mark.parametrize(
+    ("over_labels", "noise", "kind", "answer", "says"),
+    [
+        (MORE, 0.4, "symmetric", "use-but", f"This is by {WRONG}, which makes differences smaller."),
+        (LESS, 0.4, "symmetric", "rather-not", f"This is by {WRONG}"),
+        (MORE, 0.4, "pair", "not-known", f"by {WRONG}, the better network need not look better"),
+        (MORE, 0.6, "symmetric", "not-known", "of which 60 % are wrong by design"),
+    ],
+)
+def test_verdict_by_wrong_labels(over_labels: Paired, noise: float, kind: str, answer: str, says: str) -> None:
+    data = DataConfig(label_noise=noise, noise=kind)  # pyright: ignore[reportArgumentType]
+    found = about_students.verdict([trial(over_labels, data=data)], is_hard=True)
+    assert found.answer == answer
+    assert says in found.statement.text
+    assert f"{100 * noise:g} % are wrong by design" in found.statement.basis
+    for said in about_students.about_each([trial(over_labels, data=data)] * 2):
+        assert "wrong by design" in said.basis
+        assert "wrong by design" in said.text or "learned from this very network" in said.text
+
+
+def test_advice_on_data_with_wrong_labels(setup: Folders, teacher: TeacherConfig) -> None:
+    store = ArtifactStore(setup.store)
+    noisy = teacher.replace(data=teacher.data.replace(label_noise=0.4))
+    publish(store, noisy, 0.95)
+    told = advise("digits", setup)
+    assert "wrong by design" in told.verdict.statement.basis
+    assert "95.0 % of held-out labels, of which 40 % are wrong by design" in " ".join(told.text().split())
+    for seed in (1, 2, 3):
+        publish(store, noisy.replace(seed=seed), 0.99)
+    publish(store, teacher, 0.8)
+    told = advise("digits", setup)
+    assert "5 teachers of 2 recipes" in told.subject
+    assert "without smoothing (80.0 %)" in told.verdict.statement.text, "right labels come first"
+    assert "1 of 2 recipes are not compared" in told.text()
+    fill(store, noisy, {(0.0, 4.0): 0.05, (0.1, 4.0): 0.01})
+    assert advise("digits", setup).verdict.answer == "use-but"
+    fill(store, teacher, {(0.0, 4.0): -0.05, (0.1, 4.0): -0.06})
+    told = advise("digits", setup)
+    assert told.verdict.answer == "rather-not", "students of right labels answer, where there are any"
+    assert "wrong" not in told.verdict.statement.basis
+
+
+def test_a_calibration_and_a_sweep_of_wrong_labels(setup: Folders, teacher: TeacherConfig) -> None:
+    store = ArtifactStore(setup.store)
+    noisy = teacher.replace(data=teacher.data.replace(label_noise=0.4))
+    config = SweepConfig(teacher=noisy, smoothings=(0.0, 0.1))
+    told = advise(publish(store, config, files={"sweep.json": json.dumps(SWEEP)}).record.key, setup)
+    said = told.sections["Which smoothing for what"]
+    assert all(WRONG in each.text for each in said[:3])
+    assert all(each.basis.endswith(WRONG) for each in said)
+    assert WRONG in told.verdict.statement.basis
+    found = publish(
+        store, CalibrationConfig(network=noisy), metrics={"held_out/ece": 0.1, "held_out/ece_before": 0.3}
+    )
+    (said,) = advise(str(found.path), setup).sections["What it is"]
+    assert f"ECE 30.0 % becomes 10.0 %; it was fitted on the same, which are {WRONG}." in said.text
 
 
 def test_what_smoothing_took_away() -> None:
@@ -228,9 +344,29 @@ def test_pairs_are_of_the_same_seeds() -> None:
     assert compare({(0, seed): 0.9 for seed in range(3)}, {(0, seed): 0.8 for seed in range(3)}).seeds == 3
     twice = {(seed, teacher): 0.9 for seed, teacher in product(range(3), range(2))}
     assert compare(twice, {pair: 0.8 for pair in twice}).seeds == 3, "two teachers of one seed are no two seeds"
+    assert of_best({1.0: one, 4.0: other}) == {pair: one[pair] for pair in sorted(one.keys() & other.keys())}
     kept = comparable({1.0: one, 4.0: other, 9.0: {(9, 9): 0.5}})
     assert kept.keys() == {1.0, 4.0}
     assert set(kept[1.0]) == {(seed, seed) for seed in (1, 2, 3)}
+
+
+def test_no_seed_chooses_the_temperature_that_it_is_judged_at() -> None:
+    tried = {1.0: {(0, 0): 0.9, (1, 1): 0.1, (2, 2): 0.1}, 4.0: {(0, 0): 0.2, (1, 1): 0.3, (2, 2): 0.3}}
+    assert of_best(tried) == {(0, 0): 0.2, (1, 1): 0.1, (2, 2): 0.1}, "T = 1 by the first seed, T = 4 without it"
+    assert of_best({T: {(0, 0): at[0, 0]} for T, at in tried.items()}) == {(0, 0): 0.9}, "one seed has no others"
+
+
+def test_chance_is_no_gain() -> None:
+    """Of students that gain nothing, at eight temperatures: held against labels the best is not more often more."""
+    drawn = torch.randn(1500, 3, 9, generator=torch.Generator().manual_seed(0)).tolist()
+    more = []
+    for seeds in drawn:
+        tried = {float(T): {(seed, seed): row[T] for seed, row in enumerate(seeds)} for T in range(8)}
+        labels: dict[Pair, float] = {(seed, seed): row[8] for seed, row in enumerate(seeds)}
+        more.append(compare(of_best(tried), labels).verdict)
+    # 3.8 % of each over 200,000 draws; the best of eight means itself would be more in 8 % and less in 0.2 %.
+    assert 0.02 < more.count("reproduced") / len(more) < 0.06
+    assert 0.02 < more.count("contradicted") / len(more) < 0.06
 
 
 def test_two_teachers_of_one_recipe(teacher: TeacherConfig) -> None:
@@ -274,6 +410,7 @@ def summary(experiment: str, rows: list[tuple[str, str, float]], seeds: int = 5)
     return {
         "experiment": experiment,
         "data": "clothes",
+        "claims": [],
         "rows": [
             {"condition": condition, "measure": measure, "mean": mean, "low": mean - 0.01, "high": mean + 0.01}
             | {"seeds": seeds}
@@ -315,6 +452,52 @@ def test_recorded_results_on_prediction() -> None:
     (told,) = recorded.statements([recorded.parse(summary("bits_of_dark_knowledge", rows), "x")], None)
     assert "70 % of cases [69, 71]" in told.text
     assert "Of 1 other measures 1 did better" in told.text
+
+
+SWEPT = summary(
+    "smoothing_sweep",
+    [
+        *((f"student of ε={own:g}, T={T}", "accuracy", 0.7 + own / 10) for own in (0.0, 0.1, 0.6) for T in (1, 4)),
+        *((f"student of the teacher picked for {use}, T=1", "accuracy", 0.71) for use in ("teaching", "accuracy")),
+        ("student of the teacher picked for teaching, T=4", "accuracy", 0.7),
+    ],
+)
+SWEPT["claims"] = [
+    {"id": f"students-of-teaching-T{T}", "verdict": "contradicted", "seeds": 5}
+    | {"effect": -0.0037, "low": -0.0054, "high": -0.0019}
+    for T in (1, 4)
+]
+
+
+def test_recorded_sweeps_say_what_the_choice_for_teaching_was_worth() -> None:
+    table = recorded.parse(SWEPT, "swept.json")
+    students, picked, best = recorded.statements([table], 0.1)
+    assert (
+        "accuracy on test images: students of a tenth of the images 71.0 % at T = 1 against 70.0 %" in students.text
+    )
+    assert "at T = 1 71.0 % against 71.0 % (less: -0.37 points [-0.54, -0.19])." in picked.text
+    assert "accuracy on test images" in picked.text
+    assert "T = 4" not in picked.text, "a row is missing"
+    assert "at T = 4 ε = 0.6, 76.0 %, and without smoothing 70.0 %" in best.text
+    assert {each.basis for each in (students, picked, best)} == {"swept.json: clothes, 5 seeds"}
+    assert recorded.statements([table], None) == [picked, best], "these hold for any teacher"
+    assert recorded.best_temperatures([table], 0.1) == set(), "test images choose no temperature"
+    assert (
+        recorded.on_teaching([recorded.parse(HURTS, "x"), recorded.parse(summary("smoothing_sweep", []), "x")])
+        == []
+    )
+    held_out_too = {**SWEPT, "rows": [*SWEPT["rows"], {**SWEPT["rows"][0], "measure": "held_out_accuracy"}]}
+    assert "held-out accuracy" in recorded.statements([recorded.parse(held_out_too, "x")], 0.0)[0].text
+
+
+def test_the_recorded_sweep_is_read(setup: Folders, teacher: TeacherConfig) -> None:
+    (Path("experiments") / "results" / "swept.json").write_text(json.dumps(SWEPT))
+    store = ArtifactStore(setup.store)
+    sweep = publish(
+        store, SweepConfig(teacher=teacher, smoothings=(0.0, 0.1)), files={"sweep.json": json.dumps(SWEEP)}
+    )
+    for subject in (sweep.record.key, "digits"):
+        assert "(less: -0.37 points [-0.54, -0.19])" in " ".join(advise(subject, setup).text().split())
 
 
 def test_absent_results_are_left_out(tmp_path: Path) -> None:
@@ -377,7 +560,13 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     return Folders()
 
 
-def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.0, files: dict[str, str] | None = None):
+def publish(
+    store: ArtifactStore,
+    config: StageConfig,
+    accuracy: float = 0.0,
+    files: dict[str, str] | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Artifact:
     path = store.path(config)
     path.mkdir(parents=True)
     for name, content in (files or {}).items():
@@ -392,7 +581,7 @@ def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.0, fi
         inputs={},
         files=entries,
         data={"classes": list("abc")},
-        metrics={"held_out/accuracy": accuracy, "test/accuracy": 0.123},
+        metrics={"held_out/accuracy": accuracy, "test/accuracy": 0.123, **(metrics or {})},
     )
     (path / "record.json").write_text(record.model_dump_json())
     return store.read(path)
@@ -457,8 +646,26 @@ def test_advice_on_data(setup: Folders, teacher: TeacherConfig) -> None:
     assert told.verdict.answer == "use"
     assert "without smoothing" in told.verdict.statement.text
     assert "better than 1 of 1 other teacher" in told.text()
+    says = "taught best in 1 of 1 setting with two or more teachers, told apart from all others in 1"
+    assert says in told.verdict.statement.text
+    assert told.verdict.statement.numbers["told apart from all others"] == 1
     assert "0.123" not in told.text() + told.json(), "the test set"
     assert "12.3 %" not in told.text()
+    other = StudentConfig(data=teacher.data, model=ModelConfig(name="cnn"), loss=LossConfig(alpha=0))
+    for seed in range(3):
+        publish(store, other.replace(seed=seed), 0.7)
+        cache = CacheConfig(teacher=teacher.replace(smoothing=0.1), transfer_set=teacher.data)
+        publish(store, other.replace(seed=seed, cache=cache, loss=LossConfig(temperature=4)), 0.8)
+    told = advise("digits", setup)
+    assert told.verdict.statement.numbers["settings"] == 1, "the only teacher of a setting is not its best"
+
+
+def test_the_only_teacher_of_each_setting_is_the_best_of_none(setup: Folders, teacher: TeacherConfig) -> None:
+    fill(ArtifactStore(setup.store), teacher, {(0.0, 4.0): 0.05})
+    told = advise("digits", setup)
+    assert told.verdict.answer == "use"
+    assert "no setting has students of two teachers" in told.verdict.statement.text
+    assert "taught best" not in told.verdict.statement.text
 
 
 @pytest.mark.parametrize(
@@ -478,6 +685,9 @@ def test_recipes_are_ranked_on_the_same_held_out_images(setup: Folders, teacher:
     publish(store, teacher.replace(data=teacher.data.replace(split_seed=1)), 0.99)
     (row,) = on_data.by_recipe(read_shelf(store, progress=False).of(TeacherConfig))
     assert (row.accuracy.mean, row.seeds) == (pytest.approx(0.81), 2)
+    told = advise("digits", setup)
+    assert "3 teachers of 2 recipes" in told.subject
+    assert "1 of 2 recipes are not compared: they held out other images" in told.text()
 
 
 SWEEP = {
@@ -518,7 +728,10 @@ def test_advice_on_a_sweep(setup: Folders, teacher: TeacherConfig) -> None:
     told = advise(found.record.key, setup)
     text = " ".join(told.text().split())
     assert told.verdict.answer == "not-known"
-    assert "the teacher with ε = 0 is the one to teach, but no student has learned from it yet" in text
+    assert (
+        "no student has learned from ε = 0, the choice for teaching: of teachers not credibly less accurate" in text
+    )
+    assert "has the largest relative inter-class logit variance; that is no proof that it teaches best" in text
     assert "For its own accuracy: ε = 0.1, by accuracy (97.0 %). Not told apart from ε = 0. Highest." in text
     assert "For calibration: ε = 0.1, by ECE (2.0 %)." in text
     assert "1 network diverged" in text
@@ -527,9 +740,14 @@ def test_advice_on_a_sweep(setup: Folders, teacher: TeacherConfig) -> None:
     fill(store, teacher, {(0.0, 4.0): 0.05})
     told = advise(found.record.key, setup)
     assert told.verdict.answer == "use"
-    assert "this is of ε = 0, chosen for teaching" in told.verdict.statement.text
+    assert "This is of ε = 0: of teachers" in told.verdict.statement.text
+    assert "that is no proof that it teaches best" in told.verdict.statement.text
+    few = on_sweep.verdict({**SWEEP, "seeds": [0]}, "b", [], teacher)
+    assert "it is the most accurate, and the seeds are too few to say more" in few.statement.text
     assert "For calibration" in advise("digits", setup).text(), "sweeps are told of their data"
-    (said,) = on_sweep.choices({**SWEEP, "choices": {"accuracy": SWEEP["choices"]["accuracy"]}, "diverged": []})[:1]
+    (said,) = on_sweep.choices(
+        {**SWEEP, "choices": {"accuracy": SWEEP["choices"]["accuracy"]}, "diverged": []}, teacher.data
+    )[:1]
     assert said.numbers["accuracy"] == 0.97
     assert on_sweep.verdict({**SWEEP, "choices": {}}, "b", [], None).answer == "not-known"
 
@@ -579,6 +797,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
     config = TeacherConfig(model=ModelConfig(name="mlp", kwargs={"widths": [32]}), schedule=quick)
     config = config.replace(data=config.data.replace(held_out=0.15))
     runs: dict[str, StageConfig] = {"hard": config, "smoothed": config.replace(smoothing=0.2)}
+    runs["noisy"] = config.replace(smoothing=0.2, data=config.data.replace(label_noise=0.4))
     cache = CacheConfig(teacher=config, transfer_set=config.data)
     student = StudentConfig(cache=cache, data=config.data, model=config.model, schedule=quick)
     runs |= {"cache of hard": cache, "student of hard": student}
@@ -615,6 +834,17 @@ def test_advice_on_trained_networks(trained: dict[str, Artifact]) -> None:
     assert "one view of each image" in cache.text()
     again = advise("digits", where)
     assert again.verdict.answer == "not-known"
+
+
+def test_advice_on_a_network_of_wrong_labels(trained: dict[str, Artifact]) -> None:
+    told = advise(str(trained["noisy"].path), Folders())
+    text = " ".join(told.text().split())
+    assert "of held-out labels, of which 40 % are wrong by design" in text
+    assert "test images, which were not read: their labels are right" in text
+    assert "Beside the same recipe" not in text
+    assert not any(said in text for said in ("-confident, more", "-confident, less", "Over-softened", "NLL is 0"))
+    for heading in ("What it is", "What it knows beyond its answer"):
+        assert all("wrong by design" in each.basis or each.basis == "its record" for each in told.sections[heading])
 
 
 def test_commands_do_what_they_say(trained: dict[str, Artifact]) -> None:
@@ -709,4 +939,4 @@ def test_the_command(trained: dict[str, Artifact], capsys: pytest.CaptureFixture
     main(["advise", str(trained["hard"].path)])
     assert capsys.readouterr().out.splitlines()[2].startswith("Not known: ")
     main(["advise", "digits", "--json"])
-    assert json.loads(capsys.readouterr().out)["subject"].startswith("digits: 2 teachers")
+    assert json.loads(capsys.readouterr().out)["subject"].startswith("digits: 3 teachers of 3 recipes")

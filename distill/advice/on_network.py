@@ -118,8 +118,8 @@ def unknown(
         if len(trials) > 1:
             text = (
                 "Which differences are chance: of comparisons without any, one in twenty counts as decided with one"
-                " temperature, up to one in ten of those with labels and one in seven of those with another teacher"
-                " where eight were tried (simulated); and settings that share their teachers err together."
+                " temperature; with eight, over up to ten seeds, up to one in seven of those with labels and one in"
+                " four of those with another teacher (simulated). Settings that share their teachers err together."
             )
             said.append(Statement(text, basis))
         if all(trial.teachers == 1 for trial in trials):
