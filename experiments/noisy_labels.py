@@ -31,7 +31,7 @@ Not asked: whether a smoothed teacher is the better one on wrong labels, which L
 correction; and stopping early, without which memorisation is what time brings. At `smoke` there are 40 % alone and
 one seed, and no verdict.
 
-Cost at `quick` on two CPU cores: 75 networks, 80 minutes while other work shared the cores; alone about half an hour.
+Cost at `quick` on two CPU cores: 75 networks, 80 minutes while other work shared the cores.
 Command: `distill reproduce noisy_labels`.
 """
 

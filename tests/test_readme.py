@@ -150,6 +150,9 @@ DARK_KNOWLEDGE = [
 ]
 
 
+SMOOTHING = ["smoothing_theory", "smoothing_sweep", "noisy_labels"]
+
+
 @pytest.mark.parametrize(
     ("page", "experiments"),
     [
@@ -158,6 +161,7 @@ DARK_KNOWLEDGE = [
         ("experiments/results/README.md", ["patience", "cache_precision"]),
         ("experiments/results/README.md", FIGURES),
         ("experiments/results/README.md", DARK_KNOWLEDGE),
+        ("experiments/results/README.md", SMOOTHING),
     ],
 )
 def test_its_results_are_those_of_the_recorded_runs(page: str, experiments: list[str]) -> None:
