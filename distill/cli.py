@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from distill.artifact import Artifact, ArtifactStore, key
-from distill.config import AugmentConfig, Config, DataConfig
+from distill.config import AugmentConfig, Config, DataConfig, SweepConfig
 from distill.errors import UserError
 from distill.flags import SWEEP, parse_call, parse_config
 from distill.runtime import Folders, Runtime
@@ -94,9 +94,12 @@ def _stage(command: str) -> Callable[[list[str]], None]:
 def _sweep_smoothing(arguments: list[str]) -> None:
     """Train one recipe with several strengths of smoothing, and say which to take for what use."""
     from distill.pipeline import ensure
+    from distill.smoothing import check_sweep
     from distill.stages.sweep_page import format_sweep
 
     config, runtime = parse_config(SWEEP, arguments)
+    assert isinstance(config, SweepConfig), "which this command's flags make"
+    check_sweep(config, ArtifactStore(runtime.store), runtime)
     # What diverges is left out and told: other strengths still answer the question.
     made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
     assert isinstance(made, Artifact)

@@ -9,15 +9,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from pydantic import ConfigDict, Field, model_validator
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from distill.artifact import Artifact, ArtifactStore, key, sha256, title, write_json
-from distill.config import CalibrationConfig, CalibrationMethod, ModelConfig, StudentConfig, TeacherConfig
+from distill.artifact import Artifact, ArtifactStore, FileEntry, key, sha256, title, write_json
+from distill.config import (
+    CalibrationConfig,
+    CalibrationMethod,
+    Config,
+    Count,
+    ModelConfig,
+    Positive,
+    StudentConfig,
+    TeacherConfig,
+)
 from distill.errors import UserError
 from distill.metrics.scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
@@ -34,8 +44,8 @@ DESCRIPTION = "model.json"
 PROGRAM = "model.pt2"
 FORMAT = 1
 """Raised when what lies in a folder changes its meaning."""
-_NEEDED = {"model", "classes", "shape", "mean", "std", "calibration", "files"}
-"""Fields that a network is built from."""
+_METHOD = "calibration"
+"""Where the file of weights says how its scale and bias are meant: one without the other is another network."""
 
 
 class Exported(nn.Module):
@@ -112,7 +122,7 @@ def export(
     _check_takes_images(inner, config, data)
     model = Exported(inner, data, scaling).eval()
     with _draft(folder) as draft:
-        save_model(model, str(draft / WEIGHTS))
+        save_model(model, str(draft / WEIGHTS), metadata={_METHOD: scaling.method})
         no_program = _write_program(model, data["shape"], draft / PROGRAM)
         files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in draft.iterdir()}
         write_json(
@@ -179,22 +189,24 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
     Raises:
         UserError: the folder is not an export, a file was changed, or the network cannot be built.
     """
-    path = folder / DESCRIPTION
-    described = _read_description(path)
-    weights = folder / WEIGHTS
-    wanted = described["files"][WEIGHTS]["sha256"]
-    if not weights.is_file() or sha256(weights) != wanted:
+    described = _read_description(folder / DESCRIPTION)
+    weights, entry = folder / WEIGHTS, described.files.get(WEIGHTS)
+    if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:
         way_out = "Export it again: distill export ARTEFACT --to FOLDER."
-        raise UserError(str(weights), "missing or changed", f"a file with sha256 {wanted[:8]}…", way_out)
-    config = ModelConfig(**described["model"])
+        raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", way_out)
+    config, calibration = described.model, described.calibration
+    with safe_open(weights, "pt") as file:
+        if (file.metadata() or {}).get(_METHOD) != calibration.method:
+            raise UserError(
+                str(folder / DESCRIPTION), "changed", "the calibration of its weights", "Export it again."
+            )
     source, _, name = config.name.partition(":")
-    if name and source not in ("timm", "torchvision") and not plugins:
+    if name and (source not in ("timm", "torchvision") or ":" in name) and not plugins:
         way_out = "If the folder is your own: load_exported(folder, plugins=True)."
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
-    network = build_model(config, len(described["classes"]), tuple(described["shape"]))
-    values = described["calibration"]
-    parameters = [torch.tensor(values[each], dtype=torch.float64) for each in ("scale", "bias")]
-    model = Exported(network, described, Scaling(values["method"], *parameters))
+    network = build_model(config, len(described.classes), described.shape)
+    parameters = [torch.tensor(each, dtype=torch.float64) for each in (calibration.scale, calibration.bias)]
+    model = Exported(network, described.model_dump(), Scaling(calibration.method, *parameters))
     try:
         load_model(model, weights)
     except (SafetensorError, RuntimeError) as error:
@@ -203,16 +215,52 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
     return model.to(device).eval()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+class _Calibration(Config):
+    method: Method
+    scale: Annotated[tuple[float, ...], Field(min_length=1)]
+    bias: Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class _Description(Config):
+    """What a network is built from; what else is in the file is for people."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: Literal[1]
+    model: ModelConfig
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    shape: tuple[Count, Count, Count]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    calibration: _Calibration
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Description:
+        channels, classes = self.shape[0], len(self.classes)
+        sizes = {len(self.calibration.scale), len(self.calibration.bias)}
+        if {len(self.mean), len(self.std)} != {channels} or not sizes <= {1, classes}:
+            sizes = f"{len(self.mean)} means, {len(self.std)} deviations, {len(self.calibration.scale)} scales"
+            raise UserError(DESCRIPTION, sizes, f"one per channel ({channels}) or class ({classes})", _AGAIN)
+        return self
+
+
+_AGAIN = "Export it again: distill export ARTEFACT --to FOLDER."
+
+
+def _read_description(path: Path) -> _Description:
     expected, way_out = f"the folder of an export, with a {DESCRIPTION} inside", "Make one with `distill export`."
     try:
         described = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("folder", str(path.parent), expected, way_out) from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT or not described.keys() >= _NEEDED:
-        expected = f"format {FORMAT} with all of its fields"
-        raise UserError(str(path), "of another form", expected, "Export it again with this version.")
-    return described
+    if not isinstance(described, dict):
+        raise UserError(str(path), "of another form", "an object with the fields of an export", _AGAIN)
+    try:
+        return _Description(**described)
+    except UserError as error:
+        field, value, expected, _ = error.args
+        raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error
 
 
 def _source(artefact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
@@ -267,7 +315,9 @@ def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
     for split in SPLITS:
         logits, labels = load_predictions(network, split)
         if len(labels):
-            found[split] = {"before": measures(logits, labels), "after": measures(scaling.apply(logits), labels)}
+            before = measures(logits, labels)
+            after = before if scaling.method == "none" else measures(scaling.apply(logits), labels)
+            found[split] = {"before": before, "after": after}
     return found
 
 

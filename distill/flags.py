@@ -50,7 +50,7 @@ def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
 def _parse_json_object(words: list[str]) -> dict[str, Any]:
     try:
         value = json.loads(words[0])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         value = error
     if not isinstance(value, dict):
         raise UserError("kwargs", words[0], "a JSON object", """Write it as '{"name": value}'.""")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.artifact import Artifact
-from distill.config import LossConfig
-from distill.data.datasets import Dataset
+from distill.artifact import Artifact, ArtifactStore
+from distill.config import LossConfig, SweepConfig
+from distill.data.datasets import Dataset, load
+from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.losses import in_uniform, matrices
 from distill.metrics.dark_knowledge import class_similarity
+from distill.metrics.smoothing_warnings import label_terms
 from distill.network import load_predictions
+from distill.runtime import Runtime
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -45,6 +48,21 @@ def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | No
     return matrices.smoothed(strengths, towards, config.smoothing_convention)
 
 
+def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> None:
+    """Refuse a sweep whose strongest smoothing cannot be taught, before anything is trained.
+
+    Raises:
+        UserError: as `smoothing_matrix`; or the data are not here.
+    """
+    networks = config.networks()
+    strongest = networks[max(config.smoothings), config.teacher.seed]
+    source = strongest.smoothing_source
+    found = store.find(source) if source else None
+    if source is None or found is not None:  # one that is not here is trained, and then looked at
+        dataset = load(strongest.data, runtime.data_root, runtime.progress)
+        smoothing_matrix(label_terms(strongest), dataset, found)
+
+
 def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:
     arguments, classes = config.labels.kwargs, dataset.num_classes
     match config.labels.towards:
@@ -59,7 +77,11 @@ def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> F
             return matrices.towards_confused(logits.argmax(1), held_out, classes, arguments.get("count", 1.0))
         case "similar":
             logits, held_out = _held_out(dataset, source)
-            return matrices.towards_similar(class_similarity(logits, held_out, arguments.get("temperature", 1.0)))
+            similarity = class_similarity(logits, held_out, arguments.get("temperature", 1.0))
+            # A class that is never a label (the padding of sentences) is never smoothed either.
+            absent = held_out.bincount(minlength=classes) == 0
+            similarity[absent] = 1.0
+            return matrices.towards_similar(similarity)
 
 
 def _held_out(dataset: Dataset, source: Artifact | None) -> tuple[Tensor, Tensor]:
@@ -68,9 +90,10 @@ def _held_out(dataset: Dataset, source: Artifact | None) -> tuple[Tensor, Tensor
         expected = f"a network with the classes of {dataset.name}: {', '.join(dataset.classes)}"
         raise UserError("smoothing_source", str(source.path), expected, "Name another.")
     logits, labels = load_predictions(source, "held_out")
-    missing = set(range(dataset.num_classes)) - set(labels.unique().tolist())
+    taught = dataset.train.labels
+    missing = set(taught[taught != IGNORED].unique().tolist()) - set(labels.unique().tolist())
     if missing:
-        expected = f"a network with held-out images of every class; of {sorted(missing)} it has none"
+        expected = f"a network with held-out samples of every class; of {sorted(missing)} it has none"
         way_out = "Train it with a larger --data.held-out, or name another."
         raise UserError("smoothing_source", str(source.path), expected, way_out)
     return logits, labels

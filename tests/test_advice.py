@@ -18,7 +18,7 @@ from distill.advice.measures import Measures, SoftTargets, Twin, measured
 from distill.advice.pairs import Pair, comparable, compare, of_best
 from distill.advice.shelf import hard, read_shelf, recipe
 from distill.advice.statement import OPENING, Advice, Command, Statement, Verdict
-from distill.advice.trials import Rival, Trial, settings, trials_of
+from distill.advice.trials import Rival, Setting, Trial, recipe_name, settings, trials_of
 from distill.advice.words import held_out, labels_words, student_words, teacher_words
 from distill.artifact import VERSIONS, Artifact, ArtifactStore, FileEntry, Record, key, sha256
 from distill.cli import main
@@ -354,6 +354,22 @@ def test_no_seed_chooses_the_temperature_that_it_is_judged_at() -> None:
     tried = {1.0: {(0, 0): 0.9, (1, 1): 0.1, (2, 2): 0.1}, 4.0: {(0, 0): 0.2, (1, 1): 0.3, (2, 2): 0.3}}
     assert of_best(tried) == {(0, 0): 0.2, (1, 1): 0.1, (2, 2): 0.1}, "T = 1 by the first seed, T = 4 without it"
     assert of_best({T: {(0, 0): at[0, 0]} for T, at in tried.items()}) == {(0, 0): 0.9}, "one seed has no others"
+
+
+def test_a_trial_is_judged_by_seeds_that_did_not_choose(teacher: TeacherConfig) -> None:
+    tried = {1.0: {(0, 0): 0.9, (1, 1): 0.1, (2, 2): 0.1}, 4.0: {(0, 0): 0.2, (1, 1): 0.3, (2, 2): 0.3}}
+    rival = teacher.replace(smoothing=0.1)
+    setting = Setting("mlp", teacher.data, plain=True, labels=dict.fromkeys(range(3), 0.1))
+    setting.soft = {
+        recipe_name(teacher): tried,
+        recipe_name(rival): {T: dict.fromkeys(tried[T], 0.0) for T in tried},
+    }
+    setting.teachers = {recipe_name(each): each for each in (teacher, rival)}
+    (found,) = trials_of(teacher, [setting])
+    assert found.best == 1
+    assert found.over_labels is not None
+    assert found.over_labels.effect == pytest.approx((0.2 + 0.1 + 0.1) / 3 - 0.1)
+    assert found.rivals[0].difference.effect == pytest.approx((0.2 + 0.1 + 0.1) / 3)
 
 
 def test_chance_is_no_gain() -> None:
@@ -797,6 +813,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
     config = TeacherConfig(model=ModelConfig(name="mlp", kwargs={"widths": [32]}), schedule=quick)
     config = config.replace(data=config.data.replace(held_out=0.15))
     runs: dict[str, StageConfig] = {"hard": config, "smoothed": config.replace(smoothing=0.2)}
+    runs["noisy and hard"] = config.replace(data=config.data.replace(label_noise=0.4))
     runs["noisy"] = config.replace(smoothing=0.2, data=config.data.replace(label_noise=0.4))
     cache = CacheConfig(teacher=config, transfer_set=config.data)
     student = StudentConfig(cache=cache, data=config.data, model=config.model, schedule=quick)
@@ -939,4 +956,4 @@ def test_the_command(trained: dict[str, Artifact], capsys: pytest.CaptureFixture
     main(["advise", str(trained["hard"].path)])
     assert capsys.readouterr().out.splitlines()[2].startswith("Not known: ")
     main(["advise", "digits", "--json"])
-    assert json.loads(capsys.readouterr().out)["subject"].startswith("digits: 3 teachers of 3 recipes")
+    assert json.loads(capsys.readouterr().out)["subject"].startswith("digits: 4 teachers of 4 recipes")

@@ -363,3 +363,15 @@ def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixtur
     of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
     assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}
     assert of_teacher - of_sweep == {"--smoothing"}
+
+
+def test_a_sweep_that_cannot_be_taught_trains_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--smoothings", "0", "0.95", "--smoothing-convention", "others"]
+    assert "less than 0.9" in fail(capsys, "sweep-smoothing", *TINY, *flags)
+    assert not (folders / "store" / "teachers").exists()
+
+
+def test_arguments_that_are_nested_too_deep(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    told = fail(capsys, "teacher", *TINY, "--labels.towards", "hierarchy", "--labels.kwargs", deep)
+    assert "a JSON object" in told

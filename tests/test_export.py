@@ -209,3 +209,42 @@ def test_the_command_writes_what_others_may_read(make, store, tmp_path, capsys):
     assert Path(capsys.readouterr().out.strip()) == folder
     assert load_exported(folder).method == "vector"
     assert (folder / WEIGHTS).stat().st_mode == (folder / DESCRIPTION).stat().st_mode
+
+
+@pytest.fixture
+def folder(make, store, runtime, tmp_path) -> Path:
+    export(make(teacher_with(MODELS["mlp"])), tmp_path / "out", "platt", store, runtime)
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {}},
+        {"files": []},
+        {"calibration": {}},
+        {"calibration": {"method": "foo", "scale": [1.0], "bias": [0.0]}},
+        {"calibration": {"method": "platt", "scale": ["a"], "bias": [0.0]}},
+        {"calibration": {"method": "temperature", "scale": [1.0], "bias": [0.0]}},  # of other weights
+        {"calibration": {"method": "platt", "scale": [1.0, 2.0], "bias": [0.0]}},
+        {"mean": "x"},
+        {"std": [0.0]},
+        {"shape": ["a", 1, 1]},
+        {"classes": 10},
+        {"classes": ["a", "b"]},
+        {"model": None},
+        {"model": "mlp"},
+        {"model": {"name": "os:system", "kwargs": {"command": "true"}}},
+        {"model": {"name": "timm:hf-hub:someone/something"}},
+        {"model": {"name": "timm:resnet10t", "kwargs": {"checkpoint_path": "weights.pth"}}},
+        {"model": {"name": "timm:resnet10t", "kwargs": {"pretrained_cfg": {"file": "weights.pth"}}}},
+        {"format": 2},
+    ],
+)
+def test_a_description_that_was_tampered_with_is_refused_in_a_line(change, folder):
+    path = folder / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError) as raised:
+        load_exported(folder)
+    assert "\n" not in str(raised.value)
+    assert "_" not in str(raised.value.field).split("/")[-1].split(" ")[0], "no name of ours"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distill import smoothing
 from distill.artifact import Artifact, ArtifactStore
 from distill.config import DataConfig, LabelsConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, load
@@ -84,7 +85,7 @@ def test_a_source_of_other_classes_is_refused(make, teacher: TeacherConfig, digi
     ):
         smoothing_matrix(wanted, others, make(teacher))
     blind = make(teacher.replace(data=DataConfig(held_out=0)))
-    with pytest.raises(UserError, match="held-out images of every class"):
+    with pytest.raises(UserError, match="held-out samples of every class"):
         smoothing_matrix(wanted, digits, blind)
 
 
@@ -133,3 +134,24 @@ def test_smoothing_that_falls_may_not_start_where_another_class_outweighs_the_la
     with pytest.raises(UserError, match="label gets the most"):
         smoothing_matrix(alike, digits, None)
     assert smoothing_matrix(alike.replace(smoothing=0.29), digits, None) is None
+
+
+@pytest.mark.parametrize("towards", ["confusions", "similar"])
+def test_a_class_that_is_never_a_label_is_no_obstacle(
+    make, teacher: TeacherConfig, digits: Dataset, towards
+) -> None:
+    """As the padding of sentences: it has no samples anywhere."""
+    source = make(teacher)
+    wanted = targets(smoothing_convention="others", labels=LabelsConfig(towards=towards))
+    kept = digits.train.labels != 4
+    without = replace(
+        digits, train=replace(digits.train, images=digits.train.images[kept], labels=digits.train.labels[kept])
+    )
+    logits, labels = load_predictions(source, "held_out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smoothing, "load_predictions", lambda *_: (logits[labels != 4], labels[labels != 4]))
+        matrix = smoothing_matrix(wanted, without, source)
+        assert matrix is not None
+        assert matrix[4].tolist() == pytest.approx([0.1 / 9] * 4 + [0.9] + [0.1 / 9] * 5)
+        with pytest.raises(UserError, match="held-out samples of every class"):
+            smoothing_matrix(wanted, digits, source)

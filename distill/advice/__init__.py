@@ -8,10 +8,11 @@ held-out images: the test set is not read.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from distill.advice.context import Context, read_context
-from distill.advice.statement import Advice
+from distill.advice.statement import Advice, Statement
 from distill.artifact import Artifact
 from distill.config import (
     BUILT_IN_DATA,
@@ -43,8 +44,18 @@ def advise(subject: str, where: Folders) -> Advice:
 
     context = read_context(where)
     if not Path(subject).exists() and _is_data(subject, context):
-        return on_data(subject, context)
-    return _on_artefact(_resolve(subject, context), context)
+        advice = on_data(subject, context)
+    else:
+        advice = _on_artefact(_resolve(subject, context), context)
+    return advice if context.recorded else _without_recorded(advice)
+
+
+def _without_recorded(advice: Advice) -> Advice:
+    """Where this package is installed without a clone: no recorded results, and no experiments to run."""
+    text = "What recorded results of other networks say: they lie in a clone of this project, and none is here."
+    missing = Statement(text, "this installation")
+    commands = [each for each in advice.commands if "distill reproduce" not in each.line]
+    return replace(advice, unknown=[*advice.unknown, missing], commands=commands)
 
 
 def _is_data(subject: str, context: Context) -> bool:

@@ -204,7 +204,7 @@ def _verdict(trials: Sequence[Trial], is_hard: bool) -> Verdict:
     if worse and not better:
         text = (
             f"train it without smoothing. Its students are less accurate than those of the same teacher with hard"
-            f" labels in {_settings(worse)} and more in none"
+            f" labels in {counted(worse, 'setting')} and more in none"
         )
         labels = (
             f"; than those of labels they are more accurate in {_of(gains, gains + losses + unsure)}"
@@ -233,12 +233,12 @@ def _verdict(trials: Sequence[Trial], is_hard: bool) -> Verdict:
         return say("use", f"{at}. Its students are {over}{hard}.")
     if better:
         text = "not for sure: that its students gain over labels is not shown. They are more accurate than those of"
-        return say("use-but", f"{text} the hard teacher in {_settings(better)}. Temperature: {at}.")
+        return say("use-but", f"{text} the hard teacher in {counted(better, 'setting')}. Temperature: {at}.")
     if not gains + losses + unsure:
         return say("not-known", f"there is no student of labels to hold its students against; so far {at}.")
     few = max((trial.over_labels.seeds for trial in trials if trial.over_labels), default=0)
     because = f" ({counted(few, 'seed')}; {FEWEST_SEEDS} are the fewest)" if few < FEWEST_SEEDS else ""
-    text = f"whether its students gain anything over labels is undecided in {_settings(unsure)}{because}"
+    text = f"whether its students gain anything over labels is undecided in {counted(unsure, 'setting')}{because}"
     return say("not-known", f"{text}; so far {at}.")
 
 
@@ -254,10 +254,6 @@ def _images(trials: Iterable[Trial], verdict: str) -> str:
         return ""
     span = f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
     return f" (with {span} images)"
-
-
-def _settings(count: int) -> str:
-    return counted(count, "setting")
 
 
 def _of(count: int, total: int) -> str:

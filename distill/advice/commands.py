@@ -13,8 +13,6 @@ from distill.config import CacheConfig, DataConfig, TeacherConfig
 from distill.runtime import Folders
 
 _AGAIN = "again with --seed 1 and 2"
-FEWEST = 3
-"""Seeds that decide anything (`metrics.verdict.FEWEST_SEEDS`)."""
 
 
 def line(words: Iterable[str], where: Folders) -> str:

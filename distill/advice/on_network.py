@@ -15,6 +15,7 @@ from distill.artifact import Artifact
 from distill.config import CacheConfig, StudentConfig, TeacherConfig
 from distill.losses.labels import in_uniform, is_usual
 from distill.metrics.smoothing_warnings import strongest
+from distill.metrics.verdict import FEWEST_SEEDS
 
 STUDENTS = "Students that learned from it"
 RECORDED = "Recorded results of this project: other networks, so a weaker basis"
@@ -156,7 +157,7 @@ def _commands(
     said: list[Command] = []
     if found.values is None:
         said.append(commands.with_held_out(config, where))
-    elif not trials or max(trial.seeds for trial in trials) < commands.FEWEST:
+    elif not trials or max(trial.seeds for trial in trials) < FEWEST_SEEDS:
         plain = CacheConfig(teacher=config, transfer_set=config.data)
         said += commands.distil(config, where, (1.0, 4.0), cached=context.store.find(plain) is not None)
     if found.values and twin is None and not is_hard(config) and not found.noise:

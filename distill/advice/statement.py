@@ -119,9 +119,9 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def points(difference: float, signed: bool = True) -> str:
+def points(difference: float) -> str:
     """A difference of shares in percentage points: 0.0123 → "+1.23 points"."""
-    return f"{100 * difference:{'+' if signed else ''}.2f} points"
+    return f"{100 * difference:+.2f} points"
 
 
 def counted(number: int, noun: str) -> str:

@@ -87,9 +87,13 @@ def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0)
     _at_least_two(len(classes))
     if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
         raise UserError("labels.kwargs beta", beta, "a number of at least 0", "The paper takes 4 to 30.")
-    _check_leaves(tree, classes)
     heights = torch.zeros(len(classes), len(classes), dtype=torch.float64)
-    _put_heights(tree, classes, heights)
+    try:
+        _check_leaves(tree, classes)
+        _put_heights(tree, classes, heights)
+    except RecursionError as error:
+        way_out = "Write it flatter: levels that part no classes say nothing."
+        raise UserError("labels.kwargs tree", "nested too deep", "a tree of some levels", way_out) from error
     logits = -beta * heights / heights.max()
     # A softmax, since a large β would make all of exp(-β d) zero.
     return torch.softmax(logits.fill_diagonal_(-math.inf), 1)

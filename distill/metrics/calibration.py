@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+_SORTED = 1 << 20
+"""Probabilities that are sorted at a time."""
 SHARPEST = 100.0
 """Temperature scaling goes at most so far in either direction, relative to the spread of the logits."""
 _NORMAL = 1.959963984540054
@@ -91,9 +93,15 @@ def ece_adaptive(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: 
     In [0, 1] (ACE, Nixon et al. 2019: 1/(K R) Σ_k Σ_r |share of class k in r - mean p_k in r|). Where n is no
     multiple of the R = `bins` ranges, each weighs as many samples as it holds. Ties as in `ece_equal_mass`.
     """
-    p = torch.softmax(logits.double(), dim=1).t().contiguous()
+    p = torch.softmax(logits.double(), dim=1).t()
     own = torch.arange(len(p), device=p.device).unsqueeze(1)
-    return _equal_mass_errors(p, labels == own, bins).mean().item()
+    # Some classes at a time: what sorting needs of all at once is many times the logits.
+    at_once = max(1, _SORTED // max(1, p.shape[1]))
+    errors = [
+        _equal_mass_errors(some.contiguous(), labels == which, bins)
+        for some, which in zip(p.split(at_once), own.split(at_once), strict=True)
+    ]
+    return torch.cat(errors).mean().item()
 
 
 def by_temperature(

@@ -24,7 +24,18 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "resnet56": resnet56,
     "transformer": transformer,
 }
-_FROM_DATA = {"num_classes", "in_shape", "in_chans", "pretrained", "weights"}
+_FROM_DATA = {
+    "num_classes",
+    "in_shape",
+    "in_chans",
+    "pretrained",
+    "weights",
+    # timm reads weights, which a pickle may hide code in, from where these say.
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "cache_dir",
+}
 
 
 def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> Callable[[], nn.Module]:

@@ -13,7 +13,7 @@ from distill.metrics import accuracy, calibration, dark_knowledge
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined
 from distill.metrics.chance import at_chance
-from distill.metrics.choice import choose
+from distill.metrics.choice import choose, listed
 from distill.metrics.confidence import confidence_gap, under_confident
 from distill.metrics.verdict import interval
 from distill.network import Outcome, load_predictions
@@ -60,10 +60,12 @@ def sweep(config: SweepConfig, networks: Mapping[str, Artifact | str], folder: P
         way_out = "Lower --optim.lr, or train longer."
         raise UserError("sweep", f"{len(diverged)} networks", "one or more that learns something", way_out)
     choices = choose(measured["held_out"])
+    images = len(load_predictions(learned, "held_out")[1])
     found = {
         "data": config.teacher.data.name,
         "smoothings": list(config.smoothings),
         "seeds": sorted({seed for _, seed in config.networks()}),
+        "held_out_images": images,
         "rows": [
             _row(smoothing, name, split, by_seed)
             for split, by_smoothing in measured.items()
@@ -74,7 +76,12 @@ def sweep(config: SweepConfig, networks: Mapping[str, Artifact | str], folder: P
             use: {name: value for name, value in vars(choice).items() if name != "use"}
             for use, choice in choices.items()
         },
-        "notes": [*_of_wrong_labels(config), *_notes(measured["held_out"])],
+        "notes": [
+            f"Chosen on {images:,} held-out images.",
+            *_of_wrong_labels(config),
+            *_of_all_right(measured["held_out"]),
+            *_notes(measured["held_out"]),
+        ],
         "diverged": diverged,
     }
     write_json(folder / SWEEP, found)
@@ -176,6 +183,16 @@ def _of_wrong_labels(config: SweepConfig) -> list[str]:
     return [
         f"Of the held-out labels {100 * rate:g} % are wrong (data.label_noise): they choose by accuracy and "
         "calibration against such labels. Those of the test set are right."
+    ]
+
+
+def _of_all_right(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
+    perfect = [smoothing for smoothing in sorted(held_out) if 1.0 in held_out[smoothing]["accuracy"].values()]
+    if not perfect:
+        return []
+    return [
+        f"At {listed(perfect)} a network has every held-out image right: its fitted temperature is a bound of the "
+        "search and says little, and there are too few images to choose by. Hold out more with --data.held-out."
     ]
 
 

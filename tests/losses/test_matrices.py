@@ -184,3 +184,11 @@ def test_a_label_that_would_get_no_more_than_its_neighbour_is_refused():
 def test_one_class_has_no_others():
     with pytest.raises(UserError, match="at least 2"):
         towards_all(1)
+
+
+def test_a_tree_that_is_nested_too_deep_is_refused_in_a_line():
+    tree: list[object] = ["cat", "dog", "car", "bus"]
+    for _ in range(5000):
+        tree = [tree]
+    with pytest.raises(UserError, match="nested too deep"):
+        towards_near([tree, "ship"], NAMES)

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
+from distill.metrics import calibration
 from distill.metrics.accuracy import nll
 from distill.metrics.calibration import (
     SHARPEST,
@@ -270,3 +271,11 @@ def test_intervals_are_wilsons():
             assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
         else:
             assert (low, high) == (0, 1)
+
+
+def test_some_classes_at_a_time_are_all_classes(monkeypatch):
+    logits, labels = draw(3, n=50, k=7)
+    whole = ece_adaptive(logits, labels)
+    for at_once in (1, 100, 149):
+        monkeypatch.setattr(calibration, "_SORTED", at_once)
+        assert ece_adaptive(logits, labels) == pytest.approx(whole, rel=1e-12)

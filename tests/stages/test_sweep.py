@@ -180,7 +180,8 @@ def test_the_json_says_all_that_readers_need(found):
         assert row["low"] <= row["mean"] <= row["high"]
         assert row["mean"] == pytest.approx(sum(row["values"].values()) / 3)
     # After so short a training networks are not sure enough, and smoothing makes it worse.
-    (note,) = found["notes"]
+    images, note = found["notes"]
+    assert images == f"Chosen on {found['held_out_images']} held-out images."
     assert note.startswith("Over-softened: at ε = ")
     assert "0.5 (" in note
 
