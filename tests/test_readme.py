@@ -13,7 +13,7 @@ import pytest
 
 from distill.config import StudentConfig, TeacherConfig
 
-pytestmark = pytest.mark.xdist_group("readme")  # its fixtures train: once is enough
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 

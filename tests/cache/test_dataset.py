@@ -25,7 +25,6 @@ from distill.pipeline import ensure
 from distill.runtime import Runtime
 
 pytestmark = [
-    pytest.mark.xdist_group("cached dataset"),  # its fixtures train: once is enough
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]

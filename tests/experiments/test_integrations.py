@@ -27,7 +27,6 @@ L: Any = pytest.importorskip("lightning")
 from experiments.integrations import lightning_module  # noqa: E402
 
 pytestmark = [
-    pytest.mark.xdist_group("integrations"),  # its fixture trains: once is enough
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
