@@ -13,7 +13,6 @@ import pytest
 
 from distill.config import StudentConfig, TeacherConfig
 
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 

@@ -20,7 +20,6 @@ from distill.metrics.catalogue import MEASURES as CATALOGUE
 from distill.pipeline import _is_experiment, load_experiment, plan_report
 from distill.stages.report_tables import MEASURES
 
-
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "short", "paper")
 NAMES = sorted(path.stem for path in FOLDER.rglob("*.py") if _is_experiment(path))
