@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from distill.metrics.calibration import wilson
+
 _NORMAL = 1.959963984540054
 """Of a standard normal variable, 95 % lie within this much of 0."""
 
@@ -56,7 +58,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
     accuracy, confidence = right.mean().item(), confidences.mean().item()
     centred = confidences - confidence
     half = _NORMAL * math.sqrt(centred.square().sum().item() / (n * max(1, n - 1)))
-    low, high = _wilson(accuracy, n)
+    low, high = (end.item() for end in wilson(right.mean(), torch.tensor(n)))
     # Not `torch.corrcoef`, which is not a number where either is constant.
     spread = math.sqrt(centred.square().sum().item() * (right - accuracy).square().sum().item())
     together = (centred * (right - accuracy)).sum().item() / spread if spread > 0 else 0.0
@@ -71,11 +73,3 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
 def under_confident(gap: Gap) -> bool:
     """Whether the network is more often right than it says: the interval lies wholly above 0."""
     return gap.low > 0
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of n samples (Wilson 1927)."""
-    weight = _NORMAL**2 / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(share * (1 - share) * weight + weight**2 / 4) / (1 + weight)
-    return middle - half, middle + half
