@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import test_tokens
 import torch
 
-from distill.artifact import Artifact, key, sha256
+from distill.artifact import Artifact, ArtifactStore, key, sha256
 from distill.cli import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.datasets import load
@@ -19,6 +20,7 @@ from distill.export import DESCRIPTION, PROGRAM, export, load_exported
 from distill.metrics import scaling
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.pipeline import ensure
+from distill.runtime import Runtime
 
 # torch's own, about its internals, while it traces.
 pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]
@@ -211,10 +213,20 @@ def test_the_command_writes_what_others_may_read(make, store, tmp_path, capsys):
     assert (folder / WEIGHTS).stat().st_mode == (folder / DESCRIPTION).stat().st_mode
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("exported")
+    runtime = Runtime(store=root / "store", data_root=root / "data", device="cpu", progress=False)
+    store, config = ArtifactStore(runtime.store), teacher_with(MODELS["mlp"])
+    network = ensure([config], store, runtime)[key(config)]
+    assert isinstance(network, Artifact)
+    export(network, root / "out", "platt", store, runtime)
+    return root / "out"
+
+
 @pytest.fixture
-def folder(make, store, runtime, tmp_path) -> Path:
-    export(make(teacher_with(MODELS["mlp"])), tmp_path / "out", "platt", store, runtime)
-    return tmp_path / "out"
+def folder(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
