@@ -260,3 +260,15 @@ def load_predictions(
     network_config(artifact)
     tensors = load_file(str(artifact.file(PREDICTIONS)))
     return tensors[f"{split}.logits"], tensors[f"{split}.labels"]
+
+
+def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:
+    """Refuse to fit something on held-out predictions that a network does not have.
+
+    Raises:
+        UserError: there is no label.
+    """
+    if not len(labels):
+        value = network_config(network).data.held_out
+        expected = f"a share that holds out one image or more, since {what} is fitted on images not trained on"
+        raise UserError("data.held_out", value, expected, "Set data.held_out to 0.1, with --data.held-out 0.1.")

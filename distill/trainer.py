@@ -110,7 +110,7 @@ def fit(
             disable=None if runtime.progress else True,
         )
         window = _Window(loader.batch_size * loader.labels_per_sample, smoothed=strongest(config) > 0)
-        bounded, told = has_ceiling(config), False
+        bounded = watched = has_ceiling(config)
         forward = torch.compile(model) if runtime.compile else model
         for epoch in range(run.step // len(loader), config.schedule.epochs):
             for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
@@ -125,9 +125,9 @@ def fit(
             window.check_finite(run)
             if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
                 _log(writer, run, window, evaluate, loss if bounded else None)
-                if not told and (found := no_effect(read_metrics(folder))) is not None:
+                if watched and (found := no_effect(read_metrics(folder))) is not None:
                     tell(found)
-                    told = True
+                    watched = False
             if interrupts.pending:
                 run.save()
                 interrupts.raise_pending()

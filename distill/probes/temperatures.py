@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from distill.artifact import Artifact
 from distill.config import TemperaturesProbe
-from distill.errors import UserError
 from distill.metrics import calibration
 from distill.metrics.measured import Measured
-from distill.network import load_predictions, network_config
+from distill.network import load_predictions, refuse_no_held_out
 
 
 def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured:
@@ -24,13 +23,7 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured
         UserError: the network has no held-out predictions.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    if not len(held_out_labels):
-        raise UserError(
-            "data.held_out",
-            network_config(network).data.held_out,
-            "a share that holds out one image or more, since a temperature is fitted on images not trained on",
-            "Set data.held_out to 0.1, for example.",
-        )
+    refuse_no_held_out(network, held_out_labels, "a temperature")
     fitted = calibration.fit_temperature(held_out, held_out_labels)
     logits, labels = load_predictions(network, "test")
     found = calibration.by_temperature(logits, labels, config.temperatures)

@@ -14,7 +14,7 @@ from distill.metrics import accuracy, calibration, scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
 from distill.metrics.smoothing_warnings import strongest
-from distill.network import Outcome, load_predictions, network_config
+from distill.network import Outcome, load_predictions, network_config, refuse_no_held_out
 from distill.stages.report_tables import Grid, aligned
 from distill.tracking import MetricWriter
 
@@ -51,12 +51,11 @@ def calibrate(config: CalibrationConfig, network: Artifact, folder: Path) -> Out
         UserError: the network has no held-out predictions.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    if not len(held_out_labels):
-        value = network_config(network).data.held_out
-        expected = "a share that holds out one image or more, since the map is fitted on images not trained on"
-        raise UserError("data.held_out", value, expected, "Train the network with --data.held-out 0.1.")
-    fitted = scaling.fit(config.method, held_out, held_out_labels)
+    refuse_no_held_out(network, held_out_labels, "the map")
     temperature = scaling.fit("temperature", held_out, held_out_labels)
+    fitted = (
+        temperature if config.method == "temperature" else scaling.fit(config.method, held_out, held_out_labels)
+    )
     metrics = {"temperature": 1 / temperature.scale.item()}
     for split in SPLITS:
         logits, labels = load_predictions(network, split)
