@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.config import AugmentConfig, Config, DataConfig, SweepConfig
 from distill.errors import UserError
 from distill.flags import SWEEP, parse_call, parse_config
 from distill.runtime import Folders, Runtime
+from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
     from distill.plan import Plan

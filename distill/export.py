@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from distill.artifact import Artifact, ArtifactStore, FileEntry, key, sha256, title, write_json
+from distill.artifact import Artifact, FileEntry, key, title
 from distill.config import (
     CalibrationConfig,
     CalibrationMethod,
@@ -29,12 +29,14 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import UserError
+from distill.files import sha256, write_json
 from distill.metrics.scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
 from distill.network import WEIGHTS, load_network, load_predictions, network_config
 from distill.pipeline import ensure, provenance
 from distill.runtime import Runtime
 from distill.stages.calibration import SPLITS, load_scaling, measures
+from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8

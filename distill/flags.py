@@ -16,7 +16,6 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from distill.artifact import ArtifactStore
 from distill.config import (
     CacheConfig,
     EnsembleConfig,
@@ -29,6 +28,7 @@ from distill.config import (
 )
 from distill.errors import UserError
 from distill.runtime import Runtime, default_store
+from distill.store import ArtifactStore
 
 _registry = ConstructorRegistry()
 _Input = TypeVar("_Input", TeacherConfig, CacheConfig)

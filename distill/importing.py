@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.cache.foreign import ForeignArrays, ForeignLogits, Mean, Values
 from distill.cache.gate import least_accuracy, refuse_if_wrong
 from distill.cache.logit_cache import view_loader
@@ -29,6 +29,7 @@ from distill.errors import UserError
 from distill.network import Outcome, identity
 from distill.pipeline import run_stage
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from distill.trainer import inference_batch
 
 if TYPE_CHECKING:

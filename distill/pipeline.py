@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from distill.allocator import keep_freed_memory
-from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, ArtifactStore, Record, inputs, key, sha256, title
+from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, Record, inputs, key, title
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
@@ -37,7 +37,9 @@ from distill.config import (
 from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.executors.pool import run_pool
 from distill.experiment import Experiment, Label, Scale, Table
+from distill.files import sha256
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
     from distill.network import Outcome

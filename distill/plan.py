@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.artifact import FOLDERS, Artifact, ArtifactStore, inputs, key, title
+from distill.artifact import FOLDERS, Artifact, inputs, key, title
 from distill.cache.encoding import Encoding
 from distill.config import CacheConfig, DataConfig, ModelConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline import missing
 from distill.runtime import free_bytes
+from distill.store import ArtifactStore
 
 _LISTED = 20
 """More artefacts than this are summed up by stage."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.artifact import Artifact, ArtifactStore, title
+from distill.artifact import Artifact, title
 from distill.cache import LogitCache
 from distill.cache.manifest import check_data
 from distill.cache.proof import Proof, by_view
@@ -16,6 +16,7 @@ from distill.config import ImportConfig
 from distill.data.datasets import load
 from distill.errors import UserError
 from distill.network import weights_file
+from distill.store import ArtifactStore
 from distill.teacher_logits import TeacherLogits
 
 if TYPE_CHECKING:

@@ -37,6 +37,8 @@ class Folders(BaseModel):
     """Folder of the artefacts (DISTILL_STORE)."""
     data_root: Path = Field(default_factory=default_data_root)
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
+    trust: bool = False
+    """Import plug-ins that only a record names (package.module:function); without it only those that you name."""
 
 
 class Runtime(Folders):
@@ -44,6 +46,13 @@ class Runtime(Folders):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where tensors live; auto takes cuda, then mps, then cpu."""
+    executor: Literal["auto", "inline", "pool", "ray"] = "auto"
+    """Where stages run: inline one after another, pool side by side on this machine, ray on a cluster; auto takes
+    pool where more than one can run at a time."""
+    address: str | None = None
+    """Of the Ray cluster to join; None starts one on this machine."""
+    gpus: Annotated[float, Field(gt=0)] | None = None
+    """GPUs, or the share of one, that a stage asks Ray for; None asks for one where stages run on GPUs."""
     jobs: Annotated[int, Field(ge=1)] | None = None
     """Stages that run side by side, each in its own process; None takes one per core on a CPU, else 1."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.config import LossConfig, SweepConfig
 from distill.data.datasets import Dataset, load
 from distill.data.tokens import IGNORED
@@ -14,6 +14,7 @@ from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.smoothing_warnings import label_terms
 from distill.network import load_predictions
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -45,7 +45,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from distill.allocator import keep_freed_memory
-from distill.artifact import VERSIONS, ArtifactStore, Record, inputs, key
+from distill.artifact import VERSIONS, Record, inputs, key
 from distill.cache import LogitCache
 from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, layout_of, write_shards
@@ -58,6 +58,7 @@ from distill.errors import UserError
 from distill.models import build_model
 from distill.optim import build_optimizer
 from distill.runtime import free_bytes
+from distill.store import ArtifactStore
 
 BATCH, FEW, MANY = 128, 10, 1000
 MNIST, PIXEL = (1, 28, 28), (1, 1, 1)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.artifact import ArtifactStore
 from distill.config import (
     CacheConfig,
     DataConfig,
@@ -18,6 +17,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)

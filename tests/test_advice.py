@@ -20,7 +20,7 @@ from distill.advice.shelf import hard, read_shelf, recipe
 from distill.advice.statement import OPENING, Advice, Command, Statement, Verdict
 from distill.advice.trials import Rival, Setting, Trial, recipe_name, settings, trials_of
 from distill.advice.words import held_out, labels_words, student_words, teacher_words
-from distill.artifact import VERSIONS, Artifact, ArtifactStore, FileEntry, Record, key, sha256
+from distill.artifact import VERSIONS, Artifact, FileEntry, Record, key
 from distill.cli import main
 from distill.config import (
     CacheConfig,
@@ -37,12 +37,14 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import UserError
+from distill.files import sha256
 from distill.flags import parse_config
 from distill.metrics.confidence import Gap
 from distill.metrics.verdict import Verdict as Paired
 from distill.metrics.verdict import interval
 from distill.network import load_predictions
 from distill.runtime import Folders, Runtime
+from distill.store import ArtifactStore
 
 MORE = Paired("reproduced", 0.02, 0.01, 0.03, 0.001, 5)
 LESS = Paired("contradicted", -0.02, -0.03, -0.01, 0.001, 5)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from distill import artifact
-from distill.artifact import RECORD, RESUME, ArtifactStore, Record, key
+from distill.artifact import RECORD, RESUME, Record, key
 from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
+from distill.store import ArtifactStore
 
 GOLDEN = {
     "teacher": "271ecc7156d9eaed",

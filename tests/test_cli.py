@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.artifact import ArtifactStore
 from distill.cli import main
 from distill.config import LabelsConfig
 from distill.errors import UserError
 from distill.pipeline import Reproduced
+from distill.store import ArtifactStore
 
 TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
 

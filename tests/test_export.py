@@ -10,17 +10,19 @@ import pytest
 import test_tokens
 import torch
 
-from distill.artifact import Artifact, ArtifactStore, key, sha256
+from distill.artifact import Artifact, key
 from distill.cli import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Normaliser
 from distill.errors import UserError
 from distill.export import DESCRIPTION, PROGRAM, export, load_exported
+from distill.files import sha256
 from distill.metrics import scaling
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.pipeline import ensure
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 # torch's own, about its internals, while it traces.
 pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]

@@ -12,12 +12,13 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.config import AugmentConfig, DataConfig, LabelsConfig, ScheduleConfig, StudentConfig, TeacherConfig
 from distill.metrics.confidence import confidence_gap
 from distill.network import WARNINGS, load_predictions
 from distill.pipeline import ensure
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from distill.tracking import read_metrics
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from distill import pipeline
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
 from distill.data.datasets import load
@@ -28,6 +28,7 @@ from distill.models import build_model
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.pipeline import ensure, missing, plan_reports, reproduce, run_stage
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from distill.trainer import predict
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from distill.artifact import ArtifactStore
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline import ensure
 from distill.plan import Estimate, describe
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 
 def test_bytes_of_a_cache_are_exact(cache: CacheConfig, store: ArtifactStore, runtime: Runtime) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill import smoothing
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.config import DataConfig, LabelsConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, load
 from distill.errors import UserError
@@ -18,6 +18,7 @@ from distill.network import load_predictions
 from distill.pipeline import ensure
 from distill.runtime import Runtime
 from distill.smoothing import smoothing_matrix
+from distill.store import ArtifactStore
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from distill import trainer
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.config import (
     AnalysisConfig,
     AugmentConfig,
@@ -32,6 +32,7 @@ from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.pipeline import ensure
+from distill.store import ArtifactStore
 from distill.trainer import predict
 
 LENGTH, NAMES = 6, ("end", "a", "b", "c", "d")

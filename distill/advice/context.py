@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from distill.advice.recorded import Recorded, recorded_results
 from distill.advice.shelf import Shelf, read_shelf
 from distill.advice.trials import Setting, settings
-from distill.artifact import ArtifactStore
 from distill.pipeline import experiments_folder
 from distill.runtime import Folders
+from distill.store import ArtifactStore
 
 
 @dataclass(frozen=True)

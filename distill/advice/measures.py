@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from distill.advice.shelf import Shelf, hard, is_hard, recipe
 from distill.advice.words import held_out
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.confidence import Gap
+from distill.store import ArtifactStore
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """At which one would distil."""

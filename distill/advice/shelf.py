@@ -9,9 +9,10 @@ from typing import TypeVar, cast
 
 from tqdm import tqdm
 
-from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, ArtifactStore
+from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact
 from distill.config import CacheConfig, LabelsConfig, StudentConfig, SweepConfig, TeacherConfig
 from distill.errors import UserError
+from distill.store import ArtifactStore
 
 _READ = ("teacher", "cache", "student", "calibration", "sweep")
 """Not analyses and reports: their records hold every run by value."""

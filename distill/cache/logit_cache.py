@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, view_identity
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
@@ -17,6 +17,7 @@ from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
+from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
     import numpy as np

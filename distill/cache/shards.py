@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from distill.artifact import STAMPS, replace_file, sha256, write_json
+from distill.artifact import STAMPS
 from distill.cache.encoding import Encoding
 from distill.config import CacheConfig
+from distill.files import replace_file, sha256, write_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64

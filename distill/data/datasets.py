@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
-from distill.artifact import write_json
 from distill.config import DataConfig
 from distill.data import translation
 from distill.data.folder import load_folder
@@ -25,6 +24,7 @@ from distill.data.sources import fetch, find, verify
 from distill.data.splits import stratified_split
 from distill.data.tokens import IDENTITY, IGNORED
 from distill.errors import UserError
+from distill.files import write_json
 from distill.plugins import bind, resolve
 
 _DIGITS_TEST_SHARE = 0.2

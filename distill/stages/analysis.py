@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 
-from distill.artifact import Artifact, key, write_json
+from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset
 from distill.errors import UserError
+from distill.files import write_json
 from distill.losses import in_uniform, is_usual
 from distill.metrics import accuracy, calibration, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from distill.artifact import Artifact, ArtifactStore, title
+from distill.artifact import Artifact, title
 from distill.cache import LogitCache
 from distill.config import InformationProbe, KnowledgeProbe, StudentConfig, TeacherConfig
 from distill.data.datasets import load
@@ -21,6 +21,7 @@ from distill.probes.knowledge import answers, measures_of
 from distill.runtime import Runtime
 from distill.stages.analysis import SplitName, measure, measure_cache, own_teacher
 from distill.stages.report_tables import ABSENT
+from distill.store import ArtifactStore
 
 _CLASSES = (0, 1)
 """The two whose difference of logits the mutual information is of."""

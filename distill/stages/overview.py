@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.artifact import VERSIONS, Artifact, replace_file
+from distill.artifact import VERSIONS, Artifact
 from distill.errors import UserError
 from distill.experiment import Scale
+from distill.files import replace_file
 from distill.stages.pages import Drawing, figure_file, read_drawing, render
 from distill.stages.report_tables import (
     Grid,

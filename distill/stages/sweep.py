@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from distill.artifact import Artifact, key, write_json
+from distill.artifact import Artifact, key
 from distill.config import SweepConfig
 from distill.errors import UserError
+from distill.files import write_json
 from distill.metrics import accuracy, calibration, dark_knowledge
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined

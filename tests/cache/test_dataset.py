@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.cache.dataset import CachedDataset, Sample
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
@@ -23,6 +23,7 @@ from distill.errors import UserError
 from distill.network import load_network
 from distill.pipeline import ensure
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 pytestmark = [
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.

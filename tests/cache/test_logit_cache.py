@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.cache import LogitCache
 from distill.cache.encoding import Encoding
 from distill.cache.manifest import MANIFEST, Manifest, pixel_libraries
@@ -32,6 +32,7 @@ from distill.network import load_network
 from distill.pipeline import ensure
 from distill.replay import replay
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from distill.teacher_logits import TeacherLogits
 from distill.trainer import predict
 

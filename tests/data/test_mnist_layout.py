@@ -10,7 +10,7 @@ import torch
 from test_idx import idx_bytes
 from torchvision import datasets as torchvision_datasets
 
-from distill.artifact import ArtifactStore, key
+from distill.artifact import key
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
 from distill.data import sources
 from distill.data.datasets import _load, load
@@ -18,6 +18,7 @@ from distill.experiment import Label
 from distill.network import load_predictions
 from distill.pipeline import ensure
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from experiments import mnist_distillation
 
 FORMS = [(bytes, ""), (gzip.compress, ".gz")]

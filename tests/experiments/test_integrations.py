@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import (
     AugmentConfig,
@@ -21,6 +21,7 @@ from distill.config import (
 from distill.data.datasets import load
 from distill.pipeline import ensure
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 from experiments.integrations import frame, pytorch_loop, timm_loop
 
 L: Any = pytest.importorskip("lightning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.artifact import ArtifactStore, key
+from distill.artifact import key
 from distill.config import LossConfig, ScheduleConfig, StudentConfig, TeacherConfig
 from distill.experiment import Label, Scale, Table
 from distill.metrics.unseen import accuracy_among, accuracy_of, corrected_accuracy
@@ -12,6 +12,7 @@ from distill.network import load_predictions
 from distill.pipeline import run_stage
 from distill.runtime import Runtime
 from distill.stages.analysis import measure
+from distill.store import ArtifactStore
 from experiments import drawing
 from experiments import unseen_class as subject
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.config import AugmentConfig, CacheConfig, InformationProbe, LossConfig, StudentConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Loader
@@ -17,6 +17,7 @@ from distill.network import load_network, network_config, snapshot_steps
 from distill.pipeline import ensure
 from distill.probes import probe
 from distill.runtime import Runtime
+from distill.store import ArtifactStore
 
 CONFIG = InformationProbe(classes=(3, 8), per_class=20, draws=4, view_seed=77)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.artifact import Artifact, ArtifactStore
+from distill.artifact import Artifact
 from distill.config import CacheConfig, ScheduleConfig, SnapshotsProbe, StudentConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Normaliser
@@ -16,6 +16,7 @@ from distill.pipeline import ensure
 from distill.probes import probe
 from distill.runtime import Runtime
 from distill.stages.analysis import measure
+from distill.store import ArtifactStore
 
 CONFIG = SnapshotsProbe()
 NAMES = "accuracy", "nll", "ece", "confidence", "interclass_variance_relative", "conditional_mutual_information"

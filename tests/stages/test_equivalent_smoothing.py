@@ -167,7 +167,7 @@ def assert_logged_once(made) -> None:
 
 
 def test_it_leaves_the_weights_alone(student, store, runtime, tmp_path, monkeypatch):
-    from distill.artifact import ArtifactStore
+    from distill.store import ArtifactStore
 
     measured = make(student, store, runtime)
     monkeypatch.setattr(student_stage, "_measures_of_targets", lambda *_: {})

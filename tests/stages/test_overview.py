@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.artifact import RECORD, VERSIONS, ArtifactStore, Record, key
+from distill.artifact import RECORD, VERSIONS, Record, key
 from distill.config import ReportConfig
 from distill.experiment import Claim, Label, Published, Table
 from distill.pipeline import _by_age
 from distill.stages.overview import write_overview
 from distill.stages.report import write_report
 from distill.stages.report_tables import format_overview
+from distill.store import ArtifactStore
 
 PLACES = {
     "penultimate": "Figure 1",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from distill.artifact import Artifact, ArtifactStore, key
+from distill.artifact import Artifact, key
 from distill.config import DataConfig, ScheduleConfig, SweepConfig
 from distill.errors import UserError
 from distill.metrics import calibration
@@ -22,6 +22,7 @@ from distill.runtime import Runtime
 from distill.stages.analysis import measure as measured_by_analysis
 from distill.stages.sweep import SWEEP, measure, scaled_by_halves, sweep
 from distill.stages.sweep_page import draw, format_sweep
+from distill.store import ArtifactStore
 from tests.conftest import TINY
 
 SMOOTHINGS = (0.0, 0.2, 0.5)

@@ -1,0 +1,41 @@
+"""Files that are read or replaced whole: their sha256, and writes of which no reader sees a part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    """sha256 (hex) of a file; it is read again only when it has changed."""
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    replace_file(path, json.dumps(value, indent=1, allow_nan=False).encode())
+
+
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file so that a reader, even after a crash, sees the old one or the new one, never a part."""
+    # A name of its own for each writer: two threads may write the same file.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
