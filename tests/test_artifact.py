@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact
+from distill import artifact, files
 from distill.artifact import RECORD, RESUME, Record, key
 from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
@@ -143,7 +143,7 @@ def test_garbage_is_drafts_notes_and_old_versions(store: ArtifactStore, monkeypa
 def test_threads_that_write_the_same_json_do_not_meet(tmp_path: Path) -> None:
     values = [[number] * 1000 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for written in [pool.submit(artifact.write_json, tmp_path / "value.json", value) for value in values * 4]:
+        for written in [pool.submit(files.write_json, tmp_path / "value.json", value) for value in values * 4]:
             written.result()
     assert json.loads((tmp_path / "value.json").read_text()) in values
     assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
