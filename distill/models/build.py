@@ -43,6 +43,9 @@ def check_model(
         UserError: as `build_model`; or the network cannot take images of this shape, or gives something
             other than `num_classes` logits for each label.
     """
+    question = config.model_dump_json(), num_classes, in_shape, label_shape
+    if question in _ANSWERED:
+        return
     construct = constructor(config, num_classes, in_shape)
     with torch.random.fork_rng(devices=[]):
         try:
@@ -54,6 +57,12 @@ def check_model(
             meta_works = True
         if not meta_works:
             _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
+    _ANSWERED.add(question)
+
+
+_ANSWERED: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
+"""Networks that were tried out in this process: of hundreds of small ones many are alike, and it takes as long as some
+epochs of them."""
 
 
 def _construct(
