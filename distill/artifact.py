@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from distill.config import (
     AnalysisConfig,
@@ -33,6 +35,7 @@ from distill.config import (
 )
 from distill.errors import UserError
 from distill.files import sha256
+from distill.runtime import default_store
 
 FOLDERS = {
     "teacher": "teachers",
@@ -47,7 +50,7 @@ VERSIONS = {"teacher": 1, "cache": 2, "student": 1, "calibration": 1, "analysis"
 """Raised when a stage's code gives other numbers for the same config: old artefacts are then misses."""
 
 RECORD = "record.json"
-RESUME = "resume.pt"
+RESUME = "resume.safetensors"
 STAMPS = "stamps"
 """A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not cost."""
 _STAGES = (
@@ -61,10 +64,26 @@ _STAGES = (
 )
 
 
+_KEYS: dict[int, tuple[weakref.KeyedRef[int, StageConfig], tuple[int, ...], str]] = {}
+"""id of a config → itself, the versions of the stages, and its key. Configs are frozen, and those that hold one
+share it: of a graph each is hashed once, not once for every path that leads to it."""
+
+
 def key(config: StageConfig) -> str:
     """sha256 (hex) of the config, with its inputs replaced by their keys."""
+    versions, known = tuple(VERSIONS.values()), _KEYS.get(id(config))
+    if known and known[0]() is config and known[1] == versions:
+        return known[2]
     own = {"version": VERSIONS[config.stage], **_fields(config)}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    found = hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    _KEYS[id(config)] = (weakref.KeyedRef(config, _forget, id(config)), versions, found)
+    return found
+
+
+def _forget(gone: weakref.KeyedRef[int, StageConfig]) -> None:
+    known = _KEYS.get(gone.key)
+    if known and known[0] is gone:  # its number may belong to another config by now
+        del _KEYS[gone.key]
 
 
 def _canonical(value: Any) -> Any:
@@ -130,7 +149,8 @@ def title(config: StageConfig) -> str:
             parts += [f"{len(config.smoothings)}smoothings", f"{config.seeds}seeds"]
         case ReportConfig():
             parts = [config.experiment, config.data, config.scale]
-    return re.sub(r"[^\w.=-]+", "-", "-".join(parts))[:80]
+    # The last cut is in bytes, of which a name of a file has at most 255, with the key behind it.
+    return re.sub(r"[^\w.=-]+", "-", "-".join(parts))[:80].encode()[:240].decode(errors="ignore")
 
 
 def _teacher(config: CacheConfig) -> str:
@@ -180,11 +200,23 @@ def _smoothing(config: TeacherConfig | LossConfig) -> str:
     return "-".join(parts)
 
 
+def _within(name: str) -> str:
+    """A path that stays within the folder of its artefact, here and on other systems, and that can be printed."""
+    parts = name.split("/")
+    if "\\" in name or ":" in parts[0] or not name.isprintable() or {"", ".", ".."} & set(parts):
+        raise ValueError(f"a path within the folder, not {name[:200]!r}")
+    return name
+
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_FileName = Annotated[str, Field(max_length=1000), AfterValidator(_within)]
+
+
 class FileEntry(BaseModel):
     """What a file of an artefact must be."""
 
-    sha256: str
-    bytes: int
+    sha256: _Digest
+    bytes: Annotated[int, Field(ge=0)]
 
 
 class Record(BaseModel):
@@ -192,16 +224,31 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    key: str
+    key: _Digest
     version: int
     config: dict[str, Any]
-    inputs: dict[str, str]
+    inputs: dict[_Digest, str]
     """Key of each input → sha256 of its record: keys are of recipes, this is of bytes."""
-    files: dict[str, FileEntry]
+    files: dict[_FileName, FileEntry]
     data: dict[str, Any] = {}
     """Identity of the data set: name, classes, shape, mean, std, fingerprint."""
     metrics: dict[str, float] = {}
     provenance: dict[str, Any] = {}
+    seal: str = ""
+    """sha256 of the bytes of `record.json` without this; empty in records of older versions."""
+
+    def sealed(self) -> bytes:
+        """The content of `record.json`."""
+        fields = self.model_dump(mode="json") | {"seal": ""}
+        before, name, after = json.dumps(fields, indent=1, allow_nan=False).rpartition('"seal": "')
+        return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
+
+    def fits(self, content: bytes) -> bool:
+        """Whether the bytes that it was read from are those that were sealed; true for one without a seal."""
+        if not self.seal:
+            return True
+        head, _, tail = content.rpartition(self.seal.encode())
+        return hashlib.sha256(head + tail).hexdigest() == self.seal
 
 
 @dataclass(frozen=True)
@@ -226,8 +273,16 @@ class Artifact:
         """
         problem = _file_problem(self.path / name, self.record.files.get(name))
         if problem:
-            raise UserError(str(self.path / name), problem, "the file that the record names", _REBUILD)
+            raise UserError(str(self.path / name), problem, "the file that the record names", self.rebuild)
         return self.path / name
+
+    @property
+    def rebuild(self) -> str:
+        """How to make it again, for the message that refuses one of its files."""
+        command = f"distill verify {shlex.quote(str(self.path))} --repair"
+        if (store := self.path.parent.parent).absolute() != default_store().absolute():
+            command += f" --store {shlex.quote(str(store))}"
+        return f"Make it again: {command}. Or: Delete the folder and run the same command again; {_ONLY}."
 
     def problems(self) -> list[str]:
         """What is wrong with its files; empty when it is whole."""
@@ -242,7 +297,7 @@ class Artifact:
         return found
 
 
-_REBUILD = "Delete the folder and run the same command again: only what is missing is made."
+_ONLY = "only what is missing is made"
 
 
 def _file_problem(path: Path, entry: FileEntry | None) -> str | None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from distill.artifact import Artifact, key
+from distill.artifact import FOLDERS, Artifact, key
 from distill.config import AugmentConfig, Config, DataConfig, SweepConfig
-from distill.errors import UserError
-from distill.flags import SWEEP, parse_call, parse_config
+from distill.errors import UserError, printable
+from distill.executors.failures import StagesFailed
+from distill.flags import SWEEP, parse_beside, parse_call, parse_config
+from distill.reading import read_json
 from distill.runtime import Folders, Runtime
 from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from distill.plan import Plan
+    from distill.config import StageConfig
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
@@ -57,7 +59,7 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
 
     store = ArtifactStore(runtime.store)
     made = pipeline.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
-    summaries = [json.loads(report.file("summary.json").read_text()) for report in made.reports]
+    summaries = [read_json(report.file("summary.json")) for report in made.reports]
     if wanted.experiment == pipeline.ALL:
         print(format_overview(summaries))
     else:
@@ -66,11 +68,8 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
     _print_skipped(made.skipped)
     print(f"all reports  {made.page}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
-    for name, error in made.failed.items():
-        print(f"error: {name}: {error if isinstance(error, UserError) else repr(error)}", file=sys.stderr)
     if made.failed:
-        print("`distill reproduce NAME` runs one of them alone and shows all of its error.", file=sys.stderr)
-        raise SystemExit(1)
+        raise StagesFailed(made.failed)
 
 
 def _print_skipped(skipped: Mapping[str, UserError]) -> None:
@@ -104,7 +103,7 @@ def _sweep_smoothing(arguments: list[str]) -> None:
     # What diverges is left out and told: other strengths still answer the question.
     made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
     assert isinstance(made, Artifact)
-    print(format_sweep(json.loads(made.file("sweep.json").read_text())))
+    print(format_sweep(read_json(made.file("sweep.json"))))
     print(f"page         {made.path / 'index.html'}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
 
@@ -177,34 +176,66 @@ def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test",
     return measured.values
 
 
+_STAGES = ("teacher", "cache", "student", SWEEP)
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """What is known of images that are not here, and of the machine where it will run."""
+
+    shape: tuple[int, int, int, int, int, int] | None = None
+    """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""
+    tflops: float | None = None
+    """10^12 operations per second that it reaches in training (a multiplication and an addition are two); None
+    takes what this machine does. With --workers, the cores that render views there."""
+
+
 def _plan(arguments: list[str]) -> None:
     """Say what would run, its bytes and its rough time; run nothing."""
-    from distill import plan
-
-    if arguments and arguments[0] in ("teacher", "cache", "student", SWEEP):
-        config, runtime = parse_config(arguments[0], arguments[1:])
-        _show_plan(plan.describe([config], ArtifactStore(runtime.store)), runtime)
-    else:
+    if not arguments or arguments[0] not in _STAGES:
         parse_call(_plan_experiment, arguments, "plan")()
+        return
+    is_help = "--help" in arguments or "-h" in arguments
+    flags, rest = (PlanFlags(), arguments) if is_help else parse_beside(PlanFlags, arguments, "plan")
+    configs: list[StageConfig] = []
+    machine: dict[str, Any] = {}
+    for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
+        if not is_between:
+            command, *own = words
+            if command not in _STAGES:
+                raise UserError("then", command, f"one of {', '.join(_STAGES)}", "See distill plan --help.")
+            config, runtime = parse_config(command, own, configs[-1] if configs else None)
+            configs.append(config)
+            machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
+    _show_plan(configs, Runtime(**machine), flags)
 
 
-def _plan_experiment(*, wanted: Wanted, runtime: How) -> None:
-    """Say what an experiment, or all, would run, its bytes and rough time; `plan teacher|cache|student` one stage.
+def _plan_experiment(
+    *, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How
+) -> None:
+    """Say what an experiment, or all, would run, its bytes and rough time, or what stages would, from their flags:
+    `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
 
     Args:
         wanted: which experiment.
+        flags: of images and a machine that are not here.
         runtime: machine, folders and switches.
     """
-    from distill import pipeline, plan
+    from distill import pipeline
 
     configs, skipped = pipeline.plan_reports(wanted.experiment, wanted.scale, wanted.data)
     _print_skipped(skipped)
-    _show_plan(plan.describe(configs, ArtifactStore(runtime.store)), runtime)
+    _show_plan(configs, runtime, flags)
 
 
-def _show_plan(found: Plan, runtime: Runtime) -> None:
+def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
+    from distill import plan
+
+    shape = plan.shape_of(flags.shape) if flags.shape else None
+    found = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
     print(found.text)
-    found.refuse_small_disk(runtime.store)
+    if flags.tflops is None:  # else it will run on another disk
+        found.refuse_small_disk(runtime.store)
 
 
 def advise(
@@ -292,11 +323,16 @@ def ls(
         stage: only those of this stage.
         where: folders.
     """
-    for artifact in ArtifactStore(where.store).all():
-        if stage in ("all", artifact.config.stage):
-            accuracy = artifact.record.metrics.get("test/accuracy")
-            shown = f"{accuracy:.4f}" if accuracy is not None else ""
-            print(f"{artifact.record.key[:8]}  {artifact.config.stage:8}  {shown:6}  {artifact.path}")
+    store = ArtifactStore(where.store)
+    for each in FOLDERS if stage == "all" else (stage,):
+        folder = store.root / FOLDERS[each]
+        lines = (
+            f"{entry.key[:8]}  {each:8}  {'' if entry.accuracy is None else f'{entry.accuracy:.4f}':6}  "
+            f"{printable(f'{folder}/{entry.name}')}\n"
+            for entry in store.entries(each)
+            if not entry.problem
+        )
+        sys.stdout.writelines(lines)
 
 
 def show(artefact: Name, *, where: Where) -> None:
@@ -306,34 +342,45 @@ def show(artefact: Name, *, where: Where) -> None:
         artefact: its path or key.
         where: folders.
     """
-    print(ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2))
+    text = ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2)
+    print(*map(printable, text.split("\n")), sep="\n")
 
 
-def verify(artefacts: Names = (), samples: int = 256, *, runtime: How) -> None:
+def verify(artefacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
     """Check files against their records, and of named caches pixels and logits; exit 1 if one differs.
 
     Args:
         artefacts: paths or keys; none means the files of all.
         samples: views of a named cache to make again, at random.
+        repair: make those that are named and not whole again.
         runtime: machine and folders.
     """
+    from distill import verification
+
+    if repair and not artefacts:
+        way_out = "Name artefacts that verify calls damaged."
+        raise UserError("repair", True, "the names of what to make again", way_out)
     folder = ArtifactStore(runtime.store)
-    unreadable = [] if artefacts else list(folder.unreadable())
-    for path, reason in unreadable:
-        print(f"damaged  {path}\n         {reason}")
-    damaged, unproven = len(unreadable), 0
-    for artifact in [folder.resolve(name) for name in artefacts] or folder.all():
-        problems = artifact.problems()
-        print(f"{'damaged' if problems else 'ok':8} {artifact.path}")
-        for problem in problems:
-            print(f"         {problem}")
-        damaged += bool(problems)
-        if artefacts and not problems and artifact.config.stage == "cache":
-            found = _replayed(artifact, folder, runtime, samples)
-            damaged += False in found
-            unproven += None in found
+    damaged = unproven = 0
+    for found in verification.examine(folder, [folder.resolve(name) for name in artefacts]):
+        print(f"{'damaged' if found.problems else 'ok':8} {printable(str(found.path))}")
+        for text in found.problems:
+            print(f"         {printable(text)}")
+        for text in found.unproven:
+            print(f"unproven {printable(text)}")
+        unproven += bool(found.unproven)
+        if found.problems and repair:
+            print(f"made     {verification.repair(found, folder, runtime)}")
+            continue
+        damaged += bool(found.problems)
+        cache = found.artifact
+        if artefacts and not found.problems and cache and cache.config.stage == "cache":
+            replayed = _replayed(cache, folder, runtime, samples)
+            damaged += False in replayed
+            unproven += None in replayed
     if damaged:
-        print(f"{damaged} damaged or stale: delete these folders and run the same command again.")
+        way_out = "make them again with `distill verify --repair NAME …`, or delete these folders and run the same"
+        print(f"{damaged} damaged or stale: {way_out} command again.")
     if unproven:
         print(f"{unproven} could not be proven: what is needed is not here.")
     if damaged or unproven:
@@ -347,7 +394,7 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     found = list(replay(cache, folder, runtime, samples))
     for finding in found:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
-        print(f"{word:8} {finding.what}: {finding.found}")
+        print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
     return [finding.ok for finding in found]
 
 
@@ -398,18 +445,20 @@ def import_(
     print(made.path)
 
 
-def gc(delete: bool = False, *, where: Where) -> None:
-    """List what no run can use any more: drafts, notes of diverged runs, artefacts of older versions.
+def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
+    """List what no run can use any more, and how much room it takes; what a current artefact needs is not in it.
 
     Args:
         delete: delete it too.
+        drafts: also what interrupted runs would go on from.
+        unreached: also artefacts that no report and no sweep was made from.
         where: folders.
     """
-    folder = ArtifactStore(where.store)
-    for path, reason in folder.garbage():
-        print(f"{reason:24} {path}")
-        if delete:
-            folder.delete(path)
+    from distill.garbage import collect
+
+    store = ArtifactStore(where.store)
+    for line in collect(store, delete, drafts, unreached):
+        print(printable(line))
 
 
 def doctor(*, where: Where) -> None:
@@ -460,6 +509,8 @@ _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the
   gc         list or delete what is of no use any more
   doctor     check this machine: versions, device, data, disk"""
 
+_REST = "All that needs none of these is made. Run the same command again to try only what is missing."
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `distill` and of `python -m distill`; a user's mistake is one line and exit code 2."""
@@ -479,8 +530,11 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             raise UserError("command", command, "one of those in `distill --help`", "Check the spelling.")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+    except StagesFailed as error:
+        print(error, _REST, sep="\n", file=sys.stderr)
+        raise SystemExit(1) from None
     except OSError as error:
         print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None

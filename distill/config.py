@@ -9,6 +9,7 @@ different configs would get one key.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from distill import trust
 from distill.errors import UserError
 
 Kwargs = dict[str, Any]
@@ -66,10 +68,38 @@ class Config(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
+class _MayNamePlugin(Config):
+    """A config in which `package.module:function` may stand. Making it counts as naming that (`trust`)."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The function that would be imported, or None."""
+        raise NotImplementedError
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Note the plug-in. Not a validator: those run again when another config takes this one as its part."""
+        if self.plugin is not None:
+            trust.met(self.plugin)
+
+    def replace(self, **changes: Any) -> Self:
+        """As of all configs; a plug-in that stays as it was is not named by that."""
+        with trust.reading():
+            made = super().replace(**changes)
+        if made.plugin is not None and made.plugin != self.plugin:
+            trust.met(made.plugin)
+        return made
+
+
+def _function(name: str, *libraries: str) -> str | None:
+    """The name, if it is of a function and not of something in one of the libraries."""
+    library, _, function = name.partition(":")
+    return name if function and library not in libraries else None
+
+
 BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "translation")
 
 
-class DataConfig(Config):
+class DataConfig(_MayNamePlugin):
     """Which images, how the training set is split, and how many of its labels are wrong."""
 
     ADDED = frozenset({"label_noise", "noise", "noise_seed"})
@@ -92,6 +122,11 @@ class DataConfig(Config):
     noise_seed: Seed = 0
     """Seed of the wrong labels."""
 
+    @property
+    def plugin(self) -> str | None:
+        """The function that gives the images, of a plug-in."""
+        return _function(self.name, "imagefolder")
+
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
         if self.name not in BUILT_IN_DATA and not self.name.partition(":")[2]:
@@ -100,7 +135,7 @@ class DataConfig(Config):
         return self
 
 
-class ModelConfig(Config):
+class ModelConfig(_MayNamePlugin):
     """Which network."""
 
     name: str = "mlp"
@@ -109,8 +144,13 @@ class ModelConfig(Config):
     kwargs: Kwargs = {}
     """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
 
+    @property
+    def plugin(self) -> str | None:
+        """The function that builds the network, of a plug-in."""
+        return _function(self.name, "timm", "torchvision")
 
-class AugmentConfig(Config):
+
+class AugmentConfig(_MayNamePlugin):
     """The view program: how a view (seed, sample index, view number) changes an image."""
 
     pad: NonNegative = 0
@@ -127,6 +167,11 @@ class AugmentConfig(Config):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """Paste a box of another sample's view, of a share from Beta(cutmix, cutmix); with mixup too, a fair coin
     says which."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The factory of the view program."""
+        return self.program
 
     @property
     def mixes(self) -> bool:
@@ -167,12 +212,17 @@ class OptimConfig(Config):
 class ScheduleConfig(Config):
     """How long to train, and the learning rate over that time, by timm's schedulers."""
 
+    ADDED = frozenset({"parts"})
+
     name: Literal["cosine", "linear", "step", "constant"] = "cosine"
     """Shape of the decay; linear and cosine end at lr x min_lr."""
     epochs: Count = 30
     """Passes over the training set (the transfer set, for a student)."""
     batch_size: Count = 128
     """Samples per step; the last incomplete batch of an epoch is dropped."""
+    parts: Count = 1
+    """Compute a batch in so many equal parts, whose gradients are averaged (gradient accumulation): it then takes
+    less memory. Batch norm sees a part at a time; under torchrun this many ranks need not share its statistics."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear warm-up, in epochs."""
     min_lr: Share = 0.0
@@ -181,6 +231,13 @@ class ScheduleConfig(Config):
     """For step: the epochs at which the rate is multiplied by decay_rate."""
     decay_rate: Share = 0.1
     """For step: the factor."""
+
+    @model_validator(mode="after")
+    def _equal_parts(self) -> ScheduleConfig:
+        if self.batch_size % self.parts:
+            expected = f"a divisor of the batch size, {self.batch_size}"
+            raise UserError("schedule.parts", self.parts, expected, "Change one of the two.")
+        return self
 
 
 def _one_spelling(fields: dict[str, Any], defaults: dict[str, float]) -> dict[str, Any]:
@@ -207,6 +264,7 @@ TOWARDS: dict[str, dict[str, float]] = {
 """Where the smoothed mass may go, and the numbers that each takes, with their defaults."""
 _TABLES = {"hierarchy": "tree", "matrix": "rows"}
 """What some of them need beside."""
+_MOST_SOURCES = 16
 NEEDS_SOURCE = ("confusions", "similar")
 """Those that are read from the held-out predictions of a trained network."""
 
@@ -390,6 +448,12 @@ class TeacherConfig(_Training):
 
     @model_validator(mode="after")
     def _labels_fit(self) -> TeacherConfig:
+        source, count = self.smoothing_source, 0
+        while source is not None:
+            source, count = source.smoothing_source, count + 1
+        if count > _MOST_SOURCES:
+            expected = f"at most {_MOST_SOURCES} networks of which each is the source of the next"
+            raise UserError("smoothing_source", f"{count} in a row", expected, "Name a source of its own.")
         self.labels.check(self.smoothing, self.smoothing_convention)
         self.labels.check_source(self.smoothing_source)
         return self
@@ -737,13 +801,18 @@ StageConfig = Annotated[
 _STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
 
 
-def parse_stage(fields: dict[str, Any]) -> StageConfig:
+def parse_stage(fields: dict[str, Any], record: Path | None = None) -> StageConfig:
     """Config of any stage from its JSON form, told apart by its field `stage`.
+
+    Args:
+        fields: as a record has them. Plug-ins that they name are not the user's word.
+        record: the file that they are from.
 
     Raises:
         UserError: a field is unknown, missing or of the wrong type.
     """
     try:
-        return _STAGE_CONFIG.validate_python(fields)
+        with trust.reading(record):
+            return _STAGE_CONFIG.validate_python(fields)
     except ValidationError as error:
         raise invalid(error, "config") from error

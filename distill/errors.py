@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+_LONGEST = 2000
+"""Characters of each part of an error that its line shows."""
+
+
+def printable(text: str) -> str:
+    """The same with what a terminal would not show, or would obey, as escapes: names come from files of others."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+
 
 class UserError(Exception):
     """A mistake in what the user gave: printed as one line, without a traceback, exit code 2.
@@ -15,7 +27,8 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         field, value, expected, way_out = self.args
-        return " ".join(f"{field} = {value!r}: expected {expected}. {way_out}".split())
+        field, shown, expected, way_out = map(_short, (field, repr(value), expected, way_out))
+        return printable(" ".join(f"{field} = {shown}: expected {expected}. {way_out}".split()))
 
 
 class UnfitTeacher(UserError):
@@ -23,16 +36,19 @@ class UnfitTeacher(UserError):
 
 
 class Diverged(UserError):
-    """Training met a loss that is not finite; nothing is published."""
+    """Training met a loss or weights that are not finite; nothing is published, and the last resume point is kept.
 
-    def __init__(self, step: int, lr: float, loss: float):
-        super().__init__(
-            "loss",
-            loss,
-            f"a finite number (step {step}, learning rate {lr:g})",
-            "Lower --optim.lr or set --optim.clip; with a temperature, the soft term grows as T² × alpha.",
-        )
-        self.step, self.lr, self.loss = step, lr, loss
+    Args:
+        step: the first whose loss was not finite, or whose update made such weights.
+        lr: learning rate.
+        loss: of that step; nan where it was the weights.
+        cause: what is known of the cause, and the way out.
+    """
 
-    def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, float]]:
-        return Diverged, (self.step, self.lr, self.loss)  # it crosses from a worker to its parent
+    def __init__(self, step: int, lr: float, loss: float, cause: str = ""):
+        usual = "Lower --optim.lr or set --optim.clip; with a temperature, the soft term grows as T² × alpha."
+        super().__init__("loss", loss, f"a finite number (step {step}, learning rate {lr:g})", cause or usual)
+        self.step, self.lr, self.loss, self.cause = step, lr, loss, cause
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, float, str]]:
+        return Diverged, (self.step, self.lr, self.loss, self.cause)  # it crosses from a worker to its parent

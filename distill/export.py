@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from distill import trust
 from distill.artifact import Artifact, FileEntry, key, title
 from distill.config import (
     CalibrationConfig,
@@ -32,8 +32,10 @@ from distill.errors import UserError
 from distill.files import sha256, write_json
 from distill.metrics.scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
+from distill.models.build import refuse_larger
 from distill.network import WEIGHTS, load_network, load_predictions, network_config
 from distill.pipeline import ensure, provenance
+from distill.reading import check_safetensors, read_json
 from distill.runtime import Runtime
 from distill.stages.calibration import SPLITS, load_scaling, measures
 from distill.store import ArtifactStore
@@ -197,15 +199,14 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
         way_out = "Export it again: distill export ARTEFACT --to FOLDER."
         raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", way_out)
     config, calibration = described.model, described.calibration
-    with safe_open(weights, "pt") as file:
-        if (file.metadata() or {}).get(_METHOD) != calibration.method:
-            raise UserError(
-                str(folder / DESCRIPTION), "changed", "the calibration of its weights", "Export it again."
-            )
-    source, _, name = config.name.partition(":")
-    if name and (source not in ("timm", "torchvision") or ":" in name) and not plugins:
+    if _method_of(weights) != calibration.method:
+        raise UserError(str(folder / DESCRIPTION), "changed", "the calibration of its weights", "Export it again.")
+    if config.plugin is not None and not plugins:
         way_out = "If the folder is your own: load_exported(folder, plugins=True)."
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
+    if config.plugin is not None:
+        trust.name(config.plugin)
+    refuse_larger(config, len(described.classes), described.shape, weights.stat().st_size)
     network = build_model(config, len(described.classes), described.shape)
     parameters = [torch.tensor(each, dtype=torch.float64) for each in (calibration.scale, calibration.bias)]
     model = Exported(network, described.model_dump(), Scaling(calibration.method, *parameters))
@@ -215,6 +216,16 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
         reason = str(error).splitlines()[0]
         raise UserError(str(weights), reason, f"weights of {config.name}", "Export it again.") from error
     return model.to(device).eval()
+
+
+def _method_of(weights: Path) -> str | None:
+    check_safetensors(weights)
+    try:
+        with safe_open(weights, "pt") as file:
+            return (file.metadata() or {}).get(_METHOD)
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(weights), reason, "a whole .safetensors file", "Export it again.") from error
 
 
 class _Calibration(Config):
@@ -253,13 +264,14 @@ _AGAIN = "Export it again: distill export ARTEFACT --to FOLDER."
 def _read_description(path: Path) -> _Description:
     expected, way_out = f"the folder of an export, with a {DESCRIPTION} inside", "Make one with `distill export`."
     try:
-        described = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        described = read_json(path)
+    except OSError as error:
         raise UserError("folder", str(path.parent), expected, way_out) from error
     if not isinstance(described, dict):
         raise UserError(str(path), "of another form", "an object with the fields of an export", _AGAIN)
     try:
-        return _Description(**described)
+        with trust.reading(path):
+            return _Description(**described)
     except UserError as error:
         field, value, expected, _ = error.args
         raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error

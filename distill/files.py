@@ -5,19 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+_TICK_NS = 2_000_000_000
+"""File systems count time in steps of up to two seconds: a file that changed just now may change again unseen."""
+
 
 def sha256(path: Path) -> str:
     """sha256 (hex) of a file; it is read again only when it has changed."""
-    return _sha256(path, path.stat().st_mtime_ns)
+    state = path.stat()
+    # Whoever changes a file can put its mtime back, but not its ctime.
+    changed = state.st_mtime_ns, state.st_ctime_ns
+    if time.time_ns() - max(changed) < _TICK_NS:
+        return _digest(path)
+    return _known_digest(path, state.st_ino, state.st_size, changed)
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, _mtime_ns: int) -> str:
+def _known_digest(path: Path, _inode: int, _size: int, _changed: tuple[int, int]) -> str:
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

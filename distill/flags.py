@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +16,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from distill import trust
 from distill.config import (
     CacheConfig,
     EnsembleConfig,
@@ -32,6 +33,7 @@ from distill.store import ArtifactStore
 
 _registry = ConstructorRegistry()
 _Input = TypeVar("_Input", TeacherConfig, CacheConfig)
+_Flags = TypeVar("_Flags")
 
 
 @_registry.primitive_rule
@@ -71,16 +73,19 @@ def parse_call(function: Callable[..., None], arguments: list[str], command: str
     return _parse_flags(bound, arguments, command)
 
 
-def _parse_flags(what: Any, arguments: list[str], command: str) -> Any:
+def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) -> Any:
     """What `what` gives for these flags.
 
     Raises:
         UserError: a flag is unknown, missing or of the wrong type.
     """
     told = io.StringIO()
+    for plugin in _named_plugins(arguments):
+        trust.name(plugin)
     try:
-        with _registry, contextlib.redirect_stderr(told):
-            return tyro.cli(what, args=arguments, prog=f"distill {command}")
+        # Defaults are of records, so what stands in them is not the user's word.
+        with trust.reading(), _registry, contextlib.redirect_stderr(told):
+            return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -93,10 +98,30 @@ def _parse_flags(what: Any, arguments: list[str], command: str) -> Any:
         raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
 
 
-def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
+def _named_plugins(arguments: list[str]) -> Iterator[str]:
+    """What follows flags such as --model.name and --augment.program."""
+    for word, following in itertools.pairwise([*arguments, ""]):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and flag.rpartition(".")[2] in ("name", "program"):
+            yield value if equals else following
+
+
+def parse_beside(kind: type[_Flags], arguments: list[str], command: str) -> tuple[_Flags, list[str]]:
+    """Flags of a class that are mixed with others, and the others."""
+    return _parse_flags(kind, arguments, command, return_unknown_args=True)
+
+
+def parse_config(
+    command: str, arguments: list[str], upstream: StageConfig | None = None
+) -> tuple[StageConfig, Runtime]:
     """The config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime flags beside it.
 
     An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
+
+    Args:
+        command: whose flags they are.
+        arguments: of the command line.
+        upstream: the teacher of a cache, or the cache of a student, that is not made yet: none is to be named.
     """
     store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
     source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
@@ -106,8 +131,10 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
     if command == SWEEP:
         return _parse_sweep(arguments, source)
     if command == "cache":
-        return _parse(_cache_of(store, arguments), _CACHE_INPUTS, arguments)
-    caches = _inputs(store, arguments, "cache", CacheConfig)
+        teacher = upstream if isinstance(upstream, TeacherConfig) else None
+        named = _CACHE_INPUTS | ({"teacher": (tuple[str, ...], ())} if teacher else {})
+        return _parse(_cache_of(store, arguments, teacher), named, arguments)
+    caches = [upstream] if isinstance(upstream, CacheConfig) else _inputs(store, arguments, "cache", CacheConfig)
     cache = caches[0] if caches else None
     default = (
         StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
@@ -228,9 +255,10 @@ _CACHE_INPUTS: dict[str, Any] = {
 }
 
 
-def _cache_of(store: ArtifactStore, arguments: list[str]) -> CacheConfig:
-    """The cache of the teachers that are named, with its other fields at their defaults."""
-    teachers, means = _inputs(store, arguments, "teacher", TeacherConfig), _peek(arguments, "mean")
+def _cache_of(store: ArtifactStore, arguments: list[str], teacher: TeacherConfig | None) -> CacheConfig:
+    """The cache of a teacher, else of those that are named, with its other fields at their defaults."""
+    teachers = [teacher] if teacher else _inputs(store, arguments, "teacher", TeacherConfig)
+    means = _peek(arguments, "mean")
     if not teachers:
         return CacheConfig()
     if len(teachers) == 1:

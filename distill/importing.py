@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.artifact import Artifact
 from distill.cache.foreign import ForeignArrays, ForeignLogits, Mean, Values
@@ -28,6 +27,7 @@ from distill.data.tokens import refuse_cache
 from distill.errors import UserError
 from distill.network import Outcome, identity
 from distill.pipeline import run_stage
+from distill.progress import bar as progress_bar
 from distill.runtime import Runtime
 from distill.store import ArtifactStore
 from distill.trainer import inference_batch
@@ -256,7 +256,7 @@ def hash_files(paths: Sequence[Path], progress: bool = True) -> tuple[str, ...]:
     total = sum(path.stat().st_size for path in paths)
     hidden = None if progress else True
     digests = []
-    with tqdm(total=total, unit="B", unit_scale=True, desc="hash", delay=2, disable=hidden) as bar:
+    with progress_bar(total=total, unit="B", unit_scale=True, desc="hash", delay=2, disable=hidden) as bar:
         for path in paths:
             digest = hashlib.sha256()
             with path.open("rb") as file:

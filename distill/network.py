@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import nn
 
+from distill import ranks
 from distill.artifact import Artifact, key
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split, load
@@ -25,6 +26,8 @@ from distill.metrics.monitor import calibration_figure, confidence_figure, evalu
 from distill.metrics.positions import counted
 from distill.metrics.smoothing_warnings import Notice, mixed_labels, no_effect, not_used, under_confidence
 from distill.models import build_model
+from distill.models.build import refuse_larger
+from distill.reading import check_safetensors, read_tensors
 from distill.runtime import Runtime
 from distill.tracking import MetricWriter, read_metrics, warn
 from distill.trainer import fit, predict, reproducible, snapshot_file
@@ -109,33 +112,37 @@ def train_network(
             notices=before,
             tell=tell,
         )
-    predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
-    if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
-        raise Diverged(len(loader) * config.schedule.epochs, config.optim.lr, math.nan)
-    metrics = {
-        f"{name}/{measure}": value
-        for name, (logits, labels) in predictions.items()
-        for measure, value in evaluation_measures(logits, labels).items()
-    }
-    metrics |= of_targets
-    points = read_metrics(folder)
-    after = _known(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
-    for notice in after:
-        tell(notice)
-    _finish_log(config, *predictions["test"], metrics, points, after, loader, folder)
-    if found := {notice.kind: notice.text for notice in before + after}:
-        (folder / WARNINGS).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
-    save_file(
-        {
-            "held_out.logits": predictions["held_out"][0],
-            "held_out.labels": predictions["held_out"][1].clone(),
-            "test.logits": predictions["test"][0],
-            "test.labels": predictions["test"][1].clone(),
-        },
-        str(folder / PREDICTIONS),
-    )
-    return Outcome(metrics, identity(dataset))
+
+    def write() -> Outcome:
+        predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
+        if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
+            raise Diverged(len(loader) * config.schedule.epochs, config.optim.lr, math.nan)
+        metrics = {
+            f"{name}/{measure}": value
+            for name, (logits, labels) in predictions.items()
+            for measure, value in evaluation_measures(logits, labels).items()
+        }
+        metrics |= of_targets
+        points = read_metrics(folder)
+        after = _known(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
+        for notice in after:
+            tell(notice)
+        _finish_log(config, *predictions["test"], metrics, points, after, loader, folder)
+        if found := {notice.kind: notice.text for notice in before + after}:
+            (folder / WARNINGS).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
+        save_file(
+            {
+                "held_out.logits": predictions["held_out"][0],
+                "held_out.labels": predictions["held_out"][1].clone(),
+                "test.logits": predictions["test"][0],
+                "test.labels": predictions["test"][1].clone(),
+            },
+            str(folder / PREDICTIONS),
+        )
+        return Outcome(metrics, identity(dataset))
+
+    return ranks.on_first(write)
 
 
 def _known(*notices: Notice | None) -> list[Notice]:
@@ -187,15 +194,27 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
     if step is not None and step not in snapshot_steps(artifact):
         expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"
         raise UserError("step", step, expected, "Train it with --snapshots.")
-    data = artifact.record.data
-    model = build_model(config.model, len(data["classes"]), tuple(data["shape"]))
+    classes, shape = _outline(artifact)
     path = artifact.file(WEIGHTS if step is None else snapshot_file(step))
+    refuse_larger(config.model, classes, shape, path.stat().st_size)
+    model = build_model(config.model, classes, shape)
+    check_safetensors(path)
     try:
         load_model(model, path)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
     return model.to(device).eval()
+
+
+def _outline(artifact: Artifact) -> tuple[int, tuple[int, int, int]]:
+    """Number of classes, and shape of an image, as the record has them."""
+    try:
+        channels, height, width = map(int, artifact.record.data["shape"])
+        return len(artifact.record.data["classes"]), (channels, height, width)
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "classes and shape, as in the record of a network"
+        raise UserError(str(artifact.path), "neither", expected, "Train it again.") from error
 
 
 def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
@@ -256,10 +275,18 @@ def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
 def load_predictions(
     artifact: Artifact, split: Literal["test", "held_out"]
 ) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
-    """Logits and labels that a network stored at the end of its training."""
+    """Logits and labels that a network stored at the end of its training.
+
+    Raises:
+        UserError: the artefact is of another stage, or its file is damaged.
+    """
     network_config(artifact)
-    tensors = load_file(str(artifact.file(PREDICTIONS)))
-    return tensors[f"{split}.logits"], tensors[f"{split}.labels"]
+    path, logits, labels = artifact.file(PREDICTIONS), f"{split}.logits", f"{split}.labels"
+    found = read_tensors(path, {logits: "F32 n k", labels: "I64 n"})
+    classes = found[logits].shape[1]
+    if len(found[labels]) and not 0 <= int(found[labels].min()) <= int(found[labels].max()) < classes:
+        raise UserError(f"{path}, {labels}", "other numbers", f"classes 0 to {classes - 1}", "Train it again.")
+    return found[logits], found[labels]
 
 
 def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:

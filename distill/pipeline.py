@@ -6,21 +6,19 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
-import json
-import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from distill import ranks, trust
 from distill.allocator import keep_freed_memory
 from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, Record, inputs, key, title
 from distill.config import (
@@ -35,10 +33,12 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import Diverged, UnfitTeacher, UserError
-from distill.executors.pool import run_pool
+from distill.executors.failures import Failure, raise_failure
+from distill.executors.inline import run_inline
 from distill.experiment import Experiment, Label, Scale, Table
 from distill.files import sha256
-from distill.runtime import Runtime
+from distill.reading import read_json
+from distill.runtime import Runtime, cores
 from distill.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -47,14 +47,27 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
 
 SUMMARY = "summary.json"
+LOGS = "logs"
 ALL = "all"
 """Stands for every experiment where one is named."""
+_BY_ALL_RANKS = TeacherConfig | CacheConfig | StudentConfig
+"""What the ranks of torchrun make together; the rest is made by the first one."""
 Made = Artifact | str
 """An artefact, or the reason why its training diverged."""
 
 
-def missing(configs: Iterable[StageConfig], store: ArtifactStore) -> list[StageConfig]:
-    """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it."""
+def missing(
+    configs: Iterable[StageConfig],
+    store: ArtifactStore,
+    is_there: Callable[[StageConfig], bool] | None = None,
+) -> list[StageConfig]:
+    """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it.
+
+    Args:
+        configs: the artefacts that are wanted.
+        store: where they lie.
+        is_there: whether the store has one; None opens its record.
+    """
     order: dict[str, StageConfig] = {}
     seen: set[str] = set()
 
@@ -63,7 +76,7 @@ def missing(configs: Iterable[StageConfig], store: ArtifactStore) -> list[StageC
         if name in seen:
             return
         seen.add(name)
-        if store.find(config) is None:
+        if not (is_there(config) if is_there else store.find(config)):
             for upstream in inputs(config):
                 visit(upstream)
             order[name] = config
@@ -93,45 +106,103 @@ def ensure(
         Key → artefact, or the reason why it diverged.
 
     Raises:
-        UserError: from a stage.
+        StagesFailed: some stages failed; what needs none of them is made.
+        Exception: what the only stage that failed raised, as far as that can be told in this process.
     """
     configs = list(configs)
-    waiting = missing(configs, store)
-    parallel = TeacherConfig | StudentConfig | AnalysisConfig
-    jobs = runtime.jobs_for(sum(isinstance(config, parallel) for config in waiting))
-    graph = {key(config): [key(upstream) for upstream in inputs(config)] for config in waiting}
-    stages = dict(zip(graph, waiting, strict=True))
-    bar = tqdm(total=len(waiting), unit="stage", disable=_bar_disabled(runtime, waiting), delay=2)
-    with bar:
-        if jobs == 1:
-            for config in waiting:
-                bar.set_description(f"{config.stage} {title(config)[:50]}", refresh=False)
-                _attempt(config, store, runtime, tolerate_divergence)
-                bar.update()
-        else:
-            threads = runtime.threads or max(1, (os.cpu_count() or 1) // jobs)
-            workers = runtime.workers if runtime.workers is not None else (threads if threads > 1 else 0)
-            alone = runtime.model_copy(update={"threads": threads, "workers": workers, "progress": False})
-            attempt = functools.partial(
-                _attempt, store=store, runtime=alone, tolerate_divergence=tolerate_divergence
-            )
-            run_pool(stages, graph, attempt, jobs, done=lambda _: bar.update())
+    waiting = ranks.broadcast(missing(configs, store))
+    failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
+    raise_failure(failures, {_name(config, store) for config in configs})
     return {key(config): _made(config, store) for config in configs}
 
 
-def _attempt(config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool) -> None:
-    if tolerate_divergence and _hopeless(config, store):
+def run_missing(
+    waiting: Sequence[StageConfig],
+    store: ArtifactStore,
+    runtime: Runtime,
+    *,
+    tolerate_divergence: bool = False,
+) -> dict[str, Failure]:
+    """Run stages, where the runtime says; one that fails costs only what needs it.
+
+    Args:
+        waiting: of `missing`.
+        store: where artefacts lie.
+        runtime: machine and switches.
+        tolerate_divergence: of `ensure`.
+
+    Returns:
+        Why stages failed, by their path in the store.
+    """
+    names = {key(config): _name(config, store) for config in waiting}
+    stages = {names[key(config)]: config for config in waiting}
+    needs = {
+        name: [names[key(upstream)] for upstream in inputs(config) if key(upstream) in names]
+        for name, config in stages.items()
+    }
+    executor = runtime.executor
+    # The nodes of a cluster may have another device than this machine.
+    jobs = 1 if executor == "ray" else runtime.jobs_for(_side_by_side(stages, needs))
+    if executor == "auto":
+        executor = "pool" if jobs > 1 and ranks.world() == 1 else "inline"
+    if ranks.world() > 1 and executor != "inline":
+        expected = f"inline for the {ranks.world()} processes of torchrun, which make one stage at a time"
+        raise UserError("executor", executor, expected, "Drop --executor, or run it without torchrun.")
+    threads = runtime.threads or {"inline": None, "pool": max(1, cores() // jobs), "ray": 1}[executor]
+    workers = runtime.workers
+    if workers is None and threads is not None:
+        workers = threads if threads > 1 else 0
+    attempt = functools.partial(
+        _attempt,
+        store=store,
+        runtime=runtime.model_copy(update={"threads": threads, "workers": workers}),
+        tolerate_divergence=tolerate_divergence,
+        trusted=trust.state(),
+    )
+    logs = store.root / LOGS
+    match executor:
+        case "inline":
+            return run_inline(stages, needs, attempt, logs, runtime.progress)
+        case "pool":
+            from distill.executors.pool import run_pool
+
+            return run_pool(stages, needs, attempt, jobs, logs, runtime.progress)
+        case "ray":
+            from distill.executors.ray import run_ray
+
+            gpus = {"cpu": 0.0, "mps": 0.0, "cuda": 1.0, "auto": None}[runtime.device]
+            of_cluster = runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs
+            return run_ray(stages, needs, attempt, logs.absolute(), *of_cluster, runtime.progress)
+
+
+def _name(config: StageConfig, store: ArtifactStore) -> str:
+    """What a stage is called while it runs: the path of its artefact in the store."""
+    return str(store.path(config).relative_to(store.root))
+
+
+def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequence[str]]) -> int:
+    """How many long stages can run at a time: the most that are equally far from the first."""
+    depth: dict[str, int] = {}
+    for name in stages:  # upstream first
+        depth[name] = 1 + max((depth[other] for other in needs[name]), default=0)
+    long = TeacherConfig | StudentConfig | AnalysisConfig
+    counts = Counter(depth[name] for name, config in stages.items() if isinstance(config, long))
+    return max(counts.values(), default=1)
+
+
+def _attempt(
+    config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool, trusted: trust.State
+) -> None:
+    trust.restore(trusted)
+    if tolerate_divergence and ranks.on_first(lambda: _hopeless(config, store)):
         return
     try:
         run_stage(config, store, runtime)
     except (Diverged, UnfitTeacher) as error:
         if not tolerate_divergence:
             raise
-        store.mark_diverged(config, str(error))
-
-
-def _bar_disabled(runtime: Runtime, waiting: list[StageConfig]) -> bool | None:
-    return True if len(waiting) < 2 or not runtime.progress else None
+        if ranks.is_first():
+            store.mark_diverged(config, str(error))
 
 
 def _hopeless(config: StageConfig, store: ArtifactStore) -> bool:
@@ -154,7 +225,9 @@ def run_stage(
 ) -> Artifact:
     """Run one stage, whose inputs exist, and publish what it made.
 
-    When another process is at work on the same artefact this one waits, and takes what the other made.
+    When another process is at work on the same artefact this one waits, and takes what the other made. Under
+    torchrun all ranks call this: the first one holds the draft and publishes it, and networks and caches are made
+    by all of them.
 
     Args:
         config: what to make.
@@ -162,12 +235,24 @@ def run_stage(
         runtime: machine and switches.
         make: fills a draft folder, for what no config alone can make (an import); None calls the stage.
     """
+    with ranks.end_together():
+        made = _run_here(config, store, runtime, make) if ranks.is_first() else _follow(config, store, runtime)
+        ranks.barrier()  # the others go on when it is published
+        return made or _existing(config, store)
+
+
+def _run_here(
+    config: StageConfig, store: ArtifactStore, runtime: Runtime, make: Callable[[Path], Outcome] | None
+) -> Artifact:
     with store.draft(config) as draft:
         if (found := store.find(config)) is not None:
             shutil.rmtree(draft)
+            ranks.broadcast(None)
             return found
         if (draft / RECORD).is_file():
+            ranks.broadcast(None)
             return store.publish_recorded(config, draft)
+        ranks.broadcast(draft if make is None and isinstance(config, _BY_ALL_RANKS) else None)
         keep_freed_memory()
         _set_threads(runtime)
         started = time.perf_counter()
@@ -185,6 +270,15 @@ def run_stage(
         artifact = store.publish(config, draft, record)
         store.forget_diverged(config)
         return artifact
+
+
+def _follow(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> None:
+    """Take part in what the first rank of torchrun runs, if it is a stage that all ranks do together."""
+    draft = ranks.broadcast(None)
+    if draft is not None:
+        keep_freed_memory()
+        _set_threads(runtime)
+        _call(config, store, draft, runtime.model_copy(update={"progress": False}))
 
 
 def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runtime) -> Any:
@@ -401,8 +495,8 @@ class Reproduced:
     reports: list[Artifact]
     skipped: dict[str, UserError]
     """Experiments that cannot be run on the data set that was asked for."""
-    failed: dict[str, Exception]
-    """Experiments that ended in an error."""
+    failed: dict[str, Failure]
+    """Stages that failed, by their path in the store."""
     page: Path
     """All reports of the scale on one page."""
 
@@ -421,7 +515,7 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
 
     Raises:
         UserError: there is no such experiment, or one of its inputs is missing.
-        Exception: what the experiment raised, if no other was made.
+        Exception: as of `ensure`, if no report is there.
     """
     from distill.stages.overview import write_overview
 
@@ -432,43 +526,35 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         # After a failure or an interrupt too: what is finished can be read.
         reports = [found for config in configs if (found := _whole(config, store))]
         folder = store.root / FOLDERS["report"]
-        page = write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
+        page = folder
+        if ranks.is_first():
+            page = write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
     assert page is not None, "an error that all have was raised"
     return Reproduced(reports, skipped, failed, page)
 
 
-def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Exception]:
-    """Make reports, and return the errors of those that could not be made; an error that all have is raised."""
-    failed: dict[str, Exception] = {}
-    waiting = []
+def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Failure]:
+    """Make reports, and return what failed on the way; when no report is there after it, that is raised."""
+    failed: dict[str, Failure] = {}
+    waiting: dict[str, StageConfig] = {}
     for config in configs:
         try:
             if _report(config, store) is None:
-                waiting.append(config)
-        except UserError as error:
-            failed[config.experiment] = error
-    try:
-        if waiting:
-            ensure(waiting, store, runtime, tolerate_divergence=True)
-    except Exception as error:
-        if len(waiting) == 1:
-            failed[waiting[0].experiment] = error
-        # One after another, so that none is lost to an error of another; what was made is there already.
-        for config in waiting if len(waiting) > 1 else []:
-            try:
-                ensure([config], store, runtime, tolerate_divergence=True)
-            except Exception as own:
-                failed[config.experiment] = own
-    if len(failed) == len(configs):
-        raise next(iter(failed.values()))
+                waiting |= {key(stage): stage for stage in missing([config], store)}
+        except UserError as error:  # a damaged record
+            failed[_name(config, store)] = Failure(error)
+    if waiting := ranks.broadcast(waiting):
+        failed |= run_missing(list(waiting.values()), store, runtime, tolerate_divergence=True)
+    if not any(_whole(config, store) for config in configs):
+        raise_failure(failed, {_name(config, store) for config in configs})
     return failed
 
 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     """The report of this config, or None; raises a UserError for one that is damaged."""
     found = store.find(config)
-    if found is not None:
-        found.file(SUMMARY)
+    for name in found.record.files if found else ():
+        found.file(name)
     return found
 
 
@@ -481,8 +567,7 @@ def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
 
 def _by_age(store: ArtifactStore) -> list[Artifact]:
     """All reports, the latest last."""
-    reports = [artifact for artifact in store.all() if artifact.config.stage == "report"]
-    return sorted(reports, key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
+    return sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
 
 
 def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStore) -> Table:
@@ -493,7 +578,7 @@ def read_table(experiment: Experiment, config: ReportConfig, store: ArtifactStor
     classes: tuple[str, ...] = ()
     for analysis in config.analyses:
         artifact = _existing(analysis, store)
-        measured |= json.loads(artifact.file(MEASURES).read_text())
+        measured |= read_json(artifact.file(MEASURES))
         classes = tuple(artifact.record.data.get("classes", classes))
     table = _table(experiment.runs(config.scale, config.data), measured, classes)
     if derived := getattr(experiment, "derived", None):

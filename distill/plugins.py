@@ -9,20 +9,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distill import trust
 from distill.errors import UserError
+
+_HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
+"""View programs that a record may name without its reader: of libraries that are installed, and whatever JSON gives
+them, it is looked up in tables or used as numbers, and names no file and no code. What is added must be read so."""
 
 
 def resolve(reference: str, field: str) -> Callable[..., Any]:
     """The function that `reference` names; the working directory is searched too.
 
     Raises:
-        UserError: the reference is malformed, the module cannot be imported, or has no such function.
+        UserError: the reference is malformed, only a record names it, the module cannot be imported, or has no such
+            function.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if trust.is_trusted(reference):
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+    elif reference not in _HARMLESS:
+        raise _untrusted(reference, module_name, attribute, field)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -34,6 +43,14 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
         way_out = f"It has: {', '.join(sorted(names)) or 'none'}."
         raise UserError(field, reference, f"a function of module {module_name}", way_out)
     return function
+
+
+def _untrusted(reference: str, module: str, function: str, field: str) -> UserError:
+    record = trust.record_of(reference)
+    named_by = "nothing of yours names it" if record is None else f"only {str(record)!r} names it"
+    expected = f"a plug-in that you name yourself; {named_by}, and it would import {module!r} and call {function!r}"
+    way_out = f"If you trust who wrote that, add --trust; in Python: distill.trust.name({reference!r})."
+    return UserError(field, reference, expected, way_out)
 
 
 def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distill import ranks, trust
 from distill.errors import UserError
 
 
@@ -28,6 +29,13 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def cores() -> int:
+    """Cores that this process may use: a container or a scheduler may leave it fewer than the machine has."""
+    from joblib import cpu_count
+
+    return max(1, cpu_count() // ranks.on_this_machine())
+
+
 class Folders(BaseModel):
     """Where artefacts and data lie."""
 
@@ -39,6 +47,12 @@ class Folders(BaseModel):
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
     trust: bool = False
     """Import plug-ins that only a record names (package.module:function); without it only those that you name."""
+
+    @model_validator(mode="after")
+    def _trusted(self) -> Self:
+        if self.trust:
+            trust.trust_everything()
+        return self
 
 
 class Runtime(Folders):
@@ -73,14 +87,16 @@ class Runtime(Folders):
 
     def jobs_for(self, stages: int) -> int:
         """How many processes that many independent stages get: small nets gain more from them than from threads."""
-        if self.jobs is None and self.torch_device() != "cpu":
+        # Importing torch takes seconds: not to find out what is said.
+        if self.jobs is None and self.device != "cpu" and self.torch_device() != "cpu":
             return 1
-        return max(1, min(stages, self.jobs or os.cpu_count() or 1))
+        return max(1, min(stages, self.jobs or cores()))
 
     def workers_for(self) -> int:
         """Processes that run a view program; 0 runs it in the process of the stage."""
-        cores = os.cpu_count() or 1
-        return self.workers if self.workers is not None else (cores if cores > 1 else 0)
+        if self.workers is not None:
+            return self.workers
+        return cores() if cores() > 1 else 0
 
     def torch_device(self) -> str:
         """The device that `auto` means here.

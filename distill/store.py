@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import ValidationError
 
-from distill.artifact import FOLDERS, RECORD, RESUME, STAMPS, VERSIONS, Artifact, FileEntry, Record, key, title
+from distill.artifact import FOLDERS, RECORD, RESUME, STAMPS, Artifact, FileEntry, Record, key, title
 from distill.config import StageConfig, parse_stage
 from distill.errors import UserError
-from distill.files import sha256, write_json
+from distill.faults import explained
+from distill.files import replace_file, sha256, write_json
+from distill.index import Entry, published, read_index
+from distill.locks import held
+from distill.reading import parse_json, read_bytes, read_json
+
+_OLD_RESUME = "resume.pt"
+"""Of older versions, a pickle: never read."""
+_DELETE = "Delete this folder: it is made again when it is wanted."
+_RESUMED = ("teacher", "cache", "student")
+"""Stages that go on from what an interrupted call left; of the others half a draft is of no use."""
 
 
 class ArtifactStore:
@@ -44,14 +55,16 @@ class ArtifactStore:
         expected = f"the folder of an artefact, with a {RECORD} inside"
         way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
         try:
-            record = Record.model_validate_json((path / RECORD).read_bytes())
-            config = parse_stage(record.config)
+            content = read_bytes(path / RECORD)
+            record = Record.model_validate(parse_json(content, RECORD))
+            config = parse_stage(record.config, path / RECORD)
         except OSError as error:
             raise UserError("path", str(path), expected, way_out) from error
         except (ValidationError, UserError) as error:
             expected = f"a record that this version can read ({str(error).splitlines()[0]})"
-            way_out = "Delete this folder: it is made again when it is wanted."
-            raise UserError("path", str(path / RECORD), expected, way_out) from error
+            raise UserError("path", str(path / RECORD), expected, _DELETE) from error
+        if not record.fits(content):
+            raise UserError("path", str(path / RECORD), "the record as it was published, it was changed", _DELETE)
         return Artifact(path, record, config)
 
     def resolve(self, text: str) -> Artifact:
@@ -62,14 +75,30 @@ class ArtifactStore:
         """
         if Path(text).exists():
             return self.read(Path(text))
-        found = [artifact for artifact in self.all() if artifact.record.key.startswith(text)] if text else []
+        found = list(islice(self._with_key(text), 2)) if text else []
         if len(found) != 1:
-            raise UserError("artefact", text, f"a path or a key, {len(found)} fit", "List them with `distill ls`.")
+            many = "more than one fits" if found else "none fits"
+            raise UserError("artefact", text, f"a path or a key, {many}", "List them with `distill ls`.")
         return found[0]
 
-    def all(self) -> Iterator[Artifact]:
-        """Every published artefact that can be read, upstream stages first."""
-        for path in self._published():
+    def _with_key(self, text: str) -> Iterator[Artifact]:
+        for path in self._published(key=text):
+            with suppress(UserError):
+                found = self.read(path)
+                if found.record.key.startswith(text):
+                    yield found
+
+    def entries(self, stage: str) -> list[Entry]:
+        """What is published of one stage, by name of its folder; records that have not changed are not opened."""
+        return read_index(self.root, stage, self.read)
+
+    def all(self, *stages: str) -> Iterator[Artifact]:
+        """Every published artefact that can be read, upstream stages first.
+
+        Args:
+            stages: only these; none means all.
+        """
+        for path in self._published(*stages):
             with suppress(UserError):
                 yield self.read(path)
 
@@ -81,41 +110,42 @@ class ArtifactStore:
             except UserError as error:
                 yield path, str(error)
 
-    def _published(self) -> Iterator[Path]:
-        for folder in FOLDERS.values():
-            yield from (record.parent for record in sorted((self.root / folder).glob(f"*/{RECORD}")))
+    def _published(self, *stages: str, key: str = "") -> Iterator[Path]:
+        for stage in stages or FOLDERS:
+            folder = self.root / FOLDERS[stage]
+            yield from (folder / name for name, _ in published(folder, key))
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
-        """A folder to fill, held by one process at a time; what an interrupted one left there is kept."""
+        """A folder to fill, held by one process at a time; what an interrupted one left there is kept.
+
+        Raises:
+            UserError: the store cannot be written, the disk is full, or memory does not suffice.
+        """
         folder = self.root / "drafts" / key(config)
-        lock = FileLock(folder.with_suffix(".lock"))
-        try:
+        with explained(config, folder, self.root):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            way_out = "Set --store or DISTILL_STORE to another folder."
-            raise UserError(
-                "store", str(self.root), f"a folder that can be written ({error.strerror})", way_out
-            ) from error
-        try:
-            yield folder
-        except UserError:
-            if not (folder / RESUME).exists() and not any((folder / STAMPS).glob("*")):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            lock.release()
+            with held(folder.with_suffix(".lock"), title(config)):
+                if config.stage not in _RESUMED and not (folder / RECORD).is_file():
+                    shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(exist_ok=True)
+                try:
+                    with explained(config, folder, self.root):
+                        yield folder
+                except UserError:
+                    if not any(chain((folder / STAMPS).glob("*"), folder.glob(RESUME), folder.glob(RECORD))):
+                        shutil.rmtree(folder, ignore_errors=True)
+                    raise
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
         """Make a filled draft the artefact of its config; the record is written last."""
-        write_json(draft / RECORD, record.model_dump(mode="json"))
+        replace_file(draft / RECORD, record.sealed())
         return self.publish_recorded(config, draft)
 
     def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
         """Publish a draft whose record was written, perhaps by a process that was killed right after."""
-        (draft / RESUME).unlink(missing_ok=True)
+        for path in filter(_is_left_over, [*draft.rglob("*")]):
+            path.unlink()
         final = self.path(config)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():  # of an older version, or damaged: it was no hit, or we would not be here
@@ -129,32 +159,27 @@ class ArtifactStore:
         return {
             str(path.relative_to(folder)): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
             for path in paths
-            if path.name not in (RECORD, RESUME) and not path.name.endswith(".partial")
+            if path.name != RECORD and not _is_left_over(path)
         }
 
-    def garbage(self) -> Iterator[tuple[Path, str]]:
-        """Paths that no run can use any more or that only resume one, each with the reason."""
-        for path in sorted((self.root / "drafts").glob("*")):
-            yield path, "lock" if path.suffix == ".lock" else "unfinished draft"
-        for path in sorted((self.root / "diverged").glob("*.json")):
-            yield path, "note of a diverged run"
-        yield from ((path, "unreadable record") for path, _ in self.unreadable())
-        for artifact in self.all():
-            if artifact.record.version != VERSIONS[artifact.config.stage]:
-                yield artifact.path, f"of version {artifact.record.version}"
-            elif not artifact.is_current:
-                yield artifact.path, "of an older form"
-
     def delete(self, path: Path) -> None:
-        """Delete what `garbage` listed; a draft that a process holds is left alone."""
-        if path.parent.name != "drafts":
+        """Delete what is garbage; a draft that a process holds is left alone.
+
+        An artefact leaves its place at once, so that nobody finds half of it. Locks are deleted by one who holds
+        them: who waited for one then finds that it has no name any more, and makes it anew. That other machines see
+        so on NFS is not sure, so run this while no other machine writes to the store.
+        """
+        drafts = self.root / "drafts"
+        if path.is_dir() and path.parent != drafts:
+            drafts.mkdir(exist_ok=True)
+            path = path.rename(drafts / f"{path.name}-{uuid.uuid4().hex}.deleted")
+        if path.parent != drafts or path.suffix == ".deleted":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
-        with suppress(Timeout), FileLock(path.with_suffix(".lock"), timeout=0):
-            if path.suffix == ".lock":
-                path.unlink(missing_ok=True)
-            else:
-                shutil.rmtree(path)
+        lock = drafts / f"{path.name.removesuffix('.lock').removesuffix('.soft')}.lock"
+        with suppress(Timeout), held(lock, wait=False):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
     def mark_diverged(self, config: StageConfig, reason: str) -> None:
         """Remember that this config diverges, so that an experiment reports it without training it again."""
@@ -166,8 +191,14 @@ class ArtifactStore:
     def diverged(self, config: StageConfig) -> str | None:
         """Why this config is known to diverge, or None."""
         path = self.root / "diverged" / f"{key(config)}.json"
-        return json.loads(path.read_text())["reason"] if path.is_file() else None
+        return str(read_json(path)["reason"]) if path.is_file() else None
 
     def forget_diverged(self, config: StageConfig) -> None:
         """Let this config be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a file of a draft is no part of the artefact: what resumes a run, or half of a file."""
+    # safetensors writes to `.tmp…` beside the file, which a kill leaves there.
+    return path.name in (RESUME, _OLD_RESUME) or path.suffix == ".partial" or path.name.startswith(".tmp")

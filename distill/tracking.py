@@ -7,6 +7,7 @@ are compared by `train/nll` and `held_out/nll`, the NLL of hard labels, which ev
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -17,9 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from distill.files import replace_file
+from distill.progress import Warned, pass_on
+from distill.reading import read_json_lines
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+    from distill.board import Board
 
 METRICS = "metrics.jsonl"
 _COMPARE = (
@@ -43,7 +50,9 @@ _shown: Counter[str] = Counter()
 
 
 def warn(kind: str, text: str) -> None:
-    """One line on stderr that spares a progress bar; of one kind the first three of a process."""
+    """One line on stderr that spares a progress bar; of one kind the first three of a process and its workers."""
+    if pass_on(Warned(kind, text)):
+        return
     _shown[kind] += 1
     if _shown[kind] > _SHOWN:
         return
@@ -54,15 +63,30 @@ def warn(kind: str, text: str) -> None:
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """What a run logged: one dict for each logged step, in order; none of a run that logged nothing."""
     path = folder / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(path, finite=False) if path.exists() else []
+
+
+def board(folder: Path, purge_step: int | None = None) -> Board:
+    """What writes a TensorBoard log to a folder; one that cannot be written costs a warning, and the log.
+
+    Events of `purge_step` and later, in older files of the folder, are hidden.
+    """
+    from distill.board import Board
+
+    def failed(error: OSError) -> None:
+        where = f"{error.filename}: " if error.filename else ""
+        warn("TensorBoard", f"no TensorBoard log from here on ({where}{error.strerror}); all else is written")
+
+    return Board(folder, failed, purge_step)
 
 
 class MetricWriter:
-    """Writes `metrics.jsonl` and `tb/` in one folder; a resumed run drops what lies after its step."""
+    """Writes `metrics.jsonl` and `tb/` in one folder; a resumed run drops what lies after its step.
+
+    A folder `tb/` that cannot be written costs a warning and the window, not the run.
+    """
 
     def __init__(self, folder: Path, start_step: int = 0):
-        from torch.utils.tensorboard.writer import SummaryWriter
-
         self._path = folder / METRICS
         if not start_step:  # of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)
@@ -70,10 +94,9 @@ class MetricWriter:
         kept = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         # A killed process may leave half a line; it is after the resume point, so it goes too.
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]
-        self._path.write_text("".join(whole))
+        replace_file(self._path, "".join(whole).encode())
         self._file = self._path.open("a")
-        purge = start_step + 1 if start_step else None
-        self.tensorboard = SummaryWriter(str(folder / "tb"), purge_step=purge)
+        self.tensorboard = board(folder / "tb", start_step + 1 if start_step else None)
 
     def __enter__(self) -> MetricWriter:
         return self
@@ -90,6 +113,11 @@ class MetricWriter:
         self._file.flush()
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
+        self.tensorboard.flush()
+
+    def sync(self) -> None:
+        """What was logged is on the disk after this: before a resume point is, which would go on after it."""
+        os.fsync(self._file.fileno())
 
     def histogram(self, step: int, name: str, values: Float[Tensor, ...]) -> None:
         """One TensorBoard histogram of 64 equal bins, counted where the values lie."""

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_model
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
+from distill import ranks, resume
 from distill.artifact import RESUME
+from distill.batch_norm import RunningStatistics, SharedBatchNorm
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.loader import Batch, Join, Loader, Normaliser
+from distill.divergence import Trail, weights_are_finite
 from distill.errors import Diverged, UserError
+from distill.faults import memory_fault
+from distill.interrupts import Interrupts
 from distill.losses import Loss, Terms
 from distill.metrics.monitor import training_measures
-from distill.metrics.positions import counted
 from distill.metrics.smoothing_warnings import Notice, has_ceiling, no_effect, strongest
 from distill.optim import build_ema, build_optimizer, build_schedule
+from distill.progress import bar as progress_bar
 from distill.runtime import Runtime
+from distill.shares import Shares
 from distill.tracking import MetricWriter, read_metrics
+from distill.window import Piece, Window, last_samples
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
-    from torch import Tensor
 
 
 _POINTS = 20
 """A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
-_SHOWN_SECONDS = 0.5
-_WINDOW = 10_000
-"""Training measures are taken over the last so many labels."""
 _TARGETS = 1 << 22
 """Numbers of targets that are made at a time."""
 
@@ -63,12 +65,15 @@ def fit(
     On a CPU an interrupted run ends in the same bits as an uninterrupted one: order and views are pure
     functions of the step, and everything else that changes is in the resume point.
 
+    Under torchrun all ranks call this. Each computes its share of every batch (`shares`), and gradients are
+    averaged, so that after a step all have the same state; only the first one writes files.
+
     The loss that is logged and shown is what is minimised; runs of different smoothing are compared by the NLL of
     hard labels (`train/nll`), which the progress bar shows beside it where labels are smoothed.
 
     Args:
         model: on its device, with its initial weights.
-        loader: gives the batches of an epoch.
+        loader: gives the batches of an epoch, cut into `Shares.here(config.schedule.parts)`.
         loss: of `losses.make_loss`.
         config: optimiser, schedule, precision and seed.
         folder: where the resume point, snapshots, `metrics.jsonl` and `tb/` are written.
@@ -84,23 +89,29 @@ def fit(
 
     Raises:
         Diverged: a loss was not finite.
+        UserError: the ranks of torchrun cannot share this training.
         KeyboardInterrupt: the run was interrupted and its state is saved.
     """
     run = _Run(model, config, len(loader), folder / RESUME)
-    run.load()
+    shares = run.shares
+    labels = loader.batch_size * shares.steps * shares.world * loader.labels_per_sample
+    window = Window(labels, smoothed=strongest(config) > 0, pieces=shares.steps)
+    run.load(window)
+    # What is measured and not yet logged is in the resume point: the step after this one may be due to be logged.
+    logged = run.step - (window.steps > 0)
     model.train()
     every = math.ceil(config.schedule.epochs / _POINTS)
-    kept = set(_snapshot_steps(config.snapshots, run.total_steps))
+    kept = set(_snapshot_steps(config.snapshots, run.total_steps)) if ranks.is_first() else set()
     if kept and run.step == 0:
         _save_snapshot(run.averaged(), 0, folder)
-    with _Interrupts() as interrupts, MetricWriter(folder, run.step) as writer:
-        if run.step == 0:
+    with Interrupts() as interrupts, _log_file(folder, logged) as writer:
+        if writer is not None and logged == 0:
             writer.explain()
             for notice in notices:
                 writer.text(0, "warnings", notice.text)
             if at_start:
                 writer.scalars(0, at_start)
-        bar = tqdm(
+        bar = progress_bar(
             total=run.total_steps,
             initial=run.step,
             unit="step",
@@ -109,30 +120,73 @@ def fit(
             delay=2,
             disable=None if runtime.progress else True,
         )
-        window = _Window(loader.batch_size * loader.labels_per_sample, smoothed=strongest(config) > 0)
+        trail, batches_of = Trail(), partial(loader.epoch, join=teacher)
         bounded = watched = has_ceiling(config)
-        forward = torch.compile(model) if runtime.compile else model
-        for epoch in range(run.step // len(loader), config.schedule.epochs):
-            for batch in loader.epoch(epoch, run.step - epoch * len(loader), teacher):
-                window.add(batch, *run.update(forward, batch, loss))
+        forward = run.distributed()
+        forward = torch.compile(forward) if runtime.compile else forward
+
+        def measure(model: nn.Module, measured: list[dict[str, Any]]) -> dict[str, float]:
+            # May take minutes, and whoever waits for the end of a training does so for a second or two.
+            with interrupts.at_once(lambda: run.write(measured)):
+                return evaluate(model) if evaluate else {}
+
+        for epoch in range(logged // len(loader), config.schedule.epochs):
+            batches = batches_of(epoch, run.step - epoch * len(loader))
+            for pieces in _by_step(batches, shares.steps):
+                done = run.update(forward, pieces, loss)
+                window.add(done)
+                trail.add(run.step, [piece.terms for piece in done])
                 if run.step in kept:
                     _save_snapshot(run.averaged(), run.step, folder)
-                if interrupts.pending or run.seconds_since_save() > runtime.checkpoint_seconds:
-                    window.check_finite(run)
-                    run.save()
+                if interrupts.save_now(run.step, run.seconds_since_save() > runtime.checkpoint_seconds):
+                    _check_finite(run, window, trail, batches_of)
+                    _sync(writer)
+                    run.save(window)
                     interrupts.raise_pending()
                 window.show_when_due(bar, run.step)
-            window.check_finite(run)
+            _check_finite(run, window, trail, batches_of)
             if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
-                _log(writer, run, window, evaluate, loss if bounded else None)
-                if watched and (found := no_effect(read_metrics(folder))) is not None:
+                _log(writer, run, window, measure, loss if bounded else None)
+                if writer and watched and (found := no_effect(read_metrics(folder))) is not None:
                     tell(found)
                     watched = False
-            if interrupts.pending:
-                run.save()
+            if interrupts.save_now(run.step, is_due=False, last=True):
+                _sync(writer)
+                run.save(window)
                 interrupts.raise_pending()
         bar.close()
     return run.averaged()
+
+
+def _log_file(folder: Path, step: int) -> AbstractContextManager[MetricWriter | None]:
+    return MetricWriter(folder, step) if ranks.is_first() else nullcontext()
+
+
+def _sync(writer: MetricWriter | None) -> None:
+    if writer is not None:
+        writer.sync()
+
+
+def _by_step(batches: Iterator[Batch], pieces: int) -> Iterator[Iterator[Batch]]:
+    """The batches of each step in turn, one after another, since together they may not fit into memory."""
+    for batch in batches:
+        yield chain((batch,), islice(batches, pieces - 1))
+
+
+def _check_finite(
+    run: _Run, window: Window, trail: Trail, batches_of: Callable[[int, int], Iterator[Batch]]
+) -> None:
+    """Refuse to go on from, and to save, what is not finite; all ranks find the same."""
+    if not window.steps:
+        return
+    if math.isfinite(window.losses()["total"]) and weights_are_finite(run.model):
+        trail.clear()
+        return
+    bad, per_epoch = trail.end(), run.total_steps // run.config.schedule.epochs
+    pieces = islice(batches_of(*divmod(bad.step - 1, per_epoch)), run.shares.steps)
+    found = bad.error(run.config, run.lr, run.scaler.get_scale(), pieces)
+    # A loss may be finite on this rank and not on another one.
+    raise min(ranks.gather((bad.weights_only, bad.step, found)), key=lambda of: of[:2])[2]
 
 
 def _snapshot_steps(snapshots: int, total_steps: int) -> list[int]:
@@ -186,17 +240,48 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device, enabled=config.precision == "float16")
         self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
         self.saved_at = time.monotonic()
+        self.shares = Shares.here(config.schedule.parts)
+        self.replica: nn.parallel.DistributedDataParallel | None = None
+        self.statistics: RunningStatistics | None = None
 
-    def update(self, forward: Callable[[Tensor], Tensor], batch: Batch, loss: Loss) -> tuple[Tensor, Terms]:
-        """One step of gradient descent; nothing here waits for the device."""
-        if self.amp is None:
-            logits = forward(batch.images)
-        else:
-            with torch.autocast(self.device, dtype=self.amp):
+    def distributed(self) -> nn.Module:
+        """The model as a step calls it: under torchrun, backward averages gradients over the ranks.
+
+        Raises:
+            UserError: the ranks cannot share this training.
+        """
+        if self.shares.world == 1:
+            return self.model
+        _refuse_shares(self.config, self.shares, self.device)
+        ranks.join()
+        if not self.shares.shared:
+            self.statistics = RunningStatistics(self.model, self.shares)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 does not know the new name of the argument
+            self.replica = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+        return self.replica
+
+    def update(self, forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], loss: Loss) -> Sequence[Piece]:
+        """One step of gradient descent on a batch, or its pieces; nothing here waits for the device."""
+        in_pieces = self.shares.steps * self.shares.world > 1
+        progress = self.step / max(1, self.total_steps - 1)
+        done: list[Piece] = []
+        counting: list[Tensor] = []
+        for batch in batches:
+            with self._around(len(done)) if in_pieces or self.amp else nullcontext():
                 logits = forward(batch.images)
-        terms = loss(logits, batch.labels, batch.teacher, self.step / max(1, self.total_steps - 1))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms.total).backward()
+            terms = loss(logits, batch.labels, batch.teacher, progress)
+            if in_pieces:
+                share = _counting(batch.labels) / self.shares.steps
+                if isinstance(share, Tensor):
+                    counting.append(share)
+                terms = _each(terms, lambda term, share=share: term * share)
+            if not done:
+                self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(terms.total).backward()
+            done.append(Piece(logits.detach(), batch.labels, _each(terms, Tensor.detach)))
+        if counting:
+            done = self._over_all_that_count(done, torch.stack(counting).sum())
         if self.config.optim.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip)
@@ -204,9 +289,39 @@ class _Run:
         self.scaler.update()
         self.step += 1
         self.schedule.step_update(self.step)
+        if self.statistics is not None:
+            self.statistics.merge()
         if self.ema is not None:
             self.ema.update(self.model, step=self.step)
-        return logits, terms
+        return done
+
+    @contextmanager
+    def _around(self, piece: int) -> Iterator[None]:
+        """What the forward pass of a piece is made in."""
+        shares = self.shares
+        with ExitStack() as stack:
+            if self.replica is not None and piece < shares.steps - 1:
+                stack.enter_context(self.replica.no_sync())
+            if self.amp is not None:
+                stack.enter_context(torch.autocast(self.device, dtype=self.amp))
+            if shares.shared:
+                stack.enter_context(SharedBatchNorm())
+            if shares.steps * shares.world > 1:
+                # Dropout is drawn by step and piece, whoever computes it: another number of ranks may go on.
+                draws = np.random.SeedSequence([self.config.seed, self.step, shares.number(piece)])
+                torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
+            yield
+
+    def _over_all_that_count(self, done: Sequence[Piece], counting: Tensor) -> list[Piece]:
+        """Make of a mean over all labels of the step one over those that count, in gradients and terms.
+
+        `counting` is the part of this rank's labels that do.
+        """
+        counting = counting / self.shares.world
+        ranks.reduce_sum(counting)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        torch._foreach_div_(gradients, counting)  # pyright: ignore[reportPrivateImportUsage]
+        return [piece._replace(terms=_each(piece.terms, lambda term: term / counting)) for piece in done]
 
     @property
     def lr(self) -> float:
@@ -218,7 +333,15 @@ class _Run:
     def seconds_since_save(self) -> float:
         return time.monotonic() - self.saved_at
 
-    def save(self) -> None:
+    def save(self, window: Window) -> None:
+        """Write the resume point; all ranks give what they have."""
+        measured = window.states()
+        if ranks.is_first():
+            self.write(measured)
+        self.saved_at = time.monotonic()
+
+    def write(self, measured: list[dict[str, Any]]) -> None:
+        """Write the resume point, with what the windows of all ranks hold; one rank has all the rest."""
         state: dict[str, Any] = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -229,27 +352,26 @@ class _Run:
             "device_rng": _device_rng(self.device).get_rng_state() if self.device != "cpu" else None,
             # Sums over more threads are rounded in another order.
             "threads": torch.get_num_threads(),
+            "ranks": self.shares.world,
+            "window": measured,
         }
-        partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
-        self.saved_at = time.monotonic()
+        resume.save(self.path, state)
 
-    def load(self) -> None:
+    def load(self, window: Window) -> None:
         """Take up the resume point if there is one.
 
         Raises:
-            UserError: the file cannot be read as plain tensors.
+            UserError: the file is damaged, or of another network or optimiser.
         """
         if not self.path.exists():
             return
         try:
-            # weights_only refuses everything but tensors and plain values: nothing in it can run.
-            self._restore(torch.load(self.path, weights_only=True, map_location=self.device))
+            state = resume.load(self.path, self.device)
+            self._restore(state)
+            window.restore(state["window"])
         except Exception as error:
+            if isinstance(error, OSError) or memory_fault(error, self.config):
+                raise  # which says nothing of the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             way_out = "Delete this file: the run then starts anew."
             raise UserError(str(self.path), reason, "a resume point of ours", way_out) from error
@@ -263,90 +385,70 @@ class _Run:
         torch.set_rng_state(state["rng"].cpu())
         if self.device != "cpu":
             _device_rng(self.device).set_rng_state(state["device_rng"].cpu())
-        torch.set_num_threads(state["threads"])
+        if state["ranks"] == self.shares.world:
+            torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)
+
+
+def _counting(labels: Tensor) -> float | Tensor:
+    """The part of the labels that count: 1, or where there is one per position what is not ignored."""
+    if labels.ndim == 1 or labels.is_floating_point():
+        return 1.0
+    return (labels >= 0).float().mean()
+
+
+def _each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
+    return Terms(change(terms.total), *(None if term is None else change(term) for term in terms[1:]))
+
+
+def _refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise UserError("device", device, "cpu or cuda under torchrun", "Set --device, or run it without torchrun.")
+    if device == "cuda" and ranks.on_this_machine() > torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        expected = f"one GPU for each rank of this machine, which has {found}"
+        raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {found}.")
+    if shares.shared and isinstance(config, StudentConfig) and config.loss.soft == "dist" and config.loss.alpha > 0:
+        expected = f"another one for a batch that {shares.world} ranks share, since dist compares its samples"
+        way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
+        raise UserError("loss.soft", "dist", expected, way_out)
 
 
 def _device_rng(device: str) -> Any:
     return {"cuda": torch.cuda, "mps": torch.mps}[device]
 
 
-class _Window:
-    """The last samples of the training stream: what the training measures are taken from."""
-
-    def __init__(self, labels_per_batch: int, smoothed: bool):
-        self.smoothed = smoothed
-        batches = max(1, _WINDOW // labels_per_batch)
-        self.logits: deque[Tensor] = deque(maxlen=batches)
-        self.labels: deque[Tensor] = deque(maxlen=batches)
-        self.shown_at = time.monotonic()
-        self.clear()
-
-    def clear(self) -> None:
-        self.logits.clear()
-        self.labels.clear()
-        self.sums: dict[str, Tensor] = {}
-        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
-
-    def add(self, batch: Batch, logits: Tensor, terms: Terms) -> None:
-        self.logits.append(logits.detach())
-        # The largest share of a mixed view is taken for its class.
-        self.labels.append(batch.labels.argmax(1) if batch.labels.is_floating_point() else batch.labels)
-        for name, value in zip(Terms._fields, terms, strict=True):
-            if value is not None:
-                total = self.sums.get(name)
-                self.sums[name] = value.detach() if total is None else total + value.detach()
-        self.steps += 1
-        self.samples += len(batch.labels)
-
-    def losses(self) -> dict[str, float]:
-        return {name: (value / self.steps).item() for name, value in self.sums.items()}
-
-    def check_finite(self, run: _Run) -> None:
-        if self.steps and not torch.isfinite(self.sums["total"]):
-            raise Diverged(run.step, run.lr, self.losses()["total"])
-
-    def show_when_due(self, bar: tqdm[Any], step: int) -> None:
-        # Reading the loss waits for the device, so it is done for people's eyes only, twice a second.
-        if bar.disable or time.monotonic() - self.shown_at < _SHOWN_SECONDS:
-            return
-        self.shown_at = time.monotonic()
-        logits, labels = counted(self.logits[-1], self.labels[-1])
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        shown = {"loss": self.losses()["total"], "accuracy": accuracy.item()}
-        if self.smoothed:  # whose loss says little: it cannot reach 0
-            shown["nll"] = nn.functional.cross_entropy(logits.float(), labels).item()
-        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
-        bar.update(step - bar.n)
-
-
 def _log(
-    writer: MetricWriter,
+    writer: MetricWriter | None,
     run: _Run,
-    window: _Window,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None,
+    window: Window,
+    evaluate: Callable[[nn.Module, list[dict[str, Any]]], dict[str, float]],
     bounding: Loss | None,
 ) -> None:
-    rate = window.samples / (time.perf_counter() - window.started)
-    values = {f"loss/{name}": value for name, value in window.losses().items()}
-    # On the CPU, since the measures take float64, which mps has not.
-    logits, labels = torch.cat(list(window.logits)).float().cpu(), torch.cat(list(window.labels)).cpu()
-    logits, labels = counted(logits, labels)
-    values |= {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
-    if bounding is not None:
-        progress = (run.step - 1) / max(1, run.total_steps - 1)
-        values["train/confidence_ceiling"] = confidence_ceiling(
-            bounding, labels.to(run.device), logits.shape[1], progress
-        )
-    if evaluate is not None:
-        values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged()).items()}
-    if not all(map(math.isfinite, values.values())):
-        raise Diverged(run.step, run.lr, math.nan)
-    writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
-    correct = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-    writer.histogram(run.step, "logits/correct", logits[correct])
-    writer.histogram(run.step, "logits/incorrect", logits[~correct])
+    """Write a point of the curve; all ranks give what they have, and wait for the one that writes it."""
+    rate = window.rate
+    losses = {f"loss/{name}": value for name, value in window.losses().items()}
+    measured = window.states()
+    logits, labels = last_samples(measured)
+
+    def write() -> None:
+        assert writer is not None, "of the first rank"
+        values = losses | {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
+        if bounding is not None:
+            progress = (run.step - 1) / max(1, run.total_steps - 1)
+            values["train/confidence_ceiling"] = confidence_ceiling(
+                bounding, labels.to(run.device), logits.shape[1], progress
+            )
+        values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged(), measured).items()}
+        if not all(map(math.isfinite, values.values())):
+            raise Diverged(run.step, run.lr, math.nan)
+        writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
+        correct = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+        writer.histogram(run.step, "logits/correct", logits[correct])
+        writer.histogram(run.step, "logits/incorrect", logits[~correct])
+
+    ranks.on_first(write)
     window.clear()
 
 
@@ -371,38 +473,6 @@ def confidence_ceiling(loss: Loss, labels: Int64[Tensor, " n"], classes: int, pr
         largest.append((1 / classes - len(part) * gradient).amax(1))
     # In float64 on the CPU, which mps has not.
     return (torch.cat(largest).double().cpu() @ counts.double().cpu() / len(labels)).item()
-
-
-class _Interrupts:
-    """Turns SIGINT and SIGTERM into a flag that is read between two steps, where the state is whole."""
-
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.pending: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Interrupts:
-        try:
-            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
-        except ValueError:  # not the main thread: whoever owns it decides
-            self._before = {}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if kind is None:
-            self.raise_pending()
-
-    def _note(self, number: int, _frame: object) -> None:
-        self.pending = number
-
-    def raise_pending(self) -> None:
-        if self.pending == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        if self.pending:
-            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill.allocator import keep_freed_memory
+from distill.artifact import RESUME
 from distill.config import (
     AugmentConfig,
     DataConfig,
@@ -43,7 +44,8 @@ from distill.losses import make_loss
 from distill.models import build_model
 from distill.optim import build_optimizer
 from distill.runtime import Runtime, default_data_root
-from distill.trainer import _Run, _Window
+from distill.trainer import _Run
+from distill.window import Window
 
 AUGMENT = AugmentConfig(pad=4, flip=True)
 OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
@@ -93,12 +95,12 @@ class Bench:
         config = TeacherConfig(
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
         )
-        run, loss = _Run(model, config, len(self.loader), folder / "resume.pt"), make_loss(LossConfig(alpha=0))
-        window, batches = _Window(self.given.batch, smoothed=False), self.batches()
+        run, loss = _Run(model, config, len(self.loader), folder / RESUME), make_loss(LossConfig(alpha=0))
+        window, batches = Window(self.given.batch, smoothed=False), self.batches()
 
         def step() -> None:
             batch = next(batches)
-            window.add(batch, *run.update(forward, batch, loss))
+            window.add(run.update(forward, (batch,), loss))
 
         return step
 

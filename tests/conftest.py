@@ -26,6 +26,10 @@ TINY = ModelConfig(name="mlp", kwargs={"widths": [16]})
 SHORT = ScheduleConfig(epochs=2, batch_size=64)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-count", action="store_true", help="faults as often as scripts/faults has them")
+
+
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:
     # Teachers of a few steps are hardly better than chance: the gate has tests of its own.

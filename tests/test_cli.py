@@ -14,6 +14,7 @@ import torch
 from distill.cli import main
 from distill.config import LabelsConfig
 from distill.errors import UserError
+from distill.executors.failures import Failure
 from distill.pipeline import Reproduced
 from distill.store import ArtifactStore
 
@@ -150,7 +151,8 @@ def test_an_experiment_that_fails_or_is_skipped_is_told(
     folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = UserError("data", "mnist", "digits", "Drop --data.")
-    made = Reproduced([], {"one": reason}, {"two": ZeroDivisionError("in a figure"), "three": reason}, folders)
+    failed = {"reports/two": Failure(ZeroDivisionError("in a figure")), "reports/three": Failure(reason)}
+    made = Reproduced([], {"one": reason}, failed, folders)
     monkeypatch.setattr("distill.pipeline.reproduce", lambda *_: made)
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "all", "--data", "mnist"])
@@ -158,7 +160,9 @@ def test_an_experiment_that_fails_or_is_skipped_is_told(
     told = capsys.readouterr()
     assert "skipped      one: data = 'mnist': expected digits. Drop --data.\n" in told.out
     assert f"all reports  {folders}\n" in told.out
-    assert "error: two: ZeroDivisionError('in a figure')\nerror: three: data = 'mnist'" in told.err
+    told_of = "error: reports/two: ZeroDivisionError: in a figure\nerror: reports/three: data = 'mnist'"
+    assert told_of in told.err
+    assert told.err.endswith("Run the same command again to try only what is missing.\n")
     assert "Traceback" not in told.err
 
 
@@ -296,7 +300,7 @@ def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
     teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads((teacher / "record.json").read_text())
-    older = record | {"key": "0" * 64}  # as if a field had been added to configs since
+    older = record | {"key": "0" * 64, "seal": ""}  # as if a field had been added to configs since
     (teacher / "record.json").write_text(json.dumps(older))
     assert "of an older form" in run(capsys, "gc")
     with pytest.raises(SystemExit) as stopped:

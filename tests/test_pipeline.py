@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import torch
 from safetensors.torch import load_file
 
 from distill import pipeline
-from distill.artifact import Artifact, key
+from distill.artifact import RESUME, Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
 from distill.data.datasets import load
 from distill.data.loader import Normaliser
 from distill.errors import Diverged, UserError
+from distill.executors.failures import StagesFailed
 from distill.experiment import Label
 from distill.models import build_model
 from distill.network import WEIGHTS, load_network, load_predictions
@@ -226,7 +228,7 @@ def test_a_process_killed_outright_loses_only_what_it_did_since_its_last_save(tm
     ]
     command = [sys.executable, "-m", "distill", "teacher", *flags]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    resume = store.root / "drafts" / key(config) / "resume.pt"
+    resume = store.root / "drafts" / key(config) / RESUME
     deadline = time.monotonic() + 60
     while not resume.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -254,6 +256,7 @@ def test_eight_who_want_the_same_artefact_get_one(teacher, store, runtime) -> No
 def test_a_diverging_run_is_an_error_alone_and_a_report_in_an_experiment(
     student, store, runtime, monkeypatch
 ) -> None:
+    runtime = runtime.model_copy(update={"jobs": 1})
     hot = student.replace(optim=student.optim.replace(lr=1e30, clip=None))
     with pytest.raises(Diverged, match=r"optim\.lr"):
         make(hot, store, runtime)
@@ -266,6 +269,26 @@ def test_a_diverging_run_is_an_error_alone_and_a_report_in_an_experiment(
     assert measures[key(student)]["diverged"] is None
     monkeypatch.setattr(pipeline, "run_stage", lambda *_: pytest.fail("nothing is to be done"))
     ensure([analysis], store, runtime, tolerate_divergence=True)
+
+
+def test_the_numbers_do_not_depend_on_the_executor_and_a_failure_costs_only_what_needs_it(
+    student, store, runtime, tmp_path
+) -> None:
+    teacher = student.cache.teacher
+    hot = teacher.replace(optim=teacher.optim.replace(lr=1e30, clip=None))
+    pupil = student.replace(cache=student.cache.replace(teacher=hot))
+    inline = runtime.model_copy(update={"executor": "inline", "threads": 1, "store": tmp_path / "inline"})
+    for where in (inline, runtime.model_copy(update={"executor": "pool", "jobs": 2, "threads": 1})):
+        with pytest.raises(Diverged) as caught:
+            ensure([pupil, student], ArtifactStore(where.store), where)
+        where_it_was, not_run = caught.value.__notes__[0].splitlines()
+        assert where_it_was == f"  stage    {store.path(hot).relative_to(store.root)}"
+        blocked = [store.path(each).relative_to(store.root) for each in (pupil.cache, pupil)]
+        assert not_run == f"  not run  {blocked[0]}, {blocked[1]}"
+    made, again = store.find(student), ArtifactStore(inline.store).find(student)
+    assert_same_bits(made, again)
+    assert made.record.metrics == again.record.metrics
+    assert not list((store.root / "logs").iterdir())
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -297,7 +320,7 @@ def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) 
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            trainer._Run(model, teacher, 19, draft / "resume.pt").save()
+            trainer._Run(model, teacher, 19, draft / RESUME).save(trainer.Window(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2
@@ -312,7 +335,7 @@ def load_model_for(config: TeacherConfig) -> torch.nn.Module:
 @pytest.mark.parametrize("state", [{"step": os.system}, {"step": 3}])
 def test_a_resume_point_that_holds_code_or_is_not_ours_is_refused(teacher, store, runtime, state) -> None:
     with store.draft(teacher) as draft:
-        torch.save(state, draft / "resume.pt")
+        torch.save(state, draft / RESUME)
     with pytest.raises(UserError, match="Delete this file"):
         make(teacher, store, runtime)
     assert store.find(teacher) is None
@@ -354,7 +377,7 @@ def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
 def test_a_process_imports_no_torch_for_a_hit(student, store, runtime, tmp_path) -> None:
     make(student, store, runtime)
     code = (
-        "import sys; from distill.pipeline import missing; from distill.artifact import ArtifactStore;"
+        "import sys; from distill.pipeline import missing; from distill.store import ArtifactStore;"
         "from distill.config import parse_stage; from pathlib import Path; import json;"
         f"config = parse_stage(json.loads(Path({str(tmp_path / 'c.json')!r}).read_text()));"
         f"assert missing([config], ArtifactStore(Path({str(store.root)!r}))) == [];"
@@ -396,9 +419,8 @@ def experiment(name: str, teacher: TeacherConfig, draw=lambda table: {}, takes: 
 
 def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(
-        pipeline, "ensure", lambda configs, *a, **k: calls.append(configs) or ensure(configs, *a, **k)
-    )
+    run = pipeline.run_missing
+    monkeypatch.setattr(pipeline, "run_missing", lambda *a, **k: calls.append(a) or run(*a, **k))
     made = reproduce("all", "smoke", None, store, runtime)
     assert len(calls) == 1
     assert [report.config.experiment for report in made.reports] == ["first", "second"]
@@ -410,7 +432,7 @@ def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch)
         assert summary["provenance"]["minutes"] == pytest.approx(seconds / 60, abs=0.006)
         assert any(name.startswith("tb/") for name in report.record.files)
         assert f'href="{report.path.name}/index.html"' in made.page.read_text()
-    monkeypatch.setattr(pipeline, "ensure", lambda *_, **__: pytest.fail("nothing is to be done"))
+    monkeypatch.setattr(pipeline, "run_missing", lambda *_, **__: pytest.fail("nothing is to be done"))
     made.page.unlink()
     assert reproduce("all", "smoke", None, store, runtime).page.is_file()
 
@@ -426,14 +448,16 @@ def test_an_experiment_that_fails_costs_no_other(experiments, teacher, store, ru
     experiments["a_broken_one"] = experiment("a_broken_one", teacher, draw=lambda table: 1 / 0)
     made = reproduce("all", "smoke", None, store, runtime)
     assert [report.config.experiment for report in made.reports] == ["first", "second"]
-    assert list(made.failed) == ["a_broken_one"]
-    assert isinstance(made.failed["a_broken_one"], ZeroDivisionError)
+    (name,) = made.failed
+    assert re.fullmatch("reports/a_broken_one-digits-smoke-[0-9a-f]{8}", name)
+    assert isinstance(made.failed[name].error, ZeroDivisionError)
+    assert "division by zero" in made.failed[name].log.read_text()
     assert "About second" in made.page.read_text()
     with pytest.raises(ZeroDivisionError):
         reproduce("a_broken_one", "smoke", None, store, runtime)
     for name in ("first", "second"):
         experiments[name].draw = experiments["a_broken_one"].draw
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(StagesFailed, match=r"(?s)reports/a_broken_one.*reports/first.*reports/second"):
         reproduce("all", "smoke", None, ArtifactStore(store.root / "another"), runtime)
 
 
@@ -445,7 +469,7 @@ def test_a_damaged_report_is_one_line_with_a_way_out_and_costs_no_other(experime
         reproduce("first", "smoke", None, store, runtime)
     both = reproduce("all", "smoke", None, store, runtime)
     assert [report.config.experiment for report in both.reports] == ["second"]
-    assert list(both.failed) == ["first"]
+    assert list(both.failed) == [str(made.reports[0].path.relative_to(store.root))]
     assert "About second" in both.page.read_text()
 
 

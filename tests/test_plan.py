@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from distill.artifact import inputs
+from distill.cli import main
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline import ensure
-from distill.plan import Estimate, describe
+from distill.plan import Estimate, Shape, count, describe
 from distill.runtime import Runtime
 from distill.store import ArtifactStore
+from tests.test_index import publish
 
 
 def test_bytes_of_a_cache_are_exact(cache: CacheConfig, store: ArtifactStore, runtime: Runtime) -> None:
@@ -66,3 +69,102 @@ def test_a_limit_on_images_is_a_limit_on_bytes_and_time(cache: CacheConfig, stor
     limited = cache.transfer_set.replace(limit=100)
     few = Estimate(store).cost(cache.replace(transfer_set=limited, teacher=cache.teacher))
     assert few.bytes == 100 * 20
+
+
+IMAGENET = Shape(1_281_167, 50_000, (3, 224, 224), 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiplications"),
+    [("resnet50", 25_557_032, 4.089e9), ("resnet18", 11_689_512, 1.814e9)],
+)
+def test_operations_of_networks_that_papers_count(name: str, parameters: int, multiplications: float) -> None:
+    """Parameters and GMACs as torchvision documents them with its weights; batch norms have buffers beside."""
+    stored, operations = count(ModelConfig(name=f"torchvision:{name}"), IMAGENET)
+    assert parameters <= stored < 1.003 * parameters
+    assert operations == pytest.approx(2 * multiplications, rel=1e-3)
+
+
+def test_a_run_elsewhere_on_images_that_are_not_here(store: ArtifactStore) -> None:
+    images = DataConfig(name="imagefolder:nowhere", held_out=0)
+    teacher = TeacherConfig(data=images, model=ModelConfig(name="mlp", kwargs={"widths": [8]}))
+    small = Shape(1000, 10, (1, 4, 4), 5)
+    told = Estimate(store, shape=small, tflops=1e-6)
+    operations = 2 * (16 * 8 + 8 * 5)
+    seconds = (3 * 1000 * 30 + 10) * operations / 1e6 + 30 * 1000 / 128 * 6e-4
+    assert told.cost(teacher).seconds == pytest.approx(seconds)
+    cache = CacheConfig(teacher=teacher, transfer_set=images, augment=AugmentConfig(pad=1), views=3)
+    assert told.cost(cache).bytes == 1000 * 3 * 2 * 5
+    assert told.cost(cache).seconds == pytest.approx(3000 * operations / 1e6)
+    assert told.cost(cache.replace(dtype="float32")).bytes == 1000 * 3 * 4 * 5
+    assert told.cost(cache.replace(top_k=2)).bytes == 1000 * 3 * (4 + 4 * 2)
+    text = describe([cache], store, shape=small, tflops=1e-6).text
+    assert "imagefolder:nowhere: 1,000 training and 10 test images of 1 x 4 x 4, 5 classes" in text
+    assert "decoded once, 16.2 kB in data/" in text
+    assert "1e-06 TFLOP/s (--tflops)" in text
+
+
+def test_what_was_made_here_says_nothing_of_another_machine(store: ArtifactStore) -> None:
+    publish(store, TeacherConfig(), provenance={"seconds": 1e6})
+    assert Estimate(store).cost(TeacherConfig(seed=1)).seconds == 1e6
+    assert (Estimate(store, tflops=1.0).cost(TeacherConfig(seed=1)).seconds or 0) < 10
+
+
+def test_views_of_a_program_are_timed_and_bound_the_network(store: ArtifactStore, runtime: Runtime) -> None:
+    program = AugmentConfig(program="torchvision.transforms.v2:RandomCrop", kwargs={"size": 8})
+    teacher = TeacherConfig(augment=program)
+    one, two = (Estimate(store, runtime.model_copy(update={"workers": n}), tflops=1e6) for n in (1, 2))
+    costs = one.cost(teacher), two.cost(teacher)
+    assert all(cost.waits for cost in costs)
+    views = 30 * 1438 * 0.9
+    assert (costs[0].seconds or 0) > views * 1e-6
+    assert "1 workers (--workers) render beside the network" in "".join(one.assumptions())
+    assert not Estimate(store, runtime, tflops=1e-9).cost(teacher).waits
+
+
+def test_an_image_folder_is_counted_by_its_names(store: ArtifactStore, tmp_path: Path) -> None:
+    for split, images in (("train", 6), ("val", 2)):
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(images):
+                (tmp_path / split / label / f"{number}.png").write_bytes(b"not looked at")
+    named = DataConfig(name=f"imagefolder:{tmp_path}", held_out=0, kwargs={"size": 8})
+    cache = CacheConfig(teacher=TeacherConfig(data=named), transfer_set=named)
+    assert Estimate(store).cost(cache).bytes == 12 * 2 * 2
+    without = CacheConfig(teacher=TeacherConfig(), transfer_set=named.replace(kwargs={}))
+    assert Estimate(store).cost(without).bytes is None
+
+
+def test_sizes_of_data_are_taken_from_what_was_made_of_them(store: ArtifactStore) -> None:
+    mine = DataConfig(name="mine:data", held_out=0)
+    publish(store, TeacherConfig(data=mine))
+    assert Estimate(store).cost(CacheConfig(transfer_set=mine)).bytes == 10 * 2 * 2
+    assert Estimate(store).cost(CacheConfig(transfer_set=mine.replace(kwargs={"size": 4}))).bytes is None
+
+
+def test_stages_that_are_not_made_yet_are_planned_in_one_command(store, capsys) -> None:
+    teacher = ["teacher", "--data.held-out", "0", "--model.kwargs", '{"widths": [4]}']
+    cache = ["then", "cache", "--augment.pad", "1", "--views", "2"]
+    student = ["then", "student", "--model.kwargs", '{"widths": [4]}', "--schedule.epochs", "2"]
+    main(["plan", *teacher, *cache, *student, "--tflops", "1", "--store", str(store.root)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[-4:-1]] == [
+        ["miss", "digits-mlp4-ls0.00-s0"],
+        ["miss", "digits-of-mlp4-ls0.00-s0-v2"],
+        ["miss", "digits-mlp4-of-ls0.00-T4-a1-s0"],
+    ]
+    assert lines[-1].startswith("0 hits, 3 to make: ")
+    with pytest.raises(SystemExit):
+        main(["plan", "teacher", "then", "report"])
+    assert "then = 'report'" in capsys.readouterr().err
+
+
+def test_hits_are_found_without_opening_records(student, store, monkeypatch) -> None:
+    (cache,) = inputs(student)
+    publish(store, cache)
+    Estimate(store)
+    monkeypatch.setattr(ArtifactStore, "read", lambda *_: pytest.fail("opened"))
+    assert "hit " in describe([student], store).text
+    estimate = Estimate(store)
+    assert estimate.is_there(cache)
+    assert not estimate.is_there(student)

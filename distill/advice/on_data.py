@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from distill.artifact import Artifact
 from distill.config import SweepConfig, TeacherConfig
 from distill.errors import UserError
 from distill.metrics.verdict import Interval, interval
+from distill.reading import read_json
 
 _TEACHERS = 6
 """Recipes of teachers that are told one by one."""
@@ -220,7 +220,7 @@ def _of_students(found: Sequence[Ranked], keys: Mapping[str, str]) -> Verdict:
 
 def _on_sweep(config: SweepConfig, artefact: Artifact) -> list[Statement]:
     try:
-        return choices(json.loads(artefact.file(SWEEP).read_text()), config.teacher.data)
+        return choices(read_json(artefact.file(SWEEP)), config.teacher.data)
     except UserError:
         return []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 from distill.advice import commands, recorded
@@ -11,11 +10,12 @@ from distill.advice.statement import Advice, Command, Statement, Verdict, counte
 from distill.artifact import Artifact
 from distill.config import ReportConfig
 from distill.pipeline import SUMMARY
+from distill.reading import read_json
 
 
 def on_report(config: ReportConfig, artefact: Artifact, context: Context) -> Advice:
     """What an experiment of one's own says of smoothing; not of one teacher."""
-    summary = json.loads(artefact.file(SUMMARY).read_text())
+    summary = read_json(artefact.file(SUMMARY))
     table = recorded.parse(summary, f"report {artefact.record.key[:8]}")
     seeds = max((seeds for _, seeds in table.rows.values()), default=0)
     basis = f"report {artefact.record.key[:8]}: {config.data}, {counted(seeds, 'seed')}, scale {config.scale}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from distill.advice.words import data_words, held_out, model_words
 from distill.artifact import Artifact
 from distill.config import DataConfig, SweepConfig, TeacherConfig
 from distill.metrics.verdict import FEWEST_SEEDS
+from distill.reading import read_json
 
 SWEEP = "sweep.json"
 _USES = {"accuracy": "For its own accuracy", "calibration": "For calibration", "teaching": "For teaching"}
@@ -24,7 +24,7 @@ _SHARES = ("accuracy", "confidence", "ece", "interclass_variance_relative")
 
 def on_sweep(config: SweepConfig, artefact: Artifact, context: Context) -> Advice:
     """The three choices of a sweep in words, and what students in the store say of the one for teaching."""
-    sweep = json.loads(artefact.file(SWEEP).read_text())
+    sweep = read_json(artefact.file(SWEEP))
     basis = sweep_basis(sweep, config.teacher.data)
     teacher = _chosen(config, sweep["choices"].get("teaching"))
     trials = trials_of(teacher, context.settings) if teacher else []

@@ -7,7 +7,6 @@ is said. Conditions are not paired there: two are told apart only where their in
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.advice.statement import Number, Statement, listed, percent, points
+from distill.errors import UserError
 from distill.metrics.verdict import Interval
+from distill.reading import read_json
 
 HELD_OUT = "held_out_accuracy"
 _STUDENTS = {
@@ -66,9 +67,9 @@ def recorded_results(folder: Path) -> list[Recorded]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            summary = json.loads(path.read_text())
+            summary = read_json(path)
             found.append(parse(summary, f"experiments/results/{path.name}"))
-        except (ValueError, KeyError, TypeError):
+        except (UserError, ValueError, KeyError, TypeError):
             continue
     return found
 

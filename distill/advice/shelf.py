@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from tqdm import tqdm
-
 from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact
 from distill.config import CacheConfig, LabelsConfig, StudentConfig, SweepConfig, TeacherConfig
 from distill.errors import UserError
+from distill.progress import bar as progress_bar
 from distill.store import ArtifactStore
 
 _READ = ("teacher", "cache", "student", "calibration", "sweep")
@@ -37,7 +36,7 @@ class Shelf:
 def read_shelf(store: ArtifactStore, progress: bool = True) -> Shelf:
     """Read the records of the networks, caches and sweeps of a store; unreadable ones are left out."""
     paths = [path for stage in _READ for path in sorted((store.root / FOLDERS[stage]).glob(f"*/{RECORD}"))]
-    bar = tqdm(paths, "records", delay=2, disable=None if progress else True, unit="record", leave=False)
+    bar = progress_bar(paths, "records", delay=2, disable=None if progress else True, unit="record", leave=False)
     return Shelf(tuple(_readable(store, bar)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
+from distill import trust
 from distill.cache.logit_cache import LogitCache
 from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Batch, Loader, Normaliser
@@ -173,9 +174,10 @@ class CachedDataset(TorchDataset[Sample]):
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None}
+        return {**vars(self), "_opened": None, "_trust": trust.state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        trust.restore(state.pop("_trust"))
         vars(self).update(state)
         # Between processes torch hands on the shared memory itself; a copy of any other kind has its own epoch.
         if not self._epoch.is_shared():

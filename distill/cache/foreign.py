@@ -7,10 +7,8 @@ unpickled, and what the values claim to be is checked on every row that is read.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -18,9 +16,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from distill.errors import UserError
+from distill.reading import check_safetensors, map_array, parse_json, read_npy_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
@@ -37,6 +36,8 @@ _SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
 """Rows, and numbers, that are looked at to tell what the values are."""
 _SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """log2 of the smallest positive number of each type."""
+_NPZ_RATIO, _NPZ_BYTES = 100, 1 << 30
+"""An array in a .npz, which is read whole, may have so many times its bytes, or so many if that is more."""
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 
@@ -218,27 +219,43 @@ def _open_array(path: Path) -> tuple[np.ndarray, str]:
     try:
         if path.suffix == ".safetensors":
             return _open_safetensors(path)
-        if path.suffix == ".npy":
-            array = np.lib.format.open_memmap(path, mode="r")
-        else:
-            # Opened here: numpy leaves a damaged file open.
-            with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-                array = archive[_the_one(path, archive.files)]
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        array = map_array(path) if path.suffix == ".npy" else _open_npz(path)
+    except UserError:
+        raise
+    except Exception as error:  # of damaged bytes, zipfile, numpy and safetensors raise a dozen types
         expected = f"a whole {path.suffix} file of numbers"
-        raise UserError("files", str(path), expected, f"Save it again ({str(error).splitlines()[0]}).") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError("files", str(path), expected, f"Save it again ({reason}).") from error
     dtype = array.dtype.newbyteorder("=").name
     if dtype not in _SMALLEST:
         raise _other_type(path, dtype)
     return array, dtype
 
 
+def _open_npz(path: Path) -> np.ndarray:
+    # Opened here: numpy leaves a damaged file open.
+    with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+        name = _the_one(path, archive.files)
+        assert archive.zip is not None
+        member = next(info for info in archive.zip.infolist() if info.filename in (name, f"{name}.npy"))
+        most = max(_NPZ_BYTES, _NPZ_RATIO * path.stat().st_size)
+        if member.file_size > most:
+            value, expected = f"{path.name} with {member.file_size:,} bytes inside", f"at most {most:,}"
+            raise UserError("files", value, expected, "Save it with numpy.save: a .npy file is not read whole.")
+        with archive.zip.open(member) as inside:
+            shape, dtype, start = read_npy_header(inside)
+            if start + math.prod(shape) * dtype.itemsize != member.file_size or dtype.hasobject:
+                raise ValueError(f"shape {list(shape)} of {dtype} in {member.file_size:,} bytes")
+        return archive[name]
+
+
 def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
+    check_safetensors(path)
     with safe_open(path, framework="numpy") as file:  # checks header and length
         name = _the_one(path, list(file.keys()))
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        entry = json.loads(file.read(length))[name]
+        entry = parse_json(file.read(length), str(path))[name]
     if entry["dtype"] not in _SAFETENSORS_TYPES:
         raise _other_type(path, entry["dtype"])
     dtype, shape = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])

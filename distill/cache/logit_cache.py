@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from distill import trust
 from distill.artifact import Artifact
-from distill.cache.manifest import MANIFEST, Manifest, check_data, check_views, view_identity
+from distill.cache.manifest import MANIFEST, check_data, check_views, read_manifest, view_identity
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
 from distill.cache.remake import remake
@@ -54,7 +55,7 @@ class LogitCache:
                 "Make one with `distill cache`.",
             )
         self.config, self.path, self.device, self._artifact = config, artifact.path, device, artifact
-        self.manifest = Manifest.model_validate_json(artifact.file(MANIFEST).read_bytes())
+        self.manifest = read_manifest(artifact.file(MANIFEST))
         self.classes = self.manifest.data.classes
         layout = layout_of(config, self.manifest.data.samples, len(self.classes))
         self.encoding = layout.encoding
@@ -153,7 +154,9 @@ class LogitCache:
             self.config.views if views is None else views,
             self.config.view_seed if view_seed is None else view_seed,
         )
-        changes = {"augment": AugmentConfig(**wanted.augment), "views": wanted.views, "view_seed": wanted.seed}
+        with trust.reading():
+            program = AugmentConfig(**wanted.augment)
+        changes = {"augment": program, "views": wanted.views, "view_seed": wanted.seed}
         if cached.data.name != dataset.name:
             changes["transfer_set"] = self.config.transfer_set.replace(name=dataset.name, kwargs={})
         way_out = f"Make one that fits: {self._command(**changes)}"

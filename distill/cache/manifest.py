@@ -6,13 +6,15 @@ A cache that is opened for other images, classes, order or views is refused with
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distill.config import AugmentConfig, CacheConfig, EnsembleConfig, ImportConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, EnsembleConfig, ImportConfig, TeacherConfig, invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
+from distill.reading import read_json
 
 if TYPE_CHECKING:
     from distill.data.datasets import Dataset
@@ -86,6 +88,18 @@ class Manifest(_Part):
     """Versions of what can change a pixel."""
     declared: tuple[str, ...] = ()
     """Fields that someone declared and nothing here has proven."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        UserError: it is none that this version can read.
+    """
+    try:
+        return Manifest.model_validate(read_json(path))
+    except ValidationError as error:
+        raise invalid(error, str(path)) from error
 
 
 def data_identity(dataset: Dataset) -> DataIdentity:

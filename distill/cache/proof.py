@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from distill.data.checksum import pixel_checksum
 from distill.data.hashing import Stream, counter_hash, shift_right
+from distill.reading import read_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int64
@@ -49,8 +50,13 @@ class Proof:
 
     @classmethod
     def load(cls, path: Path) -> Proof:
-        """Read it."""
-        return cls(**load_file(str(path)))
+        """Read it.
+
+        Raises:
+            UserError: the file is damaged, or holds something else.
+        """
+        forms = {"index": "I64 p", "view": "I64 p", "checksum": "I64 p", "logits": "F32 p k"}
+        return cls(**read_tensors(path, forms))
 
     def subset(self, rows: Int64[Tensor, "m"]) -> Proof:
         """Some of its views."""

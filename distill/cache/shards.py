@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import mmap
 import shutil
 from collections import deque
@@ -16,16 +15,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from distill import ranks
 from distill.artifact import STAMPS
 from distill.cache.encoding import Encoding
 from distill.config import CacheConfig
+from distill.errors import UserError
 from distill.files import replace_file, sha256, write_json
+from distill.reading import map_array, read_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -122,6 +125,8 @@ def write_shards(
 ) -> dict[str, float]:
     """Write the shards that are not there yet.
 
+    Under torchrun all ranks call this, and each writes its share of them, in turn.
+
     Args:
         folder: of the cache; earlier shards with a stamp are kept.
         layout: which shards.
@@ -135,16 +140,13 @@ def write_shards(
     Raises:
         UserError: a logit is not finite or does not fit the dtype.
     """
-    for name in (FOLDER, STAMPS):
-        (folder / name).mkdir(exist_ok=True)
-    for partial in folder.rglob("*.partial"):
-        partial.unlink()
+    ranks.on_first(lambda: _prepare(folder))
     stamps: dict[str, Stamp] = {}
     earlier = _earlier(folder)
     # One thread encodes, hashes and flushes while the teacher answers; it works in the order of the tasks.
     with ThreadPoolExecutor(1) as writer:
         waiting: deque[Future[Any]] = deque()
-        for shard in layout.shards():
+        for shard in islice(layout.shards(), ranks.rank(), None, ranks.world()):
             stamp = earlier.get(shard.name)
             if stamp is not None and _is_whole(folder / shard.name, stamp) and still_right(shard):
                 stamps[shard.name] = stamp
@@ -160,13 +162,25 @@ def write_shards(
             waiting.append(writer.submit(_store, folder, shard, parts, stamps))
         for task in waiting:
             task.result()
-    write_json(folder / SHARDS, {name: stamp._asdict() for name, stamp in sorted(stamps.items())})
-    shutil.rmtree(folder / STAMPS)
+    stamps = {name: stamp for part in ranks.gather(stamps) for name, stamp in part.items()}
+    ranks.on_first(lambda: _finish(folder, stamps))
     total = max(1, layout.samples * layout.views)
     return {
         "transfer/accuracy": sum(stamp.correct for stamp in stamps.values()) / total,
         "rounding_error": max((stamp.rounding_error for stamp in stamps.values()), default=0.0),
     }
+
+
+def _prepare(folder: Path) -> None:
+    for name in (FOLDER, STAMPS):
+        (folder / name).mkdir(exist_ok=True)
+    for partial in folder.rglob("*.partial"):
+        partial.unlink()
+
+
+def _finish(folder: Path, stamps: dict[str, Stamp]) -> None:
+    write_json(folder / SHARDS, {name: stamp._asdict() for name, stamp in sorted(stamps.items())})
+    shutil.rmtree(folder / STAMPS)
 
 
 class _Encoded(NamedTuple):
@@ -226,8 +240,8 @@ def _earlier(folder: Path) -> dict[str, Stamp]:
     """Stamps that an interrupted run left."""
     found: dict[str, Stamp] = {}
     for path in [*(folder / STAMPS).glob("*.json"), folder / SHARDS]:
-        with suppress(OSError, ValueError, TypeError):
-            found |= {name: Stamp(**fields) for name, fields in json.loads(path.read_text()).items()}
+        with suppress(OSError, UserError, AttributeError, TypeError):
+            found |= {name: Stamp(**fields) for name, fields in read_json(path).items()}
     return found
 
 
@@ -280,10 +294,20 @@ class ShardReader:
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._open:
             shard = self._shards[number]
-            rows = np.load(self._open_file(shard.name), mmap_mode="r", allow_pickle=False)
+            rows = map_shard(self._open_file(shard.name), self.layout, shard)
             _expect_random_access(rows)
             self._open[number] = rows.view(np.ndarray)  # memmap's own indexing is Python
         return self._open[number]
+
+
+def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:
+    """The rows of a shard, mapped into memory.
+
+    Raises:
+        UserError: the file is not those rows.
+    """
+    row = layout.encoding.row
+    return map_array(path, row.base, (shard.last - shard.first, *row.shape))
 
 
 def _expect_random_access(rows: np.ndarray) -> None:

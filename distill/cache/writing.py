@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from distill import ranks
 from distill.cache.encoding import Encoding, distribution_errors
 from distill.cache.manifest import (
     MANIFEST,
@@ -24,9 +24,10 @@ from distill.cache.manifest import (
 )
 from distill.cache.proof import by_view, choose, prove
 from distill.cache.shards import FOLDER as LOGITS
-from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, write_shards
+from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, map_shard, write_shards
 from distill.config import CacheConfig
 from distill.errors import UserError
+from distill.progress import bar as progress_bar
 from distill.runtime import free_bytes
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def write_cache(
 ) -> dict[str, float]:
     """Fill a folder with a cache, or go on where a former call was interrupted.
 
+    Under torchrun all ranks call this: each writes its share of the shards, and the first one does the rest.
+
     Args:
         folder: a draft.
         config: of the cache.
@@ -96,14 +99,20 @@ def write_cache(
     """
     classes = len(manifest.data.classes)
     layout = layout_of(config, manifest.data.samples, classes)
-    _start(folder, manifest)
-    _refuse_small_disk(folder, layout)
+    ranks.on_first(lambda: _start(folder, manifest))
+    ranks.on_first(lambda: _refuse_small_disk(folder, layout))
     total = manifest.data.samples * config.views
-    with tqdm(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
+    with progress_bar(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
         metrics = write_shards(
             folder, layout, answers, bar.update, lambda shard: _answers_still(folder, layout, shard, answer)
         )
-    index, view = choose(layout.samples, config.views, classes, config.view_seed)
+    measured = ranks.on_first(lambda: _prove(folder, config, layout, loader, answer))
+    return metrics | measured | {"bytes_per_view": float(layout.encoding.bytes_per_row)}
+
+
+def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, answer: Answer) -> dict[str, float]:
+    """Store what proves to a reader that the rows are of its images, after they were proven here; their errors."""
+    index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
     proof = prove(index, view, loader, answer)
     reader = ShardReader(lambda name: folder / name, layout)
     stored = np.concatenate([reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)])
@@ -115,15 +124,14 @@ def write_cache(
         way_out = "What was written is dropped. Look for randomness that no seed reaches, or run it again."
         raise UserError("cache", value, expected, way_out)
     proof.save(folder)
-    metrics |= distribution_errors(proof.logits, encoding.decode(stored))
-    return metrics | {"bytes_per_view": float(encoding.bytes_per_row)}
+    return distribution_errors(proof.logits, encoding.decode(stored))
 
 
 def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
     """Whether some rows of a shard are what the teacher says now: no manifest can hold a program's code."""
     count = min(_REVISITED, shard.last - shard.first)
     index = torch.linspace(shard.first, shard.last - 1, count).long()
-    stored = np.load(folder / shard.name, mmap_mode="r", allow_pickle=False)[index.numpy() - shard.first]
+    stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
     return _agree(layout.encoding, answer(index, shard.view), stored)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
+from distill import trust
 from distill.config import DataConfig
 from distill.data import translation
 from distill.data.folder import load_folder
@@ -26,6 +28,7 @@ from distill.data.tokens import IDENTITY, IGNORED
 from distill.errors import UserError
 from distill.files import write_json
 from distill.plugins import bind, resolve
+from distill.reading import read_json
 
 _DIGITS_TEST_SHARE = 0.2
 _ROWS_PER_COUNT = 4096
@@ -128,7 +131,8 @@ def _noisy(dataset: Dataset, config: DataConfig) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _load(request: _Request) -> Dataset:
-    config = DataConfig.model_validate_json(request.config)
+    with trust.reading():  # who made the config named its plug-in, or did not
+        config = DataConfig.model_validate_json(request.config)
     kind, _, path = config.name.partition(":")
     if kind == "imagefolder" and path:
         return _image_folder(config, Path(path).expanduser().resolve(), request)
@@ -244,13 +248,25 @@ def _image_folder(config: DataConfig, path: Path, request: _Request) -> Dataset:
         train, positions = Split(train.images[drawn], train.labels[drawn]), positions[drawn]
         mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
     elif summary.is_file():
-        mean, std, fingerprint = json.loads(summary.read_text())
+        mean, std, fingerprint = _read_summary(summary, len(images[0][0]))
     else:
         mean, std, fingerprint = _summary((train, held_out, test), decoded.classes)
         write_json(summary, [mean, std, fingerprint])
     return Dataset(
         config.name, train, held_out, test, decoded.classes, tuple(mean), tuple(std), fingerprint, positions
     )
+
+
+def _read_summary(path: Path, channels: int) -> tuple[list[float], list[float], str]:
+    """What `_summary` found of a decoded copy."""
+    found = read_json(path)
+    with suppress(TypeError, ValueError, OverflowError):
+        mean, std, fingerprint = found
+        numbers = [float(number) for number in (*mean, *std)]
+        if len(mean) == len(std) == channels and min(numbers[channels:]) > 0 and len(str(fingerprint)) == 64:
+            return numbers[:channels], numbers[channels:], str(fingerprint)
+    expected = f"mean and deviation of {channels} channels, and a fingerprint"
+    raise UserError(str(path), "changed", expected, "Delete it: it is made again.")
 
 
 def _plugin(config: DataConfig) -> tuple[Split, Split, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Image folders and tars of them: decoded once, in parallel, to a memory-mapped array of bytes.
+"""Image folders, and tars and zips of them: decoded once, in parallel, to a memory-mapped array of bytes.
 
 The decoded copy lies under `<root>/decoded/`, with the rows of the training split first, then the held-out
 ones, then the test set, so that each split is a slice and a set larger than memory streams from disk.
@@ -7,19 +7,15 @@ ones, then the test set, so that each split is a slice and a set larger than mem
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
-import lzma
-import os
+import re
 import shutil
-import tarfile
-import zlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +24,25 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from distill.data.archives import (
+    ARCHIVE_SUFFIXES,
+    Encoded,
+    Place,
+    encoded_images,
+    image_files,
+    image_names,
+    is_archive,
+)
+from distill.data.decoding import decode, decode_into, pillow_is_strict
 from distill.data.splits import stratified_split
 from distill.errors import UserError
+from distill.reading import map_array, read_json
+from distill.runtime import free_bytes
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-_TAR_ERRORS = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
-_IMAGES_PER_TASK = 64
 _VERSION = 2
-
-Encoded = tuple[int, str, bytes]
+_NAMES_BYTES = 4 << 30
+"""Of the names of all files: much more than those of any set here, and less than would fill a memory."""
+_SPARE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,11 @@ class Decoded:
 
     def names(self) -> tuple[str, ...]:
         """File of every row, relative to `train/` (or `test/`): CLASS/…/image."""
-        return tuple(json.loads((self.folder / "names.json").read_text()))
+        with _untouched(self.folder):
+            names = read_json(self.folder / "names.json", _NAMES_BYTES)
+        if not isinstance(names, list) or len(names) != len(self.labels) or not all(type(n) is str for n in names):
+            raise _tampered(self.folder, "names.json", f"{len(self.labels)} names")
+        return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Listing:
     """Names of the image files, in the order of their rows, with labels."""
 
     names: tuple[str, ...]
+    inside: tuple[str, ...]
+    """Without split and what is before it: CLASS/…/image."""
     labels: tuple[int, ...]
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -77,7 +88,7 @@ def load_folder(
     They are decoded once; later calls map the decoded copy into memory.
 
     Args:
-        path: a folder, or a tar (plain, gz, xz or bz2), which is read without unpacking.
+        path: a folder, or a tar (plain, gz, xz or bz2) or zip, which is read without unpacking.
         size: side in pixels to which images are resized (shorter side) and centre-cropped; None keeps them.
         held_out: share of `train/` to hold out.
         split_seed: seed of that split.
@@ -85,11 +96,12 @@ def load_folder(
         progress: show a bar.
 
     Raises:
-        UserError: nothing there, no such layout, a corrupt image or tar, or images of several shapes.
+        UserError: nothing there, no such layout, a corrupt image or archive, one that holds more than it should,
+            images of several shapes, too little room on the disk, or a decoded copy that was changed.
     """
     entries = _entries(path)
     settings = json.dumps([_VERSION, entries, size, held_out, split_seed])
-    stem = path.name.split(".")[0] or "images"
+    stem = re.sub(r"[^\w .=+()@,-]", "-", path.name.split(".")[0])[:60] or "images"
     folder = root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -97,102 +109,107 @@ def load_folder(
             if not folder.is_dir():
                 listing = _arrange(path, held_out, split_seed)
                 _decode_all(path, listing, size, folder, progress)
-    return _open(folder)
+    with _untouched(folder):
+        return _open(folder)
+
+
+@contextmanager
+def _untouched(folder: Path) -> Iterator[None]:
+    """Say of a decoded copy that cannot be read what to do about it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _tampered(folder, str(error.filename), "a file of a decoded copy") from error
+    except UserError as error:
+        raise _tampered(folder, *map(str, error.args[:3:2])) from error
 
 
 def _open(folder: Path) -> Decoded:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = read_json(folder / "meta.json")
+    try:
+        train, held_out, test = (int(size) for size in meta["sizes"])
+        classes = tuple(str(name) for name in meta["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _tampered(folder, "meta.json", "the sizes of three splits and the names of the classes") from error
+    published, rows = train + held_out, train + held_out + test
     # Copy-on-write: never written, but torch warns about arrays that are read-only.
-    images = np.load(folder / "images.npy", mmap_mode="c")
-    labels = np.load(folder / "labels.npy")
+    images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
+    labels = np.array(map_array(folder / "labels.npy", np.int64, (rows,)))
+    positions = np.array(map_array(folder / "positions.npy", np.int64, (published,)))
+    if rows and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise _tampered(folder, "labels.npy", f"numbers of {len(classes)} classes")
+    if not np.array_equal(np.sort(positions), np.arange(published)):
+        raise _tampered(folder, "positions.npy", f"each number below {published} once")
     return Decoded(
         torch.from_numpy(images),
         torch.from_numpy(labels),
-        tuple(meta["sizes"]),
-        tuple(meta["classes"]),
+        (train, held_out, test),
+        classes,
         folder,
-        torch.from_numpy(np.load(folder / "positions.npy")),
+        torch.from_numpy(positions),
     )
 
 
+def _tampered(folder: Path, name: str, expected: str) -> UserError:
+    value = "changed" if (folder / name).exists() else "missing"
+    return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
+
+
 def _entries(path: Path) -> list[list[str | int]]:
-    """What identifies the input: names, sizes and times of its files; for a tar, of the tar itself."""
-    if path.is_file() and path.name.endswith(_TAR_SUFFIXES):
+    """What identifies the input: names, sizes and times of its files; for an archive, of the archive itself."""
+    if is_archive(path):
         status = path.stat()
         return [[path.name, status.st_size, status.st_mtime_ns]]
     if not path.is_dir():
-        expected = f"imagefolder: and an existing folder or tar ({', '.join(_TAR_SUFFIXES)})"
+        expected = f"imagefolder: and an existing folder, tar or zip ({', '.join(ARCHIVE_SUFFIXES)})"
         raise UserError("data.name", f"imagefolder:{path}", expected, "Check the path.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    status_of = {file: file.stat() for file in files}
-    return [[file.relative_to(path).as_posix(), s.st_size, s.st_mtime_ns] for file, s in status_of.items()]
+    return [list(file) for file in image_files(path)]
 
 
-def _names(path: Path) -> list[str]:
-    if path.is_dir():
-        return [str(entry[0]) for entry in _entries(path)]
-    with _open_tar(path) as archive:
-        return [member.name for member in archive if member.isfile()]
-
-
-def _open_tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, "r|*")
-
-
-def _place(name: str) -> tuple[str, str] | None:
-    """(split, class) of a file: its path is [one folder/]split/class/…/image, hidden files aside."""
-    parts = PurePosixPath(name).parts
-    if PurePosixPath(name).suffix.lower() not in _SUFFIXES or parts[-1].startswith("."):
-        return None
-    for depth in (0, 1):
-        if len(parts) >= depth + 3 and parts[depth] in ("train", "test", "val"):
-            return parts[depth], parts[depth + 1]
-    return None
-
-
-def _within(name: str) -> str:
-    """CLASS/…/image of a file that has a place."""
-    parts = PurePosixPath(name).parts
-    return "/".join(parts[1 + (parts[0] not in ("train", "test", "val")) :])
-
-
-def _image_folder_order(name: str) -> tuple[str, str, str]:
+def _image_folder_order(place: Place) -> tuple[str, str, str]:
     """Sort key: the order in which torchvision's ImageFolder lists files (class, folder, file name).
 
     It is not the order of the paths: `cat/1.png` comes before `cat-2/1.png`, though "-" sorts before "/".
     """
-    inside = PurePosixPath(_within(name))
-    return inside.parts[0], str(inside.parent), inside.name
+    inside = PurePosixPath(place.inside)
+    return place.label, str(inside.parent), inside.name
 
 
 def _arrange(path: Path, held_out: float, split_seed: int) -> Listing:
     """Order of the rows, from the names alone."""
-    try:
-        names = sorted(_names(path))
-    except _TAR_ERRORS as error:
-        raise _broken_tar(path, error) from error
-    places = {name: place for name in names if (place := _place(name)) is not None}
-    present = {split for split, _ in places.values()}
+    places, files = image_names(path)
+    present = {place.split for place in places.values()}
     test_split = "test" if "test" in present else "val"
     if not {"train", test_split} <= present:
         expected = "images at train/CLASS/ and test/CLASS/ (or val/CLASS/)"
-        way_out = f"Found {len(names)} files, of which {len(places)} are images in such a place."
+        way_out = f"Found {files} files, of which {len(places)} are images in such a place."
         raise UserError("data.name", f"imagefolder:{path}", expected, way_out)
-    classes = sorted({label for split, label in places.values() if split == "train"})
-    unknown = sorted({label for split, label in places.values() if split == test_split} - set(classes))
+    classes = sorted({place.label for place in places.values() if place.split == "train"})
+    unknown = sorted({place.label for place in places.values() if place.split == test_split} - set(classes))
     if unknown:
-        way_out = f"Not in train/: {', '.join(unknown)}."
+        way_out = f"Not in train/: {', '.join(unknown[:20])}."
         raise UserError("data.name", f"imagefolder:{path}", "test classes that train/ has too", way_out)
     number = {label: position for position, label in enumerate(classes)}
     train, test = (
-        sorted((name for name, (split, _) in places.items() if split == wanted), key=_image_folder_order)
+        sorted(
+            (name for name, place in places.items() if place.split == wanted),
+            key=lambda name: _image_folder_order(places[name]),
+        )
         for wanted in ("train", test_split)
     )
-    kept, held = stratified_split(torch.tensor([number[places[name][1]] for name in train]), held_out, split_seed)
+    kept, held = stratified_split(
+        torch.tensor([number[places[name].label] for name in train]), held_out, split_seed
+    )
     positions = torch.cat([kept, held])
     ordered = [train[row] for row in positions.tolist()] + test
-    labels = tuple(number[places[name][1]] for name in ordered)
-    return Listing(tuple(ordered), labels, (len(kept), len(held), len(test)), tuple(classes), positions)
+    return Listing(
+        names=tuple(ordered),
+        inside=tuple(places[name].inside for name in ordered),
+        labels=tuple(number[places[name].label] for name in ordered),
+        sizes=(len(kept), len(held), len(test)),
+        classes=tuple(classes),
+        positions=positions,
+    )
 
 
 def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
@@ -201,87 +218,38 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     row_of = {name: row for row, name in enumerate(listing.names)}
+    encoded = encoded_images(path, row_of)
     try:
-        encoded = _encoded(path, row_of)
-        first = next(encoded)
-        shape = _decode(first, size).shape
-        images = np.lib.format.open_memmap(
-            draft / "images.npy", "w+", dtype=np.uint8, shape=(len(listing.names), *shape)
-        )
-        with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
-            _decode_in_threads(itertools.chain([first], encoded), images, size, bar)
+        with pillow_is_strict():
+            images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size)
+            with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
+                if decode_into(images, encoded, size, bar) != len(images):
+                    raise UserError(
+                        "data.name", f"imagefolder:{path}", "a file that nobody changes", "Run it again."
+                    )
         images.flush()
         np.save(draft / "labels.npy", np.array(listing.labels, dtype=np.int64))
         np.save(draft / "positions.npy", listing.positions.numpy())
-        (draft / "names.json").write_text(json.dumps([_within(name) for name in listing.names]))
+        (draft / "names.json").write_text(json.dumps(listing.inside))
         meta = {"classes": listing.classes, "sizes": listing.sizes, "source": path.name, "size": size}
         (draft / "meta.json").write_text(json.dumps(meta))
         draft.rename(folder)
-    except _TAR_ERRORS as error:
-        raise _broken_tar(path, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _broken_tar(path: Path, error: Exception) -> UserError:
-    value = f"imagefolder:{path} ({path.stat().st_size:,} bytes)"
-    return UserError("data.name", value, "a complete tar", f"Fetch it again ({error}).")
-
-
-def _encoded(path: Path, row_of: dict[str, int]) -> Iterator[Encoded]:
-    """(row, name, bytes) of every image, in the order in which they are stored."""
-    if path.is_dir():
-        yield from ((row, name, (path / name).read_bytes()) for name, row in row_of.items())
-        return
-    with _open_tar(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name in row_of:
-                file = archive.extractfile(member)
-                assert file is not None
-                yield row_of[member.name], member.name, file.read()
-
-
-def _decode_in_threads(
-    encoded: Iterator[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None, bar: tqdm
-) -> None:
-    """Pillow decodes without the interpreter lock; few tasks are in flight, so memory stays small."""
-    workers = os.cpu_count() or 1
-    pending: deque[Future[int]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while part := list(itertools.islice(encoded, _IMAGES_PER_TASK)):
-                pending.append(pool.submit(_decode_part, part, images, size))
-                if len(pending) > 4 * workers:
-                    bar.update(pending.popleft().result())
-            for future in pending:
-                bar.update(future.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _decode_part(part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None) -> int:
-    for entry in part:
-        pixels = _decode(entry, size)
-        if pixels.shape != images.shape[1:]:
-            shapes = f"images of one shape, {images.shape[1:]}, not {pixels.shape} as {entry[1]}"
-            raise UserError("data.kwargs", {}, shapes, "Give a size, as in --data.kwargs '{\"size\": 64}'.")
-        images[entry[0]] = pixels
-    return len(part)
-
-
-def _decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
-    """One image as RGB, its shorter side resized to `size` and centre-cropped."""
-    from PIL import Image, ImageOps
-
-    _, name, data = entry
-    try:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        value = f"{name} ({len(data):,} bytes)"
-        raise UserError(
-            "image", value, "an image that can be decoded", f"Replace or remove it ({error})."
-        ) from error
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+def _make_array(
+    path: Path, count: int, encoded: Iterator[Encoded], size: int | None
+) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
+    """The array to fill, for which there is room on the disk, and the images, all like the first without a size."""
+    if size is None:
+        first = next(encoded)
+        shape, encoded = decode(first, None).shape, itertools.chain([first], encoded)
+    else:
+        shape = (3, size, size)
+    needed, free = count * int(np.prod(shape, dtype=object)) + _SPARE_BYTES, free_bytes(path.parent)
+    if needed > free:
+        expected = f"{needed / 1e9:.3g} GB for {count:,} images of {' × '.join(map(str, shape))} bytes"
+        way_out = "Set --data-root to a larger disk, or give a smaller size, as in --data.kwargs '{\"size\": 64}'."
+        raise UserError("data_root", f"{free / 1e9:.3g} GB free", expected, way_out)
+    return np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(count, *shape)), encoded

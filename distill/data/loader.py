@@ -23,6 +23,7 @@ from distill.data.datasets import Split
 from distill.data.mixing import MixParameters, mix, mix_labels, mix_parameters
 from distill.data.program import ProgramViews
 from distill.data.views import ViewParameters, permutation, render, view_parameters
+from distill.shares import Shares
 
 RESIDENT_BYTES = 2 << 30
 """Larger sets are not laid out in memory (or on the device) as a whole, but by the chunk."""
@@ -93,7 +94,7 @@ class Loader:
         std: likewise.
         augment: the view program.
         seed: of the order, and of the views unless `view_seed` is given.
-        batch_size: samples per batch.
+        batch_size: samples per step.
         device: where batches live.
         views: epoch e shows view e mod views; None shows view e.
         view_seed: seed of the views.
@@ -103,11 +104,13 @@ class Loader:
         channels_last: memory format of the images.
         num_classes: of the labels; needed where views are mixed.
         workers: processes that run a view program, ahead of the step; 0 runs it here. They leave pixels alone.
+        shares: into which the samples of a step are cut; `epoch` gives the pieces of this rank, each as a batch.
 
     Raises:
         ValueError: the subset is not within the split, or views are mixed and there is a subset, or no
             `num_classes`.
-        UserError: the view program cannot be used (`ProgramViews`).
+        UserError: the view program cannot be used (`ProgramViews`), or the samples of a step cannot be cut into
+            equal shares.
     """
 
     def __init__(
@@ -127,12 +130,12 @@ class Loader:
         channels_last: bool = False,
         num_classes: int | None = None,
         workers: int = 0,
+        shares: Shares = Shares(),  # noqa: B008 - frozen
     ):
         if augment.mixes and num_classes is None:
             raise ValueError("num_classes = None: expected their number, since mixed labels are shares of classes")
         if augment.mixes and subset is not None:
             raise ValueError("subset with mixup or cutmix: a mixed view would show samples outside of the subset")
-        self.batch_size = batch_size
         self.device = torch.device(device)
         self._images, self._augment = split.images, augment
         self._labels = split.labels.to(self.device)
@@ -143,6 +146,10 @@ class Loader:
             raise ValueError(f"subset has indices outside 0..{len(split) - 1}")
         self._subset = None if subset is None else subset.to(self.device)
         self._samples = len(split) if subset is None else len(subset)
+        if shares.steps * shares.world > 1:
+            batch_size = min(batch_size, self._samples)  # one incomplete batch is cut as it is
+        self._step, self._shares = batch_size, shares
+        self.batch_size = batch_size = shares.piece(batch_size)
         self._shuffle, self._drop_last, self._channels_last = shuffle, drop_last, channels_last
         self._num_classes = num_classes or 0
         self._program, self._workers = None, workers
@@ -177,15 +184,18 @@ class Loader:
         return self._labels.shape[1:].numel()
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        full, rest = divmod(self._samples, self.batch_size)
+        """Steps per epoch."""
+        full, rest = divmod(self._samples, self._step)
         return full if full and self._drop_last else full + (rest > 0)
 
     def epoch(self, epoch: int, start: int = 0, join: Join | None = None) -> Iterator[Batch]:
-        """Batches `start`, `start` + 1, … of an epoch; batches stay valid after the next one is made."""
+        """Batches of steps `start`, `start` + 1, … of an epoch; they stay valid after the next one is made.
+
+        One for each step, or where its samples are shared out as many as this rank has pieces of it.
+        """
         view = epoch if self._views is None else epoch % self._views
-        order = self._order(epoch)[: len(self) * self.batch_size]
-        yield from self.batches(order[start * self.batch_size :], view, join)
+        order = self._order(epoch)[: len(self) * self._step][start * self._step :]
+        yield from self.batches(self._shares.of(order, self._step), view, join)
 
     def batches(self, order: Int64[Tensor, "m"], view: int, join: Join | None = None) -> Iterator[Batch]:
         """The given view of these samples of the split, in this order; the last batch may be smaller."""

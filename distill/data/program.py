@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from distill import trust
 from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, splitmix64_word
 from distill.errors import UserError
@@ -103,9 +104,10 @@ class _Source(TorchDataset[Any]):
         self._dtype: torch.dtype | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_program": None}
+        return {**vars(self), "_program": None, "_trust": trust.state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        trust.restore(state.pop("_trust"))
         vars(self).update(state)
         self._program = _make(self._augment, self._seed)
 

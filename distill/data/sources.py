@@ -18,10 +18,10 @@ from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from distill.data.idx import damaged
 from distill.errors import UserError
+from distill.progress import bar as progress_bar
 
 TIMEOUT = 10
 """Seconds without an answer after which a server counts as out of reach."""
@@ -171,7 +171,7 @@ def retrieve(url: str, path: Path, progress: bool) -> Path:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
         shown = None if progress else True
-        with tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name, disable=shown) as bar:
+        with progress_bar(total=size or None, unit="B", unit_scale=True, desc=path.name, disable=shown) as bar:
             for block in _blocks(answer.read):
                 file.write(block)
                 bar.update(len(block))
@@ -216,7 +216,8 @@ def _debian_package(origin: Origin, root: Path, draft: Path, progress: bool) -> 
         if shutil.which(program) is None:
             raise Unavailable(f"no {program} here: not Debian or Ubuntu")
     fetch_package = ["apt-get", *_apt_options(), "download", str(origin.debian_package)]
-    with tqdm(total=1, desc=f"apt-get download {origin.debian_package}", disable=None if progress else True) as bar:
+    hidden = None if progress else True
+    with progress_bar(total=1, desc=f"apt-get download {origin.debian_package}", disable=hidden) as bar:
         try:
             _call(fetch_package, draft)
         except Unavailable as reason:

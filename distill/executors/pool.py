@@ -7,102 +7,161 @@ other on two. A stage starts as soon as its inputs are there.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
-from distill.errors import UserError
+from distill.executors.failures import Failure, WorkerDied, log_file
+from distill.executors.graph import Graph, Stage
+from distill.executors.signals import sigterm_exits
+from distill.executors.worker import Ended, work
+from distill.progress import Lines, Message, Report, Warned
+from distill.tracking import warn
 
-Stage = TypeVar("Stage")
-
-_GRACE_SECONDS = 5.0
-"""How long a worker without a parent may take to save its state."""
+_GRACE_SECONDS = 30.0
+"""How long workers may take to save their state after an interrupt; another interrupt does not wait."""
+_IDLE_SECONDS = 2.0
+"""How long a worker that has nothing left to do may take to end."""
 
 
 def run_pool(
     stages: Mapping[str, Stage],
-    graph: Mapping[str, Sequence[str]],
-    run: Callable[[Stage], None],
+    needs: Mapping[str, Sequence[str]],
+    run: Callable[[Stage], object],
     jobs: int,
+    logs: Path,
+    show: bool = False,
     done: Callable[[str], object] = lambda _: None,
-) -> None:
-    """Run every stage after those that it needs, `jobs` at a time.
+) -> dict[str, Failure]:
+    """Run every stage after those that it needs, `jobs` at a time; a failure costs only what needs it.
 
-    When one fails, or the user interrupts, what has not started is dropped and what runs is told to save its
-    state and stop; everything finished is kept.
+    A worker that dies fails the stage that it ran, and another one takes its place.
 
     Args:
-        stages: key → stage; what crosses to a worker is pickled.
-        graph: key → keys of what it needs; keys that are not in `stages` are taken to be there.
+        stages: name → stage, those that are wanted first coming first; what crosses to a worker is pickled.
+        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
         run: runs one stage, in a worker.
         jobs: number of processes.
-        done: called with the key of each stage that is finished.
+        logs: folder for what the workers write, and the tracebacks of errors that are no user's mistakes.
+        show: a line for each running stage and one for all, where there is a terminal.
+        done: called with the name of each stage that is finished.
+
+    Returns:
+        Name → why it failed, of all that did.
 
     Raises:
-        Exception: what the first failing stage raised.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. What has not started is dropped, what trains saves
+            its state and stops, what is finished is kept.
     """
-    needs = {name: {other for other in graph[name] if other in stages} for name in stages}
-    running: dict[Future[None], str] = {}
-    # spawn, because a forked child would share the locks of torch's threads.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
-    try:
-        _exit_on_sigterm()
-        while needs or running:
-            # No more than run at once: what is handed to the pool can no longer be called back.
-            ready = [name for name, waiting in needs.items() if not waiting]
-            for name in ready[: jobs - len(running)]:
-                del needs[name]
-                running[pool.submit(run, stages[name])] = name
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                name = running.pop(future)
-                future.result()
+    graph = Graph(stages, needs)
+    with sigterm_exits(), Lines(len(stages), show) as lines, _workers() as workers:
+        while graph.open:
+            for name in graph.ready()[: jobs - len(graph.running)]:
+                worker = next((each for each in workers if each.is_free), None)
+                if worker is None:
+                    workers.append(worker := _start(run, lines.shown))
+                worker.take(name, graph.start(name), log_file(logs, name))
+                lines.start(name)
+            busy = {worker.pipe: worker for worker in workers if worker.runs is not None}
+            for pipe in wait(list(busy)):
+                _listen(busy[pipe], graph, lines, logs, done)
+    return graph.failures
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Any
+    """A Connection; on Windows its type is another."""
+    runs: str | None = None
+    """Name of the stage that it was given last, until it ends."""
+
+    @property
+    def is_free(self) -> bool:
+        return self.runs is None and self.process.is_alive()
+
+    def take(self, name: str, stage: Any, log: Path) -> None:
+        self.runs = name
+        with suppress(OSError):  # it has just died, which `receive` will say
+            self.pipe.send((stage, log))
+
+    def receive(self) -> Message | Ended:
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(_GRACE_SECONDS)
+            self.process.kill()
+            self.process.join()
+            message = Ended(WorkerDied(self.process.exitcode or 0))
+        if isinstance(message, Ended):
+            self.runs = None
+        return message
+
+
+def _listen(worker: _Worker, graph: Graph[Any], lines: Lines, logs: Path, done: Callable[[str], object]) -> None:
+    name = worker.runs
+    assert name is not None, "only those that run something are listened to"
+    match worker.receive():
+        case Report() as report:
+            lines.show(name, report)
+        case Warned(kind, text):
+            warn(kind, text)
+        case Ended(error):
+            if error is None:
+                graph.finish(name)
                 done(name)
-                for waiting in needs.values():
-                    waiting.discard(name)
-    except BrokenProcessPool as error:
-        way_out = "It may have run out of memory: lower --jobs. Run the same command again to go on."
-        raise UserError("worker", "killed", "a worker that lives", way_out) from error
+            else:
+                graph.fail(name, error, _written(log_file(logs, name)))
+            lines.end(name, len(graph.failures))
+
+
+def _written(log: Path) -> Path | None:
+    if log.is_file() and not log.stat().st_size:  # of a worker that was killed
+        log.unlink()
+    return log if log.is_file() else None
+
+
+def _start(run: Callable[[Any], object], bars: bool) -> _Worker:
+    # spawn, because a forked child would share the locks of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    ours, its = Pipe()
+    # No daemon: it may have children that load data.
+    process = context.Process(target=work, args=(its, run, bars), daemon=False)
+    # Ctrl-C reaches it too, and must find it with handlers of its own: it is blocked until they are there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    its.close()
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _workers() -> Iterator[list[_Worker]]:
+    workers: list[_Worker] = []
+    grace = _IDLE_SECONDS
+    try:
+        yield workers
+        for worker in workers:
+            worker.pipe.close()
     except BaseException:
-        _stop(pool)
+        grace = _GRACE_SECONDS
+        for worker in workers:
+            worker.process.terminate()
         raise
-    pool.shutdown()
-
-
-def _exit_on_sigterm() -> None:
-    # By default SIGTERM ends a process at once: a parent would leave its workers behind, a worker its queues.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-
-
-def _prepare_worker() -> None:
-    # Ctrl-C reaches every process of the terminal. A worker that trains saves its state and stops (trainer);
-    # an idle one leaves it to the parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _exit_on_sigterm()
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        # The parent was killed outright: what trains saves its state, and nobody waits for a result.
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE_SECONDS)
-        os._exit(128 + signal.SIGTERM)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    for process in list(pool._processes.values()):
-        with suppress(ProcessLookupError):
-            os.kill(process.pid or 0, signal.SIGTERM)
-    with suppress(Exception):
-        pool.shutdown(cancel_futures=True)
+    finally:
+        try:
+            until = time.monotonic() + grace
+            for worker in workers:
+                worker.process.join(max(0.0, until - time.monotonic()))
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()

@@ -26,6 +26,32 @@ def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
     return _construct(constructor(config, num_classes, in_shape), config, in_shape)
 
 
+def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], most: int) -> None:
+    """Refuse a network that a file of weights cannot fill, before it takes its memory.
+
+    Nothing is known of one that cannot be built on the meta device. torch's generators are left alone.
+
+    Args:
+        config: name and arguments.
+        num_classes: number of logits.
+        in_shape: channels, height, width.
+        most: bytes of the file.
+
+    Raises:
+        UserError: as `build_model`; or its parameters have more bytes than that.
+    """
+    construct = constructor(config, num_classes, in_shape)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                needed = sum(each.numel() * each.element_size() for each in construct().parameters())
+        except Exception:
+            return
+    if needed > most:
+        value = f"{config.name} with {needed:,} bytes of weights for images of shape {list(in_shape)}"
+        raise UserError("model", value, f"at most the {most:,} of their file", "Train it again.")
+
+
 def check_model(
     config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], label_shape: tuple[int, ...] = ()
 ) -> None:

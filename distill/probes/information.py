@@ -18,6 +18,7 @@ from distill.metrics.information import collapsed_information, mutual_informatio
 from distill.metrics.measured import Measured
 from distill.network import load_network, network_config, snapshot_steps, training_data
 from distill.runtime import Runtime
+from distill.tracking import board
 from distill.trainer import inference_batch
 
 
@@ -147,9 +148,7 @@ def _differences(
 
 
 def _write(steps: list[int], information: list[float], folder: Path) -> None:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
+    with board(folder) as writer:
         for step, value in zip(steps, information, strict=True):
             writer.add_scalar("information", value, step)
 

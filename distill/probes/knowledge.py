@@ -19,6 +19,7 @@ from distill.metrics.measured import Measured
 from distill.models.penultimate import last_linear, penultimate
 from distill.network import load_network, training_data
 from distill.runtime import Runtime
+from distill.tracking import board
 from distill.trainer import inference_batch
 
 if TYPE_CHECKING:
@@ -142,11 +143,10 @@ def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: P
     """The matrix as a picture, where TensorBoard looks for it."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from torch.utils.tensorboard.writer import SummaryWriter
 
     canvas = FigureCanvasAgg(similarity_figure(similarity, classes))
     canvas.draw()
-    with SummaryWriter(str(folder)) as writer:
+    with board(folder) as writer:
         writer.add_image("class_similarity", np.asarray(canvas.buffer_rgba())[..., :3], dataformats="HWC")
 
 

@@ -19,6 +19,7 @@ from distill.metrics.measured import Measured
 from distill.models.penultimate import last_linear, penultimate, templates, with_one
 from distill.network import load_network, training_data
 from distill.runtime import Runtime
+from distill.tracking import board
 from distill.trainer import inference_batch
 
 if TYPE_CHECKING:
@@ -152,12 +153,10 @@ def _write_projector(
     shown: dict[str, _Shown],
 ) -> None:
     """Activations with class, split and image of each, where TensorBoard's Embedding Projector looks for them."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
     metadata = [
         [dataset.classes[label], split.origin] for split in shown.values() for label in split.labels.tolist()
     ]
-    with SummaryWriter(str(folder)) as writer:
+    with board(folder) as writer:
         writer.add_embedding(
             torch.cat(list(activations.values())),
             metadata=metadata,

@@ -15,6 +15,7 @@ from distill.metrics.measured import Measured
 from distill.metrics.positions import counted
 from distill.network import load_network, network_config, snapshot_step, snapshot_steps, training_data
 from distill.runtime import Runtime
+from distill.tracking import board
 from distill.trainer import predict
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def _measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], bins: i
 
 
 def _write(steps: list[int], curves: dict[str, list[float]], folder: Path) -> None:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
+    with board(folder) as writer:
         for name, values in curves.items():
             for step, value in zip(steps, values, strict=True):
                 writer.add_scalar(f"snapshots/{name.removeprefix('snapshot_')}", value, step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from distill import ranks
 from distill.artifact import Artifact, title
 from distill.cache.gate import SAMPLES, least_accuracy, refuse_if_training, refuse_if_wrong
 from distill.cache.manifest import TeacherIdentity
@@ -37,7 +38,7 @@ def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
-    reached = _gate(teacher, teachers, dataset, runtime)
+    reached = ranks.on_first(lambda: _gate(teacher, teachers, dataset, runtime))
     manifest = make_manifest(config, dataset, tuple(identify(artifact, config.snapshot) for artifact in teachers))
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from distill.artifact import Artifact
 from distill.config import CalibrationConfig
@@ -15,6 +15,7 @@ from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
 from distill.metrics.smoothing_warnings import strongest
 from distill.network import Outcome, load_predictions, network_config, refuse_no_held_out
+from distill.reading import read_tensors
 from distill.stages.report_tables import Grid, aligned
 from distill.tracking import MetricWriter
 
@@ -96,7 +97,7 @@ def load_scaling(artifact: Artifact) -> scaling.Scaling:
     if not isinstance(config, CalibrationConfig):
         way_out = "Make one with `distill calibrate NETWORK`."
         raise UserError("artefact", str(artifact.path), f"a calibration, this is a {config.stage}", way_out)
-    tensors = load_file(str(artifact.file(SCALING)))
+    tensors = read_tensors(artifact.file(SCALING), {"scale": "F64 k", "bias": "F64 k"})
     return scaling.Scaling(config.method, tensors["scale"], tensors["bias"])
 
 

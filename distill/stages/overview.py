@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from distill.artifact import VERSIONS, Artifact
 from distill.errors import UserError
 from distill.experiment import Scale
 from distill.files import replace_file
+from distill.reading import read_json
 from distill.stages.pages import Drawing, figure_file, read_drawing, render
 from distill.stages.report_tables import (
     Grid,
@@ -67,8 +67,9 @@ def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], know
     found: dict[str, Section] = {}
     for report in reports:
         if report.record.version == VERSIONS["report"]:
-            with suppress(UserError):
-                summary = json.loads(report.file("summary.json").read_text(encoding="utf-8"))
+            # A summary that somebody made up may lack anything.
+            with suppress(UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                summary = read_json(report.file("summary.json"))
                 if summary["scale"] == scale and summary["experiment"] in known:
                     found[summary["experiment"]] = _section(report, summary)
     if not found:
@@ -84,7 +85,6 @@ def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], know
 
 
 def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:
-    prefix = f"{summary['experiment']}-"
     return Section(
         name=summary["reproduces"] or summary["experiment"].replace("_", " "),
         summary=summary,
@@ -92,7 +92,7 @@ def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:
         overview=overview_of(summary),
         claims=with_evidence(summary),
         drawings=[
-            read_drawing(report.file(figure_file(figure["name"])), **figure, prefix=prefix)
+            read_drawing(report.file(figure_file(figure["name"])), **figure)
             for figure in summary["figures"]
         ],
         paper=paper_table(summary),

@@ -1,7 +1,12 @@
-"""Templates of this folder, filled in, and figures as elements of a page."""
+"""Templates of this folder, filled in, and figures as images of a page.
+
+Names of classes and data, and whole reports, may be somebody else's. HTML is escaped, the policy of each page lets
+nothing run and nothing be loaded, and a figure is an image of its own, in which a browser runs nothing either.
+"""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +15,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from distill.reading import read_bytes
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -17,8 +24,8 @@ class Drawing:
 
     name: str
     caption: str
-    svg: str
-    """For inlining: no prolog, and ids that no other figure of the page has."""
+    image: str
+    """Its SVG file in base64."""
 
 
 def figure_file(name: str) -> str:
@@ -26,29 +33,28 @@ def figure_file(name: str) -> str:
     return f"figures/{name}.svg"
 
 
-def read_drawing(path: Path, name: str, caption: str, prefix: str = "") -> Drawing:
+def read_drawing(path: Path, name: str, caption: str) -> Drawing:
     """A figure of a report's folder.
 
     Args:
         path: the SVG file.
         name: of the figure.
         caption: what it shows.
-        prefix: tells apart figures of one name on a page of several reports.
+
+    Raises:
+        UserError: the file is too large.
     """
-    return Drawing(name, caption, _inline(path.read_text(encoding="utf-8"), prefix + name))
-
-
-def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element of a page: without prolog, with ids that no other figure of the page has."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    return svg.replace("url(#", f"url(#{name}-")
+    return Drawing(name, caption, base64.b64encode(read_bytes(path)).decode())
 
 
 def _prose(text: str) -> Markup:
     """Text of a docstring for HTML: what stands between backticks is code."""
     return Markup(re.sub(r"`+([^`]+)`+", r"<code>\1</code>", str(escape(text))))
+
+
+def _markdown(text: object) -> str:
+    """Text in which nothing is HTML or a link."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", str(text)).replace("](", "]\\(")
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:
@@ -64,5 +70,6 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["prose"] = _prose
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    environment.filters["plain"] = _markdown
+    environment.filters["cell"] = lambda text: _markdown(text).replace("|", "\\|").replace("\n", " ")
     return environment.get_template(template).render(page)

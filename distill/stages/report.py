@@ -7,12 +7,15 @@ import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from distill.config import ReportConfig
+from distill.errors import printable
 from distill.experiment import Claim, Experiment, Published, Table
 from distill.metrics.verdict import interval, judge
+from distill.reading import read_json
 from distill.stages.notebook import for_pages, run_cells
 from distill.stages.pages import figure_file, read_drawing, render
 from distill.stages.report_tables import (
@@ -24,11 +27,14 @@ from distill.stages.report_tables import (
     paper_table,
     with_evidence,
 )
+from distill.tracking import board
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PNG_DPI = 160
+_LONGEST_NAME = 60
+"""Of a class, in a figure."""
 
 
 def write_report(
@@ -55,7 +61,7 @@ def write_report(
     Returns:
         The summary, as summary.json has it.
     """
-    figures = experiment.draw(table)
+    figures = experiment.draw(_for_figures(table))
     summary = summarise(config, experiment, title, table, provenance, figures)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (out / "summary.json").write_text(text, encoding="utf-8")
@@ -79,6 +85,12 @@ def write_report(
     return summary
 
 
+def _for_figures(table: Table) -> Table:
+    """The same with names of classes that matplotlib writes as they are: "$" would begin a formula."""
+    names = (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in table.classes)
+    return replace(table, classes=tuple(printable(name).replace("$", r"\$") for name in names))
+
+
 def log_figures(report: Path) -> None:
     """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder.
 
@@ -86,10 +98,9 @@ def log_figures(report: Path) -> None:
     """
     import numpy as np
     from PIL import Image
-    from torch.utils.tensorboard.writer import SummaryWriter
 
-    summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
-    with SummaryWriter(str(report / "tb")) as writer:
+    summary = read_json(report / "summary.json")
+    with board(report / "tb") as writer:
         for figure in summary["figures"]:
             name = f"{summary['experiment']}/{figure['name']}"
             with Image.open(report / "figures" / f"{figure['name']}.png") as image:

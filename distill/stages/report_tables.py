@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.errors import printable
+
 ABSENT = "–"
 """What a cell without a value shows."""
 
@@ -485,7 +487,7 @@ def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def aligned(table: Grid) -> str:
     """Monospace columns: text to the left, numbers to the right."""
-    lines = [table.header, *table.rows]
+    lines = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     numeric = [_numeric(table, index) for index in range(len(widths))]
@@ -498,7 +500,7 @@ def aligned(table: Grid) -> str:
         return "  ".join(padded).rstrip()
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([table.caption, rule, line(table.header), rule, *map(line, table.rows)])
+    return "\n".join([printable(table.caption), rule, line(lines[0]), rule, *map(line, lines[1:])])
 
 
 def _numeric(table: Grid, index: int) -> bool:

@@ -20,6 +20,7 @@ from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
+from distill.shares import Shares
 from distill.smoothing import smoothing_matrix
 
 _TARGET_BYTES = 4 << 20
@@ -62,6 +63,7 @@ def train_student(
         channels_last=runtime.channels_last,
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
+        shares=Shares.here(config.schedule.parts),
     )
     teacher = _soft_targets(logits, config.loss) if logits is not None and config.loss.alpha > 0 else None
     targets = _measures_of_targets(config, dataset, logits)

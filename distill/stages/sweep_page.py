@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distill.metrics.choice import listed
 from distill.stages.pages import read_drawing, render
 from distill.stages.report_tables import Grid, aligned, all_rows, columns_of, comparison
+from distill.tracking import board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +65,8 @@ def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
 def _log(found: Mapping[str, Any], folder: Path) -> None:
     import numpy as np
     from PIL import Image
-    from torch.utils.tensorboard.writer import SummaryWriter
 
-    with SummaryWriter(str(folder / "tb")) as writer:
+    with board(folder / "tb") as writer:
         with Image.open(folder / f"{FIGURE}.png") as image:
             writer.add_image("sweep/smoothing", np.asarray(image.convert("RGB")), dataformats="HWC")
         lines = [f"**{answer['use']}: {answer['take']}** {answer['reason']}" for answer in answers(found)]

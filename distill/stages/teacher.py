@@ -14,6 +14,7 @@ from distill.metrics.smoothing_warnings import label_terms
 from distill.models import check_model
 from distill.network import Outcome, train_network
 from distill.runtime import Runtime
+from distill.shares import Shares
 from distill.smoothing import smoothing_matrix
 
 
@@ -40,6 +41,7 @@ def train_teacher(config: TeacherConfig, source: Artifact | None, folder: Path, 
         channels_last=runtime.channels_last,
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
+        shares=Shares.here(config.schedule.parts),
     )
     targets = label_terms(config)
     loss = make_loss(targets, smoothing_matrix(targets, dataset, source))

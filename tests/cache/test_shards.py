@@ -55,6 +55,32 @@ def test_shards_of_many_classes_hold_64_mib_at_most() -> None:
     assert wide.bytes == 1_281_167 * 21_841 * 2
 
 
+def test_one_process_goes_on_with_what_a_rank_of_two_wrote(layout: Layout, tmp_path: Path, monkeypatch) -> None:
+    for name in ("broken", "whole"):
+        (tmp_path / name).mkdir()
+    asked: list[Shard] = []
+
+    def asking(shard: Shard) -> Iterator[Piece]:
+        asked.append(shard)
+        return answers(shard)
+
+    def died(_: object) -> list[object]:
+        raise RuntimeError("Connection closed by peer")
+
+    with monkeypatch.context() as two:
+        two.setattr("distill.ranks.rank", lambda: 1)
+        two.setattr("distill.ranks.world", lambda: 2)
+        two.setattr("distill.ranks.on_first", lambda make: make())
+        two.setattr("distill.ranks.gather", died)
+        with pytest.raises(RuntimeError, match="peer"):
+            write_shards(tmp_path / "broken", layout, asking)
+    assert asked == list(layout.shards())[1::2]
+    write_shards(tmp_path / "broken", layout, asking)
+    assert sorted(asked) == sorted(layout.shards())
+    write_shards(tmp_path / "whole", layout, answers)
+    assert tree(tmp_path / "broken") == tree(tmp_path / "whole")
+
+
 def test_what_is_read_is_what_was_written(layout: Layout, tmp_path: Path) -> None:
     metrics = write_shards(tmp_path, layout, answers)
     assert metrics == {"transfer/accuracy": 1.0, "rounding_error": 0.0}

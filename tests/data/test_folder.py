@@ -1,6 +1,7 @@
 import io
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def write_tar(path: Path, files: dict[str, bytes], mode: str) -> Path:
     return path
 
 
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in reversed(files.items()):
+            archive.writestr(name, data)
+    return path
+
+
 def load_path(path: Path, root: Path, held_out: float = 0.2, **kwargs) -> Dataset:
     return load(DataConfig(name=f"imagefolder:{path}", held_out=held_out, kwargs=kwargs), root, progress=False)
 
@@ -67,7 +75,22 @@ def test_folder_is_decoded_and_split(tmp_path):
     assert sorted(seen[:, 0, 0, 0].tolist()) == sorted(list(range(10)) * 2)
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")])
+@pytest.mark.parametrize("prefix", ["", "./", "pets/"])
+def test_a_zip_gives_what_the_folder_gives(tmp_path, prefix):
+    files = make_files("val")
+    folder = load_path(write_folder(tmp_path / "pets", files), tmp_path / "root")
+    packed = write_zip(tmp_path / "pets.zip", {prefix + name: data for name, data in files.items()})
+    ours = load_path(packed, tmp_path / "root")
+    assert ours.fingerprint == folder.fingerprint
+    packed.write_bytes(packed.read_bytes()[:1000])
+    _load.cache_clear()
+    with pytest.raises(UserError, match=r"pets\.zip \(1,000 bytes\).*a complete zip"):
+        load_path(packed, tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2")]
+)
 @pytest.mark.parametrize("prefix", ["", "./", "pets/"])
 def test_a_tar_gives_what_the_folder_gives(tmp_path, suffix, mode, prefix):
     files = make_files("val")
@@ -139,7 +162,7 @@ def test_a_test_class_that_was_never_trained_is_refused(tmp_path):
 
 
 def test_a_missing_path_is_refused(tmp_path):
-    with pytest.raises(UserError, match="an existing folder or tar"):
+    with pytest.raises(UserError, match="an existing folder, tar or zip"):
         load_path(tmp_path / "nowhere", tmp_path / "root")
 
 

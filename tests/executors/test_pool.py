@@ -5,31 +5,137 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from distill.errors import Diverged, UserError
+from distill.errors import Diverged
+from distill.executors import pool
+from distill.executors.failures import Failure, WorkerDied
 from distill.executors.pool import run_pool
+from distill.progress import Warned, bar, pass_on
 
 
-def note(name: str, folder: Path, needs: dict[str, list[str]]) -> None:
-    assert all((folder / need).exists() for need in needs[name]), "what it needs is there"
-    (folder / name).touch()
-    if name == "bad":
+class Unpicklable(Exception):
+    def __init__(self, one: str, two: str):
+        super().__init__(one + two)
+
+
+class Stages:
+    """What a stage does is its name up to the first figure; where it is done is told by a file."""
+
+    def __init__(self, folder: Path, needs: Mapping[str, Sequence[str]]):
+        self.folder, self.needs = folder, needs
+
+    def __call__(self, name: str) -> None:
+        there = {path.name.split("-")[0] for path in self.folder.iterdir()}
+        assert there >= set(self.needs[name]) & set(self.needs), "what it needs is there"
+        getattr(self, name.rstrip("0123456789"))(name)
+        (self.folder / f"{name}-{os.getpid()}").touch()
+
+    def good(self, _name: str) -> None:
+        pass
+
+    def diverges(self, _name: str) -> NoReturn:
         raise Diverged(3, 0.1, float("nan"))
 
+    def breaks(self, _name: str) -> NoReturn:
+        print("before it broke", flush=True)
+        os.system("echo a child of it >&2")
+        raise Unpicklable("two ", "arguments")
 
-def test_every_stage_runs_once_after_what_it_needs(tmp_path: Path) -> None:
-    graph = {"student": ["cache"], "cache": ["teacher"], "teacher": [], "other": ["not listed: there already"]}
-    needs = {name: [need for need in wanted if need in graph] for name, wanted in graph.items()}
+    def dies(self, _name: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def leaves(self, _name: str) -> None:
+        sys.exit(3)
+
+    def stopped(self, _name: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def says(self, name: str) -> None:
+        assert pass_on(Warned("kind", f"{name} warns"))
+
+    def shows(self, _name: str) -> None:
+        with bar(total=10, desc="counted", delay=0, disable=None) as shown:
+            shown.update(4)
+            time.sleep(0.6)
+            shown.update(6)
+
+
+def run(needs: dict[str, list[str]], folder: Path, jobs: int = 2) -> tuple[dict[str, Failure], list[str]]:
+    made = folder / "made"
+    made.mkdir(parents=True)
     finished: list[str] = []
-    run = partial(note, folder=tmp_path, needs=needs)
-    run_pool({name: name for name in graph}, graph, run, jobs=2, done=finished.append)
-    assert sorted(finished) == sorted(graph)
-    assert finished.index("teacher") < finished.index("cache") < finished.index("student")
+    names = {name: name for name in needs}
+    found = run_pool(names, needs, Stages(made, needs), jobs, folder / "logs", done=finished.append)
+    assert sorted(path.name.split("-")[0] for path in made.iterdir()) == sorted(finished)
+    return found, finished
+
+
+def test_all_that_can_go_wrong_costs_only_what_needs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["diverges", "breaks", "dies", "leaves", "stopped"]
+    needs = {name: [] for name in wrong} | {f"good{i}": [name] for i, name in enumerate(wrong)}
+    needs |= {"says": [], "good8": ["says", "not listed: there already"], "good9": ["good8"]}
+    before = signal.getsignal(signal.SIGTERM)
+    failures, finished = run(needs, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert set(failures) == set(wrong)
+    assert finished == ["says", "good8", "good9"]
+    assert [failures[name].blocked for name in wrong] == [(f"good{i}",) for i in range(len(wrong))]
+    assert isinstance(failures["diverges"].error, Diverged)
+    assert failures["diverges"].log is None, "a user's mistake says all in its line"
+    assert str(failures["breaks"].error) == "Unpicklable: two arguments"
+    log = failures["breaks"].log
+    assert log == tmp_path / "logs" / "breaks.log"
+    told = log.read_text()
+    assert "before it broke\na child of it\nTraceback" in told
+    assert "in breaks" in told
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["breaks.log"]
+    assert isinstance(failures["dies"].error, WorkerDied)
+    assert "SIGKILL: most likely the machine ran out of memory. Lower --jobs" in str(failures["dies"].error)
+    assert "exit code 3" in str(failures["leaves"].error)
+    assert "SIGTERM: somebody told it to stop" in str(failures["stopped"].error)
+    shown = capsys.readouterr()
+    assert "warning: says warns" in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_workers_are_kept_and_as_many_as_there_are_jobs(tmp_path: Path) -> None:
+    run({f"good{i}": [] for i in range(8)} | {"good9": ["good0"]}, tmp_path)
+    assert len({path.name.split("-")[1] for path in (tmp_path / "made").iterdir()}) <= 2
+
+
+def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, float | None]] = []
+
+    class Seen(pool.Lines):
+        shown = True
+
+        def start(self, name: str) -> None:
+            pass
+
+        def show(self, name: str, report: pool.Report) -> None:
+            told.append((report.description, report.n, report.total))
+
+    monkeypatch.setattr(pool, "Lines", Seen)
+    run({"shows": []}, tmp_path)
+    assert told[0] == ("counted", 0, 10)
+    assert told[-1] == ("counted", 10, 10)
+    assert len(told) <= 4
+
+
+SCRIPT = """
+import sys; sys.path[:0] = [sys.argv[2]]
+from functools import partial; from pathlib import Path
+from test_pool import sleep_long; from distill.executors.pool import run_pool
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    names = {name: name for name in "abcd"}
+    run_pool(names, dict.fromkeys(names, ()), partial(sleep_long, folder=folder), 2, folder / "logs")
+"""
 
 
 def sleep_long(name: str, folder: Path) -> None:
@@ -37,35 +143,21 @@ def sleep_long(name: str, folder: Path) -> None:
     time.sleep(60)
 
 
-def kill_self(_name: str) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_one_line() -> None:
-    with pytest.raises(UserError, match="lower --jobs"):
-        run_pool({"a": "a", "b": "b"}, {"a": [], "b": ["a"]}, kill_self, jobs=2)
-
-
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the workers in /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_do_not_outlive_their_parent(tmp_path: Path, number: signal.Signals) -> None:
-    code = (
-        "import sys; sys.path[:0] = [sys.argv[2]]\n"
-        "from functools import partial; from pathlib import Path\n"
-        "from test_pool import sleep_long; from distill.executors.pool import run_pool\n"
-        "if __name__ == '__main__':\n"
-        "    names = {name: name for name in 'abcd'}\n"
-        "    run_pool(names, dict.fromkeys(names, ()), partial(sleep_long, folder=Path(sys.argv[1])), jobs=2)\n"
-    )
-    (tmp_path / "parent.py").write_text(code)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_do_not_outlive_their_parent_and_end_without_a_word(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "parent.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "parent.py", tmp_path, Path(__file__).parent]
-    parent = subprocess.Popen(command, stderr=subprocess.PIPE)
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_until(lambda: len(list(tmp_path.glob("?-*"))) == 2)
     workers = [int(path.name.split("-")[1]) for path in tmp_path.glob("?-*")]
-    parent.send_signal(number)
-    parent.communicate(timeout=20)
+    # As a terminal and a batch system do it: the whole group is told.
+    os.killpg(parent.pid, number) if number != signal.SIGKILL else parent.kill()
+    _, told = parent.communicate(timeout=20)
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert len(list(tmp_path.glob("?-*"))) == 2, "what had not started did not start"
+    assert "SystemExit" not in told
+    assert told.count("Traceback") == (number == signal.SIGINT), "only the parent, which has no command around it"
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -73,11 +165,3 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_a_failure_reaches_the_caller_and_what_needs_it_does_not_run(tmp_path: Path) -> None:
-    graph = {"bad": [], "after": ["bad"]}
-    with pytest.raises(UserError, match="step 3") as caught:
-        run_pool({name: name for name in graph}, graph, partial(note, folder=tmp_path, needs=graph), jobs=2)
-    assert isinstance(caught.value, Diverged)
-    assert not (tmp_path / "after").exists()

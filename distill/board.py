@@ -1,0 +1,102 @@
+"""TensorBoard's event file, written by the thread that logs.
+
+torch's writer hands its events to a thread of its own, where nobody can catch the error of a full disk, and names
+its files by the clock alone, though TensorBoard reads the files of a run in the order of their names.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
+
+_NAME = "events.out.tfevents."
+
+
+class Board(SummaryWriter):
+    """A `SummaryWriter` that no disk can stop: after its first error it drops what it is given.
+
+    Args:
+        folder: of the run; made if it is missing.
+        failed: told that error, once.
+        purge_step: events of this step and later, in older files of the folder, are hidden.
+    """
+
+    def __init__(self, folder: Path, failed: Callable[[OSError], object], purge_step: int | None = None):
+        self._events = _EventFile(folder, failed)
+        super().__init__(str(folder), purge_step=purge_step)
+
+    def _get_file_writer(self) -> FileWriter:
+        if self.file_writer is None:
+            self.file_writer = _FileWriter(self._events)
+            self.all_writers = {self.file_writer.get_logdir(): self.file_writer}
+            if self.purge_step is not None:
+                started = SessionLog(status=SessionLog.START)
+                self.file_writer.add_event(Event(session_log=started), self.purge_step)
+        return self.file_writer
+
+
+class _FileWriter(FileWriter):
+    """torch's, over another event file."""
+
+    def __init__(self, events: _EventFile):
+        self.event_writer: Any = events
+
+
+class _EventFile:
+    """What torch wants of an event writer."""
+
+    def __init__(self, folder: Path, failed: Callable[[OSError], object]):
+        self._folder, self._failed = folder, failed
+        self._records: RecordWriter | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._records = RecordWriter((folder / _next_name(folder)).open("wb"))
+        except OSError as error:
+            self._give_up(error)
+        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self.flush()
+
+    def get_logdir(self) -> str:
+        return str(self._folder)
+
+    def add_event(self, event: Event) -> None:
+        self._attempt(lambda records: records.write(event.SerializeToString()))
+
+    def flush(self) -> None:
+        self._attempt(lambda records: records.flush())
+
+    def close(self) -> None:
+        self._attempt(lambda records: records.close())
+        self._records = None
+
+    def _attempt(self, write: Callable[[RecordWriter], object]) -> None:
+        if self._records is None:
+            return
+        try:
+            write(self._records)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        records, self._records = self._records, None
+        try:
+            if records is not None:
+                records.close()
+        except OSError:
+            pass  # what is still in its buffer cannot be written either
+        self._failed(error)
+
+
+def _next_name(folder: Path) -> str:
+    """A name after those of all files that are there, though the clock may have been set back."""
+    there = [path.name.removeprefix(_NAME).split(".")[0] for path in folder.glob(f"{_NAME}*")]
+    latest = max((int(number) for number in there if number.isdecimal()), default=0)
+    return f"{_NAME}{max(int(time.time()), latest + 1):010d}.{socket.gethostname()}.{os.getpid()}"

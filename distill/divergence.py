@@ -1,0 +1,145 @@
+"""When and why a training stopped being finite: found out once it is noticed, so that no step waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from distill.config import StudentConfig, TeacherConfig
+from distill.errors import Diverged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distill.data.loader import Batch
+    from distill.losses import Terms
+
+_MUCH = 10.0
+"""A loss that grew by this factor was on its way."""
+
+
+class Trail:
+    """The losses of the steps since all was last known to be finite, where they lie; it is read when it is not."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, list[Terms]]] = []
+
+    def add(self, step: int, terms: Sequence[Terms]) -> None:
+        """Note the terms of a step's loss, or those of its pieces, without waiting for them."""
+        self._steps.append((step, list(terms)))
+
+    def clear(self) -> None:
+        """All is finite up to here."""
+        self._steps.clear()
+
+    def end(self) -> Bad:
+        """Where it was not."""
+        return Bad([(step, _summed(pieces)) for step, pieces in self._steps])
+
+
+def weights_are_finite(model: nn.Module) -> bool:
+    """Whether all weights are: a loss is of the weights before the update, so it does not tell."""
+    return bool(torch.stack([torch.isfinite(weight).all() for weight in model.parameters()]).all())
+
+
+class Bad:
+    """What was not finite.
+
+    Attributes:
+        step: the first whose loss was not finite; the last one where only its update made weights that are not.
+        loss: of that step.
+        weights_only: whether the loss of every step was finite.
+    """
+
+    def __init__(self, steps: Sequence[tuple[int, dict[str, float]]]):
+        wrong = (at for at, (_, terms) in enumerate(steps) if not _finite(terms["total"]))
+        at = next(wrong, len(steps) - 1)
+        self._before, (self.step, self.terms) = steps[:at], steps[at]
+        self.loss = self.terms["total"]
+        self.weights_only = _finite(self.loss)
+
+    def error(
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
+    ) -> Diverged:
+        """What to raise.
+
+        Args:
+            config: of the training.
+            lr: learning rate now.
+            scale: of the loss, for float16; else 1.
+            batches: of the step, made again.
+        """
+        loss = float("nan") if self.weights_only else self.loss
+        return Diverged(self.step, lr, loss, " ".join(self._causes(config, lr, scale, batches)))
+
+    def _causes(
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
+    ) -> Iterator[str]:
+        """Sentences, from what is certain to what is likely."""
+        for batch in batches:
+            if not torch.isfinite(batch.images).all():
+                yield "Its images hold values that are not finite: look at the data or the view program."
+                return
+            if not all((tensor < torch.inf).all() for tensor in _tensors(batch.teacher)):
+                yield "The teacher's logits for its samples are not finite: look at the cache (distill verify)."
+                return
+        if self.weights_only:
+            yield f"The loss was still {self.loss:.3g}, but its update left weights that are not finite."
+        elif risen := self._risen():
+            yield risen
+        if config.precision == "float16":
+            yield (
+                f"float16 ends at 65504 (the loss scale has come to {scale:g}): --precision bfloat16 or float32 "
+                "has the range."
+            )
+        hard, soft = self.terms.get("hard"), self.terms.get("soft")
+        if isinstance(config, StudentConfig) and soft is not None:
+            weight = config.loss.temperature**2 * config.loss.alpha
+            if hard is not None and _finite(hard) and not _finite(soft):
+                yield "Only its soft term is not finite."
+            yield f"The soft term grows as T² × alpha, here {weight:.3g}: lower --loss.temperature."
+        peak = config.optim.lr
+        slow = "" if config.schedule.warmup_epochs else ", add --schedule.warmup-epochs"
+        clip = "set" if config.optim.clip is None else f"lower ({config.optim.clip:g} now)"
+        yield f"Lower --optim.lr (its peak is {peak:g}){slow} or {clip} --optim.clip."
+
+    def _risen(self) -> str:
+        """How the loss went up before, if it did."""
+        losses = [(step, terms["total"]) for step, terms in self._before]
+        if not losses:
+            return ""
+        start = len(losses) - 1
+        for at, ((_, earlier), (_, later)) in reversed(list(enumerate(pairwise(losses)))):
+            if later <= earlier:
+                break
+            start = at
+        (first, low), (last, high) = losses[start], losses[-1]
+        if high < _MUCH * abs(low):
+            return ""
+        return f"The loss rose from {low:.3g} (step {first}) to {high:.3g} (step {last}): the gradient exploded."
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")
+
+
+def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
+    """The terms of a whole step, of which each piece has a share."""
+    return {
+        name: sum(float(value) for value in values)
+        for name, values in zip(pieces[0]._fields, zip(*pieces, strict=True), strict=True)
+        if values[0] is not None
+    }
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors of what a loader joins to a batch: logits, or probabilities and their logarithms."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,129 @@
+"""What the end of a run says about the stages that failed."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Container, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.errors import UserError
+
+_LISTED = 5
+"""So many of the stages that a failure blocked are named; of the rest the number is told."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage was not made."""
+
+    error: Exception
+    log: Path | None = None
+    """What its worker wrote, and the traceback; None where there is nothing to add to the error."""
+    blocked: tuple[str, ...] = ()
+    """What could not run because of it: all that needs it, directly or not, in the order of the stages."""
+
+    def details(self) -> list[str]:
+        """The log, and what could not run, a line each."""
+        lines = [] if self.log is None else [f"  log      {self.log}"]
+        if self.blocked:
+            more = [f"and {len(self.blocked) - _LISTED} more"] if len(self.blocked) > _LISTED else []
+            lines.append(f"  not run  {', '.join([*self.blocked[:_LISTED], *more])}")
+        return lines
+
+
+class StagesFailed(Exception):
+    """Stages of a graph failed, in workers or more than one; all that needs none of them is made."""
+
+    def __init__(self, failures: Mapping[str, Failure]):
+        super().__init__(dict(failures))
+        self.failures = dict(failures)
+        """Name of a stage → why it failed."""
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for name, failure in self.failures.items():
+            lines += [f"error: {name}: {one_line(failure.error)}", *failure.details()]
+        return "\n".join(lines)
+
+
+class WorkerDied(Exception):
+    """A worker ended before its stage did; the others go on, and another worker takes its place."""
+
+    def __init__(self, exit_code: int):
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+        """As multiprocessing has it: negative for a signal."""
+
+    def __str__(self) -> str:
+        number = -self.exit_code if self.exit_code < 0 else self.exit_code - 128
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            return f"its worker ended with exit code {self.exit_code}. Run the same command again to go on."
+        return f"its worker was ended by {name}: {_CAUSES.get(number, _CRASH)} Run the same command again to go on."
+
+
+_CAUSES: dict[int, str] = {
+    signal.SIGKILL: "most likely the machine ran out of memory. Lower --jobs.",
+    signal.SIGTERM: "somebody told it to stop, and it saved what it could.",
+    signal.SIGINT: "somebody told it to stop, and it saved what it could.",
+    signal.SIGBUS: "most likely a disk or /dev/shm is full.",
+}
+_CRASH = "native code crashed; its log may say where."
+
+
+def one_line(error: Exception) -> str:
+    """An error for people, in one line; of one that is no message for users its class too."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError | WorkerDied) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def log_file(logs: Path, name: str) -> Path:
+    """The log of a stage."""
+    return logs / f"{Path(name).name}.log"
+
+
+def write_traceback(error: Exception, log: Path) -> Path | None:
+    """Write the traceback of an error that is no user's mistake, and let go of what its frames hold.
+
+    Returns:
+        The log; None when there was nothing to write, or no room.
+    """
+    written = None
+    if not isinstance(error, UserError):
+        with suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("".join(traceback.format_exception(error)))
+            written = log
+    # Networks and images, perhaps too many for the device, while other stages go on.
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    return written
+
+
+def raise_failure(failures: Mapping[str, Failure], wanted: Container[str]) -> None:
+    """End a run in which stages failed; nothing happens where none did.
+
+    Args:
+        failures: name of a stage → why it failed.
+        wanted: names of the stages that the user asked for.
+
+    Raises:
+        Exception: the error itself where there is one only, with the name of its stage unless that was wanted; of a
+            worker's bug the traceback is in its log.
+        StagesFailed: more than one failed, or a worker's bug or death.
+    """
+    if not failures:
+        return
+    (name, failure), *others = failures.items()
+    error = failure.error
+    if others or not (isinstance(error, UserError) or error.__traceback__):
+        raise StagesFailed(failures)
+    if name not in wanted:
+        error.add_note("\n".join([f"  stage    {name}", *failure.details()]))
+    raise error

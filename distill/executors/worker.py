@@ -1,0 +1,131 @@
+"""A process of the pool: runs one stage after another, and tells its parent how far it is."""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from distill.errors import UserError
+from distill.executors.failures import one_line
+from distill.progress import report_to
+
+_GRACE_SECONDS = 5.0
+"""How long a worker without a parent may take to save its state."""
+
+
+class Ended(NamedTuple):
+    """What a worker says of a stage that it ran."""
+
+    error: Exception | None = None
+    """None when the stage is made."""
+
+
+def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
+    """Run what comes through the pipe, (stage, log) each, until it is closed.
+
+    SIGTERM, and SIGINT while a network is trained (`trainer.fit`), save its state and end the process.
+    """
+    # Ctrl-C reaches every process of the terminal: what trains saves its state, the rest waits for the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, _exit_once)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    faulthandler.enable()  # where native code crashed
+    lock = threading.Lock()
+
+    def send(message: object) -> None:
+        # Without a parent: what trains must not lose its state by that.
+        with lock, suppress(OSError):
+            pipe.send(message)
+
+    report_to(send, bars)
+    try:
+        while True:
+            stage, log = pipe.recv()
+            send(_run(run, stage, log))
+    except EOFError:
+        pass  # the parent needs no more, or is gone
+    except KeyboardInterrupt:
+        _leave(128 + signal.SIGINT)
+    except SystemExit as stop:
+        _leave(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+
+
+def _exit_once(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    # At once: what was saved is on the disk, and to take torch apart can last longer than who stops it waits.
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        # The parent was killed outright: what trains saves its state, and nobody waits for a result.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+
+def _run(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
+    with _written_to(log):
+        try:
+            run(stage)
+            return Ended()
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            try:
+                crossed = pickle.loads(pickle.dumps(error))
+                assert isinstance(crossed, Exception)
+            except Exception:
+                return Ended(RuntimeError(one_line(error)))
+            return Ended(crossed)
+
+
+@contextmanager
+def _written_to(log: Path) -> Iterator[None]:
+    """Send stdout and stderr, of native code too, to a file that is deleted when it stays empty."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # Appending, since another run may write to the same log.
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    except OSError:  # the store cannot be written, which the stage will say better
+        yield
+        return
+    before = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        for descriptor in (1, 2):
+            os.dup2(file, descriptor)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, io.UnsupportedOperation):
+                stream.flush()
+        empty = os.fstat(file).st_size == 0
+        for descriptor, kept in zip((1, 2), before, strict=True):
+            os.dup2(kept, descriptor)
+            os.close(kept)
+        os.close(file)
+        if empty:
+            log.unlink(missing_ok=True)

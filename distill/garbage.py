@@ -1,0 +1,205 @@
+"""What lies in a store and is of no use to any run: found by who needs what, told with its size, then deleted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import Timeout
+
+from distill.artifact import FOLDERS, RECORD, RESUME, STAMPS, VERSIONS
+from distill.index import SHORT, Entry, Stamp, stamp
+from distill.locks import held
+from distill.store import ArtifactStore
+from distill.units import format_bytes
+
+_STALE_SECONDS = 3600
+"""A file is written in a fraction of that: an older half of one was left by a process that was killed."""
+IN_USE = "in use"
+RESUMES = "resumes a run"
+
+
+class Garbage(NamedTuple):
+    """Something that no run needs, or that only resumes one."""
+
+    path: Path
+    reason: str
+    bytes: int
+    kept: str = ""
+    """Why it is not deleted; empty when it may be."""
+    stamp: Stamp | None = None
+    """Of an artefact: of the record that was looked at."""
+
+
+def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
+    """What could be deleted, each with the reason.
+
+    What an artefact of the present code was made from, directly or not, is never among it, whatever its version.
+
+    Args:
+        store: the folder.
+        unreached: list too what no report and no sweep was made from.
+    """
+    at_work = set(_at_work(store.root / "drafts"))
+    yield from _drafts(store.root / "drafts", at_work)
+    for path in sorted((store.root / "diverged").glob("*.json")):
+        yield _garbage(path, "note of a diverged run")
+    for path in sorted((store.root / "logs").glob("*.log")):
+        is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
+        yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
+    yield from _halves(store.root)
+    yield from _artefacts(store, unreached, bool(at_work))
+
+
+def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached: bool = False) -> Iterator[str]:
+    """List garbage, and delete it where that is asked for.
+
+    Args:
+        store: the folder.
+        delete: delete what may be deleted.
+        drafts: so may drafts that would resume a run.
+        unreached: as `find_garbage`.
+
+    Yields:
+        A line for each, and then the room that each reason and all take.
+    """
+    freed: dict[str, list[int]] = {}
+    for found in find_garbage(store, unreached):
+        if found.kept == RESUMES and drafts:
+            found = found._replace(kept="")
+        kept = found.kept or ("changed" if delete and not _delete(store, found) else "")
+        if not kept:
+            freed.setdefault(found.reason, []).append(found.bytes)
+        yield f"{found.reason:24} {format_bytes(found.bytes):>8}  {found.path}{f'  (kept: {kept})' if kept else ''}"
+    for reason, sizes in sorted(freed.items()):
+        yield f"{len(sizes):8} {reason:24} {format_bytes(sum(sizes)):>8}"
+    every = [size for sizes in freed.values() for size in sizes]
+    done = "freed" if delete else "would be freed with --delete"
+    yield f"{len(every):8} in all: {format_bytes(sum(every))} {done}"
+
+
+def _delete(store: ArtifactStore, garbage: Garbage) -> bool:
+    """Delete something, unless it is not what it was when it was found; says whether it is gone."""
+    if garbage.stamp and garbage.stamp != stamp(garbage.path):
+        return False
+    with suppress(FileNotFoundError):  # another process was faster
+        store.delete(garbage.path)
+    return not garbage.path.exists()
+
+
+def _garbage(path: Path, reason: str, kept: str = "", seen: Stamp | None = None) -> Garbage:
+    return Garbage(path, reason, _size(path), kept, seen)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        with suppress(OSError):
+            return path.lstat().st_size
+        return 0
+    return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _at_work(drafts: Path) -> Iterator[str]:
+    """Keys of what processes make at this moment."""
+    for lock in sorted(drafts.glob("*.lock")):
+        if _is_held(lock):
+            yield lock.name.partition(".")[0]
+
+
+def _is_held(lock: Path) -> bool:
+    if lock.name.endswith(".soft.lock"):
+        return _is_held_softly(lock)
+    with suppress(OSError), lock.open("rb") as file:
+        try:
+            # Shared, for a moment, and without a word in it: a store may have 100,000, or be read-only.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _is_held_softly(lock: Path) -> bool:
+    try:
+        with held(lock.with_name(lock.name.replace(".soft.lock", ".lock")), wait=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # in a store that cannot be written nobody works, and nothing will be deleted
+
+
+def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
+    for path in sorted(drafts.glob("*")):
+        key = path.name.partition(".")[0]
+        kept = IN_USE if key in at_work else ""
+        if path.suffix == ".lock":
+            if not (drafts / key).is_dir():  # else it goes with its draft
+                yield _garbage(path, "lock", kept)
+        elif path.suffix == ".deleted":
+            yield _garbage(path, "half deleted")
+        else:
+            resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
+            yield _garbage(path, "unfinished draft", kept or (RESUMES if resumes else ""))
+
+
+def _halves(root: Path) -> Iterator[Garbage]:
+    places = [root, *(root / name for name in (*FOLDERS.values(), "diverged", "index"))]
+    for path in sorted(path for place in places for path in place.glob("*.partial")):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                yield _garbage(path, "half of a file")
+
+
+def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
+    there = {stage: store.entries(stage) for stage in FOLDERS}
+    roots = ("report", "sweep") if unreached else tuple(FOLDERS)
+    current = (entry for stage in roots for entry in there[stage] if entry.current)
+    needed = _reached(current, (entry for entries in there.values() for entry in entries))
+    folders = {stage: store.root / FOLDERS[stage] for stage in FOLDERS}
+    locked = {
+        folders[stage] / entry.name
+        for stage, entries in there.items()
+        for entry in entries
+        if entry.problem and not _can_be_opened(folders[stage] / entry.name)
+    }
+    for stage, entries in there.items():
+        for entry in entries:
+            path = folders[stage] / entry.name
+            if entry.problem:
+                reason, kept = "unreadable record", "cannot be opened" if path in locked else ""
+            elif entry.key[:SHORT] in needed:
+                continue
+            elif entry.current:
+                reason, kept = "in no report or sweep", IN_USE if is_busy else ""
+            else:
+                older = entry.version != VERSIONS[stage]
+                reason = f"of version {entry.version}" if older else "of an older form"
+                kept = "it may be an input of one whose record cannot be opened" if locked else ""
+            yield _garbage(path, reason, kept, entry.stamp)
+
+
+def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
+    """Keys of some artefacts, and of all that they were made from, shortened."""
+    inputs: dict[str, set[str]] = {}
+    for entry in entries:  # one key may lie in two folders
+        inputs.setdefault(entry.key[:SHORT], set()).update(entry.inputs)
+    found: set[str] = set()
+    waiting = [entry.key[:SHORT] for entry in roots]
+    while waiting:
+        if (key := waiting.pop()) not in found:
+            found.add(key)
+            waiting += inputs.get(key, ())
+    return found
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        with (path / RECORD).open("rb"):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,112 @@
+"""Seconds of a graph of small students, one after another and side by side in processes.
+
+The teacher and its cache are made first and not timed. Each measurement is a process of its own, from its start to
+its end, so it pays for the start of Python and torch (the pool once more in each worker). The executors take turns,
+and medians of the ratio within a round count, so that the drift of a shared machine falls on both alike.
+Where others are at work on the cores the ratio says little: look at the load, and at the seconds of CPU, of which
+each core can spend one a second.
+
+    python scripts/bench_executors.py [--students 8] [--epochs 6] [--jobs 2] [--rounds 3] [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from distill.config import parse_stage
+from distill.pipeline import ensure
+from distill.runtime import Runtime
+from distill.store import ArtifactStore
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    runtime = Runtime(**given["runtime"])
+    ensure([parse_stage(config) for config in given["configs"]], ArtifactStore(runtime.store), runtime)
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser, students: int, epochs: int) -> None:
+    """What this bench and that of GPUs have in common."""
+    parser.add_argument("--students", type=int, default=students)
+    parser.add_argument("--epochs", type=int, default=epochs, help="of each student")
+    parser.add_argument("--batch", type=int, default=128, help="images per step")
+    parser.add_argument("--widths", type=int, nargs="+", default=[128], help="layers of the student, an MLP")
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="CPU threads per process; by default inline takes all cores")
+    parser.add_argument("--rounds", type=int, default=3)
+
+
+def runtime(given: argparse.Namespace, store: Path, **more: Any) -> dict[str, Any]:
+    """Fields of a Runtime."""
+    data = os.environ.get("DISTILL_DATA", "data")
+    common = {"store": str(store), "data_root": data, "device": given.device, "threads": given.threads}
+    return common | {"progress": False, "min_teacher_accuracy": 0} | more
+
+
+def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) -> list[dict[str, Any]]:
+    """Configs of students that differ in their seeds."""
+    data: dict[str, Any] = {"name": given.data, "held_out": 0.1}
+    schedule = {"epochs": given.epochs, "batch_size": given.batch}
+    config: dict[str, Any] = {"stage": "student", "data": data, "model": model, "schedule": schedule}
+    if distilled:
+        teacher = {"stage": "teacher", "data": data, "model": model, "schedule": schedule | {"epochs": 1}}
+        config["cache"] = {"stage": "cache", "teacher": teacher, "transfer_set": data}
+        config["loss"] = {"temperature": 4}
+    else:
+        config["loss"] = {"alpha": 0}
+    return [config | {"seed": seed} for seed in range(given.students)]
+
+
+def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path) -> float:
+    """Make artefacts in a process of its own; students that are there already are made again."""
+    shutil.rmtree(Path(fields["store"]) / "students", ignore_errors=True)
+    script.write_text(CHILD)  # a file, which the workers' processes can import again
+    started = time.perf_counter()
+    subprocess.run([sys.executable, script, json.dumps({"configs": configs, "runtime": fields})], check=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print the seconds of both executors in each round, and the median of their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, students=8, epochs=6)
+    parser.add_argument("--jobs", type=int, help="processes of the pool; by default one per core")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store, script = Path(folder) / "store", Path(folder) / "child.py"
+        configs = students(given, {"name": "mlp", "kwargs": {"widths": given.widths}}, distilled=True)
+        one = runtime(given, store, executor="inline")
+        seconds([configs[0]["cache"]], one, script)
+        ratios = []
+        for number in range(given.rounds):
+            side_by_side = runtime(given, store, executor="pool", jobs=given.jobs)
+            order = [("inline", one), ("pool", side_by_side)][:: 1 if number % 2 else -1]
+            took = {}
+            for name, fields in order:
+                before = os.times()
+                took[name] = seconds(configs, fields, script)
+                after = os.times()
+                cpu = after.children_user + after.children_system - before.children_user - before.children_system
+                print(
+                    f"{name:6} {took[name]:6.1f} s, {cpu:6.1f} s of CPU, load {os.getloadavg()[0]:.1f}", flush=True
+                )
+            ratios.append(took["inline"] / took["pool"])
+    print(f"inline / pool, median of {given.rounds}: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

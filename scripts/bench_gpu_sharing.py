@@ -1,0 +1,111 @@
+"""Sixteen small students on one GPU: one after another, in several processes at a time, and as one program.
+
+The pipeline's students are made by `ensure`, inline and in a pool. The batched program is a bare loop, in this
+script only: the weights of all students are stacked (torch.func), and one vmap makes their steps, each with its own
+order of images, clipping and momentum as in the pipeline. It has no views, measures or records, so it is an upper
+bound of what batching could bring. Each measurement is a process of its own, from its start to its end.
+
+    python scripts/bench_gpu_sharing.py [--model mlp alexnet] [--jobs 2 4 8 16] [--students 16] [--epochs 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_executors import add_arguments, runtime, seconds, students
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from distill.config import DataConfig, ModelConfig
+from distill.data.datasets import load
+from distill.models import build_model
+from distill.runtime import Runtime, default_data_root
+
+_LR, _MOMENTUM, _CLIP = 0.1, 0.9, 1.0
+
+
+def batched(given: argparse.Namespace, model: dict[str, Any]) -> None:
+    """Train all students as one program, with the data on the device."""
+    device = Runtime(device=given.device).torch_device()
+    dataset = load(DataConfig(name=given.data, held_out=0.1), default_data_root())
+    channels, height, width = dataset.train.images.shape[1:]
+    networks = []
+    for seed in range(given.students):
+        torch.manual_seed(seed)
+        networks.append(
+            build_model(ModelConfig(**model), len(dataset.classes), (channels, height, width)).to(device)
+        )
+    params, buffers = stack_module_state(networks)
+    images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
+    images = (images.float() / 255 - images.float().mean() / 255) / (images.float().std() / 255)
+    speed = {name: torch.zeros_like(value) for name, value in params.items()}
+
+    def loss(params: dict[str, Any], buffers: dict[str, Any], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(functional_call(networks[0], (params, buffers), (x,)), y)
+
+    gradients = vmap(grad(loss), randomness="different")
+    steps = len(labels) // given.batch
+
+    @torch.no_grad()
+    def step(index: torch.Tensor) -> None:
+        found = gradients(params, buffers, images[index], labels[index])
+        squares = torch.stack([value.flatten(1).square().sum(1) for value in found.values()]).sum(0)
+        factor = (_CLIP / squares.sqrt()).clamp(max=1)
+        for name, value in found.items():
+            scale = factor.view(-1, *[1] * (value.dim() - 1))
+            speed[name].mul_(_MOMENTUM).add_(value * scale)
+            params[name].sub_(speed[name], alpha=_LR)
+
+    for _ in range(given.epochs):
+        order = torch.stack([torch.randperm(len(labels), device=device) for _ in networks])
+        for index in order[:, : steps * given.batch].split(given.batch, 1):
+            step(index)
+    if device != "cpu":
+        getattr(torch, device).synchronize()
+
+
+def measure(given: argparse.Namespace, name: str, folder: Path) -> dict[str, float]:
+    """Way → seconds, of one round."""
+    configs = students(given, _model(given, name), distilled=False)
+    took = {"inline": seconds(configs, runtime(given, folder / "store", executor="inline"), folder / "child.py")}
+    for jobs in given.jobs:
+        fields = runtime(given, folder / "store", executor="pool", jobs=jobs)
+        took[f"pool of {jobs}"] = seconds(configs, fields, folder / "child.py")
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *sys.argv, "--only-batched", name], check=True)
+    return took | {"batched": time.perf_counter() - started}
+
+
+def _model(given: argparse.Namespace, name: str) -> dict[str, Any]:
+    return {"name": name, "kwargs": {"widths": given.widths} if name == "mlp" else {}}
+
+
+def main() -> None:
+    """Print the medians of all ways, and how many times faster than one after another they are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, students=16, epochs=20)
+    parser.add_argument("--model", nargs="+", default=["mlp", "alexnet"])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--only-batched", metavar="MODEL", help="train that one batched, and measure nothing")
+    given = parser.parse_args()
+    if given.only_batched:
+        batched(given, _model(given, given.only_batched))
+        return
+    for name in given.model:
+        with tempfile.TemporaryDirectory() as folder:
+            rounds = [measure(given, name, Path(folder)) for _ in range(given.rounds)]
+        for way in rounds[0]:
+            took = statistics.median(found[way] for found in rounds)
+            ratio = statistics.median(found["inline"] / found[way] for found in rounds)
+            print(f"{name:8} {given.students} students  {way:11} {took:7.1f} s   {ratio:.2f} x", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What a store of many artefacts costs: `ls`, `plan` of a large graph, `gc`, naming one by its key, cold and warm.
+
+    python scripts/bench_store.py FOLDER [--artefacts 100000] [--runs 10000]
+
+The folder is filled once, with records whose configs, keys and inputs are those of real runs (networks of a seed,
+their caches and students, an analysis of each seed, a report of ten), and with files of a few bytes. Each command
+is a process of its own: seconds from start to end, those of a core (what they are on a quiet machine), and the most
+memory it held. Beside it stands the same question
+answered by opening every record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.artifact import RECORD, VERSIONS, FileEntry, Record, inputs, key
+from distill.config import (
+    AnalysisConfig,
+    CacheConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    ReportConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.index import FOLDER
+from distill.store import ArtifactStore
+
+_SMOOTHINGS = (0.0, 0.1)
+_TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0)
+_PER_REPORT = 10
+_PER_SEED = 2 * (2 + len(_TEMPERATURES)) + 1 + 1 / _PER_REPORT
+_SHAPE = (1, 28, 28)
+
+
+def analysis_of(seed: int) -> AnalysisConfig:
+    """Two teachers, and students of each at every temperature."""
+    runs: list[TeacherConfig | StudentConfig] = []
+    data = DataConfig(name="fashion-mnist")
+    for smoothing in _SMOOTHINGS:
+        teacher = TeacherConfig(data=data, model=ModelConfig(name="cnn"), smoothing=smoothing, seed=seed)
+        cache = CacheConfig(teacher=teacher, transfer_set=data)
+        runs.append(teacher)
+        for temperature in _TEMPERATURES:
+            loss = LossConfig(temperature=temperature)
+            runs.append(StudentConfig(data=data, cache=cache, loss=loss, seed=seed))
+    return AnalysisConfig(runs=tuple(runs))
+
+
+def report_of(first: int, seeds: int) -> ReportConfig:
+    """Of the analyses of some seeds."""
+    analyses = tuple(analysis_of(seed) for seed in range(first, first + seeds))
+    return ReportConfig(experiment="bench", source="0" * 64, scale="quick", data="fashion-mnist", analyses=analyses)
+
+
+def fill(store: ArtifactStore, seeds: int) -> None:
+    """Publish everything of so many seeds."""
+    for first in range(0, seeds, _PER_REPORT):
+        for config in behind(report_of(first, min(_PER_REPORT, seeds - first))):
+            publish(store, config)
+
+
+def behind(config: StageConfig) -> Iterator[StageConfig]:
+    """A config and all that it is made from, each once, upstream first."""
+    seen: dict[str, StageConfig] = {}
+
+    def visit(config: StageConfig) -> None:
+        if key(config) not in seen:
+            for upstream in inputs(config):
+                visit(upstream)
+            seen[key(config)] = config
+
+    visit(config)
+    yield from seen.values()
+
+
+def publish(store: ArtifactStore, config: StageConfig) -> None:
+    """An artefact with one small file."""
+    folder = store.path(config)
+    folder.mkdir(parents=True)
+    (folder / "model.bin").write_bytes(b"weights")
+    draw = random.Random(key(config))
+    sizes = {"train": 54_000, "held_out": 6_000, "test": 10_000}
+    record = Record(
+        key=key(config),
+        version=VERSIONS[config.stage],
+        config=config.model_dump(mode="json"),
+        inputs={key(upstream): "0" * 64 for upstream in inputs(config)},
+        files={"model.bin": FileEntry(sha256=hashlib.sha256(b"weights").hexdigest(), bytes=7)},
+        data={"name": "fashion-mnist", "sizes": sizes, "shape": _SHAPE, "classes": [str(n) for n in range(10)]},
+        metrics={f"{split}/accuracy": 0.9 + 0.05 * draw.random() for split in ("held_out", "test")},
+        provenance={"seconds": 5 + 10 * draw.random()},
+    )
+    (folder / RECORD).write_text(json.dumps(record.model_dump(mode="json"), indent=1))
+
+
+def opened(store: ArtifactStore) -> int:
+    """List the store by opening every record, as before there was an index."""
+    return sum(1 for artifact in store.all() if artifact.record.metrics.get("test/accuracy", 0) >= 0)
+
+
+def planned(store: ArtifactStore, seeds: int, runs: int) -> str:
+    """The plan of a report of so many runs, half of which are there."""
+    from distill import plan
+
+    wanted = runs // len(analysis_of(0).runs) + 1
+    return plan.describe([report_of(seeds - wanted // 2, wanted)], store).text
+
+
+def measured(arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of a core and the most MB of a process, which must succeed."""
+    started = time.perf_counter()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(arguments)}: status {status}")
+    in_kilobytes = 1e3 if sys.platform == "linux" else 1e6
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / in_kilobytes
+
+
+def main() -> None:
+    """Fill the folder where it is empty, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--artefacts", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--only", choices=("opened", "planned"), help="what a process of this script is to do")
+    given = parser.parse_args()
+    store, seeds = ArtifactStore(given.folder), int(given.artefacts / _PER_SEED)
+    if given.only == "opened":
+        print(opened(store))
+        return
+    if given.only == "planned":
+        print(planned(store, seeds, given.runs))
+        return
+    if not given.folder.exists():
+        started = time.perf_counter()
+        fill(store, seeds)
+        print(f"filled in {time.perf_counter() - started:.0f} s")
+    shutil.rmtree(given.folder / FOLDER, ignore_errors=True)
+    own = [sys.executable, __file__, str(given.folder), *(f"--{name}={getattr(given, name)}" for name in _SIZES)]
+    distill = [sys.executable, "-m", "distill"]
+    where = ["--store", str(given.folder)]
+    some = key(analysis_of(seeds // 2).runs[0])
+    asked = {
+        "distill --help (start-up alone)": [*distill, "--help"],
+        "every record opened": [*own, "--only", "opened"],
+        "distill ls, first call": [*distill, "ls", *where],
+        "distill ls": [*distill, "ls", *where],
+        f"plan of {given.runs:,} runs": [*own, "--only", "planned"],
+        "distill gc": [*distill, "gc", *where],
+        "distill show KEY": [*distill, "show", some, *where],
+    }
+    print(f"{'':32} {'seconds':>8} {'of a core':>10} {'MB':>6}   ({given.artefacts:,} artefacts)")
+    for name, arguments in asked.items():
+        seconds, of_a_core, megabytes = measured(arguments)
+        print(f"{name:32} {seconds:8.2f} {of_a_core:10.2f} {megabytes:6.0f}", flush=True)
+
+
+_SIZES = ("artefacts", "runs")
+
+if __name__ == "__main__":
+    main()

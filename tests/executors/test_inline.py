@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import weakref
+from pathlib import Path
+
+import pytest
+
+from distill.errors import Diverged
+from distill.executors.inline import run_inline
+
+
+class Held:
+    """Stands for a network that a failed stage held."""
+
+
+def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def run(name: str) -> None:
+        if name.startswith("bug"):
+            network = Held()
+            held.append(weakref.ref(network))
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("second") from None
+        if name == "diverges":
+            raise Diverged(3, 0.1, float("nan"))
+
+    needs = {"bug": [], "of the bug": ["bug"], "diverges": [], "good": ["elsewhere"], "of good": ["good"]}
+    made: list[str] = []
+    failures = run_inline({name: name for name in needs}, needs, run, tmp_path / "logs", done=made.append)
+    assert made == ["good", "of good"]
+    assert list(failures) == ["bug", "diverges"]
+    assert failures["bug"].blocked == ("of the bug",)
+    assert failures["bug"].log == tmp_path / "logs" / "bug.log"
+    assert "ValueError: second" in failures["bug"].log.read_text()
+    assert failures["diverges"].log is None, "a user's mistake says all in its line"
+    gc.collect()
+    assert held[0]() is None
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    failures = run_inline({"a": "a"}, {}, lambda _: 1 / 0, tmp_path / "logs")
+    assert failures["a"].log is None
+    assert isinstance(failures["a"].error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
+    tmp_path: Path, number: signal.Signals, raised: type[BaseException]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    made: list[str] = []
+
+    def run(name: str) -> None:
+        if name == "b":
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(raised) as caught:
+        run_inline({name: name for name in "abc"}, {}, run, tmp_path, done=made.append)
+    assert made == ["a"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    if isinstance(caught.value, SystemExit):
+        assert caught.value.code == 143

@@ -1,0 +1,116 @@
+"""Ways in which the files of a store are damaged: by disks, by copies that stop half way, and by hands."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.artifact import RECORD
+
+Damage = Callable[[Path, random.Random], str]
+"""(file, generator) → what was done to it; empty where it cannot be done to this file."""
+
+
+def flip(path: Path, draw: random.Random) -> str:
+    """One bit."""
+    content = bytearray(path.read_bytes())
+    at, bit = draw.randrange(len(content)), draw.randrange(8)
+    content[at] ^= 1 << bit
+    path.write_bytes(content)
+    return f"bit {bit} of byte {at}"
+
+
+def truncate(path: Path, draw: random.Random) -> str:
+    """Its end is missing."""
+    length = draw.randrange(path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:length])
+    return f"cut to {length} bytes"
+
+
+def empty(path: Path, draw: random.Random) -> str:
+    """Nothing is left of it."""
+    path.write_bytes(b"")
+    return "emptied"
+
+
+def append(path: Path, draw: random.Random) -> str:
+    """Something stands behind it, for a text only white space."""
+    path.write_bytes(path.read_bytes() + (b"\n" if draw.random() < 0.5 else draw.randbytes(8)))
+    return "longer"
+
+
+def delete(path: Path, draw: random.Random) -> str:
+    """It is gone."""
+    path.unlink()
+    return "deleted"
+
+
+def swap(path: Path, draw: random.Random) -> str:
+    """It and another file of the same kind in the artefact, such as two shards, changed places."""
+    others = [other for other in path.parent.glob(f"*{path.suffix}") if other != path and other.name != RECORD]
+    return _exchange(path, others, draw)
+
+
+def mix_up(path: Path, draw: random.Random) -> str:
+    """It and the file of the same name in another artefact of its stage changed places."""
+    artefact = _artefact(path)
+    others = [other / path.relative_to(artefact) for other in artefact.parent.glob("*/") if other != artefact]
+    return _exchange(path, others, draw)
+
+
+def replace(path: Path, draw: random.Random) -> str:
+    """It is that of another artefact of its stage: an old manifest with new shards."""
+    artefact = _artefact(path)
+    others = [other / path.relative_to(artefact) for other in artefact.parent.glob("*/") if other != artefact]
+    others = [other for other in others if other.is_file() and other.read_bytes() != path.read_bytes()]
+    if not others:
+        return ""
+    other = draw.choice(others)
+    path.write_bytes(other.read_bytes())
+    return f"replaced by that of {_artefact(other).name}"
+
+
+def edit(path: Path, draw: random.Random) -> str:
+    """One number or text of a JSON file is another; it is JSON as before."""
+    if path.suffix != ".json":
+        return ""
+    value = json.loads(path.read_bytes())
+    places = list(_places(value))
+    if not places:
+        return ""
+    holder, name = draw.choice(places)
+    before = holder[name]
+    holder[name] = before + 1 if isinstance(before, int | float) else f"{before}x"
+    path.write_text(json.dumps(value, indent=1))
+    return f"{name}: {before!r} → {holder[name]!r}"
+
+
+DAMAGES: list[Damage] = [flip, truncate, empty, append, delete, swap, mix_up, replace, edit]
+
+
+def _artefact(path: Path) -> Path:
+    """The folder with the record."""
+    return next(folder for folder in path.parents if (folder / RECORD).is_file())
+
+
+def _exchange(path: Path, others: list[Path], draw: random.Random) -> str:
+    content = path.read_bytes()
+    others = [other for other in others if other.is_file() and other.read_bytes() != content]
+    if not others:
+        return ""
+    other = draw.choice(others)
+    path.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    return f"exchanged with {other.relative_to(path.parents[2])}"
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of every number and text in it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = []
+    for name, item in items:
+        found += [(value, name)] if isinstance(item, str | int | float) else _places(item)
+    return found

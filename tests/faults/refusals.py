@@ -1,0 +1,77 @@
+"""A disk that refuses, in this process: the so-manyth change of a store, or every byte beyond so many of a file."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_CHANGES = {"open", "os.rename", "os.mkdir", "os.truncate", "os.link"}
+"""What may need room, as `sys.addaudithook` calls it."""
+
+
+@dataclass
+class Refusal:
+    """Which changes are refused."""
+
+    store: str
+    which: Callable[[int, str], bool]
+    """(number of the change from 1, path) → whether it is refused."""
+    errno: int
+    seen: int = 0
+    refused: int = 0
+
+
+_now: list[Refusal] = []
+"""The one in force. A hook cannot be taken away, so there is one, and it looks here."""
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _now or event not in _CHANGES or isinstance(arguments[0], int):
+        return
+    if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return
+    refusal, path = _now[0], os.fsdecode(arguments[0])
+    if not path.startswith(refusal.store):
+        return
+    refusal.seen += 1
+    if refusal.which(refusal.seen, path):
+        refusal.refused += 1
+        raise OSError(refusal.errno, os.strerror(refusal.errno), path)
+
+
+@functools.cache
+def _hook() -> None:
+    sys.addaudithook(_watch)
+
+
+@contextmanager
+def refused(
+    store: Path, which: Callable[[int, str], bool] = lambda *_: False, number: int = errno.ENOSPC
+) -> Iterator[Refusal]:
+    """Refuse changes of a store inside the block."""
+    _hook()
+    refusal = Refusal(str(store), which, number)
+    _now.append(refusal)
+    try:
+        yield refusal
+    finally:
+        _now.remove(refusal)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No write of this process, by whatever language or thread, makes a file larger than `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # Python ignores SIGXFSZ: a write fails with EFBIG
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

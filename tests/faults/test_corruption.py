@@ -1,0 +1,229 @@
+"""Damage to any file of any artefact: verify finds it, and whoever reads that file refuses it and says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from damage import DAMAGES
+from same_bits import differences
+
+from distill import files, pipeline
+from distill.advice import advise
+from distill.artifact import FOLDERS, RECORD
+from distill.cache import LogitCache
+from distill.cli import main
+from distill.config import StudentConfig
+from distill.data.datasets import load
+from distill.errors import UserError
+from distill.files import sha256
+from distill.network import load_network, network_config
+from distill.pipeline import ensure
+from distill.runtime import Runtime
+from distill.stages.analysis import measure, measure_cache, own_teacher
+from distill.stages.calibration import load_scaling
+from distill.store import ArtifactStore
+from distill.verification import examine
+
+STAGES = tuple(FOLDERS)
+
+
+def runtime(store: Path) -> Runtime:
+    return Runtime(store=store, device="cpu", executor="inline", progress=False, min_teacher_accuracy=0, workers=0)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_experiment", {tiny.NAME: tiny}.__getitem__)
+        patch.setattr(pipeline, "experiment_names", lambda: [tiny.NAME])
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(experiment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with artefacts of every stage, and a second cache."""
+    root = tmp_path_factory.mktemp("whole") / "store"
+    ensure([*tiny.stages().values(), tiny.CACHE.replace(view_seed=1)], ArtifactStore(root), runtime(root))
+    return root
+
+
+def make(stage: str) -> Callable[[Path, Path, Path], object]:
+    """A consumer that runs a stage: it must refuse, or give what it gave."""
+
+    def run(root: Path, whole: Path, _touched: Path) -> object:
+        config = tiny.stages()[stage]
+        store = ArtifactStore(root)
+        made = store.path(config)
+        shutil.rmtree(made)
+        ensure([config], store, runtime(root))
+        # An input without a record is none, and is made again: another time, another record.
+        return [name for name in differences(ArtifactStore(whole).path(config), made) if name != RECORD]
+
+    run.__name__ = f"make {stage}"
+    return run
+
+
+def evaluate(root: Path, _whole: Path, touched: Path) -> object:
+    store = ArtifactStore(root)
+    artifact = store.read(touched)
+    if artifact.config.stage == "cache":
+        opened = LogitCache(artifact)
+        return measure_cache(opened, load(opened.config.transfer_set, Path("nowhere")))
+    config = network_config(artifact)
+    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
+    return measure(config, artifact, store.find(teacher) if teacher else None).values
+
+
+def weights(root: Path, _whole: Path, touched: Path) -> object:
+    network = load_network(ArtifactStore(root).read(touched))
+    return {name: value.tolist() for name, value in network.state_dict().items()}
+
+
+def scaling(root: Path, _whole: Path, touched: Path) -> object:
+    return str(load_scaling(ArtifactStore(root).read(touched)))
+
+
+def advice(root: Path, _whole: Path, touched: Path) -> object:
+    return advise(str(touched), runtime(root)).text().replace(str(root), "")
+
+
+def page(root: Path, _whole: Path, _touched: Path) -> object:
+    made = pipeline.reproduce(tiny.NAME, "smoke", None, ArtifactStore(root), runtime(root))
+    return made.page.read_text()
+
+
+CONSUMERS = {
+    "teacher": [make("cache"), make("analysis"), make("sweep"), evaluate, weights],
+    "cache": [make("student"), evaluate],
+    "student": [make("calibration"), make("analysis"), evaluate, weights],
+    "calibration": [scaling],
+    "analysis": [make("report")],
+    "sweep": [advice],
+    "report": [page, advice],
+}
+
+
+def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, survived) -> None:
+    draw = random.Random(7)
+    trials, found, unread, refused = count(60, 500), [], 0, 0
+    expected: dict[tuple[str, Path], object] = {}
+    for trial in range(trials):
+        stage = STAGES[trial % len(STAGES)]
+        store = tmp_path / str(trial)
+        shutil.copytree(whole, store)
+        touched, file, done = damaged(store, stage, draw)
+        what = f"{trial}: {file.relative_to(store)} {done}"
+        if touched not in [each.path for each in examine(ArtifactStore(store)) if each.problems]:
+            found.append(f"{what}: verify does not find it")
+        consumer = draw.choice(CONSUMERS[stage])
+        case = consumer.__name__, touched.relative_to(store)
+        if case not in expected:
+            expected[case] = [] if case[0].startswith("make") else consumer(whole, whole, whole / case[1])
+        try:
+            result = consumer(store, whole, touched)
+        except UserError as error:
+            refused += 1
+            text = str(error)
+            if touched.name not in text or not any(way in text for way in ("--repair", "Delete")):
+                found.append(f"{what}: {case[0]} says {text}")
+        except Exception as error:
+            found.append(f"{what}: {case[0]} ends in {error!r}")
+        else:
+            unread += 1
+            if result != expected[case]:
+                found.append(f"{what}: {case[0]} gives {str(result)[:200]}")
+        shutil.rmtree(store)
+    assert min(refused, unread) > trials // 10
+    survived("corruption of any file", trials, found)
+
+
+def damaged(store: Path, stage: str, draw: random.Random) -> tuple[Path, Path, str]:
+    """Damage a file: the folder of its artefact, the file, and what was done."""
+    for _ in range(1000):
+        touched = draw.choice(sorted((store / FOLDERS[stage]).glob("*/")))
+        file = draw.choice([path for path in sorted(touched.rglob("*")) if path.is_file()])
+        if done := draw.choice(DAMAGES)(file, draw):
+            return touched, file, done
+    raise AssertionError("nothing can be damaged")
+
+
+def test_verify_names_what_is_damaged_and_makes_it_again(whole: Path, tmp_path: Path, capsys) -> None:
+    root = shutil.copytree(whole, tmp_path / "store")
+    store = ArtifactStore(root)
+    cache, report = (store.path(tiny.stages()[stage]) for stage in ("cache", "report"))
+    shard = next(cache.glob("logits/*.npy"))
+    shard.write_bytes(shard.read_bytes()[::-1])
+    (report / "index.html").write_text("<p>all is well</p>")
+    (store.path(tiny.SWEEP) / RECORD).unlink()
+    where = ["--store", str(root), "--device", "cpu"]
+    with pytest.raises(SystemExit, match="1"):
+        main(["verify", *where])
+    said = capsys.readouterr().out
+    assert said.count("\ndamaged  ") + said.startswith("damaged  ") == 3
+    assert "3 damaged or stale: make them again with `distill verify --repair" in said
+    assert f"logits/{shard.name}: sha256 differs" in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", "--repair", *where])
+    assert "the names of what to make again" in capsys.readouterr().err
+    main(["verify", str(cache), str(report), "--repair", "--min-teacher-accuracy", "0", "--jobs", "1", *where])
+    assert capsys.readouterr().out.count("made     ") == 2
+    assert differences(cache, ArtifactStore(whole).path(tiny.CACHE)) == []
+    assert [found.path for found in examine(store) if found.problems or found.unproven] == [store.path(tiny.SWEEP)]
+
+
+def test_a_record_without_a_seal_is_held_against_what_other_stages_noted(whole: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(whole, tmp_path / "store")
+    store = ArtifactStore(root)
+    record = store.path(tiny.TEACHER) / RECORD
+    fields = json.loads(record.read_text())
+    fields["metrics"]["held_out/accuracy"] = 1.0
+    fields["seal"] = ""  # as if it were of an older version
+    record.write_text(json.dumps(fields))
+    doubted = {found.path for found in examine(store) if found.unproven}
+    assert store.path(tiny.CACHE) in doubted
+    assert store.path(tiny.STUDENT) not in doubted, "it was made from the cache"
+    (only,) = examine(store, [store.read(store.path(tiny.CACHE))])
+    assert "made again since, or edited" in only.unproven[0]
+    assert not only.problems
+    shutil.rmtree(record.parent)
+    ensure([tiny.TEACHER], store, runtime(root))
+    assert not any(found.unproven or found.problems for found in examine(store)), "made again, it has a seal"
+
+
+def test_a_folder_with_another_name_is_found(whole: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(whole, tmp_path / "store")
+    first, second = sorted((root / "caches").glob("*/"))
+    first.rename(root / "other")
+    second.rename(first)
+    (root / "other").rename(second)
+    assert [found.path for found in examine(ArtifactStore(root)) if found.problems] == [first, second]
+    assert ArtifactStore(root).find(tiny.CACHE) is None
+
+
+def test_a_change_is_seen_whatever_it_does_to_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+
+    def changed(content: bytes) -> str:
+        before = path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return sha256(path)
+
+    path.write_bytes(b"one")
+    # Within one tick of the clock, as far as this is fast enough.
+    assert len({sha256(path), changed(b"two"), changed(b"six"), changed(b"ten")}) == 4
+    monkeypatch.setattr(files, "_TICK_NS", -(10**18))  # as if it had been written long ago
+    known = sha256(path)
+    reads = files._known_digest.cache_info().misses
+    assert sha256(path) == known
+    assert files._known_digest.cache_info().misses == reads, "it is read once"
+    time.sleep(0.05)
+    assert changed(b"two") != known

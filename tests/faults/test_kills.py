@@ -1,0 +1,102 @@
+"""SIGKILL and SIGTERM at any moment of any stage: the same command goes on, and ends in the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+from nursery import Nursery
+from same_bits import differences
+
+from distill import network
+from distill.artifact import RESUME
+from distill.pipeline import ensure
+from distill.runtime import Runtime
+from distill.store import ArtifactStore
+
+SLOW = pytest.mark.slow
+STAGES = [
+    "teacher",
+    "cache",
+    "student",
+    "report",
+    *(pytest.param(name, marks=SLOW) for name in ("calibration", "analysis", "sweep")),
+]
+TERM_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery.open(tmp_path_factory.mktemp("nursery")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived) -> None:
+    alone = nursery.undisturbed(stage)
+    moments = random.Random(f"{stage} is killed")
+    trials, wrong, killed = count(1, 100), [], 0
+    for _ in range(trials):
+        ended, found = nursery.disturb(stage, signal=signal.SIGKILL, after=moments.uniform(0, alone.seconds))
+        wrong += found[:1]
+        killed += ended.code == -signal.SIGKILL
+    assert killed >= trials // 2, f"only {killed} of {trials} were still running"
+    survived(f"SIGKILL at random, {stage}", trials, wrong)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count, survived) -> None:
+    """Every file that is opened for writing, renamed or deleted is a moment: kills at random seldom hit them."""
+    changes = nursery.undisturbed(stage).changes
+    trials = count(2, changes)
+    numbers = range(1, changes + 1) if trials == changes else random.Random(stage).sample(range(1, changes), trials)
+    # How many resume points are saved depends on the clock: the last changes may not come.
+    found = [nursery.disturb(stage, kill_at=number) for number in numbers]
+    assert sum(ended.code == -signal.SIGKILL for ended, _ in found) >= trials // 2
+    survived(f"SIGKILL before each change, {stage}", trials, [wrong[0] for _, wrong in found if wrong])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
+    alone = nursery.undisturbed(stage)
+    moments = random.Random(f"{stage} is terminated")
+    trials, wrong = count(1, 20), []
+    for _ in range(trials):
+        ended, found = nursery.disturb(stage, signal=signal.SIGTERM, after=moments.uniform(0, alone.seconds))
+        # By its own exit, or, where there is nothing to save, by the signal; 0 when it was done before.
+        if ended.code not in (128 + signal.SIGTERM, -signal.SIGTERM, 0):
+            found.append(f"ended with {ended.code}: {ended.said}")
+        if ended.since_signal > TERM_SECONDS:
+            found.append(f"took {ended.since_signal:.1f} s to end")
+        wrong += found[:1]
+    survived(f"SIGTERM at random, {stage}", trials, wrong)
+
+
+def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That may take minutes; it ends at once, the training is saved, and the point of the curve is not lost."""
+
+    def make(name: str) -> Path:
+        runtime = Runtime(store=tmp_path / name, device="cpu", executor="inline", progress=False)
+        ensure([tiny.TEACHER], ArtifactStore(runtime.store), runtime)
+        return ArtifactStore(runtime.store).path(tiny.TEACHER)
+
+    def never_ends(*_: object) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return {}
+
+    started = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "evaluation_measures", never_ends)
+        with pytest.raises(SystemExit) as ended:
+            make("terminated")
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 30
+    assert list((tmp_path / "terminated" / "drafts").glob(f"*/{RESUME}"))
+    assert differences(make("whole"), make("terminated")) == []

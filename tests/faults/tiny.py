@@ -1,0 +1,86 @@
+"""An experiment of tiny networks, with every kind of artefact: what the faults are done to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill.config import (
+    AugmentConfig,
+    CacheConfig,
+    CalibrationConfig,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    ReportConfig,
+    ScheduleConfig,
+    SnapshotsProbe,
+    StageConfig,
+    StudentConfig,
+    SweepConfig,
+    TeacherConfig,
+)
+from distill.experiment import Claim, Label, Table
+from distill.pipeline import plan_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DATA = DataConfig(held_out=0.15)
+_MODEL = ModelConfig(name="mlp", kwargs={"widths": [16]})
+_SCHEDULE = ScheduleConfig(epochs=4, batch_size=64)
+_SHIFTED = AugmentConfig(pad=1)
+
+TEACHER = TeacherConfig(
+    data=_DATA, model=_MODEL, schedule=_SCHEDULE, augment=_SHIFTED, smoothing=0.1, snapshots=2, ema=0.9
+)
+CACHE = CacheConfig(teacher=TEACHER, transfer_set=_DATA, augment=_SHIFTED, views=3)
+STUDENT = StudentConfig(
+    cache=CACHE, data=_DATA, model=_MODEL, schedule=_SCHEDULE, loss=LossConfig(temperature=4, alpha=0.5)
+)
+CALIBRATION = CalibrationConfig(network=STUDENT)
+SWEEP = SweepConfig(teacher=TEACHER.replace(snapshots=0), smoothings=(0.0, 0.1), seeds=1)
+
+NAME = "tiny"
+REPRODUCES = ""
+DATA = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
+CLAIMS = [Claim("better", "a student is better than its teacher", "accuracy", "student", "teacher", "higher")]
+PAPER: list[object] = []
+
+
+def runs(scale: str, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+    """One teacher and one student."""
+    return {Label("teacher", 0): TEACHER, Label("student", 0): STUDENT}
+
+
+def probes(scale: str, data: str) -> tuple[SnapshotsProbe, ...]:
+    """One that reads weights and one file more than the predictions."""
+    return (SnapshotsProbe(),)
+
+
+def draw(table: Table) -> dict[str, Figure]:
+    """One figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2, 2))
+    values = [values["accuracy"] for values in table.values.values()]
+    figure.subplots().bar(table.conditions(), values)
+    return {"accuracy": figure}
+
+
+def report() -> ReportConfig:
+    """Config of its report; `pipeline.load_experiment` must know it."""
+    return plan_report(NAME, "smoke")
+
+
+def stages() -> dict[str, StageConfig]:
+    """Name → config of one artefact of every stage, upstream first."""
+    made = report()
+    return {
+        "teacher": TEACHER,
+        "cache": CACHE,
+        "student": STUDENT,
+        "calibration": CALIBRATION,
+        "analysis": made.analyses[0],
+        "sweep": SWEEP,
+        "report": made,
+    }

@@ -1,0 +1,254 @@
+"""Pages and tables with the names of somebody else: nothing runs, nothing is loaded, no figure breaks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from distill.artifact import RECORD, VERSIONS, Record, key
+from distill.config import ReportConfig
+from distill.experiment import Claim, Label, Published, Table
+from distill.stages.overview import write_overview
+from distill.stages.pages import render
+from distill.stages.report import write_report
+from distill.stages.report_tables import Grid, aligned
+from distill.stages.sweep_page import write_page
+from distill.store import ArtifactStore
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><script src=//x.example></script>",
+    "'; javascript:alert(1) //",
+    "](javascript:alert(1)) [x",
+    r"$\frac{",
+    "100 $ and 5 $",
+    "-->]]><!--&amp;",
+    "a\x1b[31mb\x00\u202ec",
+    "x" * 5000,
+)
+NAME = " ".join(HOSTILE[:-1])
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_TAGS = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "main",
+        "section",
+        "footer",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+    ),
+    *("ul", "li", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code"),
+    *("samp", "b", "a", "figure", "figcaption", "img"),
+}
+_ATTRIBUTES = {
+    *("lang", "charset", "name", "content", "http-equiv", "class", "id", "aria-label", "aria-labelledby"),
+    *("tabindex", "role", "scope", "alt"),
+}
+
+
+class Page(HTMLParser):
+    """Refuses whatever runs or loads."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.policies: list[str | None] = []
+        self.images = 0
+        self.style = ""
+        self.words = ""
+        self._in = ""
+        self.feed(text)
+        self.close()
+        assert self.policies == [_POLICY]
+        assert text.index("Content-Security-Policy") < text.index("<style>")
+        assert not re.search(r"url\(|@import|expression|</", self.style)
+
+    def handle_starttag(self, tag, attrs):
+        assert tag in _TAGS, tag
+        named = dict(attrs)
+        self._in = tag
+        if named.get("http-equiv"):
+            self.policies.append(named["content"])
+        for name, value in named.items():
+            if name == "src":
+                assert tag == "img"
+                ElementTree.fromstring(
+                    base64.b64decode(value.removeprefix("data:image/svg+xml;base64,"), validate=True)
+                )
+                self.images += 1
+            elif name == "href":
+                assert tag == "a"
+                assert re.fullmatch(r"#\w+|[\w%.=-]+/(index\.html|summary\.json)", value), value
+            elif name == "style":
+                assert value == "--verdict: var(--link)"
+            else:
+                assert name in _ATTRIBUTES, name
+
+    def handle_data(self, data):
+        if self._in == "style":
+            self.style += data
+        else:
+            self.words += data
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+
+def draw(table: Table):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 10), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(len(table.classes)), range(len(table.classes)), label=table.classes[0])
+    axes.set_xticks(range(len(table.classes)), table.classes, rotation=90)
+    axes.set_title(table.classes[5])
+    axes.legend()
+    figure.set_label(f"A caption, {NAME}")
+    return {"line": figure}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The report of an experiment in which every name is hostile."""
+    table = Table(classes=HOSTILE)
+    for seed in range(2):
+        for number, condition in enumerate((NAME, "other")):
+            table.values[Label(condition, seed)] = {"accuracy": 0.9 + 0.01 * seed + 0.02 * number, NAME: 1.0}
+            table.values[Label(condition, seed, unseen=seed)] = {"unseen_recall": 0.1}
+    table.diverged[Label(NAME, 7)] = NAME
+    experiment = SimpleNamespace(
+        __doc__=f"{NAME}\n\nAn introduction `{NAME}`.",
+        REPRODUCES=NAME,
+        DATA={"paper": NAME},
+        CLAIMS=[Claim("a", NAME, "accuracy", NAME, "other", "higher")],
+        PAPER=[Published(NAME, NAME, None, NAME, "accuracy")],
+        draw=draw,
+    )
+    folder = tmp_path_factory.mktemp("store") / "reports"
+    config = ReportConfig(
+        experiment="hostile", source="0" * 64, scale="quick", data=f"imagefolder:/{NAME}", analyses=()
+    )
+    out = folder / "hostile"
+    out.mkdir(parents=True)
+    write_report(config, experiment, NAME, table, {"minutes": 1, "host": NAME}, out)
+    record = Record(
+        key=key(config),
+        version=VERSIONS["report"],
+        config=config.model_dump(mode="json"),
+        inputs={},
+        files=ArtifactStore(folder.parent).describe_files(out),
+    )
+    (out / RECORD).write_text(record.model_dump_json())
+    return out
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_reports_run_nothing_and_load_nothing(report):
+    page = Page((report / "index.html").read_text())
+    assert page.images == 1
+    assert all(name in page.words for name in HOSTILE[:2])
+    text = (report / "report.md").read_text()
+    before, fenced, after = text.partition("```json")
+    assert fenced
+    assert not re.search(r"<[A-Za-z/!?]|\]\(javascript", before)
+    assert '"host"' in after
+
+
+def test_the_page_of_all_reports_runs_nothing_and_loads_nothing(report):
+    store = ArtifactStore(report.parents[1])
+    written = write_overview(report.parent, "quick", store.all(), ["hostile"])
+    assert written is not None
+    assert Page(written.read_text()).images == 1
+
+
+@pytest.mark.parametrize("change", ["svg", "verdict", "nothing", "path", "figures"])
+def test_a_report_that_somebody_changed_is_shown_without_harm_or_left_out(report, tmp_path, change):
+    out = tmp_path / "reports" / report.name
+    shutil.copytree(report, out)
+    summary = json.loads((out / "summary.json").read_text())
+    if change == "svg":
+        (out / "figures" / "line.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(1)</script></svg>'
+        )
+    elif change == "verdict":
+        summary["claims"][0]["verdict"] = '"><script>'
+    elif change == "nothing":
+        summary = {"scale": "quick", "experiment": "hostile"}
+    elif change == "path":
+        summary["figures"][0]["name"] = "../../../../etc/passwd"
+    else:
+        summary["figures"][0]["prefix"] = 1
+    (out / "summary.json").write_text(json.dumps(summary))
+    store = ArtifactStore(tmp_path)
+    record = json.loads((out / RECORD).read_text())
+    (out / RECORD).unlink()
+    record["files"] = {name: entry.model_dump() for name, entry in store.describe_files(out).items()}
+    (out / RECORD).write_text(json.dumps(record))
+    written = write_overview(out.parent, "quick", store.all(), ["hostile"])
+    assert (written is None) == (change != "svg")
+    if written:
+        Page(written.read_text())
+
+
+def test_the_page_of_a_sweep_runs_nothing_and_loads_nothing(tmp_path):
+    rows = [
+        {
+            "smoothing": s,
+            "measure": m,
+            "split": split,
+            "mean": 0.5 + s,
+            "low": 0.4,
+            "high": 0.6 + s,
+            "values": [1, 2],
+        }
+        for s in (0.0, 0.1)
+        for m in ("accuracy", "ece", "nll", "interclass_variance_relative")
+        for split in ("held_out", "test")
+    ]
+    choice = {"smoothing": 0.1, "undecided": [], "reason": NAME, "value": 0.5}
+    found = {
+        "smoothings": [0.0, 0.1],
+        "seeds": [0, 1],
+        "rows": rows,
+        "choices": dict.fromkeys(("accuracy", "calibration", "teaching"), choice),
+        "notes": [NAME],
+        "diverged": [{"smoothing": 0.1, "seed": 1, "reason": NAME}],
+    }
+    write_page(found, f"mlp on imagefolder:/{NAME}", tmp_path)
+    page = Page((tmp_path / "index.html").read_text())
+    assert page.images == 1
+    assert HOSTILE[0] in page.words
+
+
+def test_cells_of_a_notebook_are_escaped():
+    page = {
+        "summary": dict.fromkeys(("title", "introduction", "reproduces", "data", "scale"), NAME),
+        **dict.fromkeys(("claims", "drawings", "paper", "caution", "tables", "left_out", "diverged"), ()),
+        "cells": [{"title": NAME, "parts": [(True, NAME), (False, NAME)], "code": NAME, "output": NAME}],
+        "rows": Grid(NAME, [NAME], [[NAME, NAME]]),
+        "provenance": NAME,
+    }
+    assert page["cells"][0]["code"] in Page(render("report.html.j2", page)).words.replace("\ufffd", "\x00")
+
+
+def test_tables_for_a_terminal_hold_nothing_that_it_obeys():
+    text = aligned(Grid(NAME, [NAME, "b"], [[NAME, "1"], ["\x1b[2J\n\r", "2"]]))
+    lines = text.split("\n")
+    assert len(lines) == 6
+    assert all(line.isprintable() for line in lines)

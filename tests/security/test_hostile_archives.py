@@ -1,0 +1,418 @@
+"""Image folders, tars and zips that somebody made up: refused in one line, with nothing written and little read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import resource
+import struct
+import tarfile
+import time
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from distill.data import archives, decoding
+from distill.data import folder as folder_module
+from distill.data.folder import load_folder
+from distill.errors import UserError
+
+
+def png(side: int = 4, colour: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((side, side, 3), colour, np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+WHOLE = {f"{split}/{label}/{i}.png": png(4, i) for split in ("train", "test") for label in "ab" for i in range(3)}
+
+
+def tar(path: Path, *extra: tarfile.TarInfo | tuple[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for entry in [*WHOLE.items(), *extra]:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry)
+                continue
+            member = tarfile.TarInfo(entry[0])
+            member.size = len(entry[1])
+            archive.addfile(member, io.BytesIO(entry[1]))
+    return path
+
+
+def zipped(path: Path, *extra: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [*WHOLE.items(), *extra]:
+            archive.writestr(name, data)
+    return path
+
+
+def written(path: Path, files: dict[str, bytes] = WHOLE) -> Path:
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def load(path: Path, root: Path, size: int | None = None) -> folder_module.Decoded:
+    return load_folder(path, size, 0.0, 0, root, progress=False)
+
+
+def refused(path: Path, match: str, size: int | None = None) -> str:
+    """The line that refuses it; nothing is left anywhere."""
+    before = set(path.parent.rglob("*"))
+    with pytest.raises(UserError, match=match) as error:
+        load(path, path.parent / "root", size)
+    line = str(error.value)
+    assert "\n" not in line
+    assert line.isprintable()
+    left = {found for found in set(path.parent.rglob("*")) - before if found.suffix != ".lock"}
+    assert left <= {path.parent / "root", path.parent / "root" / "decoded"}
+    return line
+
+
+OUTSIDE = (
+    "/train/a/x.png",
+    "../train/a/x.png",
+    "train/../../x.png",
+    "train/../x/y.png",
+    "train\\a\\x.png",
+    "C:/train/x.png",
+    "train/a/..\\..\\x.png",
+)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_outside_are_refused(tmp_path, name):
+    refused(tar(tmp_path / "a.tar", (name, png())), "a path within the archive")
+    refused(zipped(tmp_path / "a.zip", (name, png())), "a path within the archive")
+
+
+@pytest.mark.parametrize("name", ["train/a/\x1b[31m.png", "train/\x07/x.png", "train/a/\u2028.png"])
+def test_names_that_a_terminal_would_obey_are_refused(tmp_path, name):
+    for path in (tar(tmp_path / "a.tar", (name, png())), zipped(tmp_path / "a.zip", (name, png()))):
+        refused(path, "a name of at most")
+    refused(written(tmp_path / "folder", {**WHOLE, name: png()}), "a name of at most")
+
+
+def test_a_name_of_bytes_that_are_no_text_is_refused(tmp_path):
+    folder = written(tmp_path / "folder")
+    Path(os.fsdecode(os.fsencode(folder) + b"/train/a/\xff.png")).write_bytes(png())
+    refused(folder, "a name of at most")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_what_is_no_file_is_refused_where_an_image_should_be(tmp_path, kind):
+    for name, is_image in (("train/a/x.png", True), ("readme", False)):
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        path = tar(tmp_path / f"{is_image}.tar", member)
+        if is_image:
+            refused(path, "no link and nothing else")
+        else:
+            assert len(load(path, tmp_path / "root").images) == len(WHOLE)
+            assert not list((tmp_path / "root").rglob("readme"))
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path):
+    member = zipfile.ZipInfo("train/a/x.png")
+    member.external_attr = 0o120777 << 16
+    refused(zipped(tmp_path / "a.zip", (member, b"/etc/passwd")), "no link and nothing else")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_one_name_twice_is_refused(tmp_path):
+    refused(tar(tmp_path / "a.tar", ("train/a/0.png", png())), "each name once")
+    refused(tar(tmp_path / "b.tar", ("./train/a/0.png", png())), "one image at a place")
+    refused(zipped(tmp_path / "a.zip", ("train/a/0.png", png())), "each name once")
+
+
+def test_links_of_a_folder(tmp_path):
+    folder = written(tmp_path / "folder")
+    (folder / "train/a/linked.png").symlink_to(folder / "train/a/0.png")
+    (folder / "train/a/broken.png").symlink_to(folder / "nothing")
+    os.mkfifo(folder / "train/a/pipe.png")
+    (folder / "elsewhere").symlink_to("/")
+    (folder / "again").symlink_to(folder)
+    assert len(load(folder, tmp_path / "root").images) == len(WHOLE) + 1
+    (folder / "train/circle").symlink_to(folder / "train")
+    refused(folder, "a link to one can lead anywhere")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
+def test_a_bomb_of_a_tar_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
+    path = tar(tmp_path / "a.tar.gz", ("notes", bytes(1 << 24)), mode=mode)
+    assert path.stat().st_size < 1 << 17
+    tracemalloc.start()
+    refused(path, "bytes inside")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 << 20  # of which 8 are the dictionary of xz
+
+
+def test_a_bomb_of_a_zip_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
+    bomb = [(f"train/a/x{i}.png", bytes(1 << 20)) for i in range(8)]
+    refused(zipped(tmp_path / "a.zip", *bomb), "bytes inside")
+
+
+def test_an_image_larger_than_any_is_refused_by_what_is_declared(tmp_path):
+    member = tarfile.TarInfo("train/a/x.png")
+    member.size = archives.IMAGE_BYTES + 1
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"".join([member.tobuf(), bytes(1024)]))
+    refused(path, "an image of at most")
+    lying = zipped(tmp_path / "a.zip", ("train/a/x.png", png()))
+    data = bytearray(lying.read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 0xFFFFFFF0)
+    lying.write_bytes(data)
+    refused(lying, "an image of at most")
+    data[at + 24 : at + 28] = struct.pack("<I", 1 << 20)  # more than comes out
+    lying.write_bytes(data)
+    refused(lying, "a complete zip")
+
+
+def test_more_members_than_a_tar_can_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_FREE_MEMBERS", 20)
+    path = tmp_path / "a.tar.gz"
+    headers = b"".join(tarfile.TarInfo(f"{i}").tobuf() for i in range(2000))
+    path.write_bytes(gzip.compress(headers + bytes(1024)))
+    refused(path, "files, one for 16 bytes")
+
+
+def test_headers_of_a_tar_are_bounded(tmp_path):
+    def header(kind: bytes, size: int) -> bytes:
+        member = tarfile.TarInfo("x")
+        member.type, member.size = kind, size
+        return member.tobuf()
+
+    attacks = {
+        "a name of gigabytes": header(tarfile.GNUTYPE_LONGNAME, 1 << 32),
+        "digits for hours": header(tarfile.XHDTYPE, 1 << 15) + b"1" * (1 << 15),
+        "names of names": header(tarfile.GNUTYPE_LONGNAME, 512) * 5000,
+        "a size below zero": header(tarfile.REGTYPE, 0)[:124] + b"\xff" * 12 + header(tarfile.REGTYPE, 0)[136:],
+    }
+    for name, data in attacks.items():
+        path = tmp_path / "a.tar"
+        path.write_bytes(tar(tmp_path / "b.tar").read_bytes()[:-10240] + data + bytes(1024))
+        started = time.monotonic()
+        refused(path, "a complete tar")
+        assert time.monotonic() - started < 5, name
+
+
+def test_a_cut_or_damaged_tar_does_not_lose_images_silently(tmp_path):
+    path = tar(tmp_path / "a.tar")
+    data = path.read_bytes()
+    end = len(data.rstrip(b"\0")) // 512 * 512 + 512
+    path.write_bytes(data[:end])  # between two members
+    refused(path, "a complete tar")
+    path.write_bytes(data[:5120] + b"\1" + data[5121:])
+    for position in range(0, end, 512):
+        if data[position + 257 : position + 262] == b"ustar":
+            path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+            refused(path, "a complete tar")
+
+
+def test_packed_streams_after_each_other_are_one(tmp_path):
+    import lzma
+
+    data = tar(tmp_path / "a.tar").read_bytes()
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(lzma.compress(data[:3000]) + bytes(8) + lzma.compress(data[3000:]))
+    assert len(load(path, tmp_path / "root").images) == len(WHOLE)
+
+
+def test_memory_that_xz_asks_for_is_bounded(tmp_path):
+    import lzma
+
+    data = bytearray(lzma.compress(tar(tmp_path / "a.tar").read_bytes()))
+    at = data.index(b"\x21\x01") + 2  # LZMA2's size of the dictionary; the header has a checksum
+    data[at] = 40
+    start, length = 12, (data[12] + 1) * 4
+    data[start + length - 4 : start + length] = struct.pack("<I", zlib.crc32(data[start : start + length - 4]))
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(data)
+    refused(path, "a complete tar.*[Mm]emory")
+
+
+@pytest.mark.parametrize("change", ["password", "method"])
+def test_what_a_zip_here_cannot_hold_is_said(tmp_path, change):
+    path = zipped(tmp_path / "a.zip")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 8 if change == "password" else at + 10] = 1
+    path.write_bytes(data)
+    refused(path, "stored or deflated, without a password")
+
+
+def test_a_directory_of_a_zip_that_fills_the_memory_is_refused(tmp_path):
+    path = zipped(tmp_path / "a.zip")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x05\x06")
+    data[at + 12 : at + 16] = struct.pack("<I", 0xFFFFFFF0)
+    path.write_bytes(data)
+    refused(path, "a directory of at most")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def huge(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+IMAGES = {
+    "between once and twice Pillow's limit": huge(10_000, 9_500),
+    "above it": huge(60_000, 60_000),
+    "of no width": huge(0, 9),
+    "cut": png(32)[:50],
+    "a program of PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", IMAGES)
+def test_an_image_that_is_none_is_named(tmp_path, what):
+    path = written(tmp_path / "folder", {**WHOLE, "train/a/x.png": IMAGES[what]})
+    refused(path, r"train/a/x\.png.*an image that can be decoded")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "LA", "1"])
+def test_images_of_other_kinds_are_decoded_as_ever(tmp_path, mode):
+    image = Image.new(mode, (4, 4), 1 if mode in ("1", "I;16", "P") else None)
+    buffer = io.BytesIO()
+    image.save(buffer, "tiff" if mode == "CMYK" else "png")
+    found = load(written(tmp_path / "folder", {**WHOLE, "train/a/x.png": buffer.getvalue()}), tmp_path / "root")
+    row = found.names().index("a/x.png")
+    assert np.array_equal(found.images[row].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [None, 10**6])
+def test_a_set_larger_than_the_disk_is_refused_before_it_is_made(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(folder_module, "free_bytes", lambda folder: 1 << 20)
+    refused(written(tmp_path / "folder"), "GB free.*GB for 12 images", size)
+
+
+def test_large_images_in_flight_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "_BYTES_IN_FLIGHT", 1 << 10)
+    monkeypatch.setattr(decoding, "_LARGE", 1)
+    assert len(load(written(tmp_path / "folder"), tmp_path / "root").images) == len(WHOLE)
+
+
+PIXELS = np.zeros((12, 3, 4, 4), np.uint8)
+TAMPERED = {
+    "meta.json": [b"{", b"[]", b'{"sizes": [1, 2], "classes": []}', b'{"sizes": [1e9, 0, 6], "classes": ["a"]}'],
+    "labels.npy": [np.full(12, 2), np.full(12, -1), np.zeros((12, 1), int), np.zeros(12), None],
+    "positions.npy": [np.zeros(6, int), np.arange(1, 7), np.arange(5), None],
+    "images.npy": [PIXELS.astype(float), PIXELS[1:], PIXELS[:, 1:], np.asfortranarray(PIXELS), None],
+    "names.json": [b"[]", b"[1]", b"{}", b"[" * 10_000, None],
+}  # fmt: skip
+
+
+def test_a_decoded_copy_that_was_changed_is_refused(tmp_path):
+    path, root = written(tmp_path / "folder"), tmp_path / "root"
+    made = load(path, root)
+    for name, contents in TAMPERED.items():
+        whole = (made.folder / name).read_bytes()
+        for content in contents:
+            if isinstance(content, np.ndarray):
+                np.save(made.folder / name, content)
+            else:
+                (made.folder / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+            with pytest.raises(UserError, match=f"Delete {made.folder}: it is decoded again"):
+                load(path, root).names()
+        (made.folder / name).write_bytes(whole)
+    assert load(path, root).names() == made.names()
+
+
+@pytest.mark.parametrize("stem", ["a" * 200, "\x1b[2J", "..", "x y (1)"])
+def test_the_copy_of_an_oddly_named_set_lies_where_it_should(tmp_path, stem):
+    found = load(tar(tmp_path / f"{stem}.tar"), tmp_path / "root")
+    assert found.folder.parent == tmp_path / "root" / "decoded"
+    assert found.folder.name.isprintable()
+
+
+def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
+    """The same with some bytes changed, a part repeated or left out."""
+    place = st.integers(0, len(whole))
+
+    def change(edits: list[tuple[int, bytes, int]]) -> bytes:
+        data = whole
+        for at, new, drop in edits:
+            data = data[:at] + new + data[at + drop :]
+        return data
+
+    edit = st.tuples(place, st.binary(max_size=8), st.integers(0, 8) | st.just(len(whole)))
+    return st.lists(edit, min_size=1, max_size=4).map(change)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(data=st.data())
+def test_a_mutated_archive_is_refused_or_read(tmp_path, name, data):
+    fuzz(tmp_path, name, data, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_many_mutated_archives_are_refused_or_read(tmp_path, name, data):
+    fuzz(tmp_path, name, data, 5)
+
+
+def fuzz(tmp_path: Path, name: str, data: st.DataObject, seconds: float) -> None:
+    path = tmp_path / name
+    if not (tmp_path / f"whole-{name}").exists():
+        made = (
+            zipped(tmp_path / f"whole-{name}")
+            if name.endswith("zip")
+            else tar(tmp_path / f"whole-{name}", mode=f"w:{name[6:]}")
+        )
+        assert made.exists()
+    path.write_bytes(data.draw(mutations((tmp_path / f"whole-{name}").read_bytes())))
+    started, line = time.monotonic(), ""
+    try:
+        row_of = {image: row for row, image in enumerate(archives.image_names(path).places)}
+        with decoding.pillow_is_strict():
+            for entry in archives.encoded_images(path, row_of):
+                decoding.decode(entry, 4)
+    except UserError as error:
+        line = str(error)
+    assert line.isprintable()
+    assert time.monotonic() - started < seconds
+
+
+@pytest.mark.slow
+def test_bombs_are_refused_with_half_a_gigabyte(tmp_path):
+    """As their makers meant them, in a process that gets no more memory than that."""
+    paths = [
+        tar(tmp_path / "a.tar.gz", ("notes", bytes(1 << 29)), mode="w:gz"),
+        tar(tmp_path / "a.tar.bz2", ("notes", bytes(1 << 29)), mode="w:bz2"),
+        zipped(tmp_path / "a.zip", *((f"train/a/x{i}.png", bytes(255 << 20)) for i in range(4))),
+        written(tmp_path / "folder", {**WHOLE, **{f"train/a/x{i}.png": huge(9000, 9000) for i in range(64)}}),
+    ]
+    child = os.fork()
+    if not child:
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 29),) * 2)
+        refusals = 0
+        try:
+            for path in paths:
+                with pytest.raises(UserError, match=r"bytes inside|Give a size|at most [\d,]+ pixels"):
+                    load(path, tmp_path / "root")
+                refusals += 1
+        finally:
+            os._exit(refusals)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(paths)

@@ -1,0 +1,373 @@
+"""A record from somebody else can name a plug-in: it is imported only when the user names it too, or trusts all."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill import trust
+from distill.cache import LogitCache
+from distill.cli import main
+from distill.config import (
+    AugmentConfig,
+    CacheConfig,
+    DataConfig,
+    ModelConfig,
+    StudentConfig,
+    TeacherConfig,
+    parse_stage,
+)
+from distill.data import datasets
+from distill.data.datasets import load
+from distill.data.program import ProgramViews
+from distill.errors import UserError
+from distill.export import load_exported
+from distill.models import build_model
+from distill.pipeline import ensure
+from distill.plugins import resolve
+from distill.runtime import Runtime
+from distill.store import ArtifactStore
+from tests.conftest import SHORT
+
+EVIL = {"name": "evil:net"}
+STRANGER = """
+from pathlib import Path
+import torch
+from torch import nn
+
+Path(__file__).with_name("ran").touch()
+
+def net(num_classes, in_shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+def images(n=40):
+    labels = torch.arange(n) % 2
+    pixels = torch.zeros(n, 1, 8, 8, dtype=torch.uint8)
+    pixels[labels == 1, :, ::2] += 127
+    return pixels, labels, pixels, labels, ["plain", "stripes"]
+
+def program():
+    return lambda image: image
+"""
+
+
+@pytest.fixture(autouse=True)
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process in which nobody named anything yet."""
+    monkeypatch.setattr(trust, "_process", trust._Process())
+    yield
+    datasets._load.cache_clear()
+
+
+def read(config: dict[str, object], path: Path | None = Path("theirs/record.json")) -> TeacherConfig:
+    found = parse_stage({"stage": "teacher", **config}, path)
+    assert isinstance(found, TeacherConfig)
+    return found
+
+
+def refused(reference: str) -> str:
+    with pytest.raises(UserError) as caught:
+        resolve(reference, "model.name")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# What counts as the user's word
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ModelConfig(name="evil:net"),
+        lambda: DataConfig(name="evil:net"),
+        lambda: AugmentConfig(program="evil:net"),
+        lambda: TeacherConfig.model_validate({"model": EVIL}),
+        lambda: TeacherConfig().replace(model=EVIL),
+        lambda: ModelConfig().replace(name="evil:net"),
+        lambda: read({"model": {"name": "other:net"}}).replace(model=EVIL),
+        lambda: read({"model": {"name": "other:net"}}).model.replace(name="evil:net"),
+        lambda: trust.name("evil:net"),
+        lambda: Runtime(trust=True),
+    ],
+)
+def test_who_writes_a_config_names_its_plug_ins(make) -> None:
+    make()
+    assert trust.is_trusted("evil:net")
+    assert not trust.is_trusted("other:net") or trust.state().everything
+
+
+@pytest.mark.parametrize("field", [{"model": EVIL}, {"data": EVIL}, {"augment": {"program": "evil:net"}}])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda config: config,
+        lambda config: config.replace(seed=1),
+        lambda config: config.replace(model=config.model, data=config.data.replace(label_noise=0.5)),
+        lambda config: config.model.replace(kwargs={"width": 3}),
+        lambda config: config.augment.replace(mixup=0.5),
+        lambda config: CacheConfig(teacher=config, transfer_set=config.data, augment=config.augment),
+        lambda config: StudentConfig(cache=CacheConfig(teacher=config, transfer_set=config.data), data=config.data),
+        lambda config: pickle.loads(pickle.dumps(config)),
+        lambda config: config.model_copy(update={"seed": 1}),
+        lambda config: Runtime(),
+    ],
+)
+def test_who_reads_one_does_not(field: dict[str, object], use) -> None:
+    use(read(field))
+    assert not trust.is_trusted("evil:net")
+    told = refused("evil:net")
+    for part in ("theirs/record.json", "import 'evil' and call 'net'", "--trust", "distill.trust.name('evil:net')"):
+        assert part in told
+
+
+def test_nested_inputs_of_a_record_are_not_the_users_word_either() -> None:
+    teacher = {"stage": "teacher", "model": EVIL}
+    parse_stage({"stage": "student", "cache": {"stage": "cache", "teacher": teacher}})
+    parse_stage({"stage": "calibration", "network": teacher})
+    parse_stage(
+        {"stage": "teacher", "smoothing_source": teacher, "smoothing": 0.1, "labels": {"towards": "similar"}}
+    )
+    assert not trust.is_trusted("evil:net")
+    assert "nothing of yours names it" in refused("evil:net")
+
+
+def test_one_plug_in_is_not_another() -> None:
+    ModelConfig(name="mine:net")
+    read({"model": {"name": "mine:other"}})
+    refused("mine:other")
+    refused("mine.net:net")
+    refused("os:system")
+
+
+def test_a_name_in_a_library_is_no_plug_in_of_that_name() -> None:
+    ModelConfig(name="timm:create_model")  # would take a path of a checkpoint
+    DataConfig(name="imagefolder:photos")
+    assert trust.state() == trust.State()
+    with pytest.raises(UserError, match="expected a plug-in that you name yourself"):
+        load(read({"data": {"name": "timm:create_model"}}).data, Path())
+
+
+def test_odd_characters_are_escaped() -> None:
+    read({"model": {"name": "\x1b[2Jevil\n:net"}}, Path("a\x1b\nb"))
+    assert refused("\x1b[2Jevil\n:net").isprintable()
+
+
+def test_programs_of_libraries_that_can_do_no_harm_need_no_word(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where somebody's artefact lies, and perhaps a timm.py beside it
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    crop = read({"augment": {"program": "torchvision.transforms.v2:RandomResizedCrop", "kwargs": {"size": 8}}})
+    timm = read({"augment": {"program": "timm.data:create_transform", "kwargs": {"input_size": 8}}})
+    for config in (crop, timm):
+        assert config.augment.program is not None
+        assert not trust.is_trusted(config.augment.program)
+        resolve(config.augment.program, "augment.program")
+    assert str(tmp_path) not in sys.path
+    for other in ("torchvision.transforms.v2:Lambda", "timm:create_model", "torch:load"):
+        read({"augment": {"program": other}})
+        refused(other)
+
+
+# Worker processes
+
+
+def test_workers_get_what_their_parent_trusts() -> None:
+    trust.name("mine:net")
+    handed = pickle.dumps(trust.state())
+    trust._process.state = trust.State(named=frozenset({"own:net"}))
+    trust.restore(pickle.loads(handed))
+    assert trust.is_trusted("mine:net")
+    assert trust.is_trusted("own:net")
+    assert not trust.is_trusted("evil:net")
+    trust.restore(trust.State(everything=True))
+    trust.restore(trust.State())
+    assert trust.is_trusted("evil:net"), "nothing is taken back"
+
+
+def test_a_worker_of_a_view_program_is_one(stranger: Path) -> None:
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    views = ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
+    handed = pickle.dumps(views._source)
+    trust._process.state = trust.State()
+    assert pickle.loads(handed).pixels(torch.arange(2).numpy(), 0).shape == (2, 1, 8, 8)
+    trust._process.state = trust.State()
+    read({"augment": {"program": "stranger:program"}})
+    with pytest.raises(UserError, match="name yourself"):
+        ProgramViews(images, AugmentConfig().model_copy(update={"program": "stranger:program"}), 0)
+
+
+# Every command that reads records
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that somebody sent, and the module that their plug-ins were in."""
+    folder = tmp_path_factory.mktemp("sent")
+    (folder / "stranger.py").write_text(STRANGER)
+    before = trust._process
+    trust._process = trust._Process()
+    sys.path.insert(0, str(folder))
+    try:
+        theirs = TeacherConfig(
+            data=DataConfig(name="stranger:images", held_out=0.2),
+            model=ModelConfig(name="stranger:net"),
+            schedule=SHORT.replace(epochs=20, batch_size=16),
+        )
+        cache = CacheConfig(
+            teacher=theirs, transfer_set=theirs.data, augment=AugmentConfig(program="stranger:program"), views=2
+        )
+        runtime = Runtime(
+            store=folder / "store",
+            data_root=folder,
+            device="cpu",
+            progress=False,
+            min_teacher_accuracy=0,
+            workers=0,
+        )
+        made = ensure([theirs, cache], ArtifactStore(runtime.store), runtime)
+        for name, artifact in zip(("teacher", "cache"), made.values(), strict=True):
+            (folder / name).symlink_to(artifact.path)  # pyright: ignore[reportAttributeAccessIssue]
+    finally:
+        sys.path.remove(str(folder))
+        trust._process = before
+    return folder
+
+
+@pytest.fixture
+def stranger(sent: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory is what was sent; `ran` is there when its module was imported."""
+    sys.modules.pop("stranger", None)
+    (sent / "ran").unlink(missing_ok=True)
+    datasets._load.cache_clear()
+    monkeypatch.chdir(sent)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return sent
+
+
+def run(capsys: pytest.CaptureFixture[str], folder: Path, command: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command; teacher and cache stand for their keys."""
+    keys = {name: json.loads((folder / name / "record.json").read_text())["key"] for name in ("teacher", "cache")}
+    code = 0
+    try:
+        main([command, *(keys.get(word, word) for word in arguments), "--store", str(folder / "store")])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+MACHINE = ["--device", "cpu", "--data-root", "."]
+NEED_THEM = [
+    (["evaluate", "teacher", "--measures", "all"], 0, "stranger:"),
+    (["evaluate", "cache"], 2, "stranger:images"),
+    (["verify", "cache"], 1, "stranger:images"),
+    (["cache", "--teacher", "teacher", "--views", "1"], 2, "stranger:images"),
+    (["student", "--cache", "cache"], 2, "stranger:images"),
+    (["student", "--cache", "cache", "--data.name", "stranger:images"], 2, "stranger:program"),
+    (["plan", "student", "--cache", "cache"], 2, "stranger:program"),
+    (["export", "teacher", "--to", "exported"], 2, "stranger:net"),
+]
+DO_NOT = [
+    ["ls", "--data-root", "."],
+    ["show", "teacher"],
+    ["gc"],
+    ["evaluate", "teacher"],
+    ["verify", "teacher"],
+    ["verify"],
+    ["calibrate", "teacher"],
+    ["advise", "teacher"],
+    ["advise", "cache"],
+    ["advise", "stranger:images"],
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "named"), NEED_THEM)
+def test_a_command_that_needs_a_plug_in_says_what_it_would_import(
+    arguments: list[str], code: int, named: str, stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, told = run(capsys, stranger, *arguments, *MACHINE)
+    assert found == code, told
+    assert (stranger / "ran").exists() is ("--data.name" in arguments), "its own flag names one of them"
+    (line,) = [line for line in told.splitlines() if "name yourself" in line]
+    assert f"'{named}" in line
+    assert "record.json' names it" in line
+    assert "import 'stranger' and call" in line
+    assert "--trust" in line
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("arguments", DO_NOT, ids=" ".join)
+def test_other_commands_import_nothing(
+    arguments: list[str], stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = run(capsys, stranger, *arguments)
+    assert not (stranger / "ran").exists()
+    assert "Traceback" not in told
+    assert code == 0, told
+
+
+def test_trust_is_given_by_a_flag(stranger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = run(capsys, stranger, "evaluate", "cache", "--trust", *MACHINE)
+    assert code == 0, told
+    assert (stranger / "ran").exists()
+
+
+def test_the_name_of_a_folder_is_no_word_for_a_plug_in(stranger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(stranger / "cache", stranger / "stranger:images")
+    code, told = run(capsys, stranger, "evaluate", "stranger:images", *MACHINE)
+    shutil.rmtree(stranger / "stranger:images")
+    assert code == 2
+    assert "name yourself" in told
+    assert not (stranger / "ran").exists()
+
+
+def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
+    cache = LogitCache.open(Path("cache").resolve())
+    with pytest.raises(UserError, match="name yourself"):
+        cache.dataset(stranger)
+    assert not (stranger / "ran").exists()
+    trust.name("stranger:images")
+    trust.name("stranger:program")
+    handed = pickle.dumps(cache.dataset(stranger))
+    trust._process.state = trust.State()
+    assert len(pickle.loads(handed)) == 32, "its workers open it again"
+
+
+def test_an_exported_folder_is_refused_until_it_is_said_to_be_ones_own(
+    stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = run(capsys, stranger, "export", "teacher", "--to", "own", "--trust", *MACHINE)
+    assert code == 0, told
+    trust._process.state = trust.State()
+    (stranger / "ran").unlink()
+    sys.modules.pop("stranger")
+    with pytest.raises(UserError, match="plugins=True"):
+        load_exported(stranger / "own")
+    assert not (stranger / "ran").exists()
+    load_exported(stranger / "own", plugins=True)
+    shutil.rmtree(stranger / "own")
+
+
+def test_code_in_arguments_of_a_network_is_text() -> None:
+    touch = "__import__('pathlib').Path('ran').touch()"
+    for config in (
+        {"name": "mlp", "kwargs": {"widths": touch}},
+        {"name": "mlp", "kwargs": {"widths": [touch]}},
+        {"name": "timm:resnet10t", "kwargs": {"act_layer": "os.system"}},
+        {"name": "timm:resnet10t", "kwargs": {"checkpoint_path": "evil.pth"}},
+        {"name": "timm:resnet10t", "kwargs": {"pretrained_cfg": {"file": "evil.pth"}}},
+        {"name": "timm:hf-hub:someone/evil"},
+        {"name": "timm:local-dir:evil"},
+        {"name": "torchvision:resnet18", "kwargs": {"weights": "evil.pth"}},
+        {"name": "torchvision:../evil"},
+        {"name": "imagefolder:evil"},
+    ):
+        with pytest.raises(UserError) as caught:
+            build_model(read({"model": config}).model, 10, (3, 32, 32))
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import artifact
+from distill.artifact import RECORD, RESUME, key
+from distill.config import ReportConfig, TeacherConfig
+from distill.garbage import collect, find_garbage
+from distill.store import ArtifactStore
+from tests.test_index import publish
+
+
+def found(store: ArtifactStore, unreached: bool = False) -> dict[str, str]:
+    """Name of what lies there for nothing → the reason."""
+    return {each.path.name: each.reason for each in find_garbage(store, unreached)}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def needed_by_current(records: dict[str, tuple[Path, list[str], bool]]) -> set[str]:
+    """Keys that something current leads to, found the slow way."""
+    needed: set[str] = set()
+    for _ in records:  # no path is longer
+        roots = {name for name, (_, _, current) in records.items() if current or name in needed}
+        needed = roots | {upstream for name in roots for upstream in records[name][1] if upstream in records}
+    return needed
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from(["whole", "whole", "cut", "gone"]), st.sets(st.integers(0, 9))),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_what_something_current_was_made_from_stays_whole(tmp_path_factory, graph) -> None:
+    store = ArtifactStore(tmp_path_factory.mktemp("store"))
+    configs = [TeacherConfig(seed=seed) for seed in range(len(graph))]
+    records: dict[str, tuple[Path, list[str], bool]] = {}
+    damaged: list[Path] = []
+    for number, (is_old, state, wanted) in enumerate(graph):
+        names = [key(configs[other]) for other in sorted(wanted) if other < number]
+        fields = {"inputs": dict.fromkeys(names, "")} | ({"version": 0} if is_old else {})
+        path = publish(store, configs[number], **fields)
+        if state == "cut":
+            (path / RECORD).write_text("{")
+            damaged.append(path)
+        elif state == "gone":
+            (path / RECORD).unlink()
+        else:
+            records[key(configs[number])] = (path, names, not is_old)
+    needed = needed_by_current(records)
+    kept = {name: content(records[name][0]) for name in needed}
+    list(collect(store, delete=True))
+    assert {name: content(records[name][0]) for name in needed} == kept
+    left = {artefact.record.key for artefact in store.all()}
+    assert left == needed, "and of the others nothing"
+    assert not any(path.exists() for path in damaged)
+
+
+def test_an_older_version_goes_unless_something_current_names_it(store) -> None:
+    kept = publish(store, TeacherConfig(seed=1), version=0)
+    gone = publish(store, TeacherConfig(seed=2), version=0)
+    middle = publish(store, TeacherConfig(seed=3), version=0, inputs={key(TeacherConfig(seed=1)): ""})
+    publish(store, TeacherConfig(seed=4), inputs={key(TeacherConfig(seed=3)): ""})
+    assert found(store) == {gone.name: "of version 0"}
+    list(collect(store, delete=True))
+    assert kept.is_dir()
+    assert middle.is_dir()
+    assert not gone.exists()
+
+
+def test_an_older_form_is_told_from_an_older_version(store) -> None:
+    path = publish(store, TeacherConfig(), key="0" * 64)
+    assert found(store) == {path.name: "of an older form"}
+
+
+def test_nothing_is_deleted_unless_asked_and_the_room_is_told(store) -> None:
+    path = publish(store, TeacherConfig(), version=0)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    *items, of_reason, total = collect(store, delete=False)
+    assert len(items) == 1
+    assert str(path) in items[0]
+    assert of_reason.split() == ["1", "of", "version", "0", f"{size / 1000:.3g}", "kB"]
+    assert total.split() == f"1 in all: {size / 1000:.3g} kB would be freed with --delete".split()
+    assert path.is_dir()
+    assert list(collect(store, delete=True))[-1].endswith("kB freed")
+    assert not path.exists()
+    assert [line.strip() for line in collect(store, delete=False)] == ["0 in all: 0 B would be freed with --delete"]
+
+
+def test_a_draft_that_resumes_a_run_is_named_and_kept_unless_asked(store) -> None:
+    with store.draft(TeacherConfig()) as resumes:
+        (resumes / RESUME).write_text("state")
+    with store.draft(TeacherConfig(seed=1)) as empty:
+        pass
+    named = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    assert named == {
+        resumes: ("unfinished draft", "resumes a run"),
+        empty: ("unfinished draft", ""),
+    }
+    list(collect(store, delete=True))
+    assert resumes.is_dir()
+    assert not empty.exists()
+    list(collect(store, delete=True, drafts=True))
+    assert not resumes.exists()
+    assert found(store) == {}
+
+
+def test_what_a_process_works_on_is_left_alone(store) -> None:
+    logs = store.root / "logs"
+    logs.mkdir(parents=True)
+    (logs / "old-01234567.log").write_text("Traceback")
+    (logs / f"new-{key(TeacherConfig())[:8]}.log").write_text("step 1")
+    unreached = publish(store, TeacherConfig(seed=1))
+    with store.draft(TeacherConfig()) as draft:
+        kept = {each.path.name: each.kept for each in find_garbage(store, unreached=True)}
+        assert kept == {
+            draft.name: "in use",
+            "old-01234567.log": "",
+            f"new-{key(TeacherConfig())[:8]}.log": "in use",
+            unreached.name: "in use",
+        }
+        list(collect(store, delete=True, drafts=True, unreached=True))
+        assert draft.is_dir()
+        assert unreached.is_dir()
+    assert [path.name for path in logs.iterdir()] == [f"new-{key(TeacherConfig())[:8]}.log"]
+
+
+def test_left_overs_of_killed_processes_are_found(store) -> None:
+    (store.root / "drafts").mkdir(parents=True)
+    (store.root / "teachers").mkdir()
+    (store.root / "drafts" / f"{key(TeacherConfig())}.lock").touch()
+    (store.root / "drafts" / "something-0123.deleted").mkdir()
+    half, fresh = (store.root / "teachers" / f"{name}.partial" for name in ("half", "fresh"))
+    half.write_text("x")
+    fresh.write_text("x")
+    os.utime(half, (time.time() - 7200,) * 2)
+    assert set(found(store).values()) == {"lock", "half deleted", "half of a file"}
+    list(collect(store, delete=True))
+    assert found(store) == {}
+    assert fresh.exists(), "it may be written at this moment"
+
+
+def test_notes_of_diverged_runs_and_old_versions(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = publish(store, TeacherConfig())
+    store.mark_diverged(TeacherConfig(seed=8), "loss = nan")
+    assert set(found(store).values()) == {"note of a diverged run"}
+    list(collect(store, delete=True))
+    assert store.diverged(TeacherConfig(seed=8)) is None
+    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    assert store.find(TeacherConfig()) is None, "another version of the code has another key"
+    assert found(store) == {kept.name: "of version 1"}
+
+
+def test_what_no_report_was_made_from_is_listed_when_asked(store) -> None:
+    reached, alone = publish(store, TeacherConfig()), publish(store, TeacherConfig(seed=1))
+    report = ReportConfig(experiment="e", source="", scale="quick", data="digits", analyses=())
+    publish(store, report, inputs={key(TeacherConfig()): ""})
+    assert found(store) == {}
+    assert found(store, unreached=True) == {alone.name: "in no report or sweep"}
+    list(collect(store, delete=True, unreached=True))
+    assert reached.is_dir()
+    assert not alone.exists()
+
+
+def test_what_was_made_again_in_the_meantime_is_not_deleted(store, monkeypatch) -> None:
+    path = publish(store, TeacherConfig(), version=0)
+    lines = collect(store, delete=True)
+    real = find_garbage
+
+    def slow(*arguments):
+        for each in list(real(*arguments)):
+            publish(store, TeacherConfig(), accuracy=0.75)
+            yield each
+
+    monkeypatch.setattr("distill.garbage.find_garbage", slow)
+    assert "(kept: changed)" in next(lines)
+    assert (path / RECORD).is_file()
+
+
+def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None:
+    path = publish(store, TeacherConfig())
+    (path / RECORD).unlink()
+    (path / RECORD).mkdir()  # opening it fails, also for root
+    older = publish(store, TeacherConfig(seed=1), version=0)
+    kept = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    assert kept == {
+        path: ("unreadable record", "cannot be opened"),
+        older: ("of version 0", "it may be an input of one whose record cannot be opened"),
+    }

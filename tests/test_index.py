@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import artifact, index
+from distill.artifact import RECORD, Record, inputs, key
+from distill.config import CacheConfig, DataConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.index import FOLDER, Entry, kind, published
+from distill.store import ArtifactStore
+
+
+def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
+    """An artefact of one small file, written without a draft."""
+    folder = store.path(config)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(f"weights of {key(config)}")
+    known = {
+        "key": key(config),
+        "version": artifact.VERSIONS[config.stage],
+        "config": config.model_dump(mode="json"),
+        "inputs": {key(upstream): "" for upstream in inputs(config)},
+        "files": store.describe_files(folder),
+        "metrics": {"test/accuracy": accuracy},
+        "data": {"sizes": {"train": 9, "held_out": 1, "test": 5}, "shape": [1, 8, 8], "classes": ["a", "b"]},
+        "provenance": {"seconds": 1.5},
+    }
+    (folder / RECORD).write_text(Record.model_validate(known | fields).model_dump_json())
+    return folder
+
+
+def listed(root: Path, stage: str = "teacher") -> list[Entry]:
+    return ArtifactStore(root).entries(stage)
+
+
+def afresh(root: Path, stage: str = "teacher") -> list[Entry]:
+    shutil.rmtree(root / FOLDER, ignore_errors=True)
+    return listed(root, stage)
+
+
+def test_an_entry_says_what_the_record_says(store: ArtifactStore) -> None:
+    cache = CacheConfig()
+    path = publish(store, cache, 0.25)
+    (entry,) = store.entries("cache")
+    assert (entry.name, entry.key, entry.version, entry.current) == (path.name, key(cache), 2, True)
+    assert (entry.accuracy, entry.seconds, entry.bytes) == (0.25, 1.5, len(f"weights of {key(cache)}"))
+    assert entry.inputs == (key(cache.teacher)[: index.SHORT],)
+    assert entry.shape == (10, 5, 1, 8, 8, 2)
+    assert entry.kind == kind(cache)
+    assert entry.problem == ""
+    limited = cache.transfer_set.replace(limit=3)
+    publish(store, CacheConfig(transfer_set=limited))
+    assert {entry.shape for entry in store.entries("cache")} == {(), (10, 5, 1, 8, 8, 2)}, "a part is not the set"
+
+
+def test_records_are_opened_once(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(3):
+        publish(store, TeacherConfig(seed=seed))
+    first = store.entries("teacher")
+    monkeypatch.setattr(ArtifactStore, "read", lambda *_: pytest.fail("opened again"))
+    assert store.entries("teacher") == first
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["publish", "delete", "edit", "cut", "look", "spoil", "forget"]), st.integers(0, 3)
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_happens_the_index_says_what_the_records_say(tmp_path_factory, steps) -> None:
+    root = tmp_path_factory.mktemp("store")
+    store = ArtifactStore(root)
+    for number, (what, seed) in enumerate(steps):
+        record = store.path(TeacherConfig(seed=seed)) / RECORD
+        if what == "publish":
+            publish(store, TeacherConfig(seed=seed), accuracy=number / 100)
+        elif what == "look":
+            listed(root)
+        elif what == "spoil" and (file := root / FOLDER / "teachers.json").is_file():
+            file.write_bytes(file.read_bytes()[: 40 * number])
+        elif what == "forget":
+            shutil.rmtree(root / FOLDER, ignore_errors=True)
+        elif record.is_file() and what == "delete":
+            shutil.rmtree(record.parent)
+        elif record.is_file() and what == "cut":
+            record.write_text("{")
+        elif record.is_file() and what == "edit" and len(record.read_text()) > 1:
+            before = record.stat()
+            record.write_text(record.read_text().replace('"test/accuracy":0.', '"test/accuracy":1.'))
+            os.utime(record, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert listed(root) == afresh(root)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '["other", COLUMNS]',
+        '[1, [["a"]]]',
+        '{"__reduce__": "os.system"}',
+        '["CODE", [["NAME"], [STAMP]]]',
+        '["CODE", COLUMNS, []]',
+        '["CODE", COLUMNS]',
+    ],
+)
+def test_an_index_from_somebody_else_is_data_and_checked(store: ArtifactStore, text: str) -> None:
+    path = publish(store, TeacherConfig())
+    expected = store.entries("teacher")
+    stamp = json.dumps(index.stamp(path))
+    # It has a name, a stamp and a key and no more: its lists are of different lengths.
+    columns = [[path.name], [index.stamp(path)], ["k"], *[[]] * (len(Entry._fields) - 3)]
+    text = text.replace("COLUMNS", json.dumps(columns))
+    text = text.replace("CODE", index._written_with()).replace("NAME", path.name).replace("STAMP", stamp)
+    (store.root / FOLDER / "teachers.json").write_text(text)
+    assert store.entries("teacher") == expected
+
+
+def test_a_store_that_cannot_be_written_is_listed(store: ArtifactStore) -> None:
+    publish(store, TeacherConfig())
+    (store.root / FOLDER).write_text("a file stands where the folder would")
+    assert [entry.key for entry in store.entries("teacher")] == [key(TeacherConfig())]
+
+
+def test_numbers_that_no_run_writes_are_no_numbers(store: ArtifactStore) -> None:
+    odd = {"sizes": {"train": "many", "held_out": 1, "test": 5}, "shape": 3, "classes": None}
+    publish(store, TeacherConfig(), data=odd, provenance={"seconds": "long"})
+    (entry,) = listed(store.root)
+    assert (entry.seconds, entry.shape, entry.current) == (None, (), True)
+
+
+def test_rows_of_other_code_are_not_believed(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store, TeacherConfig())
+    assert [entry.current for entry in store.entries("teacher")] == [True]
+    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    assert [entry.current for entry in store.entries("teacher")] == [False]
+
+
+def test_few_changes_are_read_again_and_not_written(store: ArtifactStore) -> None:
+    for seed in range(60):
+        publish(store, TeacherConfig(seed=seed))
+    listed(store.root)
+    file = store.root / FOLDER / "teachers.json"
+    before = file.stat().st_ino
+    publish(store, TeacherConfig(seed=60))
+    assert len(listed(store.root)) == 61
+    assert file.stat().st_ino == before
+    publish(store, TeacherConfig(seed=61))
+    assert len(listed(store.root)) == 62
+    assert file.stat().st_ino != before
+
+
+def test_names_that_end_like_a_key(tmp_path: Path) -> None:
+    for name in ("a-01234567", "b-01239999", "c", "no-record-01234567"):
+        (tmp_path / name).mkdir()
+        if not name.startswith("no"):
+            (tmp_path / name / RECORD).write_text("{}")
+    assert [name for name, _ in published(tmp_path)] == ["a-01234567", "b-01239999", "c"]
+    assert [name for name, _ in published(tmp_path, "0123")] == ["a-01234567", "b-01239999"]
+    assert [name for name, _ in published(tmp_path, "01234567" + "8" * 56)] == ["a-01234567"]
+    assert list(published(tmp_path / "nothing")) == []
+
+
+def test_what_costs_alike_is_of_one_kind() -> None:
+    teacher = TeacherConfig()
+    assert kind(teacher) == kind(teacher.replace(seed=3, smoothing=0.1))
+    assert kind(teacher) != kind(StudentConfig(loss={"alpha": 0}))
+    assert kind(teacher) != kind(teacher.replace(data=DataConfig(limit=5)))
+    cache = CacheConfig(teacher=teacher)
+    assert kind(cache) == kind(cache.replace(teacher=teacher.replace(seed=3)))
+    assert kind(cache) != kind(cache.replace(dtype="float32"))
+    reports = [ReportConfig(experiment=name, source="", scale="quick", data="", analyses=()) for name in "ab"]
+    assert kind(reports[0]) != kind(reports[1])
+
+
+def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
+    gc.collect()
+    before = len(artifact._KEYS)
+    teacher = TeacherConfig()
+    first = key(teacher)
+    assert len(artifact._KEYS) == before + 1
+    assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
+    assert key(teacher) == first == key(TeacherConfig())
+    del teacher
+    gc.collect()
+    assert len(artifact._KEYS) == before
+
+
+def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CacheConfig()
+    before = key(cache)
+    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    assert key(cache) != before
