@@ -210,9 +210,7 @@ def _plan(arguments: list[str]) -> None:
     _show_plan(configs, Runtime(**machine), flags)
 
 
-def _plan_experiment(
-    *, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How
-) -> None:
+def _plan_experiment(*, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How) -> None:
     """Say what an experiment, or all, would run, its bytes and rough time, or what stages would, from their flags:
     `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
 
@@ -325,7 +323,7 @@ def ls(
     """
     store = ArtifactStore(where.store)
     for each in FOLDERS if stage == "all" else (stage,):
-        folder = store.root / FOLDERS[each]
+        folder = str(store.root / FOLDERS[each])
         lines = (
             f"{entry.key[:8]}  {each:8}  {'' if entry.accuracy is None else f'{entry.accuracy:.4f}':6}  "
             f"{printable(f'{folder}/{entry.name}')}\n"

@@ -57,7 +57,8 @@ def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
         way_out = "Make room (`distill gc` lists what no run needs) or set --store to another disk"
         expected = f"room to write there: {_FULL[number]} ({free})"
         return UserError("path", str(path), expected, f"{way_out}; {_AGAIN}")
-    if number in _CLOSED and path.absolute().is_relative_to(store.absolute()):
+    closed = number in _CLOSED or not store.exists()  # such as a folder of /proc
+    if number and closed and path.absolute().is_relative_to(store.absolute()):
         expected = f"a store that can be read and written ({os.strerror(number)})"
         way_out = f"Set --store or DISTILL_STORE to a folder of yours; {_AGAIN}"
         return UserError("path", str(path), expected, way_out)

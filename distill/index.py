@@ -69,7 +69,8 @@ class Entry(NamedTuple):
 
 
 _LISTS = tuple(GenericAlias(list, (kind,)) for kind in get_type_hints(Entry).values())
-_FILE: TypeAdapter[Any] = TypeAdapter(GenericAlias(tuple, (str, GenericAlias(tuple, _LISTS))))
+_FORM: Any = GenericAlias(tuple, (str, GenericAlias(tuple, _LISTS)))
+_FILE: TypeAdapter[Any] = TypeAdapter(_FORM)
 """An index as it is stored: a hash of what the rows were derived with, and a list for each field of an entry. Read
 by column it takes half the time."""
 

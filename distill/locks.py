@@ -21,6 +21,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from tqdm import tqdm
 
+from distill.progress import Warned, pass_on
+
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 PATIENCE = 2.0
 """Seconds after which one who waits is told for whom."""
@@ -87,4 +89,5 @@ def _holder(path: Path) -> str:
 
 
 def _tell(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+    if not pass_on(Warned("lock", text)):  # a worker's own stderr is a log that nobody reads now
+        tqdm.write(text, file=sys.stderr)

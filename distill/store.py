@@ -59,7 +59,8 @@ class ArtifactStore:
             record = Record.model_validate(parse_json(content, RECORD))
             config = parse_stage(record.config, path / RECORD)
         except OSError as error:
-            raise UserError("path", str(path), expected, way_out) from error
+            lost = path.is_dir() and path.parent.name in FOLDERS.values()
+            raise UserError("path", str(path), expected, _DELETE if lost else way_out) from error
         except (ValidationError, UserError) as error:
             expected = f"a record that this version can read ({str(error).splitlines()[0]})"
             raise UserError("path", str(path / RECORD), expected, _DELETE) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 import warnings
 from collections import deque
@@ -18,6 +17,7 @@ from jaxtyping import UInt8
 
 from distill.data.archives import Encoded
 from distill.errors import UserError
+from distill.runtime import cores
 
 PIXELS = 89_478_485
 """Most pixels of an image that is decoded: those above which Pillow warns."""
@@ -57,7 +57,7 @@ def decode_into(
     Raises:
         UserError: an image cannot be decoded, or has another shape.
     """
-    workers = os.cpu_count() or 1
+    workers = cores()
     pending: deque[tuple[Future[int], int]] = deque()
     held = count = 0
     with ThreadPoolExecutor(workers) as pool:

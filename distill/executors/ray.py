@@ -353,4 +353,4 @@ def _work(run: Callable[[Any], object], name: str, stage: Any, log: Path, desk: 
         return error
     send(_Started(socket.gethostname()))
     report_to(send, desk.bars)
-    return worker._run(run, stage, log).error
+    return worker.run_logged(run, stage, log).error

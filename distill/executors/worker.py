@@ -55,7 +55,7 @@ def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
     try:
         while True:
             stage, log = pipe.recv()
-            send(_run(run, stage, log))
+            send(run_logged(run, stage, log))
     except EOFError:
         pass  # the parent needs no more, or is gone
     except KeyboardInterrupt:
@@ -87,7 +87,8 @@ def _follow_parent() -> None:
         os._exit(128 + signal.SIGTERM)
 
 
-def _run(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
+def run_logged(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
+    """Run a stage; what it writes goes to its log, and so does the traceback of what is no user's mistake."""
     with _written_to(log):
         try:
             run(stage)

@@ -453,7 +453,7 @@ def test_verify_says_so_and_exits_with_1(opened: LogitCache, store, runtime, dat
     assert stop.value.code == 1
     told = capsys.readouterr().out
     assert "FAILED   images: data.order" in told
-    assert "1 damaged or stale: delete" in told
+    assert "1 damaged or stale: make" in told
     monkeypatch.setattr("distill.replay.load", refuse)
     with pytest.raises(SystemExit) as stop:
         main(command)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -121,18 +122,23 @@ def _carry_out(order: Order) -> Ended:
     said = Path(f"{order.store}.said")
     for path in (said, said.with_suffix(".count")):
         path.unlink(missing_ok=True)
+    reading, writing = os.pipe()
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
         signal.alarm(_LONGEST_SECONDS)
         _run(order, said)
+    os.close(writing)
     sent = 0.0
     if order.signal:
-        time.sleep(order.after)
+        select.select(
+            [reading], [], [], order.after
+        )  # or until the child has ended, and its end of the pipe with it
         sent = time.perf_counter()
         os.kill(child, order.signal)  # who has ended is not yet waited for, so the number is still its own
     _, status = os.waitpid(child, 0)
     ended = time.perf_counter()
+    os.close(reading)
     count = said.with_suffix(".count")
     return Ended(
         os.waitstatus_to_exitcode(status),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ CONSUMERS = {
 
 def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, survived) -> None:
     draw = random.Random(7)
-    trials, found, unread, refused = count(60, 500), [], 0, 0
+    trials, found, unread, refused = count(40, 500), [], 0, 0
     expected: dict[tuple[str, Path], object] = {}
     for trial in range(trials):
         stage = STAGES[trial % len(STAGES)]
@@ -132,13 +133,16 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
         except UserError as error:
             refused += 1
             text = str(error)
-            if touched.name not in text or not any(way in text for way in ("--repair", "Delete")):
+            if not {touched.name, file.name} & set(re.split(r"[/' ]", text)) or not any(
+                way in text for way in ("--repair", "Delete")
+            ):
                 found.append(f"{what}: {case[0]} says {text}")
         except Exception as error:
             found.append(f"{what}: {case[0]} ends in {error!r}")
         else:
             unread += 1
-            if result != expected[case]:
+            # Without its record an input is none, and is made again: it took another time, which reports tell.
+            if result != expected[case] and file.exists():
                 found.append(f"{what}: {case[0]} gives {str(result)[:200]}")
         shutil.rmtree(store)
     assert min(refused, unread) > trials // 10

@@ -15,19 +15,13 @@ from nursery import Nursery
 from same_bits import differences
 
 from distill import network
-from distill.artifact import RESUME
+from distill.artifact import RESUME, Record, key
 from distill.pipeline import ensure
 from distill.runtime import Runtime
 from distill.store import ArtifactStore
 
-SLOW = pytest.mark.slow
-STAGES = [
-    "teacher",
-    "cache",
-    "student",
-    "report",
-    *(pytest.param(name, marks=SLOW) for name in ("calibration", "analysis", "sweep")),
-]
+MAIN = ("teacher", "cache", "student", "report")
+STAGES = [*MAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("calibration", "analysis", "sweep"))]
 TERM_SECONDS = 2.0
 
 
@@ -41,12 +35,15 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived) -> None:
     alone = nursery.undisturbed(stage)
     moments = random.Random(f"{stage} is killed")
-    trials, wrong, killed = count(1, 100), [], 0
-    for _ in range(trials):
-        ended, found = nursery.disturb(stage, signal=signal.SIGKILL, after=moments.uniform(0, alone.seconds))
+    trials, wrong, killed, seconds = count(1, 100 if stage in MAIN else 25), [], 0, alone.seconds
+    while killed < trials:
+        ended, found = nursery.disturb(stage, signal=signal.SIGKILL, after=moments.uniform(0, seconds))
         wrong += found[:1]
-        killed += ended.code == -signal.SIGKILL
-    assert killed >= trials // 2, f"only {killed} of {trials} were still running"
+        if ended.code == -signal.SIGKILL:
+            killed += 1
+        else:  # it was done before: the machine is less busy now
+            assert ended.code == 0, ended.said
+            seconds = ended.seconds
     survived(f"SIGKILL at random, {stage}", trials, wrong)
 
 
@@ -54,12 +51,25 @@ def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived
 def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count, survived) -> None:
     """Every file that is opened for writing, renamed or deleted is a moment: kills at random seldom hit them."""
     changes = nursery.undisturbed(stage).changes
-    trials = count(2, changes)
+    trials = count(1, changes)
     numbers = range(1, changes + 1) if trials == changes else random.Random(stage).sample(range(1, changes), trials)
     # How many resume points are saved depends on the clock: the last changes may not come.
     found = [nursery.disturb(stage, kill_at=number) for number in numbers]
     assert sum(ended.code == -signal.SIGKILL for ended, _ in found) >= trials // 2
     survived(f"SIGKILL before each change, {stage}", trials, [wrong[0] for _, wrong in found if wrong])
+
+
+def test_half_a_file_of_a_library_is_no_part_of_an_artefact(tmp_path: Path) -> None:
+    """safetensors writes beside the file and renames; a kill leaves what it wrote, under a name of its own."""
+    store = ArtifactStore(tmp_path)
+    with store.draft(tiny.TEACHER) as draft:
+        (draft / ".tmpXyz123").write_bytes(b"half")
+        (draft / "model.safetensors").write_bytes(b"whole")
+        config, files = tiny.TEACHER.model_dump(mode="json"), store.describe_files(draft)
+        record = Record(key=key(tiny.TEACHER), version=1, config=config, inputs={}, files=files)
+        made = store.publish(tiny.TEACHER, draft, record)
+    assert sorted(path.name for path in made.path.iterdir()) == ["model.safetensors", "record.json"]
+    assert made.problems() == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -72,7 +82,8 @@ def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
         # By its own exit, or, where there is nothing to save, by the signal; 0 when it was done before.
         if ended.code not in (128 + signal.SIGTERM, -signal.SIGTERM, 0):
             found.append(f"ended with {ended.code}: {ended.said}")
-        if ended.since_signal > TERM_SECONDS:
+        # On a busy machine all takes longer.
+        if ended.since_signal > TERM_SECONDS + 3 * alone.seconds:
             found.append(f"took {ended.since_signal:.1f} s to end")
         wrong += found[:1]
     survived(f"SIGTERM at random, {stage}", trials, wrong)
