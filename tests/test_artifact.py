@@ -90,7 +90,7 @@ def test_a_record_that_was_edited_is_refused_and_one_without_a_seal_is_a_problem
     record = json.loads((made.path / RECORD).read_text())
     record["config"]["smoothing"] = 0.3
     (made.path / RECORD).write_text(json.dumps(record))
-    with pytest.raises(UserError, match="it was changed. Delete this folder"):
+    with pytest.raises(UserError, match=r"it was changed\. Delete this folder"):
         store.read(made.path)
     record["seal"] = ""  # as older versions wrote it
     (made.path / RECORD).write_text(json.dumps(record))

@@ -87,8 +87,8 @@ def check_model(
 
 
 _ANSWERED: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
-"""Networks that were tried out in this process: of hundreds of small ones many are alike, and it takes as long as some
-epochs of them."""
+"""Networks that were tried out in this process: of hundreds of small ones many are alike, and it takes as long as
+some epochs of them."""
 
 
 def _construct(

@@ -178,3 +178,4 @@ if __name__ == "__main__":
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(_carry_out(Order(*json.loads(line)))), flush=True)
+    os._exit(0)  # taking down what was imported takes seconds

@@ -160,7 +160,8 @@ def test_page_is_self_contained(written):
     page.feed(text)
     assert page.open == []
     prefix = "data:image/svg+xml;base64,"
-    drawn = [base64.b64decode(image.removeprefix(prefix)) for image in re.findall(r'<img alt=".*" src="(.*)">', text)]
+    images = re.findall(r'<img alt=".*" src="(.*)">', text)
+    drawn = [base64.b64decode(image.removeprefix(prefix)) for image in images]
     assert drawn == [(out / "figures" / f"{name}.svg").read_bytes() for name in ("first", "second")]
 
 
