@@ -92,8 +92,7 @@ def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:
         overview=overview_of(summary),
         claims=with_evidence(summary),
         drawings=[
-            read_drawing(report.file(figure_file(figure["name"])), **figure)
-            for figure in summary["figures"]
+            read_drawing(report.file(figure_file(figure["name"])), **figure) for figure in summary["figures"]
         ],
         paper=paper_table(summary),
         tables=main_tables(summary),
