@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from distill.store import ArtifactStore
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)
+# A shell ignores Ctrl-C for what it runs in the background, and so would all children of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = ModelConfig(name="mlp", kwargs={"widths": [16]})
 SHORT = ScheduleConfig(epochs=2, batch_size=64)
