@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -207,39 +205,6 @@ def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monk
         make(student, store, runtime)
     monkeypatch.setattr(trainer._Run, "update", update)
     assert_same_bits(whole, make(student, store, runtime))
-
-
-def test_a_process_killed_outright_loses_only_what_it_did_since_its_last_save(tmp_path, runtime) -> None:
-    """The real thing: another process, SIGKILL, the same command again."""
-    store = ArtifactStore(tmp_path / "store")
-    config = TeacherConfig(**HARD_TO_RESUME).replace(schedule={"epochs": 60, "batch_size": 20, "warmup_epochs": 1})
-    flags = [
-        "--data.held-out=0.15",
-        """--model.kwargs={"widths": [16], "dropout": 0.3}""",
-        "--schedule.epochs=60",
-        "--schedule.batch-size=20",
-        "--schedule.warmup-epochs=1",
-        "--augment.pad=1",
-        "--ema=0.9",
-        "--threads=1",
-        "--device=cpu",
-        "--checkpoint-seconds=0.05",
-        f"--store={store.root}",
-    ]
-    command = [sys.executable, "-m", "distill", "teacher", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    resume = store.root / "drafts" / key(config) / RESUME
-    deadline = time.monotonic() + 60
-    while not resume.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "it must still be training"
-    process.kill()
-    process.wait()
-    assert resume.exists()
-    assert store.find(config) is None
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    made = store.read(Path(finished.stdout.strip().splitlines()[-1]))
-    assert_same_bits(made, make(config, ArtifactStore(tmp_path / "whole"), runtime))
 
 
 def test_eight_who_want_the_same_artefact_get_one(teacher, store, runtime) -> None:
