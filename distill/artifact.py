@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from distill.config import (
     CacheConfig,
     CalibrationConfig,
     Config,
+    Count,
     DataConfig,
     EnsembleConfig,
     ImportConfig,
@@ -219,6 +221,25 @@ class FileEntry(BaseModel):
     bytes: Annotated[int, Field(ge=0)]
 
 
+class _Images(BaseModel):
+    """Types of what a record says of its images, as far as it does."""
+
+    model_config = ConfigDict(strict=True)
+
+    classes: Annotated[list[str], Field(min_length=1)] = []
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3)] = []
+    mean: list[float] = []
+    std: list[float] = []
+    fingerprint: str = ""
+    sizes: dict[str, int] = {}
+    priors: list[float] = []
+
+
+def _of_images(fields: dict[str, Any]) -> dict[str, Any]:
+    _Images.model_validate(fields)
+    return fields
+
+
 class Record(BaseModel):
     """`record.json`: what an artefact is, what it was made from, and what it must contain."""
 
@@ -230,7 +251,7 @@ class Record(BaseModel):
     inputs: dict[_Digest, str]
     """Key of each input → sha256 of its record: keys are of recipes, this is of bytes."""
     files: dict[_FileName, FileEntry]
-    data: dict[str, Any] = {}
+    data: Annotated[dict[str, Any], AfterValidator(_of_images)] = {}
     """Identity of the data set: name, classes, shape, mean, std, fingerprint."""
     metrics: dict[str, float] = {}
     provenance: dict[str, Any] = {}
@@ -249,6 +270,18 @@ class Record(BaseModel):
             return True
         head, _, tail = content.rpartition(self.seal.encode())
         return hashlib.sha256(head + tail).hexdigest() == self.seal
+
+
+class _Known(dict[str, Any]):
+    """What is known of images."""
+
+    def __init__(self, fields: dict[str, Any], artifact: Artifact):
+        super().__init__(fields)
+        self._artifact = artifact
+
+    def __missing__(self, name: str) -> Any:
+        path, rebuild = self._artifact.path / RECORD, self._artifact.rebuild
+        raise UserError(str(path), f"no data.{name}", "classes, shape and what else is known of images", rebuild)
 
 
 @dataclass(frozen=True)
@@ -275,6 +308,11 @@ class Artifact:
         if problem:
             raise UserError(str(self.path / name), problem, "the file that the record names", self.rebuild)
         return self.path / name
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Identity of the data set, as the record has it; a field that it lacks is a UserError."""
+        return _Known(self.record.data, self)
 
     @property
     def rebuild(self) -> str:

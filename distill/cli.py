@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -61,15 +62,21 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
     made = pipeline.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
     summaries = [read_json(report.file("summary.json")) for report in made.reports]
     if wanted.experiment == pipeline.ALL:
-        print(format_overview(summaries))
+        _print(format_overview(summaries))
     else:
-        print(format_summary(summaries[0]))
+        _print(format_summary(summaries[0]))
         print(f"\nreport       {made.reports[0].path / 'index.html'}")
     _print_skipped(made.skipped)
-    print(f"all reports  {made.page}")
+    if made.page:
+        print(f"all reports  {made.page}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
     if made.failed:
         raise StagesFailed(made.failed)
+
+
+def _print(text: str) -> None:
+    """Print lines in which words of somebody else may stand, without what a terminal would obey."""
+    print(*map(printable, text.split("\n")), sep="\n")
 
 
 def _print_skipped(skipped: Mapping[str, UserError]) -> None:
@@ -85,7 +92,7 @@ def _stage(command: str) -> Callable[[list[str]], None]:
         made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
         assert isinstance(made, Artifact)
         for name, value in made.record.metrics.items():
-            print(f"{name:24} {value:.4f}")
+            _print(f"{name:24} {value:.4f}")
         print(made.path)
 
     return run
@@ -103,7 +110,7 @@ def _sweep_smoothing(arguments: list[str]) -> None:
     # What diverges is left out and told: other strengths still answer the question.
     made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
     assert isinstance(made, Artifact)
-    print(format_sweep(read_json(made.file("sweep.json"))))
+    _print(format_sweep(read_json(made.file("sweep.json"))))
     print(f"page         {made.path / 'index.html'}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
 
@@ -135,7 +142,7 @@ def evaluate(
         raise UserError("temperature", temperature, "1 for the usual measures", "Add --measures all.")
     usual = _of_cache(found, runtime) if found.config.stage == "cache" else _of_network(found, folder, split)
     for name, value in usual.items():
-        print(f"{name:32} {value:.5g}")
+        _print(f"{name:32} {value:.5g}")
 
 
 def _print_all(
@@ -151,7 +158,7 @@ def _print_all(
         groups = measures_of_cache(found, runtime, temperature)
     else:
         groups = measures_of_network(found, folder, runtime, split, temperature)
-    print(format_groups(groups))
+    _print(format_groups(groups))
 
 
 def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
@@ -172,7 +179,7 @@ def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test",
     teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
     measured = measure(config, network, folder.find(teacher) if teacher else None, split)
     if measured.diverged:
-        print(f"diverged: {measured.diverged}")
+        _print(f"diverged: {measured.diverged}")
     return measured.values
 
 
@@ -341,7 +348,7 @@ def show(artefact: Name, *, where: Where) -> None:
         where: folders.
     """
     text = ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2)
-    print(*map(printable, text.split("\n")), sep="\n")
+    _print(text)
 
 
 def verify(artefacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
@@ -439,7 +446,7 @@ def import_(
     transfer_set = fields.pop("data")
     made = import_logits(files, ArtifactStore(runtime.store), runtime, transfer_set=transfer_set, **fields)
     for name, value in made.record.metrics.items():
-        print(f"{name:24} {value:.4f}")
+        _print(f"{name:24} {value:.4f}")
     print(made.path)
 
 
@@ -527,11 +534,15 @@ def main(arguments: list[str] | None = None) -> None:
             parse_call(_FUNCTIONS[command], rest, command)()
         else:
             raise UserError("command", command, "one of those in `distill --help`", "Check the spelling.")
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
     except StagesFailed as error:
         print(error, _REST, sep="\n", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # as of `distill ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         raise SystemExit(1) from None
     except OSError as error:
         print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)

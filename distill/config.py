@@ -57,7 +57,7 @@ class Config(BaseModel):
     """Fields that older versions did not have: at their default they are no part of the key, so that what was made
     before is still found."""
 
-    def __init__(self, **fields: Any):
+    def __init__(self, /, **fields: Any):
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -240,11 +240,20 @@ class ScheduleConfig(Config):
         return self
 
 
-def _one_spelling(fields: dict[str, Any], defaults: dict[str, float]) -> dict[str, Any]:
-    """The fields with defaults dropped from `kwargs` and whole numbers made floats, so that a loss has one key."""
-    kwargs = fields.get("kwargs")
+def _one_spelling(fields: Any, kind: str, usual: str, known: dict[str, dict[str, float]]) -> Any:
+    """The fields with defaults dropped from `kwargs` and whole numbers made floats, so that a loss has one key.
+
+    Args:
+        fields: as they were given; what is of a wrong type stays as it is, for pydantic to refuse.
+        kind: the field that says which arguments there are.
+        usual: its default.
+        known: its value → the arguments with their defaults.
+    """
+    kwargs = fields.get("kwargs") if isinstance(fields, dict) else None
     if not isinstance(kwargs, dict):
         return fields
+    chosen = fields.get(kind, usual)
+    defaults = known.get(chosen, {}) if isinstance(chosen, str) else {}
     plain = {name: float(value) if type(value) is int else value for name, value in kwargs.items()}
     kept = {
         name: value for name, value in plain.items() if not (type(value) is float and value == defaults.get(name))
@@ -298,8 +307,8 @@ class LabelsConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_spelling(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        return _one_spelling(fields, TOWARDS.get(fields.get("towards", "all"), {}))
+    def _one_spelling(cls, fields: Any) -> Any:
+        return _one_spelling(fields, "towards", "all", TOWARDS)
 
     @model_validator(mode="after")
     def _arguments_fit(self) -> LabelsConfig:
@@ -387,8 +396,8 @@ class LossConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_spelling(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        return _one_spelling(fields, SOFT_TERMS.get(fields.get("soft", "kl"), {}))
+    def _one_spelling(cls, fields: Any) -> Any:
+        return _one_spelling(fields, "soft", "kl", SOFT_TERMS)
 
     @model_validator(mode="after")
     def _arguments_of_the_soft_term(self) -> LossConfig:
@@ -742,6 +751,9 @@ class CalibrationConfig(Config):
     of a class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
 
 
+_MOST_IN_A_SWEEP = 10_000
+
+
 class SweepConfig(Config):
     """One recipe with several strengths of smoothing, each with the same seeds, compared on held-out images."""
 
@@ -757,6 +769,8 @@ class SweepConfig(Config):
 
     @model_validator(mode="after")
     def _comparable(self) -> SweepConfig:
+        if (networks := len(self.smoothings) * self.seeds) > _MOST_IN_A_SWEEP:
+            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower --seeds.")
         if len(set(self.smoothings)) < len(self.smoothings):
             raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
         if self.teacher.labels.per_class:
@@ -764,6 +778,7 @@ class SweepConfig(Config):
             raise UserError("labels.per_class", self.teacher.labels.per_class, "none in a sweep", way_out)
         if self.teacher.data.held_out == 0:
             raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
+        self.networks()  # some strength or seed may be none that a network can have
         return self
 
     def networks(self) -> dict[tuple[float, int], TeacherConfig]:

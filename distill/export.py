@@ -115,7 +115,7 @@ def export(
     _check_free(folder)
     network, method = _source(artefact, calibration, store)
     config = network_config(network)
-    data = network.record.data
+    data = network.data
     fitted = None
     if isinstance(artefact.config, CalibrationConfig):
         fitted = artefact

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from distill.units import format_bytes
 
 _STALE_SECONDS = 3600
 """A file is written in a fraction of that: an older half of one was left by a process that was killed."""
+_KEY = re.compile("[0-9a-f]{64}")
 IN_USE = "in use"
 RESUMES = "resumes a run"
 
@@ -39,21 +42,26 @@ class Garbage(NamedTuple):
 def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
     """What could be deleted, each with the reason.
 
-    What an artefact of the present code was made from, directly or not, is never among it, whatever its version.
+    A link inside the store may lead to what is no part of it: what lies in a linked folder is never among it. What
+    an artefact of the present code was made from, directly or not, is not either, whatever its version.
 
     Args:
         store: the folder.
         unreached: list too what no report and no sweep was made from.
     """
-    at_work = set(_at_work(store.root / "drafts"))
-    yield from _drafts(store.root / "drafts", at_work)
-    for path in sorted((store.root / "diverged").glob("*.json")):
-        yield _garbage(path, "note of a diverged run")
-    for path in sorted((store.root / "logs").glob("*.log")):
-        is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
-        yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
-    yield from _halves(store.root)
-    yield from _artefacts(store, unreached, bool(at_work))
+    own = {name: store.root / name for name in ("drafts", "diverged", "logs", "index", *FOLDERS.values())}
+    linked = [path for path in own.values() if path.is_symlink()]
+    for path in linked:
+        yield _garbage(path, "link", "what it leads to may be no part of the store")
+    at_work = set(_at_work(own["drafts"]))
+    found = chain(
+        _drafts(own["drafts"], at_work),
+        (_garbage(path, "note of a diverged run") for path in sorted(own["diverged"].glob("*.json"))),
+        _logs(own["logs"], at_work),
+        _halves([store.root, *own.values()]),
+        _artefacts(store, unreached, bool(at_work)),
+    )
+    yield from (each for each in found if each.path.parent not in linked)
 
 
 def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached: bool = False) -> Iterator[str]:
@@ -97,7 +105,7 @@ def _garbage(path: Path, reason: str, kept: str = "", seen: Stamp | None = None)
 
 
 def _size(path: Path) -> int:
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         with suppress(OSError):
             return path.lstat().st_size
         return 0
@@ -107,11 +115,14 @@ def _size(path: Path) -> int:
 def _at_work(drafts: Path) -> Iterator[str]:
     """Keys of what processes make at this moment."""
     for lock in sorted(drafts.glob("*.lock")):
-        if _is_held(lock):
-            yield lock.name.partition(".")[0]
+        key = lock.name.partition(".")[0]
+        if _KEY.fullmatch(key) and _is_held(lock):
+            yield key
 
 
 def _is_held(lock: Path) -> bool:
+    if not _is_file(lock):
+        return False
     if lock.name.endswith(".soft.lock"):
         return _is_held_softly(lock)
     with suppress(OSError), lock.open("rb") as file:
@@ -137,21 +148,30 @@ def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(drafts.glob("*")):
         key = path.name.partition(".")[0]
         kept = IN_USE if key in at_work else ""
-        if path.suffix == ".lock":
+        if path.suffix == ".deleted":
+            yield _garbage(path, "half deleted")
+        elif not _KEY.fullmatch(key):
+            continue  # no run made it
+        elif path.suffix == ".lock":
             if not (drafts / key).is_dir():  # else it goes with its draft
                 yield _garbage(path, "lock", kept)
-        elif path.suffix == ".deleted":
-            yield _garbage(path, "half deleted")
         else:
             resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
             yield _garbage(path, "unfinished draft", kept or (RESUMES if resumes else ""))
 
 
-def _halves(root: Path) -> Iterator[Garbage]:
-    places = [root, *(root / name for name in (*FOLDERS.values(), "diverged", "index"))]
+def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
+    for path in sorted(logs.glob("*.log")):
+        is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
+        yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
+    for path in sorted(logs.glob("*.token")):  # of --executor ray
+        yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
+
+
+def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
     for path in sorted(path for place in places for path in place.glob("*.partial")):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
                 yield _garbage(path, "half of a file")
 
 
@@ -160,6 +180,7 @@ def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
     roots = ("report", "sweep") if unreached else tuple(FOLDERS)
     current = (entry for stage in roots for entry in there[stage] if entry.current)
     needed = _reached(current, (entry for entries in there.values() for entry in entries))
+    in_names = {key[:8] for key in needed}
     folders = {stage: store.root / FOLDERS[stage] for stage in FOLDERS}
     locked = {
         folders[stage] / entry.name
@@ -172,6 +193,8 @@ def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
             path = folders[stage] / entry.name
             if entry.problem:
                 reason, kept = "unreadable record", "cannot be opened" if path in locked else ""
+                if not kept and entry.name[-8:] in in_names:  # its files may be whole
+                    kept = "something current was made from it"
             elif entry.key[:SHORT] in needed:
                 continue
             elif entry.current:
@@ -198,8 +221,14 @@ def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
 
 
 def _can_be_opened(path: Path) -> bool:
-    try:
-        with (path / RECORD).open("rb"):
+    if _is_file(path / RECORD):
+        with suppress(OSError), (path / RECORD).open("rb"):
             return True
-    except OSError:
-        return False
+    return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it can be opened without waiting: a pipe cannot."""
+    with suppress(OSError):
+        return path.is_file()
+    return False

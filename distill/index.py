@@ -25,6 +25,7 @@ from distill.artifact import FOLDERS, RECORD, VERSIONS, Artifact, key
 from distill.config import CacheConfig, Config, DataConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.files import replace_file
+from distill.reading import read_bytes
 
 FOLDER = "index"
 SHORT = 16
@@ -206,11 +207,10 @@ def _code() -> str:
 
 def _load(file: Path) -> dict[str, Entry]:
     # Lists of different lengths are a ValueError, as what pydantic refuses.
-    with suppress(OSError, ValueError):
-        if file.stat().st_size <= _LARGEST:
-            code, columns = _FILE.validate_json(file.read_bytes())
-            if code == _written_with():
-                return {entry.name: entry for entry in map(Entry._make, zip(*columns, strict=True))}
+    with suppress(OSError, ValueError, UserError):
+        code, columns = _FILE.validate_json(read_bytes(file, _LARGEST))
+        if code == _written_with():
+            return {entry.name: entry for entry in map(Entry._make, zip(*columns, strict=True))}
     return {}
 
 

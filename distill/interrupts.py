@@ -35,7 +35,8 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         try:
-            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+            obeyed = [number for number in self._SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in obeyed}
         except ValueError:  # not the main thread: whoever owns it decides
             self._before = {}
         return self

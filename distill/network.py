@@ -209,12 +209,8 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
 
 def _outline(artifact: Artifact) -> tuple[int, tuple[int, int, int]]:
     """Number of classes, and shape of an image, as the record has them."""
-    try:
-        channels, height, width = map(int, artifact.record.data["shape"])
-        return len(artifact.record.data["classes"]), (channels, height, width)
-    except (KeyError, TypeError, ValueError) as error:
-        expected = "classes and shape, as in the record of a network"
-        raise UserError(str(artifact.path), "neither", expected, "Train it again.") from error
+    channels, height, width = artifact.data["shape"]
+    return len(artifact.data["classes"]), (channels, height, width)
 
 
 def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
@@ -224,7 +220,7 @@ def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
         UserError: it is not there, or other images have its place.
     """
     dataset = load(network_config(artifact).data, runtime.data_root, runtime.progress)
-    if artifact.record.data["fingerprint"] != dataset.fingerprint:
+    if artifact.data["fingerprint"] != dataset.fingerprint:
         way_out = "Bring back the data that it was trained on, or train it again."
         raise UserError("data", dataset.name, f"the images that {artifact.path.name} was trained on", way_out)
     return dataset

@@ -40,6 +40,7 @@ from distill.files import sha256
 from distill.reading import read_json
 from distill.runtime import Runtime, cores
 from distill.store import ArtifactStore
+from distill.tracking import warn
 
 if TYPE_CHECKING:
     from distill.network import Outcome
@@ -335,14 +336,16 @@ def _seconds_behind(config: StageConfig, store: ArtifactStore) -> float:
         upstream = waiting.pop()
         if (name := key(upstream)) not in seconds:
             found = store.find(upstream)
-            seconds[name] = found.record.provenance["seconds"] if found else 0.0
+            seconds[name] = found.record.provenance.get("seconds", 0.0) if found else 0.0
             waiting += inputs(upstream)
     return sum(seconds.values())
 
 
 def _existing(config: StageConfig, store: ArtifactStore) -> Artifact:
     artifact = store.find(config)
-    assert artifact is not None, f"{title(config)} is upstream, so it was made first"
+    if artifact is None:  # it is upstream, so it was made first
+        expected = "what was there when this began; it was deleted since"
+        raise UserError("input", title(config), expected, "Run the same command again.")
     return artifact
 
 
@@ -497,8 +500,8 @@ class Reproduced:
     """Experiments that cannot be run on the data set that was asked for."""
     failed: dict[str, Failure]
     """Stages that failed, by their path in the store."""
-    page: Path
-    """All reports of the scale on one page."""
+    page: Path | None
+    """All reports of the scale on one page; None where it could not be written."""
 
 
 def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
@@ -517,20 +520,26 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         UserError: there is no such experiment, or one of its inputs is missing.
         Exception: as of `ensure`, if no report is there.
     """
-    from distill.stages.overview import write_overview
-
     configs, skipped = plan_reports(name, scale, data)
     try:
         failed = _ensure_reports(configs, store, runtime)
     finally:
         # After a failure or an interrupt too: what is finished can be read.
         reports = [found for config in configs if (found := _whole(config, store))]
-        folder = store.root / FOLDERS["report"]
-        page = folder
-        if ranks.is_first():
-            page = write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
-    assert page is not None, "an error that all have was raised"
+        page = _write_page(scale, reports, store) if ranks.is_first() else None
     return Reproduced(reports, skipped, failed, page)
+
+
+def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> Path | None:
+    """The page of all reports; of a store that cannot be written the one that is there, for it is no result."""
+    from distill.stages.overview import write_overview
+
+    folder = store.root / FOLDERS["report"]
+    try:
+        return write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
+    except OSError as error:
+        warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
+        return None
 
 
 def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Failure]:

@@ -71,7 +71,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
     yield Finding("images", True, f"{len(cache)} samples, {len(cache.classes)} classes, in order")
     proof = cache.proof().random(samples)
     device, workers = runtime.torch_device(), runtime.workers_for()
-    exact = device == artifact.record.provenance["device"] == "cpu"
+    exact = device == artifact.record.provenance.get("device") == "cpu"
     tolerance = TOLERANCE if exact else GPU_TOLERANCE
     yield _rows(cache, proof, tolerance)
     same = proof.same_pixels(cache.loader(dataset, device))

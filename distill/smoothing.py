@@ -87,7 +87,7 @@ def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> F
 
 def _held_out(dataset: Dataset, source: Artifact | None) -> tuple[Tensor, Tensor]:
     assert source is not None, "the config was checked"
-    if source.record.data["classes"] != list(dataset.classes):
+    if source.data["classes"] != list(dataset.classes):
         expected = f"a network with the classes of {dataset.name}: {', '.join(dataset.classes)}"
         raise UserError("smoothing_source", str(source.path), expected, "Name another.")
     logits, labels = load_predictions(source, "held_out")

@@ -121,12 +121,14 @@ class ArtifactStore:
         """A folder to fill, held by one process at a time; what an interrupted one left there is kept.
 
         Raises:
-            UserError: the store cannot be written, the disk is full, or memory does not suffice.
+            UserError: the store cannot be written, the disk is full, memory does not suffice, or a link would lead
+                what is written elsewhere.
         """
         folder = self.root / "drafts" / key(config)
         with explained(config, folder, self.root):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with held(folder.with_suffix(".lock"), title(config)):
+                _refuse_links(folder)
                 if config.stage not in _RESUMED and not (folder / RECORD).is_file():
                     shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(exist_ok=True)
@@ -144,13 +146,17 @@ class ArtifactStore:
         return self.publish_recorded(config, draft)
 
     def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
-        """Publish a draft whose record was written, perhaps by a process that was killed right after."""
+        """Publish a draft whose record was written, perhaps by a process that was killed right after.
+
+        Raises:
+            UserError: there is a link in it.
+        """
+        _refuse_links(draft)
         for path in filter(_is_left_over, [*draft.rglob("*")]):
             path.unlink()
         final = self.path(config)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():  # of an older version, or damaged: it was no hit, or we would not be here
-            shutil.rmtree(final)
+        _remove(final)  # of an older version, or damaged: it was no hit, or we would not be here
         draft.rename(final)
         return self.read(final)
 
@@ -172,15 +178,31 @@ class ArtifactStore:
         """
         drafts = self.root / "drafts"
         if path.is_dir() and path.parent != drafts:
-            drafts.mkdir(exist_ok=True)
-            path = path.rename(drafts / f"{path.name}-{uuid.uuid4().hex}.deleted")
+            with self.aside(path):
+                return
         if path.parent != drafts or path.suffix == ".deleted":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
             return
         lock = drafts / f"{path.name.removesuffix('.lock').removesuffix('.soft')}.lock"
+        if lock.is_symlink():  # it would not be opened
+            lock.unlink()
         with suppress(Timeout), held(lock, wait=False):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            _remove(path)
             lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def aside(self, path: Path) -> Iterator[None]:
+        """Take an artefact from its place inside the block; then it is deleted, or put back if the block fails."""
+        taken = self.root / "drafts" / f"{path.name}-{uuid.uuid4().hex}.deleted"
+        taken.parent.mkdir(exist_ok=True)
+        try:
+            path.rename(taken)
+            yield
+        except BaseException:
+            with suppress(OSError):  # it never left, or another has its place
+                taken.rename(path)
+            raise
+        _remove(taken)
 
     def mark_diverged(self, config: StageConfig, reason: str) -> None:
         """Remember that this config diverges, so that an experiment reports it without training it again."""
@@ -197,6 +219,21 @@ class ArtifactStore:
     def forget_diverged(self, config: StageConfig) -> None:
         """Let this config be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
+
+
+def _refuse_links(draft: Path) -> None:
+    """No stage makes one: through a link of others it would write to, or delete, what is not in the store."""
+    for path in (draft, *draft.rglob("*")):
+        if path.is_symlink():
+            raise UserError("path", str(path), "no link in a draft", "Delete it, and run the same command again.")
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, a file or a link, but not what a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_left_over(path: Path) -> bool:

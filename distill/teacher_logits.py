@@ -50,7 +50,7 @@ class TeacherLogits:
             for teacher in teachers
         ]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
-        scales = [(tuple(t.record.data["mean"]), tuple(t.record.data["std"])) for t in teachers]
+        scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
         size = inference_batch(device)
         self._loaders: dict[object, Loader] = {
             scale: view_loader(config, dataset, *scale, device, size, workers) for scale in dict.fromkeys(scales)
@@ -101,7 +101,7 @@ class TeacherLogits:
 
 
 def _check_input(teacher: Artifact, dataset: Dataset) -> None:
-    known = teacher.record.data
+    known = teacher.data
     way_out = "Use the data set that the teacher was trained on, or train a teacher for these images."
     if tuple(known["classes"]) != dataset.classes:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,13 +91,14 @@ def _changed_inputs(artifact: Artifact, store: ArtifactStore, known: dict[str, _
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
-    """Delete an artefact that is not whole, and make it again, with what it needs and is not there.
+    """Make an artefact that is not whole again, with what it needs and is not there; then the old one is deleted.
 
     Returns:
         Where it lies now.
 
     Raises:
-        UserError: it cannot be made from its record alone, or lies elsewhere; then it is not deleted.
+        UserError: it cannot be made from its record alone, or lies elsewhere; then it stays where it is, as with
+            any other error.
     """
     artifact, path = examined.artifact, examined.path
     assert artifact is not None, "who names an artefact has read its record"
@@ -112,8 +112,8 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
         command = f"distill reproduce {config.experiment} --scale {config.scale} --data {config.data}"
         expected = "what the files in experiments/ still draw"
         raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: {command}")
-    shutil.rmtree(path)
-    return _made(config, store, runtime)
+    with store.aside(path):
+        return _made(config, store, runtime)
 
 
 def _drawn_otherwise(config: ReportConfig) -> bool:

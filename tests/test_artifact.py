@@ -136,6 +136,44 @@ def test_threads_that_write_the_same_json_do_not_meet(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
 
 
+def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / RESUME).write_text("not of this store")
+    draft = store.root / "drafts" / key(TeacherConfig())
+    draft.parent.mkdir(parents=True)
+    for link, inside in [(draft, draft), (draft / "events", draft / "events")]:
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(home)
+        with pytest.raises(UserError, match="no link in a draft") as refused, store.draft(TeacherConfig()):
+            pass
+        assert repr(str(inside)) in str(refused.value)
+        with pytest.raises(UserError, match="no link in a draft"):
+            store.publish_recorded(TeacherConfig(), draft)
+        link.unlink()
+    assert [path.name for path in home.iterdir()] == [RESUME]
+
+
+def test_a_link_where_an_artefact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    store.path(TeacherConfig()).parent.mkdir(parents=True)
+    store.path(TeacherConfig()).symlink_to(tmp_path / "home")
+    assert publish(store, TeacherConfig()).problems() == []
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_what_is_aside_comes_back_unless_all_went_well(store: ArtifactStore) -> None:
+    made = publish(store, TeacherConfig())
+    for error in (UserError("a", 1, "b", "c"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), store.aside(made.path):
+            raise error
+        assert made.problems() == []
+    with store.aside(made.path):
+        assert not made.path.exists()
+    assert not made.path.exists()
+    assert [path.suffix for path in (store.root / "drafts").iterdir()] == [".lock"]
+
+
 def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
     with store.draft(TeacherConfig()) as draft:
         store.delete(draft)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.cli import main
+from distill.cli import _print, main
 from distill.config import LabelsConfig
 from distill.errors import UserError
 from distill.executors.failures import Failure
@@ -267,6 +267,11 @@ def test_a_record_that_cannot_be_read_blocks_nothing_else(
     assert "unreadable record" in run(capsys, "gc", "--delete")
     assert not teacher.exists()
     assert "ok" in run(capsys, "verify")
+
+
+def test_words_of_others_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _print("a\x1b[2J  1\nb\r  2")
+    assert capsys.readouterr().out == "a\\x1b[2J  1\nb\\r  2\n"
 
 
 def test_a_wrong_kind_of_artefact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:

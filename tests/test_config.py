@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distill.artifact import key
@@ -243,3 +245,47 @@ def test_a_sweep_has_the_network_of_hard_labels_whatever_its_smoothing_does() ->
     networks = SweepConfig(teacher=recipe, smoothings=(0.0, 0.2), seeds=1).networks()
     assert networks[0.0, 0] == TeacherConfig(labels=LabelsConfig(confidence_penalty=0.1))
     assert networks[0.2, 0] == recipe
+
+
+def test_a_sweep_has_networks_that_can_be_counted_and_can_be() -> None:
+    with pytest.raises(UserError, match="at most 10,000"):
+        SweepConfig(seeds=10**9)
+    with pytest.raises(UserError, match="seed"):
+        SweepConfig(teacher=TeacherConfig(seed=2**63 - 1), seeds=2)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = (
+    "labels",
+    "loss",
+    "towards",
+    "soft",
+    "kwargs",
+    "teacher",
+    "cache",
+    "data",
+    "model",
+    "runs",
+    "seeds",
+    "self",
+)
+_OBJECTS = st.recursive(
+    st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(_FIELDS), inner | _JSON, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["teacher", "cache", "student", "sweep", "analysis", "report", "calibration"]), _OBJECTS)
+@example("teacher", {"labels": 5})
+@example("teacher", {"labels": {"towards": [], "kwargs": {}}})
+@example("student", {"loss": [1]})
+@example("student", {"loss": {"soft": {}, "kwargs": {}}})
+@example("teacher", {"self": 1})
+def test_a_stage_of_wrong_types_is_one_line(stage: str, fields: dict[str, object]) -> None:
+    with suppress(UserError):
+        key(parse_stage({**fields, "stage": stage}))

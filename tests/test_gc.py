@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -46,14 +48,14 @@ def test_what_something_current_was_made_from_stays_whole(tmp_path_factory, grap
     store = ArtifactStore(tmp_path_factory.mktemp("store"))
     configs = [TeacherConfig(seed=seed) for seed in range(len(graph))]
     records: dict[str, tuple[Path, list[str], bool]] = {}
-    damaged: list[Path] = []
+    damaged: dict[str, Path] = {}
     for number, (is_old, state, wanted) in enumerate(graph):
         names = [key(configs[other]) for other in sorted(wanted) if other < number]
         fields = {"inputs": dict.fromkeys(names, "")} | ({"version": 0} if is_old else {})
         path = publish(store, configs[number], **fields)
         if state == "cut":
             (path / RECORD).write_text("{")
-            damaged.append(path)
+            damaged[key(configs[number])] = path
         elif state == "gone":
             (path / RECORD).unlink()
         else:
@@ -64,7 +66,8 @@ def test_what_something_current_was_made_from_stays_whole(tmp_path_factory, grap
     assert {name: content(records[name][0]) for name in needed} == kept
     left = {artefact.record.key for artefact in store.all()}
     assert left == needed, "and of the others nothing"
-    assert not any(path.exists() for path in damaged)
+    inputs = {upstream for name in needed for upstream in records[name][1]}
+    assert {name for name, path in damaged.items() if path.exists()} == inputs & set(damaged), "files may be whole"
 
 
 def test_an_older_version_goes_unless_something_current_names_it(store) -> None:
@@ -198,3 +201,80 @@ def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None
         path: ("unreadable record", "cannot be opened"),
         older: ("of version 0", "it may be an input of one whose record cannot be opened"),
     }
+
+
+def home(tmp_path: Path) -> dict[str, bytes]:
+    """A folder of somebody, with what would be garbage in a store."""
+    elsewhere = ArtifactStore(tmp_path / "home")
+    old = publish(elsewhere, TeacherConfig(seed=9), version=0)
+    for path in (old, old.with_name("photos"), old.with_name("0" * 64)):
+        path.mkdir(exist_ok=True)
+        (path / "photo.png").write_text("a photo")
+    for name in ("boot.log", "notes.json", "half.partial", f"{'1' * 64}.lock", "2.token"):
+        (old.parent / name).write_text("mine")
+        os.utime(old.parent / name, (0, 0))
+    return tree(tmp_path / "home")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["drafts", "logs", "diverged", "index", "teachers", "students"])
+def test_what_a_linked_folder_leads_to_is_left_alone_and_that_is_said(store, tmp_path: Path, name: str) -> None:
+    before = home(tmp_path)
+    store.root.mkdir()
+    (store.root / name).symlink_to(tmp_path / "home" / "teachers")
+    said = list(collect(store, delete=True, drafts=True, unreached=True))
+    assert tree(tmp_path / "home") == before
+    assert f"{name}  (kept: what it leads to" in said[0]
+    assert said[-1].split()[0] == "0"
+
+
+def test_a_store_that_is_a_link_itself_is_cleaned(store, tmp_path: Path) -> None:
+    path = publish(store, TeacherConfig(), version=0)
+    (tmp_path / "link").symlink_to(store.root)
+    list(collect(ArtifactStore(tmp_path / "link"), delete=True))
+    assert not path.exists()
+
+
+def test_links_in_its_folders_are_deleted_and_not_followed(store, tmp_path: Path) -> None:
+    before = home(tmp_path)
+    (there,) = (tmp_path / "home" / "teachers").glob("*/record.json")
+    draft = "3" * 64
+    for folder, name in [("teachers", there.parent.name), ("drafts", draft), ("drafts", "some.deleted")]:
+        (store.root / folder).mkdir(parents=True, exist_ok=True)
+        (store.root / folder / name).symlink_to(there.parent)
+    (store.root / "drafts" / f"{draft}.lock").symlink_to(there)
+    list(collect(store, delete=True, drafts=True))
+    assert tree(tmp_path / "home") == before
+    assert found(store) == {}
+
+
+def test_what_no_run_made_is_no_draft(store) -> None:
+    (store.root / "drafts" / "photos").mkdir(parents=True)
+    assert found(store) == {}
+
+
+def test_pipes_are_not_waited_for(store) -> None:
+    path = publish(store, TeacherConfig())
+    shutil.copytree(path, path.with_name("a"))
+    store.entries("teacher")
+    (store.root / "drafts").mkdir()
+    for pipe in (path / RECORD, *(store.root / "drafts" / f"{'4' * 64}{end}.lock" for end in ("", ".soft"))):
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+    kept = {each.path.name: each.kept for each in find_garbage(store)}
+    assert kept[path.name] == "cannot be opened"
+    list(collect(store, delete=True))
+    assert not list((store.root / "drafts").iterdir())
+
+
+def test_the_token_of_a_killed_run_is_found(store) -> None:
+    (store.root / "logs").mkdir(parents=True)
+    token = store.root / "logs" / "0123.token"
+    with token.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as the driver holds it
+        assert [(each.path, each.kept) for each in find_garbage(store)] == [(token, "in use")]
+    list(collect(store, delete=True))
+    assert not token.exists()

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,11 @@ def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.Monkey
     before = key(cache)
     monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
     assert key(cache) != before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_an_index_that_is_no_file_is_not_read(store: ArtifactStore, make: Callable[[Path], None]) -> None:
+    path = publish(store, TeacherConfig())
+    (store.root / FOLDER).mkdir()
+    make(store.root / FOLDER / "teachers.json")
+    assert [entry.name for entry in store.entries("teacher")] == [path.name]

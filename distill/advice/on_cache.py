@@ -56,7 +56,7 @@ def on_cache(config: CacheConfig, artefact: Artifact, context: Context) -> Advic
 def _about_cache(config: CacheConfig, artefact: Artifact) -> list[Statement]:
     basis = "its record"
     said = []
-    if config.top_k and config.top_k < len(artefact.record.data["classes"]):
+    if config.top_k and config.top_k < len(artefact.data["classes"]):
         text = (
             f"It keeps the largest {config.top_k} logits of each view and spreads the rest over the other classes:"
             f" only temperatures near 1 are its teacher's."

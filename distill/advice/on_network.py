@@ -28,7 +28,7 @@ def on_teacher(config: TeacherConfig, artefact: Artifact, context: Context) -> A
     # What smoothing took away is told by right labels only.
     twin = hard_twin(config, context.shelf, context.store) if usable and not found.noise else None
     trials = trials_of(config, context.settings)
-    classes = len(artefact.record.data["classes"])
+    classes = len(artefact.data["classes"])
     smoothing = uniform_smoothing(config, classes)
     hints = recorded.statements(context.recorded, smoothing) if usable else []
     return Advice(

@@ -13,7 +13,7 @@ from distill.cache.manifest import MANIFEST, check_data, check_views, read_manif
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
 from distill.cache.remake import remake
-from distill.cache.shards import ShardReader, layout_of
+from distill.cache.shards import Layout, ShardReader, layout_of
 from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
 from distill.errors import UserError
@@ -58,10 +58,22 @@ class LogitCache:
         self.manifest = read_manifest(artifact.file(MANIFEST))
         self.classes = self.manifest.data.classes
         layout = layout_of(config, self.manifest.data.samples, len(self.classes))
+        self._check_manifest(layout)
         self.encoding = layout.encoding
         self._reader = ShardReader(artifact.file, layout)
         self._fits = layout.bytes <= _RESIDENT_BYTES and config.top_k is None
         self._resident: dict[int, Tensor] = {}
+
+    def _check_manifest(self, layout: Layout) -> None:
+        """Refuse one that does not go with the record: somebody may have made it up."""
+        teachers, shards = len(self.config.teachers), layout.views * layout.shards_per_view
+        if len(self.manifest.teachers) != teachers:
+            found = f"{len(self.manifest.teachers)} teachers"
+            raise UserError(str(self.path / MANIFEST), found, f"{teachers}", self._artifact.rebuild)
+        # Before all of them are listed.
+        if shards > (files := len(self._artifact.record.files)):
+            expected = f"at most the {files} files of its record"
+            raise UserError(str(self.path / MANIFEST), f"{shards:,} shards", expected, self._artifact.rebuild)
 
     @classmethod
     def open(cls, path: str | Path, device: str = "cpu") -> LogitCache:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from distill.config import AugmentConfig, CacheConfig, EnsembleConfig, ImportConfig, TeacherConfig, invalid
+from distill import trust
+from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, ImportConfig, TeacherConfig, invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
 from distill.reading import read_json
@@ -47,8 +48,8 @@ class DataIdentity(_Part):
     """Which images, in which order."""
 
     name: str
-    classes: tuple[str, ...]
-    samples: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    samples: Count
     fingerprint: str
     """sha256 over all splits: images, labels and class names."""
     order: str | None
@@ -57,10 +58,16 @@ class DataIdentity(_Part):
     """Likewise in any order."""
 
 
+def _program(fields: dict[str, Any]) -> dict[str, Any]:
+    """All fields of a view program; a plug-in among them is not the user's word."""
+    with trust.reading():
+        return AugmentConfig.model_validate(fields).model_dump(mode="json")
+
+
 class ViewIdentity(_Part):
     """Which views of them."""
 
-    augment: dict[str, Any]
+    augment: Annotated[dict[str, Any], AfterValidator(_program)]
     views: int
     seed: int
 

@@ -162,15 +162,23 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
                 # In the order of their bytes: the directory may have another one.
                 for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
                     if member.filename in row_of:
-                        data = archive.read(member)
-                        if len(data) != member.file_size:
-                            raise zipfile.BadZipFile(f"{member.filename} is shorter than the zip says")
-                        yield row_of[member.filename], member.filename, data
+                        yield row_of[member.filename], member.filename, _unzipped(archive, member)
             return
         with _Unpacked(path) as stream:
             for member in _tar_members(path, stream):
                 if member.name in row_of:
                     yield row_of[member.name], member.name, stream.take(member.size)
+
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a file in a zip. `ZipFile.read` would unpack more than it declares, a gigabyte at once."""
+    size = member.file_size
+    member.file_size += 1  # else what comes after would be cut off without a word
+    with archive.open(member) as file:
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise zipfile.BadZipFile(f"{member.filename} has not the {size:,} bytes that the zip says")
+    return data
 
 
 def _members(path: Path) -> Iterator[str]:

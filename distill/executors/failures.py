@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import traceback
 from collections.abc import Container, Mapping
@@ -86,6 +87,18 @@ def log_file(logs: Path, name: str) -> Path:
     return logs / f"{Path(name).name}.log"
 
 
+def open_log(log: Path) -> int:
+    """Descriptor of an empty log, to which all writing appends, since another run may write to the same.
+
+    Raises:
+        OSError: it cannot be made, or a link or a pipe stands in its place.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A link would lead to a file of somebody, and a pipe would be waited for.
+    no_other = os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | no_other, 0o666)
+
+
 def write_traceback(error: Exception, log: Path) -> Path | None:
     """Write the traceback of an error that is no user's mistake, and let go of what its frames hold.
 
@@ -95,8 +108,8 @@ def write_traceback(error: Exception, log: Path) -> Path | None:
     written = None
     if not isinstance(error, UserError):
         with suppress(OSError):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text("".join(traceback.format_exception(error)))
+            with open(open_log(log), "w") as file:
+                file.write("".join(traceback.format_exception(error)))
             written = log
     # Networks and images, perhaps too many for the device, while other stages go on.
     cause: BaseException | None = error

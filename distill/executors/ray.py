@@ -7,6 +7,7 @@ keeps a worker that only seems dead from writing beside its successor.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -188,17 +189,20 @@ def _token(folder: Path) -> Iterator[Path]:
     token = folder / f"{uuid.uuid4().hex}.token"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        token.touch()
+        file = token.open("xb")
     except OSError as error:
         way_out = "Set --store or DISTILL_STORE to another folder."
         raise UserError(
             "store", str(folder), f"a folder that can be written ({error.strerror})", way_out
         ) from error
-    try:
-        yield token
-    finally:
-        with suppress(OSError):
-            token.unlink()
+    with file:
+        try:
+            with suppress(OSError):  # of a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # gc sees by it that this process lives
+            yield token
+        finally:
+            with suppress(OSError):
+                token.unlink()
 
 
 class _Room:

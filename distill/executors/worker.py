@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from distill.errors import UserError
-from distill.executors.failures import one_line
+from distill.executors.failures import one_line, open_log
 from distill.progress import report_to
 
 _GRACE_SECONDS = 5.0
@@ -36,9 +36,9 @@ class Ended(NamedTuple):
 def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
     """Run what comes through the pipe, (stage, log) each, until it is closed.
 
-    SIGTERM, and SIGINT while a network is trained (`trainer.fit`), save its state and end the process.
+    SIGTERM ends the process, once the state of a network that is trained (`trainer.fit`) is saved.
     """
-    # Ctrl-C reaches every process of the terminal: what trains saves its state, the rest waits for the parent.
+    # Ctrl-C reaches every process of the terminal. The parent says what it means, by SIGTERM, or ignores it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _exit_once)
@@ -58,8 +58,6 @@ def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
             send(run_logged(run, stage, log))
     except EOFError:
         pass  # the parent needs no more, or is gone
-    except KeyboardInterrupt:
-        _leave(128 + signal.SIGINT)
     except SystemExit as stop:
         _leave(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
 
@@ -70,7 +68,10 @@ def _exit_once(number: int, _frame: object) -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    # At once: what was saved is on the disk, and to take torch apart can last longer than who stops it waits.
+    # At once: what was saved is on the disk, and to take torch apart can last longer than who stops it waits. Nor
+    # may its own children, which make views, outlive it: the parent would wait for them.
+    for child in multiprocessing.active_children():
+        child.kill()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
@@ -108,10 +109,8 @@ def run_logged(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
 def _written_to(log: Path) -> Iterator[None]:
     """Send stdout and stderr, of native code too, to a file that is deleted when it stays empty."""
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        # Appending, since another run may write to the same log.
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
-    except OSError:  # the store cannot be written, which the stage will say better
+        file = open_log(log)
+    except OSError:  # the store cannot be written, which the stage will say better, or it is no file of ours
         yield
         return
     before = [os.dup(descriptor) for descriptor in (1, 2)]

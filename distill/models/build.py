@@ -38,13 +38,15 @@ def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, in
         most: bytes of the file.
 
     Raises:
-        UserError: as `build_model`; or its parameters have more bytes than that.
+        UserError: as `build_model`; or its parameters and buffers have more bytes than that.
     """
     construct = constructor(config, num_classes, in_shape)
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                needed = sum(each.numel() * each.element_size() for each in construct().parameters())
+                # As they are stored: tensors that are tied only once, and no buffer that is made anew.
+                stored = {id(each): each for each in construct().state_dict(keep_vars=True).values()}
+                needed = sum(each.numel() * each.element_size() for each in stored.values())
         except Exception:
             return
     if needed > most:

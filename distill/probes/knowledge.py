@@ -100,7 +100,7 @@ def answers(
         raise UserError("data", dataset.name, expected, "Penultimate activations of sentences are not measured.")
     device = runtime.torch_device()
     model = load_network(network, device)
-    scale = network.record.data
+    scale = network.data
     normalise = Normaliser(tuple(scale["mean"]), tuple(scale["std"]), device)
     head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
     found = {

@@ -149,7 +149,7 @@ def measure(
     if independent is not None:
         values |= _beside_independent(config, logits, load_predictions(independent, split)[0], labels)
     if isinstance(config, StudentConfig) and config.exclude_classes:
-        values |= _unseen_measures(logits, labels, set(config.exclude_classes), network.record.data["priors"])
+        values |= _unseen_measures(logits, labels, set(config.exclude_classes), network.data["priors"])
     values |= _of_cache(network) | _of_targets(network)
     diagram = calibration.reliability(logits, labels, bins)
     curves = {

@@ -17,7 +17,7 @@ from distill.config import AugmentConfig, CacheConfig
 from distill.data.datasets import load
 from distill.data.tokens import refuse_cache
 from distill.metrics.accuracy import accuracy
-from distill.network import Outcome, identity, weights_file
+from distill.network import Outcome, identity, network_config, weights_file
 from distill.runtime import Runtime
 from distill.teacher_logits import TeacherLogits
 
@@ -48,8 +48,7 @@ def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
     """What tells a teacher apart, its preprocessing included; of a snapshot, the weights of that one."""
-    data = teacher.record.data
-    kwargs = teacher.record.config["data"]["kwargs"]
+    data, kwargs = teacher.data, network_config(teacher).data.kwargs
     return TeacherIdentity(
         title=title(teacher.config),
         key=teacher.record.key,

@@ -195,5 +195,5 @@ def _information(network: Artifact, runtime: Runtime) -> Group:
         found = final_information(InformationProbe(classes=_CLASSES), network, runtime)
     except UserError as error:
         return Group(heading, missing=str(error))
-    names = " and ".join(network.record.data["classes"][cls] for cls in _CLASSES)
+    names = " and ".join(network.data["classes"][cls] for cls in _CLASSES)
     return Group(f"{heading}, {names}", _rows(found))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from distill.artifact import VERSIONS, Artifact
 from distill.errors import UserError
 from distill.experiment import Scale
@@ -68,20 +70,28 @@ def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], know
     for report in reports:
         if report.record.version == VERSIONS["report"]:
             # A summary that somebody made up may lack anything.
-            with suppress(UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            with suppress(
+                UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError
+            ):
                 summary = read_json(report.file("summary.json"))
                 if summary["scale"] == scale and summary["experiment"] in known:
-                    found[summary["experiment"]] = _section(report, summary)
+                    section = _section(report, summary)
+                    _page(scale, [section])
+                    found[summary["experiment"]] = section
     if not found:
         return None
-    sections = sorted(found.values(), key=lambda section: place(section.summary))
+    replace_file(folder / PAGE, _page(scale, found.values()).encode())
+    return folder / PAGE
+
+
+def _page(scale: Scale, found: Iterable[Section]) -> str:
+    sections = sorted(found, key=lambda section: place(section.summary))
     cautions: dict[str, list[Section]] = {}
     for section in sections:
         if section.caution:
             cautions.setdefault(section.caution, []).append(section)
     page = {"scale": scale, "meaning": _SCALES[scale], "sections": sections, "cautions": cautions}
-    replace_file(folder / PAGE, render("overview.html.j2", page).encode())
-    return folder / PAGE
+    return render("overview.html.j2", page)
 
 
 def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:

@@ -7,15 +7,19 @@ nothing run and nothing be loaded, and a figure is an image of its own, in which
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
 from distill.reading import read_bytes
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ def _markdown(text: object) -> str:
 
 def render(template: str, page: Mapping[str, Any]) -> str:
     """A template of this folder, filled in; only HTML needs escaping."""
+    return _template(template).render(page)
+
+
+@functools.cache
+def _template(template: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -72,4 +81,4 @@ def render(template: str, page: Mapping[str, Any]) -> str:
     environment.filters["prose"] = _prose
     environment.filters["plain"] = _markdown
     environment.filters["cell"] = lambda text: _markdown(text).replace("|", "\\|").replace("\n", " ")
-    return environment.get_template(template).render(page)
+    return environment.get_template(template)

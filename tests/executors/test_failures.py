@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from distill.errors import UserError
-from distill.executors.failures import Failure, StagesFailed, WorkerDied, raise_failure
+from distill.executors.failures import Failure, StagesFailed, WorkerDied, raise_failure, write_traceback
+from distill.executors.worker import run_logged
 
 MISTAKE = UserError("loss", 3, "4", "Take 4.")
 
@@ -18,6 +21,17 @@ def caught(function, *arguments) -> Exception:
 
 def bug() -> Exception:
     return caught(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("home"))])
+def test_a_log_is_a_file_and_nothing_else(make: Callable[[Path], None], tmp_path: Path, capfd) -> None:
+    (tmp_path / "home").write_text("a letter")
+    log = tmp_path / "a.log"
+    make(log)
+    assert write_traceback(bug(), log) is None
+    run_logged(print, "a step", log)
+    assert capfd.readouterr().out == "a step\n", "it goes where it would without a log"
+    assert (tmp_path / "home").read_text() == "a letter"
 
 
 def test_one_error_is_raised_as_it_is_and_says_where_it_was_unless_that_is_what_was_wanted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import tiny
@@ -31,7 +32,7 @@ from distill.runtime import Runtime
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.stages.calibration import load_scaling
 from distill.store import ArtifactStore
-from distill.verification import examine
+from distill.verification import examine, repair
 
 STAGES = tuple(FOLDERS)
 
@@ -181,6 +182,26 @@ def test_verify_names_what_is_damaged_and_makes_it_again(whole: Path, tmp_path: 
     assert capsys.readouterr().out.count("made     ") == 2
     assert differences(cache, ArtifactStore(whole).path(tiny.CACHE)) == []
     assert [found.path for found in examine(store) if found.problems or found.unproven] == [store.path(tiny.SWEEP)]
+
+
+@pytest.mark.parametrize("error", [UserError("trust", "a plug-in", "b", "c"), KeyboardInterrupt()])
+def test_what_cannot_be_made_again_stays(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    store = ArtifactStore(shutil.copytree(whole, tmp_path / "store"))
+    path = store.path(tiny.TEACHER)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    (found,) = examine(store, [store.read(path)])
+
+    def refuse(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("distill.verification.ensure", refuse)
+    with pytest.raises(type(error)):
+        repair(found, store, runtime(store.root))
+    assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
 
 
 def test_a_record_without_a_seal_is_held_against_what_other_stages_noted(whole: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import distill.libraries
 from distill.config import ModelConfig
 from distill.errors import UserError
 from distill.models import build_model, check_model
+from distill.models.build import refuse_larger
 
 
 def config(name: str, **kwargs) -> ModelConfig:
@@ -178,3 +179,17 @@ def test_a_network_answers_for_each_label() -> None:
         check_model(config(name, positions=5), 3, (1, 2, 7), (7,))
     with pytest.raises(UserError, match=r"3 logits per image: \[2, 3\] for two images\. .* \[2, 7, 3\]"):
         check_model(config(name), 3, (1, 2, 7))
+
+
+def plugin_of_buffers(num_classes, in_shape):
+    net = nn.Linear(1, 1)
+    net.register_buffer("kept", torch.zeros(1000))
+    net.register_buffer("made", torch.zeros(1000), persistent=False)
+    return net
+
+
+def test_buffers_need_a_file_of_their_size() -> None:
+    network = config(f"{__name__}:plugin_of_buffers")
+    refuse_larger(network, 2, (1, 4, 4), 4008)
+    with pytest.raises(UserError, match="4,008 bytes"):
+        refuse_larger(network, 2, (1, 4, 4), 4007)

@@ -177,7 +177,9 @@ def test_the_page_of_all_reports_runs_nothing_and_loads_nothing(report):
     assert Page(written.read_text()).images == 1
 
 
-@pytest.mark.parametrize("change", ["svg", "verdict", "nothing", "path", "figures"])
+@pytest.mark.parametrize(
+    "change", ["svg", "verdict", "nothing", "path", "figures", "title", "diverged", "reproduces", "statement"]
+)
 def test_a_report_that_somebody_changed_is_shown_without_harm_or_left_out(report, tmp_path, change):
     out = tmp_path / "reports" / report.name
     shutil.copytree(report, out)
@@ -192,8 +194,14 @@ def test_a_report_that_somebody_changed_is_shown_without_harm_or_left_out(report
         summary = {"scale": "quick", "experiment": "hostile"}
     elif change == "path":
         summary["figures"][0]["name"] = "../../../../etc/passwd"
-    else:
+    elif change == "figures":
         summary["figures"][0]["prefix"] = 1
+    elif change == "statement":
+        del summary["claims"][0]["statement"]
+    elif change == "title":
+        del summary["title"]
+    else:
+        summary[change] = 5
     (out / "summary.json").write_text(json.dumps(summary))
     store = ArtifactStore(tmp_path)
     record = json.loads((out / RECORD).read_text())

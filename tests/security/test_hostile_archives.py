@@ -244,6 +244,25 @@ def test_memory_that_xz_asks_for_is_bounded(tmp_path):
     refused(path, "a complete tar.*[Mm]emory")
 
 
+def test_a_zip_gives_no_more_than_it_declares(tmp_path):
+    """Size and checksum of the first image are those of its beginning; 64 MiB of zeros follow."""
+    first, whole = "train/a/0.png", WHOLE["train/a/0.png"]
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, data in WHOLE.items():
+            archive.writestr(name, data + bytes(64 << 20 if name == first else 0))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    struct.pack_into("<I", data, at + 16, zlib.crc32(whole))
+    struct.pack_into("<I", data, at + 24, len(whole))
+    path.write_bytes(data)
+    tracemalloc.start()
+    refused(path, "a complete zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
 @pytest.mark.parametrize("change", ["password", "method"])
 def test_what_a_zip_here_cannot_hold_is_said(tmp_path, change):
     path = zipped(tmp_path / "a.zip")

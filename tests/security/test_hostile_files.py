@@ -25,7 +25,7 @@ from distill.cache.foreign import ArrayFile
 from distill.cache.logit_cache import LogitCache
 from distill.cache.manifest import read_manifest
 from distill.cli import main
-from distill.config import CacheConfig, DataConfig, ModelConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
 from distill.errors import UserError, printable
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.reading import map_array, parse_json, read_json, read_tensors
@@ -195,7 +195,6 @@ def test_labels_of_classes_that_are_none_are_refused(tmp_path, store):
         ([1 << 30], DATA),
         ([8], {"classes": ["a"], "shape": [1, 1 << 30, 1 << 30]}),
         ([8], {}),
-        ([8], {"shape": "x", "classes": 3}),
     ],
 )
 def test_a_network_that_its_weights_cannot_fill_is_not_built(tmp_path, store, widths, data):
@@ -207,7 +206,7 @@ def test_a_network_that_its_weights_cannot_fill_is_not_built(tmp_path, store, wi
         record = Record(**fields, files=store.describe_files(draft), data=data)
         network = store.publish(config, draft, record)
     before = torch.get_rng_state()
-    with pytest.raises(UserError, match=r"at most the|classes and shape|can be built"):
+    with pytest.raises(UserError, match=r"at most the|classes, shape|can be built"):
         load_network(network)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -420,6 +419,75 @@ def test_a_record_of_another_artefact_is_a_miss(store):
     store.path(other).mkdir()
     (store.path(other) / RECORD).write_bytes((one.path / RECORD).read_bytes())
     assert store.find(other) is None
+
+
+@pytest.mark.parametrize(
+    "data", [{"classes": 5}, {"classes": []}, {"shape": [1, "x", 2]}, {"mean": "x"}, {"sizes": []}]
+)
+def test_a_record_of_images_that_cannot_be_is_one_line(store, data):
+    path = published(store).path / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data, "seal": ""}))
+    with pytest.raises(UserError, match="a record that this version can read") as error:
+        store.read(path.parent)
+    line_of(error.value)
+
+
+def test_what_a_record_does_not_say_of_its_images_is_one_line(store):
+    with pytest.raises(UserError, match=r"no data\.mean") as error:
+        published(store).data["mean"]
+    line_of(error.value)
+
+
+def manifest(**changes: Any) -> bytes:
+    """Of a cache of one shard, with other values at these paths."""
+    images = {
+        "name": "digits",
+        "classes": ["a", "b"],
+        "samples": 5,
+        "fingerprint": "",
+        "order": None,
+        "content": None,
+    }
+    teacher = {
+        "title": "",
+        "key": "",
+        "weights": "",
+        "mean": [0],
+        "std": [1],
+        "size": [1, 8, 8],
+        "interpolation": "",
+    }
+    fields: dict[str, Any] = {
+        "teachers": [teacher],
+        "source": {"kind": "teacher"},
+        "data": images | changes.pop("data", {}),
+        "views": {"augment": {}, "views": 1, "seed": 0} | changes.pop("views", {}),
+        "storage": {"dtype": "float16", "top_k": None, "rows_per_shard": 65_536},
+        "libraries": {},
+    }
+    return json.dumps(fields | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"classes": []}},
+        {"data": {"samples": -5}},
+        {"data": {"samples": 10**13}},
+        {"views": {"augment": {"pad": "x"}}},
+        {"views": {"augment": {"unknown": 1}}},
+        {"teachers": []},
+    ],
+)
+def test_a_manifest_that_no_cache_of_its_record_can_have_is_one_line(store, changes):
+    with pytest.raises(UserError) as error:
+        LogitCache(published(store, CacheConfig(teacher=TINY), manifest_json=manifest(**changes)))
+    line_of(error.value)
+
+
+def test_fields_that_a_manifest_leaves_out_of_its_views_are_the_usual_ones(store):
+    cache = LogitCache(published(store, CacheConfig(teacher=TINY), manifest_json=manifest()))
+    assert cache.manifest.views.augment == AugmentConfig().model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
