@@ -562,8 +562,9 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     """The report of this config, or None; raises a UserError for one that is damaged."""
     found = store.find(config)
-    for name in found.record.files if found else ():
-        found.file(name)
+    if found is not None:
+        for name in found.record.files:
+            found.file(name)
     return found
 
 
