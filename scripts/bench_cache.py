@@ -45,13 +45,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from distill.allocator import keep_freed_memory
-from distill.artifact import VERSIONS, Record, inputs, key
+from distill.artifact import VERSIONS, Record, inputs, key, title
 from distill.cache import LogitCache
 from distill.cache.logit_cache import view_loader
+from distill.cache.manifest import TeacherIdentity
 from distill.cache.shards import Piece, layout_of, write_shards
 from distill.cache.tinyvit import record_type
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig
+from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig, TeacherConfig
 from distill.data.datasets import Dataset, Split
 from distill.data.loader import CHUNK_BYTES
 from distill.errors import UserError
@@ -146,6 +147,19 @@ def make_config(samples: int, classes: int, top_k: int | None = None) -> CacheCo
     return CacheConfig(transfer_set=transfer_set, top_k=top_k)
 
 
+def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
+    """Of a teacher that has no weights."""
+    return TeacherIdentity(
+        title=title(teacher),
+        key=key(teacher),
+        weights="",
+        mean=data.mean,
+        std=data.std,
+        size=data.shape,
+        interpolation="none",
+    )
+
+
 def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic | Network) -> Path:
     """Write a whole cache as the pipeline does; its folder."""
     store = ArtifactStore(root)
@@ -155,7 +169,7 @@ def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic |
         return torch.cat([piece.logits for piece in teacher.pieces(index)])
 
     with store.draft(config) as draft:
-        manifest = make_manifest(config, data)
+        manifest = make_manifest(config, data, tuple(_identity(each, data) for each in config.teachers))
         metrics = write_cache(
             draft,
             config,
