@@ -37,7 +37,7 @@ def run_inline(
     """
     graph = Graph(stages, needs)
     hidden = None if show and len(stages) > 1 else True
-    with sigterm_exits(), bar(total=len(stages), unit="stage", disable=hidden, delay=2) as line:
+    with sigterm_exits() as end_if_told, bar(total=len(stages), unit="stage", disable=hidden, delay=2) as line:
         while graph.open:
             name = graph.ready()[0]
             line.set_description(name[:60], refresh=False)
@@ -45,6 +45,7 @@ def run_inline(
             try:
                 run(stage)
             except Exception as error:
+                end_if_told()
                 graph.fail(name, error, write_traceback(error, log_file(logs, name)))
             else:
                 graph.finish(name)

@@ -87,7 +87,7 @@ def run_ray(
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         room = _Room(ray, cpus, gpus, may_grow=address is not None)
         room.check()
-        inbox = ray.remote(_Inbox).options(num_cpus=0).remote()
+        inbox = ray.remote(_Inbox).options(num_cpus=0, scheduling_strategy=_here(ray)).remote()
         desk = _Desk(inbox, token, lines.shown)
         task = ray.remote(_work).options(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)
         pending: dict[Any, str] = {}
@@ -253,6 +253,13 @@ class _Inbox:
     def take(self) -> list[tuple[str, Message | _Started]]:
         taken, self._messages = self._messages, []
         return taken
+
+
+def _here(ray: ModuleType) -> Any:
+    """The node of this process: what lies on another may die with it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def _taken(ray: ModuleType, inbox: Any) -> list[tuple[str, Message | _Started]]:

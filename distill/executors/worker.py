@@ -55,15 +55,23 @@ def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
     try:
         while True:
             stage, log = pipe.recv()
-            send(run_logged(run, stage, log))
+            ended = run_logged(run, stage, log)
+            if _told:  # native code made another error of the exit
+                _leave(128 + _told[0])
+            send(ended)
     except EOFError:
         pass  # the parent needs no more, or is gone
     except SystemExit as stop:
         _leave(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
 
 
+_told: list[int] = []
+"""The signal that is to end this process."""
+
+
 def _exit_once(number: int, _frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)
+    _told.append(number)
     sys.exit(128 + number)
 
 

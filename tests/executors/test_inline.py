@@ -67,3 +67,16 @@ def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
     assert signal.getsignal(signal.SIGTERM) == before
     if isinstance(caught.value, SystemExit):
         assert caught.value.code == 143
+
+
+def test_an_exit_that_native_code_makes_an_error_of_is_one_all_the_same(tmp_path: Path) -> None:
+    def run(_name: str) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise ValueError("could not determine the shape") from None  # as torch says when it reads a file
+
+    with pytest.raises(SystemExit) as caught:
+        run_inline({"a": "a", "b": "b"}, {}, run, tmp_path)
+    assert caught.value.code == 143
+    assert not list(tmp_path.iterdir())
