@@ -144,7 +144,7 @@ def _carry_out(order: Order) -> Ended:
         os.waitstatus_to_exitcode(status),
         ended - started,
         ended - sent if sent else 0.0,
-        int(count.read_text()) if count.exists() else 0,
+        int(count.read_text() or 0) if count.exists() else 0,  # empty: killed while it was written
         said.read_text()[-2000:] if said.exists() else "",
     )
 

@@ -125,6 +125,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
         what = f"{trial}: {file.relative_to(store)} {done}"
         if touched not in [each.path for each in examine(ArtifactStore(store)) if each.problems]:
             found.append(f"{what}: verify does not find it")
+        was_there = file.exists()  # before it is made again
         consumer = draw.choice(CONSUMERS[stage])
         case = consumer.__name__, touched.relative_to(store)
         if case not in expected:
@@ -143,7 +144,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
         else:
             unread += 1
             # Without its record an input is none, and is made again: it took another time, which reports tell.
-            if result != expected[case] and file.exists():
+            if result != expected[case] and was_there:
                 found.append(f"{what}: {case[0]} gives {str(result)[:200]}")
         shutil.rmtree(store)
     assert min(refused, unread) > trials // 10
