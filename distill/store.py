@@ -103,14 +103,6 @@ class ArtifactStore:
             with suppress(UserError):
                 yield self.read(path)
 
-    def unreadable(self) -> Iterator[tuple[Path, str]]:
-        """Published folders whose record cannot be read, each with the reason."""
-        for path in self._published():
-            try:
-                self.read(path)
-            except UserError as error:
-                yield path, str(error)
-
     def _published(self, *stages: str, key: str = "") -> Iterator[Path]:
         for stage in stages or FOLDERS:
             folder = self.root / FOLDERS[stage]

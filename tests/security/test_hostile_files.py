@@ -30,6 +30,7 @@ from distill.errors import UserError, printable
 from distill.network import WEIGHTS, load_network, load_predictions
 from distill.reading import map_array, parse_json, read_json, read_tensors
 from distill.store import ArtifactStore
+from distill.verification import examine
 
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TINY = TeacherConfig(model=ModelConfig(kwargs={"widths": [8]}))
@@ -406,7 +407,7 @@ def test_records_that_say_what_none_says_are_refused(store, changes, capsys):
     with pytest.raises(UserError) as error:
         store.read(made.path)
     line_of(error.value)
-    assert [path for path, _ in store.unreadable()] == [made.path]
+    assert [each.path for each in examine(store) if each.artifact is None] == [made.path]
     for command in ("ls", "verify"):
         with suppress(SystemExit):
             main([command, "--store", str(store.root)])

@@ -21,6 +21,7 @@ from distill.stages.overview import write_overview
 from distill.stages.report import write_report
 from distill.stages.report_tables import format_overview
 from distill.store import ArtifactStore
+from distill.verification import examine
 
 PLACES = {
     "penultimate": "Figure 1",
@@ -185,7 +186,7 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
 def test_the_page_is_no_artefact(page, folder):
     store = ArtifactStore(folder.parent)
     assert (folder / "index.html").is_file()
-    assert (folder / "index.html") not in [each[0] for each in [*find_garbage(store), *store.unreadable()]]
+    assert (folder / "index.html") not in [each.path for each in [*find_garbage(store), *examine(store)]]
     assert len(list(store.all())) == len(PLACES)
 
 
