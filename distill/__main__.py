@@ -9,8 +9,8 @@ _interrupted = signal.getsignal(signal.SIGINT)
 if _interrupted is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from distill import ranks  # noqa: E402
-from distill.cli import main  # noqa: E402
+from distill.cli.main import main  # noqa: E402
+from distill.system import ranks  # noqa: E402
 
 
 def run() -> None:

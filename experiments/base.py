@@ -18,7 +18,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import UserError
-from distill.experiment import Label, Scale
+from distill.reports.experiment import Label, Scale
 
 DATA_OF_FIGURES: dict[Scale, str] = {
     "smoke": "digits",

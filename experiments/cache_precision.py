@@ -27,8 +27,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, num_classes, setting
 

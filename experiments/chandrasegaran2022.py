@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
 from experiments.pure_distillation import KINDS, SMOOTHINGS, runs_at, student_of, teacher_of

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import figures
 from experiments.base import DIGITS, Setting, setting
 from experiments.reliability import FEW, reliability

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from distill.experiment import Table
 from distill.metrics.verdict import Interval, interval
+from distill.reports.experiment import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,8 +31,8 @@ from math import floor, hypot, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.config import PenultimateProbe, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers
 

@@ -10,10 +10,10 @@ given the correct prefix, padding left out. BLEU is of beam search (beam 4, leng
 by the temperature. `lowest_nll` and `bleu_highest` are at the temperature of the grid that suits the test set best.
 
 What departs from the paper: the data are not English-German of WMT but a synthetic language pair of a few thousand
-sentences and 190 target words (`distill/data/translation.py`), the network is tiny, and it sees the same sentences
-tens of times. In return the true distribution is known: `oracle_nll` is the NLL that no network can beat but by
-chance, and `possible_translation` says how many sentences are a translation at all. So few sentences stand for
-what the paper has from its size: a network that grows overconfident. BLEU is a share, 0 to 1, of whole words.
+sentences and 190 target words (`distill/data/sets/translation.py`), the network is tiny, and it sees the same
+sentences tens of times. In return the true distribution is known: `oracle_nll` is the NLL that no network can beat
+but by chance, and `possible_translation` says how many sentences are a translation at all. So few sentences stand
+for what the paper has from its size: a network that grows overconfident. BLEU is a share, 0 to 1, of whole words.
 Of the test tokens 55 % are certain given their prefix (agreement, the end), and there a smoothed network cannot but
 be underconfident. Perplexities of the paper (Table 1, from a survey) are of parts of words and are shown as their
 logarithm. The larger scales are not the paper's either: there is no other data to train on, only more of the
@@ -43,7 +43,7 @@ from distill.config import (
     TranslationProbe,
 )
 from distill.errors import UserError
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import teachers
 from experiments.reliability import FEW, reliability

@@ -37,7 +37,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
 

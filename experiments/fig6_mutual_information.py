@@ -12,7 +12,7 @@ as in the paper, and each snapshot is measured with the same views of the same i
 to evaluate.
 
 The estimator is not the printed one. That has the same index in the inner and the outer sum, and can never be above
-0: here a view is compared with the means of all images (`distill/metrics/information.py`). The view that is
+0: here a view is compared with the means of all images (`distill/metrics/mutual_information.py`). The view that is
 evaluated is not one of those that made the means; the paper does not say. With so few views the estimate for
 perfectly collapsed classes is itself below log 2, and that floor is drawn in: "slightly above log 2" is to be read
 against it. Had they evaluated one of the five, collapsed classes would give 0.80, and their number would fit a
@@ -39,7 +39,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from distill.config import InformationProbe, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures, teachers
 

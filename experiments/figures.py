@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.experiment import Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Table
 from experiments.drawing import (
     curves,
     half_width,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from distill.experiment import Label, Table
 from distill.metrics.prediction import family_error
 from distill.metrics.verdict import CONFIDENCE, Interval, interval
+from distill.reports.experiment import Label, Table
 from experiments import drawing
 
 if TYPE_CHECKING:

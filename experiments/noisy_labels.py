@@ -49,8 +49,8 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
 

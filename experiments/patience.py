@@ -25,15 +25,8 @@ from collections.abc import Mapping
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from distill.config import (
-    CacheConfig,
-    LossConfig,
-    ModelConfig,
-    ScheduleConfig,
-    StudentConfig,
-    TeacherConfig,
-)
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.config import CacheConfig, LossConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting, view_program
 

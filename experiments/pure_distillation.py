@@ -20,7 +20,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.experiment import Label, Scale
+from distill.reports.experiment import Label, Scale
 from experiments.base import is_published, setting_of_figures
 
 SMOOTHINGS = (0.0, 0.1)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill.experiment import Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Table
 from experiments import drawing
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _interval(accuracy: float, count: float) -> tuple[float, float]:
     """Wilson's 95 % interval of the accuracy of so many predictions."""
     import torch
 
-    from distill.metrics.calibration import wilson
+    from distill.metrics.calibration_error import wilson
 
     low, high = wilson(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
     return low.item(), high.item()

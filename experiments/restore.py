@@ -55,8 +55,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import Interval, interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 

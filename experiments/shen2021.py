@@ -33,8 +33,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from distill.config import KnowledgeProbe, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
 from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of, teacher_of

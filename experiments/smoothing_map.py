@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill.experiment import Table
 from distill.metrics.verdict import Verdict, judge
+from distill.reports.experiment import Table
 from experiments import drawing
 
 if TYPE_CHECKING:

@@ -36,9 +36,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, ScalingProbe, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.choice import MEASURES, Choice, Use, choose
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures, teachers
 

@@ -43,7 +43,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting, teachers
 from experiments.smoothing_steps import CELLS as CELLS

@@ -41,8 +41,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Claim, Label, Published, Scale, Table
 from distill.metrics.verdict import interval
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing, figures
 from experiments.base import DATA_OF_FIGURES, num_classes, setting_of_figures
 

@@ -57,15 +57,8 @@ from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    LossConfig,
-    ModelConfig,
-    StudentConfig,
-    TeacherConfig,
-)
-from distill.experiment import Claim, Label, Published, Scale, Table
+from distill.config import AugmentConfig, CacheConfig, LossConfig, ModelConfig, StudentConfig, TeacherConfig
+from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing, smoothing_map
 from experiments.base import (
     DATA_OF_FIGURES,

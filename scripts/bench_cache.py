@@ -44,8 +44,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from distill.allocator import keep_freed_memory
-from distill.artifact import VERSIONS, Record, inputs, key, title
 from distill.cache import LogitCache
 from distill.cache.logit_cache import view_loader
 from distill.cache.manifest import TeacherIdentity
@@ -53,13 +51,17 @@ from distill.cache.shards import Piece, layout_of, write_shards
 from distill.cache.tinyvit import record_type
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig, TeacherConfig
-from distill.data.datasets import Dataset, Split
 from distill.data.loader import CHUNK_BYTES
+from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
 from distill.models import build_model
-from distill.optim import build_optimizer
-from distill.runtime import free_bytes
-from distill.store import ArtifactStore
+from distill.store.key import key
+from distill.store.record import Record
+from distill.store.stages import STAGES, inputs, title
+from distill.store.store import ArtifactStore
+from distill.system.memory import keep_freed_memory
+from distill.system.runtime import free_bytes
+from distill.training.optim import build_optimizer
 
 BATCH, FEW, MANY = 128, 10, 1000
 MNIST, PIXEL = (1, 28, 28), (1, 1, 1)
@@ -118,7 +120,7 @@ class Synthetic:
 
 
 class Network:
-    """A network's answers to the images of a data set, as `distill.teacher_logits` asks for them."""
+    """A network's answers to the images of a data set, as `distill.cache.teacher_logits` asks for them."""
 
     def __init__(self, model: ModelConfig, data: Dataset, config: CacheConfig):
         self.model = build_model(model, len(data.classes), data.shape).eval()
@@ -181,7 +183,7 @@ def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic |
         )
         record = Record(
             key=key(config),
-            version=VERSIONS["cache"],
+            version=STAGES["cache"].version,
             config=config.model_dump(mode="json"),
             inputs={key(upstream): "" for upstream in inputs(config)},
             files=store.describe_files(draft),

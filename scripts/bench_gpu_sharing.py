@@ -24,9 +24,9 @@ from bench_executors import add_arguments, runtime, seconds, students
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from distill.config import DataConfig, ModelConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.models import build_model
-from distill.runtime import Runtime, default_data_root
+from distill.system.runtime import Runtime, default_data_root
 
 _LR, _MOMENTUM, _CLIP = 0.1, 0.9, 1.0
 

@@ -18,11 +18,11 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from distill.allocator import keep_freed_memory
 from distill.config import AugmentConfig
-from distill.data.datasets import Split
 from distill.data.loader import Loader, Normaliser
-from distill.data.views import permutation, render, view_parameters
+from distill.data.sets.dataset import Split
+from distill.data.views.crops import permutation, render, view_parameters
+from distill.system.memory import keep_freed_memory
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 PAD, SIDE = 4, 32

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.allocator import keep_freed_memory
 from distill.config import LabelsConfig, LossConfig, ModelConfig, OptimConfig
 from distill.losses import make_loss
 from distill.losses.matrices import smoothed, towards_given
 from distill.models import build_model
-from distill.optim import build_optimizer
+from distill.system.memory import keep_freed_memory
+from distill.training.optim import build_optimizer
 
 SMOOTHING = 0.1
 SHAPES = ((128, 10), (256, 100), (256, 1000))

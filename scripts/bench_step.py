@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.allocator import keep_freed_memory
 from distill.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
-from distill.data.datasets import Split
 from distill.data.loader import Batch, Join, Loader
+from distill.data.sets.dataset import Split
 from distill.losses import cross_entropy, kl_distillation, make_loss, prepare
 from distill.models import build_model
-from distill.optim import build_optimizer
+from distill.system.memory import keep_freed_memory
+from distill.training.optim import build_optimizer
 
 SHAPE, CLASSES, SAMPLES = (1, 28, 28), 10, 4096
 TEACHER = ModelConfig(name="mlp", kwargs={"widths": [1200, 1200]})

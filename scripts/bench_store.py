@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.artifact import RECORD, VERSIONS, FileEntry, Record, inputs, key
 from distill.config import (
     AnalysisConfig,
     CacheConfig,
@@ -35,8 +34,11 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.index import FOLDER
-from distill.store import ArtifactStore
+from distill.store.index import FOLDER
+from distill.store.key import key
+from distill.store.record import RECORD, FileEntry, Record
+from distill.store.stages import STAGES, inputs
+from distill.store.store import ArtifactStore
 
 _SMOOTHINGS = (0.0, 0.1)
 _TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0)
@@ -95,7 +97,7 @@ def publish(store: ArtifactStore, config: StageConfig) -> None:
     sizes = {"train": 54_000, "held_out": 6_000, "test": 10_000}
     record = Record(
         key=key(config),
-        version=VERSIONS[config.stage],
+        version=STAGES[config.stage].version,
         config=config.model_dump(mode="json"),
         inputs={key(upstream): "0" * 64 for upstream in inputs(config)},
         files={"model.bin": FileEntry(sha256=hashlib.sha256(b"weights").hexdigest(), bytes=7)},
@@ -113,7 +115,7 @@ def opened(store: ArtifactStore) -> int:
 
 def planned(store: ArtifactStore, seeds: int, runs: int) -> str:
     """The plan of a report of so many runs, half of which are there."""
-    from distill import plan
+    from distill.audit import plan
 
     wanted = runs // len(analysis_of(0).runs) + 1
     return plan.describe([report_of(seeds - wanted // 2, wanted)], store).text

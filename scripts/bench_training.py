@@ -27,8 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.allocator import keep_freed_memory
-from distill.artifact import RESUME
 from distill.config import (
     AugmentConfig,
     DataConfig,
@@ -38,14 +36,17 @@ from distill.config import (
     ScheduleConfig,
     TeacherConfig,
 )
-from distill.data.datasets import Split, load
 from distill.data.loader import Batch, Loader
+from distill.data.sets.dataset import Split
+from distill.data.sets.load import load
 from distill.losses import make_loss
 from distill.models import build_model
-from distill.optim import build_optimizer
-from distill.runtime import Runtime, default_data_root
-from distill.trainer import _Run
-from distill.window import Window
+from distill.store.record import RESUME
+from distill.system.memory import keep_freed_memory
+from distill.system.runtime import Runtime, default_data_root
+from distill.training.optim import build_optimizer
+from distill.training.recent import Window
+from distill.training.state import Run
 
 AUGMENT = AugmentConfig(pad=4, flip=True)
 OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
@@ -95,7 +96,7 @@ class Bench:
         config = TeacherConfig(
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
         )
-        run, loss = _Run(model, config, len(self.loader), folder / RESUME), make_loss(LossConfig(alpha=0))
+        run, loss = Run(model, config, len(self.loader), folder / RESUME), make_loss(LossConfig(alpha=0))
         window, batches = Window(self.given.batch, smoothed=False), self.batches()
 
         def step() -> None:

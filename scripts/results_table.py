@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.stages.report_tables import (
+from distill.reports.columns import (
     ABOVE_LABELS,
     AT_THE_OPTIMUM,
     CHOSEN_SMOOTHING,
@@ -28,14 +28,9 @@ from distill.stages.report_tables import (
     TEMPERATURE_SCALING,
     TRANSLATION,
     Column,
-    Grid,
-    caution,
     columns_of,
-    comparison,
-    evidence,
-    paper_table,
-    place,
 )
+from distill.reports.tables import Grid, caution, comparison, evidence, paper_table, place
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
 MOST_ROWS = 1000

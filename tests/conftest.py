@@ -17,8 +17,8 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import platform
 
-from distill.allocator import keep_freed_memory
+from distill.system.memory import keep_freed_memory
 
 
 def test_glibc_is_tuned_and_others_are_left_alone() -> None:

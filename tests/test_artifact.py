@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from distill import artifact, files
-from distill.artifact import RECORD, RESUME, Record, key
 from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
-from distill.store import ArtifactStore
+from distill.store import artifact
+from distill.store.key import key
+from distill.store.record import RECORD, RESUME, Record
+from distill.store.store import ArtifactStore
+from distill.system import files
 
 GOLDEN = {
     "teacher": "271ecc7156d9eaed",

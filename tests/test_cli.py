@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.cli import _print, main
+from distill.cli.arguments import _print
+from distill.cli.main import main
 from distill.config import LabelsConfig
 from distill.errors import UserError
-from distill.executors.failures import Failure
-from distill.pipeline import Reproduced
-from distill.store import ArtifactStore
+from distill.pipeline.executors.failures import Failure
+from distill.pipeline.experiments import Reproduced
+from distill.store.store import ArtifactStore
 
 TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
 
@@ -141,7 +142,9 @@ def test_plan_of_all_experiments_counts_what_they_share_once(
         told = run(capsys, "plan", name, "--scale", "smoke", "--device", "cpu")
         return int(told.splitlines()[-1].split(" hits, ")[1].split()[0])
 
-    monkeypatch.setattr("distill.pipeline.experiment_names", lambda: ["dark_knowledge", "cache_precision"])
+    monkeypatch.setattr(
+        "distill.reports.experiment_files.experiment_names", lambda: ["dark_knowledge", "cache_precision"]
+    )
     alone = to_make("dark_knowledge"), to_make("cache_precision")
     assert max(alone) < to_make("all") < sum(alone)
     assert not (folders / "store").exists()
@@ -153,7 +156,7 @@ def test_an_experiment_that_fails_or_is_skipped_is_told(
     reason = UserError("data", "mnist", "digits", "Drop --data.")
     failed = {"reports/two": Failure(ZeroDivisionError("in a figure")), "reports/three": Failure(reason)}
     made = Reproduced([], {"one": reason}, failed, folders)
-    monkeypatch.setattr("distill.pipeline.reproduce", lambda *_: made)
+    monkeypatch.setattr("distill.pipeline.experiments.reproduce", lambda *_: made)
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "all", "--data", "mnist"])
     assert stop.value.code == 1

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distill.artifact import key
 from distill.config import (
     SOFT_TERMS,
     AnalysisConfig,
@@ -22,6 +21,7 @@ from distill.config import (
     parse_stage,
 )
 from distill.errors import UserError
+from distill.store.key import key
 
 
 def test_a_config_survives_json(student: StudentConfig) -> None:

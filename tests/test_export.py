@@ -10,19 +10,20 @@ import pytest
 import test_tokens
 import torch
 
-from distill.artifact import Artifact, key
-from distill.cli import main
+from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported
+from distill.cli.main import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
-from distill.data.datasets import load
 from distill.data.loader import Normaliser
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.export import DESCRIPTION, PROGRAM, export, load_exported
-from distill.files import sha256
-from distill.metrics import scaling
-from distill.network import WEIGHTS, load_network, load_predictions
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.metrics import logit_scaling
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.files import sha256
+from distill.system.runtime import Runtime
+from distill.training.network import WEIGHTS, load_network, load_predictions
 
 # torch's own, about its internals, while it traces.
 pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]
@@ -68,11 +69,11 @@ def counts(num_classes: int, in_shape: tuple[int, int, int]) -> torch.nn.Module:
     return Counting(num_classes, in_shape)
 
 
-def expected_logits(network: Artifact, method: scaling.Method, images: torch.Tensor) -> torch.Tensor:
+def expected_logits(network: Artifact, method: logit_scaling.Method, images: torch.Tensor) -> torch.Tensor:
     data = network.record.data
     with torch.inference_mode():
         logits = load_network(network)(Normaliser(data["mean"], data["std"])(images))
-    return scaling.fit(method, *load_predictions(network, "held_out")).apply(logits)
+    return logit_scaling.fit(method, *load_predictions(network, "held_out")).apply(logits)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_nothing_is_left_of_what_fails(make, store, runtime, tmp_path, monkeypat
     def fail(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("distill.export.write_json", fail)
+    monkeypatch.setattr("distill.audit.export.write_json", fail)
     with pytest.raises(RuntimeError):
         export(network, tmp_path / "here" / "out", None, store, runtime)
     assert list((tmp_path / "here").iterdir()) == []

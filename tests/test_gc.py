@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import artifact
-from distill.artifact import RECORD, RESUME, key
 from distill.config import ReportConfig, TeacherConfig
-from distill.garbage import collect, find_garbage
-from distill.store import ArtifactStore
+from distill.store import artifact
+from distill.store.garbage import collect, find_garbage
+from distill.store.key import key
+from distill.store.record import RECORD, RESUME
+from distill.store.store import ArtifactStore
 from tests.test_index import publish
 
 
@@ -186,7 +187,7 @@ def test_what_was_made_again_in_the_meantime_is_not_deleted(store, monkeypatch) 
             publish(store, TeacherConfig(), accuracy=0.75)
             yield each
 
-    monkeypatch.setattr("distill.garbage.find_garbage", slow)
+    monkeypatch.setattr("distill.store.garbage.find_garbage", slow)
     assert "(kept: changed)" in next(lines)
     assert (path / RECORD).is_file()
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from distill import importing
 from distill.cache.logit_cache import LogitCache
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.importing import columns_by_name, hash_files, import_logits
+from distill.pipeline import importing
+from distill.pipeline.importing import columns_by_name, hash_files, import_logits
 
 DATA = DataConfig(held_out=0.15)
 

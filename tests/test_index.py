@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import artifact, index
-from distill.artifact import RECORD, Record, inputs, key
 from distill.config import CacheConfig, DataConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
-from distill.index import FOLDER, Entry, kind, published
-from distill.store import ArtifactStore
+from distill.store import artifact, index
+from distill.store.index import FOLDER, Entry, kind, published
+from distill.store.key import key
+from distill.store.record import RECORD, Record
+from distill.store.stages import inputs
+from distill.store.store import ArtifactStore
 
 
 def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:

@@ -12,20 +12,21 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
-from distill.artifact import Artifact, key
 from distill.config import AugmentConfig, DataConfig, LabelsConfig, ScheduleConfig, StudentConfig, TeacherConfig
 from distill.metrics.confidence import confidence_gap
-from distill.network import WARNINGS, load_predictions
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
-from distill.tracking import read_metrics
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import WARNINGS, load_predictions
+from distill.training.tracking import read_metrics
 
 
 @pytest.fixture(autouse=True)
 def nothing_shown(monkeypatch) -> None:
     """Of one kind only the first warnings of a process are shown."""
-    monkeypatch.setattr("distill.tracking._shown", Counter())
+    monkeypatch.setattr("distill.training.tracking._shown", Counter())
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_smoothing_of_mixed_labels_is_told_at_the_start_unless_meant(teacher, st
 
 def test_smoothing_without_effect_is_told_during_training_and_once(smoothed, store, runtime, capsys, monkeypatch):
     """Targets that are said to ask for less than the network gives."""
-    monkeypatch.setattr("distill.trainer.confidence_ceiling", lambda *_: 0.1)
+    monkeypatch.setattr("distill.training.ceiling.confidence_ceiling", lambda *_: 0.1)
     made = make(smoothed, store, runtime)
     assert capsys.readouterr().err.count("no effect") == 1
     found = json.loads(made.file(WARNINGS).read_text())["no effect"]
@@ -118,7 +119,7 @@ def test_smoothing_without_effect_is_told_during_training_and_once(smoothed, sto
 
 def test_the_bits_do_not_depend_on_what_is_watched(smoothed, store, runtime, tmp_path, monkeypatch):
     watched = make(smoothed, store, runtime)
-    monkeypatch.setattr("distill.trainer.has_ceiling", lambda _: False)
+    monkeypatch.setattr("distill.training.loop.has_ceiling", lambda _: False)
     other = ArtifactStore(tmp_path / "other")
     alone = make(smoothed, other, runtime.model_copy(update={"store": other.root}))
     assert (watched.path / "model.safetensors").read_bytes() == (alone.path / "model.safetensors").read_bytes()

@@ -12,7 +12,7 @@ from distill.config import OptimConfig, ScheduleConfig
 from distill.errors import UserError
 from distill.models.alexnet import alexnet
 from distill.models.mlp import mlp
-from distill.optim import build_ema, build_optimizer, build_schedule, last_layer
+from distill.training.optim import build_ema, build_optimizer, build_schedule, last_layer
 
 STEPS = 10
 

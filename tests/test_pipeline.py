@@ -15,21 +15,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill import pipeline
-from distill.artifact import RESUME, Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
-from distill.data.datasets import load
 from distill.data.loader import Normaliser
+from distill.data.sets.load import load
 from distill.errors import Diverged, UserError
-from distill.executors.failures import StagesFailed
-from distill.experiment import Label
 from distill.models import build_model
-from distill.network import WEIGHTS, load_network, load_predictions
-from distill.pipeline import ensure, missing, plan_reports, reproduce, run_stage
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
-from distill.trainer import predict
+from distill.pipeline import graph
+from distill.pipeline.executors.failures import StagesFailed
+from distill.pipeline.experiments import plan_reports, reproduce
+from distill.pipeline.graph import ensure, missing
+from distill.pipeline.run import run_stage
+from distill.reports.experiment import Label
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.record import RESUME
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import WEIGHTS, load_network, load_predictions
+from distill.training.predict import predict
 
 
 def make(config, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -119,7 +123,7 @@ def test_stored_weights_give_the_stored_predictions(teacher, store, runtime) -> 
 def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "distill.network.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
+        "distill.training.network.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
     )
     for smoothing in (0.0, 0.1):
         run_stage(teacher.replace(smoothing=smoothing), store, runtime)
@@ -133,7 +137,9 @@ def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, 
 
 def test_a_left_out_class_is_never_seen(student, store, runtime, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr("distill.network.fit", lambda model, loader, *_, **__: seen.append(loader) or model)
+    monkeypatch.setattr(
+        "distill.training.network.fit", lambda model, loader, *_, **__: seen.append(loader) or model
+    )
     make(student.cache, store, runtime)
     run_stage(student.replace(exclude_classes=(3, 5)), store, runtime)
     labels = torch.cat([batch.labels for batch in seen[-1].epoch(0)])
@@ -165,9 +171,9 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     config = TeacherConfig(**HARD_TO_RESUME)
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
 
-    from distill import trainer
+    from distill.training import loop
 
-    update, steps = trainer._Run.update, []
+    update, steps = loop._Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -175,7 +181,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    monkeypatch.setattr(loop._Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     assert store.find(config) is None
@@ -190,20 +196,20 @@ def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monk
     whole = make(student, ArtifactStore(tmp_path / "whole"), runtime)
     make(student.cache, store, runtime)
 
-    from distill import trainer
+    from distill.training import loop
 
-    monkeypatch.setattr(trainer._Run, "seconds_since_save", lambda self: float("inf"))
-    update = trainer._Run.update
+    monkeypatch.setattr(loop._Run, "seconds_since_save", lambda self: float("inf"))
+    update = loop._Run.update
 
     def dying(self, *arguments):
         if self.step == 25:
             raise RuntimeError("the process is killed")
         return update(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "update", dying)
+    monkeypatch.setattr(loop._Run, "update", dying)
     with pytest.raises(RuntimeError):
         make(student, store, runtime)
-    monkeypatch.setattr(trainer._Run, "update", update)
+    monkeypatch.setattr(loop._Run, "update", update)
     assert_same_bits(whole, make(student, store, runtime))
 
 
@@ -278,14 +284,14 @@ def test_students_of_a_teacher_at_chance_are_no_result(student, store, runtime) 
 
 
 def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) -> None:
-    from distill import trainer
+    from distill.training import loop
 
     before = torch.get_num_threads()
     try:
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            trainer._Run(model, teacher, 19, draft / RESUME).save(trainer.Window(64, smoothed=False))
+            loop._Run(model, teacher, 19, draft / RESUME).save(loop.Window(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2
@@ -342,7 +348,7 @@ def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
 def test_a_process_imports_no_torch_for_a_hit(student, store, runtime, tmp_path) -> None:
     make(student, store, runtime)
     code = (
-        "import sys; from distill.pipeline import missing; from distill.store import ArtifactStore;"
+        "import sys; from distill.pipeline.graph import missing; from distill.store.store import ArtifactStore;"
         "from distill.config import parse_stage; from pathlib import Path; import json;"
         f"config = parse_stage(json.loads(Path({str(tmp_path / 'c.json')!r}).read_text()));"
         f"assert missing([config], ArtifactStore(Path({str(store.root)!r}))) == [];"
@@ -384,7 +390,7 @@ def experiment(name: str, teacher: TeacherConfig, draw=lambda table: {}, takes: 
 
 def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch) -> None:
     calls = []
-    run = pipeline.run_missing
+    run = graph.run_missing
     monkeypatch.setattr(pipeline, "run_missing", lambda *a, **k: calls.append(a) or run(*a, **k))
     made = reproduce("all", "smoke", None, store, runtime)
     assert len(calls) == 1

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from distill.artifact import inputs
-from distill.cli import main
+from distill.audit.plan import Estimate, Shape, count, describe
+from distill.cli.main import main
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
 from distill.errors import UserError
-from distill.pipeline import ensure
-from distill.plan import Estimate, Shape, count, describe
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.store.stages import inputs
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
 from tests.test_index import publish
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import trust
 from distill.errors import UserError
-from distill.plugins import bind, resolve
+from distill.system import trust
+from distill.system.plugins import bind, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from distill import progress
-from distill.progress import Lines, Report, Warned, bar, pass_on, report_to
-from distill.tracking import warn
+from distill.system import progress
+from distill.system.progress import Lines, Report, Warned, bar, pass_on, report_to
+from distill.training.tracking import warn
 
 
 class Terminal(io.StringIO):

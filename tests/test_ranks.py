@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from distill import ranks
 from distill.errors import UserError
-from distill.runtime import cores
+from distill.system import ranks
+from distill.system.runtime import cores
 
 
 def test_alone_all_is_trivial_and_torch_is_not_imported() -> None:

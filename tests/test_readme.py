@@ -72,7 +72,7 @@ def test_the_cache_is_read_from_ones_own_loop(two_stages: str, clone: Path) -> N
 
 def test_the_cache_is_proven_truncated_and_imported(clone: Path) -> None:
     from distill.config import DataConfig
-    from distill.data.datasets import load
+    from distill.data.sets.load import load
 
     labels = load(DataConfig(name="digits"), clone).train.labels
     np.save(clone / "logits.npy", 5 * np.eye(10, dtype=np.float32)[labels.numpy()])
@@ -106,8 +106,8 @@ def test_the_two_commands_are_there_and_executable() -> None:
 
 
 def test_every_command_in_the_table_exists() -> None:
-    from distill.cli import _FUNCTIONS
-    from distill.flags import SWEEP
+    from distill.cli.flags import SWEEP
+    from distill.cli.main import _FUNCTIONS
 
     named = set(re.findall(r"`distill ([\w-]+)", README))
     assert named == {

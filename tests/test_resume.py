@@ -13,8 +13,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from distill.config import OptimConfig
-from distill.optim import build_optimizer
-from distill.resume import load, save
+from distill.training.optim import build_optimizer
+from distill.training.resume import load, save
 
 DTYPES = [
     torch.float32,

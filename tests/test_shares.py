@@ -7,14 +7,15 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, LossConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
+from distill.data.batch_shares import Shares
 from distill.errors import UserError
-from distill.network import load_network
-from distill.pipeline import ensure
-from distill.shares import Shares
-from distill.tracking import read_metrics
-from distill.trainer import _refuse_shares
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_network
+from distill.training.state import _refuse_shares
+from distill.training.tracking import read_metrics
 
 DATA = DataConfig(limit=600, held_out=0.1)
 SCHEDULE = ScheduleConfig(epochs=3, batch_size=60)

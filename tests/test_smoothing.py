@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill import smoothing
-from distill.artifact import Artifact
 from distill.config import DataConfig, LabelsConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.data.datasets import Dataset, load
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.losses import make_loss
-from distill.network import load_predictions
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.smoothing import smoothing_matrix
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training import targets
+from distill.training.network import load_predictions
+from distill.training.targets import smoothing_matrix
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 from test_pipeline import assert_same_bits, make, weights
 
-from distill import trainer
+from distill.audit.replay import replay
 from distill.cache import LogitCache
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.models import build_model
-from distill.network import load_network, snapshot_steps
-from distill.replay import replay
-from distill.trainer import reproducible
+from distill.training import loop
+from distill.training.network import load_network, snapshot_steps
+from distill.training.seeds import reproducible
 
 
 def test_the_first_are_the_initial_weights_and_the_last_the_final_ones(teacher, store, runtime) -> None:
@@ -50,7 +50,7 @@ def test_more_than_there_are_steps_keeps_every_step(teacher, store, runtime) -> 
 def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, monkeypatch) -> None:
     config = teacher.replace(snapshots=4, ema=0.9)
     whole = make(config, store, runtime)
-    update, calls = trainer._Run.update, iter(range(10_000))
+    update, calls = loop._Run.update, iter(range(10_000))
 
     def interrupting(self, *arguments):
         if next(calls) == 21:
@@ -59,13 +59,13 @@ def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, mo
 
     elsewhere = runtime.model_copy(update={"store": tmp_path / "other", "checkpoint_seconds": 1e-9})
     other = type(store)(elsewhere.store)
-    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    monkeypatch.setattr(loop._Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, other, elsewhere)
     resumed = make(config, other, elsewhere)
     assert snapshot_steps(resumed) == snapshot_steps(whole)
     for step in snapshot_steps(whole):
-        name = trainer.snapshot_file(step)
+        name = loop.snapshot_file(step)
         for key, tensor in load_file(str(whole.file(name))).items():
             assert torch.equal(load_file(str(resumed.file(name)))[key], tensor)
     assert weights(whole).keys() == weights(resumed).keys()

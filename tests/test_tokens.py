@@ -12,8 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from distill import trainer
-from distill.artifact import Artifact, key
 from distill.config import (
     AnalysisConfig,
     AugmentConfig,
@@ -26,14 +24,17 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.data.datasets import load
 from distill.data.loader import Loader, Normaliser
+from distill.data.sets.load import load
 from distill.data.tokens import IGNORED
 from distill.errors import UserError
-from distill.network import WEIGHTS, load_network, load_predictions
-from distill.pipeline import ensure
-from distill.store import ArtifactStore
-from distill.trainer import predict
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.training import loop
+from distill.training.network import WEIGHTS, load_network, load_predictions
+from distill.training.predict import predict
 
 LENGTH, NAMES = 6, ("end", "a", "b", "c", "d")
 
@@ -162,7 +163,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     noisy = MODEL.replace(kwargs={"dropout": 0.3})
     config = TEACHER.replace(model=noisy, ema=0.9, schedule=ScheduleConfig(epochs=3, batch_size=32))
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
-    update, steps = trainer._Run.update, []
+    update, steps = loop._Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -170,7 +171,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    monkeypatch.setattr(loop._Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     resumed = make(config, store, runtime)

@@ -19,11 +19,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill.artifact import RESUME, Artifact, key
-from distill.network import WEIGHTS
-from distill.pipeline import ensure, run_stage
-from distill.store import ArtifactStore
-from distill.tracking import read_metrics
+from distill.pipeline.graph import ensure
+from distill.pipeline.run import run_stage
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.record import RESUME
+from distill.store.store import ArtifactStore
+from distill.training.network import WEIGHTS
+from distill.training.tracking import read_metrics
 from tests import two_ranks
 from tests.two_ranks import CACHE, ENDLESS, HOT, RESUMED, RUNS
 

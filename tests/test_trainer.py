@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distill.config import LabelsConfig, LossConfig
 from distill.losses import make_loss, matrices
 from distill.metrics.confidence import ceiling
-from distill.trainer import confidence_ceiling
+from distill.training.ceiling import confidence_ceiling
 
 LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
 
@@ -52,5 +52,5 @@ def test_a_schedule_moves_it(labels, expected):
 def test_many_classes_are_taken_in_parts(monkeypatch):
     loss = make_loss(LossConfig(alpha=0, smoothing=0.1))
     whole = confidence_ceiling(loss, torch.arange(50), 50, 0.5)
-    monkeypatch.setattr("distill.trainer._TARGETS", 150)
+    monkeypatch.setattr("distill.training.ceiling._TARGETS", 150)
     assert confidence_ceiling(loss, torch.arange(50), 50, 0.5) == pytest.approx(whole)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from distill import ranks, trainer
 from distill.config import (
     CacheConfig,
     DataConfig,
@@ -26,9 +25,12 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.pipeline import ensure, run_stage
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.pipeline.run import run_stage
+from distill.store.store import ArtifactStore
+from distill.system import ranks
+from distill.system.runtime import Runtime
+from distill.training import loop
 
 DATA = DataConfig(limit=600, held_out=0.1)
 OPTIM = OptimConfig(lr=0.05)
@@ -65,15 +67,15 @@ def runtime(store: Path) -> Runtime:
 
 def stop_at(step: int, number: int) -> None:
     """Send this process a signal in the update after so many steps."""
-    update = trainer._Run.update
+    update = loop._Run.update
 
     def stopping(self, *arguments):
         if self.step == step:
-            trainer._Run.update = update
+            loop._Run.update = update
             os.kill(os.getpid(), number)
         return update(self, *arguments)
 
-    trainer._Run.update = stopping
+    loop._Run.update = stopping
 
 
 def wait_for(path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from distill import trust
 from distill.cache.logit_cache import LogitCache
-from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Batch, Loader, Normaliser
-from distill.data.views import permutation
-from distill.runtime import default_data_root
+from distill.data.sets.dataset import Dataset, Split
+from distill.data.sets.load import load
+from distill.data.views.crops import permutation
+from distill.system import trust
+from distill.system.runtime import default_data_root
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64

@@ -19,7 +19,7 @@ from numpy.lib.npyio import NpzFile
 from safetensors import safe_open
 
 from distill.errors import UserError
-from distill.reading import check_safetensors, map_array, parse_json, read_npy_header
+from distill.system.reading import check_safetensors, map_array, parse_json, read_npy_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64

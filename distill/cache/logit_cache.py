@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill import trust
-from distill.artifact import Artifact
 from distill.cache.manifest import MANIFEST, check_data, check_views, read_manifest, view_identity
 from distill.cache.manifest import pixel_libraries as libraries_here
 from distill.cache.proof import PROOF, Proof
@@ -18,7 +16,9 @@ from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
-from distill.store import ArtifactStore
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system import trust
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distill.cache.dataset import CachedDataset
-    from distill.data.datasets import Dataset
+    from distill.data.sets.dataset import Dataset
 
 _RESIDENT_BYTES = 1 << 30
 """Dense caches up to this size are held on the device; others stay on disk, memory-mapped."""

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from distill import trust
-from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, ImportConfig, TeacherConfig, invalid
+from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, ImportConfig, TeacherConfig
+from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
-from distill.reading import read_json
+from distill.system import trust
+from distill.system.reading import read_json
 
 if TYPE_CHECKING:
-    from distill.data.datasets import Dataset
+    from distill.data.sets.dataset import Dataset
 
 MANIFEST = "manifest.json"
 FORMAT = 1

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from distill.data.checksum import pixel_checksum
 from distill.data.hashing import Stream, counter_hash, shift_right
-from distill.reading import read_tensors
+from distill.system.reading import read_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int64

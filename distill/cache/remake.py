@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from distill.artifact import key
 from distill.config import CacheConfig, Config, DataConfig, EnsembleConfig, ImportConfig
-from distill.runtime import default_store
+from distill.store.key import key
+from distill.system.runtime import default_store
 
 
 def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **changes: Any) -> str:

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from distill import ranks
-from distill.artifact import STAMPS
 from distill.cache.encoding import Encoding
 from distill.config import CacheConfig
 from distill.errors import UserError
-from distill.files import replace_file, sha256, write_json
-from distill.reading import map_array, read_json
+from distill.store.record import STAMPS
+from distill.system import ranks
+from distill.system.files import replace_file, sha256, write_json
+from distill.system.reading import map_array, read_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64

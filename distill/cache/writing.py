@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from distill import ranks
 from distill.cache.encoding import Encoding, distribution_errors
 from distill.cache.manifest import (
     MANIFEST,
@@ -27,15 +26,16 @@ from distill.cache.shards import FOLDER as LOGITS
 from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, map_shard, write_shards
 from distill.config import CacheConfig
 from distill.errors import UserError
-from distill.progress import bar as progress_bar
-from distill.runtime import free_bytes
+from distill.system import ranks
+from distill.system.progress import bar as progress_bar
+from distill.system.runtime import free_bytes
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor
 
-    from distill.data.datasets import Dataset
     from distill.data.loader import Loader
+    from distill.data.sets.dataset import Dataset
 
 
 Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]

@@ -1,1 +1,1 @@
-"""Data sets, their views, and the loader that turns both into batches."""
+"""Where images come from (`sets`), what a view is (`views`), and how batches are made of both."""

@@ -18,12 +18,12 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from distill.config import AugmentConfig
-from distill.data.canvas import Canvas
-from distill.data.datasets import Split
-from distill.data.mixing import MixParameters, mix, mix_labels, mix_parameters
-from distill.data.program import ProgramViews
-from distill.data.views import ViewParameters, permutation, render, view_parameters
-from distill.shares import Shares
+from distill.data.batch_shares import Shares
+from distill.data.sets.dataset import Split
+from distill.data.views.canvas import Canvas
+from distill.data.views.crops import ViewParameters, permutation, render, view_parameters
+from distill.data.views.mixing import MixParameters, mix, mix_labels, mix_parameters
+from distill.data.views.program import ProgramViews
 
 RESIDENT_BYTES = 2 << 30
 """Larger sets are not laid out in memory (or on the device) as a whole, but by the chunk."""

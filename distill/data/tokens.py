@@ -12,7 +12,7 @@ from distill.config import AugmentConfig
 from distill.errors import UserError
 
 if TYPE_CHECKING:
-    from distill.data.datasets import Dataset
+    from distill.data.sets.dataset import Dataset
 
 IGNORED = -100
 """Label of a position that does not count, such as padding: what torch's cross-entropy leaves out by default."""

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from distill.metrics.calibration import fit_temperature
+from distill.metrics.calibration_error import fit_temperature
 from distill.metrics.dark_knowledge import nontarget
 
 

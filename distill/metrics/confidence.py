@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.metrics.calibration import wilson
+from distill.metrics.calibration_error import wilson
 
 _NORMAL = 1.959963984540054
 """Of a standard normal variable, 95 % lie within this much of 0."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from distill.metrics.calibration import Reliability
+    from distill.metrics.calibration_error import Reliability
 
 COLORS = ("#0072B2", "#D55E00")
 """Of the first and the second network (Okabe and Ito's palette: safe for colour-blind readers)."""

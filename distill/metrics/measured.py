@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MEASURES_FILE = "measures.json"
+"""Name of the file of an analysis: key of a network → its measures."""
+
 
 @dataclass(frozen=True)
 class Measured:

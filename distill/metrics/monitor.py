@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.metrics import dark_knowledge
 from distill.metrics.accuracy import accuracy, nll
-from distill.metrics.calibration import ece, mean_max_probability, reliability
+from distill.metrics.calibration_error import ece, mean_max_probability, reliability
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

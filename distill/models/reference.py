@@ -9,13 +9,13 @@ from torch import nn
 
 from distill.config import ModelConfig
 from distill.errors import UserError
-from distill.libraries import import_library
 from distill.models.alexnet import alexnet
 from distill.models.cnn import cnn
 from distill.models.mlp import mlp
 from distill.models.resnet_cifar import resnet56
 from distill.models.transformer import transformer
-from distill.plugins import bind, resolve
+from distill.system.libraries import import_library
+from distill.system.plugins import bind, resolve
 
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,

@@ -22,8 +22,8 @@ from distill.config import (
 from distill.metrics.measured import Measured
 
 if TYPE_CHECKING:
-    from distill.artifact import Artifact
-    from distill.runtime import Runtime
+    from distill.store.artifact import Artifact
+    from distill.system.runtime import Runtime
 
 
 def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -> Measured:
@@ -52,7 +52,7 @@ def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -
 
             return probe_information(config, network, runtime, log)
         case TranslationProbe():
-            from distill.probes.translation import probe_translation
+            from distill.probes.bleu import probe_translation
 
             return probe_translation(config, network, runtime)
         case KnowledgeProbe():

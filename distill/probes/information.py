@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from distill.artifact import Artifact
 from distill.config import AugmentConfig, InformationProbe, StudentConfig
-from distill.data.datasets import Dataset
 from distill.data.loader import Loader
+from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
-from distill.metrics.information import collapsed_information, mutual_information
 from distill.metrics.measured import Measured
-from distill.network import load_network, network_config, snapshot_steps, training_data
-from distill.runtime import Runtime
-from distill.tracking import board
-from distill.trainer import inference_batch
+from distill.metrics.mutual_information import collapsed_information, mutual_information
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, network_config, snapshot_steps, training_data
+from distill.training.predict import inference_batch
+from distill.training.tracking import board
 
 
 def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from distill.artifact import Artifact
 from distill.config import KnowledgeProbe
-from distill.data.datasets import Dataset, Split
 from distill.data.loader import Normaliser
+from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
 from distill.metrics.catalogue import feature_measures, logit_measures
 from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measured import Measured
-from distill.models.penultimate import last_linear, penultimate
-from distill.network import load_network, training_data
-from distill.runtime import Runtime
-from distill.tracking import board
-from distill.trainer import inference_batch
+from distill.models.last_layer import last_linear, penultimate
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, training_data
+from distill.training.predict import inference_batch
+from distill.training.tracking import board
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int64

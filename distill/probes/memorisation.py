@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.artifact import Artifact
 from distill.config import MemorisationProbe, StudentConfig, TeacherConfig
-from distill.data.datasets import Dataset, load
 from distill.data.loader import Normaliser
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
 from distill.metrics.accuracy import accuracy
 from distill.metrics.measured import Measured
-from distill.network import load_network, load_predictions, network_config, training_data
-from distill.runtime import Runtime
-from distill.trainer import predict
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, load_predictions, network_config, training_data
+from distill.training.predict import predict
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int64

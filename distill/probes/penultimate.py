@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from distill.artifact import Artifact
 from distill.config import PenultimateProbe
-from distill.data.datasets import Dataset
 from distill.data.loader import Normaliser
+from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics import geometry
 from distill.metrics.measured import Measured
-from distill.models.penultimate import last_linear, penultimate, templates, with_one
-from distill.network import load_network, training_data
-from distill.runtime import Runtime
-from distill.tracking import board
-from distill.trainer import inference_batch
+from distill.models.last_layer import last_linear, penultimate, templates, with_one
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, training_data
+from distill.training.predict import inference_batch
+from distill.training.tracking import board
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64, UInt8

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from distill.artifact import Artifact
 from distill.config import ScalingProbe
-from distill.metrics import accuracy, calibration, scaling
+from distill.metrics import accuracy, calibration_error, logit_scaling
 from distill.metrics.measured import Measured
-from distill.network import load_predictions, refuse_no_held_out
+from distill.store.artifact import Artifact
+from distill.training.network import load_predictions, refuse_no_held_out
 
 
 def probe_scaling(config: ScalingProbe, network: Artifact) -> Measured:
@@ -24,15 +24,15 @@ def probe_scaling(config: ScalingProbe, network: Artifact) -> Measured:
     logits, labels = load_predictions(network, "test")
     found: dict[str, float] = {}
     for method in config.methods:
-        fitted = scaling.fit(method, held_out, held_out_labels)
+        fitted = logit_scaling.fit(method, held_out, held_out_labels)
         if method == "temperature":
             found["temperature_fitted"] = 1 / fitted.scale.item()
         after = fitted.apply(logits)
         found |= {
-            f"{method}_ece": calibration.ece(after, labels, config.bins),
-            f"{method}_ece_classwise": calibration.ece_classwise(after, labels, config.bins),
+            f"{method}_ece": calibration_error.ece(after, labels, config.bins),
+            f"{method}_ece_classwise": calibration_error.ece_classwise(after, labels, config.bins),
             f"{method}_nll": accuracy.nll(after, labels),
-            f"{method}_brier": calibration.brier(after, labels),
+            f"{method}_brier": calibration_error.brier(after, labels),
             f"{method}_accuracy": accuracy.accuracy(after, labels),
         }
     return Measured(found, {})

@@ -6,17 +6,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.artifact import Artifact
 from distill.config import SnapshotsProbe
-from distill.data.datasets import Dataset
 from distill.data.loader import Normaliser
-from distill.metrics import accuracy, calibration, dark_knowledge
+from distill.data.sets.dataset import Dataset
+from distill.metrics import accuracy, calibration_error, dark_knowledge
 from distill.metrics.measured import Measured
 from distill.metrics.positions import counted
-from distill.network import load_network, network_config, snapshot_step, snapshot_steps, training_data
-from distill.runtime import Runtime
-from distill.tracking import board
-from distill.trainer import predict
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, network_config, snapshot_step, snapshot_steps, training_data
+from distill.training.predict import predict
+from distill.training.tracking import board
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -75,8 +75,8 @@ def _measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], bins: i
     return {
         "accuracy": accuracy.accuracy(logits, labels),
         "nll": accuracy.nll(logits, labels),
-        "ece": calibration.ece(logits, labels, bins),
-        "confidence": calibration.mean_max_probability(logits),
+        "ece": calibration_error.ece(logits, labels, bins),
+        "confidence": calibration_error.mean_max_probability(logits),
         "interclass_variance_relative": dark_knowledge.interclass_variance(logits, labels).relative,
         "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from distill.artifact import Artifact
 from distill.config import TemperaturesProbe
-from distill.metrics import calibration
+from distill.metrics import calibration_error
 from distill.metrics.measured import Measured
-from distill.network import load_predictions, refuse_no_held_out
+from distill.store.artifact import Artifact
+from distill.training.network import load_predictions, refuse_no_held_out
 
 
 def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured:
@@ -24,11 +24,11 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "a temperature")
-    fitted = calibration.fit_temperature(held_out, held_out_labels)
+    fitted = calibration_error.fit_temperature(held_out, held_out_labels)
     logits, labels = load_predictions(network, "test")
-    found = calibration.by_temperature(logits, labels, config.temperatures)
-    scaled = calibration.by_temperature(logits, labels, [fitted])
-    diagram = calibration.reliability(logits.double() / fitted, labels)
+    found = calibration_error.by_temperature(logits, labels, config.temperatures)
+    scaled = calibration_error.by_temperature(logits, labels, [fitted])
+    diagram = calibration_error.reliability(logits.double() / fitted, labels)
     return Measured(
         {
             "scaled_temperature": fitted,

@@ -8,39 +8,39 @@ from typing import Literal
 
 import torch
 
-from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
-from distill.data.datasets import Dataset
+from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
-from distill.files import write_json
 from distill.losses import in_uniform, is_usual
-from distill.metrics import accuracy, calibration, dark_knowledge, unseen
+from distill.metrics import accuracy, calibration_error, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined, fidelity_measures
 from distill.metrics.chance import at_chance
-from distill.metrics.measured import Measured
-from distill.network import Outcome, load_predictions
+from distill.metrics.measured import MEASURES_FILE, Measured
 from distill.probes import probe
-from distill.runtime import Runtime
+from distill.store.artifact import Artifact
+from distill.store.inputs import Inputs
+from distill.store.key import key
+from distill.store.outcome import Outcome
+from distill.system.files import write_json
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions
 
-MEASURES = "measures.json"
 SplitName = Literal["test", "held_out"]
 """Of which a network stores its predictions."""
 
 
-def analyse(
-    config: AnalysisConfig, networks: Mapping[str, Artifact | str], folder: Path, runtime: Runtime
-) -> Outcome:
+def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Write `measures.json`: key of each run → its measures; and what its probes have to show, to `tb/`.
 
     Args:
         config: what to measure.
-        networks: key → artefact of a run, or the reason why it diverged.
+        inputs: the networks, as far as they did not diverge.
         folder: where to write.
         runtime: device and data root, for probes.
     """
-    found = {}
+    found, networks = {}, inputs.made()
     for run in config.runs:
         network = networks[key(run)]
         if isinstance(network, str):
@@ -60,7 +60,7 @@ def analyse(
                     continue
                 measured = measured.joined(probe(wanted, network, runtime, folder / "tb"))
         found[key(run)] = vars(measured)
-    write_json(folder / MEASURES, found)
+    write_json(folder / MEASURES_FILE, found)
     first = next((network for network in networks.values() if isinstance(network, Artifact)), None)
     return Outcome({"runs": len(found)}, first.record.data if first else {})
 
@@ -135,7 +135,7 @@ def measure(
         variance = dark_knowledge.interclass_variance(held_out, labels_held_out)
         values |= {
             "held_out_accuracy": accuracy.accuracy(held_out, labels_held_out),
-            "held_out_ece": calibration.ece(held_out, labels_held_out, bins),
+            "held_out_ece": calibration_error.ece(held_out, labels_held_out, bins),
             "held_out_interclass_variance_relative": variance.relative,
         }
     values |= _dark_knowledge(logits, labels) | {"bits_beyond_top1": bits_beyond_top1(logits, labels).total}
@@ -151,7 +151,7 @@ def measure(
     if isinstance(config, StudentConfig) and config.exclude_classes:
         values |= _unseen_measures(logits, labels, set(config.exclude_classes), network.data["priors"])
     values |= _of_cache(network) | _of_targets(network)
-    diagram = calibration.reliability(logits, labels, bins)
+    diagram = calibration_error.reliability(logits, labels, bins)
     curves = {
         "reliability_confidence": _finite(diagram.confidence),
         "reliability_accuracy": _finite(diagram.accuracy),
@@ -193,12 +193,12 @@ def _values(
     return {
         "accuracy": accuracy.accuracy(logits, labels),
         "nll": accuracy.nll(logits, labels),
-        "ece": calibration.ece(logits, labels, bins),
-        "ece_equal_mass": calibration.ece_equal_mass(logits, labels, bins),
-        "ece_classwise": calibration.ece_classwise(logits, labels, bins),
-        "ece_adaptive": calibration.ece_adaptive(logits, labels, bins),
-        "brier": calibration.brier(logits, labels),
-        "confidence": calibration.mean_max_probability(logits),
+        "ece": calibration_error.ece(logits, labels, bins),
+        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels, bins),
+        "ece_classwise": calibration_error.ece_classwise(logits, labels, bins),
+        "ece_adaptive": calibration_error.ece_adaptive(logits, labels, bins),
+        "brier": calibration_error.brier(logits, labels),
+        "confidence": calibration_error.mean_max_probability(logits),
         "interclass_variance": variance.total,
         "interclass_variance_relative": variance.relative,
         "interclass_variance_within": variance.within,

@@ -8,33 +8,43 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill import ranks
-from distill.artifact import Artifact, title
-from distill.cache.gate import SAMPLES, least_accuracy, refuse_if_training, refuse_if_wrong
+from distill.cache.fitness import SAMPLES, least_accuracy, refuse_if_training, refuse_if_wrong
 from distill.cache.manifest import TeacherIdentity
+from distill.cache.teacher_logits import TeacherLogits
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import AugmentConfig, CacheConfig
-from distill.data.datasets import load
+from distill.config import AugmentConfig, CacheConfig, ImportConfig
+from distill.data.sets.identity import identity
+from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
+from distill.errors import UserError
 from distill.metrics.accuracy import accuracy
-from distill.network import Outcome, identity, network_config, weights_file
-from distill.runtime import Runtime
-from distill.teacher_logits import TeacherLogits
+from distill.store.artifact import Artifact
+from distill.store.inputs import Inputs
+from distill.store.outcome import Outcome
+from distill.store.stages import title
+from distill.system import ranks
+from distill.system.runtime import Runtime
+from distill.training.network import network_config, weights_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distill.data.datasets import Dataset
+    from distill.data.sets.dataset import Dataset
 
 
-def cache_logits(config: CacheConfig, teachers: Sequence[Artifact], folder: Path, runtime: Runtime) -> Outcome:
+def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Write the logits of `config.teachers` on the training split of the transfer set.
 
     Raises:
-        UserError: a teacher knows other classes, takes another input, or gives logits that do not fit the
-            dtype of the cache; or the disk is too small; or the samples have a label per position.
+        UserError: the logits were imported, and are not here any more; a teacher knows other classes, takes another
+            input, or gives logits that do not fit the dtype of the cache; the disk is too small; or the samples
+            have a label per position.
         UnfitTeacher: it is not in evaluation mode, or wrong too often on these very views.
     """
+    if isinstance(config.teacher, ImportConfig):
+        way_out = "Import it again: distill import FILES, with the same flags."
+        raise UserError("cache", title(config), "imported logits that are in the store", way_out)
+    teachers = [inputs.artifact(teacher) for teacher in config.teachers]
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors.torch import save_file
 
-from distill.artifact import Artifact
 from distill.config import CalibrationConfig
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration, scaling
+from distill.metrics import accuracy, calibration_error, logit_scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
 from distill.metrics.smoothing_warnings import strongest
-from distill.network import Outcome, load_predictions, network_config, refuse_no_held_out
-from distill.reading import read_tensors
-from distill.stages.report_tables import Grid, aligned
-from distill.tracking import MetricWriter
+from distill.reports.tables import Grid, aligned
+from distill.store.artifact import Artifact
+from distill.store.inputs import Inputs
+from distill.store.outcome import Outcome
+from distill.system.reading import read_tensors
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions, network_config, refuse_no_held_out
+from distill.training.tracking import MetricWriter
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -41,7 +44,7 @@ _SHOWN = {
 """Measure → heading, factor and decimals, in the order of the table."""
 
 
-def calibrate(config: CalibrationConfig, network: Artifact, folder: Path) -> Outcome:
+def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Write the map (`SCALING`), a reliability diagram before and after (`RELIABILITY`), and measures of both.
 
     Metrics are `held_out/…` and `test/…` of the calibrated probabilities, the same with `_before` of the network's
@@ -51,11 +54,14 @@ def calibrate(config: CalibrationConfig, network: Artifact, folder: Path) -> Out
     Raises:
         UserError: the network has no held-out predictions.
     """
+    network = inputs.artifact(config.network)
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "the map")
-    temperature = scaling.fit("temperature", held_out, held_out_labels)
+    temperature = logit_scaling.fit("temperature", held_out, held_out_labels)
     fitted = (
-        temperature if config.method == "temperature" else scaling.fit(config.method, held_out, held_out_labels)
+        temperature
+        if config.method == "temperature"
+        else logit_scaling.fit(config.method, held_out, held_out_labels)
     )
     metrics = {"temperature": 1 / temperature.scale.item()}
     for split in SPLITS:
@@ -77,17 +83,17 @@ def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[
     """What a calibration artefact says of logits: errors of calibration, NLL, Brier score, accuracy, confidence."""
     return {
         "accuracy": accuracy.accuracy(logits, labels),
-        "confidence": calibration.mean_max_probability(logits),
-        "ece": calibration.ece(logits, labels),
-        "ece_equal_mass": calibration.ece_equal_mass(logits, labels),
-        "ece_classwise": calibration.ece_classwise(logits, labels),
-        "ece_adaptive": calibration.ece_adaptive(logits, labels),
+        "confidence": calibration_error.mean_max_probability(logits),
+        "ece": calibration_error.ece(logits, labels),
+        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels),
+        "ece_classwise": calibration_error.ece_classwise(logits, labels),
+        "ece_adaptive": calibration_error.ece_adaptive(logits, labels),
         "nll": accuracy.nll(logits, labels),
-        "brier": calibration.brier(logits, labels),
+        "brier": calibration_error.brier(logits, labels),
     }
 
 
-def load_scaling(artifact: Artifact) -> scaling.Scaling:
+def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
     """The map of a calibration artefact.
 
     Raises:
@@ -98,7 +104,7 @@ def load_scaling(artifact: Artifact) -> scaling.Scaling:
         way_out = "Make one with `distill calibrate NETWORK`."
         raise UserError("artefact", str(artifact.path), f"a calibration, this is a {config.stage}", way_out)
     tensors = read_tensors(artifact.file(SCALING), {"scale": "F64 k", "bias": "F64 k"})
-    return scaling.Scaling(config.method, tensors["scale"], tensors["bias"])
+    return logit_scaling.Scaling(config.method, tensors["scale"], tensors["bias"])
 
 
 def format_measures(made: Artifact) -> str:
@@ -145,7 +151,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
     if temperature is not None:
-        lines.append(_of_wish(scaling.soften(logits, labels, temperature), temperature))
+        lines.append(_of_wish(logit_scaling.soften(logits, labels, temperature), temperature))
     return lines
 
 
@@ -167,7 +173,7 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
     )
 
 
-def _of_wish(found: scaling.Softened, temperature: float) -> str:
+def _of_wish(found: logit_scaling.Softened, temperature: float) -> str:
     """What dividing by a temperature that somebody chose would do."""
     text = f"Divided by T = {temperature:g} instead: {_sure(found.after)}."
     if found.too_far and temperature > 1:
@@ -197,8 +203,8 @@ def _before_and_after(
     figure.set_layout_engine("constrained")
     diagram, histogram = figure.subplots(2, 1, gridspec_kw={"height_ratios": [3, 1]})
     for place, (name, logits) in enumerate((("before", before), (f"{method} scaling", after))):
-        error = 100 * calibration.ece(logits, labels)
-        bins = calibration.reliability(logits, labels)
+        error = 100 * calibration_error.ece(logits, labels)
+        bins = calibration_error.reliability(logits, labels)
         draw_reliability(diagram, histogram, bins, place, f"{name}: ECE {error:.2f} %")
     frame(diagram, histogram)
     diagram.legend(frameon=False, loc="upper left")

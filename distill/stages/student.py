@@ -8,20 +8,22 @@ from typing import Any
 
 import torch
 
-from distill.artifact import Artifact
 from distill.cache import LogitCache
 from distill.config import LossConfig, StudentConfig
-from distill.data.datasets import Dataset, load
+from distill.data.batch_shares import Shares
 from distill.data.loader import Join, Loader
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
 from distill.errors import UserError
 from distill.losses import in_uniform, is_usual, make_loss, prepare
 from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
-from distill.network import Outcome, train_network
-from distill.runtime import Runtime
-from distill.shares import Shares
-from distill.smoothing import smoothing_matrix
+from distill.store.inputs import Inputs
+from distill.store.outcome import Outcome
+from distill.system.runtime import Runtime
+from distill.training.targets import smoothing_matrix
+from distill.training.train import train_network
 
 _TARGET_BYTES = 4 << 20
 """Soft targets made at a time."""
@@ -29,18 +31,15 @@ _MEASURED = 50_000
 """Samples, at most, over which the equivalent smoothing of soft targets is averaged."""
 
 
-def train_student(
-    config: StudentConfig, cache: Artifact | None, source: Artifact | None, folder: Path, runtime: Runtime
-) -> Outcome:
+def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Train the student of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
-
-    `source` is the network that `smoothing_source` names.
 
     Raises:
         UserError: the cache does not fit the images, a class to leave out does not exist, or an input is
             missing.
         Diverged: a loss was not finite.
     """
+    cache, source = inputs.optional(config.cache), inputs.optional(config.smoothing_source)
     dataset = load(config.data, runtime.data_root, runtime.progress)
     refuse_augment(dataset, config.augment)
     check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)

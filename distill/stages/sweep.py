@@ -6,19 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from distill.artifact import Artifact, key
 from distill.config import SweepConfig
 from distill.errors import UserError
-from distill.files import write_json
-from distill.metrics import accuracy, calibration, dark_knowledge
+from distill.metrics import accuracy, calibration_error, dark_knowledge
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined
 from distill.metrics.chance import at_chance
 from distill.metrics.choice import choose, listed
 from distill.metrics.confidence import confidence_gap, under_confident
 from distill.metrics.verdict import interval
-from distill.network import Outcome, load_predictions
 from distill.stages.sweep_page import write_page
+from distill.store.artifact import Artifact
+from distill.store.inputs import Inputs, Made
+from distill.store.key import key
+from distill.store.outcome import Outcome
+from distill.system.files import write_json
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Int64
@@ -29,7 +33,12 @@ SplitName = Literal["held_out", "test"]
 BySeed = dict[int, float]
 
 
-def sweep(config: SweepConfig, networks: Mapping[str, Artifact | str], folder: Path) -> Outcome:
+def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
+    """Compare the networks of a sweep, and write what to take for what use (`write_sweep`)."""
+    return write_sweep(config, inputs.made(), folder)
+
+
+def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path) -> Outcome:
     """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
 
     What is recommended is chosen on held-out images (`metrics.choice`); measures of the test set stand beside and
@@ -102,7 +111,7 @@ def measure(network: Artifact, bins: int = 15) -> dict[SplitName, dict[str, floa
     them `equivalent_smoothing`, of the network's own answers. Those that are not defined are left out.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    temperature = calibration.fit_temperature(held_out, held_out_labels)
+    temperature = calibration_error.fit_temperature(held_out, held_out_labels)
     found: dict[SplitName, dict[str, float]] = {
         "held_out": defined(
             _answers(held_out, held_out_labels, bins)
@@ -129,7 +138,7 @@ def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) 
     order = labels.argsort(stable=True)
     scaled = logits.double().clone()
     for judged, fitted in ((order[0::2], order[1::2]), (order[1::2], order[0::2])):
-        scaled[judged] /= calibration.fit_temperature(logits[fitted], labels[fitted])
+        scaled[judged] /= calibration_error.fit_temperature(logits[fitted], labels[fitted])
     return scaled
 
 
@@ -138,9 +147,9 @@ def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int)
     return {
         "accuracy": gap.accuracy,
         "nll": accuracy.nll(logits, labels),
-        "ece": calibration.ece(logits, labels, bins),
-        "ece_equal_mass": calibration.ece_equal_mass(logits, labels, bins),
-        "brier": calibration.brier(logits, labels),
+        "ece": calibration_error.ece(logits, labels, bins),
+        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels, bins),
+        "brier": calibration_error.brier(logits, labels),
         "confidence": gap.confidence,
         "confidence_gap": gap.gap,
         "under_confident": float(under_confident(gap)),
@@ -148,7 +157,7 @@ def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int)
 
 
 def _scaled(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
-    return {"scaled_ece": calibration.ece(logits, labels, bins), "scaled_nll": accuracy.nll(logits, labels)}
+    return {"scaled_ece": calibration_error.ece(logits, labels, bins), "scaled_nll": accuracy.nll(logits, labels)}
 
 
 def _knowledge(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> dict[str, float]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.metrics.choice import listed
-from distill.stages.pages import read_drawing, render
-from distill.stages.report_tables import Grid, aligned, all_rows, columns_of, comparison
-from distill.tracking import board
+from distill.reports.columns import columns_of
+from distill.reports.pages import read_drawing, render
+from distill.reports.tables import Grid, aligned, all_rows, comparison
+from distill.training.tracking import board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.artifact import Artifact
 from distill.config import TeacherConfig
-from distill.data.datasets import load
+from distill.data.batch_shares import Shares
 from distill.data.loader import Loader
+from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
 from distill.losses import make_loss
 from distill.metrics.smoothing_warnings import label_terms
 from distill.models import check_model
-from distill.network import Outcome, train_network
-from distill.runtime import Runtime
-from distill.shares import Shares
-from distill.smoothing import smoothing_matrix
+from distill.store.inputs import Inputs
+from distill.store.outcome import Outcome
+from distill.system.runtime import Runtime
+from distill.training.targets import smoothing_matrix
+from distill.training.train import train_network
 
 
-def train_teacher(config: TeacherConfig, source: Artifact | None, folder: Path, runtime: Runtime) -> Outcome:
+def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Train the teacher of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
-
-    `source` is the network that `smoothing_source` names.
 
     Raises:
         UserError: model and data do not fit each other, or an input is missing.
@@ -43,6 +42,6 @@ def train_teacher(config: TeacherConfig, source: Artifact | None, folder: Path, 
         workers=runtime.workers_for(),
         shares=Shares.here(config.schedule.parts),
     )
-    targets = label_terms(config)
+    targets, source = label_terms(config), inputs.optional(config.smoothing_source)
     loss = make_loss(targets, smoothing_matrix(targets, dataset, source))
     return train_network(config, dataset, loader, loss, folder, runtime)

@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from distill import trust
-from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.cache.dataset import CachedDataset, Sample
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
-from distill.data import datasets
 from distill.data.loader import Loader
+from distill.data.sets import datasets
 from distill.errors import UserError
-from distill.network import load_network
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system import trust
+from distill.system.runtime import Runtime
+from distill.training.network import load_network
 
 pytestmark = [
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.cache.gate import least_accuracy, refuse_if_training, refuse_if_wrong
+from distill.cache.fitness import least_accuracy, refuse_if_training, refuse_if_wrong
 from distill.errors import UnfitTeacher
 
 CLASSES = ("ant", "bee", "cat", "dog")

@@ -14,27 +14,28 @@ import numpy as np
 import pytest
 import torch
 
-from distill.artifact import Artifact
+from distill.audit.replay import replay
 from distill.cache import LogitCache
 from distill.cache.encoding import Encoding
 from distill.cache.manifest import MANIFEST, Manifest, pixel_libraries
 from distill.cache.proof import choose
 from distill.cache.remake import remake
 from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, write_shards
-from distill.cli import main
+from distill.cache.teacher_logits import TeacherLogits
+from distill.cli.flags import parse_config
+from distill.cli.main import main
 from distill.config import AugmentConfig, CacheConfig, DataConfig, EnsembleConfig, ImportConfig
-from distill.data.datasets import Dataset, Split, load
 from distill.data.loader import Normaliser
+from distill.data.sets.dataset import Dataset, Split
+from distill.data.sets.load import load
 from distill.errors import UnfitTeacher, UserError
-from distill.flags import parse_config
 from distill.metrics.dark_knowledge import interclass_variance
-from distill.network import load_network
-from distill.pipeline import ensure
-from distill.replay import replay
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
-from distill.teacher_logits import TeacherLogits
-from distill.trainer import predict
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_network
+from distill.training.predict import predict
 
 
 def make(config, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -152,7 +153,7 @@ def test_flags_that_contradict_the_cache_are_refused_with_the_command(
 def test_pixels_that_differ_are_found_although_the_images_are_the_same(
     opened: LogitCache, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.data.views._FIELD", 20)  # as if the program drew its shifts otherwise
+    monkeypatch.setattr("distill.data.views.crops._FIELD", 20)  # as if the program drew its shifts otherwise
     monkeypatch.setattr("distill.cache.logit_cache.libraries_here", lambda: {**pixel_libraries(), "torch": "9.9"})
     with pytest.raises(UserError, match=r"views = '\d+ of \d+ views with other pixels'.*torch .* → 9.9"):
         opened.check_fits(dataset)
@@ -414,10 +415,10 @@ def test_replay_finds_what_no_longer_fits(
 ) -> None:
     artifact = store.find(opened.config)
     with monkeypatch.context() as patch:
-        patch.setattr("distill.replay.load", lambda *_: reordered(dataset))
+        patch.setattr("distill.audit.replay.load", lambda *_: reordered(dataset))
         assert findings(artifact, store, runtime) == {"images": False}
     with monkeypatch.context() as patch:
-        patch.setattr("distill.data.views._FIELD", 20)
+        patch.setattr("distill.data.views.crops._FIELD", 20)
         found = findings(artifact, store, runtime)
         assert found == {"images": True, "rows": True, "pixels": False, "logits": False}
     with monkeypatch.context() as patch:
@@ -426,11 +427,11 @@ def test_replay_finds_what_no_longer_fits(
         assert findings(artifact, store, runtime)["rows"] is False
     with monkeypatch.context() as patch:
         # As if it had been trained anew.
-        patch.setattr("distill.replay.weights_file", lambda teacher, snapshot: "metrics.jsonl")
+        patch.setattr("distill.audit.replay.weights_file", lambda teacher, snapshot: "metrics.jsonl")
         assert findings(artifact, store, runtime)["logits"] is None
     shutil.rmtree(store.path(opened.config.teacher))
     assert findings(artifact, store, runtime) == {"images": True, "rows": True, "pixels": True, "logits": None}
-    monkeypatch.setattr("distill.replay.load", refuse)
+    monkeypatch.setattr("distill.audit.replay.load", refuse)
     assert findings(artifact, store, runtime) == {"images": None}
 
 
@@ -447,14 +448,14 @@ def test_verify_says_so_and_exits_with_1(opened: LogitCache, store, runtime, dat
     command = ["verify", str(opened.path), "--store", str(store.root), "--device", "cpu", "--samples", "20"]
     main(command)
     assert "ok       pixels: 20 of 20 views" in capsys.readouterr().out
-    monkeypatch.setattr("distill.replay.load", lambda *_: reordered(dataset))
+    monkeypatch.setattr("distill.audit.replay.load", lambda *_: reordered(dataset))
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 1
     told = capsys.readouterr().out
     assert "FAILED   images: data.order" in told
     assert "1 damaged or stale: make" in told
-    monkeypatch.setattr("distill.replay.load", refuse)
+    monkeypatch.setattr("distill.audit.replay.load", refuse)
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 1

@@ -68,10 +68,10 @@ def test_one_process_goes_on_with_what_a_rank_of_two_wrote(layout: Layout, tmp_p
         raise RuntimeError("Connection closed by peer")
 
     with monkeypatch.context() as two:
-        two.setattr("distill.ranks.rank", lambda: 1)
-        two.setattr("distill.ranks.world", lambda: 2)
-        two.setattr("distill.ranks.on_first", lambda make: make())
-        two.setattr("distill.ranks.gather", died)
+        two.setattr("distill.system.ranks.rank", lambda: 1)
+        two.setattr("distill.system.ranks.world", lambda: 2)
+        two.setattr("distill.system.ranks.on_first", lambda make: make())
+        two.setattr("distill.system.ranks.gather", died)
         with pytest.raises(RuntimeError, match="peer"):
             write_shards(tmp_path / "broken", layout, asking)
     assert asked == list(layout.shards())[1::2]

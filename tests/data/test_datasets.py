@@ -12,9 +12,9 @@ from test_idx import idx_bytes
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig
-from distill.data import sources
-from distill.data.datasets import _load, load
-from distill.data.noise import noisy_labels
+from distill.data.sets import sources
+from distill.data.sets.load import _load, load
+from distill.data.sets.noise import noisy_labels
 from distill.errors import UserError
 
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from distill.config import DataConfig
-from distill.data import folder as folder_module
-from distill.data.datasets import Dataset, _load, load
+from distill.data.sets import folder as folder_module
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import _load, load
 from distill.errors import UserError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.data.idx import read_idx
+from distill.data.sets.idx import read_idx
 from distill.errors import UserError
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from distill.config import AugmentConfig
 from distill.data import loader as loader_module
 from distill.data.checksum import pixel_checksum
-from distill.data.datasets import Split
 from distill.data.loader import Batch, Loader, Normaliser
-from distill.data.mixing import mix, mix_parameters
-from distill.data.views import render, view_parameters
+from distill.data.sets.dataset import Split
+from distill.data.views.crops import render, view_parameters
+from distill.data.views.mixing import mix, mix_parameters
 
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
 AUGMENTS = [AugmentConfig(), AugmentConfig(pad=2), AugmentConfig(flip=True), AugmentConfig(pad=4, flip=True)]

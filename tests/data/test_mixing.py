@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distill.config import AugmentConfig
-from distill.data.mixing import MixParameters, mix, mix_labels, mix_parameters, thresholds
+from distill.data.views.mixing import MixParameters, mix, mix_labels, mix_parameters, thresholds
 
 MIXUP, CUTMIX, BOTH = AugmentConfig(mixup=0.4), AugmentConfig(cutmix=1.0), AugmentConfig(mixup=1.0, cutmix=0.7)
 PROGRAMS = [MIXUP, CUTMIX, BOTH]

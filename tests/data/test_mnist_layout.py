@@ -10,15 +10,15 @@ import torch
 from test_idx import idx_bytes
 from torchvision import datasets as torchvision_datasets
 
-from distill.artifact import key
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
-from distill.data import sources
-from distill.data.datasets import _load, load
-from distill.experiment import Label
-from distill.network import load_predictions
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.data.sets import sources
+from distill.data.sets.load import _load, load
+from distill.pipeline.graph import ensure
+from distill.reports.experiment import Label
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions
 from experiments import mnist_distillation
 
 FORMS = [(bytes, ""), (gzip.compress, ".gz")]

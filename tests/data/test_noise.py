@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
-from distill.data.noise import noisy_labels
+from distill.data.sets.noise import noisy_labels
 
 COUNT = 60_000
 CLASSES = 10

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from distill.config import AugmentConfig
-from distill.data.program import ProgramViews
+from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 
 SHAPE = (3, 12, 14)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.data import sources
-from distill.data.sources import Origin, Unavailable, fetch
+from distill.data.sets import sources
+from distill.data.sets.sources import Origin, Unavailable, fetch
 from distill.errors import UserError
 
 FILES = {"a-idx": b"first file", "b-idx": b"second file"}

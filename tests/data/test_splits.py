@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.data.splits import stratified_split
+from distill.data.sets.splits import stratified_split
 
 LABELS = st.lists(st.integers(0, 5), max_size=200).map(lambda labels: torch.tensor(labels, dtype=torch.int64))
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import DataConfig
-from distill.data import lexicon, translation
-from distill.data.datasets import load
+from distill.data.sets import lexicon, translation
+from distill.data.sets.load import load
 from distill.data.tokens import IGNORED
 
 
@@ -169,7 +169,7 @@ def test_the_sentences_are_the_same_on_every_machine(tmp_path: Path):
 
 
 def test_the_plan_knows_its_size():
-    from distill.plan import _BUILT_IN
+    from distill.audit.plan import _BUILT_IN
 
     known = _BUILT_IN["translation"]
     shape = (1, 2, translation.LENGTH)

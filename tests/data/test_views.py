@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.config import AugmentConfig
-from distill.data.views import permutation, render, view_parameters
+from distill.data.views.crops import permutation, render, view_parameters
 
 SHIFT_AND_FLIP = AugmentConfig(pad=4, flip=True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
-from distill.executors.failures import Failure, StagesFailed, WorkerDied, raise_failure, write_traceback
-from distill.executors.worker import run_logged
+from distill.pipeline.executors.failures import Failure, StagesFailed, WorkerDied, raise_failure, write_traceback
+from distill.pipeline.executors.worker import run_logged
 
 MISTAKE = UserError("loss", 3, "4", "Take 4.")
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.executors.graph import Graph
+from distill.pipeline.executors.waiting import Graph
 
 
 @st.composite

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import Diverged
-from distill.executors.inline import run_inline
+from distill.pipeline.executors.inline import run_inline
 
 
 class Held:

@@ -12,10 +12,10 @@ from typing import NoReturn
 import pytest
 
 from distill.errors import Diverged
-from distill.executors import pool
-from distill.executors.failures import Failure, WorkerDied
-from distill.executors.pool import run_pool
-from distill.progress import Warned, bar, pass_on
+from distill.pipeline.executors import pool
+from distill.pipeline.executors.failures import Failure, WorkerDied
+from distill.pipeline.executors.pool import run_pool
+from distill.system.progress import Warned, bar, pass_on
 
 
 class Unpicklable(Exception):
@@ -130,7 +130,7 @@ def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
 SCRIPT = """
 import sys; sys.path[:0] = [sys.argv[2]]
 from functools import partial; from pathlib import Path
-from test_pool import sleep_long; from distill.executors.pool import run_pool
+from test_pool import sleep_long; from distill.pipeline.executors.pool import run_pool
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     names = {name: name for name in "abcd"}

@@ -10,15 +10,15 @@ from typing import NoReturn
 
 import pytest
 
-from distill.artifact import key
 from distill.config import StudentConfig
 from distill.errors import Diverged, UserError
-from distill.executors import ray as executor
-from distill.executors.ray import run_ray
-from distill.pipeline import ensure
-from distill.progress import Warned, pass_on
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.executors import ray as executor
+from distill.pipeline.executors.ray import run_ray
+from distill.pipeline.graph import ensure
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.progress import Warned, pass_on
+from distill.system.runtime import Runtime
 
 ray = pytest.importorskip("ray")
 

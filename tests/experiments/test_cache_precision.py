@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config import CacheConfig, StudentConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import cache_precision, dark_knowledge
 from experiments.cache_precision import FORMS
 

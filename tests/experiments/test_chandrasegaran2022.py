@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import AugmentConfig, CacheConfig, LossConfig, OptimConfig, StudentConfig, TeacherConfig
-from distill.data.program import ProgramViews
-from distill.experiment import Label, Table
+from distill.data.views.program import ProgramViews
+from distill.reports.experiment import Label, Table
 from experiments import chandrasegaran2022 as experiment
 from experiments import drawing
 from experiments.chandrasegaran2022 import CLAIMS, PAPER, TEMPERATURES, derived

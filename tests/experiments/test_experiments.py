@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from distill.artifact import key
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import StudentConfig, TeacherConfig
 from distill.errors import UserError
-from distill.experiment import Experiment, Label, Scale, Table
 from distill.metrics.catalogue import MEASURES as CATALOGUE
-from distill.pipeline import _is_experiment, load_experiment, plan_report
-from distill.stages.report_tables import MEASURES
+from distill.pipeline.experiments import plan_report
+from distill.reports.columns import MEASURES
+from distill.reports.experiment import Experiment, Label, Scale, Table
+from distill.reports.experiment_files import _is_experiment, load_experiment
+from distill.store.key import key
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "short", "paper")
@@ -124,7 +125,7 @@ def test_it_runs_from_end_to_end_and_a_second_time_does_nothing(
     name: str, all_at_smoke: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capsys.readouterr()
-    monkeypatch.setattr("distill.pipeline.run_stage", lambda *_: pytest.fail("nothing is to be done"))
+    monkeypatch.setattr("distill.pipeline.run.run_stage", lambda *_: pytest.fail("nothing is to be done"))
     main(["reproduce", name, "--scale", "smoke", "--device", "cpu", "--store", str(all_at_smoke), "--jobs", "1"])
     told = capsys.readouterr().out
     experiment = load_experiment(name)

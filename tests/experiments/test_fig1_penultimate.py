@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config import TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import dark_knowledge, drawing, fig1_penultimate
 from experiments.base import setting_of_figures
 

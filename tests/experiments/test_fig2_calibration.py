@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from distill.config import TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import dark_knowledge, drawing, fig2_calibration
 from experiments.base import setting_of_figures
 from experiments.fig2_calibration import CLAIMS, HARD, PAPER, SMOOTHINGS, TEMPERATURES

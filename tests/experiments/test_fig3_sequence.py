@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill.errors import UserError
-from distill.experiment import Label, Scale, Table
+from distill.reports.experiment import Label, Scale, Table
 from experiments import fig3_sequence
 from experiments.fig3_sequence import HARD, SMOOTHED, TEMPERATURES
 

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import drawing
 from experiments import fig5_distillation as fig5
 from experiments.base import setting_of_figures

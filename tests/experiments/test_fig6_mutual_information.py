@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from distill.config import AugmentConfig, TeacherConfig
-from distill.experiment import Label, Table
 from distill.metrics.verdict import FEWEST_SEEDS, interval, judge
+from distill.reports.experiment import Label, Table
 from experiments import drawing
 from experiments import fig6_mutual_information as fig6
 from experiments.base import setting_of_figures

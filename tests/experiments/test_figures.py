@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import drawing, figures
 from experiments.reliability import reliability as draw_reliability
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import (
     AugmentConfig,
@@ -18,10 +17,12 @@ from distill.config import (
     ScheduleConfig,
     TeacherConfig,
 )
-from distill.data.datasets import load
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.data.sets.load import load
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
 from experiments.integrations import frame, pytorch_loop, timm_loop
 
 L: Any = pytest.importorskip("lightning")

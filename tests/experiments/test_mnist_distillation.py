@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill.config import AugmentConfig, StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import drawing
 from experiments import mnist_distillation as subject
 

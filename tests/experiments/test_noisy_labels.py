@@ -8,8 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.data.datasets import load
-from distill.experiment import Label, Scale, Table
+from distill.data.sets.load import load
+from distill.reports.experiment import Label, Scale, Table
 from experiments import drawing, noisy_labels
 from experiments.base import setting_of_figures
 

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config import AugmentConfig, StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import drawing, patience
 from experiments.base import view_program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill.config import AugmentConfig, LossConfig, SnapshotsProbe, StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
 from experiments import restore
 from experiments.base import setting_of_figures
 

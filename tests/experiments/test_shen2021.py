@@ -2,9 +2,9 @@
 
 import pytest
 
-from distill.artifact import key
 from distill.config import KnowledgeProbe, LossConfig, StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
+from distill.store.key import key
 from experiments import chandrasegaran2022, drawing, shen2021
 from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, student_of, teacher_of
 from experiments.shen2021 import CLAIMS, HARD, PAPER, SMOOTHED, VARIANCES

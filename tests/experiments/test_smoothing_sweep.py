@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
 from distill.metrics.verdict import judge
+from distill.reports.experiment import Label, Table
 from experiments import smoothing_sweep as experiment
 from experiments.smoothing_sweep import SMOOTHINGS, TEMPERATURES, UNSCALED
 

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from distill.config import TeacherConfig
-from distill.experiment import Label, Table
 from distill.metrics.verdict import judge
-from distill.stages.notebook import run_cells
+from distill.reports.experiment import Label, Table
+from distill.reports.notebook import run_cells
 from experiments import smoothing_theory as theory
 
 CLASSES = tuple("0123456789")

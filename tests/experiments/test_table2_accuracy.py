@@ -2,9 +2,9 @@
 
 import pytest
 
-from distill.artifact import key
 from distill.config import StudentConfig, TeacherConfig
-from distill.experiment import Label, Table
+from distill.reports.experiment import Label, Table
+from distill.store.key import key
 from experiments import dark_knowledge, drawing, fig2_calibration, table2_accuracy
 from experiments.base import setting_of_figures
 from experiments.table2_accuracy import CLAIMS, PAPER, STUDENT, TEACHER

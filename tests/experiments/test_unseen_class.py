@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from distill.artifact import key
 from distill.config import LossConfig, ScheduleConfig, StudentConfig, TeacherConfig
-from distill.experiment import Label, Scale, Table
 from distill.metrics.unseen import accuracy_among, accuracy_of, corrected_accuracy
-from distill.network import load_predictions
-from distill.pipeline import run_stage
-from distill.runtime import Runtime
+from distill.pipeline.run import run_stage
+from distill.reports.experiment import Label, Scale, Table
 from distill.stages.analysis import measure
-from distill.store import ArtifactStore
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions
 from experiments import drawing
 from experiments import unseen_class as subject
 

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.data.datasets import load
-from distill.experiment import Label, Table
+from distill.data.sets.load import load
 from distill.metrics.verdict import Verdict, judge
+from distill.reports.experiment import Label, Table
 from experiments import drawing, smoothing_map
 from experiments import when_smoothing_hurts as hurts
 from experiments.base import setting_of_figures

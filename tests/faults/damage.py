@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.artifact import RECORD
+from distill.store.record import RECORD
 
 Damage = Callable[[Path, random.Random], str]
 """(file, generator) → what was done to it; empty where it cannot be done to this file."""

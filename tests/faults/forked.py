@@ -89,9 +89,9 @@ def _run(order: Order, said: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            from distill.pipeline import ensure
-            from distill.runtime import Runtime
-            from distill.store import ArtifactStore
+            from distill.pipeline.graph import ensure
+            from distill.store.store import ArtifactStore
+            from distill.system.runtime import Runtime
 
             # Saves often: a kill at any moment then finds a resume point, and perhaps half of the next one.
             runtime = Runtime(
@@ -153,16 +153,16 @@ def _warm() -> None:
     """Import what stages import when they run, and render one figure, so that no child has to."""
     for name in _IMPORTED:
         import_module(name)
-    from distill import pipeline
-    from distill.data.datasets import load
-    from distill.experiment import Label, Table
+    from distill.data.sets.load import load
     from distill.models import build_model, check_model
-    from distill.optim import build_ema, build_optimizer, build_schedule
-    from distill.runtime import Runtime
+    from distill.pipeline import graph
+    from distill.reports.experiment import Label, Table
+    from distill.system.runtime import Runtime
+    from distill.training.optim import build_ema, build_optimizer, build_schedule
 
     import_module("torch").set_num_threads(1)
-    pipeline.provenance(Runtime(device="cpu"))
-    pipeline.load_experiment = {tiny.NAME: tiny}.__getitem__  # pyright: ignore[reportAttributeAccessIssue]
+    graph.provenance(Runtime(device="cpu"))
+    graph.load_experiment = {tiny.NAME: tiny}.__getitem__  # pyright: ignore[reportAttributeAccessIssue]
     data, config = load(tiny.TEACHER.data, Path("nowhere")), tiny.TEACHER
     check_model(config.model, len(data.classes), data.shape, data.label_shape)
     model = build_model(config.model, len(data.classes), data.shape)

@@ -15,8 +15,8 @@ from forked import Ended, Order
 from same_bits import differences
 
 import distill
-from distill.artifact import FOLDERS
-from distill.store import ArtifactStore
+from distill.store.stages import FOLDERS
+from distill.store.store import ArtifactStore
 
 STAGES = ("teacher", "cache", "student", "calibration", "analysis", "sweep", "report")
 """Upstream first."""

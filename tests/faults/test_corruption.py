@@ -15,24 +15,26 @@ from typing import NoReturn
 import pytest
 import tiny
 from damage import DAMAGES
+from distill.advice import advise
 from same_bits import differences
 
-from distill import files, pipeline
-from distill.advice import advise
-from distill.artifact import FOLDERS, RECORD
+from distill.audit.verify import examine, repair
 from distill.cache import LogitCache
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import StudentConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.files import sha256
-from distill.network import load_network, network_config
-from distill.pipeline import ensure
-from distill.runtime import Runtime
+from distill.pipeline import graph
+from distill.pipeline.graph import ensure
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.stages.calibration import load_scaling
-from distill.store import ArtifactStore
-from distill.verification import examine, repair
+from distill.store.record import RECORD
+from distill.store.stages import FOLDERS
+from distill.store.store import ArtifactStore
+from distill.system import files
+from distill.system.files import sha256
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, network_config
 
 STAGES = tuple(FOLDERS)
 
@@ -98,7 +100,7 @@ def advice(root: Path, _whole: Path, touched: Path) -> object:
 
 
 def page(root: Path, _whole: Path, _touched: Path) -> object:
-    made = pipeline.reproduce(tiny.NAME, "smoke", None, ArtifactStore(root), runtime(root))
+    made = graph.reproduce(tiny.NAME, "smoke", None, ArtifactStore(root), runtime(root))
     return made.page.read_text()
 
 
@@ -199,7 +201,7 @@ def test_what_cannot_be_made_again_stays(
     def refuse(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("distill.verification.ensure", refuse)
+    monkeypatch.setattr("distill.audit.verify.ensure", refuse)
     with pytest.raises(type(error)):
         repair(found, store, runtime(store.root))
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before

@@ -8,19 +8,16 @@ import pickle
 import pytest
 import torch
 
-from distill import losses, resume, trainer
-from distill.artifact import RESUME, key
-from distill.config import (
-    CacheConfig,
-    LossConfig,
-    StudentConfig,
-    TeacherConfig,
-)
+from distill import losses
+from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.data.loader import Batch
-from distill.divergence import Bad, Trail, weights_are_finite
 from distill.errors import Diverged, UserError
 from distill.losses import Terms
-from distill.pipeline import run_stage
+from distill.pipeline.run import run_stage
+from distill.store.key import key
+from distill.store.record import RESUME
+from distill.training import loop, resume
+from distill.training.divergence import Bad, Trail, weights_are_finite
 
 TEACHER = TeacherConfig()
 STUDENT = StudentConfig(cache=CacheConfig(teacher=TEACHER), loss=LossConfig(temperature=4, alpha=0.5))
@@ -199,8 +196,8 @@ def test_memory_that_does_not_suffice_is_one_line_and_costs_no_training(
             raise error
         return before(run, *arguments)
 
-    before = trainer._Run.update
-    monkeypatch.setattr(trainer._Run, "update", update)
+    before = loop._Run.update
+    monkeypatch.setattr(loop._Run, "update", update)
     often = runtime.model_copy(update={"checkpoint_seconds": 1e-9})
     with pytest.raises(UserError) as caught:
         run_stage(teacher, store, often)

@@ -19,14 +19,16 @@ from refusals import files_of_at_most, refused
 from same_bits import differences
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill import cli, pipeline
-from distill.artifact import Artifact, key
+from distill import cli
 from distill.config import StageConfig
 from distill.errors import UserError
-from distill.pipeline import ensure, run_stage
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
-from distill.tracking import MetricWriter, read_metrics
+from distill.pipeline.graph import ensure
+from distill.pipeline.run import run_stage
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.tracking import MetricWriter, read_metrics
 
 STAGES = ("teacher", "cache", "student", "report")
 SIZES = (0, 200, 3_000, 10_000)
@@ -71,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "load_experiment", {tiny.NAME: tiny}.__getitem__)
-        patch.setattr("distill.tracking._shown", Counter({"TensorBoard": 9}))
+        patch.setattr("distill.training.tracking._shown", Counter({"TensorBoard": 9}))
         yield World(tmp_path_factory.mktemp("world"))
     torch.set_num_threads(threads)
 
@@ -190,7 +192,7 @@ def run_or_find(config: StageConfig, store: ArtifactStore) -> Artifact:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
 def test_a_tensorboard_folder_that_cannot_be_written_costs_no_training(world: World, capsys, monkeypatch, number):
-    monkeypatch.setattr("distill.tracking._shown", Counter())
+    monkeypatch.setattr("distill.training.tracking._shown", Counter())
     config = world.configs["teacher"]
     store = world.without(config)
     with refused(store.root, lambda _, path: "/tb" in path, number) as refusal:
@@ -202,7 +204,7 @@ def test_a_tensorboard_folder_that_cannot_be_written_costs_no_training(world: Wo
 
 
 def test_a_tensorboard_disk_that_fills_up_keeps_what_fitted(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("distill.tracking._shown", Counter())
+    monkeypatch.setattr("distill.training.tracking._shown", Counter())
     size = 20_000
     with files_of_at_most(size), MetricWriter(tmp_path) as writer:
         writer.scalars(1, {"loss": 1.0})

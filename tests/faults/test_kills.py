@@ -14,11 +14,12 @@ import tiny
 from nursery import Nursery
 from same_bits import differences
 
-from distill import network
-from distill.artifact import RESUME, Record, key
-from distill.pipeline import ensure
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.store.key import key
+from distill.store.record import RESUME, Record
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training import network
 
 MAIN = ("teacher", "cache", "student", "report")
 STAGES = [*MAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("calibration", "analysis", "sweep"))]

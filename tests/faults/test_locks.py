@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from distill import locks
-from distill.artifact import RECORD, Record, key
 from distill.config import TeacherConfig
 from distill.errors import UserError
-from distill.locks import held
-from distill.network import Outcome
-from distill.pipeline import run_stage
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.run import run_stage
+from distill.store import locks
+from distill.store.key import key
+from distill.store.locks import held
+from distill.store.outcome import Outcome
+from distill.store.record import RECORD, Record
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12, see `test_eight…`
 FORK = multiprocessing.get_context("fork")

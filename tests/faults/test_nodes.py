@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from same_bits import differences
 
-from distill.artifact import RESUME, inputs, key
 from distill.config import CacheConfig, DataConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
-from distill.executors import ray as executor
-from distill.pipeline import ensure, missing
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.executors import ray as executor
+from distill.pipeline.graph import ensure, missing
+from distill.store.key import key
+from distill.store.record import RESUME
+from distill.store.stages import inputs
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
 
 ray = pytest.importorskip("ray")
 

@@ -19,8 +19,8 @@ from distill.config import (
     SweepConfig,
     TeacherConfig,
 )
-from distill.experiment import Claim, Label, Table
-from distill.pipeline import plan_report
+from distill.pipeline.experiments import plan_report
+from distill.reports.experiment import Claim, Label, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from distill.artifact import Artifact, key
 from distill.config import AugmentConfig, LossConfig, ScheduleConfig, StudentConfig
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
+from distill.store.artifact import Artifact
+from distill.store.key import key
 
 EPOCHS = 3
 MAXSUP = {"smoothing": 0.1, "smoothing_convention": "maxsup"}

@@ -13,9 +13,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
-from distill.metrics import calibration
 from distill.metrics.accuracy import nll
-from distill.metrics.calibration import (
+from distill.metrics.calibration_error import (
     SHARPEST,
     brier,
     by_temperature,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.metrics.calibration import reliability
+from distill.metrics.calibration_error import reliability
 from distill.metrics.monitor import calibration_figure
 
 

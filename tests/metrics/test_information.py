@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.metrics.information import collapsed_information, mutual_information
+from distill.metrics.mutual_information import collapsed_information, mutual_information
 
 
 def sample(seed: int, n: int = 40, draws: int = 5, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

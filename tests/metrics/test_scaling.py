@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from distill.errors import UserError
-from distill.metrics import scaling
+from distill.metrics import logit_scaling
 from distill.metrics.accuracy import accuracy, nll
-from distill.metrics.calibration import ece, ece_classwise, fit_temperature
+from distill.metrics.calibration_error import ece, ece_classwise, fit_temperature
 
 METHODS = ("temperature", "vector", "platt")
 
@@ -35,20 +35,20 @@ def distorted(seed: int, n: int = 4_000, k: int = 4):
 
 def test_temperature_is_temperature_scaling():
     logits, labels = distorted(0)
-    fitted = scaling.fit("temperature", logits, labels)
+    fitted = logit_scaling.fit("temperature", logits, labels)
     assert 1 / fitted.scale.item() == pytest.approx(fit_temperature(logits, labels))
     assert torch.allclose(fitted.apply(logits), logits / fit_temperature(logits, labels))
 
 
 def test_none_leaves_logits_alone():
     logits, labels = distorted(0, 10)
-    assert torch.equal(scaling.fit("none", logits, labels).apply(logits), logits)
-    assert torch.equal(scaling.identity().apply(logits), logits)
+    assert torch.equal(logit_scaling.fit("none", logits, labels).apply(logits), logits)
+    assert torch.equal(logit_scaling.identity().apply(logits), logits)
 
 
 def test_vector_undoes_what_was_done_to_each_class():
     logits, labels = distorted(1, 40_000)
-    fitted = scaling.fit("vector", logits, labels)
+    fitted = logit_scaling.fit("vector", logits, labels)
     assert fitted.scale.tolist() == pytest.approx((1 / torch.linspace(0.5, 3, 4)).tolist(), rel=0.08)
     expected = -torch.linspace(-1, 2, 4) / torch.linspace(0.5, 3, 4)
     assert fitted.bias.tolist() == pytest.approx((expected - expected.mean()).tolist(), abs=0.08)
@@ -68,7 +68,7 @@ def test_vector_against_the_optimiser_of_torch():
         return loss
 
     optimiser.step(closure)
-    fitted = scaling.fit("vector", logits, labels)
+    fitted = logit_scaling.fit("vector", logits, labels)
     assert nll(fitted.apply(logits), labels) == pytest.approx(closure().item(), abs=1e-6)
     assert torch.allclose(fitted.scale, parameters[0].detach(), rtol=4e-3)
     assert fitted.bias.mean().item() == pytest.approx(0, abs=1e-12)
@@ -77,21 +77,21 @@ def test_vector_against_the_optimiser_of_torch():
 def test_log_odds_are_those_of_the_softmax():
     logits, _ = distorted(3, 200)
     p = logits.softmax(1)
-    assert torch.allclose(scaling.log_odds(logits), (p / (1 - p)).log())
+    assert torch.allclose(logit_scaling.log_odds(logits), (p / (1 - p)).log())
 
 
 @pytest.mark.parametrize("gap", [50.0, 1e4])
 def test_log_odds_do_not_cancel(gap):
     """1 - p of the largest is the others' sum, which float64 rounds to 0 in 1 - p."""
-    odds = scaling.log_odds(torch.tensor([[gap, 0.0, 0.0]], dtype=torch.float64))
+    odds = logit_scaling.log_odds(torch.tensor([[gap, 0.0, 0.0]], dtype=torch.float64))
     assert odds[0].tolist() == pytest.approx([gap - math.log(2), -gap, -gap])
 
 
 def test_platt_against_logistic_regression():
     """Each smoothed target is two samples, one of each answer, with the target as weight."""
     logits, labels = distorted(4, 600)
-    fitted = scaling.fit("platt", logits, labels)
-    odds = scaling.log_odds(logits).numpy()
+    fitted = logit_scaling.fit("platt", logits, labels)
+    odds = logit_scaling.log_odds(logits).numpy()
     for k in range(4):
         positive = (labels == k).numpy()
         count = positive.sum()
@@ -105,8 +105,8 @@ def test_platt_against_logistic_regression():
 
 def test_platt_gives_the_normalised_sigmoids():
     logits, labels = distorted(5, 300)
-    fitted = scaling.fit("platt", logits, labels)
-    sigmoids = torch.sigmoid(fitted.scale * scaling.log_odds(logits) + fitted.bias)
+    fitted = logit_scaling.fit("platt", logits, labels)
+    sigmoids = torch.sigmoid(fitted.scale * logit_scaling.log_odds(logits) + fitted.bias)
     expected = sigmoids / sigmoids.sum(1, keepdim=True)
     assert torch.allclose(fitted.apply(logits).softmax(1), expected)
 
@@ -114,7 +114,7 @@ def test_platt_gives_the_normalised_sigmoids():
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_fitted_on_some_images_helps_on_others(method):
     logits, labels = distorted(6, 8_000)
-    fitted = scaling.fit(method, logits[:4_000], labels[:4_000])
+    fitted = logit_scaling.fit(method, logits[:4_000], labels[:4_000])
     rest, right = logits[4_000:], labels[4_000:]
     assert nll(fitted.apply(rest), right) < nll(rest, right)
     assert ece(fitted.apply(rest), right) < ece(rest, right)
@@ -122,7 +122,7 @@ def test_what_is_fitted_on_some_images_helps_on_others(method):
 
 def test_only_a_temperature_leaves_the_answers_alone():
     logits, labels = distorted(7)
-    after = {method: scaling.fit(method, logits, labels).apply(logits).argmax(1) for method in METHODS}
+    after = {method: logit_scaling.fit(method, logits, labels).apply(logits).argmax(1) for method in METHODS}
     assert torch.equal(after["temperature"], logits.argmax(1))
     for method in ("vector", "platt"):
         assert accuracy(F.one_hot(after[method]).double(), labels) > accuracy(logits, labels) + 0.01
@@ -146,7 +146,7 @@ def test_never_not_a_number(seed, n, scale, labelled, method):
         "wrong": logits.argmin(1),
         "one": torch.zeros(n, dtype=torch.int64),
     }[labelled]
-    fitted = scaling.fit(method, logits, labels)
+    fitted = logit_scaling.fit(method, logits, labels)
     assert torch.isfinite(fitted.scale).all()
     assert torch.isfinite(fitted.bias).all()
     assert torch.isfinite(fitted.apply(logits)).all()
@@ -156,9 +156,9 @@ def test_never_not_a_number(seed, n, scale, labelled, method):
 def test_a_class_that_held_out_data_lack_keeps_its_probability():
     logits, labels = calibrated(8, 2_000, 4)
     seen = labels != 3
-    fitted = scaling.fit("platt", logits[seen], labels[seen])
+    fitted = logit_scaling.fit("platt", logits[seen], labels[seen])
     assert (fitted.scale[3].item(), fitted.bias[3].item()) == (1, 0)
-    of_class = scaling.fit("vector", logits[seen], labels[seen])
+    of_class = logit_scaling.fit("vector", logits[seen], labels[seen])
     assert of_class.bias[3] < of_class.bias[:3].min()
     assert of_class.bias.abs().max() < 20
 
@@ -167,28 +167,28 @@ def test_a_class_that_held_out_data_lack_keeps_its_probability():
 @pytest.mark.parametrize(("rows", "said"), [(0, "no images"), (1, "not finite")])
 def test_no_data_and_logits_that_diverged_are_refused_in_a_line(method, rows, said):
     with pytest.raises(UserError, match=said) as raised:
-        scaling.fit(method, torch.full((rows, 3), math.nan), torch.zeros(rows, dtype=torch.int64))
+        logit_scaling.fit(method, torch.full((rows, 3), math.nan), torch.zeros(rows, dtype=torch.int64))
     assert "\n" not in str(raised.value)
 
 
 def test_a_temperature_on_top_of_smoothing_is_found():
     """A network that a calibrated one became by T = 2 is under-confident, and more so at another 2."""
     logits, labels = calibrated(9)
-    as_it_should = scaling.soften(logits, labels, 1.0)
+    as_it_should = logit_scaling.soften(logits, labels, 1.0)
     assert not as_it_should.already
     assert not as_it_should.too_far
-    smoothed = scaling.soften(logits / 2, labels, 2.0)
+    smoothed = logit_scaling.soften(logits / 2, labels, 2.0)
     assert smoothed.already
     assert smoothed.too_far
     assert smoothed.after.gap > smoothed.before.gap > 0
     # Its own temperature, below 1, mends it; so does the high one mend a network that is too sure.
-    assert not scaling.soften(logits / 2, labels, 0.5).too_far
-    assert not scaling.soften(3 * logits, labels, 3.0).too_far
-    assert scaling.soften(3 * logits, labels, 6.0).too_far
-    assert not scaling.soften(3 * logits, labels, 6.0).already
+    assert not logit_scaling.soften(logits / 2, labels, 0.5).too_far
+    assert not logit_scaling.soften(3 * logits, labels, 3.0).too_far
+    assert logit_scaling.soften(3 * logits, labels, 6.0).too_far
+    assert not logit_scaling.soften(3 * logits, labels, 6.0).already
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
 def test_a_temperature_is_positive(temperature):
     with pytest.raises(UserError, match="positive"):
-        scaling.soften(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), temperature)
+        logit_scaling.soften(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), temperature)

@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    LabelsConfig,
-    LossConfig,
-    StudentConfig,
-    TeacherConfig,
-)
+from distill.config import AugmentConfig, CacheConfig, LabelsConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.metrics.smoothing_warnings import (
     has_ceiling,
     label_terms,

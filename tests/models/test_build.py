@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import distill.libraries
+import distill.system.libraries
 from distill.config import ModelConfig
 from distill.errors import UserError
 from distill.models import build_model, check_model
@@ -146,14 +146,15 @@ def test_builds_that_do_not_match_say_what_to_install(monkeypatch):
     def fail(name):
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(distill.libraries.importlib, "import_module", fail)
+    monkeypatch.setattr(distill.system.libraries.importlib, "import_module", fail)
     with pytest.raises(UserError, match="pip install") as caught:
         build_model(config("torchvision:resnet18"), 10, (3, 64, 64))
     assert caught.value.field == "torchvision"
 
 
 def test_our_own_networks_need_no_library():
-    code = "import distill.models, distill.optim, sys; sys.exit(bool({'timm', 'torchvision'} & set(sys.modules)))"
+    code = "import distill.models, distill.training.optim, sys"
+    code += "; sys.exit(bool({'timm', 'torchvision'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.models.decoding import beam_search, translate
+from distill.models.beam_search import beam_search, translate
 from distill.models.transformer import transformer
 
 BOS, EOS, WORDS, LONGEST = 0, 1, 4, 4

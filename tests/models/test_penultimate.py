@@ -7,7 +7,7 @@ from torch import nn
 from distill.config import ModelConfig
 from distill.errors import UserError
 from distill.models import build_model
-from distill.models.penultimate import last_linear, penultimate, templates, with_one
+from distill.models.last_layer import last_linear, penultimate, templates, with_one
 
 CLASSES = 7
 SMALL = {"widths": [CLASSES, CLASSES]}  # hidden layers as wide as the head

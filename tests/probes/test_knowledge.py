@@ -9,16 +9,18 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, KnowledgeProbe, ModelConfig, ScheduleConfig
-from distill.data.datasets import Split, load
 from distill.data.loader import Normaliser
+from distill.data.sets.dataset import Split
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.catalogue import MEASURES, feature_measures, logit_measures
 from distill.metrics.dark_knowledge import class_similarity
-from distill.network import load_network
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.probes import knowledge, probe
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_network
 
 ALL = KnowledgeProbe()
 NAMES = {each.name for each in MEASURES if each.of != "teacher"}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import DataConfig, MemorisationProbe, ModelConfig, OptimConfig, ScheduleConfig
-from distill.data.datasets import load
 from distill.data.loader import Normaliser
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.network import load_network
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.probes import memorisation, probe
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_network
 
 DATA = DataConfig(held_out=0.15, limit=200, label_noise=0.4, noise="symmetric", noise_seed=2)
 CLEAN = DataConfig(held_out=0.15, limit=200)

@@ -10,16 +10,17 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import nn
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, ModelConfig, PenultimateProbe
-from distill.data.datasets import load
 from distill.data.loader import Normaliser
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics import geometry
-from distill.models.penultimate import with_one
-from distill.network import load_network, load_predictions
-from distill.pipeline import ensure
+from distill.models.last_layer import with_one
+from distill.pipeline.graph import ensure
 from distill.probes import probe
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_network, load_predictions
 
 ONE = PenultimateProbe(triples=((0, 1, 2),), per_class=12)
 MEASURES = ("compactness", "scatter", "imbalance", "irregularity", "class_distance")

@@ -7,17 +7,17 @@ import math
 import pytest
 import torch
 
-from distill.artifact import Artifact
 from distill.config import AugmentConfig, CacheConfig, InformationProbe, LossConfig, StudentConfig, TeacherConfig
-from distill.data.datasets import load
 from distill.data.loader import Loader
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.information import collapsed_information, mutual_information
-from distill.network import load_network, network_config, snapshot_steps
-from distill.pipeline import ensure
+from distill.metrics.mutual_information import collapsed_information, mutual_information
+from distill.pipeline.graph import ensure
 from distill.probes import probe
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, network_config, snapshot_steps
 
 CONFIG = InformationProbe(classes=(3, 8), per_class=20, draws=4, view_seed=77)
 

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, ScalingProbe
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration, scaling
-from distill.network import load_predictions
-from distill.pipeline import ensure
+from distill.metrics import accuracy, calibration_error, logit_scaling
+from distill.pipeline.graph import ensure
 from distill.probes import probe
-from distill.stages.report_tables import SCALING
+from distill.reports.columns import SCALING
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_predictions
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def test_what_is_measured_of_a_network(trained, runtime, tmp_path):
     found = probe(ScalingProbe(), network, runtime, tmp_path)
     assert found.values.keys() == {column.measure for column in SCALING}
     held_out, (logits, labels) = load_predictions(network, "held_out"), load_predictions(network, "test")
-    assert found.values["temperature_fitted"] == pytest.approx(calibration.fit_temperature(*held_out))
+    assert found.values["temperature_fitted"] == pytest.approx(calibration_error.fit_temperature(*held_out))
     for method in ("temperature", "vector", "platt"):
-        after = scaling.fit(method, *held_out).apply(logits)
+        after = logit_scaling.fit(method, *held_out).apply(logits)
         expected = {
-            "ece": calibration.ece(after, labels),
-            "ece_classwise": calibration.ece_classwise(after, labels),
+            "ece": calibration_error.ece(after, labels),
+            "ece_classwise": calibration_error.ece_classwise(after, labels),
             "nll": accuracy.nll(after, labels),
-            "brier": calibration.brier(after, labels),
+            "brier": calibration_error.brier(after, labels),
             "accuracy": accuracy.accuracy(after, labels),
         }
         for name, value in expected.items():
@@ -54,7 +55,7 @@ def test_the_test_set_is_not_fitted(trained, runtime, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "distill.probes.scaling.scaling.fit",
-        lambda method, logits, labels: seen.append(labels) or scaling.identity(),
+        lambda method, logits, labels: seen.append(labels) or logit_scaling.identity(),
     )
     probe(ScalingProbe(methods=("vector",)), network, runtime, tmp_path)
     assert [labels.tolist() for labels in seen] == [load_predictions(network, "held_out")[1].tolist()]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.artifact import Artifact
 from distill.config import CacheConfig, ScheduleConfig, SnapshotsProbe, StudentConfig, TeacherConfig
-from distill.data.datasets import load
 from distill.data.loader import Normaliser
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.measured import Measured
-from distill.network import load_network, snapshot_steps
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.probes import probe
-from distill.runtime import Runtime
 from distill.stages.analysis import measure
-from distill.store import ArtifactStore
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, snapshot_steps
 
 CONFIG = SnapshotsProbe()
 NAMES = "accuracy", "nll", "ece", "confidence", "interclass_variance_relative", "conditional_mutual_information"

@@ -6,13 +6,14 @@ from itertools import chain
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, TemperaturesProbe
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration
-from distill.network import load_predictions
-from distill.pipeline import ensure
+from distill.metrics import accuracy, calibration_error
+from distill.pipeline.graph import ensure
 from distill.probes import probe
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_predictions
 
 GRID = TemperaturesProbe(temperatures=(0.5, 1.0, 2.0, 4.0))
 VALUES = {"scaled_temperature", "scaled_ece", "scaled_nll", "lowest_nll"}
@@ -33,18 +34,18 @@ def test_what_is_measured_of_a_network(trained, runtime, tmp_path):
     found = probe(GRID, network, runtime, tmp_path)
     assert found.values.keys() == VALUES
     fitted = found.values["scaled_temperature"]
-    assert fitted == calibration.fit_temperature(*load_predictions(network, "held_out"))
-    assert fitted != calibration.fit_temperature(*load_predictions(network, "test"))
+    assert fitted == calibration_error.fit_temperature(*load_predictions(network, "held_out"))
+    assert fitted != calibration_error.fit_temperature(*load_predictions(network, "test"))
 
     logits, labels = load_predictions(network, "test")
     logits = logits.double()
     assert found.curves["temperatures"] == [0.5, 1, 2, 4]
     nll = [accuracy.nll(logits / t, labels) for t in GRID.temperatures]
     assert found.curves["nll_by_temperature"] == pytest.approx(nll)
-    ece = [calibration.ece(logits / t, labels) for t in GRID.temperatures]
+    ece = [calibration_error.ece(logits / t, labels) for t in GRID.temperatures]
     assert found.curves["ece_by_temperature"] == pytest.approx(ece)
     assert found.values["scaled_nll"] == pytest.approx(accuracy.nll(logits / fitted, labels))
-    assert found.values["scaled_ece"] == pytest.approx(calibration.ece(logits / fitted, labels))
+    assert found.values["scaled_ece"] == pytest.approx(calibration_error.ece(logits / fitted, labels))
     assert found.values["lowest_nll"] == pytest.approx(min(nll))
 
     confidence, right, count = (

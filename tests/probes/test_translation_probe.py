@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from distill.config import DataConfig, ModelConfig, TeacherConfig, TranslationProbe
-from distill.data import translation
-from distill.data.datasets import load
+from distill.data.sets import translation
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.models.transformer import Transformer
-from distill.probes import translation as probing
+from distill.probes import bleu as probing
 
 CONFIG = TeacherConfig(data=DataConfig(name="translation"), model=ModelConfig(name="transformer"))
 SENTENCES = 30

@@ -13,15 +13,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from distill.artifact import RECORD, VERSIONS, Record, key
 from distill.config import ReportConfig
-from distill.experiment import Claim, Label, Published, Table
-from distill.stages.overview import write_overview
-from distill.stages.pages import render
-from distill.stages.report import write_report
-from distill.stages.report_tables import Grid, aligned
+from distill.reports.experiment import Claim, Label, Published, Table
+from distill.reports.overview import write_overview
+from distill.reports.pages import render
+from distill.reports.report_page import write_report
+from distill.reports.tables import Grid, aligned
 from distill.stages.sweep_page import write_page
-from distill.store import ArtifactStore
+from distill.store.key import key
+from distill.store.record import RECORD, Record
+from distill.store.stages import VERSIONS
+from distill.store.store import ArtifactStore
 
 HOSTILE = (
     "<script>alert(1)</script>",

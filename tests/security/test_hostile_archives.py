@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.data import archives, decoding
-from distill.data import folder as folder_module
-from distill.data.folder import load_folder
+from distill.data.sets import archives, decoding
+from distill.data.sets import folder as folder_module
+from distill.data.sets.folder import load_folder
 from distill.errors import UserError
 
 

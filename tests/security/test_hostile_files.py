@@ -20,17 +20,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from distill.artifact import RECORD, Artifact, Record, key, title
+from distill.audit.verify import examine
 from distill.cache.foreign import ArrayFile
 from distill.cache.logit_cache import LogitCache
 from distill.cache.manifest import read_manifest
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
 from distill.errors import UserError, printable
-from distill.network import WEIGHTS, load_network, load_predictions
-from distill.reading import map_array, parse_json, read_json, read_tensors
-from distill.store import ArtifactStore
-from distill.verification import examine
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.record import RECORD, Record
+from distill.store.stages import title
+from distill.store.store import ArtifactStore
+from distill.system.reading import map_array, parse_json, read_json, read_tensors
+from distill.training.network import WEIGHTS, load_network, load_predictions
 
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TINY = TeacherConfig(model=ModelConfig(kwargs={"widths": [8]}))
@@ -347,7 +350,7 @@ def test_a_config_of_thousands_of_teachers_is_refused_in_one_line(store, depth):
 
 def test_so_many_sources_as_are_allowed_work_everywhere(store):
     from distill.config import parse_stage
-    from distill.pipeline import missing
+    from distill.pipeline.graph import missing
 
     config = parse_stage(nested(16))
     assert len(missing([config], store)) == 17

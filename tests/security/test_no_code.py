@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from distill.advice import advise
+from distill.reports.measured_runs import read_table
 from PIL import Image
 
-from distill.advice import advise
-from distill.artifact import RECORD, RESUME, STAMPS, Artifact, FileEntry, Record, key
+from distill.audit.export import DESCRIPTION, export, load_exported
 from distill.cache import LogitCache
 from distill.cache.manifest import MANIFEST
 from distill.cache.proof import PROOF
@@ -34,20 +35,23 @@ from distill.config import (
     SweepConfig,
     TeacherConfig,
 )
-from distill.data import datasets
-from distill.data.datasets import load
+from distill.data.sets import datasets
+from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.experiment import Experiment
-from distill.export import DESCRIPTION, export, load_exported
-from distill.files import sha256
-from distill.importing import import_logits
-from distill.network import PREDICTIONS, WEIGHTS, load_network, load_predictions, snapshot_steps
-from distill.pipeline import ensure, read_table, run_stage
-from distill.runtime import Runtime
+from distill.pipeline.graph import ensure
+from distill.pipeline.importing import import_logits
+from distill.pipeline.run import run_stage
+from distill.reports.experiment import Experiment
 from distill.stages.calibration import SCALING, load_scaling
-from distill.store import ArtifactStore
-from distill.tracking import read_metrics
-from distill.trainer import snapshot_file
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
+from distill.store.store import ArtifactStore
+from distill.system.files import sha256
+from distill.system.runtime import Runtime
+from distill.training.network import PREDICTIONS, WEIGHTS, load_network, load_predictions, snapshot_steps
+from distill.training.snapshots import snapshot_file
+from distill.training.tracking import read_metrics
 from tests.conftest import SHORT, TINY
 
 PACKAGE = Path(__file__).parents[2] / "distill"

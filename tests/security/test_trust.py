@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill import trust
+from distill.audit.export import load_exported
 from distill.cache import LogitCache
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import (
     AugmentConfig,
     CacheConfig,
@@ -24,16 +24,16 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
-from distill.data import datasets
-from distill.data.datasets import load
-from distill.data.program import ProgramViews
+from distill.data.sets import datasets
+from distill.data.sets.load import load
+from distill.data.views.program import ProgramViews
 from distill.errors import UserError
-from distill.export import load_exported
 from distill.models import build_model
-from distill.pipeline import ensure
-from distill.plugins import resolve
-from distill.runtime import Runtime
-from distill.store import ArtifactStore
+from distill.pipeline.graph import ensure
+from distill.store.store import ArtifactStore
+from distill.system import trust
+from distill.system.plugins import resolve
+from distill.system.runtime import Runtime
 from tests.conftest import SHORT
 
 EVIL = {"name": "evil:net"}
@@ -123,7 +123,12 @@ def test_who_reads_one_does_not(field: dict[str, object], use) -> None:
     use(read(field))
     assert not trust.is_trusted("evil:net")
     told = refused("evil:net")
-    for part in ("theirs/record.json", "import 'evil' and call 'net'", "--trust", "distill.trust.name('evil:net')"):
+    for part in (
+        "theirs/record.json",
+        "import 'evil' and call 'net'",
+        "--trust",
+        "distill.system.trust.name('evil:net')",
+    ):
         assert part in told
 
 

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, DataConfig, LossConfig, TeacherConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.catalogue import fidelity_measures
 from distill.metrics.dark_knowledge import class_similarity, similarity_correlation
-from distill.network import load_predictions
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.stages import analysis
 from distill.stages.analysis import measure, measure_cache, own_teacher
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_predictions
 
 INDEPENDENT = {"agreement_independent", "kl_independent", "similarity_independent"}
 DARK_KNOWLEDGE = {

@@ -8,15 +8,16 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.artifact import Artifact, key
-from distill.cli import main
+from distill.cli.main import main
 from distill.config import CalibrationConfig, DataConfig, LabelsConfig
 from distill.errors import UserError
-from distill.metrics import calibration, scaling
+from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap
-from distill.network import load_predictions
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.stages import calibration as stage
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_predictions
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_what_is_written(make, teacher, method):
     network, made = make(teacher), make(CalibrationConfig(network=teacher, method=method))
     assert made.problems() == []
     held_out, (logits, labels) = load_predictions(network, "held_out"), load_predictions(network, "test")
-    fitted, loaded = scaling.fit(method, *held_out), stage.load_scaling(made)
+    fitted, loaded = logit_scaling.fit(method, *held_out), stage.load_scaling(made)
     assert loaded.method == method
     assert torch.equal(loaded.scale, fitted.scale)
     assert torch.equal(loaded.bias, fitted.bias)
@@ -45,9 +46,9 @@ def test_what_is_written(make, teacher, method):
         f"{split}/{name}{end}" for split in ("held_out", "test") for name in names for end in ("", "_before")
     }
     assert metrics.keys() == {"temperature", *expected}
-    assert metrics["temperature"] == pytest.approx(calibration.fit_temperature(*held_out))
-    assert metrics["test/ece_classwise_before"] == calibration.ece_classwise(logits, labels)
-    assert metrics["test/ece_adaptive"] == calibration.ece_adaptive(fitted.apply(logits), labels)
+    assert metrics["temperature"] == pytest.approx(calibration_error.fit_temperature(*held_out))
+    assert metrics["test/ece_classwise_before"] == calibration_error.ece_classwise(logits, labels)
+    assert metrics["test/ece_adaptive"] == calibration_error.ece_adaptive(fitted.apply(logits), labels)
     assert metrics["held_out/nll"] < metrics["held_out/nll_before"] or method == "platt"
     assert made.record.data == network.record.data
 

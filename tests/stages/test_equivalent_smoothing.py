@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.artifact import key
 from distill.cache import LogitCache
 from distill.config import AugmentConfig, LossConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.metrics.monitor import training_measures
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.stages import analysis
 from distill.stages import student as student_stage
+from distill.store.key import key
 
 NAME = "targets/equivalent_smoothing"
 
@@ -124,9 +124,9 @@ def test_a_large_set_is_measured_in_pieces_and_in_part(student, store, runtime, 
 
 def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeypatch):
     make(student.cache, store, runtime)
-    from distill import trainer
+    from distill.training import loop
 
-    update, steps = trainer._Run.update, []
+    update, steps = loop._Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -134,7 +134,7 @@ def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeyp
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "update", interrupting)
+    monkeypatch.setattr(loop._Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(student, store, runtime)
     made = make(student, store, runtime)
@@ -144,13 +144,13 @@ def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeyp
 
 def test_a_run_killed_before_its_first_resume_point_logs_it_once(student, store, runtime, monkeypatch):
     make(student.cache, store, runtime)
-    from distill import trainer
+    from distill.training import loop
 
-    update = trainer._Run.update
-    monkeypatch.setattr(trainer._Run, "update", lambda *_: 1 / 0)
+    update = loop._Run.update
+    monkeypatch.setattr(loop._Run, "update", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(student, store, runtime)
-    monkeypatch.setattr(trainer._Run, "update", update)
+    monkeypatch.setattr(loop._Run, "update", update)
     assert_logged_once(make(student, store, runtime))
 
 
@@ -167,7 +167,7 @@ def assert_logged_once(made) -> None:
 
 
 def test_it_leaves_the_weights_alone(student, store, runtime, tmp_path, monkeypatch):
-    from distill.store import ArtifactStore
+    from distill.store.store import ArtifactStore
 
     measured = make(student, store, runtime)
     monkeypatch.setattr(student_stage, "_measures_of_targets", lambda *_: {})

@@ -7,17 +7,18 @@ import shutil
 import pytest
 import torch
 
-from distill.artifact import Artifact, key
+from distill.audit.evaluate import Group, format_groups, measures_of_cache, measures_of_network
 from distill.cache import LogitCache
 from distill.config import AugmentConfig, DataConfig, EnsembleConfig, LossConfig, ModelConfig
-from distill.data.datasets import load
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.catalogue import MEASURES, fidelity_measures, logit_measures
 from distill.metrics.geometry import linear_cka
-from distill.network import load_predictions
-from distill.pipeline import ensure
+from distill.pipeline.graph import ensure
 from distill.probes import knowledge
-from distill.stages.evaluation import Group, format_groups, measures_of_cache, measures_of_network
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.training.network import load_predictions
 
 
 @pytest.fixture
@@ -122,7 +123,6 @@ def test_what_cannot_be_had_leaves_the_rest(teacher, groups, changes, says):
 
 def test_images_that_are_not_here_leave_the_rest(teacher, make, groups, monkeypatch):
     monkeypatch.setitem(make(teacher).record.data, "fingerprint", "other")
-    from distill.stages import evaluation
 
     def gone(*_):
         raise UserError("data", "digits", "images that are here", "Bring them back.")

@@ -12,16 +12,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.artifact import RECORD, VERSIONS, Record, key
+from distill.audit.verify import examine
 from distill.config import ReportConfig
-from distill.experiment import Claim, Label, Published, Table
-from distill.garbage import find_garbage
-from distill.pipeline import _by_age
-from distill.stages.overview import write_overview
-from distill.stages.report import write_report
-from distill.stages.report_tables import format_overview
-from distill.store import ArtifactStore
-from distill.verification import examine
+from distill.pipeline.experiments import _by_age
+from distill.reports.experiment import Claim, Label, Published, Table
+from distill.reports.overview import write_overview
+from distill.reports.report_page import write_report
+from distill.reports.tables import format_overview
+from distill.store.garbage import find_garbage
+from distill.store.key import key
+from distill.store.record import RECORD, Record
+from distill.store.stages import VERSIONS
+from distill.store.store import ArtifactStore
 
 PLACES = {
     "penultimate": "Figure 1",

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from distill.config import ReportConfig
-from distill.experiment import Claim, Label, Published, Table
-from distill.stages.report import log_figures, write_report
-from distill.stages.report_tables import ABSENT, evidence, format_summary, main_tables, paper_table
+from distill.reports.experiment import Claim, Label, Published, Table
+from distill.reports.report_page import log_figures, write_report
+from distill.reports.tables import ABSENT, evidence, format_summary, main_tables, paper_table
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (

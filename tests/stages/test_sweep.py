@@ -11,18 +11,19 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from distill.artifact import Artifact, key
 from distill.config import DataConfig, ScheduleConfig, SweepConfig
 from distill.errors import UserError
-from distill.metrics import calibration
+from distill.metrics import calibration_error
 from distill.metrics.choice import MEASURES
-from distill.network import load_predictions
-from distill.pipeline import ensure
-from distill.runtime import Runtime
+from distill.pipeline.graph import ensure
 from distill.stages.analysis import measure as measured_by_analysis
 from distill.stages.sweep import SWEEP, measure, scaled_by_halves, sweep
 from distill.stages.sweep_page import draw, format_sweep
-from distill.store import ArtifactStore
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions
 from tests.conftest import TINY
 
 SMOOTHINGS = (0.0, 0.2, 0.5)
@@ -131,7 +132,7 @@ def test_each_half_is_scaled_by_the_temperature_of_the_other():
     first = (temperatures - halves[0]).abs() < 1e-6
     assert labels[first].bincount().tolist() == labels[~first].bincount().tolist() == [25] * 4
     for judged, fitted in ((first, ~first), (~first, first)):
-        expected = calibration.fit_temperature(logits[fitted], labels[fitted])
+        expected = calibration_error.fit_temperature(logits[fitted], labels[fitted])
         assert temperatures[judged].mean().item() == pytest.approx(expected)
 
 
@@ -158,7 +159,7 @@ def test_scaled_measures_are_of_other_images_than_their_temperature(setting):
     found = measure(network)
     held_out, held_out_labels = load_predictions(network, "held_out")
     logits, labels = load_predictions(network, "test")
-    fitted = calibration.fit_temperature(held_out, held_out_labels)
+    fitted = calibration_error.fit_temperature(held_out, held_out_labels)
     assert found["held_out"]["scaled_temperature"] == pytest.approx(fitted)
     p = torch.softmax(logits.double() / fitted, dim=1)
     expected = multiclass_calibration_error(p, labels, num_classes=10, n_bins=15).item()

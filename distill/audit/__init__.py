@@ -1,0 +1,1 @@
+"""What looks at finished things: costs, checks, measures, exports."""

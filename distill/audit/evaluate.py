@@ -1,0 +1,200 @@
+"""Every measure that can be had of one artefact, in groups, as `distill evaluate --measures all` prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from distill.cache import LogitCache
+from distill.config import InformationProbe, KnowledgeProbe, StudentConfig, TeacherConfig
+from distill.data.sets.load import load
+from distill.errors import UserError
+from distill.metrics.catalogue import MEASURES, fidelity_measures, logit_measures
+from distill.metrics.geometry import linear_cka
+from distill.probes.information import final_information
+from distill.probes.knowledge import answers, measures_of
+from distill.reports.tables import ABSENT
+from distill.stages.analysis import SplitName, measure, measure_cache, own_teacher
+from distill.store.artifact import Artifact
+from distill.store.stages import title
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import load_predictions, network_config, training_data
+
+_CLASSES = (0, 1)
+"""The two whose difference of logits the mutual information is of."""
+_BITS = "bits tell only of images it was not trained on"
+_WHAT = {each.name: f"{each.what} [{each.source}]" for each in MEASURES} | {
+    "accuracy": "share of samples with the right answer",
+    "held_out_accuracy": "the same of the held-out images",
+    "held_out_ece": "expected calibration error of the held-out images",
+    "held_out_interclass_variance_relative": "interclass_variance_relative of the held-out images [this project]",
+    "nll": "mean negative log-likelihood of the labels, nats",
+    "ece": "expected calibration error [Guo et al. 2017]",
+    "ece_equal_mass": "the same with as many samples in each bin [Nguyen & O'Connor 2015]",
+    "ece_classwise": "calibration error of each class's probability, their mean [Kull et al. 2019]",
+    "ece_adaptive": "the same with as many samples in each bin [Nixon et al. 2019]",
+    "brier": "mean squared error of the probabilities [Brier 1950]",
+    "confidence": "mean largest probability",
+    "equivalent_smoothing": "smoothing of its targets, uniform convention [Müller et al. 2019, section 4]",
+    "optimal_gap": "gap at the optimum of its smoothed labels [Müller et al. 2019]",
+    "unseen_accuracy": "accuracy on the classes it never saw",
+    "unseen_among_unseen": "the same when only these may be answered",
+    "pair_accuracy_corrected": "accuracy, bias to the seen classes corrected [Hinton et al. 2015, section 3]",
+    "unseen_recall": "recall of the class it never saw [Hinton et al. 2015, section 3]",
+    "unseen_recall_corrected": "the same with its prior restored [Hinton et al. 2015, section 3]",
+    "unseen_auc": "ranking of that class by the margin, ROC area [this project]",
+    "linear_cka": "likeness of both's activations, 0 to 1 [Kornblith et al. 2019]",
+    "information_final": "at the end of training, nats [Müller et al. 2019, Fig. 6]",
+    "information_floor": "what two collapsed classes would give, nats [this project]",
+    "information_log_n": "the largest possible value, nats",
+}
+
+Rows = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Measures of one thing, or the reason why there are none."""
+
+    heading: str
+    rows: Rows = field(default_factory=dict)
+    """Measure → its value in each column; NaN where it is not defined."""
+    columns: tuple[str, ...] = ()
+    """What the columns are of, where there are several."""
+    missing: str = ""
+    """Why there are no rows."""
+
+
+def measures_of_network(
+    network: Artifact, store: ArtifactStore, runtime: Runtime, split: SplitName, temperature: float
+) -> list[Group]:
+    """Every measure that can be computed of a teacher or a student.
+
+    A group that cannot be had (the images are not here, the network has no linear head, there is no teacher) says
+    so instead.
+
+    Args:
+        network: its artefact.
+        store: where its teacher lies.
+        runtime: device and data root.
+        split: which of its stored predictions.
+        temperature: of the soft targets that are measured.
+
+    Raises:
+        UserError: the temperature is not positive, or the artefact holds no predictions on this split.
+    """
+    probe = KnowledgeProbe(temperature=temperature)
+    config = network_config(network)
+    recipe = own_teacher(config) if isinstance(config, StudentConfig) else None
+    teacher = store.find(recipe) if recipe else None
+    measured = measure(config, network, teacher, split)
+    where, at = f"on the {_spoken(split)} images", f"T = {temperature:g}"
+    if measured.diverged:
+        return [Group(f"Predictions {where}", missing=f"It diverged: {measured.diverged}.")]
+    logits, labels = load_predictions(network, split)
+    soft = logit_measures(logits, labels, temperature)
+    fidelity, missing = {}, _without_teacher(config, recipe)
+    if teacher is not None:
+        fidelity = fidelity_measures(logits, load_predictions(teacher, split)[0], labels, temperature)
+    plain = {name: value for name, value in measured.values.items() if name not in soft and name not in fidelity}
+    return [
+        Group(f"Predictions {where}", _rows(plain)),
+        Group(f"Soft targets {where}, {at}", _rows(soft)),
+        Group(f"Against its teacher {where}, {at}", _rows(fidelity), missing="" if teacher else missing),
+        *_of_images(network, teacher, probe, runtime),
+        _information(network, runtime),
+    ]
+
+
+def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> list[Group]:
+    """Every measure that can be computed of a cache on the first view of its transfer set.
+
+    Raises:
+        UserError: the temperature is not positive, the cache is truncated or of mixed views, or its images are
+            not here.
+    """
+    temperature = KnowledgeProbe(temperature=temperature).temperature
+    opened = LogitCache(cache)
+    dataset = load(opened.config.transfer_set, runtime.data_root, runtime.progress)
+    usual = measure_cache(opened, dataset)
+    soft = logit_measures(opened.logits(torch.arange(len(opened))).float(), dataset.train.labels, temperature)
+    plain = {name: value for name, value in usual.items() if name not in soft}
+    return [
+        Group("Logits on the transfer set", _rows(plain)),
+        Group(f"Soft targets on the transfer set, T = {temperature:g} ({_BITS})", _rows(soft)),
+    ]
+
+
+def format_groups(groups: list[Group]) -> str:
+    """Aligned lines for a terminal: measure, value in each column, what it is and where it comes from."""
+    names = max((len(name) for group in groups for name in group.rows), default=0)
+    return "\n\n".join("\n".join(_lines(group, names)) for group in groups)
+
+
+def _lines(group: Group, width: int) -> list[str]:
+    if group.missing:
+        return [f"{group.heading}: none. {group.missing}"]
+    lines = [group.heading]
+    if group.columns:
+        lines.append(f"  {'':{width}}" + "".join(f"  {column:>10}" for column in group.columns))
+    for name, values in group.rows.items():
+        cells = "".join(f"  {ABSENT if math.isnan(value) else format(value, '.5g'):>10}" for value in values)
+        lines.append(f"  {name:{width}}{cells}  {_WHAT.get(name, '')}".rstrip())
+    return lines
+
+
+def _rows(*columns: Mapping[str, float]) -> Rows:
+    """Measures of one or several columns side by side; NaN where a column has none."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: tuple(column.get(name, math.nan) for column in columns) for name in names}
+
+
+def _spoken(split: str) -> str:
+    return {"held_out": "held-out", "train": "training"}.get(split, split)
+
+
+def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfig | None) -> str:
+    """Why there is no teacher to compare with."""
+    if recipe is not None:
+        return f"Its teacher, {title(recipe)}, is not in the store."
+    if isinstance(config, TeacherConfig) or config.cache is None or config.loss.alpha == 0:
+        return "It learned from labels."
+    if config.cache.snapshot is not None:
+        return "It learned from a snapshot, and a teacher stores its predictions at the end of training only."
+    return "Its teacher is not one trained network, so that there are no predictions of it."
+
+
+def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProbe, runtime: Runtime) -> list[Group]:
+    """Measures of a forward pass over training and held-out images, and how like its teacher's activations are."""
+    heading = f"Training and held-out images, T = {probe.temperature:g} ({_BITS})"
+    try:
+        found, weight, _ = answers(probe, network, runtime)
+    except UserError as error:
+        return [Group(heading, missing=str(error))]
+    columns = tuple(map(_spoken, found))
+    rows = _rows(*(measures_of(seen, weight, probe.temperature) for seen in found.values()))
+    groups = [Group(heading, rows, columns)]
+    if teacher is not None:
+        heading = "Penultimate activations beside its teacher's"
+        try:
+            of_teacher, _, _ = answers(probe, teacher, runtime, training_data(network, runtime))
+        except UserError as error:
+            return [*groups, Group(heading, missing=str(error))]
+        alike = {split: linear_cka(found[split].features, of_teacher[split].features) for split in found}
+        groups.append(Group(heading, {"linear_cka": tuple(alike.values())}, columns))
+    return groups
+
+
+def _information(network: Artifact, runtime: Runtime) -> Group:
+    """Mutual information of logits at the end of training."""
+    heading = "Mutual information of an image and a difference of logits"
+    try:
+        found = final_information(InformationProbe(classes=_CLASSES), network, runtime)
+    except UserError as error:
+        return Group(heading, missing=str(error))
+    names = " and ".join(network.data["classes"][cls] for cls in _CLASSES)
+    return Group(f"{heading}, {names}", _rows(found))

@@ -1,0 +1,359 @@
+"""A trained network as a folder that others can use: weights, calibration, and a program without this package."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from distill.config import (
+    CalibrationConfig,
+    CalibrationMethod,
+    Config,
+    Count,
+    ModelConfig,
+    Positive,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.errors import UserError
+from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
+from distill.models import build_model
+from distill.models.build import refuse_larger
+from distill.pipeline.graph import ensure
+from distill.stages.calibration import SPLITS, load_scaling, measures
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.provenance import provenance
+from distill.store.record import FileEntry
+from distill.store.stages import title
+from distill.store.store import ArtifactStore
+from distill.system import trust
+from distill.system.files import sha256, write_json
+from distill.system.reading import check_safetensors, read_json
+from distill.system.runtime import Runtime
+from distill.training.network import WEIGHTS, load_network, load_predictions, network_config
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
+    from torch import Tensor
+
+DESCRIPTION = "model.json"
+PROGRAM = "model.pt2"
+FORMAT = 1
+"""Raised when what lies in a folder changes its meaning."""
+_METHOD = "calibration"
+"""Where the file of weights says how its scale and bias are meant: one without the other is another network."""
+
+
+class Exported(nn.Module):
+    """Images → logits of calibrated probabilities.
+
+    Takes bytes [n, c, h, w], as they are in the data set; normalisation is inside. Gives float32 [n, k], whose
+    softmax are the probabilities.
+    """
+
+    pixel_shift: Tensor
+    pixel_factor: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, network: nn.Module, data: Mapping[str, Any], scaling: Scaling):
+        super().__init__()
+        self.network = network
+        self.method: Method = scaling.method
+        # As `data.loader.Normaliser`, to the last bit.
+        shift = (torch.tensor(data["mean"], dtype=torch.float64) * 255).float().view(-1, 1, 1)
+        factor = (1 / (torch.tensor(data["std"], dtype=torch.float64) * 255)).float().view(-1, 1, 1)
+        self.register_buffer("pixel_shift", shift)
+        self.register_buffer("pixel_factor", factor)
+        self.register_buffer("scale", scaling.scale.float())
+        self.register_buffer("bias", scaling.bias.float())
+
+    def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k"]:
+        """Logits of calibrated probabilities."""
+        logits = self.network((images.float() - self.pixel_shift) * self.pixel_factor).float()
+        return scaled(self.method, logits, self.scale, self.bias)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    folder: Path
+    no_program: str
+    """Why there is no `model.pt2`; empty when there is one."""
+
+
+def export(
+    artefact: Artifact, folder: Path, calibration: Method | None, store: ArtifactStore, runtime: Runtime
+) -> Export:
+    """Write a network, its calibration and what is known of it to a folder, all or nothing.
+
+    `model.safetensors` holds weights, normalisation and calibration; `model.json` says what they are; `model.pt2`
+    is the same as a program of `torch.export`, for any number of images at a time. Where a network cannot be traced
+    there is no program, and the reason is told.
+
+    Args:
+        artefact: a teacher, a student, or a calibration of one.
+        folder: where to write: new or empty.
+        calibration: which; it is fitted if it is not in the store. None takes that of a calibration artefact, and
+            none for a network.
+        store: where artefacts lie.
+        runtime: machine.
+
+    Raises:
+        UserError: the artefact is no network or a network of sentences, the folder is not empty, or the calibration
+            cannot be made.
+    """
+    _check_free(folder)
+    network, method = _source(artefact, calibration, store)
+    config = network_config(network)
+    data = network.data
+    fitted = None
+    if isinstance(artefact.config, CalibrationConfig):
+        fitted = artefact
+    elif method != "none":
+        fitted = calibrated(network, method, store, runtime)
+    scaling = load_scaling(fitted) if fitted else identity()
+    inner = load_network(network)
+    _check_takes_images(inner, config, data)
+    model = Exported(inner, data, scaling).eval()
+    with _draft(folder) as draft:
+        save_model(model, str(draft / WEIGHTS), metadata={_METHOD: scaling.method})
+        no_program = _write_program(model, data["shape"], draft / PROGRAM)
+        files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in draft.iterdir()}
+        write_json(
+            draft / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "model": config.model.model_dump(mode="json"),
+                "classes": data["classes"],
+                "shape": data["shape"],
+                "mean": data["mean"],
+                "std": data["std"],
+                "input": "uint8 [n, c, h, w], the pixels of the data set",
+                "output": "float32 [n, k], logits whose softmax are the probabilities",
+                "calibration": {
+                    "method": scaling.method,
+                    "scale": scaling.scale.tolist(),
+                    "bias": scaling.bias.tolist(),
+                },
+                "source": {
+                    "network": {"key": network.record.key, "title": title(config)},
+                    "calibration": {"key": fitted.record.key} if fitted else None,
+                    "data": {name: data[name] for name in ("name", "fingerprint") if name in data},
+                },
+                "files": files,
+                "program": None if no_program else PROGRAM,
+                "metrics": _metrics(network, scaling),
+                "made_by": provenance(runtime),
+            },
+        )
+        for path in draft.iterdir():  # safetensors writes files that nobody else may read
+            path.chmod((draft / DESCRIPTION).stat().st_mode)
+    return Export(folder, no_program)
+
+
+def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """The calibration of a network, fitted now if it is not in the store.
+
+    Raises:
+        UserError: the artefact is no network of this store, or it has no held-out predictions.
+    """
+    config = network_config(network)
+    found = store.find(config)
+    if found is None or found.record.key != network.record.key:
+        way_out = "Name its store with --store; one of an older version must be trained again."
+        raise UserError("artefact", str(network.path), f"a network of the store {store.root}", way_out)
+    wanted = CalibrationConfig(network=config, method=method)
+    made = ensure([wanted], store, runtime)[key(wanted)]
+    assert isinstance(made, Artifact), "a calibration trains nothing that could diverge"
+    return made
+
+
+def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
+    """The network of an exported folder, in evaluation mode: images as bytes → logits of calibrated probabilities.
+
+    It is built from `model.json` and filled from `model.safetensors`, whose sha256 is checked. No code of the
+    folder is executed, and `model.pt2` is not read.
+
+    Args:
+        folder: what `export` wrote.
+        device: where the network shall live.
+        plugins: whether a network named as package.module:function may be imported. Who writes `model.json` chooses
+            the function, so do that only for a folder of your own.
+
+    Raises:
+        UserError: the folder is not an export, a file was changed, or the network cannot be built.
+    """
+    described = _read_description(folder / DESCRIPTION)
+    weights, entry = folder / WEIGHTS, described.files.get(WEIGHTS)
+    if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:
+        way_out = "Export it again: distill export ARTEFACT --to FOLDER."
+        raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", way_out)
+    config, calibration = described.model, described.calibration
+    if _method_of(weights) != calibration.method:
+        raise UserError(str(folder / DESCRIPTION), "changed", "the calibration of its weights", "Export it again.")
+    if config.plugin is not None and not plugins:
+        way_out = "If the folder is your own: load_exported(folder, plugins=True)."
+        raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
+    if config.plugin is not None:
+        trust.name(config.plugin)
+    refuse_larger(config, len(described.classes), described.shape, weights.stat().st_size)
+    network = build_model(config, len(described.classes), described.shape)
+    parameters = [torch.tensor(each, dtype=torch.float64) for each in (calibration.scale, calibration.bias)]
+    model = Exported(network, described.model_dump(), Scaling(calibration.method, *parameters))
+    try:
+        load_model(model, weights)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(weights), reason, f"weights of {config.name}", "Export it again.") from error
+    return model.to(device).eval()
+
+
+def _method_of(weights: Path) -> str | None:
+    check_safetensors(weights)
+    try:
+        with safe_open(weights, "pt") as file:
+            return (file.metadata() or {}).get(_METHOD)
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(weights), reason, "a whole .safetensors file", "Export it again.") from error
+
+
+class _Calibration(Config):
+    method: Method
+    scale: Annotated[tuple[float, ...], Field(min_length=1)]
+    bias: Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class _Description(Config):
+    """What a network is built from; what else is in the file is for people."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: Literal[1]
+    model: ModelConfig
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    shape: tuple[Count, Count, Count]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    calibration: _Calibration
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Description:
+        channels, classes = self.shape[0], len(self.classes)
+        sizes = {len(self.calibration.scale), len(self.calibration.bias)}
+        if {len(self.mean), len(self.std)} != {channels} or not sizes <= {1, classes}:
+            sizes = f"{len(self.mean)} means, {len(self.std)} deviations, {len(self.calibration.scale)} scales"
+            raise UserError(DESCRIPTION, sizes, f"one per channel ({channels}) or class ({classes})", _AGAIN)
+        return self
+
+
+_AGAIN = "Export it again: distill export ARTEFACT --to FOLDER."
+
+
+def _read_description(path: Path) -> _Description:
+    expected, way_out = f"the folder of an export, with a {DESCRIPTION} inside", "Make one with `distill export`."
+    try:
+        described = read_json(path)
+    except OSError as error:
+        raise UserError("folder", str(path.parent), expected, way_out) from error
+    if not isinstance(described, dict):
+        raise UserError(str(path), "of another form", "an object with the fields of an export", _AGAIN)
+    try:
+        with trust.reading(path):
+            return _Description(**described)
+    except UserError as error:
+        field, value, expected, _ = error.args
+        raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error
+
+
+def _source(artefact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
+    """The network and the method that are wanted."""
+    config = artefact.config
+    if not isinstance(config, CalibrationConfig):
+        network_config(artefact)
+        return artefact, calibration or "none"
+    if calibration not in (None, config.method):
+        way_out = "Drop --calibration, or name the network itself."
+        raise UserError("calibration", calibration, f"{config.method}, which {artefact.path.name} is", way_out)
+    network = store.find(config.network)
+    if network is None:
+        way_out = "Name the store that it was made in with --store."
+        raise UserError("artefact", title(config.network), "the network of this calibration in the store", way_out)
+    return network, config.method
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UserError("to", str(folder), "a folder that is new or empty", "Name another one, or delete this one.")
+
+
+def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig, data: Mapping[str, Any]) -> None:
+    """Refuse a network that answers at every position: its input are tokens, and a map of its logits is another."""
+    with torch.inference_mode():
+        logits = model(torch.zeros(1, *data["shape"]))
+    if logits.ndim != 2:
+        value = f"{config.model.name} on {data['name']}"
+        raise UserError("artefact", value, "a network of images", "Networks of sentences cannot be exported.")
+
+
+def _write_program(model: Exported, shape: list[int], path: Path) -> str:
+    """Write the program; returns why it cannot be written, or nothing."""
+    # Not 1: what is traced with one image is a program for one.
+    images = torch.zeros(2, *shape, dtype=torch.uint8)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("images")},))
+        torch.export.save(program, path)
+    except Exception as error:  # whatever tracing meets in a network that others wrote
+        path.unlink(missing_ok=True)
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
+
+
+def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
+    """Measures of the stored predictions, per split, before the calibration and after it."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        logits, labels = load_predictions(network, split)
+        if len(labels):
+            before = measures(logits, labels)
+            after = before if scaling.method == "none" else measures(scaling.apply(logits), labels)
+            found[split] = {"before": before, "after": after}
+    return found
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when all went well and vanishes when not."""
+    final = folder.absolute()
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        draft = final.with_name(f".{final.name}.{uuid.uuid4().hex}.draft")
+        draft.mkdir()
+    except OSError as error:
+        expected = f"a folder that can be written ({error.strerror})"
+        raise UserError("to", str(folder), expected, "Name another one.") from error
+    try:
+        yield draft
+        draft.replace(final)  # over an empty folder too
+    except OSError as error:
+        raise UserError("to", str(folder), f"a new folder ({error.strerror})", "Name another one.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

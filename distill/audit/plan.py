@@ -1,0 +1,357 @@
+"""What a run would do: hit or miss, bytes and rough time of every stage, without running any."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.config import (
+    AugmentConfig,
+    CacheConfig,
+    DataConfig,
+    ModelConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+)
+from distill.errors import UserError
+from distill.pipeline.graph import missing
+from distill.store.index import Entry, kind, source
+from distill.store.key import key
+from distill.store.stages import STAGES, inputs, title
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime, free_bytes
+from distill.system.units import format_bytes, format_seconds
+
+_LISTED = 20
+"""More artefacts than this are summed up by stage."""
+_STEP_SECONDS = 6e-4
+"""What a step costs beside its arithmetic: measured on small nets, where it is all that counts."""
+_EFFICIENCY = 0.35
+"""Share of the matmul rate that a training step of a small net reaches."""
+
+
+_EVALUATIONS = 20
+"""Of held-out images, along a training."""
+_VIEWS_TIMED = 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a data set."""
+
+    training: int
+    test: int
+    image: tuple[int, int, int]
+    classes: int
+
+    def __str__(self) -> str:
+        channels, height, width = self.image
+        images = f"{self.training:,} training and {self.test:,} test images"
+        return f"{images} of {channels} x {height} x {width}, {self.classes} classes"
+
+
+def shape_of(numbers: Sequence[int]) -> Shape:
+    """From training and test images, channels, height, width and classes."""
+    training, test, channels, height, width, classes = numbers
+    return Shape(training, test, (channels, height, width), classes)
+
+
+_BUILT_IN = {
+    "digits": Shape(1438, 359, (1, 8, 8), 10),
+    "mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
+    "fashion-mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
+    "cifar10": Shape(50_000, 10_000, (3, 32, 32), 10),
+    "cifar100": Shape(50_000, 10_000, (3, 32, 32), 100),
+    "translation": Shape(4000, 1200, (1, 2, 13), 190),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes to write and seconds to take; None where nothing is known to estimate from."""
+
+    bytes: int | None
+    seconds: float | None
+    waits: bool = False
+    """Whether the network waits for its views."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be made."""
+
+    text: str
+    """A table, for people."""
+    bytes: int
+    """Room that it takes on the disk of the store."""
+
+    def refuse_small_disk(self, folder: Path) -> None:
+        """Raise a UserError when the disk of this folder has not that much room."""
+        free = free_bytes(folder)
+        if free < self.bytes:
+            way_out = (
+                "Set --store or DISTILL_STORE to a larger disk; a cache is smaller with --top-k or fewer views."
+            )
+            room = f"{format_bytes(self.bytes)} of room"
+            raise UserError("store", f"{folder} ({format_bytes(free)} free)", room, way_out)
+
+
+def describe(
+    configs: Iterable[StageConfig],
+    store: ArtifactStore,
+    runtime: Runtime | None = None,
+    shape: Shape | None = None,
+    tflops: float | None = None,
+) -> Plan:
+    """A table of what is there and what would be made, and what the estimates rest on.
+
+    Args:
+        configs: the artefacts that are wanted.
+        store: where they lie.
+        runtime: machine and switches; None takes the defaults.
+        shape: of all images, instead of that of the data set, which need not be here.
+        tflops: operations per second, in 10¹², that the machine where it will run reaches in training, where a
+            multiplication and an addition are two; None takes what this one does.
+    """
+    configs = list(configs)
+    estimate = Estimate(store, runtime, shape, tflops)
+    todo = missing(configs, store, estimate.is_there)
+    todo_keys = {key(config) for config in todo}
+    hits = [config for config in _closure(configs, todo_keys) if key(config) not in todo_keys]
+    costs = [(config, estimate.cost(config)) for config in todo]
+    if len(todo) + len(hits) <= _LISTED:
+        lines = [f"hit   {title(config):60}" for config in hits]
+        lines += [
+            f"miss  {title(config):60} {format_bytes(cost.bytes):>10} {format_seconds(cost.seconds):>9}"
+            f"{'  waits for views' if cost.waits else ''}"
+            for config, cost in costs
+        ]
+    else:
+        lines = _by_stage(hits, costs)
+    known_bytes = sum(cost.bytes or 0 for _, cost in costs)
+    seconds = format_seconds(sum(cost.seconds or 0 for _, cost in costs))
+    unknown = sum(cost.seconds is None for _, cost in costs)
+    rest = f", and {unknown} on data whose size is not known yet" if unknown else ""
+    lines.append(f"{len(hits)} hits, {len(todo)} to make: {format_bytes(known_bytes)}, about {seconds}{rest}")
+    return Plan("\n".join([*estimate.assumptions(), *lines]), known_bytes)
+
+
+def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
+    found: dict[str, StageConfig] = {}
+    waiting = list(configs)
+    while waiting:
+        config = waiting.pop()
+        if key(config) not in found:
+            found[key(config)] = config
+            # What is upstream of a hit is not looked at, as when it runs.
+            waiting += inputs(config) if key(config) in todo else []
+    return list(found.values())
+
+
+def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
+    lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
+    for stage in STAGES:
+        mine = [cost for config, cost in costs if config.stage == stage]
+        there = sum(config.stage == stage for config in hits)
+        if mine or there:
+            written = format_bytes(sum(cost.bytes or 0 for cost in mine))
+            seconds = format_seconds(sum(cost.seconds or 0 for cost in mine))
+            lines.append(f"{stage:10} {there:5} {len(mine):5} {written:>10} {seconds:>9}")
+    return lines
+
+
+class Estimate:
+    """Costs of stages: from like artefacts that were made here, else from operation counts.
+
+    Args:
+        store: whose artefacts are looked at.
+        runtime: machine and switches; None takes the defaults.
+        shape: of all images, instead of that of the data set.
+        tflops: 10¹² operations per second in training; artefacts that were made here then tell no times.
+    """
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        runtime: Runtime | None = None,
+        shape: Shape | None = None,
+        tflops: float | None = None,
+    ):
+        self._store, self._runtime = store, runtime or Runtime(store=store.root)
+        self._told, self._tflops = shape, tflops
+        there = [(stage, entry) for stage in STAGES for entry in store.entries(stage) if not entry.problem]
+        self._named = {(stage, entry.name): entry.key for stage, entry in there}
+        self._like: dict[str, Entry] = {}
+        self._shapes: dict[str, Shape | None] = {}
+        for _, entry in there:
+            self._like.setdefault(entry.kind, entry)
+            if entry.shape:
+                self._shapes.setdefault(entry.source, shape_of(entry.shape))
+        self._rate: float | None = None
+        self._counted: dict[tuple[str, Shape], tuple[int, float]] = {}
+        self._rendered: dict[tuple[str, tuple[int, int, int]], float] = {}
+        self._decoded: dict[str, str] = {}
+
+    def is_there(self, config: StageConfig) -> bool:
+        """Whether the store has the artefact of this config."""
+        path = self._store.path(config)
+        known = self._named.get((config.stage, path.name))
+        return self._store.find(config) is not None if known is None else known == key(config)
+
+    def cost(self, config: StageConfig) -> Cost:
+        """Rough cost of making one artefact, its inputs apart."""
+        if self._tflops is None and (like := self._like.get(kind(config))):
+            return Cost(like.bytes, like.seconds)
+        match config:
+            case TeacherConfig() | StudentConfig():
+                return self._training(config)
+            case CacheConfig():
+                return self._caching(config)
+            case _:
+                return Cost(1 << 20, 3.0)
+
+    def assumptions(self) -> list[str]:
+        """What the costs so far rest on, beside artefacts that were made here; a line each."""
+        lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
+        workers = self._runtime.workers_for()
+        for name, seconds in self._rendered.items():
+            beside = f"{workers} workers (--workers) render beside the network" if workers else "no --workers"
+            lines.append(f"views        {seconds * 1e3:.2g} ms each on one core here ({name[0]}); {beside}")
+        if self._rate is not None:
+            told = "--tflops" if self._tflops else f"{_EFFICIENCY} of a matrix product here; --tflops tells another"
+            lines.append(f"arithmetic   {self._rate / 1e12:.3g} TFLOP/s ({told}); a step is three forward passes")
+        return lines
+
+    def _training(self, config: TeacherConfig | StudentConfig) -> Cost:
+        shape = self._shape(config.data)
+        if shape is None:
+            return Cost(None, None)
+        parameters, operations = self._count(config.model, shape)
+        samples = _images(config.data, shape) * config.schedule.epochs
+        held_out = shape.training * config.data.held_out
+        evaluated = held_out * min(config.schedule.epochs, _EVALUATIONS) + shape.test
+        cache = config.cache if isinstance(config, StudentConfig) else None
+        render = samples * self._view_seconds(cache.augment if cache else config.augment, shape)
+        compute = (3 * samples + evaluated) * operations / self._operations_per_second()
+        steps = samples / config.schedule.batch_size
+        predictions = (4 * shape.classes + 8) * (shape.test + held_out)
+        written = int(4 * parameters * (1 + config.snapshots) + predictions + 200_000)
+        compute += steps * _STEP_SECONDS
+        return Cost(written, max(compute, render), waits=render > compute)
+
+    def _caching(self, config: CacheConfig) -> Cost:
+        from distill.cache.encoding import Encoding
+
+        shape = self._shape(config.transfer_set)
+        if shape is None:
+            return Cost(None, None)
+        operations = sum(self._count(teacher.model, shape)[1] for teacher in config.teachers)
+        samples = _images(config.transfer_set, shape) * config.views
+        render = samples * self._view_seconds(config.augment, shape)
+        row = Encoding(shape.classes, config.dtype, config.top_k).bytes_per_row
+        compute = samples * operations / self._operations_per_second()
+        return Cost(int(samples * row), max(compute, render), waits=render > compute)
+
+    def _shape(self, data: DataConfig) -> Shape | None:
+        if self._told is None and data.name in _BUILT_IN:
+            return _BUILT_IN[data.name]
+        name = source(data)
+        if self._told is None and name not in self._shapes:
+            self._shapes[name] = _folder_shape(data)
+        shape = self._told or self._shapes[name]
+        if shape is not None and data.name not in self._decoded:
+            size = (shape.training + shape.test) * math.prod(shape.image)
+            decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
+            is_folder = data.name.startswith("imagefolder:")
+            self._decoded[data.name] = f"{shape}{decoded if is_folder else ''}"
+        return shape
+
+    def _count(self, model: ModelConfig, shape: Shape) -> tuple[int, float]:
+        """Parameters, and floating-point operations of the forward pass of one image."""
+        name = model.model_dump_json(), shape
+        if name not in self._counted:
+            self._counted[name] = count(model, shape)
+        return self._counted[name]
+
+    def _view_seconds(self, augment: AugmentConfig, shape: Shape) -> float:
+        """Until the next view is there; what is no program takes next to nothing."""
+        if augment.program is None:
+            return 0.0
+        name = f"{augment.program} {augment.kwargs}", shape.image
+        if name not in self._rendered:
+            self._rendered[name] = render_seconds(augment, shape.image)
+        return self._rendered[name] / max(1, self._runtime.workers_for())
+
+    def _operations_per_second(self) -> float:
+        if self._rate is None:
+            self._rate = self._tflops * 1e12 if self._tflops else _EFFICIENCY * _matmul_rate()
+        return self._rate
+
+
+def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
+    """Parameters and buffers, and floating-point operations of the forward pass of one image.
+
+    A multiplication and an addition are two operations, as torch counts: what papers call 4.1 GFLOPs of ResNet-50
+    is 8.2 here.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from distill.models import build_model
+
+    network = build_model(model, shape.classes, shape.image).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        network(torch.zeros(1, *shape.image))
+    return sum(tensor.numel() for tensor in network.state_dict().values()), float(counter.get_total_flops())
+
+
+def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float:
+    """Seconds in which one core renders a view by a program, measured now on random pixels."""
+    import torch
+
+    from distill.data.views.program import ProgramViews
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (_VIEWS_TIMED, *image), dtype=torch.uint8, generator=generator)
+    views = ProgramViews(images, augment, seed=0)
+    index = torch.arange(_VIEWS_TIMED)
+    # Of this process, since others may have the core at times.
+    started = time.process_time()
+    views.pixels(index, 0)
+    return (time.process_time() - started) / _VIEWS_TIMED
+
+
+def _matmul_rate() -> float:
+    """Operations per second of one matrix product made now."""
+    import torch
+
+    side = 1024
+    matrix = torch.ones(side, side)
+    matrix @ matrix
+    started = time.perf_counter()
+    matrix @ matrix
+    return 2 * side**3 / (time.perf_counter() - started)
+
+
+def _folder_shape(data: DataConfig) -> Shape | None:
+    """Of an image folder that is here and whose images get a size: from the names of its files."""
+    from distill.data.sets.archives import image_names
+
+    kind, _, path = data.name.partition(":")
+    folder, size = Path(path).expanduser(), data.kwargs.get("size")
+    if kind != "imagefolder" or not isinstance(size, int) or not folder.exists():
+        return None
+    places, _ = image_names(folder)
+    training = [place.label for place in places.values() if place.split == "train"]
+    return Shape(len(training), len(places) - len(training), (3, size, size), len(set(training)))
+
+
+def _images(data: DataConfig, shape: Shape) -> float:
+    """How many images are left to train on."""
+    kept = shape.training * (1 - data.held_out)
+    return kept if data.limit is None else min(kept, data.limit)

@@ -1,0 +1,133 @@
+"""Replay of a cache: a random sample of its pixels and logits is made again and compared with what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from distill.cache import LogitCache
+from distill.cache.manifest import check_data
+from distill.cache.proof import Proof, by_view
+from distill.cache.teacher_logits import TeacherLogits
+from distill.config import ImportConfig
+from distill.data.sets.load import load
+from distill.errors import UserError
+from distill.store.artifact import Artifact
+from distill.store.stages import title
+from distill.store.store import ArtifactStore
+from distill.training.network import weights_file
+
+if TYPE_CHECKING:
+    from distill.data.sets.dataset import Dataset
+    from distill.system.runtime import Runtime
+
+TOLERANCE = 1e-4
+"""Largest difference between a logit made again and the one of the proof, relative to the largest logit: another
+batch, number of threads or machine rounds differently. On a GPU, or from one, `GPU_TOLERANCE`."""
+GPU_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool | None
+    """None when it could not be looked at."""
+    found: str
+
+
+def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: int) -> Iterator[Finding]:
+    """Check a cache against its images and its teacher.
+
+    Args:
+        artifact: the cache.
+        store: where its teachers lie.
+        runtime: device, data root, workers.
+        samples: how many views to make again, at random, of those that the proof holds.
+
+    Yields:
+        What was found of: identity of the images, pixels, logits, stored rows.
+
+    Raises:
+        UserError: fewer than one sample, or the cache is not whole.
+    """
+    if samples < 1:
+        raise UserError("samples", samples, "at least 1", "Raise --samples.")
+    cache = LogitCache(artifact)
+    config = cache.config
+    try:
+        dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
+    except UserError as error:
+        yield Finding("images", None, str(error))
+        return
+    try:
+        check_data(cache.manifest.data, dataset, "")
+    except UserError as error:
+        yield Finding("images", False, str(error))
+        return
+    yield Finding("images", True, f"{len(cache)} samples, {len(cache.classes)} classes, in order")
+    proof = cache.proof().random(samples)
+    device, workers = runtime.torch_device(), runtime.workers_for()
+    exact = device == artifact.record.provenance.get("device") == "cpu"
+    tolerance = TOLERANCE if exact else GPU_TOLERANCE
+    yield _rows(cache, proof, tolerance)
+    same = proof.same_pixels(cache.loader(dataset, device))
+    told = f"{int(same.sum())} of {len(proof)} views have the stored checksum"
+    yield Finding("pixels", bool(same.all()), told)
+    if isinstance(config.teacher, ImportConfig):
+        declared = ", ".join(cache.manifest.declared)
+        yield Finding("logits", True, f"imported: nothing to make again; declared, not proven: {declared}")
+        return
+    try:
+        teacher = _teacher(cache, dataset, store, device, workers)
+    except UserError as error:
+        yield Finding("logits", None, str(error))
+        return
+    yield _logits(cache, proof, teacher, tolerance)
+
+
+def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
+    """Stored rows against the exact logits that were kept beside them."""
+    error = max(
+        cache.encoding.rounding_error(proof.logits[rows], cache.rows(proof.index[rows], view))
+        for view, rows in by_view(proof.view)
+    )
+    scale = float(proof.logits.abs().max())
+    allowed = scale * (tolerance + (2**-11 if cache.config.dtype == "float16" else 0))
+    return Finding("rows", error <= allowed, f"differ from the exact logits by {error:.2g} (allowed {allowed:.2g})")
+
+
+def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: str, workers: int) -> TeacherLogits:
+    """The teachers of a cache, from the store.
+
+    Raises:
+        UserError: one is missing, damaged, or has other weights now.
+    """
+    found = []
+    for config, known in zip(cache.config.teachers, cache.manifest.teachers, strict=True):
+        teacher = store.find(config)
+        if teacher is None:
+            expected = "a teacher that is in the store"
+            raise UserError("teacher", title(config), expected, "Without it no logits can be made again.")
+        weights = teacher.record.files[weights_file(teacher, cache.config.snapshot)].sha256
+        if weights != known.weights:
+            expected = f"those of the cache, {known.weights[:12]}"
+            raise UserError("teacher.weights", weights[:12], expected, "It was trained anew: make the cache again.")
+        found.append(teacher)
+    return TeacherLogits(cache.config, found, dataset, device, workers)
+
+
+def _logits(cache: LogitCache, proof: Proof, teacher: TeacherLogits, tolerance: float) -> Finding:
+    """The teacher's answers, made again."""
+    again = [teacher.answer(proof.index[rows], view) for view, rows in by_view(proof.view)]
+    difference = float((torch.cat(again) - proof.logits).abs().max())
+    allowed = tolerance * float(proof.logits.abs().max())
+    return Finding(
+        "logits",
+        difference <= allowed,
+        f"{len(proof)} views asked again: largest difference {difference:.2g} (allowed {allowed:.2g})",
+    )

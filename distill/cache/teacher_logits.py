@@ -1,0 +1,115 @@
+"""What one or several trained teachers answer to the views of a transfer set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from distill.cache.logit_cache import view_loader
+from distill.cache.shards import Piece, Shard
+from distill.config import CacheConfig, EnsembleConfig
+from distill.errors import UserError
+from distill.store.artifact import Artifact
+from distill.training.network import load_network, snapshot_step
+from distill.training.predict import inference_batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor, nn
+
+    from distill.data.loader import Loader
+    from distill.data.sets.dataset import Dataset
+
+
+class TeacherLogits:
+    """Teachers in evaluation mode, each with the views normalised as in its own training.
+
+    Args:
+        config: which views, and how an ensemble is averaged.
+        teachers: artefacts of `config.teachers`.
+        dataset: the transfer set.
+        device: where to compute.
+        workers: processes that run a view program.
+
+    Raises:
+        UserError: a teacher knows other classes or takes another input.
+    """
+
+    def __init__(
+        self, config: CacheConfig, teachers: Sequence[Artifact], dataset: Dataset, device: str, workers: int = 0
+    ):
+        for teacher in teachers:
+            _check_input(teacher, dataset)
+        self.config = config
+        part = config.snapshot
+        self.networks = [
+            load_network(teacher, device, None if part is None else snapshot_step(teacher, part))
+            for teacher in teachers
+        ]
+        # Each network normalises by the data it was trained on, which need not be the transfer set.
+        scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
+        size = inference_batch(device)
+        self._loaders: dict[object, Loader] = {
+            scale: view_loader(config, dataset, *scale, device, size, workers) for scale in dict.fromkeys(scales)
+        }
+        self._scales = scales
+        self._mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
+        self._device = device
+
+    @property
+    def loader(self) -> Loader:
+        """The views, normalised for the first teacher."""
+        return self._loaders[self._scales[0]]
+
+    def networks_and_images(
+        self, index: Int64[Tensor, "m"], view: int
+    ) -> Iterator[tuple[nn.Module, Float32[Tensor, "m c h w"]]]:
+        """Each network, with these views normalised for it."""
+        for network, scale in zip(self.networks, self._scales, strict=True):
+            batches = self._loaders[scale].batches(index, view)
+            yield network, torch.cat([batch.images for batch in batches])
+
+    @torch.inference_mode()
+    def pieces(self, index: Int64[Tensor, "m"], view: int) -> Iterator[Piece]:
+        """Answers to these samples in one view, batch by batch, on the CPU."""
+        for batches in zip(*(loader.batches(index, view) for loader in self._loaders.values()), strict=True):
+            images = {scale: batch.images for scale, batch in zip(self._loaders, batches, strict=True)}
+            answers = [net(images[scale]).float() for net, scale in zip(self.networks, self._scales, strict=True)]
+            labels = batches[0].labels
+            hard = labels.argmax(1) if labels.is_floating_point() else labels
+            yield Piece(self._averaged(answers).cpu(), hard.cpu())
+
+    def of_shard(self, shard: Shard) -> Iterator[Piece]:
+        """Answers to the samples of a shard."""
+        return self.pieces(torch.arange(shard.first, shard.last, device=self._device), shard.view)
+
+    def answer(self, index: Int64[Tensor, "m"], view: int) -> Float32[Tensor, "m k"]:
+        """All answers to these samples at once, on the CPU."""
+        return torch.cat([piece.logits for piece in self.pieces(index.to(self._device), view)])
+
+    def _averaged(self, answers: list[Float32[Tensor, "b k"]]) -> Float32[Tensor, "b k"]:
+        if len(answers) == 1:
+            return answers[0]
+        logs = torch.stack([answer.log_softmax(1) for answer in answers])
+        if self._mean == "probabilities":
+            return logs.logsumexp(0) - math.log(len(answers))
+        # Shifted alike, so that a network with a large constant in its logits does not weigh more.
+        return logs.mean(0)
+
+
+def _check_input(teacher: Artifact, dataset: Dataset) -> None:
+    known = teacher.data
+    way_out = "Use the data set that the teacher was trained on, or train a teacher for these images."
+    if tuple(known["classes"]) != dataset.classes:
+        raise UserError(
+            "transfer_set",
+            f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…",
+            f"the teacher's {len(known['classes'])} classes {tuple(known['classes'][:3])}…",
+            way_out,
+        )
+    if tuple(known["shape"]) != dataset.shape:
+        expected = f"the teacher's input shape {tuple(known['shape'])}"
+        raise UserError("transfer_set", f"{dataset.name} of shape {dataset.shape}", expected, way_out)

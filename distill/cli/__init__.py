@@ -1,0 +1,1 @@
+"""The command `distill`: words in, words out, no logic."""

@@ -1,0 +1,134 @@
+"""Subcommands that look after the store: ls, show, verify, gc, doctor."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import tyro
+
+from distill.cli.arguments import How, Name, Names, Where, print_lines
+from distill.errors import UserError, printable
+from distill.store.artifact import Artifact
+from distill.store.stages import STAGES
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+
+
+def ls(
+    stage: Annotated[
+        Literal["all", "teacher", "cache", "student", "calibration", "analysis", "sweep", "report"],
+        tyro.conf.Positional,
+    ] = "all",
+    *,
+    where: Where,
+) -> None:
+    """List artefacts: key, stage, accuracy on the test set, path.
+
+    Args:
+        stage: only those of this stage.
+        where: folders.
+    """
+    store = ArtifactStore(where.store)
+    for each in STAGES if stage == "all" else (stage,):
+        folder = str(store.root / STAGES[each].folder)
+        lines = (
+            f"{entry.key[:8]}  {each:8}  {'' if entry.accuracy is None else f'{entry.accuracy:.4f}':6}  "
+            f"{printable(f'{folder}/{entry.name}')}\n"
+            for entry in store.entries(each)
+            if not entry.problem
+        )
+        sys.stdout.writelines(lines)
+
+
+def show(artefact: Name, *, where: Where) -> None:
+    """Print the record of an artefact: config, inputs, files, measures, provenance.
+
+    Args:
+        artefact: its path or key.
+        where: folders.
+    """
+    text = ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2)
+    print_lines(text)
+
+
+def verify(artefacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
+    """Check files against their records, and of named caches pixels and logits; exit 1 if one differs.
+
+    Args:
+        artefacts: paths or keys; none means the files of all.
+        samples: views of a named cache to make again, at random.
+        repair: make those that are named and not whole again.
+        runtime: machine and folders.
+    """
+    from distill.audit import verify
+
+    if repair and not artefacts:
+        way_out = "Name artefacts that verify calls damaged."
+        raise UserError("repair", True, "the names of what to make again", way_out)
+    folder = ArtifactStore(runtime.store)
+    damaged = unproven = 0
+    for found in verify.examine(folder, [folder.resolve(name) for name in artefacts]):
+        print(f"{'damaged' if found.problems else 'ok':8} {printable(str(found.path))}")
+        for text in found.problems:
+            print(f"         {printable(text)}")
+        for text in found.unproven:
+            print(f"unproven {printable(text)}")
+        unproven += bool(found.unproven)
+        if found.problems and repair:
+            print(f"made     {verify.repair(found, folder, runtime)}")
+            continue
+        damaged += bool(found.problems)
+        cache = found.artifact
+        if artefacts and not found.problems and cache and cache.config.stage == "cache":
+            replayed = _replayed(cache, folder, runtime, samples)
+            damaged += False in replayed
+            unproven += None in replayed
+    if damaged:
+        way_out = "make them again with `distill verify --repair NAME …`, or delete these folders and run the same"
+        print(f"{damaged} damaged or stale: {way_out} command again.")
+    if unproven:
+        print(f"{unproven} could not be proven: what is needed is not here.")
+    if damaged or unproven:
+        raise SystemExit(1)
+
+
+def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[bool | None]:
+    """Whether what was looked at still fits; None for what could not be looked at."""
+    from distill.audit.replay import replay
+
+    found = list(replay(cache, folder, runtime, samples))
+    for finding in found:
+        word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
+        print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
+    return [finding.ok for finding in found]
+
+
+def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
+    """List what no run can use any more, and how much room it takes; what a current artefact needs is not in it.
+
+    Args:
+        delete: delete it too.
+        drafts: also what interrupted runs would go on from.
+        unreached: also artefacts that no report and no sweep was made from.
+        where: folders.
+    """
+    from distill.store.garbage import collect
+
+    store = ArtifactStore(where.store)
+    for line in collect(store, delete, drafts, unreached):
+        print(printable(line))
+
+
+def doctor(*, where: Where) -> None:
+    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
+
+    Args:
+        where: folders.
+    """
+    from distill.cli.doctor import examine
+
+    lines, healthy = examine(where.data_root, where.store)
+    print("\n".join(lines))
+    if not healthy:
+        raise SystemExit(1)

@@ -1,0 +1,159 @@
+"""Subcommands that run or plan experiments and stages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from distill.cli.arguments import How, print_lines, print_skipped
+from distill.cli.flags import SWEEP, parse_beside, parse_call, parse_config
+from distill.config import SweepConfig
+from distill.errors import UserError
+from distill.pipeline.executors.failures import StagesFailed
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.reading import read_json
+from distill.system.runtime import Runtime
+
+if TYPE_CHECKING:
+    from distill.config import StageConfig
+
+
+@dataclass(frozen=True)
+class ExperimentFlags:
+    """Which experiment, on what, how large."""
+
+    experiment: tyro.conf.Positional[str] = "dark_knowledge"
+    """Name of a file in experiments/, or "all"."""
+    data: str | None = None
+    """The data set to run on; None takes each experiment's own."""
+    scale: Literal["smoke", "quick", "short", "paper"] = "quick"
+    """smoke takes seconds, quick minutes on two CPU cores; short the published nets with short schedules, for one
+    GPU; paper the published schedules."""
+
+
+Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]
+
+
+def reproduce(*, wanted: Wanted, runtime: How) -> None:
+    """Run an experiment, or all, as far as they are not done; print verdicts, write a page of all reports.
+
+    Args:
+        wanted: which experiment.
+        runtime: machine, folders and switches.
+    """
+    from distill.pipeline import experiments
+    from distill.reports.tables import format_overview, format_summary
+
+    store = ArtifactStore(runtime.store)
+    made = experiments.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
+    summaries = [read_json(report.file("summary.json")) for report in made.reports]
+    if wanted.experiment == experiments.ALL:
+        print_lines(format_overview(summaries))
+    else:
+        print_lines(format_summary(summaries[0]))
+        print(f"\nreport       {made.reports[0].path / 'index.html'}")
+    print_skipped(made.skipped)
+    if made.page:
+        print(f"all reports  {made.page}")
+    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+    if made.failed:
+        raise StagesFailed(made.failed)
+
+
+def stage_command(command: str) -> Callable[[list[str]], None]:
+    """Make the subcommand that runs one stage and prints its measures and its path."""
+
+    def run(arguments: list[str]) -> None:
+        from distill.pipeline.graph import ensure
+
+        config, runtime = parse_config(command, arguments)
+        made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
+        assert isinstance(made, Artifact)
+        for name, value in made.record.metrics.items():
+            print_lines(f"{name:24} {value:.4f}")
+        print(made.path)
+
+    return run
+
+
+def sweep_smoothing(arguments: list[str]) -> None:
+    """Train one recipe with several strengths of smoothing, and say which to take for what use."""
+    from distill.pipeline.graph import ensure
+    from distill.stages.sweep_page import format_sweep
+    from distill.training.targets import check_sweep
+
+    config, runtime = parse_config(SWEEP, arguments)
+    assert isinstance(config, SweepConfig), "which this command's flags make"
+    check_sweep(config, ArtifactStore(runtime.store), runtime)
+    # What diverges is left out and told: other strengths still answer the question.
+    made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
+    assert isinstance(made, Artifact)
+    print_lines(format_sweep(read_json(made.file("sweep.json"))))
+    print(f"page         {made.path / 'index.html'}")
+    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+
+
+_STAGES = ("teacher", "cache", "student", SWEEP)
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """What is known of images that are not here, and of the machine where it will run."""
+
+    shape: tuple[int, int, int, int, int, int] | None = None
+    """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""
+    tflops: float | None = None
+    """10^12 operations per second that it reaches in training (a multiplication and an addition are two); None
+    takes what this machine does. With --workers, the cores that render views there."""
+
+
+def plan(arguments: list[str]) -> None:
+    """Say what would run, its bytes and its rough time; run nothing."""
+    if not arguments or arguments[0] not in _STAGES:
+        parse_call(_plan_experiment, arguments, "plan")()
+        return
+    is_help = "--help" in arguments or "-h" in arguments
+    flags, rest = (PlanFlags(), arguments) if is_help else parse_beside(PlanFlags, arguments, "plan")
+    configs: list[StageConfig] = []
+    machine: dict[str, Any] = {}
+    for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
+        if not is_between:
+            command, *own = words
+            if command not in _STAGES:
+                raise UserError("then", command, f"one of {', '.join(_STAGES)}", "See distill plan --help.")
+            config, runtime = parse_config(command, own, configs[-1] if configs else None)
+            configs.append(config)
+            machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
+    _show_plan(configs, Runtime(**machine), flags)
+
+
+def _plan_experiment(*, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How) -> None:
+    """Say what an experiment, or all, would run, its bytes and rough time, or what stages would, from their flags:
+    `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
+
+    Args:
+        wanted: which experiment.
+        flags: of images and a machine that are not here.
+        runtime: machine, folders and switches.
+    """
+    from distill.pipeline import experiments
+
+    configs, skipped = experiments.plan_reports(wanted.experiment, wanted.scale, wanted.data)
+    print_skipped(skipped)
+    _show_plan(configs, runtime, flags)
+
+
+def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
+    from distill.audit import plan
+
+    shape = plan.shape_of(flags.shape) if flags.shape else None
+    found = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
+    print(found.text)
+    if flags.tflops is None:  # else it will run on another disk
+        found.refuse_small_disk(runtime.store)

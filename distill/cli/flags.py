@@ -1,0 +1,303 @@
+"""Typed command-line flags made from the configs: one source for defaults, types and one-line help."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from distill.config import (
+    CacheConfig,
+    EnsembleConfig,
+    LabelsConfig,
+    LossConfig,
+    StageConfig,
+    StudentConfig,
+    SweepConfig,
+    TeacherConfig,
+)
+from distill.errors import UserError
+from distill.store.store import ArtifactStore
+from distill.system import trust
+from distill.system.runtime import Runtime, default_store
+
+_registry = ConstructorRegistry()
+_Input = TypeVar("_Input", TeacherConfig, CacheConfig)
+_Flags = TypeVar("_Flags")
+
+
+@_registry.primitive_rule
+def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if info.type_origin is not dict:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_parse_json_object,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def _parse_json_object(words: list[str]) -> dict[str, Any]:
+    try:
+        value = json.loads(words[0])
+    except (json.JSONDecodeError, RecursionError) as error:
+        value = error
+    if not isinstance(value, dict):
+        raise UserError("kwargs", words[0], "a JSON object", """Write it as '{"name": value}'.""")
+    return value
+
+
+def parse_call(function: Callable[..., None], arguments: list[str], command: str) -> Callable[[], None]:
+    """The call of `function` with the flags in `arguments`, to be made by whoever asked.
+
+    Raises:
+        UserError: a flag is unknown, missing or of the wrong type.
+    """
+
+    @functools.wraps(function)
+    def bound(*positional: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(function, *positional, **named)
+
+    return _parse_flags(bound, arguments, command)
+
+
+def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) -> Any:
+    """What `what` gives for these flags.
+
+    Raises:
+        UserError: a flag is unknown, missing or of the wrong type.
+    """
+    told = io.StringIO()
+    for plugin in _named_plugins(arguments):
+        trust.name(plugin)
+    try:
+        # Defaults are of records, so what stands in them is not the user's word.
+        with trust.reading(), _registry, contextlib.redirect_stderr(told):
+            return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # tyro draws a box; an error of ours is one line.
+        words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
+        words = re.sub(r"For further information.*|\[type=.*?\]", " ", words, flags=re.DOTALL)
+        line = re.sub(r"\s+", " ", words).strip()
+        line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", line)
+        way_out = f"{line.rstrip('.')}. See distill {command} --help."
+        raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
+
+
+def _named_plugins(arguments: list[str]) -> Iterator[str]:
+    """What follows flags such as --model.name and --augment.program."""
+    for word, following in itertools.pairwise([*arguments, ""]):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and flag.rpartition(".")[2] in ("name", "program"):
+            yield value if equals else following
+
+
+def parse_beside(kind: type[_Flags], arguments: list[str], command: str) -> tuple[_Flags, list[str]]:
+    """Flags of a class that are mixed with others, and the others."""
+    return _parse_flags(kind, arguments, command, return_unknown_args=True)
+
+
+def parse_config(
+    command: str, arguments: list[str], upstream: StageConfig | None = None
+) -> tuple[StageConfig, Runtime]:
+    """The config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime flags beside it.
+
+    An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
+
+    Args:
+        command: whose flags they are.
+        arguments: of the command line.
+        upstream: the teacher of a cache, or the cache of a student, that is not made yet: none is to be named.
+    """
+    store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
+    source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
+    if command == "teacher":
+        # Left out of validation until all flags are read: alone it would be refused.
+        return _parse(TeacherConfig(), {"smoothing_source": _SOURCE}, arguments, {"smoothing_source": source})
+    if command == SWEEP:
+        return _parse_sweep(arguments, source)
+    if command == "cache":
+        teacher = upstream if isinstance(upstream, TeacherConfig) else None
+        named = _CACHE_INPUTS | ({"teacher": (tuple[str, ...], ())} if teacher else {})
+        return _parse(_cache_of(store, arguments, teacher), named, arguments)
+    caches = [upstream] if isinstance(upstream, CacheConfig) else _inputs(store, arguments, "cache", CacheConfig)
+    cache = caches[0] if caches else None
+    default = (
+        StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
+    )
+    help_text = "Path or key of the cache's artefact; None trains from labels alone."
+    named = {"cache": (str | None, Field(None, description=help_text)), "smoothing_source": _SOURCE}
+    return _parse(default, named, arguments, {"smoothing_source": source})
+
+
+_SOURCE: Any = (
+    str | None,
+    Field(
+        None,
+        description="Path or key of a teacher whose held-out predictions say which classes are confused, or alike.",
+    ),
+)
+
+
+def _parse(
+    default: Any, named: dict[str, Any], arguments: list[str], found: dict[str, Any] | None = None
+) -> tuple[Any, Runtime]:
+    """Config and runtime of these flags; `found` are inputs that `named` flags stand for, else the default's."""
+    kind = type(default)
+    _, fields, machine = _given(default, named, arguments, default.stage)
+    inputs = {name: getattr(default, name) for name in named if name in kind.model_fields} | (found or {})
+    try:
+        config = kind(**inputs, **fields)
+    except UserError as error:
+        cache = inputs.get("cache")
+        if cache is None or error.field not in _FIXED_BY_CACHE:
+            raise
+        path = ArtifactStore(machine.store).path(cache)
+        raise _with_command(error, cache, path, {_FIXED_BY_CACHE[error.field]: fields[error.field]}) from error
+    return config, machine
+
+
+def _given(
+    default: Any, named: dict[str, Any], arguments: list[str], command: str, about: str | None = None
+) -> tuple[BaseModel, dict[str, Any], Runtime]:
+    """All flags as they were given, of these the fields of the default's class, and the runtime.
+
+    Args:
+        default: of the fields that are no `named` flags.
+        named: flags of another form, or that the class does not have.
+        arguments: of the command line.
+        command: whose they are.
+        about: heads the help; None takes the description of the class.
+    """
+    kind = type(default)
+    own: dict[str, Any] = {
+        name: (field.annotation, Field(getattr(default, name), description=field.description))
+        for name, field in kind.model_fields.items()
+        if name not in named and name != "stage"
+    }
+    runtime: dict[str, Any] = {name: (field.annotation, field) for name, field in Runtime.model_fields.items()}
+    # `protected_namespaces`: a field called model… is fine here; no pydantic method is shadowed.
+    flags = create_model(
+        kind.__name__.removesuffix("Config"),
+        __config__=ConfigDict(protected_namespaces=()),
+        __doc__=about or kind.__doc__,
+        **{name: flag for name, flag in named.items() if flag is not None},
+        **own,
+        **runtime,
+    )
+    given: BaseModel = _parse_flags(flags, arguments, command)
+    machine = Runtime(**{name: getattr(given, name) for name in runtime})
+    return given, {name: getattr(given, name) for name in own}, machine
+
+
+SWEEP = "sweep-smoothing"
+"""The command that is no stage's name."""
+
+
+def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[SweepConfig, Runtime]:
+    """The sweep of these flags: those of `distill teacher`, but for its smoothing, which is tried at several."""
+    if smoothing := _peek(arguments, "smoothing"):
+        way_out = "Name all that are to be tried: --smoothings 0 0.1 0.2."
+        raise UserError("smoothing", smoothing[0], "none in a sweep, which sets it", way_out)
+    of_sweep = {
+        name: (field.annotation, Field(field.default, description=field.description))
+        for name, field in SweepConfig.model_fields.items()
+        if name not in ("stage", "teacher")
+    }
+    named = {"smoothing": None, "smoothing_source": _SOURCE, **of_sweep}
+    about = "Train one recipe with several strengths of label smoothing, and say which to take for what use."
+    given, fields, machine = _given(TeacherConfig(), named, arguments, SWEEP, about)
+    chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
+    # Where smoothing goes and when takes some, and a config without any refuses it; else one recipe has one key.
+    labels: LabelsConfig = fields["labels"]
+    somewhere = labels.replace(confidence_penalty=0, on_mixed=False, per_class=()) != LabelsConfig()
+    strongest = max(chosen["smoothings"], default=0.0) if somewhere else 0.0
+    recipe = TeacherConfig(**fields, smoothing=strongest, smoothing_source=source)
+    return SweepConfig(teacher=recipe, **chosen), machine
+
+
+_FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}
+"""What a student takes from its cache → the cache's name for it."""
+
+
+def _with_command(error: UserError, cache: CacheConfig, path: Path, changes: dict[str, Any]) -> UserError:
+    """The same refusal, with the command that makes the cache that was wanted."""
+    from distill.cache.remake import remake
+
+    field, value, expected, _ = error.args
+    wanted = remake(cache, path, **changes)
+    return UserError(field, value, expected, f"Drop the flags, or make a cache that fits: {wanted}")
+
+
+_CACHE_INPUTS: dict[str, Any] = {
+    "teacher": (
+        tuple[str, ...],
+        Field(description="Path or key of the teacher's artefact; several make an ensemble."),
+    ),
+    "mean": (
+        Literal["probabilities", "logits"],
+        Field("probabilities", description="What is averaged over the teachers of an ensemble."),
+    ),
+}
+
+
+def _cache_of(store: ArtifactStore, arguments: list[str], teacher: TeacherConfig | None) -> CacheConfig:
+    """The cache of a teacher, else of those that are named, with its other fields at their defaults."""
+    teachers = [teacher] if teacher else _inputs(store, arguments, "teacher", TeacherConfig)
+    means = _peek(arguments, "mean")
+    if not teachers:
+        return CacheConfig()
+    if len(teachers) == 1:
+        if means:
+            raise UserError("mean", means[0], "none with one teacher", "Give several: --teacher A B.")
+        return CacheConfig(teacher=teachers[0], transfer_set=teachers[0].data)
+    mean: Any = means[0] if means else "probabilities"
+    ensemble = EnsembleConfig(members=tuple(teachers), mean=mean)
+    return CacheConfig(teacher=ensemble, transfer_set=teachers[0].data)
+
+
+def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_Input]) -> list[_Input]:
+    found: list[_Input] = []
+    for named in _peek(arguments, name):
+        if named == "None":
+            continue
+        artifact = store.resolve(named)
+        if not isinstance(artifact.config, kind):
+            raise UserError(
+                name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
+            )
+        if not artifact.is_current:
+            way_out = "Make it again with the flags that `distill show` tells, or take one that `distill ls` lists."
+            raise UserError(name, named, "an artefact of this version, and unchanged", way_out)
+        found.append(artifact.config)
+    return found
+
+
+def _peek(arguments: list[str], name: str) -> list[str]:
+    """Values of one flag, read before the others because their defaults depend on it.
+
+    Raises:
+        UserError: it is given twice; the parser would take one of them without a word.
+    """
+    if sum(word == f"--{name}" or word.startswith(f"--{name}=") for word in arguments) > 1:
+        raise UserError(name, "given twice", f"one --{name}", f"Several values follow one flag: --{name} A B.")
+    for position, word in enumerate(arguments):
+        if word == f"--{name}":
+            return list(itertools.takewhile(lambda value: not value.startswith("--"), arguments[position + 1 :]))
+        if word.startswith(f"--{name}="):
+            return [word.partition("=")[2]]
+    return []

@@ -1,0 +1,181 @@
+"""Subcommands that look at one network or cache: evaluate, calibrate, export, import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from distill.cli.arguments import How, Name, print_lines
+from distill.config import AugmentConfig, Config, DataConfig
+from distill.errors import UserError
+from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Folders, Runtime
+
+
+def evaluate(
+    artefact: Name,
+    split: Literal["test", "held_out"] = "test",
+    measures: Literal["usual", "all"] = "usual",
+    temperature: float = 1.0,
+    *,
+    runtime: How,
+) -> None:
+    """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
+
+    Args:
+        artefact: path of a teacher, student or cache, or its key.
+        split: which predictions of a network.
+        measures: usual are those of every report; all are those of dark knowledge and geometry too, of which some
+            load the network and its images.
+        temperature: of the soft targets that `--measures all` measures.
+        runtime: machine and folders.
+    """
+    folder = ArtifactStore(runtime.store)
+    found = folder.resolve(artefact)
+    if measures == "all":
+        _print_all(found, folder, runtime, split, temperature)
+        return
+    if temperature != 1:
+        raise UserError("temperature", temperature, "1 for the usual measures", "Add --measures all.")
+    usual = _of_cache(found, runtime) if found.config.stage == "cache" else _of_network(found, folder, split)
+    for name, value in usual.items():
+        print_lines(f"{name:32} {value:.5g}")
+
+
+def _print_all(
+    found: Artifact,
+    folder: ArtifactStore,
+    runtime: Runtime,
+    split: Literal["test", "held_out"],
+    temperature: float,
+) -> None:
+    from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
+
+    if found.config.stage == "cache":
+        groups = measures_of_cache(found, runtime, temperature)
+    else:
+        groups = measures_of_network(found, folder, runtime, split, temperature)
+    print_lines(format_groups(groups))
+
+
+def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
+    from distill.cache import LogitCache
+    from distill.data.sets.load import load
+    from distill.stages.analysis import measure_cache
+
+    opened = LogitCache(cache)
+    return measure_cache(opened, load(opened.config.transfer_set, where.data_root))
+
+
+def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test", "held_out"]) -> dict[str, float]:
+    from distill.config import StudentConfig
+    from distill.stages.analysis import measure, own_teacher
+    from distill.training.network import network_config
+
+    config = network_config(network)
+    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
+    measured = measure(config, network, folder.find(teacher) if teacher else None, split)
+    if measured.diverged:
+        print_lines(f"diverged: {measured.diverged}")
+    return measured.values
+
+
+def calibrate(
+    network: Name,
+    method: Literal["temperature", "vector", "platt"] = "temperature",
+    temperature: float | None = None,
+    *,
+    runtime: How,
+) -> None:
+    """Fit a map of a network's logits on its held-out images, and print calibration before and after.
+
+    Args:
+        network: path of a teacher or a student, or its key.
+        method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
+        temperature: one that you mean to divide its logits by: say too what that would do to its confidence.
+        runtime: machine and folders.
+    """
+    from distill.audit.export import calibrated
+    from distill.stages.calibration import RELIABILITY, findings, format_measures
+
+    folder = ArtifactStore(runtime.store)
+    found = folder.resolve(network)
+    made = calibrated(found, method, folder, runtime)
+    print(format_measures(made), *findings(made, found, temperature), sep="\n")
+    print(f"diagram      {made.path / RELIABILITY}")
+    print(made.path)
+
+
+def export(
+    artefact: Name,
+    to: Path,
+    calibration: Literal["none", "temperature", "vector", "platt"] | None = None,
+    *,
+    runtime: How,
+) -> None:
+    """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
+
+    Args:
+        artefact: path of a teacher, a student or a calibration, or its key.
+        to: folder to write, new or empty.
+        calibration: which is applied to its logits; None takes that of a calibration, and none for a network.
+        runtime: machine and folders.
+    """
+    from distill.audit.export import export
+
+    folder = ArtifactStore(runtime.store)
+    written = export(folder.resolve(artefact), to, calibration, folder, runtime)
+    if written.no_program:
+        print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
+    print(written.folder)
+
+
+class ImportFlags(Config):
+    """What is known of logits from elsewhere."""
+
+    data: DataConfig = DataConfig()
+    """The transfer set that they are answers to."""
+    classes: tuple[str, ...] = ()
+    """Names of the columns, or a file with a name on each line; none takes the data set's order."""
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    """What arrays hold."""
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged when several arrays are given."""
+    augment: AugmentConfig = AugmentConfig()
+    """The view program that they are declared to be answers to."""
+    view_seed: int = 0
+    """Seed of the views."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How a logit is stored."""
+    top_k: int | None = None
+    """Keep only so many logits per view; None keeps what the files have."""
+    teacher: str = ""
+    """Who made them, in words."""
+
+
+def import_(
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
+    runtime: How,
+) -> None:
+    """Make a cache of logits from elsewhere; what only their maker can know is marked as declared.
+
+    Args:
+        files: arrays [rows, classes] or [rows, view, classes] (.npy, .npz, .safetensors), several for their mean;
+            or the folders of a TinyViT file set.
+        flags: what is known of them.
+        runtime: machine, folders and switches.
+    """
+    from distill.pipeline.importing import import_logits
+
+    fields = dict(flags)
+    transfer_set = fields.pop("data")
+    made = import_logits(files, ArtifactStore(runtime.store), runtime, transfer_set=transfer_set, **fields)
+    for name, value in made.record.metrics.items():
+        print_lines(f"{name:24} {value:.4f}")
+    print(made.path)

@@ -1,0 +1,91 @@
+"""Configs of images and of views."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from distill.config.base import Count, Fraction, Kwargs, MayNamePlugin, NonNegative, Seed, Share, function_of
+from distill.errors import UserError
+
+BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "translation")
+
+
+class DataConfig(MayNamePlugin):
+    """Which images, how the training set is split, and how many of its labels are wrong."""
+
+    ADDED = frozenset({"label_noise", "noise", "noise_seed"})
+
+    name: str = "digits"
+    """digits, fashion-mnist, mnist, cifar10, cifar100, translation (sentences), imagefolder:PATH or
+    package.module:function."""
+    kwargs: Kwargs = {}
+    """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
+    held_out: Fraction = 0.1
+    """Share of the training set kept for model selection, stratified by class."""
+    split_seed: Seed = 0
+    """Seed of that split."""
+    limit: Count | None = None
+    """Train on only about so many of the images that are left, as many of each class, rounded; None takes all."""
+    label_noise: Share = 0.0
+    """Probability that a label is replaced by a wrong one, in training and held-out split; test labels stay."""
+    noise: Literal["symmetric", "pair"] = "symmetric"
+    """symmetric: by any other class; pair: by the next one (both as in Han et al. 2018)."""
+    noise_seed: Seed = 0
+    """Seed of the wrong labels."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The function that gives the images, of a plug-in."""
+        return function_of(self.name, "imagefolder")
+
+    @model_validator(mode="after")
+    def _known(self) -> DataConfig:
+        if self.name not in BUILT_IN_DATA and not self.name.partition(":")[2]:
+            expected = f"one of {', '.join(BUILT_IN_DATA)}, imagefolder:PATH or package.module:function"
+            raise UserError("data.name", self.name, expected, "Choose one of these with --data.name.")
+        return self
+
+
+class AugmentConfig(MayNamePlugin):
+    """The view program: how a view (seed, sample index, view number) changes an image."""
+
+    pad: NonNegative = 0
+    """Random crop after zero padding by this many pixels on each side (a random shift)."""
+    flip: bool = False
+    """Random horizontal flip."""
+    program: str | None = None
+    """Instead of pad and flip: package.module:factory of any transform of one PIL image, such as
+    torchvision.transforms.v2:RandomResizedCrop or timm.data:create_transform."""
+    kwargs: Kwargs = {}
+    """Arguments of that factory, such as {"size": 28}, as JSON."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Mix each view with another sample's, by a share from Beta(mixup, mixup); 0 does not."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Paste a box of another sample's view, of a share from Beta(cutmix, cutmix); with mixup too, a fair coin
+    says which."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The factory of the view program."""
+        return self.program
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view holds pixels of two samples."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @model_validator(mode="after")
+    def _one_program(self) -> AugmentConfig:
+        if self.program is not None and (self.pad or self.flip):
+            crop = {"pad": self.pad, "flip": self.flip}
+            way_out = "Put the crop and the flip into the program, or drop --augment.program."
+            raise UserError("augment", crop, "neither beside a program", way_out)
+        if self.program is None and self.kwargs:
+            way_out = "Name it by --augment.program."
+            raise UserError("augment.kwargs", self.kwargs, "none without a program", way_out)
+        return self

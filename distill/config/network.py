@@ -1,0 +1,78 @@
+"""Configs of a network, its optimiser and its schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from distill.config.base import Config, Count, Fraction, Kwargs, MayNamePlugin, Positive, Share, function_of
+from distill.errors import UserError
+
+
+class ModelConfig(MayNamePlugin):
+    """Which network."""
+
+    name: str = "mlp"
+    """mlp, cnn, alexnet, resnet56, transformer (of sentences), timm:NAME, torchvision:NAME or
+    package.module:function."""
+    kwargs: Kwargs = {}
+    """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The function that builds the network, of a plug-in."""
+        return function_of(self.name, "timm", "torchvision")
+
+
+class OptimConfig(Config):
+    """Optimiser, by timm's name for it."""
+
+    name: str = "momentum"
+    """Any optimiser that timm knows: momentum, sgd (Nesterov), adamw, lamb, ..."""
+    lr: Positive = 0.1
+    """Peak learning rate."""
+    momentum: Fraction = 0.9
+    """Momentum (beta1 for adaptive optimisers is set by kwargs)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay, not applied to biases and norms."""
+    head_lr: Positive = 1.0
+    """Learning rate of the last layer, as a share of the others'."""
+    clip: Positive | None = 1.0
+    """Gradients are clipped to this norm; None does not clip."""
+    kwargs: Kwargs = {}
+    """Further arguments of the optimiser, as JSON."""
+
+
+class ScheduleConfig(Config):
+    """How long to train, and the learning rate over that time, by timm's schedulers."""
+
+    ADDED = frozenset({"parts"})
+
+    name: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    """Shape of the decay; linear and cosine end at lr x min_lr."""
+    epochs: Count = 30
+    """Passes over the training set (the transfer set, for a student)."""
+    batch_size: Count = 128
+    """Samples per step; the last incomplete batch of an epoch is dropped."""
+    parts: Count = 1
+    """Compute a batch in so many equal parts, whose gradients are averaged (gradient accumulation): it then takes
+    less memory. Batch norm sees a part at a time; under torchrun this many ranks need not share its statistics."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Linear warm-up, in epochs."""
+    min_lr: Share = 0.0
+    """Final learning rate, as a share of the peak."""
+    decay_epochs: tuple[float, ...] = ()
+    """For step: the epochs at which the rate is multiplied by decay_rate."""
+    decay_rate: Share = 0.1
+    """For step: the factor."""
+
+    @model_validator(mode="after")
+    def _equal_parts(self) -> ScheduleConfig:
+        if self.batch_size % self.parts:
+            expected = f"a divisor of the batch size, {self.batch_size}"
+            raise UserError("schedule.parts", self.parts, expected, "Change one of the two.")
+        return self

@@ -1,0 +1,337 @@
+"""Configs of every stage: together they are the graph teacher → cache → student → analysis → report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Discriminator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from distill.config.base import Config, Count, Fraction, NonNegative, Seed, invalid
+from distill.config.data import AugmentConfig, DataConfig
+from distill.config.loss import LabelsConfig, LossConfig, SmoothingConvention
+from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
+from distill.config.probes import CalibrationMethod, ProbeConfig
+from distill.errors import UserError
+from distill.system import trust
+
+_MOST_SOURCES = 16
+
+
+class _Training(Config):
+    """Fields that teacher and student share."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    ema: Fraction | None = None
+    """Decay of an exponential moving average of the weights; the average is what is kept."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Autocast dtype of forward and backward."""
+    snapshots: NonNegative = 0
+    """Keep the initial weights and those after each of so many equal parts of training, for measures along it."""
+    seed: Seed = 0
+    """Seed of initial weights, order, views and dropout."""
+
+
+class TeacherConfig(_Training):
+    """A classifier trained from labels, with or without label smoothing."""
+
+    ADDED = frozenset({"labels", "smoothing_source"})
+
+    stage: Literal["teacher"] = "teacher"
+    smoothing: Fraction = 0.0
+    """Label smoothing ε."""
+    smoothing_convention: SmoothingConvention = "uniform"
+    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
+    times the largest logit over the mean one (Zhou 2025)."""
+    labels: LabelsConfig = LabelsConfig()
+    """What else is done with labels."""
+    smoothing_source: TeacherConfig | None = None
+    """The trained network whose held-out predictions say which classes are confused, or alike."""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> TeacherConfig:
+        source, count = self.smoothing_source, 0
+        while source is not None:
+            source, count = source.smoothing_source, count + 1
+        if count > _MOST_SOURCES:
+            expected = f"at most {_MOST_SOURCES} networks of which each is the source of the next"
+            raise UserError("smoothing_source", f"{count} in a row", expected, "Name a source of its own.")
+        self.labels.check(self.smoothing, self.smoothing_convention)
+        self.labels.check_source(self.smoothing_source)
+        return self
+
+
+class EnsembleConfig(Config):
+    """Several teachers as one."""
+
+    stage: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged; the logits of mean probabilities are their logarithms."""
+
+    @model_validator(mode="after")
+    def _different_members(self) -> EnsembleConfig:
+        if len(set(map(repr, self.members))) < len(self.members):
+            value = f"{len(self.members)} teachers, some of them the same"
+            raise UserError("teacher", value, "teachers that differ", "Name each once.")
+        return self
+
+
+class ImportConfig(Config):
+    """Logits from elsewhere: the files are proven, who made them and from which pixels is declared."""
+
+    stage: Literal["import"] = "import"
+    sha256: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Of each file, in the order given."""
+    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    """What the files hold."""
+    mean: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged when several arrays are given."""
+    classes: tuple[str, ...]
+    """Names of the columns."""
+    teacher: str = ""
+    """Who made them, in words."""
+
+
+class CacheConfig(Config):
+    """A teacher's logits on a transfer set. No temperature and no alpha: a sweep over them shares one cache."""
+
+    stage: Literal["cache"] = "cache"
+    teacher: Annotated[TeacherConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = TeacherConfig()
+    snapshot: NonNegative | None = None
+    """Of a teacher that kept snapshots: its weights after so many of those parts of its training, 0 the initial
+    ones; None takes those at the end."""
+    transfer_set: DataConfig = DataConfig()
+    """The inputs that students will see: the training split of this data set."""
+    augment: AugmentConfig = AugmentConfig()
+    """View program of the cached images; students see exactly these views."""
+    views: Count = 1
+    """Views per image; epoch e reads view e mod views."""
+    view_seed: Seed = 0
+    """Seed of the views."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How a logit is stored."""
+    top_k: Count | None = None
+    """Store only the largest so many logits and the log-sum-exp of the rest; None stores all of them."""
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The networks whose logits these are; none when they were imported."""
+        match self.teacher:
+            case TeacherConfig():
+                return (self.teacher,)
+            case EnsembleConfig():
+                return self.teacher.members
+            case ImportConfig():
+                return ()
+
+    @model_validator(mode="after")
+    def _one_image_one_view(self) -> CacheConfig:
+        if self.views > 1 and self.augment == AugmentConfig():
+            raise UserError(
+                "views",
+                self.views,
+                "1 without augmentation, since all views are then the same image",
+                "Set --augment.pad, --augment.flip or --augment.program, or drop --views.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_snapshot(self) -> CacheConfig:
+        kept = self.teacher.snapshots if isinstance(self.teacher, TeacherConfig) else 0
+        if self.snapshot is not None and not (kept and self.snapshot <= kept):
+            expected = (
+                f"0 to {kept} for its teacher" if kept else "none for a teacher that keeps none, or for several"
+            )
+            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more --snapshots.")
+        return self
+
+
+class StudentConfig(_Training):
+    """A network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
+
+    ADDED = frozenset({"smoothing_source"})
+
+    stage: Literal["student"] = "student"
+    cache: CacheConfig | None = None
+    """The soft targets, and with them the views."""
+    views: Count | None = None
+    """Read only the first so many views of the cache: epoch e reads view e mod views; None reads all."""
+    loss: LossConfig = LossConfig()
+    exclude_classes: tuple[NonNegative, ...] = ()
+    """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
+    smoothing_source: TeacherConfig | None = None
+    """The trained network whose held-out predictions say which classes are confused, or alike."""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> StudentConfig:
+        self.loss.labels.check_source(self.smoothing_source)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_cache(self) -> StudentConfig:
+        if self.cache is None:
+            if self.loss.alpha != 0:
+                raise UserError(
+                    "loss.alpha",
+                    self.loss.alpha,
+                    "0 for a student without a cache, since there are no soft targets",
+                    "Give a cache or set --loss.alpha 0.",
+                )
+            if self.views is not None:
+                way_out = "Drop --views; without a cache every epoch shows a new view."
+                raise UserError("views", self.views, "None for a student without a cache", way_out)
+            if self.augment.mixes and self.exclude_classes:
+                way_out = "Drop --augment.mixup and --augment.cutmix."
+                raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
+            return self
+        if self.augment != AugmentConfig():
+            raise UserError(
+                "augment",
+                self.augment.model_dump(),
+                "none for a student with a cache, since it sees the views of its cache",
+                "Set the augmentation when the cache is made: distill cache --augment.pad …",
+            )
+        if self.data != self.cache.transfer_set:
+            raise UserError(
+                "data",
+                self.data.model_dump(),
+                f"the cache's transfer set, {self.cache.transfer_set.model_dump()}",
+                "Drop the --data flags, or make a cache for these images.",
+            )
+        if self.views is not None and self.views > self.cache.views:
+            way_out = "Lower --views, or make a cache with more."
+            raise UserError("views", self.views, f"at most the {self.cache.views} of the cache", way_out)
+        if self.cache.augment.mixes and self.exclude_classes:
+            way_out = "Make a cache without mixup and cutmix for this student."
+            raise UserError(
+                "exclude_classes",
+                self.exclude_classes,
+                "none with a cache of mixed views, since they show the excluded classes too",
+                way_out,
+            )
+        return self
+
+
+TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
+
+
+class AnalysisConfig(Config):
+    """Measures of trained networks, from the predictions that each stored at the end of its training."""
+
+    stage: Literal["analysis"] = "analysis"
+    runs: tuple[TrainedConfig, ...]
+    reference: TeacherConfig | None = None
+    """Teacher with which a run that has no teacher of its own is compared (a control for agreement)."""
+    independent: tuple[TeacherConfig, ...] = ()
+    """Teachers of another seed: a student is compared also with the one that differs from its own teacher in
+    nothing else (Stanton et al. 2021: fidelity to one's teacher, or likeness to any good network?)."""
+    split: Literal["test", "held_out"] = "test"
+    bins: Count = 15
+    """Bins of the calibration error."""
+    probes: tuple[ProbeConfig, ...] = ()
+    """Measures of each run beside those of its predictions."""
+
+
+class CalibrationConfig(Config):
+    """A map of a trained network's logits, fitted on its held-out predictions, that makes it say how sure it is."""
+
+    stage: Literal["calibration"] = "calibration"
+    network: TrainedConfig
+    method: CalibrationMethod = "temperature"
+    """temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: the same of log-odds
+    of a class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+
+
+_MOST_IN_A_SWEEP = 10_000
+
+
+class SweepConfig(Config):
+    """One recipe with several strengths of smoothing, each with the same seeds, compared on held-out images."""
+
+    stage: Literal["sweep"] = "sweep"
+    teacher: TeacherConfig = TeacherConfig()
+    """The recipe; its smoothing is replaced, and its seed is the first one."""
+    smoothings: Annotated[tuple[Fraction, ...], Field(min_length=2)] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+    """Strengths of label smoothing."""
+    seeds: Count = 3
+    """Networks of each; those of one seed have the same initial weights and the same order of samples."""
+    bins: Count = 15
+    """Bins of the calibration error."""
+
+    @model_validator(mode="after")
+    def _comparable(self) -> SweepConfig:
+        if (networks := len(self.smoothings) * self.seeds) > _MOST_IN_A_SWEEP:
+            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower --seeds.")
+        if len(set(self.smoothings)) < len(self.smoothings):
+            raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
+        if self.teacher.labels.per_class:
+            way_out = "Drop --labels.per-class."
+            raise UserError("labels.per_class", self.teacher.labels.per_class, "none in a sweep", way_out)
+        if self.teacher.data.held_out == 0:
+            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
+        self.networks()  # some strength or seed may be none that a network can have
+        return self
+
+    def networks(self) -> dict[tuple[float, int], TeacherConfig]:
+        """(smoothing, seed) → the network's config."""
+        first, labels = self.teacher.seed, self.teacher.labels
+        # Without smoothing nothing asks where it goes or when.
+        hard = LabelsConfig(confidence_penalty=labels.confidence_penalty)
+        without = {"labels": hard, "smoothing_source": None}
+        return {
+            (smoothing, seed): self.teacher.replace(
+                smoothing=smoothing, seed=seed, **({} if smoothing else without)
+            )
+            for smoothing in self.smoothings
+            for seed in range(first, first + self.seeds)
+        }
+
+
+class ReportConfig(Config):
+    """The figures, tables and verdicts of one experiment."""
+
+    stage: Literal["report"] = "report"
+    experiment: str
+    """Name of the experiment: its file name."""
+    source: str
+    """sha256 of the files in experiments/, so that an edited figure is drawn again."""
+    scale: Literal["smoke", "quick", "short", "paper"]
+    data: str
+    analyses: tuple[AnalysisConfig, ...]
+
+
+StageConfig = Annotated[
+    TeacherConfig | CacheConfig | StudentConfig | CalibrationConfig | AnalysisConfig | SweepConfig | ReportConfig,
+    Discriminator("stage"),
+]
+
+
+_STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
+
+
+def parse_stage(fields: dict[str, Any], record: Path | None = None) -> StageConfig:
+    """Config of any stage from its JSON form, told apart by its field `stage`.
+
+    Args:
+        fields: as a record has them. Plug-ins that they name are not the user's word.
+        record: the file that they are from.
+
+    Raises:
+        UserError: a field is unknown, missing or of the wrong type.
+    """
+    try:
+        with trust.reading(record):
+            return _STAGE_CONFIG.validate_python(fields)
+    except ValidationError as error:
+        raise invalid(error, "config") from error

@@ -1,0 +1,67 @@
+"""Calls a user's function for a data set, and checks what it returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.config import DataConfig
+from distill.data.sets.dataset import Split
+from distill.data.tokens import IGNORED
+from distill.errors import UserError
+from distill.system.plugins import bind, resolve
+
+
+def call_plugin(config: DataConfig) -> tuple[Split, Split, tuple[str, ...]]:
+    """Call the user's function and check what it returns."""
+    returned = bind(resolve(config.name, "data.name"), "data.kwargs", **config.kwargs)()
+    form = "(train_images, train_labels, test_images, test_labels, class_names)"
+    if not isinstance(returned, tuple | list) or len(returned) != 5:
+        found = f"{len(returned)} values" if isinstance(returned, tuple | list) else _describe(returned)
+        raise UserError("data.name", config.name, f"a function returning {form}", f"It returned {found}.")
+    if not isinstance(returned[4], tuple | list) or not returned[4]:
+        way_out = f"The function returned {_describe(returned[4])}."
+        raise UserError("data.name", config.name, "class_names as a tuple of names", way_out)
+    classes = tuple(str(name) for name in returned[4])
+    train = _checked(config.name, "train", returned[0], returned[1], len(classes))
+    test = _checked(config.name, "test", returned[2], returned[3], len(classes))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = f"train {tuple(train.images.shape[1:])}, test {tuple(test.images.shape[1:])}"
+        raise UserError("data.name", config.name, "train and test images of one shape", f"They are {shapes}.")
+    if train.labels.shape[1:] != test.labels.shape[1:]:
+        shapes = f"train {list(train.labels.shape)}, test {list(test.labels.shape)}"
+        raise UserError("data.name", config.name, "train and test labels of one shape", f"They are {shapes}.")
+    return train, test, classes
+
+
+def _checked(name: str, part: str, images: Any, labels: Any, num_classes: int) -> Split:
+    def refuse(what: str, expected: str, found: object) -> UserError:
+        return UserError("data.name", name, f"{part}_{what} as {expected}", f"The function returned {found}.")
+
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
+        raise refuse("images", "a uint8 tensor [n, channels, height, width], n > 0", _describe(images))
+    is_integer = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
+    if not is_integer or labels.ndim not in (1, 2) or len(labels) != len(images) or not labels.numel():
+        expected = f"an integer tensor [{len(images)}], or [{len(images)}, positions]"
+        raise refuse("labels", expected, _describe(labels))
+    counted = labels
+    if labels.ndim == 2:
+        counts = labels != IGNORED
+        if not bool(counts.any(1).all()):
+            expected = f"a label in each row that is not {IGNORED}"
+            raise refuse("labels", expected, f"only {IGNORED} in row {int(counts.any(1).int().argmin())}")
+        counted = labels[counts]
+    low, high = int(counted.min()), int(counted.max())
+    if low < 0 or high >= num_classes:
+        expected = f"numbers 0 to {num_classes - 1}, for {num_classes} class names"
+        expected += f", or {IGNORED}" if labels.ndim == 2 else ""
+        raise refuse("labels", expected, f"{low} to {high}")
+    return Split(images.cpu().contiguous(), labels.cpu().long())
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,324 @@
+"""View programs: any transform of one PIL image, such as torchvision's or timm's, as a pure function.
+
+Before each call the generators of torch, random and numpy are seeded from (seed, view, sample index), and they are
+put back when the batch is done. So a view has the same pixels for any batch, order and number of worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from distill.config import AugmentConfig
+from distill.data.hashing import Stream, counter_hash, splitmix64_word
+from distill.errors import UserError
+from distill.system import trust
+from distill.system.plugins import bind, resolve
+
+Start = Literal["fork", "spawn", "forkserver"]
+_FIELD = "augment.program"
+_CHECKED_SAMPLES, _CHECKED_VIEWS = 4, 2
+_WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
+
+
+class ProgramViews:
+    """Views of images by a program, here or in worker processes.
+
+    Args:
+        images: of the split; workers share their memory.
+        augment: names the program.
+        seed: of the views.
+        start: how workers begin; None forks on Linux (they are there at once) and spawns elsewhere.
+
+    Raises:
+        UserError: the program cannot be made, fails, gives other shapes or values than it should, or draws from
+            something else than the seeded generators.
+    """
+
+    def __init__(
+        self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int, start: Start | None = None
+    ):
+        channels = images.shape[1]
+        if channels not in (1, 3):
+            way_out = "Drop --augment.program, or choose other data."
+            raise UserError(_FIELD, augment.program, f"images of 1 or 3 channels, these have {channels}", way_out)
+        self._source = _Source(images, augment, seed)
+        self._start: Start = start or ("fork" if sys.platform == "linux" else "spawn")
+        self._idle: _Workers | None = None
+        _check(self._source, images, augment, seed)
+
+    def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
+        """The given view of each sample, in units 0..255, rendered in this process; float32 where the program
+        returns floats."""
+        return self._source.pixels(index.cpu().numpy(), view)
+
+    def stream(
+        self, batches: Iterable[Int64[Tensor, "b"]], view: int, workers: int = 0
+    ) -> Iterator[UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]]:
+        """The same for each batch in turn, rendered ahead by so many processes.
+
+        They wait for the next call when the batches are through. They end when the iterator is dropped before
+        that, when a view fails, and with this object.
+        """
+        if not workers:
+            yield from (self.pixels(index, view) for index in batches)
+            return
+        # Taken for as long as it works: a second iterator beside this one gets processes of its own.
+        crew, self._idle = self._idle, None
+        if crew is None or crew.count != workers:
+            crew = _Workers(self._source, workers, self._start)
+        try:
+            yield from crew.run((index.cpu().numpy(), view) for index in batches)
+        except BaseException:
+            crew.close()
+            raise
+        self._idle = crew
+
+    def close(self) -> None:
+        """End the worker processes; the next `stream` starts new ones."""
+        crew, self._idle = self._idle, None
+        if crew is not None:
+            crew.close()
+
+
+class _Source(TorchDataset[Any]):
+    """Images and their program: what a worker gets. The program is made anew where this is unpickled."""
+
+    def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
+        self._images, self._augment, self._seed = images, augment, seed
+        self._program = _make(augment, seed)
+        self._dtype: torch.dtype | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_program": None, "_trust": trust.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        trust.restore(state.pop("_trust"))
+        vars(self).update(state)
+        self._program = _make(self._augment, self._seed)
+
+    def __getitem__(self, job: tuple[Int64[np.ndarray, "b"], int]) -> Tensor | UserError:
+        try:
+            return self.pixels(*job)
+        except UserError as error:
+            return error  # raised in a worker, it would come back as a RuntimeError with a traceback inside
+
+    def pixels(self, index: Int64[np.ndarray, "b"], view: int) -> Tensor:
+        if not len(index):
+            return torch.empty((0, *self._images.shape[1:]), dtype=self._dtype or torch.uint8)
+        words = counter_hash(Stream.PROGRAM, self._seed, view, torch.from_numpy(index)).tolist()
+        out: Tensor | None = None
+        with _seeding() as seed:
+            for row, (sample, word) in enumerate(zip(index.tolist(), words, strict=True)):
+                image = _to_pil(self._images[sample])
+                seed(word)
+                try:
+                    view_pixels = self._program(image)
+                except Exception as error:
+                    where = f"a transform of one image (it failed on sample {sample}, view {view})"
+                    raise self._refused(where, _first_line(error)) from error
+                pixels = self._to_pixels(view_pixels)
+                if out is None:
+                    # One dtype for every batch, whatever its samples are: that of the first view ever made.
+                    self._dtype = self._dtype or pixels.dtype
+                    out = torch.empty((len(index), *pixels.shape), dtype=self._dtype)
+                if pixels.dtype != out.dtype:
+                    raise self._refused("views of one dtype", f"It gave {pixels.dtype} and {out.dtype}.")
+                out[row] = pixels
+        assert out is not None
+        return out
+
+    def _to_pixels(self, view: Any) -> Tensor:
+        """What a program returned, as uint8 or as float32 in 0..255, [c, h, w]."""
+        shape = tuple(self._images.shape[1:])
+        if isinstance(view, Image.Image | np.ndarray):
+            array = np.asarray(view)
+            is_last = array.shape != shape and array.shape == (*shape[1:], shape[0])
+            if array.ndim == 2:
+                array = array[None]
+            elif array.ndim == 3 and (isinstance(view, Image.Image) or is_last):  # channels are last
+                array = array.transpose(2, 0, 1)
+            if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
+                raise self._refused("uint8, or floats in 0..1", f"It gave {array.dtype}.")
+            view = torch.from_numpy(np.array(array, order="C"))  # a copy, since torch refuses negative strides
+        if not isinstance(view, Tensor):
+            expected = "a program that returns a PIL image, a tensor or an array"
+            raise self._refused(expected, f"It gave {type(view).__name__}.")
+        view = view.detach().as_subclass(Tensor)
+        if tuple(view.shape) != shape:
+            way_out = f"It gave {tuple(view.shape)}; set its size, or that of the data."
+            raise self._refused(f"views of the images' shape {shape} (channels, height, width)", way_out)
+        if view.dtype == torch.uint8:
+            return view
+        if not view.is_floating_point():
+            raise self._refused("uint8, or floats in 0..1", f"It gave {view.dtype}.")
+        view = view.float()
+        if not bool(((view >= 0) & (view <= 1)).all()):  # NaN is outside too
+            raise self._refused(
+                "floats in 0..1, since each network normalises by its own mean and std",
+                f"It gave {view.min().item():.3g} to {view.max().item():.3g}: leave out its normalisation"
+                ' (timm: "normalize": false).',
+            )
+        return view * 255
+
+    def _refused(self, expected: str, way_out: str) -> UserError:
+        return UserError(_FIELD, self._augment.program, expected, way_out)
+
+
+class _Jobs:
+    """The sampler of a DataLoader that lives for many epochs: each has its own jobs."""
+
+    def __init__(self) -> None:
+        self.pending: Iterable[tuple[np.ndarray, int]] = ()
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        return iter(self.pending)
+
+
+class _Workers:
+    """Processes that wait for jobs."""
+
+    def __init__(self, source: _Source, count: int, start: Start):
+        self.count = count
+        self._jobs = _Jobs()
+        self._loader = DataLoader(
+            source,
+            batch_size=None,
+            sampler=self._jobs,
+            num_workers=count,
+            persistent_workers=True,
+            multiprocessing_context=start,
+            worker_init_fn=_begin_worker,
+            collate_fn=_as_it_is,
+            # Else its base seed would be drawn from the generator of the training run.
+            generator=torch.Generator(),
+        )
+        self._running: Any = None
+
+    def run(self, jobs: Iterable[tuple[np.ndarray, int]]) -> Iterator[Tensor]:
+        """What becomes of each job, in order."""
+        self._jobs.pending = jobs
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads. These children transform images on one thread and take
+            # no lock that a thread of ours could hold.
+            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+            self._running = iter(self._loader)
+        try:
+            for pixels in self._running:
+                if isinstance(pixels, UserError):
+                    raise pixels
+                yield pixels
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            way_out = "It may have run out of memory: lower --workers. Run the same command again to go on."
+            raise UserError("worker", "killed", "a worker that lives", way_out) from error
+
+    def close(self) -> None:
+        """End the processes."""
+        running, self._running = self._running, None
+        if running is not None:
+            running._shutdown_workers()  # dropping it would do, but a traceback may hold it
+
+
+def _begin_worker(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal: the parent saves its state first, and then ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A fork has the handlers of its parent. An exit code other than 0 would raise in the parent, wherever it is.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def _as_it_is(pixels: Any) -> Any:
+    return pixels
+
+
+def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
+    """The program, made under seeded generators too, since a factory may draw what its transform keeps."""
+    assert augment.program is not None
+    build = bind(resolve(augment.program, _FIELD), "augment.kwargs", **augment.kwargs)
+    with _seeding() as seed_with:
+        seed_with(splitmix64_word(seed))
+        try:
+            program = build()
+        except Exception as error:
+            way_out = f"{_first_line(error)}. Its arguments are set by --augment.kwargs."
+            raise UserError(_FIELD, augment.program, "a function that makes a transform", way_out) from error
+    if not callable(program):
+        way_out = f"It returned {type(program).__name__}."
+        raise UserError(_FIELD, augment.program, "a function that returns a transform of one image", way_out)
+    return program
+
+
+def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int) -> None:
+    """Render a few views again, in another order, under other generators and by a second copy of the program.
+
+    Raises:
+        UserError: pixels differ, or cannot be made.
+    """
+    samples = np.unique(np.linspace(0, max(len(images) - 1, 0), _CHECKED_SAMPLES).astype(np.int64))[: len(images)]
+    views = range(_CHECKED_VIEWS)
+    first = [source.pixels(samples, view) for view in views]
+    with _seeding() as disturb:
+        for copy in (source, _Source(images, augment, seed)):
+            disturb(1)
+            for view in reversed(views):
+                again = copy.pixels(samples[::-1].copy(), view).flip(0)
+                for sample, one, other in zip(samples.tolist(), first[view], again, strict=True):
+                    if not torch.equal(one, other):
+                        raise UserError(
+                            _FIELD,
+                            augment.program,
+                            "a pure function of the seeded generators (torch, random, numpy.random)",
+                            f"It gave sample {sample}, view {view} other pixels when asked again: let it draw from"
+                            " these generators alone, and keep no state.",
+                        )
+
+
+@contextmanager
+def _seeding() -> Iterator[Callable[[int], None]]:
+    """A function that seeds every generator of this process; after the block they are as they were.
+
+    Torch works on one thread in the block, as it does in a worker.
+    """
+    # The old generator of numpy, since that is what transforms draw from. Not torch.manual_seed: it would reset a
+    # GPU's generator too, which a training run may be using.
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def seed(word: int) -> None:
+        torch.default_generator.manual_seed(word)
+        random.seed(word & _WORD)
+        np.random.seed([word & _HALF, (word >> 32) & _HALF])  # noqa: NPY002
+
+    try:
+        yield seed
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])  # noqa: NPY002
+
+
+def _to_pil(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+    # A copy, so that no program can write into the data.
+    array = image.numpy()
+    return Image.fromarray(np.array(array[0] if len(array) == 1 else array.transpose(1, 2, 0), order="C"))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

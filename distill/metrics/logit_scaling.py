@@ -1,0 +1,214 @@
+"""Maps of logits, fitted on held-out data, after which probabilities say how often a network is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from distill.errors import UserError
+from distill.metrics.calibration_error import fit_temperature
+from distill.metrics.confidence import Gap, confidence_gap, under_confident
+
+Method = Literal["none", "temperature", "vector", "platt"]
+"""As `config.CalibrationMethod`, and none, which leaves logits as they are."""
+RIDGE = 0.01
+"""Strength of the ridge of vector scaling, in samples: the normal prior that it stands for has a standard deviation
+of 10."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A map of logits z."""
+
+    method: Method
+    """none: z; temperature and vector: scale · z + bias; platt: log σ(scale · s + bias), where s_k is the log-odds
+    of class k against the rest."""
+    scale: Float64[Tensor, " one_or_k"]
+    """1 / T of one temperature, else one per class."""
+    bias: Float64[Tensor, " one_or_k"]
+    """0 of a temperature, else one per class."""
+
+    def apply(self, logits: Float[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+        """Logits of the calibrated probabilities, which are their softmax."""
+        return scaled(self.method, logits.double(), self.scale.to(logits.device), self.bias.to(logits.device))
+
+
+class Softened(NamedTuple):
+    """What dividing the logits of a network by a temperature does to its confidence."""
+
+    before: Gap
+    after: Gap
+
+    @property
+    def too_far(self) -> bool:
+        """Whether it is under-confident then: the interval of accuracy less confidence lies wholly above 0."""
+        return under_confident(self.after)
+
+    @property
+    def already(self) -> bool:
+        """Whether it is under-confident as it is, so that a temperature above 1 can only make it worse."""
+        return under_confident(self.before)
+
+
+def soften(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float) -> Softened:
+    """Accuracy less mean confidence before and after logits are divided by a temperature.
+
+    The temperature is one that somebody means to use: that of another network, or of distillation. Smoothing lowers
+    confidence already, and a temperature on top lowers it once more.
+
+    Raises:
+        UserError: the temperature is not positive.
+    """
+    if not 0 < temperature < float("inf"):
+        raise UserError("temperature", temperature, "a positive number", "Take 1 to leave the logits alone.")
+    return Softened(confidence_gap(logits, labels), confidence_gap(logits.double() / temperature, labels))
+
+
+def identity() -> Scaling:
+    """The map that leaves logits as they are."""
+    return Scaling("none", torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
+
+
+def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+    """The map that fits labels best, in float64.
+
+    temperature: `calibration.fit_temperature`, so 1/T is bounded.
+
+    vector: a scale and a bias per class that minimise the NLL, which is convex (Guo et al. 2017, sec. 4.2). It
+    starts from temperature scaling, and a ridge holds it there, `RIDGE` / n · ½ Σ_k ((T w_k - 1)² + b_k²) beside
+    the mean NLL: hardly seen with some hundred samples, yet enough that a class which is perfectly
+    separated, or which no sample has, keeps finite parameters. Biases have the mean 0; another mean would change
+    nothing.
+
+    platt: per class, σ(a s + b) of its log-odds s against the rest, by maximum likelihood with the targets
+    (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2) instead of 1 and 0, for which a minimum exists even where s separates perfectly
+    (Platt 1999); the K results, divided by their sum, are the probabilities (Zadrozny & Elkan 2002). A class that
+    no sample has, or all, keeps its probability (a = 1, b = 0); one whose log-odds are all equal keeps its slope.
+
+    Vector and platt may change which class is the largest.
+
+    Args:
+        method: which map.
+        logits: of samples on which the network was not trained.
+        labels: their classes.
+
+    Raises:
+        UserError: there is no sample, or a logit is not finite.
+    """
+    if method == "none":
+        return identity()
+    if not len(labels):
+        expected = "one image or more, since the map is fitted on images not trained on"
+        raise UserError("data.held_out", "no images", expected, "Train it with --data.held-out 0.1.")
+    if not torch.isfinite(logits).all():
+        raise UserError("logits", "not finite", "finite numbers", "Drop what diverged.")
+    logits = logits.double()
+    match method:
+        case "temperature":
+            slope = torch.tensor([1 / fit_temperature(logits, labels)], dtype=torch.float64, device=logits.device)
+            return Scaling(method, slope, torch.zeros_like(slope))
+        case "vector":
+            return _fit_vector(logits, labels)
+        case "platt":
+            return _fit_platt(logits, labels)
+
+
+def scaled(
+    method: Method,
+    logits: Float[Tensor, "n k"],
+    scale: Float[Tensor, " one_or_k"],
+    bias: Float[Tensor, " one_or_k"],
+) -> Float[Tensor, "n k"]:
+    """The map itself, in the precision of its arguments; `torch.export` can trace it."""
+    if method == "none":
+        return logits
+    if method == "platt":
+        return F.logsigmoid(log_odds(logits) * scale + bias)
+    return logits * scale + bias
+
+
+def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """log p_k / (1 - p_k) of the softmax probabilities, without cancellation where p_k is close to 1."""
+    log_p = torch.log_softmax(logits, dim=1)
+    top = logits.argmax(dim=1, keepdim=True)
+    # Of all classes but the largest p ≤ ½; 1 - p of that one is the sum of the others.
+    others = log_p.scatter(1, top, -torch.inf)
+    of_top = torch.logsumexp(others, dim=1, keepdim=True)
+    of_others = torch.log1p(-others.exp())
+    return log_p - of_others.scatter(1, top, of_top)
+
+
+def _fit_vector(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+    temperature = fit_temperature(logits, labels)
+    n, classes = logits.shape
+    start = logits / temperature
+    ridge = RIDGE / n
+    wanted = F.one_hot(labels, classes).double()
+
+    def loss(both: Float64[Tensor, "2 k"]) -> tuple[float, Float64[Tensor, "2 k"]]:
+        log_p = torch.log_softmax(start * both[0] + both[1], dim=1)
+        error = (log_p.exp() - wanted) / n
+        away = both - centre
+        value = -log_p.gather(1, labels.unsqueeze(1)).mean() + ridge / 2 * away.square().sum()
+        return value.item(), torch.stack([(error * start).sum(dim=0), error.sum(dim=0)]) + ridge * away
+
+    centre = torch.stack([torch.ones_like(start[0]), torch.zeros_like(start[0])])
+    scale, bias = _minimise(loss, centre)
+    return Scaling("vector", scale / temperature, bias - bias.mean())
+
+
+def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+    odds = log_odds(logits)
+    n, classes = odds.shape
+    positive = F.one_hot(labels, classes).bool()
+    targets = _platt_targets(positive)
+    # In units of their spread about their mean all classes look alike to the optimiser; the map is the same.
+    centre = odds.mean(dim=0)
+    spread = odds.std(dim=0, unbiased=False)
+    # What rounding leaves of equal log-odds is not a spread.
+    varies = spread > 1e-12 * odds.abs().amax(dim=0)
+    spread = spread.where(varies, 1.0)
+    standard = ((odds - centre) / spread).where(varies, 0.0)
+    count = positive.sum(dim=0)
+    judged = (count > 0) & (count < n)
+
+    def loss(both: Float64[Tensor, "2 k"]) -> tuple[float, Float64[Tensor, "2 k"]]:
+        margin = standard * both[0] + both[1]
+        value = (F.softplus(margin) - targets * margin).mean(dim=0)
+        error = (torch.sigmoid(margin) - targets) / n
+        slope = torch.stack([(error * standard).sum(dim=0), error.sum(dim=0)])
+        return value[judged].sum().item(), slope.where(judged, 0.0)
+
+    a, b = _minimise(loss, torch.stack([torch.ones_like(centre), torch.zeros_like(centre)]))
+    # Where all log-odds are equal the slope is free: 1, so that other images keep their order.
+    a = (a / spread).where(varies, 1.0)
+    return Scaling("platt", a.where(judged, 1.0), (b - a * centre).where(judged, 0.0))
+
+
+def _platt_targets(positive: Bool[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+    """What a class's sigmoid is taught instead of 1 and 0 (Platt 1999)."""
+    n = len(positive)
+    count = positive.sum(dim=0).double()
+    return torch.where(positive, (count + 1) / (count + 2), 1 / (n - count + 2))
+
+
+def _minimise(
+    loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]],
+    start: Float64[Tensor, "2 k"],
+) -> Float64[Tensor, "2 k"]:
+    """Where a convex loss, given with its gradient, is least."""
+    from scipy.optimize import minimize  # half a second, which those who only apply a map would wait for
+
+    def flat(values):
+        value, slope = loss(torch.from_numpy(values).view(start.shape).to(start.device))
+        return value, slope.cpu().numpy().ravel()
+
+    options = {"maxiter": 2_000, "maxfun": 10_000, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-8}
+    found = minimize(flat, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(found.x).view(start.shape).to(start.device)

@@ -1,0 +1,54 @@
+"""Runs the stages of a graph one after another, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from distill.pipeline.executors.failures import Failure, log_file, write_traceback
+from distill.pipeline.executors.signals import sigterm_exits
+from distill.pipeline.executors.waiting import Graph, Stage
+from distill.system.progress import bar
+
+
+def run_inline(
+    stages: Mapping[str, Stage],
+    needs: Mapping[str, Sequence[str]],
+    run: Callable[[Stage], object],
+    logs: Path,
+    show: bool = False,
+    done: Callable[[str], object] = lambda _: None,
+) -> dict[str, Failure]:
+    """Run every stage after those that it needs; a failure costs only what needs it.
+
+    Args:
+        stages: name → stage, in the order in which they run where their inputs allow it.
+        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
+        run: runs one stage.
+        logs: folder for the tracebacks of errors that are no user's mistakes.
+        show: a progress bar, where there is a terminal and more than one stage.
+        done: called with the name of each stage that is finished.
+
+    Returns:
+        Name → why it failed, of all that did.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM; what is finished is kept.
+    """
+    graph = Graph(stages, needs)
+    hidden = None if show and len(stages) > 1 else True
+    with sigterm_exits() as end_if_told, bar(total=len(stages), unit="stage", disable=hidden, delay=2) as line:
+        while graph.open:
+            name = graph.ready()[0]
+            line.set_description(name[:60], refresh=False)
+            stage = graph.start(name)
+            try:
+                run(stage)
+            except Exception as error:
+                end_if_told()
+                graph.fail(name, error, write_traceback(error, log_file(logs, name)))
+            else:
+                graph.finish(name)
+                done(name)
+            line.update()
+    return graph.failures

@@ -1,0 +1,167 @@
+"""Runs the stages of a graph side by side, in processes of one machine.
+
+Small nets gain little from more threads: two of them on one thread each are done sooner than one after the
+other on two. A stage starts as soon as its inputs are there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from distill.pipeline.executors.failures import Failure, WorkerDied, log_file
+from distill.pipeline.executors.signals import sigterm_exits
+from distill.pipeline.executors.waiting import Graph, Stage
+from distill.pipeline.executors.worker import Ended, work
+from distill.system.progress import Lines, Message, Report, Warned
+from distill.training.tracking import warn
+
+_GRACE_SECONDS = 30.0
+"""How long workers may take to save their state after an interrupt; another interrupt does not wait."""
+_IDLE_SECONDS = 2.0
+"""How long a worker that has nothing left to do may take to end."""
+
+
+def run_pool(
+    stages: Mapping[str, Stage],
+    needs: Mapping[str, Sequence[str]],
+    run: Callable[[Stage], object],
+    jobs: int,
+    logs: Path,
+    show: bool = False,
+    done: Callable[[str], object] = lambda _: None,
+) -> dict[str, Failure]:
+    """Run every stage after those that it needs, `jobs` at a time; a failure costs only what needs it.
+
+    A worker that dies fails the stage that it ran, and another one takes its place.
+
+    Args:
+        stages: name → stage, those that are wanted first coming first; what crosses to a worker is pickled.
+        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
+        run: runs one stage, in a worker.
+        jobs: number of processes.
+        logs: folder for what the workers write, and the tracebacks of errors that are no user's mistakes.
+        show: a line for each running stage and one for all, where there is a terminal.
+        done: called with the name of each stage that is finished.
+
+    Returns:
+        Name → why it failed, of all that did.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. What has not started is dropped, what trains saves
+            its state and stops, what is finished is kept.
+    """
+    graph = Graph(stages, needs)
+    with sigterm_exits(), Lines(len(stages), show) as lines, _workers() as workers:
+        while graph.open:
+            for name in graph.ready()[: jobs - len(graph.running)]:
+                worker = next((each for each in workers if each.is_free), None)
+                if worker is None:
+                    workers.append(worker := _start(run, lines.shown))
+                worker.take(name, graph.start(name), log_file(logs, name))
+                lines.start(name)
+            busy = {worker.pipe: worker for worker in workers if worker.runs is not None}
+            for pipe in wait(list(busy)):
+                _listen(busy[pipe], graph, lines, logs, done)
+    return graph.failures
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Any
+    """A Connection; on Windows its type is another."""
+    runs: str | None = None
+    """Name of the stage that it was given last, until it ends."""
+
+    @property
+    def is_free(self) -> bool:
+        return self.runs is None and self.process.is_alive()
+
+    def take(self, name: str, stage: Any, log: Path) -> None:
+        self.runs = name
+        with suppress(OSError):  # it has just died, which `receive` will say
+            self.pipe.send((stage, log))
+
+    def receive(self) -> Message | Ended:
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(_GRACE_SECONDS)
+            self.process.kill()
+            self.process.join()
+            message = Ended(WorkerDied(self.process.exitcode or 0))
+        if isinstance(message, Ended):
+            self.runs = None
+        return message
+
+
+def _listen(worker: _Worker, graph: Graph[Any], lines: Lines, logs: Path, done: Callable[[str], object]) -> None:
+    name = worker.runs
+    assert name is not None, "only those that run something are listened to"
+    match worker.receive():
+        case Report() as report:
+            lines.show(name, report)
+        case Warned(kind, text):
+            warn(kind, text)
+        case Ended(error):
+            if error is None:
+                graph.finish(name)
+                done(name)
+            else:
+                graph.fail(name, error, _written(log_file(logs, name)))
+            lines.end(name, len(graph.failures))
+
+
+def _written(log: Path) -> Path | None:
+    if log.is_file() and not log.stat().st_size:  # of a worker that was killed
+        log.unlink()
+    return log if log.is_file() else None
+
+
+def _start(run: Callable[[Any], object], bars: bool) -> _Worker:
+    # spawn, because a forked child would share the locks of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    ours, its = Pipe()
+    # No daemon: it may have children that load data.
+    process = context.Process(target=work, args=(its, run, bars), daemon=False)
+    # Ctrl-C reaches it too, and must find it with handlers of its own: it is blocked until they are there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    its.close()
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _workers() -> Iterator[list[_Worker]]:
+    workers: list[_Worker] = []
+    grace = _IDLE_SECONDS
+    try:
+        yield workers
+        for worker in workers:
+            worker.pipe.close()
+    except BaseException:
+        grace = _GRACE_SECONDS
+        for worker in workers:
+            worker.process.terminate()
+        raise
+    finally:
+        try:
+            until = time.monotonic() + grace
+            for worker in workers:
+                worker.process.join(max(0.0, until - time.monotonic()))
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()

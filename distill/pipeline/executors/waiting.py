@@ -1,0 +1,75 @@
+"""Which stage may run when: the order that every executor keeps, and what a failure costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from distill.pipeline.executors.failures import Failure
+
+__all__ = ["Failure", "Graph"]
+Stage = TypeVar("Stage")
+
+
+class Graph(Generic[Stage]):
+    """Stages and what they need, while they are run.
+
+    Args:
+        stages: name → stage, those that are wanted first coming first.
+        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
+    """
+
+    def __init__(self, stages: Mapping[str, Stage], needs: Mapping[str, Sequence[str]]):
+        self.stages = dict(stages)
+        self.failures: dict[str, Failure] = {}
+        self.blocked: set[str] = set()
+        """What cannot run because something that it needs has failed."""
+        self.running: set[str] = set()
+        self._waiting = {name: {other for other in needs.get(name, ()) if other in stages} for name in stages}
+        self._position = {name: position for position, name in enumerate(stages)}
+        self._needed_by: dict[str, list[str]] = {name: [] for name in stages}
+        for name, inputs in self._waiting.items():
+            for other in inputs:
+                self._needed_by[other].append(name)
+        self._ready = {name for name, inputs in self._waiting.items() if not inputs}
+
+    @property
+    def open(self) -> bool:
+        """Whether something is left to start, or running."""
+        return bool(self._ready or self.running)
+
+    def ready(self) -> list[str]:
+        """What may start now, in the order of the stages: not started, all inputs finished."""
+        return sorted(self._ready, key=self._position.__getitem__)
+
+    def start(self, name: str) -> Stage:
+        """Note that a ready stage runs, and return it."""
+        self._ready.remove(name)
+        self.running.add(name)
+        return self.stages[name]
+
+    def finish(self, name: str) -> None:
+        """Note that a running stage is made: what waited only for it becomes ready."""
+        self.running.remove(name)
+        for other in self._needed_by[name]:
+            self._waiting[other].discard(name)
+            if not self._waiting[other] and other not in self.blocked:
+                self._ready.add(other)
+
+    def fail(self, name: str, error: Exception, log: Path | None = None) -> None:
+        """Note that a running stage ended in an error: what needs it will not run, the rest will."""
+        self.running.remove(name)
+        blocked = tuple(sorted(set(self._behind(name)), key=self._position.__getitem__))
+        self.blocked.update(blocked)
+        self.failures[name] = Failure(error, log, blocked)
+
+    def _behind(self, name: str) -> Iterator[str]:
+        seen = {name}
+        found = [name]
+        while found:
+            for other in self._needed_by[found.pop()]:
+                if other not in seen:
+                    seen.add(other)
+                    found.append(other)
+                    yield other

@@ -1,0 +1,178 @@
+"""From configs to artifacts: finds what is there, and runs what is missing, upstream first."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from distill.config import (
+    StageConfig,
+)
+from distill.errors import Diverged, UnfitTeacher, UserError
+from distill.pipeline.executors.failures import Failure, raise_failure
+from distill.pipeline.executors.inline import run_inline
+from distill.pipeline.run import run_stage
+from distill.store.inputs import Made, made
+from distill.store.key import key
+from distill.store.stages import STAGES, inputs
+from distill.store.store import ArtifactStore
+from distill.system import ranks, trust
+from distill.system.runtime import Runtime, cores
+
+LOGS = "logs"
+
+
+def missing(
+    configs: Iterable[StageConfig],
+    store: ArtifactStore,
+    is_there: Callable[[StageConfig], bool] | None = None,
+) -> list[StageConfig]:
+    """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it.
+
+    Args:
+        configs: the artefacts that are wanted.
+        store: where they lie.
+        is_there: whether the store has one; None opens its record.
+    """
+    order: dict[str, StageConfig] = {}
+    seen: set[str] = set()
+
+    def visit(config: StageConfig) -> None:
+        name = key(config)
+        if name in seen:
+            return
+        seen.add(name)
+        if not (is_there(config) if is_there else store.find(config)):
+            for upstream in inputs(config):
+                visit(upstream)
+            order[name] = config
+
+    for config in configs:
+        visit(config)
+    return list(order.values())
+
+
+def ensure(
+    configs: Iterable[StageConfig],
+    store: ArtifactStore,
+    runtime: Runtime,
+    *,
+    tolerate_divergence: bool = False,
+) -> dict[str, Made]:
+    """Make what is missing of `configs` and of what they need.
+
+    Args:
+        configs: the artefacts that are wanted.
+        store: where they lie.
+        runtime: machine and switches.
+        tolerate_divergence: a run that diverges is remembered with its reason, and not tried again, instead
+            of ending everything.
+
+    Returns:
+        Key → artefact, or the reason why it diverged.
+
+    Raises:
+        StagesFailed: some stages failed; what needs none of them is made.
+        Exception: what the only stage that failed raised, as far as that can be told in this process.
+    """
+    configs = list(configs)
+    waiting = ranks.broadcast(missing(configs, store))
+    failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
+    raise_failure(failures, {name_in(config, store) for config in configs})
+    return {key(config): made(config, store) for config in configs}
+
+
+def run_missing(
+    waiting: Sequence[StageConfig],
+    store: ArtifactStore,
+    runtime: Runtime,
+    *,
+    tolerate_divergence: bool = False,
+) -> dict[str, Failure]:
+    """Run stages, where the runtime says; one that fails costs only what needs it.
+
+    Args:
+        waiting: of `missing`.
+        store: where artefacts lie.
+        runtime: machine and switches.
+        tolerate_divergence: of `ensure`.
+
+    Returns:
+        Why stages failed, by their path in the store.
+    """
+    names = {key(config): name_in(config, store) for config in waiting}
+    stages = {names[key(config)]: config for config in waiting}
+    needs = {
+        name: [names[key(upstream)] for upstream in inputs(config) if key(upstream) in names]
+        for name, config in stages.items()
+    }
+    executor = runtime.executor
+    # The nodes of a cluster may have another device than this machine.
+    jobs = 1 if executor == "ray" else runtime.jobs_for(_side_by_side(stages, needs))
+    if executor == "auto":
+        executor = "pool" if jobs > 1 and ranks.world() == 1 else "inline"
+    if ranks.world() > 1 and executor != "inline":
+        expected = f"inline for the {ranks.world()} processes of torchrun, which make one stage at a time"
+        raise UserError("executor", executor, expected, "Drop --executor, or run it without torchrun.")
+    threads = runtime.threads or {"inline": None, "pool": max(1, cores() // jobs), "ray": 1}[executor]
+    workers = runtime.workers
+    if workers is None and threads is not None:
+        workers = threads if threads > 1 else 0
+    attempt = functools.partial(
+        _attempt,
+        store=store,
+        runtime=runtime.model_copy(update={"threads": threads, "workers": workers}),
+        tolerate_divergence=tolerate_divergence,
+        trusted=trust.state(),
+    )
+    logs = store.root / LOGS
+    match executor:
+        case "inline":
+            return run_inline(stages, needs, attempt, logs, runtime.progress)
+        case "pool":
+            from distill.pipeline.executors.pool import run_pool
+
+            return run_pool(stages, needs, attempt, jobs, logs, runtime.progress)
+        case "ray":
+            from distill.pipeline.executors.ray import run_ray
+
+            gpus = {"cpu": 0.0, "mps": 0.0, "cuda": 1.0, "auto": None}[runtime.device]
+            of_cluster = runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs
+            return run_ray(stages, needs, attempt, logs.absolute(), *of_cluster, runtime.progress)
+
+
+def name_in(config: StageConfig, store: ArtifactStore) -> str:
+    """What a stage is called while it runs: the path of its artefact in the store."""
+    return str(store.path(config).relative_to(store.root))
+
+
+def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequence[str]]) -> int:
+    """How many long stages can run at a time: the most that are equally far from the first."""
+    depth: dict[str, int] = {}
+    for name in stages:  # upstream first
+        depth[name] = 1 + max((depth[other] for other in needs[name]), default=0)
+    counts = Counter(depth[name] for name, config in stages.items() if STAGES[config.stage].is_long)
+    return max(counts.values(), default=1)
+
+
+def _attempt(
+    config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool, trusted: trust.State
+) -> None:
+    trust.restore(trusted)
+    if tolerate_divergence and ranks.on_first(lambda: _hopeless(config, store)):
+        return
+    try:
+        run_stage(config, store, runtime)
+    except (Diverged, UnfitTeacher) as error:
+        if not tolerate_divergence:
+            raise
+        if ranks.is_first():
+            store.mark_diverged(config, str(error))
+
+
+def _hopeless(config: StageConfig, store: ArtifactStore) -> bool:
+    """Whether a network is known to diverge, or learns from one that does."""
+    if STAGES[config.stage].takes_diverged:
+        return False
+    return bool(store.diverged(config)) or any(_hopeless(upstream, store) for upstream in inputs(config))

@@ -1,0 +1,317 @@
+"""Logits that someone already has become a cache: checked against the images, aligned with their order, published.
+
+The files are proven by their sha256. Who made them, from which pixels, is declared, and the manifest says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from distill.cache.fitness import least_accuracy, refuse_if_wrong
+from distill.cache.foreign import ForeignArrays, ForeignLogits, Mean, Values
+from distill.cache.logit_cache import view_loader
+from distill.cache.shards import Piece, Shard
+from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
+from distill.cache.writing import make_manifest, write_cache
+from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig
+from distill.data.sets.folder import load_folder
+from distill.data.sets.identity import identity
+from distill.data.sets.load import load
+from distill.data.tokens import refuse_cache
+from distill.errors import UserError
+from distill.pipeline.run import run_stage
+from distill.store.artifact import Artifact
+from distill.store.outcome import Outcome
+from distill.store.store import ArtifactStore
+from distill.system.progress import bar as progress_bar
+from distill.system.runtime import Runtime
+from distill.training.predict import inference_batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int64
+    from torch import Tensor
+
+    from distill.data.sets.dataset import Dataset
+
+_GATE_ROWS, _GATE_VALUES = 4096, 1 << 23
+"""Rows of each view, and numbers, on which the accuracy is measured."""
+_PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
+_HASHED_BYTES = 1 << 22
+
+
+def import_logits(
+    files: Sequence[Path],
+    store: ArtifactStore,
+    runtime: Runtime,
+    *,
+    transfer_set: DataConfig,
+    classes: Sequence[str] = (),
+    values: Values = "logits",
+    mean: Mean = "probabilities",
+    augment: AugmentConfig | None = None,
+    views: int | None = None,
+    view_seed: int = 0,
+    dtype: Literal["float16", "float32"] = "float16",
+    top_k: int | None = None,
+    teacher: str = "",
+) -> Artifact:
+    """Make a cache of logits in files, or find the one that was made of the same files and settings.
+
+    Rows are those of the training split, or of the whole training set as published (train and held-out), of
+    which those of the split are taken.
+
+    Args:
+        files: arrays of one shape (their mean is taken), or the epoch folders of one TinyViT file set (or the
+            folder that holds them), one for each view.
+        store: where the cache will lie.
+        runtime: data root, progress, and the accuracy below which nothing is imported.
+        transfer_set: the images that the logits are answers to.
+        classes: names of the columns, in their order, or a file with a name on each line; none takes the data
+            set's.
+        values: what arrays hold; a TinyViT file set always holds probabilities.
+        mean: what is averaged over several arrays.
+        augment: the view program that the answers are declared to be for; None is none.
+        views: how many views the files hold; None takes what they do.
+        view_seed: seed of the views.
+        dtype: how a logit is stored.
+        top_k: keep only so many classes; None keeps what the files have.
+        teacher: who made them, in words.
+
+    Raises:
+        UserError: the files are damaged, do not fit the data set, hold something else than `values`, or answer
+            no better than chance.
+    """
+    dataset = load(transfer_set, runtime.data_root, runtime.progress)
+    refuse_cache(dataset)
+    classes = _names(tuple(classes))
+    source = _open(files, values, mean, dataset, _names_of(transfer_set, dataset, runtime))
+    is_top_k = isinstance(source, TinyViTLogits)
+    rows = rows_of_split(source.shape[0], dataset)
+    columns = columns_by_name(classes, source.shape[2], dataset.classes)
+    if views not in (None, source.shape[1]):
+        expected = f"the {source.shape[1]} of the files"
+        raise UserError("views", views, expected, "Drop --views, or give files of so many views.")
+    if is_top_k:
+        values, top_k = "probabilities", _kept_of(source, top_k)
+    config = CacheConfig(
+        teacher=ImportConfig(
+            sha256=hash_files(source.files, runtime.progress),
+            values=values,
+            mean="probabilities" if is_top_k or len(files) == 1 else mean,
+            classes=classes or dataset.classes,
+            teacher=teacher,
+        ),
+        transfer_set=transfer_set,
+        augment=augment or AugmentConfig(),
+        views=source.shape[1],
+        view_seed=view_seed,
+        dtype=dtype,
+        top_k=top_k,
+    )
+    aligned = Aligned(source, rows, columns, config, dataset, runtime.workers_for())
+    declared = ["teacher weights", "preprocessing", "views"]
+    declared += [] if is_top_k and source.named else ["sample order"]
+    declared += [] if classes else ["class order"]
+    if (found := store.find(config)) is not None:
+        return found
+    return run_stage(config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime))
+
+
+class Aligned:
+    """Foreign logits with the rows of a training split and the columns of its classes.
+
+    Args:
+        source: where they come from.
+        rows: the row of each training sample.
+        columns: the column of each class; None when they are in order.
+        config: of the cache to make.
+        dataset: the transfer set.
+        workers: processes that run a view program.
+    """
+
+    def __init__(
+        self,
+        source: ForeignLogits,
+        rows: Int64[np.ndarray, " n"],
+        columns: Int64[Tensor, " k"] | None,
+        config: CacheConfig,
+        dataset: Dataset,
+        workers: int = 0,
+    ):
+        self.config, self.dataset = config, dataset
+        self._source, self._rows, self._columns = source, rows, columns
+        batch = inference_batch("cpu")
+        self.loader = view_loader(config, dataset, dataset.mean, dataset.std, "cpu", batch, workers)
+
+    def answer(self, index: Int64[Tensor, " b"], view: int) -> Float32[Tensor, "b k"]:
+        """Logits of these training samples in one view.
+
+        Raises:
+            UserError: a row is not what the values are said to be.
+        """
+        logits = self._source.rows(self._rows[index.numpy()], view)
+        return logits if self._columns is None else logits[:, self._columns]
+
+    def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
+        """What the teacher should have said; for mixed views the class with the largest share."""
+        if not self.config.augment.mixes:
+            return self.dataset.train.labels[index]
+        labels = torch.cat([batch.labels for batch in self.loader.batches(index, view)])
+        return labels.argmax(1) if labels.is_floating_point() else labels
+
+    def of_shard(self, shard: Shard) -> Iterator[Piece]:
+        """Answers to the samples of a shard, some at a time."""
+        size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self._source.shape[2])
+        for index in torch.arange(shard.first, shard.last).split(size):
+            yield Piece(self.answer(index, shard.view), self.labels(index, shard.view))
+
+    def accuracy(self, least: float | None) -> float:
+        """Smallest accuracy of a view, on a sample of it.
+
+        Args:
+            least: what it has to be; None asks for more than chance.
+
+        Raises:
+            UserError: a view is below it, which is what rows or columns in another order look like.
+        """
+        count = _rows_within(_GATE_ROWS, _GATE_VALUES, self._source.shape[2])
+        index = torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
+        reached = []
+        for view in range(self.config.views):
+            labels = self.labels(index, view)
+            wanted = least_accuracy(labels) if least is None else least
+            found = refuse_if_wrong(self.answer(index, view), labels, self.dataset.classes, wanted, "files")
+            reached.append(found)
+        return min(reached)
+
+
+def _rows_within(rows: int, values: int, classes: int) -> int:
+    return min(rows, max(64, values // classes))
+
+
+def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
+    """Which row of a file belongs to each training sample.
+
+    Args:
+        rows: how many the file has: as many as the training split, or as the whole published training set.
+        dataset: split into train and held-out.
+
+    Raises:
+        UserError: it has neither number of rows.
+    """
+    split, whole = len(dataset.train), len(dataset.train) + len(dataset.held_out)
+    if rows == whole:
+        return dataset.positions.numpy()
+    if rows == split:
+        return np.arange(split)
+    expected = f"{split}, as many as training images"
+    expected += f", or {whole}, with the held-out ones" if whole > split else ""
+    way_out = "Give the logits of these images, or set --data.held-out and --data.split-seed as they were."
+    raise UserError("files", f"{rows} rows", expected, way_out)
+
+
+def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]) -> Int64[Tensor, " k"] | None:
+    """Which column of a file belongs to each class; None when they are in the order of the data set.
+
+    Args:
+        names: of the columns; none means the data set's own.
+        count: how many columns there are.
+        classes: of the data set.
+
+    Raises:
+        UserError: other names, or another number of them.
+    """
+    if names and sorted(names) != sorted(classes):
+        strangers = sorted(set(names) - set(classes)) or sorted(set(classes) - set(names))
+        value = f"{len(names)} names ({', '.join(names[:4])}, …)"
+        expected = f"the {len(classes)} of the data set ({', '.join(classes[:4])}, …)"
+        hint = f" Only in one of them: {', '.join(strangers[:4])}." if strangers else ""
+        raise UserError("classes", value, expected, f"Give the data set's names in the order of the columns.{hint}")
+    if count != len(classes):
+        expected = f"a column for each of the {len(classes)} classes"
+        raise UserError("files", f"{count} columns", expected, "Give logits for the classes of this data set.")
+    if not names or names == classes:
+        return None
+    if len(set(names)) < len(names):
+        value = next(name for name in names if names.count(name) > 1)
+        expected = "names that differ, since the columns are in another order"
+        raise UserError("classes", value, expected, "Put the columns in the data set's order, without --classes.")
+    column = {name: number for number, name in enumerate(names)}
+    return torch.tensor([column[name] for name in classes])
+
+
+def _names(given: tuple[str, ...]) -> tuple[str, ...]:
+    if len(given) == 1 and Path(given[0]).is_file():
+        return tuple(line for line in Path(given[0]).read_text().splitlines() if line)
+    return given
+
+
+def hash_files(paths: Sequence[Path], progress: bool = True) -> tuple[str, ...]:
+    """sha256 (hex) of each file; a bar shows after two seconds."""
+    total = sum(path.stat().st_size for path in paths)
+    hidden = None if progress else True
+    digests = []
+    with progress_bar(total=total, unit="B", unit_scale=True, desc="hash", delay=2, disable=hidden) as bar:
+        for path in paths:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(_HASHED_BYTES):
+                    digest.update(block)
+                    bar.update(len(block))
+            digests.append(digest.hexdigest())
+    return tuple(digests)
+
+
+def _open(
+    files: Sequence[Path], values: Values, mean: Mean, dataset: Dataset, names: NamesOf | None
+) -> ForeignArrays | TinyViTLogits:
+    if not files:
+        raise UserError("files", "none", "at least one", "Give arrays, or the epoch folders of a TinyViT file set.")
+    epochs = [find_epochs(path) for path in files]
+    if all(epochs):
+        folders = [folder for found in epochs for folder in found]
+        return TinyViTLogits(folders, len(dataset.classes), names)
+    if any(epochs):
+        raise UserError("files", [path.name for path in files], "arrays or TinyViT folders", "Import one kind.")
+    return ForeignArrays(files, values, mean)
+
+
+def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
+    """How many classes to keep of those in the files; None keeps all where the files have all."""
+    if top_k is not None and top_k > source.top_k:
+        raise UserError("top_k", top_k, f"at most the {source.top_k} classes of the files", "Lower --top-k.")
+    return top_k or (source.top_k if source.top_k < source.shape[2] else None)
+
+
+def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
+    """For an image folder: a number of rows → their file names within `train/`."""
+    kind, _, path = config.name.partition(":")
+    if kind != "imagefolder":
+        return None
+
+    def names(count: int) -> list[str]:
+        size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
+        root = runtime.data_root.expanduser().resolve()
+        found = load_folder(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
+        stored = found.names()
+        published: list[int] = found.positions.argsort().tolist()
+        of_split = count == len(dataset.train) < len(published)
+        return list(stored[:count]) if of_split else [stored[row] for row in published]
+
+    return names
+
+
+def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: Runtime) -> Outcome:
+    accuracy = aligned.accuracy(runtime.min_teacher_accuracy)
+    config, dataset = aligned.config, aligned.dataset
+    manifest = make_manifest(config, dataset, declared=declared)
+    metrics = write_cache(
+        folder, config, manifest, aligned.loader, aligned.of_shard, aligned.answer, runtime.progress
+    )
+    return Outcome(metrics | {"gate/accuracy": accuracy}, identity(dataset))

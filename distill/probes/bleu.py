@@ -1,0 +1,97 @@
+"""Quality of a translation network's sentences, found by beam search at several temperatures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from distill.config import TranslationProbe
+from distill.data.sets import translation
+from distill.errors import UserError
+from distill.metrics.measured import Measured
+from distill.models.beam_search import translate
+from distill.models.transformer import Transformer
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network, network_config, training_data
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from torch import Tensor
+
+_BATCH = 100
+"""Sentences that are decoded together."""
+Sentence = tuple[str, ...]
+
+
+def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runtime) -> Measured:
+    """BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
+
+    Returns:
+        Values: `bleu` (Papineni et al. 2002: corpus level, up to four words, one reference) at temperature 1;
+        `bleu_highest`, at the best of the temperatures asked for; at temperature 1 also `exact_match`, the share
+        of sentences that are the reference, and `possible_translation`, the share that are a translation at all,
+        since several are right; `oracle_nll`, in nats per token, of the true distribution on the whole test set.
+        Curves: `quality_temperatures` and `bleu_by_temperature`, of one length. All but the NLL are shares, 0 to 1.
+
+    Raises:
+        UserError: the network is no Transformer of the translation data set.
+    """
+    trained = network_config(network)
+    model = load_network(network, runtime.torch_device())
+    if trained.data.name != "translation" or not isinstance(model, Transformer):
+        value = f"{trained.model.name} on {trained.data.name}"
+        way_out = "Set --data.name translation --model.name transformer."
+        raise UserError("network", value, "a transformer on translation", way_out)
+    test = training_data(network, runtime).test
+    images = test.images[: config.sentences]
+    references = translation.target_words(test.labels[: config.sentences])
+    found = {at: _translations(config, model, images, at) for at in sorted({*config.temperatures, 1.0})}
+    bleu = {at: _bleu(sentences, references) for at, sentences in found.items()}
+    pairs = list(zip(translation.source_words(images), found[1.0], references, strict=True))
+    possible = sum(translation.probability(source, ours) > 0 for source, ours, _ in pairs)
+    return Measured(
+        {
+            "bleu": bleu[1.0],
+            "bleu_highest": max(bleu[at] for at in config.temperatures),
+            "exact_match": sum(ours == reference for _, ours, reference in pairs) / len(pairs),
+            "possible_translation": possible / len(pairs),
+            "oracle_nll": translation.oracle_nll(test.images, test.labels),
+        },
+        {
+            "quality_temperatures": list(config.temperatures),
+            "bleu_by_temperature": [bleu[at] for at in config.temperatures],
+        },
+    )
+
+
+def _translations(
+    config: TranslationProbe, model: Transformer, images: UInt8[Tensor, "n 1 2 t"], temperature: float
+) -> list[Sentence]:
+    """The network's sentences, in the order of the images."""
+    sources = images[:, 0, 0].long()
+    # Sentences of one length end at about the same time: no batch waits for one long sentence.
+    order = (sources != translation.PAD).sum(1).argsort(stable=True)
+    found: dict[int, Sentence] = {}
+    device = next(model.parameters()).device
+    for rows in order.split(_BATCH):
+        with torch.inference_mode():
+            tokens = translate(
+                model,
+                sources[rows].to(device),
+                bos=translation.BOS,
+                eos=translation.EOS,
+                beam=config.beam,
+                max_length=translation.LENGTH,
+                temperature=temperature,
+                length_penalty=config.length_penalty,
+            )
+        found |= dict(zip(rows.tolist(), map(translation.words_of, tokens.tolist()), strict=True))
+    return [found[row] for row in range(len(images))]
+
+
+def _bleu(ours: list[Sentence], references: list[Sentence]) -> float:
+    from torchmetrics.functional.text import bleu_score
+
+    return float(bleu_score([" ".join(words) for words in ours], [[" ".join(words)] for words in references]))

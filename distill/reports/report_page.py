@@ -1,0 +1,127 @@
+"""Writes the page, the text and the figures of one experiment."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from distill.config import ReportConfig
+from distill.errors import printable
+from distill.reports.experiment import Experiment, Table
+from distill.reports.notebook import for_pages
+from distill.reports.pages import figure_file, read_drawing, render
+from distill.reports.summary import _LONGEST_NAME, summarise
+from distill.reports.tables import all_rows, caution, diverged_table, main_tables, paper_table, with_evidence
+from distill.system.reading import read_json
+from distill.training.tracking import board
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PNG_DPI = 160
+
+
+def write_report(
+    config: ReportConfig,
+    experiment: Experiment,
+    title: str,
+    table: Table,
+    provenance: Mapping[str, Any],
+    out: Path,
+) -> dict[str, Any]:
+    """Write index.html (self-contained), report.md, summary.json, table.csv and figures/ into a folder.
+
+    The same table gives the same bytes. A figure's label (`Figure.set_label`) is its caption. Cells of the
+    experiment are run here.
+
+    Args:
+        config: what the report is of.
+        experiment: its claims, its published numbers and how to draw it; its docstring is the introduction.
+        title: heading of the pages.
+        table: what was measured.
+        provenance: where the numbers come from; anything JSON can say.
+        out: an existing folder.
+
+    Returns:
+        The summary, as summary.json has it.
+    """
+    figures = experiment.draw(_for_figures(table))
+    summary = summarise(config, experiment, title, table, provenance, figures)
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    (out / "summary.json").write_text(text, encoding="utf-8")
+    _write_table(table, out / "table.csv")
+    _write_figures(figures, out / "figures")
+    page = {
+        "summary": summary,
+        "claims": with_evidence(summary),
+        "drawings": [read_drawing(out / figure_file(figure["name"]), **figure) for figure in summary["figures"]],
+        "tables": main_tables(summary),
+        "paper": paper_table(summary),
+        "caution": caution(summary),
+        "left_out": _left_out(table),
+        "diverged": diverged_table(summary),
+        "cells": for_pages(summary.get("cells", ())),
+        "rows": all_rows(summary),
+        "provenance": json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
+    }
+    (out / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
+    (out / "report.md").write_text(render("report.md.j2", page), encoding="utf-8")
+    return summary
+
+
+def _for_figures(table: Table) -> Table:
+    """The same with names of classes that matplotlib writes as they are: "$" would begin a formula."""
+    names = (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in table.classes)
+    return replace(table, classes=tuple(printable(name).replace("$", r"\$") for name in names))
+
+
+def log_figures(report: Path) -> None:
+    """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder.
+
+    Not part of `write_report`: TensorBoard's files hold the time and the machine.
+    """
+    import numpy as np
+    from PIL import Image
+
+    summary = read_json(report / "summary.json")
+    with board(report / "tb") as writer:
+        for figure in summary["figures"]:
+            name = f"{summary['experiment']}/{figure['name']}"
+            with Image.open(report / "figures" / f"{figure['name']}.png") as image:
+                writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+            writer.add_text(name, figure["caption"])
+
+
+def _write_table(table: Table, path: Path) -> None:
+    """Every value on a line of its own; `unseen` is empty for runs on all classes."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["condition", "seed", "unseen", "measure", "value"])
+        for label, measures in table.values.items():
+            unseen = "" if label.unseen is None else label.unseen
+            writer.writerows(
+                [label.condition, label.seed, unseen, name, measures[name]] for name in sorted(measures)
+            )
+
+
+def _write_figures(figures: Mapping[str, object], folder: Path) -> None:
+    """Each figure as SVG and PNG, without the date and the random ids that would make every copy differ."""
+    import matplotlib
+
+    folder.mkdir(exist_ok=True)
+    for name, drawn in figures.items():
+        figure = cast("Figure", drawn)
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(folder / f"{name}.svg", metadata=nothing)
+            figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
+
+
+def _left_out(table: Table) -> list[str]:
+    """Names of the classes that some student never saw."""
+    classes = sorted({label.unseen for label in table.values if label.unseen is not None})
+    return [table.classes[index] if index < len(table.classes) else str(index) for index in classes]

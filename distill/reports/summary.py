@@ -1,0 +1,135 @@
+"""What a report says, as `summary.json` has it: means, intervals, verdicts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from distill.config import ReportConfig
+from distill.metrics.verdict import interval, judge
+from distill.reports.columns import MEASURES
+from distill.reports.experiment import Claim, Experiment, Published, Table
+from distill.reports.notebook import run_cells
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_LONGEST_NAME = 60
+"""Of a class, in a figure."""
+
+
+def summarise(
+    config: ReportConfig,
+    experiment: Experiment,
+    title: str,
+    table: Table,
+    provenance: Mapping[str, Any],
+    figures: Mapping[str, object],
+) -> dict[str, Any]:
+    """What a report says, all of it valid JSON: null for what is not finite.
+
+    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures there are, and,
+    of an experiment that has `CELLS`, what they say.
+    """
+    rows = list(_rows(table))
+    cells = run_cells(getattr(experiment, "CELLS", ()))
+    return _as_json(
+        {
+            "experiment": config.experiment,
+            "title": title,
+            "introduction": _introduction(experiment, title),
+            "reproduces": experiment.REPRODUCES,
+            "scale": config.scale,
+            "data": config.data,
+            # A question of our own has no data set in the paper.
+            "data_of_paper": experiment.DATA["paper"] if experiment.REPRODUCES else None,
+            "rows": rows,
+            "claims": [_judged(claim, table) for claim in experiment.CLAIMS],
+            "published": [_beside_ours(entry, rows) for entry in experiment.PAPER],
+            "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
+            "figures": [{"name": name, "caption": _caption(name, drawn)} for name, drawn in figures.items()],
+            **({"cells": cells} if cells else {}),
+            "provenance": provenance,
+        }
+    )
+
+
+def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A published value with the row that corresponds to it, empty where there is none."""
+    mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
+    ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
+    return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}
+
+
+def _caption(name: str, figure: object) -> str:
+    return str(cast("Figure", figure).get_label()) or name.replace("_", " ")
+
+
+def _rows(table: Table) -> Iterator[dict[str, Any]]:
+    """One row per condition and measure that has a value."""
+    measured = {measure for measures in table.values.values() for measure in measures}
+    order = [*(name for name in MEASURES if name in measured), *sorted(measured.difference(MEASURES))]
+    for condition in table.conditions():
+        for measure in order:
+            values = _by_seed(table, condition, measure)
+            if values:
+                # A mean that includes an infinite value is null, not the mean of the others.
+                finite = all(map(math.isfinite, values.values()))
+                mean, low, high = interval(values[seed] for seed in sorted(values)) if finite else [math.nan] * 3
+                yield {
+                    "measure": measure,
+                    "condition": condition,
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(values),
+                }
+
+
+def _judged(claim: Claim, table: Table) -> dict[str, Any]:
+    """A claim with its verdict."""
+    verdict = judge(
+        _by_seed(table, claim.condition, claim.measure),
+        _by_seed(table, claim.versus, claim.versus_measure or claim.measure),
+        claim.direction,
+    )
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "verdict": verdict.verdict,
+        "effect": verdict.effect,
+        "low": verdict.low,
+        "high": verdict.high,
+        "p": verdict.p,
+        "measure": claim.measure,
+        "seeds": verdict.seeds,
+    }
+
+
+def _by_seed(table: Table, condition: str, measure: str) -> dict[int, float]:
+    """Seed → value: measures of an unseen class from the runs that left one out, the others from whole runs."""
+    left_out = any(at.condition == condition and at.unseen is not None for at in [*table.values, *table.diverged])
+    return table.by_seed(condition, measure, unseen=left_out and measure.startswith("unseen_"))
+
+
+def _as_json(value: Any) -> Any:
+    """The same with null for numbers that JSON cannot say, and text for objects it does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def _introduction(experiment: Experiment, title: str) -> str:
+    """The first paragraph of the experiment's docstring that is not its title."""
+    paragraphs = inspect.cleandoc(getattr(experiment, "__doc__", None) or "").split("\n\n")
+    texts = [" ".join(paragraph.split()) for paragraph in paragraphs]
+    return next((text for text in texts if text.rstrip(".") != title.rstrip(".")), "")

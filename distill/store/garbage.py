@@ -1,0 +1,238 @@
+"""What lies in a store and is of no use to any run: found by who needs what, told with its size, then deleted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import Timeout
+
+from distill.store.index import SHORT, Entry, Stamp, stamp
+from distill.store.locks import held
+from distill.store.record import RECORD, RESUME, STAMPS
+from distill.store.stages import STAGES
+from distill.store.store import ArtifactStore
+from distill.system.units import format_bytes
+
+_STALE_SECONDS = 3600
+"""A file is written in a fraction of that: an older half of one was left by a process that was killed."""
+_KEY = re.compile("[0-9a-f]{64}")
+IN_USE = "in use"
+RESUMES = "resumes a run"
+
+
+class Garbage(NamedTuple):
+    """Something that no run needs, or that only resumes one."""
+
+    path: Path
+    reason: str
+    bytes: int
+    kept: str = ""
+    """Why it is not deleted; empty when it may be."""
+    stamp: Stamp | None = None
+    """Of an artefact: of the record that was looked at."""
+
+
+def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
+    """What could be deleted, each with the reason.
+
+    A link inside the store may lead to what is no part of it: what lies in a linked folder is never among it. What
+    an artefact of the present code was made from, directly or not, is not either, whatever its version.
+
+    Args:
+        store: the folder.
+        unreached: list too what no report and no sweep was made from.
+    """
+    own = {
+        name: store.root / name
+        for name in ("drafts", "diverged", "logs", "index", *(stage.folder for stage in STAGES.values()))
+    }
+    linked = [path for path in own.values() if path.is_symlink()]
+    for path in linked:
+        yield _garbage(path, "link", "what it leads to may be no part of the store")
+    at_work = set(_at_work(own["drafts"]))
+    found = chain(
+        _drafts(own["drafts"], at_work),
+        (_garbage(path, "note of a diverged run") for path in sorted(own["diverged"].glob("*.json"))),
+        _logs(own["logs"], at_work),
+        _halves([store.root, *own.values()]),
+        _artefacts(store, unreached, bool(at_work)),
+    )
+    yield from (each for each in found if each.path.parent not in linked)
+
+
+def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached: bool = False) -> Iterator[str]:
+    """List garbage, and delete it where that is asked for.
+
+    Args:
+        store: the folder.
+        delete: delete what may be deleted.
+        drafts: so may drafts that would resume a run.
+        unreached: as `find_garbage`.
+
+    Yields:
+        A line for each, and then the room that each reason and all take.
+    """
+    freed: dict[str, list[int]] = {}
+    for found in find_garbage(store, unreached):
+        if found.kept == RESUMES and drafts:
+            found = found._replace(kept="")
+        kept = found.kept or ("changed" if delete and not _delete(store, found) else "")
+        if not kept:
+            freed.setdefault(found.reason, []).append(found.bytes)
+        yield f"{found.reason:24} {format_bytes(found.bytes):>8}  {found.path}{f'  (kept: {kept})' if kept else ''}"
+    for reason, sizes in sorted(freed.items()):
+        yield f"{len(sizes):8} {reason:24} {format_bytes(sum(sizes)):>8}"
+    every = [size for sizes in freed.values() for size in sizes]
+    done = "freed" if delete else "would be freed with --delete"
+    yield f"{len(every):8} in all: {format_bytes(sum(every))} {done}"
+
+
+def _delete(store: ArtifactStore, garbage: Garbage) -> bool:
+    """Delete something, unless it is not what it was when it was found; says whether it is gone."""
+    if garbage.stamp and garbage.stamp != stamp(garbage.path):
+        return False
+    with suppress(FileNotFoundError):  # another process was faster
+        store.delete(garbage.path)
+    return not garbage.path.exists()
+
+
+def _garbage(path: Path, reason: str, kept: str = "", seen: Stamp | None = None) -> Garbage:
+    return Garbage(path, reason, _size(path), kept, seen)
+
+
+def _size(path: Path) -> int:
+    if path.is_symlink() or not path.is_dir():
+        with suppress(OSError):
+            return path.lstat().st_size
+        return 0
+    return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _at_work(drafts: Path) -> Iterator[str]:
+    """Keys of what processes make at this moment."""
+    for lock in sorted(drafts.glob("*.lock")):
+        key = lock.name.partition(".")[0]
+        if _KEY.fullmatch(key) and _is_held(lock):
+            yield key
+
+
+def _is_held(lock: Path) -> bool:
+    if not _is_file(lock):
+        return False
+    if lock.name.endswith(".soft.lock"):
+        return _is_held_softly(lock)
+    with suppress(OSError), lock.open("rb") as file:
+        try:
+            # Shared, for a moment, and without a word in it: a store may have 100,000, or be read-only.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _is_held_softly(lock: Path) -> bool:
+    try:
+        with held(lock.with_name(lock.name.replace(".soft.lock", ".lock")), wait=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # in a store that cannot be written nobody works, and nothing will be deleted
+
+
+def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
+    for path in sorted(drafts.glob("*")):
+        key = path.name.partition(".")[0]
+        kept = IN_USE if key in at_work else ""
+        if path.suffix == ".deleted":
+            yield _garbage(path, "half deleted")
+        elif not _KEY.fullmatch(key):
+            continue  # no run made it
+        elif path.suffix == ".lock":
+            if not (drafts / key).is_dir():  # else it goes with its draft
+                yield _garbage(path, "lock", kept)
+        else:
+            resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
+            yield _garbage(path, "unfinished draft", kept or (RESUMES if resumes else ""))
+
+
+def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
+    for path in sorted(logs.glob("*.log")):
+        is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
+        yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
+    for path in sorted(logs.glob("*.token")):  # of --executor ray
+        yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
+
+
+def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
+    for path in sorted(path for place in places for path in place.glob("*.partial")):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                yield _garbage(path, "half of a file")
+
+
+def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
+    there = {stage: store.entries(stage) for stage in STAGES}
+    roots = [name for name, stage in STAGES.items() if stage.is_result or not unreached]
+    current = (entry for stage in roots for entry in there[stage] if entry.current)
+    needed = _reached(current, (entry for entries in there.values() for entry in entries))
+    in_names = {key[:8] for key in needed}
+    folders = {name: store.root / stage.folder for name, stage in STAGES.items()}
+    locked = {
+        folders[stage] / entry.name
+        for stage, entries in there.items()
+        for entry in entries
+        if entry.problem and not _can_be_opened(folders[stage] / entry.name)
+    }
+    for stage, entries in there.items():
+        for entry in entries:
+            path = folders[stage] / entry.name
+            if entry.problem:
+                reason, kept = "unreadable record", "cannot be opened" if path in locked else ""
+                if not kept and entry.name[-8:] in in_names:  # its files may be whole
+                    kept = "something current was made from it"
+            elif entry.key[:SHORT] in needed:
+                continue
+            elif entry.current:
+                reason, kept = "in no report or sweep", IN_USE if is_busy else ""
+            else:
+                older = entry.version != STAGES[stage].version
+                reason = f"of version {entry.version}" if older else "of an older form"
+                kept = "it may be an input of one whose record cannot be opened" if locked else ""
+            yield _garbage(path, reason, kept, entry.stamp)
+
+
+def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
+    """Keys of some artefacts, and of all that they were made from, shortened."""
+    inputs: dict[str, set[str]] = {}
+    for entry in entries:  # one key may lie in two folders
+        inputs.setdefault(entry.key[:SHORT], set()).update(entry.inputs)
+    found: set[str] = set()
+    waiting = [entry.key[:SHORT] for entry in roots]
+    while waiting:
+        if (key := waiting.pop()) not in found:
+            found.add(key)
+            waiting += inputs.get(key, ())
+    return found
+
+
+def _can_be_opened(path: Path) -> bool:
+    if _is_file(path / RECORD):
+        with suppress(OSError), (path / RECORD).open("rb"):
+            return True
+    return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it can be opened without waiting: a pipe cannot."""
+    with suppress(OSError):
+        return path.is_file()
+    return False

@@ -1,0 +1,63 @@
+"""What a stage reads: the artifacts that its config names."""
+
+from __future__ import annotations
+
+from distill.config import StageConfig
+from distill.errors import UserError
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.stages import inputs, title
+from distill.store.store import ArtifactStore
+
+Made = Artifact | str
+"""An artifact, or the reason why its training diverged."""
+
+
+class Inputs:
+    """Artifacts in a store, looked up by their configs.
+
+    Args:
+        config: of the stage that reads them.
+        store: where they lie.
+    """
+
+    def __init__(self, config: StageConfig, store: ArtifactStore):
+        self._config, self._store = config, store
+
+    def artifact(self, config: StageConfig) -> Artifact:
+        """Find an input.
+
+        Raises:
+            UserError: it is not in the store.
+        """
+        artifact = self._store.find(config)
+        if artifact is None:  # it is upstream, so it was made first
+            expected = "what was there when this began; it was deleted since"
+            raise UserError("input", title(config), expected, "Run the same command again.")
+        return artifact
+
+    def optional(self, config: StageConfig | None) -> Artifact | None:
+        """Find an input that a config may lack."""
+        return self.artifact(config) if config is not None else None
+
+    def made(self) -> dict[str, Made]:
+        """Map the key of each input to its artifact, or to the reason why it diverged."""
+        return {key(config): made(config, self._store) for config in inputs(self._config)}
+
+    def seconds(self) -> float:
+        """Add up the seconds that all artifacts behind this stage took, as far as they are still there."""
+        waiting = inputs(self._config)
+        seconds: dict[str, float] = {}
+        while waiting:
+            upstream = waiting.pop()
+            if (name := key(upstream)) not in seconds:
+                artifact = self._store.find(upstream)
+                seconds[name] = artifact.record.provenance.get("seconds", 0.0) if artifact else 0.0
+                waiting += inputs(upstream)
+        return sum(seconds.values())
+
+
+def made(config: StageConfig, store: ArtifactStore) -> Made:
+    """Find an artifact, or the reason why there is none although everything was run."""
+    artifact = store.find(config)
+    return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"

@@ -1,0 +1,59 @@
+"""The key of an artifact: a hash of its config, known before anything runs.
+
+A key depends on the fields that differ from their default, on the version of the stage, and on the keys of inputs.
+So a field that is added later changes no key, and whoever changes a default must raise the version of the stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from typing import Any, get_args, get_origin
+from typing import Literal as _Literal
+
+from distill.config import Config, StageConfig
+from distill.store.stages import STAGES, is_stage
+
+_KEYS: dict[int, tuple[weakref.KeyedRef[int, StageConfig], tuple[int, ...], str]] = {}
+"""id of a config → itself, the versions of the stages, and its key. Configs are frozen, and those that hold one
+share it: of a graph each is hashed once, not once for every path that leads to it."""
+
+
+def key(config: StageConfig) -> str:
+    """Hash a config, with its inputs replaced by their keys: sha256 in hexadecimal."""
+    versions, known = tuple(stage.version for stage in STAGES.values()), _KEYS.get(id(config))
+    if known and known[0]() is config and known[1] == versions:
+        return known[2]
+    own = {"version": STAGES[config.stage].version, **_changed(config)}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    _KEYS[id(config)] = (weakref.KeyedRef(config, _forget, id(config)), versions, digest)
+    return digest
+
+
+def _forget(gone: weakref.KeyedRef[int, StageConfig]) -> None:
+    known = _KEYS.get(gone.key)
+    if known and known[0] is gone:  # its number may belong to another config by now
+        del _KEYS[gone.key]
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """The fields that differ from their default, and those that say which class of several this is."""
+    fields = type(config).model_fields
+    return {
+        name: _canonical(value) for name, value in config if _is_tag(fields[name]) or value != fields[name].default
+    }
+
+
+def _is_tag(field: Any) -> bool:
+    return get_origin(field.annotation) is _Literal and len(get_args(field.annotation)) == 1
+
+
+def _canonical(value: Any) -> Any:
+    if is_stage(value):
+        return key(value)
+    if isinstance(value, Config):
+        return _changed(value)
+    if isinstance(value, tuple):
+        return [_canonical(item) for item in value]
+    return value

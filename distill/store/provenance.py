@@ -1,0 +1,45 @@
+"""What made an artifact: commit, packages, machine."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from distill.system.runtime import Runtime
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
+
+
+def provenance(runtime: Runtime) -> dict[str, Any]:
+    """What made an artefact: commit, packages, machine. None of it is part of the key."""
+    import torch
+
+    device = runtime.torch_device()
+    return _environment() | {
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@functools.cache
+def _environment() -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(status) if status is not None else None,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }

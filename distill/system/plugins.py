@@ -1,0 +1,70 @@
+"""`package.module:function` → the function, with its arguments checked before anything is trained."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+from distill.system import trust
+
+_HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
+"""View programs that a record may name without its reader: of libraries that are installed, and whatever JSON gives
+them, it is looked up in tables or used as numbers, and names no file and no code. What is added must be read so."""
+
+
+def resolve(reference: str, field: str) -> Callable[..., Any]:
+    """The function that `reference` names; the working directory is searched too.
+
+    Raises:
+        UserError: the reference is malformed, only a record names it, the module cannot be imported, or has no such
+            function.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
+    if trust.is_trusted(reference):
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+    elif reference not in _HARMLESS:
+        raise _untrusted(reference, module_name, attribute, field)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        way_out = f"Install it or run where it can be imported ({error})."
+        raise UserError(field, reference, "a module that can be imported", way_out) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        way_out = f"It has: {', '.join(sorted(names)) or 'none'}."
+        raise UserError(field, reference, f"a function of module {module_name}", way_out)
+    return function
+
+
+def _untrusted(reference: str, module: str, function: str, field: str) -> UserError:
+    record = trust.record_of(reference)
+    named_by = "nothing of yours names it" if record is None else f"only {str(record)!r} names it"
+    expected = f"a plug-in that you name yourself; {named_by}, and it would import {module!r} and call {function!r}"
+    way_out = f"If you trust who wrote that, add --trust; in Python: distill.system.trust.name({reference!r})."
+    return UserError(field, reference, expected, way_out)
+
+
+def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
+    """The call `function(*args, **kwargs)`, its argument names checked now, to be made later.
+
+    Raises:
+        UserError: an argument is unknown or missing.
+    """
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise UserError(
+            field, kwargs, f"the arguments of {name}{signature}", f"{str(error).capitalize()}."
+        ) from error
+    return lambda: function(*args, **kwargs)

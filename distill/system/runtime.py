@@ -1,0 +1,115 @@
+"""Where and how fast to run: nothing here may change a number, so nothing here is hashed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from distill.errors import UserError
+from distill.system import ranks, trust
+
+
+def default_data_root() -> Path:
+    """Folder of the data sets: `DISTILL_DATA`, else `data/`."""
+    return Path(os.environ.get("DISTILL_DATA", "data"))
+
+
+def default_store() -> Path:
+    """Folder of the artefacts: `DISTILL_STORE`, else `checkpoints/`."""
+    return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk where a folder lies, or will lie once it is made."""
+    existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def cores() -> int:
+    """Cores that this process may use: a container or a scheduler may leave it fewer than the machine has."""
+    from joblib import cpu_count
+
+    return max(1, cpu_count() // ranks.on_this_machine())
+
+
+class Folders(BaseModel):
+    """Where artefacts and data lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    store: Path = Field(default_factory=default_store)
+    """Folder of the artefacts (DISTILL_STORE)."""
+    data_root: Path = Field(default_factory=default_data_root)
+    """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
+    trust: bool = False
+    """Import plug-ins that only a record names (package.module:function); without it only those that you name."""
+
+    @model_validator(mode="after")
+    def _trusted(self) -> Self:
+        if self.trust:
+            trust.trust_everything()
+        return self
+
+
+class Runtime(Folders):
+    """Machine, folders and switches that leave the numbers alone."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where tensors live; auto takes cuda, then mps, then cpu."""
+    executor: Literal["auto", "inline", "pool", "ray"] = "auto"
+    """Where stages run: inline one after another, pool side by side on this machine, ray on a cluster; auto takes
+    pool where more than one can run at a time."""
+    address: str | None = None
+    """Of the Ray cluster to join; None starts one on this machine."""
+    gpus: Annotated[float, Field(gt=0)] | None = None
+    """GPUs, or the share of one, that a stage asks Ray for; None asks for one where stages run on GPUs."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """Stages that run side by side, each in its own process; None takes one per core on a CPU, else 1."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads per process; None shares the cores among the jobs."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that run a view program (--augment.program) for one stage; None shares the cores among the jobs."""
+    channels_last: bool = False
+    """Memory format for convolutions; faster on GPUs."""
+    compile: bool = False
+    """torch.compile the model; pays for long runs."""
+    min_teacher_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A cache is refused when its teacher is right on a smaller share of the views; None asks for halfway between
+    chance and its held-out accuracy."""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """At most this much training is lost when the process is killed outright."""
+    progress: bool = True
+    """Progress bars, where the output is a terminal."""
+
+    def jobs_for(self, stages: int) -> int:
+        """How many processes that many independent stages get: small nets gain more from them than from threads."""
+        # Importing torch takes seconds: not to find out what is said.
+        if self.jobs is None and self.device != "cpu" and self.torch_device() != "cpu":
+            return 1
+        return max(1, min(stages, self.jobs or cores()))
+
+    def workers_for(self) -> int:
+        """Processes that run a view program; 0 runs it in the process of the stage."""
+        if self.workers is not None:
+            return self.workers
+        return cores() if cores() > 1 else 0
+
+    def torch_device(self) -> str:
+        """The device that `auto` means here.
+
+        Raises:
+            UserError: this machine does not have the device.
+        """
+        import torch
+
+        here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if self.device != "auto":
+            if not here[self.device]:
+                found = ", ".join(name for name, there in here.items() if there)
+                raise UserError("device", self.device, f"a device of this machine: {found}", "Use --device auto.")
+            return self.device
+        return next(name for name in ("cuda", "mps", "cpu") if here[name])

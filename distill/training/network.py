@@ -1,0 +1,153 @@
+"""A trained network on disk: its weights, its predictions, and how it is loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model
+from torch import nn
+
+from distill.config import StudentConfig, TeacherConfig
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
+from distill.errors import UserError
+from distill.models import build_model
+from distill.models.build import refuse_larger
+from distill.store.artifact import Artifact
+from distill.system.reading import check_safetensors, read_tensors
+from distill.system.runtime import Runtime
+from distill.training.snapshots import snapshot_file
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+
+WEIGHTS = "model.safetensors"
+
+
+PREDICTIONS = "predictions.safetensors"
+
+
+WARNINGS = "warnings.json"
+"""What a user should know of a network, kind → one line; not there when there is nothing."""
+
+
+def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:
+    """The network of a teacher or student artefact, in evaluation mode.
+
+    Args:
+        artifact: of a teacher or a student.
+        device: where the network shall live.
+        step: of a snapshot (`snapshot_steps`); None takes the weights at the end.
+
+    Raises:
+        UserError: the artefact holds no network, or not this snapshot, or its weights are damaged.
+    """
+    config = network_config(artifact)
+    if step is not None and step not in snapshot_steps(artifact):
+        expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"
+        raise UserError("step", step, expected, "Train it with --snapshots.")
+    classes, shape = _outline(artifact)
+    path = artifact.file(WEIGHTS if step is None else snapshot_file(step))
+    refuse_larger(config.model, classes, shape, path.stat().st_size)
+    model = build_model(config.model, classes, shape)
+    check_safetensors(path)
+    try:
+        load_model(model, path)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
+    return model.to(device).eval()
+
+
+def _outline(artifact: Artifact) -> tuple[int, tuple[int, int, int]]:
+    """Number of classes, and shape of an image, as the record has them."""
+    channels, height, width = artifact.data["shape"]
+    return len(artifact.data["classes"]), (channels, height, width)
+
+
+def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
+    """The data set that a network was trained on.
+
+    Raises:
+        UserError: it is not there, or other images have its place.
+    """
+    dataset = load(network_config(artifact).data, runtime.data_root, runtime.progress)
+    if artifact.data["fingerprint"] != dataset.fingerprint:
+        way_out = "Bring back the data that it was trained on, or train it again."
+        raise UserError("data", dataset.name, f"the images that {artifact.path.name} was trained on", way_out)
+    return dataset
+
+
+def snapshot_steps(artifact: Artifact) -> list[int]:
+    """Numbers of updates whose weights were kept, ascending, the initial ones first; none without `snapshots`.
+
+    Raises:
+        UserError: the artefact is of another stage.
+    """
+    network_config(artifact)
+    return sorted(int(Path(name).stem) for name in artifact.record.files if name.startswith("snapshots/"))
+
+
+def snapshot_step(artifact: Artifact, part: int) -> int:
+    """Number of updates after so many of the equal parts of training that `snapshots` asked for.
+
+    Raises:
+        UserError: the network keeps no such snapshot.
+    """
+    steps, parts = snapshot_steps(artifact), network_config(artifact).snapshots
+    if not 0 <= part <= parts or not steps:
+        raise UserError("snapshot", part, f"0 to {parts} for this network", "Train it with more --snapshots.")
+    return round(part * steps[-1] / parts)
+
+
+def weights_file(artifact: Artifact, part: int | None) -> str:
+    """Name of the file with a network's weights: at the end, or after so many parts of its training."""
+    return WEIGHTS if part is None else snapshot_file(snapshot_step(artifact, part))
+
+
+def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
+    """The config of a teacher or student.
+
+    Raises:
+        UserError: the artefact is of another stage.
+    """
+    config = artifact.config
+    if not isinstance(config, TeacherConfig | StudentConfig):
+        way_out = "List them with `distill ls`."
+        raise UserError(
+            "artefact", str(artifact.path), f"a teacher or a student, this is a {config.stage}", way_out
+        )
+    return config
+
+
+def load_predictions(
+    artifact: Artifact, split: Literal["test", "held_out"]
+) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+    """Logits and labels that a network stored at the end of its training.
+
+    Raises:
+        UserError: the artefact is of another stage, or its file is damaged.
+    """
+    network_config(artifact)
+    path, logits, labels = artifact.file(PREDICTIONS), f"{split}.logits", f"{split}.labels"
+    found = read_tensors(path, {logits: "F32 n k", labels: "I64 n"})
+    classes = found[logits].shape[1]
+    if len(found[labels]) and not 0 <= int(found[labels].min()) <= int(found[labels].max()) < classes:
+        raise UserError(f"{path}, {labels}", "other numbers", f"classes 0 to {classes - 1}", "Train it again.")
+    return found[logits], found[labels]
+
+
+def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:
+    """Refuse to fit something on held-out predictions that a network does not have.
+
+    Raises:
+        UserError: there is no label.
+    """
+    if not len(labels):
+        value = network_config(network).data.held_out
+        expected = f"a share that holds out one image or more, since {what} is fitted on images not trained on"
+        raise UserError("data.held_out", value, expected, "Set data.held_out to 0.1, with --data.held-out 0.1.")

@@ -1,0 +1,30 @@
+"""Logits of a network, batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from distill.data.loader import Normaliser
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+
+def inference_batch(device: str) -> int:
+    """Samples per forward without gradient: few enough for a CPU's caches, enough to fill a GPU."""
+    return 128 if device == "cpu" else 2048
+
+
+def predict(
+    model: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Normaliser, device: str
+) -> Float[Tensor, "n *t k"]:
+    """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        parts = [model(normalise(part.to(device))) for part in images.split(inference_batch(device))]
+    model.train(was_training)
+    return torch.cat(parts).float().cpu()

@@ -1,0 +1,145 @@
+"""The last samples of the training stream: what is shown and logged between two points of a curve."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from distill.losses import Terms
+from distill.metrics.positions import counted
+from distill.system import ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+    from tqdm import tqdm
+
+_SHOWN_SECONDS = 0.5
+_WINDOW = 10_000
+"""Training measures are taken over the last so many labels."""
+
+
+class Piece(NamedTuple):
+    """What a step made of one batch, or of one piece of it."""
+
+    logits: Float[Tensor, "b *t k"]
+    """Without gradient."""
+    labels: Tensor
+    """As the loader gave them."""
+    terms: Terms
+    """Share of this piece in the loss of the step: the terms of all pieces add up to it. Without gradient."""
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+class Window:
+    """The last samples of the training stream of this rank, and the sums of losses since the last point.
+
+    Args:
+        labels_per_step: of all ranks.
+        smoothed: whether labels are, so that the loss says little.
+        pieces: of a step on this rank.
+    """
+
+    def __init__(self, labels_per_step: int, smoothed: bool, pieces: int = 1):
+        self.smoothed, self.pieces = smoothed, pieces
+        kept = max(1, _WINDOW // labels_per_step) * pieces
+        self.logits: deque[Tensor] = deque(maxlen=kept)
+        self.labels: deque[Tensor] = deque(maxlen=kept)
+        self.shown_at = time.monotonic()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new point of the curve."""
+        self.logits.clear()
+        self.labels.clear()
+        self.sums: dict[str, Tensor] = {}
+        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        """Take in one step."""
+        for logits, labels, terms in pieces:
+            self.logits.append(logits)
+            # The largest share of a mixed view is taken for its class.
+            self.labels.append(labels.argmax(1) if labels.is_floating_point() else labels)
+            for name, value in zip(Terms._fields, terms, strict=True):
+                if value is not None:
+                    total = self.sums.get(name)
+                    self.sums[name] = value if total is None else total + value
+            self.samples += len(labels)
+        self.steps += 1
+
+    def states(self) -> list[dict[str, Any]]:
+        """What each rank has measured since the last point, for a resume point; all have to ask."""
+        own = {
+            "logits": [*self.logits],
+            "labels": [*self.labels],
+            "sums": dict(self.sums),
+            "steps": self.steps,
+            "pieces": self.pieces,
+        }
+        return [own] if ranks.world() == 1 else ranks.gather(tree_map(_on_cpu, own))
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Go on from `states`, of as many ranks or of another number, which then share what was measured."""
+        if len(states) == ranks.world():
+            own = states[ranks.rank()]
+            self.logits.extend(own["logits"])
+            self.labels.extend(own["labels"])
+            self.sums = own["sums"]
+        else:
+            self.logits.extend(self._cut_anew([state["logits"] for state in states], states[0]["pieces"]))
+            self.labels.extend(self._cut_anew([state["labels"] for state in states], states[0]["pieces"]))
+            every = [state["sums"] for state in states]
+            self.sums = {name: torch.stack([sums[name] for sums in every]).mean(0) for name in every[0]}
+        self.steps = states[0]["steps"]
+
+    def _cut_anew(self, of_ranks: list[list[Tensor]], pieces: int) -> Iterator[Tensor]:
+        """This rank's pieces of each step that others cut into as many pieces, each."""
+        for step in range(0, len(of_ranks[0]), pieces):
+            whole = torch.cat([piece for own in of_ranks for piece in own[step : step + pieces]])
+            yield from whole.chunk(ranks.world() * self.pieces)[ranks.rank() * self.pieces :][: self.pieces]
+
+    @property
+    def rate(self) -> float:
+        """Samples per second, of all ranks."""
+        return self.samples * ranks.world() / (time.perf_counter() - self.started)
+
+    def losses(self) -> dict[str, float]:
+        """Mean of each term since the last point over the steps and over the ranks, which all have to ask."""
+        means = {name: value / self.steps for name, value in self.sums.items()}
+        if ranks.world() > 1:
+            means = {name: value / ranks.world() for name, value in means.items()}
+            ranks.reduce_sum(*means.values())
+        return {name: value.item() for name, value in means.items()}
+
+    def show_when_due(self, bar: tqdm[Any], step: int) -> None:
+        """Move the bar, with the loss of this rank's share beside it."""
+        # Reading the loss waits for the device, so it is done for people's eyes only, twice a second.
+        if bar.disable or time.monotonic() - self.shown_at < _SHOWN_SECONDS:
+            return
+        self.shown_at = time.monotonic()
+        logits, labels = counted(self.logits[-1], self.labels[-1])
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        shown = {"loss": (self.sums["total"] / self.steps).item(), "accuracy": accuracy.item()}
+        if self.smoothed:  # whose loss says little: it cannot reach 0
+            shown["nll"] = nn.functional.cross_entropy(logits.float(), labels).item()
+        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+        bar.update(step - bar.n)
+
+
+def last_samples(states: Sequence[dict[str, Any]]) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+    """Logits in float32 and labels of the last samples of all ranks, of `Window.states`, on the CPU."""
+    # On the CPU, since the measures take float64, which mps has not.
+    logits, labels = (
+        torch.cat([piece for state in states for piece in state[name]]) for name in ("logits", "labels")
+    )
+    return counted(logits.float().cpu(), labels.cpu())

@@ -1,0 +1,119 @@
+"""The resume point of a training run: tensors and plain values in one safetensors file, so that no code is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from distill.system.files import replace_file
+
+_STATE = "state"
+"""Where the header of the file holds the form of the state."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a state so that a reader, even after a crash, finds the old one or the new one whole.
+
+    Args:
+        path: of the file.
+        state: dicts, lists and tuples of tensors (of any dtype, shape and order in memory; one that is there under
+            two names stays one), dtypes, numbers, texts, truth values and None. Keys are texts or whole numbers.
+
+    Raises:
+        TypeError: something else is in it.
+    """
+    writer = _Writer()
+    form = json.dumps(writer.form(state))
+    replace_file(path, to_safetensors(writer.tensors, {_STATE: form}))
+
+
+def load(path: Path, device: str) -> dict[str, Any]:
+    """The state that `save` wrote, its tensors on a device, with their axes in memory as they were.
+
+    Raises:
+        Exception: the file is damaged or not ours. Nothing in it can run.
+    """
+    with safe_open(path, framework="pt", device=device) as file:
+        form = json.loads((file.metadata() or {})[_STATE])
+        # A copy: what safetensors gives need not begin where torch's own memory would.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+    return _value(form, tensors)
+
+
+class _Writer:
+    """Turns a state into JSON, and collects the tensors that it names."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[Any, str] = {}
+        self._memory: set[int] = set()
+
+    def form(self, value: Any) -> Any:
+        """Plain values as they are, the rest as an object of one key that says what it is."""
+        match value:
+            case None | bool() | int() | float() | str():
+                return value
+            case Tensor():
+                return {"tensor": self._tensor(value.detach())}
+            case torch.dtype():
+                return {"dtype": str(value).removeprefix("torch.")}
+            case dict():  # pairs: JSON would turn the whole numbers of an optimiser's state into texts
+                return {"dict": [[_key(name), self.form(item)] for name, item in value.items()]}
+            case list():
+                return {"list": [self.form(item) for item in value]}
+            case tuple():
+                return {"tuple": [self.form(item) for item in value]}
+        raise TypeError(f"a {type(value).__name__} cannot be in a resume point")
+
+    def _tensor(self, tensor: Tensor) -> dict[str, Any]:
+        """Its name, and its axes in the order in which they lie in memory."""
+        axes = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+        same = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        name = self._names.get(same) if tensor.numel() else None
+        if name is None:
+            name = self._names[same] = str(len(self.tensors))
+            self.tensors[name] = self._own(tensor.permute(axes))
+        return {"name": name, "axes": axes, "complex": tensor.is_complex()}
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        """The same on the CPU, contiguous, in memory that no other tensor of the file uses."""
+        plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+        own = plain.cpu().contiguous()
+        if own.untyped_storage().data_ptr() in self._memory:
+            own = own.clone()
+        self._memory.add(own.untyped_storage().data_ptr())
+        return own
+
+
+def _key(name: Any) -> str | int:
+    if not isinstance(name, str | int):
+        raise TypeError(f"a {type(name).__name__} cannot be a key in a resume point")
+    return name
+
+
+def _value(form: Any, tensors: dict[str, Tensor]) -> Any:
+    """What the form stands for."""
+    if not isinstance(form, dict):
+        return form
+    ((kind, inside),) = form.items()
+    match kind:
+        case "tensor":
+            tensor, axes = tensors[inside["name"]], inside["axes"]
+            tensor = torch.view_as_complex(tensor) if inside["complex"] else tensor
+            return tensor.permute([axes.index(axis) for axis in range(len(axes))])
+        case "dtype":
+            if isinstance(dtype := getattr(torch, inside), torch.dtype):
+                return dtype
+        case "dict":
+            return {name: _value(item, tensors) for name, item in inside}
+        case "list":
+            return [_value(item, tensors) for item in inside]
+        case "tuple":
+            return tuple(_value(item, tensors) for item in inside)
+    raise ValueError(f"a {kind} is nothing that a resume point holds")
