@@ -13,6 +13,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, RESUME, Record
 from distill.store.store import ArtifactStore
 from distill.system import files
+from tests.conftest import sealed
 
 GOLDEN = {
     "teacher": "271ecc7156d9eaed",
@@ -87,15 +88,16 @@ def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> No
         found.file("model.safetensors")
 
 
-def test_a_record_that_was_edited_is_refused_and_one_without_a_seal_is_a_problem(store: ArtifactStore) -> None:
+def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(store: ArtifactStore) -> None:
     made = publish(store, TeacherConfig())
     record = json.loads((made.path / RECORD).read_text())
     record["config"]["smoothing"] = 0.3
-    (made.path / RECORD).write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"it was changed\. Delete this folder"):
-        store.read(made.path)
-    record["seal"] = ""  # as older versions wrote it
-    (made.path / RECORD).write_text(json.dumps(record))
+    without = {name: value for name, value in record.items() if name != "seal"}
+    for edited in (record, without, record | {"seal": ""}):
+        (made.path / RECORD).write_text(json.dumps(edited))
+        with pytest.raises(UserError, match=r"it was changed\. Delete this folder"):
+            store.read(made.path)
+    (made.path / RECORD).write_bytes(sealed(record))
     assert any("key" in problem for problem in store.read(made.path).problems())
 
 

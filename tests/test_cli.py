@@ -18,6 +18,7 @@ from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure
 from distill.pipeline.experiments import Reproduced
 from distill.store.store import ArtifactStore
+from tests.conftest import sealed
 
 TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
 
@@ -308,8 +309,8 @@ def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
     teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads((teacher / "record.json").read_text())
-    older = record | {"key": "0" * 64, "seal": ""}  # as if a field had been added to configs since
-    (teacher / "record.json").write_text(json.dumps(older))
+    older = record | {"key": "0" * 64}  # as if a field had been added to configs since
+    (teacher / "record.json").write_bytes(sealed(older))
     assert "of an older form" in run(capsys, "gc")
     with pytest.raises(SystemExit) as stopped:
         main(["cache", "--teacher", str(teacher)])

@@ -18,6 +18,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import inputs
 from distill.store.store import ArtifactStore
+from tests.conftest import sealed
 
 
 def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
@@ -36,7 +37,7 @@ def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **
         "data": {"sizes": {"train": 9, "held_out": 1, "test": 5}, "shape": [1, 8, 8], "classes": ["a", "b"]},
         "provenance": {"seconds": 1.5},
     }
-    (folder / RECORD).write_text(Record.model_validate(known | fields).model_dump_json())
+    (folder / RECORD).write_bytes(Record.model_validate(known | fields).sealed())
     return folder
 
 
@@ -100,7 +101,8 @@ def test_whatever_happens_the_index_says_what_the_records_say(tmp_path_factory, 
             record.write_text("{")
         elif record.is_file() and what == "edit" and len(record.read_text()) > 1:
             before = record.stat()
-            record.write_text(record.read_text().replace('"test/accuracy":0.', '"test/accuracy":1.'))
+            text = record.read_text().replace('"test/accuracy": 0.', '"test/accuracy": 1.')
+            record.write_bytes(sealed(json.loads(text)))
             os.utime(record, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert listed(root) == afresh(root)
 

@@ -13,10 +13,8 @@ from distill.pipeline.experiments import plan_report
 from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.key import key
-from distill.store.record import RECORD
 from distill.store.stages import STAGES, inputs, title
 from distill.store.store import ArtifactStore
-from distill.system.files import sha256
 from distill.system.runtime import Runtime
 
 
@@ -34,7 +32,7 @@ class Examined:
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Read every file of some artefacts, or of all, and compare it with the record; and records with each other.
+    """Read every file of some artefacts, or of all, and compare it with the record.
 
     Args:
         store: where their inputs lie.
@@ -43,7 +41,7 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
     Yields:
         What was found, upstream stages first.
     """
-    known: dict[str, _Seen] = {}
+    known: set[str] = set()
     for artifact in named:
         yield _examined(artifact, store, known)
     if named:
@@ -56,42 +54,31 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
                 yield Examined(path, None, [str(error)])
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A record as it is now."""
-
-    path: Path
-    sha256: str
-    sealed: bool
-
-
-def _examined(artifact: Artifact, store: ArtifactStore, known: dict[str, _Seen]) -> Examined:
-    record, place = artifact.record, store.path(artifact.config)
-    known[record.key] = _Seen(artifact.path, sha256(artifact.path / RECORD), bool(record.seal))
+def _examined(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Examined:
+    place = store.path(artifact.config)
+    known.add(artifact.record.key)
     problems = artifact.problems()
     if artifact.is_current and artifact.path.name != place.name:
         problems.append(f"it is {place.name}, and is not found under another name")
-    return Examined(artifact.path, artifact, problems, list(_changed_inputs(artifact, store, known)))
+    return Examined(artifact.path, artifact, problems, list(_unreadable_inputs(artifact, store, known)))
 
 
-def _changed_inputs(artifact: Artifact, store: ArtifactStore, known: dict[str, _Seen]) -> Iterator[str]:
-    """Inputs whose record is not the one that this was made from, where nothing says that they were made again."""
-    noted = {name: value for name, value in artifact.record.inputs.items() if value != "diverged"}
-    if not noted.keys() <= known.keys():
-        for upstream in inputs(artifact.config):
-            if (name := key(upstream)) in noted and name not in known:
-                try:
-                    found = store.find(upstream)
-                except UserError as error:
-                    yield f"input {title(upstream)}: {error}"
-                    continue
-                if found:
-                    known[name] = _Seen(found.path, sha256(found.path / RECORD), bool(found.record.seal))
-    for name, value in noted.items():
-        seen = known.get(name)
-        # One with a seal that fits was made again: it is as whole as the one before.
-        if seen and seen.sha256 != value and not seen.sealed:
-            yield f"input {seen.path}: {RECORD} is not the one that this was made from: made again since, or edited"
+def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Iterator[str]:
+    """Inputs whose record is there and cannot be read, or was changed; one that is gone is no fault.
+
+    `known` are keys of those that were read before; it grows.
+    """
+    noted = {name for name, value in artifact.record.inputs.items() if value != "diverged"} - known
+    if not noted:  # the keys of a large graph take time
+        return
+    for upstream in inputs(artifact.config):
+        if (name := key(upstream)) in noted:
+            try:
+                store.find(upstream)
+            except UserError as error:
+                yield f"input {title(upstream)}: {error}"
+            else:
+                known.add(name)
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:

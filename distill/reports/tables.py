@@ -116,11 +116,11 @@ def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid 
     """What the paper prints beside what was measured here; None if there is nothing to show.
 
     Args:
-        summary: of a report; older ones have no published numbers.
+        summary: of a report.
         only_numbers: leave out what is only drawn, and what nothing here corresponds to.
     """
     rows = []
-    for entry in summary.get("published", []):
+    for entry in summary["published"]:
         column = COLUMNS.get(entry["measure"], ANY)
         measured = entry["mean"] is not None
         if not only_numbers or (measured and entry["value"] is not None):

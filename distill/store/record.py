@@ -78,7 +78,7 @@ class Record(BaseModel):
     metrics: dict[str, float] = {}
     provenance: dict[str, Any] = {}
     seal: str = ""
-    """sha256 of the bytes of `record.json` without this; empty in records of older versions."""
+    """sha256 of the bytes of `record.json` without this; empty until it is written."""
 
     def sealed(self) -> bytes:
         """The content of `record.json`."""
@@ -87,8 +87,8 @@ class Record(BaseModel):
         return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
     def fits(self, content: bytes) -> bool:
-        """Whether the bytes that it was read from are those that were sealed; true for one without a seal."""
+        """Whether the bytes that it was read from are those that were sealed."""
         if not self.seal:
-            return True
+            return False
         head, _, tail = content.rpartition(self.seal.encode())
         return hashlib.sha256(head + tail).hexdigest() == self.seal

@@ -207,19 +207,20 @@ def test_what_cannot_be_made_again_stays(
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
 
 
-def test_a_record_without_a_seal_is_held_against_what_other_stages_noted(whole: Path, tmp_path: Path) -> None:
+def test_what_was_made_from_a_record_without_a_seal_is_unproven(whole: Path, tmp_path: Path) -> None:
     root = shutil.copytree(whole, tmp_path / "store")
     store = ArtifactStore(root)
     record = store.path(tiny.TEACHER) / RECORD
     fields = json.loads(record.read_text())
     fields["metrics"]["held_out/accuracy"] = 1.0
-    fields["seal"] = ""  # as if it were of an older version
+    fields["seal"] = ""
     record.write_text(json.dumps(fields))
-    doubted = {found.path for found in examine(store) if found.unproven}
-    assert store.path(tiny.CACHE) in doubted
-    assert store.path(tiny.STUDENT) not in doubted, "it was made from the cache"
+    told = {found.path: found for found in examine(store)}
+    assert "it was changed" in told[record.parent].problems[0]
+    assert told[store.path(tiny.CACHE)].unproven
+    assert not told[store.path(tiny.STUDENT)].unproven, "it was made from the cache"
     (only,) = examine(store, [store.read(store.path(tiny.CACHE))])
-    assert "made again since, or edited" in only.unproven[0]
+    assert "it was changed" in only.unproven[0]
     assert not only.problems
     shutil.rmtree(record.parent)
     ensure([tiny.TEACHER], store, runtime(root))

@@ -24,6 +24,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import VERSIONS
 from distill.store.store import ArtifactStore
+from tests.conftest import sealed
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -156,7 +157,7 @@ def report(tmp_path_factory) -> Path:
         inputs={},
         files=ArtifactStore(folder.parent).describe_files(out),
     )
-    (out / RECORD).write_text(record.model_dump_json())
+    (out / RECORD).write_bytes(record.sealed())
     return out
 
 
@@ -209,7 +210,7 @@ def test_a_report_that_somebody_changed_is_shown_without_harm_or_left_out(report
     record = json.loads((out / RECORD).read_text())
     (out / RECORD).unlink()
     record["files"] = {name: entry.model_dump() for name, entry in store.describe_files(out).items()}
-    (out / RECORD).write_text(json.dumps(record))
+    (out / RECORD).write_bytes(sealed(record))
     written = write_overview(out.parent, "quick", store.all(), ["hostile"])
     assert (written is None) == (change != "svg")
     if written:

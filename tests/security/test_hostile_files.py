@@ -34,6 +34,7 @@ from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system.reading import map_array, parse_json, read_json, read_tensors
 from distill.training.network import WEIGHTS, load_network, load_predictions
+from tests.conftest import sealed
 
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TINY = TeacherConfig(model=ModelConfig(kwargs={"widths": [8]}))
@@ -334,7 +335,7 @@ def nested(depth: int) -> dict[str, Any]:
 def test_a_config_of_thousands_of_teachers_is_refused_in_one_line(store, depth):
     made = published(store)
     text = (made.path / RECORD).read_text()
-    record = json.loads(text) | {"config": nested(min(depth, 90)), "seal": ""}
+    record = json.loads(text) | {"config": nested(min(depth, 90))}
     text = json.dumps(record)
     if depth > 90:  # deeper than json would write
         innermost = json.dumps({"stage": "teacher", "smoothing": 0.1})
@@ -375,8 +376,8 @@ ODD_NAMES = (
 
 
 def edited(made: Artifact, **changes: Any) -> None:
-    record = json.loads((made.path / RECORD).read_text()) | {"seal": ""} | changes
-    (made.path / RECORD).write_text(json.dumps(record))
+    record = json.loads((made.path / RECORD).read_text()) | changes
+    (made.path / RECORD).write_bytes(sealed(record))
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -430,7 +431,7 @@ def test_a_record_of_another_artefact_is_a_miss(store):
 )
 def test_a_record_of_images_that_cannot_be_is_one_line(store, data):
     path = published(store).path / RECORD
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data, "seal": ""}))
+    path.write_bytes(sealed(json.loads(path.read_text()) | {"data": data}))
     with pytest.raises(UserError, match="a record that this version can read") as error:
         store.read(path.parent)
     line_of(error.value)

@@ -24,6 +24,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import VERSIONS
 from distill.store.store import ArtifactStore
+from tests.conftest import sealed
 
 PLACES = {
     "penultimate": "Figure 1",
@@ -72,7 +73,7 @@ def report(
         inputs={},
         files=ArtifactStore(folder.parent).describe_files(out),
     )
-    (out / RECORD).write_text(record.model_dump_json())
+    (out / RECORD).write_bytes(record.sealed())
     made = (out / RECORD).stat().st_mtime - age
     os.utime(out / RECORD, (made, made))
     return out
@@ -181,7 +182,7 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
     (folder / "accuracy-digits-quick-0.8" / "summary.json").write_text("{}")
     assert shown() == {"accuracy-digits-quick-0.7", "ours-digits-quick-0.5"}, "a damaged one is no report"
     older = folder / "ours-digits-quick-0.5" / RECORD
-    older.write_text(json.dumps(json.loads(older.read_text()) | {"version": VERSIONS["report"] - 1}))
+    older.write_bytes(sealed(json.loads(older.read_text()) | {"version": VERSIONS["report"] - 1}))
     assert shown() == {"accuracy-digits-quick-0.7"}, "nor is one of another version"
 
 

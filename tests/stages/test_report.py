@@ -211,7 +211,6 @@ def test_the_papers_numbers_stand_beside_ours(written):
     assert "86.8±0.2 %" in told
     assert "98.6 %" not in told, "a terminal has no room for what nothing here corresponds to"
     assert paper_table({"published": []}) is None
-    assert paper_table({}) is None, "a summary of an older version"
 
 
 def test_a_measure_that_no_run_has_is_no_column(tmp_path):
