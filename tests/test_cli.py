@@ -113,17 +113,6 @@ def test_evaluate_prints_every_measure(teacher: Path, folders: Path, capsys: pyt
     assert "expected one that has images" in fail(capsys, "evaluate", str(bare), "--split", "held_out")
 
 
-def test_advise(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = run(capsys, "advise", str(teacher))
-    assert told.splitlines()[2].startswith("Not known: no student in this store has learned from it")
-    assert "What this cannot know" in told
-    found = json.loads(run(capsys, "advise", "digits", "--json"))
-    assert found["subject"].startswith("digits: 1 teacher of 1 recipe")
-    assert found["verdict"]["basis"]
-    assert "advise" in run(capsys, "--help")
-    assert "expected a path or a key of an artefact, or data: digits" in fail(capsys, "advise", "digit")
-
-
 def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = run(capsys, "plan", "dark_knowledge", "--scale", "smoke", "--device", "cpu")
     assert "0 hits, 43 to make" in told

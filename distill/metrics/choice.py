@@ -217,7 +217,7 @@ def _of_teaching(compared: _Compared, best: float, kept: _Compared) -> str:
         text += f" Less accurate: {listed(worse)}."
     return (
         f"{text} That is what there is to teach, not what students learn: the proof is to train students "
-        "(`distill advise` on a teacher prints the commands)."
+        "(`distill cache`, then `distill student`)."
     )
 
 

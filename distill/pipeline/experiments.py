@@ -28,8 +28,6 @@ from distill.system import ranks
 from distill.system.runtime import Runtime
 from distill.training.tracking import warn
 
-SUMMARY = "summary.json"
-
 
 def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
     """Config of an experiment's report, with all that it is made from; one analysis per seed.

@@ -15,7 +15,6 @@ from typing import NoReturn
 import pytest
 import tiny
 from damage import DAMAGES
-from distill.advice import advise
 from same_bits import differences
 
 from distill.audit.verify import examine, repair
@@ -28,11 +27,14 @@ from distill.pipeline import graph
 from distill.pipeline.graph import ensure
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.stages.calibration import load_scaling
+from distill.stages.sweep import SWEEP
+from distill.stages.sweep_page import format_sweep
 from distill.store.record import RECORD
 from distill.store.stages import FOLDERS
 from distill.store.store import ArtifactStore
 from distill.system import files
 from distill.system.files import sha256
+from distill.system.reading import read_json
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config
 
@@ -95,8 +97,8 @@ def scaling(root: Path, _whole: Path, touched: Path) -> object:
     return str(load_scaling(ArtifactStore(root).read(touched)))
 
 
-def advice(root: Path, _whole: Path, touched: Path) -> object:
-    return advise(str(touched), runtime(root)).text().replace(str(root), "")
+def answers(root: Path, _whole: Path, touched: Path) -> object:
+    return format_sweep(read_json(ArtifactStore(root).read(touched).file(SWEEP))).replace(str(root), "")
 
 
 def page(root: Path, _whole: Path, _touched: Path) -> object:
@@ -110,8 +112,8 @@ CONSUMERS = {
     "student": [make("calibration"), make("analysis"), evaluate, weights],
     "calibration": [scaling],
     "analysis": [make("report")],
-    "sweep": [advice],
-    "report": [page, advice],
+    "sweep": [answers],
+    "report": [page],
 }
 
 

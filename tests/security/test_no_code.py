@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distill.advice import advise
-from distill.reports.measured_runs import read_table
 from PIL import Image
 
 from distill.audit.export import DESCRIPTION, export, load_exported
@@ -48,6 +46,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
 from distill.store.store import ArtifactStore
 from distill.system.files import sha256
+from distill.system.reading import read_json
 from distill.system.runtime import Runtime
 from distill.training.network import PREDICTIONS, WEIGHTS, load_network, load_predictions, snapshot_steps
 from distill.training.snapshots import snapshot_file
@@ -344,7 +343,7 @@ def test_json(stage: str, form, there: ArtifactStore, runtime: Runtime, ran: Pat
         report = ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=(config,))
         refused(lambda: read_table(Experiment, report, there))  # pyright: ignore[reportArgumentType]
     else:
-        refused(lambda: advise(str(planted.path), runtime))
+        refused(lambda: read_json(planted.file(name)))
 
 
 # What is no artefact yet

@@ -286,9 +286,6 @@ DO_NOT = [
     ["verify", "teacher"],
     ["verify"],
     ["calibrate", "teacher"],
-    ["advise", "teacher"],
-    ["advise", "cache"],
-    ["advise", "stranger:images"],
 ]
 
 
