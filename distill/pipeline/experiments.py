@@ -17,8 +17,8 @@ from distill.config import (
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
+from distill.reports import experiment_files
 from distill.reports.experiment import Scale
-from distill.reports.experiment_files import ALL, experiment_names, experiments_folder, load_experiment
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.record import RECORD
@@ -40,7 +40,7 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
     Raises:
         UserError: there is no such experiment, or it cannot be run on this data set.
     """
-    experiment = load_experiment(name)
+    experiment = experiment_files.load_experiment(name)
     data = experiment.DATA[scale] if data is None else data
     probes = tuple(experiment.probes(scale, data))
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
@@ -56,7 +56,7 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
         )
         for runs, other in zip(groups, [*groups[1:], *groups[:1]], strict=True)
     )
-    sources = sorted(experiments_folder().glob("*.py"))
+    sources = sorted(experiment_files.experiments_folder().glob("*.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return ReportConfig(experiment=name, source=source, scale=scale, data=data, analyses=analyses)
 
@@ -77,11 +77,11 @@ def plan_reports(
     Raises:
         UserError: there is no such experiment, or none can be run on this data set.
     """
-    if name != ALL:
+    if name != experiment_files.ALL:
         return [plan_report(name, scale, data)], {}
     configs: list[ReportConfig] = []
     skipped: dict[str, UserError] = {}
-    for each in experiment_names():
+    for each in experiment_files.experiment_names():
         try:
             configs.append(plan_report(each, scale, data))
         except UserError as error:
@@ -138,7 +138,7 @@ def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> 
 
     folder = store.root / STAGES["report"].folder
     try:
-        return write_overview(folder, scale, [*_by_age(store), *reports], experiment_names())
+        return write_overview(folder, scale, [*_by_age(store), *reports], experiment_files.experiment_names())
     except OSError as error:
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
         return None

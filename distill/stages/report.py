@@ -7,8 +7,8 @@ from typing import Any
 
 from distill.config import ReportConfig
 from distill.metrics.measured import MEASURES_FILE
+from distill.reports import experiment_files
 from distill.reports.experiment import Experiment, Table
-from distill.reports.experiment_files import load_experiment
 from distill.reports.report_page import log_figures, write_report
 from distill.store.inputs import Inputs
 from distill.store.key import key
@@ -24,7 +24,7 @@ def write(config: ReportConfig, inputs: Inputs, folder: Path, runtime: Runtime) 
     Raises:
         UserError: there is no such experiment, or an analysis is missing or damaged.
     """
-    experiment = load_experiment(config.experiment)
+    experiment = experiment_files.load_experiment(config.experiment)
     title = (experiment.__doc__ or config.experiment).strip().splitlines()[0].rstrip(".")
     made_by = provenance(runtime) | {"minutes": round(inputs.seconds() / 60, 2)}
     write_report(config, experiment, title, read_table(experiment, config, inputs), made_by, folder)

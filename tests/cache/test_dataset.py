@@ -17,7 +17,7 @@ from distill.cache import LogitCache
 from distill.cache.dataset import CachedDataset, Sample
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.loader import Loader
-from distill.data.sets import datasets
+from distill.data.sets import load as load_module
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
@@ -82,7 +82,7 @@ def first_epoch(shifted: CachedDataset) -> None:
 
 
 def loader_of(dataset: CachedDataset) -> Loader:
-    data = datasets.load(dataset.cache.config.transfer_set, Path("unused"))
+    data = load_module.load(dataset.cache.config.transfer_set, Path("unused"))
     return dataset.cache.loader(data, batch_size=50)
 
 
@@ -228,7 +228,7 @@ def test_a_subset_leaves_out_a_class(shifted: CachedDataset) -> None:
 
 
 def test_whole_batches_are_those_of_a_student_of_ours(shifted: CachedDataset) -> None:
-    data = datasets.load(TEACHER.data, Path("unused"))
+    data = load_module.load(TEACHER.data, Path("unused"))
     config = shifted.cache.config
     student = Loader(
         data.train,
@@ -261,7 +261,7 @@ def test_whole_batches_in_the_order_of_the_transfer_set(shifted: CachedDataset) 
 
 
 def test_held_out_images_are_normalised_and_not_augmented(shifted: CachedDataset) -> None:
-    data = datasets.load(TEACHER.data, Path("unused"))
+    data = load_module.load(TEACHER.data, Path("unused"))
     shifted.set_epoch(1)
     batch = next(iter(DataLoader(shifted.held_out, len(shifted.held_out))))
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (shifted.mean, shifted.std))
@@ -345,13 +345,13 @@ def test_a_worker_that_opens_the_images_anew_checks_them_too(
 ) -> None:
     text = pickle.dumps(LogitCache.open(of_plugin.path).dataset(tmp_path))
     monkeypatch.setattr(plugin, "CHANGE", "pixel")
-    datasets._load.cache_clear()
+    load_module._load.cache_clear()
     with pytest.raises(UserError, match=r"data\.content"):
         pickle.loads(text)[0]
 
 
 def test_no_held_out_images(of_plugin: Artifact, tmp_path: Path) -> None:
-    datasets._load.cache_clear()
+    load_module._load.cache_clear()
     dataset = LogitCache.open(of_plugin.path).dataset(tmp_path)
     assert len(dataset.held_out) == 0
     assert list(DataLoader(dataset.held_out, 10)) == []

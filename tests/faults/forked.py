@@ -155,14 +155,15 @@ def _warm() -> None:
         import_module(name)
     from distill.data.sets.load import load
     from distill.models import build_model, check_model
-    from distill.pipeline import graph
+    from distill.reports import experiment_files
     from distill.reports.experiment import Label, Table
+    from distill.store.provenance import provenance
     from distill.system.runtime import Runtime
     from distill.training.optim import build_ema, build_optimizer, build_schedule
 
     import_module("torch").set_num_threads(1)
-    graph.provenance(Runtime(device="cpu"))
-    graph.load_experiment = {tiny.NAME: tiny}.__getitem__  # pyright: ignore[reportAttributeAccessIssue]
+    provenance(Runtime(device="cpu"))
+    experiment_files.load_experiment = {tiny.NAME: tiny}.__getitem__  # pyright: ignore[reportAttributeAccessIssue]
     data, config = load(tiny.TEACHER.data, Path("nowhere")), tiny.TEACHER
     check_model(config.model, len(data.classes), data.shape, data.label_shape)
     model = build_model(config.model, len(data.classes), data.shape)
@@ -172,7 +173,7 @@ def _warm() -> None:
 
 
 if __name__ == "__main__":
-    import tiny
+    from tests.faults import tiny
 
     _warm()
     print("ready", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -11,15 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forked import Ended, Order
-from same_bits import differences
-
 import distill
-from distill.store.stages import FOLDERS
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-
-STAGES = ("teacher", "cache", "student", "calibration", "analysis", "sweep", "report")
-"""Upstream first."""
+from tests.faults.forked import Ended, Order
+from tests.faults.same_bits import differences
 
 
 class Nursery:
@@ -99,15 +96,15 @@ class Nursery:
         """A fresh store with what a stage needs."""
         self._trials += 1
         store = self.folder / f"trial{self._trials}"
-        for name in STAGES[: STAGES.index(stage)]:
-            if (self.whole / FOLDERS[name]).exists():
-                shutil.copytree(self.whole / FOLDERS[name], store / FOLDERS[name])
+        for name in itertools.takewhile(lambda name: name != stage, STAGES):
+            if (self.whole / STAGES[name].folder).exists():
+                shutil.copytree(self.whole / STAGES[name].folder, store / STAGES[name].folder)
         return store
 
     def _wrong(self, stage: str, store: Path, again: Ended) -> list[str]:
         if again.code != 0:
             return [f"{store.name}: the rerun ended with {again.code}: {again.said}"]
-        folder = FOLDERS[stage]
+        folder = STAGES[stage].folder
         wanted, made = ({path.name: path for path in (root / folder).glob("*/")} for root in (self.whole, store))
         if not made or not made.keys() <= wanted.keys():
             return [f"{store.name}: made {sorted(made)}"]

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import tiny
-from damage import DAMAGES
-from same_bits import differences
 
 from distill.audit.verify import examine, repair
 from distill.cache import LogitCache
@@ -23,22 +20,26 @@ from distill.cli.main import main
 from distill.config import StudentConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.pipeline import graph
+from distill.pipeline import experiments
 from distill.pipeline.graph import ensure
+from distill.reports import experiment_files
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.stages.calibration import load_scaling
 from distill.stages.sweep import SWEEP
 from distill.stages.sweep_page import format_sweep
 from distill.store.record import RECORD
-from distill.store.stages import FOLDERS
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from distill.system import files
 from distill.system.files import sha256
 from distill.system.reading import read_json
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config
+from tests.faults import tiny
+from tests.faults.damage import DAMAGES
+from tests.faults.same_bits import differences
 
-STAGES = tuple(FOLDERS)
+NAMES = tuple(STAGES)
 
 
 def runtime(store: Path) -> Runtime:
@@ -48,8 +49,8 @@ def runtime(store: Path) -> Runtime:
 @pytest.fixture(scope="module")
 def experiment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "load_experiment", {tiny.NAME: tiny}.__getitem__)
-        patch.setattr(pipeline, "experiment_names", lambda: [tiny.NAME])
+        patch.setattr(experiment_files, "load_experiment", {tiny.NAME: tiny}.__getitem__)
+        patch.setattr(experiment_files, "experiment_names", lambda: [tiny.NAME])
         yield
 
 
@@ -102,7 +103,7 @@ def answers(root: Path, _whole: Path, touched: Path) -> object:
 
 
 def page(root: Path, _whole: Path, _touched: Path) -> object:
-    made = graph.reproduce(tiny.NAME, "smoke", None, ArtifactStore(root), runtime(root))
+    made = experiments.reproduce(tiny.NAME, "smoke", None, ArtifactStore(root), runtime(root))
     return made.page.read_text()
 
 
@@ -122,7 +123,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
     trials, found, unread, refused = count(40, 500), [], 0, 0
     expected: dict[tuple[str, Path], object] = {}
     for trial in range(trials):
-        stage = STAGES[trial % len(STAGES)]
+        stage = NAMES[trial % len(NAMES)]
         store = tmp_path / str(trial)
         shutil.copytree(whole, store)
         touched, file, done = damaged(store, stage, draw)
@@ -158,7 +159,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
 def damaged(store: Path, stage: str, draw: random.Random) -> tuple[Path, Path, str]:
     """Damage a file: the folder of its artefact, the file, and what was done."""
     for _ in range(1000):
-        touched = draw.choice(sorted((store / FOLDERS[stage]).glob("*/")))
+        touched = draw.choice(sorted((store / STAGES[stage].folder).glob("*/")))
         file = draw.choice([path for path in sorted(touched.rglob("*")) if path.is_file()])
         if done := draw.choice(DAMAGES)(file, draw):
             return touched, file, done

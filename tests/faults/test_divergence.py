@@ -16,7 +16,7 @@ from distill.losses import Terms
 from distill.pipeline.run import run_stage
 from distill.store.key import key
 from distill.store.record import RESUME
-from distill.training import loop, resume
+from distill.training import resume
 from distill.training.divergence import Bad, Trail, weights_are_finite
 
 TEACHER = TeacherConfig()
@@ -196,8 +196,8 @@ def test_memory_that_does_not_suffice_is_one_line_and_costs_no_training(
             raise error
         return before(run, *arguments)
 
-    before = loop._Run.update
-    monkeypatch.setattr(loop._Run, "update", update)
+    before = Run.update
+    monkeypatch.setattr(Run, "update", update)
     often = runtime.model_copy(update={"checkpoint_seconds": 1e-9})
     with pytest.raises(UserError) as caught:
         run_stage(teacher, store, often)

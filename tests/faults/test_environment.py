@@ -13,13 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-from refusals import files_of_at_most, refused
-from same_bits import differences
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill import cli
+from distill.cli import main as cli
 from distill.config import StageConfig
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
@@ -29,6 +26,9 @@ from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.tracking import MetricWriter, read_metrics
+from tests.faults import tiny
+from tests.faults.refusals import files_of_at_most, refused
+from tests.faults.same_bits import differences
 
 STAGES = ("teacher", "cache", "student", "report")
 SIZES = (0, 200, 3_000, 10_000)

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from nursery import Nursery
-from same_bits import differences
 
 from distill.pipeline.graph import ensure
 from distill.store.key import key
 from distill.store.record import RESUME, Record
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from distill.training import network
+from distill.training import train
+from tests.faults import tiny
+from tests.faults.nursery import Nursery
+from tests.faults.same_bits import differences
 
 MAIN = ("teacher", "cache", "student", "report")
 STAGES = [*MAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("calibration", "analysis", "sweep"))]
@@ -105,7 +105,7 @@ def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.Monke
 
     started = time.monotonic()
     with monkeypatch.context() as patch:
-        patch.setattr(network, "evaluation_measures", never_ends)
+        patch.setattr(train, "evaluation_measures", never_ends)
         with pytest.raises(SystemExit) as ended:
             make("terminated")
     assert ended.value.code == 128 + signal.SIGTERM

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from same_bits import differences
 
 from distill.config import CacheConfig, DataConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
 from distill.pipeline.executors import ray as executor
@@ -21,6 +20,7 @@ from distill.store.record import RESUME
 from distill.store.stages import inputs
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
+from tests.faults.same_bits import differences
 
 ray = pytest.importorskip("ray")
 

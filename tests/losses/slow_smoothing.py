@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from slow_losses import Rows, slow_maxsup, slow_softmax, slow_target
-
 from distill.config import LossConfig
+from tests.losses.slow_losses import Rows, slow_maxsup, slow_softmax, slow_target
 
 
 def slow_factor(c: LossConfig, progress: float) -> float:

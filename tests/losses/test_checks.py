@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_losses import draw, mixed
 
 from distill.config import LossConfig
 from distill.errors import UserError
 from distill.losses import check_batch, cross_entropy, make_loss
+from tests.losses.slow_losses import draw, mixed
 
 LOGITS, LABELS, _ = draw(n=8, k=5, dtype=torch.float32)
 LOGITS = LOGITS.detach()

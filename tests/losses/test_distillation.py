@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import draw, mixed, slow_parts, slow_pearson, slow_wsl_weight
 from torch import Tensor
 
 from distill.config import LossConfig
@@ -30,6 +29,7 @@ from distill.losses import (
     standardised_distillation,
     weighted_soft_labels,
 )
+from tests.losses.slow_losses import draw, mixed, slow_parts, slow_pearson, slow_wsl_weight
 
 Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(student, teacher, labels) → loss."""

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_target
-from slow_smoothing import slow_labels
 
 from distill.config import SOFT_TERMS, LabelsConfig, LossConfig
 from distill.errors import UserError
 from distill.losses import cross_entropy, is_usual, label_loss, make_loss, max_suppression, sample_factor, strength
 from distill.losses.matrices import smoothed, towards_all, towards_given
+from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_target
+from tests.losses.slow_smoothing import slow_labels
 
 CLASSES = [str(name) for name in range(K)]
 SHARES = towards_given([[0, 5, 1, 0], [1, 0, 1, 1], [0, 0, 0, 1], [3, 1, 2, 0]], CLASSES)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import K, N, draw, mixed, slow_hard, slow_sequence_loss, slow_target
 
 from distill.config import LossConfig
 from distill.errors import UserError
 from distill.losses import cross_entropy, in_uniform, label_loss, make_loss, max_suppression, uniform_smoothing
+from tests.losses.slow_losses import K, N, draw, mixed, slow_hard, slow_sequence_loss, slow_target
 
 
 @pytest.mark.parametrize("convention", ["uniform", "others"])

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_softmax
 
 from distill.config import SOFT_TERMS, LossConfig
 from distill.losses import kl_distillation, label_loss, logit_matching, make_loss, prepare, soft_targets
+from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_softmax
 
 CONFIGS = [
     LossConfig(

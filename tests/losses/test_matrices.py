@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import slow_target
 
 from distill.errors import UserError
 from distill.losses.matrices import (
@@ -19,6 +18,7 @@ from distill.losses.matrices import (
     towards_near,
     towards_similar,
 )
+from tests.losses.slow_losses import slow_target
 
 NAMES = ["cat", "dog", "car", "bus", "ship"]
 TREE = [["cat", "dog"], [["car", 3], "ship"]]

@@ -22,7 +22,7 @@ from distill.reports.tables import Grid, aligned
 from distill.stages.sweep_page import write_page
 from distill.store.key import key
 from distill.store.record import RECORD, Record
-from distill.store.stages import VERSIONS
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from tests.conftest import sealed
 
@@ -152,7 +152,7 @@ def report(tmp_path_factory) -> Path:
     write_report(config, experiment, NAME, table, {"minutes": 1, "host": NAME}, out)
     record = Record(
         key=key(config),
-        version=VERSIONS["report"],
+        version=STAGES["report"].version,
         config=config.model_dump(mode="json"),
         inputs={},
         files=ArtifactStore(folder.parent).describe_files(out),

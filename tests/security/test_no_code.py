@@ -33,7 +33,7 @@ from distill.config import (
     SweepConfig,
     TeacherConfig,
 )
-from distill.data.sets import datasets
+from distill.data.sets import load as load_module
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
@@ -442,7 +442,7 @@ def test_decoded_images(name: str, form, runtime: Runtime, ran: Path, tmp_path: 
     load(config, runtime.data_root, progress=False)
     (decoded,) = (runtime.data_root / "decoded").glob("photos-*/")
     (decoded / name).write_bytes(form(ran))
-    datasets._load.cache_clear()
+    load_module._load.cache_clear()
     refused(lambda: load(config, runtime.data_root, progress=False))
 
 
@@ -459,7 +459,7 @@ def test_data_sets(name: str, file: str, runtime: Runtime, ran: Path, monkeypatc
     """CIFAR's own files are pickles: whatever has not the checksum of theirs is not opened."""
     folder = runtime.data_root / Path(file).parent
     folder.mkdir(parents=True)
-    monkeypatch.setattr(datasets, "fetch", lambda *_: folder)
+    monkeypatch.setattr(load_module, "fetch", lambda *_: folder)
     others = ["data_batch_1", "batches.meta", "train", "test", "meta", "train-images-idx3-ubyte"]
     for other in {Path(file).name, *others, *(f"t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))}:
         (folder / other).write_bytes(pickled(ran))

@@ -24,7 +24,7 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
-from distill.data.sets import datasets
+from distill.data.sets import load as load_module
 from distill.data.sets.load import load
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
@@ -63,7 +63,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process in which nobody named anything yet."""
     monkeypatch.setattr(trust, "_process", trust._Process())
     yield
-    datasets._load.cache_clear()
+    load_module._load.cache_clear()
 
 
 def read(config: dict[str, object], path: Path | None = Path("theirs/record.json")) -> TeacherConfig:
@@ -249,7 +249,7 @@ def stranger(sent: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is what was sent; `ran` is there when its module was imported."""
     sys.modules.pop("stranger", None)
     (sent / "ran").unlink(missing_ok=True)
-    datasets._load.cache_clear()
+    load_module._load.cache_clear()
     monkeypatch.chdir(sent)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return sent

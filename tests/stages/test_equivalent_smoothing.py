@@ -124,9 +124,9 @@ def test_a_large_set_is_measured_in_pieces_and_in_part(student, store, runtime, 
 
 def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeypatch):
     make(student.cache, store, runtime)
-    from distill.training import loop
+    from distill.training.state import Run
 
-    update, steps = loop._Run.update, []
+    update, steps = Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -134,7 +134,7 @@ def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeyp
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(loop._Run, "update", interrupting)
+    monkeypatch.setattr(Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(student, store, runtime)
     made = make(student, store, runtime)
@@ -144,13 +144,13 @@ def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeyp
 
 def test_a_run_killed_before_its_first_resume_point_logs_it_once(student, store, runtime, monkeypatch):
     make(student.cache, store, runtime)
-    from distill.training import loop
+    from distill.training.state import Run
 
-    update = loop._Run.update
-    monkeypatch.setattr(loop._Run, "update", lambda *_: 1 / 0)
+    update = Run.update
+    monkeypatch.setattr(Run, "update", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(student, store, runtime)
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Run, "update", update)
     assert_logged_once(make(student, store, runtime))
 
 

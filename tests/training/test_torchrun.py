@@ -27,12 +27,12 @@ from distill.store.record import RESUME
 from distill.store.store import ArtifactStore
 from distill.training.network import WEIGHTS
 from distill.training.tracking import read_metrics
-from tests import two_ranks
-from tests.two_ranks import CACHE, ENDLESS, HOT, RESUMED, RUNS
+from tests.training import two_ranks
+from tests.training.two_ranks import CACHE, ENDLESS, HOT, RESUMED, RUNS
 
 CURVE = 1e-5
 WEIGHT = 1e-4
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with (folder / "log").open("w") as log:
-        script = [str(ROOT / "tests" / "two_ranks.py"), str(folder)]
+        script = [str(ROOT / "tests" / "training" / "two_ranks.py"), str(folder)]
         process = subprocess.Popen([*command, *script], stdout=log, stderr=log, cwd=ROOT, env=environment)
     try:
         yield from _alive(folder, process)
@@ -123,13 +123,13 @@ def test_a_training_goes_on_with_another_number_of_ranks(pair, alone) -> None:
     for number in (0, 1):
         _wait_for(pair / f"stopped{number}")
     assert (store.root / "drafts" / key(RESUMED) / RESUME).exists()
-    update = two_ranks.trainer._Run.update
+    update = two_ranks.Run.update
     two_ranks.stop_at(21, signal.SIGINT)
     try:
         with pytest.raises(KeyboardInterrupt):
             run_stage(RESUMED, store, runtime)
     finally:
-        two_ranks.trainer._Run.update = update
+        two_ranks.Run.update = update
     (pair / "go on").touch()
     _wait_for(pair / "done")
     assert_same_training(found(alone, RESUMED), found(store, RESUMED))

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_training.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_training.py"
 TOY = "--model cnn --images 64 --batch 16 --rounds 2 --steps 2 --warmup 1"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_idx import idx_bytes
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
@@ -20,6 +19,7 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
 from experiments import mnist_distillation
+from tests.data.sets.test_idx import idx_bytes
 
 FORMS = [(bytes, ""), (gzip.compress, ".gz")]
 

@@ -30,7 +30,7 @@ from distill.pipeline.run import run_stage
 from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.runtime import Runtime
-from distill.training import loop
+from distill.training.state import Run
 
 DATA = DataConfig(limit=600, held_out=0.1)
 OPTIM = OptimConfig(lr=0.05)
@@ -67,15 +67,15 @@ def runtime(store: Path) -> Runtime:
 
 def stop_at(step: int, number: int) -> None:
     """Send this process a signal in the update after so many steps."""
-    update = loop._Run.update
+    update = Run.update
 
     def stopping(self, *arguments):
         if self.step == step:
-            loop._Run.update = update
+            Run.update = update
             os.kill(os.getpid(), number)
         return update(self, *arguments)
 
-    loop._Run.update = stopping
+    Run.update = stopping
 
 
 def wait_for(path: Path) -> None:

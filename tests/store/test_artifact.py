@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import AnalysisConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
+from distill.config import AnalysisConfig, CacheConfig, LossConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.store import artifact
 from distill.store.key import key
 from distill.store.record import RECORD, RESUME, Record
+from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system import files
 from tests.conftest import sealed
@@ -43,7 +44,7 @@ def test_golden_keys() -> None:
     student = StudentConfig(loss=LossConfig(alpha=0))
     configs = [
         TeacherConfig(),
-        artifact.CacheConfig(),
+        CacheConfig(),
         student,
         AnalysisConfig(runs=(TeacherConfig(), student)),
         ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=()),
@@ -186,7 +187,7 @@ def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
 
 def test_titles_tell_networks_apart() -> None:
     teacher = TeacherConfig(smoothing=0.1, snapshots=2)
-    cache = artifact.CacheConfig(teacher=teacher)
+    cache = CacheConfig(teacher=teacher)
     dkd = LossConfig(soft="dkd", kwargs={"nontarget": 2})
     different = [
         teacher,
@@ -198,7 +199,7 @@ def test_titles_tell_networks_apart() -> None:
         StudentConfig(cache=cache, loss=LossConfig(soft="dkd", temperature=1)),
         StudentConfig(cache=cache, loss=dkd),
     ]
-    titles = [artifact.title(config) for config in different]
+    titles = [title(config) for config in different]
     assert len(set(titles)) == len(titles)
     assert titles[0] == "digits-mlp-ls0.10-s0"
     assert titles[3] == "digits-mlp-of-ls0.10-T4-a1-s0"

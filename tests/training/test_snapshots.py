@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pipeline import assert_same_bits, make, weights
 
 from distill.audit.replay import replay
 from distill.cache import LogitCache
@@ -15,6 +14,8 @@ from distill.models import build_model
 from distill.training import loop
 from distill.training.network import load_network, snapshot_steps
 from distill.training.seeds import reproducible
+from distill.training.state import Run
+from tests.pipeline.test_pipeline import assert_same_bits, make, weights
 
 
 def test_the_first_are_the_initial_weights_and_the_last_the_final_ones(teacher, store, runtime) -> None:
@@ -50,7 +51,7 @@ def test_more_than_there_are_steps_keeps_every_step(teacher, store, runtime) -> 
 def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, monkeypatch) -> None:
     config = teacher.replace(snapshots=4, ema=0.9)
     whole = make(config, store, runtime)
-    update, calls = loop._Run.update, iter(range(10_000))
+    update, calls = Run.update, iter(range(10_000))
 
     def interrupting(self, *arguments):
         if next(calls) == 21:
@@ -59,7 +60,7 @@ def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, mo
 
     elsewhere = runtime.model_copy(update={"store": tmp_path / "other", "checkpoint_seconds": 1e-9})
     other = type(store)(elsewhere.store)
-    monkeypatch.setattr(loop._Run, "update", interrupting)
+    monkeypatch.setattr(Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, other, elsewhere)
     resumed = make(config, other, elsewhere)

@@ -171,9 +171,9 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     config = TeacherConfig(**HARD_TO_RESUME)
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
 
-    from distill.training import loop
+    from distill.training.state import Run
 
-    update, steps = loop._Run.update, []
+    update, steps = Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -181,7 +181,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(loop._Run, "update", interrupting)
+    monkeypatch.setattr(Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     assert store.find(config) is None
@@ -196,20 +196,20 @@ def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monk
     whole = make(student, ArtifactStore(tmp_path / "whole"), runtime)
     make(student.cache, store, runtime)
 
-    from distill.training import loop
+    from distill.training.state import Run
 
-    monkeypatch.setattr(loop._Run, "seconds_since_save", lambda self: float("inf"))
-    update = loop._Run.update
+    monkeypatch.setattr(Run, "seconds_since_save", lambda self: float("inf"))
+    update = Run.update
 
     def dying(self, *arguments):
         if self.step == 25:
             raise RuntimeError("the process is killed")
         return update(self, *arguments)
 
-    monkeypatch.setattr(loop._Run, "update", dying)
+    monkeypatch.setattr(Run, "update", dying)
     with pytest.raises(RuntimeError):
         make(student, store, runtime)
-    monkeypatch.setattr(loop._Run, "update", update)
+    monkeypatch.setattr(Run, "update", update)
     assert_same_bits(whole, make(student, store, runtime))
 
 
@@ -284,14 +284,14 @@ def test_students_of_a_teacher_at_chance_are_no_result(student, store, runtime) 
 
 
 def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) -> None:
-    from distill.training import loop
+    from distill.training.state import Run
 
     before = torch.get_num_threads()
     try:
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            loop._Run(model, teacher, 19, draft / RESUME).save(loop.Window(64, smoothed=False))
+            Run(model, teacher, 19, draft / RESUME).save(loop.Window(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.cli.arguments import _print
+from distill.cli.arguments import print_lines
 from distill.cli.main import main
 from distill.config import LabelsConfig
 from distill.errors import UserError
@@ -263,7 +263,7 @@ def test_a_record_that_cannot_be_read_blocks_nothing_else(
 
 
 def test_words_of_others_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    _print("a\x1b[2J  1\nb\r  2")
+    print_lines("a\x1b[2J  1\nb\r  2")
     assert capsys.readouterr().out == "a\\x1b[2J  1\nb\\r  2\n"
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_idx import idx_bytes
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig
@@ -16,6 +15,7 @@ from distill.data.sets import sources
 from distill.data.sets.load import _load, load
 from distill.data.sets.noise import noisy_labels
 from distill.errors import UserError
+from tests.data.sets.test_idx import idx_bytes
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,6 @@ from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from distill.training import targets
 from distill.training.network import load_predictions
 from distill.training.targets import smoothing_matrix
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import ReportConfig, TeacherConfig
-from distill.store import artifact
 from distill.store.garbage import collect, find_garbage
 from distill.store.key import key
 from distill.store.record import RECORD, RESUME
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from tests.test_index import publish
+from tests.store.test_index import publish
 
 
 def found(store: ArtifactStore, unreached: bool = False) -> dict[str, str]:
@@ -161,7 +162,7 @@ def test_notes_of_diverged_runs_and_old_versions(store, monkeypatch: pytest.Monk
     assert set(found(store).values()) == {"note of a diverged run"}
     list(collect(store, delete=True))
     assert store.diverged(TeacherConfig(seed=8)) is None
-    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
     assert store.find(TeacherConfig()) is None, "another version of the code has another key"
     assert found(store) == {kept.name: "of version 1"}
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import test_tokens
+from tests.data import test_tokens
 import torch
 
 from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported

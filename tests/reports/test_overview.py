@@ -22,7 +22,7 @@ from distill.reports.tables import format_overview
 from distill.store.garbage import find_garbage
 from distill.store.key import key
 from distill.store.record import RECORD, Record
-from distill.store.stages import VERSIONS
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from tests.conftest import sealed
 
@@ -68,7 +68,7 @@ def report(
     write_report(config, experiment, f"All about {name}", table, {"minutes": 12.34}, out)  # pyright: ignore[reportArgumentType]
     record = Record(
         key=key(config),
-        version=VERSIONS["report"],
+        version=STAGES["report"].version,
         config=config.model_dump(mode="json"),
         inputs={},
         files=ArtifactStore(folder.parent).describe_files(out),
@@ -182,7 +182,7 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
     (folder / "accuracy-digits-quick-0.8" / "summary.json").write_text("{}")
     assert shown() == {"accuracy-digits-quick-0.7", "ours-digits-quick-0.5"}, "a damaged one is no report"
     older = folder / "ours-digits-quick-0.5" / RECORD
-    older.write_bytes(sealed(json.loads(older.read_text()) | {"version": VERSIONS["report"] - 1}))
+    older.write_bytes(sealed(json.loads(older.read_text()) | {"version": STAGES["report"].version - 1}))
     assert shown() == {"accuracy-digits-quick-0.7"}, "nor is one of another version"
 
 

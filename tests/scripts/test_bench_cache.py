@@ -18,7 +18,7 @@ import torch
 from distill.errors import UserError
 from distill.stages import student
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_cache.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cache.py"
 TOY = "--samples 300 --rounds 2 --write-samples 16 --write-rounds 1 --threads 1 --imagenet --imagenet-samples 2500"
 PROC = Path("/proc/self/status").exists()
 

@@ -130,7 +130,7 @@ def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
 SCRIPT = """
 import sys; sys.path[:0] = [sys.argv[2]]
 from functools import partial; from pathlib import Path
-from test_pool import sleep_long; from distill.pipeline.executors.pool import run_pool
+from tests.pipeline.executors.test_pool import sleep_long; from distill.pipeline.executors.pool import run_pool
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     names = {name: name for name in "abcd"}
@@ -147,7 +147,7 @@ def sleep_long(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_do_not_outlive_their_parent_and_end_without_a_word(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "parent.py").write_text(SCRIPT)
-    command = [sys.executable, tmp_path / "parent.py", tmp_path, Path(__file__).parent]
+    command = [sys.executable, tmp_path / "parent.py", tmp_path, Path(__file__).parents[3]]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_until(lambda: len(list(tmp_path.glob("?-*"))) == 2)
     workers = [int(path.name.split("-")[1]) for path in tmp_path.glob("?-*")]

@@ -32,9 +32,9 @@ from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.store import ArtifactStore
-from distill.training import loop
 from distill.training.network import WEIGHTS, load_network, load_predictions
 from distill.training.predict import predict
+from distill.training.state import Run
 
 LENGTH, NAMES = 6, ("end", "a", "b", "c", "d")
 
@@ -163,7 +163,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     noisy = MODEL.replace(kwargs={"dropout": 0.3})
     config = TEACHER.replace(model=noisy, ema=0.9, schedule=ScheduleConfig(epochs=3, batch_size=32))
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
-    update, steps = loop._Run.update, []
+    update, steps = Run.update, []
 
     def interrupting(self, *arguments):
         steps.append(self.step)
@@ -171,7 +171,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
             os.kill(os.getpid(), signal.SIGINT)
         return update(self, *arguments)
 
-    monkeypatch.setattr(loop._Run, "update", interrupting)
+    monkeypatch.setattr(Run, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     resumed = make(config, store, runtime)

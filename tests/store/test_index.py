@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import CacheConfig, DataConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
-from distill.store import artifact, index
+from distill.store import index
 from distill.store.index import FOLDER, Entry, kind, published
-from distill.store.key import key
+from distill.store.key import _KEYS, key
 from distill.store.record import RECORD, Record
-from distill.store.stages import inputs
+from distill.store.stages import STAGES, inputs
 from distill.store.store import ArtifactStore
 from tests.conftest import sealed
 
@@ -29,7 +30,7 @@ def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **
     (folder / "weights").write_text(f"weights of {key(config)}")
     known = {
         "key": key(config),
-        "version": artifact.VERSIONS[config.stage],
+        "version": STAGES[config.stage].version,
         "config": config.model_dump(mode="json"),
         "inputs": {key(upstream): "" for upstream in inputs(config)},
         "files": store.describe_files(folder),
@@ -147,7 +148,7 @@ def test_numbers_that_no_run_writes_are_no_numbers(store: ArtifactStore) -> None
 def test_rows_of_other_code_are_not_believed(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, TeacherConfig())
     assert [entry.current for entry in store.entries("teacher")] == [True]
-    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
     assert [entry.current for entry in store.entries("teacher")] == [False]
 
 
@@ -190,21 +191,21 @@ def test_what_costs_alike_is_of_one_kind() -> None:
 
 def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
     gc.collect()
-    before = len(artifact._KEYS)
+    before = len(_KEYS)
     teacher = TeacherConfig()
     first = key(teacher)
-    assert len(artifact._KEYS) == before + 1
+    assert len(_KEYS) == before + 1
     assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
     assert key(teacher) == first == key(TeacherConfig())
     del teacher
     gc.collect()
-    assert len(artifact._KEYS) == before
+    assert len(_KEYS) == before
 
 
 def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = CacheConfig()
     before = key(cache)
-    monkeypatch.setitem(artifact.VERSIONS, "teacher", 2)
+    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
     assert key(cache) != before
 
 
