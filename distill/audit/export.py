@@ -26,6 +26,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.data.loader import shift_and_factor
 from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
@@ -72,9 +73,8 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
         self.method: Method = scaling.method
-        # As `data.loader.Normaliser`, to the last bit.
-        shift = (torch.tensor(data["mean"], dtype=torch.float64) * 255).float().view(-1, 1, 1)
-        factor = (1 / (torch.tensor(data["std"], dtype=torch.float64) * 255)).float().view(-1, 1, 1)
+        # Not a `Normaliser`, which works in place: `torch.export` has to trace the two operations.
+        shift, factor = shift_and_factor(data["mean"], data["std"])
         self.register_buffer("pixel_shift", shift)
         self.register_buffer("pixel_factor", factor)
         self.register_buffer("scale", scaling.scale.float())

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from distill.config import LogitType
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Encoding:
     """
 
     classes: int
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: LogitType = "float16"
     top_k: int | None = None
 
     def __post_init__(self) -> None:

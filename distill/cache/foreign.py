@@ -11,22 +11,21 @@ import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 from safetensors import safe_open
 
+from distill.cache.ensemble import averaged
+from distill.config import Mean, Values
 from distill.errors import UserError
 from distill.system.reading import check_safetensors, map_array, parse_json, read_npy_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
     from torch import Tensor
-
-Values = Literal["logits", "probabilities", "log-probabilities"]
-Mean = Literal["probabilities", "logits"]
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 SUM_TOLERANCE = 1e-2
@@ -114,12 +113,7 @@ class ArrayFile:
 
 
 class ForeignArrays:
-    """One array as it is, or the mean of several teachers' arrays.
-
-    A mean is taken over probabilities (softmax of each, result: the logarithm of the mean) or over logits. Logits
-    are first put through log_softmax, which subtracts one number from a row. Softmax ignores such a shift, and
-    the mean of shifted rows is the shifted mean: so the distribution is that of the plain mean, and a teacher
-    whose rows have a large offset of their own does not cost the others precision.
+    """One array as it is, or the mean of several teachers' arrays (`ensemble.averaged`).
 
     Attributes:
         shape: rows, views and classes, of every array.
@@ -154,12 +148,7 @@ class ForeignArrays:
             UserError: a row is not what the values are said to be, or does not fit float32.
         """
         each = [torch.from_numpy(self._logits(array, index, view)) for array in self._arrays]
-        if len(each) == 1:
-            combined = each[0]
-        elif self._mean == "probabilities":
-            combined = torch.stack([z.log_softmax(1) for z in each]).logsumexp(0) - math.log(len(each))
-        else:
-            combined = torch.stack([z.log_softmax(1) for z in each]).mean(0)
+        combined = averaged(each, self._mean)
         logits = combined.float()
         if not torch.isfinite(logits).all():
             found = f"{self._arrays[0].path.name} with logits up to {float(combined.abs().max()):.3g}"

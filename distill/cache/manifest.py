@@ -5,7 +5,6 @@ A cache that is opened for other images, classes, order or views is refused with
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
 from distill.system import trust
+from distill.system.libraries import PIXELS, versions
 from distill.system.reading import read_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_PIXEL_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
 _DIGESTED_BYTES = 4 << 30
 """Larger sets are told apart by their fingerprint alone: reading all of it again takes too long."""
 
@@ -132,7 +131,7 @@ def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity
 
 def pixel_libraries() -> dict[str, str]:
     """Versions of the libraries that can change a pixel."""
-    return {name: importlib.metadata.version(name) for name in _PIXEL_LIBRARIES}
+    return versions(PIXELS)
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:

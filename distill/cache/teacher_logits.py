@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from distill.cache.ensemble import averaged
 from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
-from distill.config import CacheConfig, EnsembleConfig
+from distill.config import CacheConfig, EnsembleConfig, Mean
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.training.network import load_network, snapshot_step
@@ -56,7 +56,7 @@ class TeacherLogits:
             scale: view_loader(config, dataset, *scale, device, size, workers) for scale in dict.fromkeys(scales)
         }
         self._scales = scales
-        self._mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
+        self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
 
     @property
@@ -80,7 +80,7 @@ class TeacherLogits:
             answers = [net(images[scale]).float() for net, scale in zip(self.networks, self._scales, strict=True)]
             labels = batches[0].labels
             hard = labels.argmax(1) if labels.is_floating_point() else labels
-            yield Piece(self._averaged(answers).cpu(), hard.cpu())
+            yield Piece(averaged(answers, self._mean).cpu(), hard.cpu())
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
         """Answers to the samples of a shard."""
@@ -89,15 +89,6 @@ class TeacherLogits:
     def answer(self, index: Int64[Tensor, "m"], view: int) -> Float32[Tensor, "m k"]:
         """All answers to these samples at once, on the CPU."""
         return torch.cat([piece.logits for piece in self.pieces(index.to(self._device), view)])
-
-    def _averaged(self, answers: list[Float32[Tensor, "b k"]]) -> Float32[Tensor, "b k"]:
-        if len(answers) == 1:
-            return answers[0]
-        logs = torch.stack([answer.log_softmax(1) for answer in answers])
-        if self._mean == "probabilities":
-            return logs.logsumexp(0) - math.log(len(answers))
-        # Shifted alike, so that a network with a large constant in its logits does not weigh more.
-        return logs.mean(0)
 
 
 def _check_input(teacher: Artifact, dataset: Dataset) -> None:

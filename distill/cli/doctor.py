@@ -7,9 +7,9 @@ import platform
 import sys
 from pathlib import Path
 
+from distill.system.libraries import PACKAGES
 from distill.system.runtime import free_bytes
 
-_PACKAGES = ("torch", "torchvision", "timm", "tensorboard", "numpy", "pydantic", "tyro", "safetensors")
 _SETS = {
     "fashion-mnist": "FashionMNIST/raw",
     "mnist": "MNIST/raw",
@@ -23,7 +23,7 @@ def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
     """Lines to print, and whether everything that is needed works."""
     lines = [f"python         {platform.python_version()} on {platform.system()} {platform.machine()}"]
     healthy = sys.version_info >= (3, 11)
-    for package in _PACKAGES:
+    for package in PACKAGES:
         try:
             lines.append(f"{package:14} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -21,6 +21,7 @@ from distill.config import (
     EnsembleConfig,
     LabelsConfig,
     LossConfig,
+    Mean,
     StageConfig,
     StudentConfig,
     SweepConfig,
@@ -249,7 +250,7 @@ _CACHE_INPUTS: dict[str, Any] = {
         Field(description="Path or key of the teacher's artefact; several make an ensemble."),
     ),
     "mean": (
-        Literal["probabilities", "logits"],
+        Mean,
         Field("probabilities", description="What is averaged over the teachers of an ensemble."),
     ),
 }

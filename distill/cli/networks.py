@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from distill.cli.arguments import How, Name, print_lines
-from distill.config import AugmentConfig, Config, DataConfig
+from distill.config import ImportFlags
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
@@ -134,29 +134,6 @@ def export(
     print(written.folder)
 
 
-class ImportFlags(Config):
-    """What is known of logits from elsewhere."""
-
-    data: DataConfig = DataConfig()
-    """The transfer set that they are answers to."""
-    classes: tuple[str, ...] = ()
-    """Names of the columns, or a file with a name on each line; none takes the data set's order."""
-    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
-    """What arrays hold."""
-    mean: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged when several arrays are given."""
-    augment: AugmentConfig = AugmentConfig()
-    """The view program that they are declared to be answers to."""
-    view_seed: int = 0
-    """Seed of the views."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """How a logit is stored."""
-    top_k: int | None = None
-    """Keep only so many logits per view; None keeps what the files have."""
-    teacher: str = ""
-    """Who made them, in words."""
-
-
 def import_(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
@@ -173,9 +150,7 @@ def import_(
     """
     from distill.pipeline.importing import import_logits
 
-    fields = dict(flags)
-    transfer_set = fields.pop("data")
-    made = import_logits(files, ArtifactStore(runtime.store), runtime, transfer_set=transfer_set, **fields)
+    made = import_logits(files, ArtifactStore(runtime.store), runtime, flags)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
     print(made.path)

@@ -71,12 +71,20 @@ class TeacherConfig(_Training):
         return self
 
 
+Mean = Literal["probabilities", "logits"]
+"""What of several networks is averaged."""
+Values = Literal["logits", "probabilities", "log-probabilities"]
+"""What files from elsewhere hold."""
+LogitType = Literal["float16", "float32"]
+"""How a logit is stored."""
+
+
 class EnsembleConfig(Config):
     """Several teachers as one."""
 
     stage: Literal["ensemble"] = "ensemble"
     members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
-    mean: Literal["probabilities", "logits"] = "probabilities"
+    mean: Mean = "probabilities"
     """What is averaged; the logits of mean probabilities are their logarithms."""
 
     @model_validator(mode="after")
@@ -93,12 +101,35 @@ class ImportConfig(Config):
     stage: Literal["import"] = "import"
     sha256: Annotated[tuple[str, ...], Field(min_length=1)]
     """Of each file, in the order given."""
-    values: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    values: Values = "logits"
     """What the files hold."""
-    mean: Literal["probabilities", "logits"] = "probabilities"
+    mean: Mean = "probabilities"
     """What is averaged when several arrays are given."""
     classes: tuple[str, ...]
     """Names of the columns."""
+    teacher: str = ""
+    """Who made them, in words."""
+
+
+class ImportFlags(Config):
+    """What is known of logits from elsewhere, by those who have them."""
+
+    data: DataConfig = DataConfig()
+    """The transfer set that they are answers to."""
+    classes: tuple[str, ...] = ()
+    """Names of the columns, or a file with a name on each line; none takes the data set's order."""
+    values: Values = "logits"
+    """What arrays hold; a TinyViT file set always holds probabilities."""
+    mean: Mean = "probabilities"
+    """What is averaged when several arrays are given."""
+    augment: AugmentConfig = AugmentConfig()
+    """The view program that they are declared to be answers to."""
+    view_seed: int = 0
+    """Seed of the views."""
+    dtype: LogitType = "float16"
+    """How a logit is stored."""
+    top_k: int | None = None
+    """Keep only so many logits per view; None keeps what the files have."""
     teacher: str = ""
     """Who made them, in words."""
 
@@ -119,7 +150,7 @@ class CacheConfig(Config):
     """Views per image; epoch e reads view e mod views."""
     view_seed: Seed = 0
     """Seed of the views."""
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: LogitType = "float16"
     """How a logit is stored."""
     top_k: Count | None = None
     """Store only the largest so many logits and the log-sum-exp of the rest; None stores all of them."""

@@ -56,6 +56,15 @@ Join = Callable[[Tensor, int, int], Iterable[Any]]
 """(index of thousands of samples, view, batch size) → what belongs to each batch of them."""
 
 
+def shift_and_factor(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[Float32[Tensor, "c 1 1"], Float32[Tensor, "c 1 1"]]:
+    """What is taken from pixels 0..255, and what they are then multiplied with, to give (x / 255 - mean) / std."""
+    shift = (torch.tensor(mean, dtype=torch.float64) * 255).float().view(-1, 1, 1)
+    factor = (1 / (torch.tensor(std, dtype=torch.float64) * 255)).float().view(-1, 1, 1)
+    return shift, factor
+
+
 class Normaliser:
     """Pixels 0..255 (bytes or floats) → (x / 255 - mean) / std, per channel.
 
@@ -63,8 +72,7 @@ class Normaliser:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: str | torch.device = "cpu"):
-        self._shift = (torch.tensor(mean, dtype=torch.float64) * 255).float().view(-1, 1, 1).to(device)
-        self._scale = (1 / (torch.tensor(std, dtype=torch.float64) * 255)).float().view(-1, 1, 1).to(device)
+        self._shift, self._factor = (each.to(device) for each in shift_and_factor(mean, std))
 
     def __call__(
         self, images: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"], channels_last: bool = False
@@ -72,7 +80,7 @@ class Normaliser:
         """Normalised images in fresh memory."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         out = torch.empty(images.shape, dtype=torch.float32, device=images.device, memory_format=layout)
-        return out.copy_(images).sub_(self._shift).mul_(self._scale)
+        return out.copy_(images).sub_(self._shift).mul_(self._factor)
 
     def write(self, images: UInt8[np.ndarray, "b c h w"], out: Float32[np.ndarray, "b c h w"]) -> None:
         """The same on a CPU, into given memory.
@@ -82,7 +90,7 @@ class Normaliser:
         """
         np.copyto(out, images)
         out -= self._shift.numpy()
-        out *= self._scale.numpy()
+        out *= self._factor.numpy()
 
 
 class Loader:

@@ -13,7 +13,7 @@ _SORTED = 1 << 20
 """Probabilities that are sorted at a time."""
 SHARPEST = 100.0
 """Temperature scaling goes at most so far in either direction, relative to the spread of the logits."""
-_NORMAL = 1.959963984540054
+NORMAL = 1.959963984540054
 """Of a standard normal variable, 95 % lie within this much of 0."""
 
 
@@ -201,7 +201,7 @@ def wilson(
     share: Float[Tensor, "..."], count: Float[Tensor, "..."] | Int[Tensor, "..."]
 ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """Ends of the 95 % interval of shares of so many samples each (Wilson 1927); 0 and 1 where there is none."""
-    weight = _NORMAL**2 / count.double().clamp(min=1)
+    weight = NORMAL**2 / count.double().clamp(min=1)
     middle = (share + weight / 2) / (1 + weight)
     half = (share * (1 - share) * weight + weight.square() / 4).sqrt() / (1 + weight)
     low, high = (middle - half).clamp(min=0), (middle + half).clamp(max=1)

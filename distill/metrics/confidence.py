@@ -9,10 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.metrics.calibration_error import wilson
-
-_NORMAL = 1.959963984540054
-"""Of a standard normal variable, 95 % lie within this much of 0."""
+from distill.metrics.calibration_error import NORMAL, wilson
 
 
 class Gap(NamedTuple):
@@ -57,7 +54,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
     right = (answers == labels).double()
     accuracy, confidence = right.mean().item(), confidences.mean().item()
     centred = confidences - confidence
-    half = _NORMAL * math.sqrt(centred.square().sum().item() / (n * max(1, n - 1)))
+    half = NORMAL * math.sqrt(centred.square().sum().item() / (n * max(1, n - 1)))
     low, high = (end.item() for end in wilson(right.mean(), torch.tensor(n)))
     # Not `torch.corrcoef`, which is not a number where either is constant.
     spread = math.sqrt(centred.square().sum().item() * (right - accuracy).square().sum().item())

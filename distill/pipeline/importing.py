@@ -8,18 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from distill.cache.fitness import least_accuracy, refuse_if_wrong
-from distill.cache.foreign import ForeignArrays, ForeignLogits, Mean, Values
+from distill.cache.foreign import ForeignArrays, ForeignLogits
 from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig
+from distill.config import CacheConfig, DataConfig, ImportConfig, ImportFlags, Mean, Values
 from distill.data.sets.folder import load_folder
 from distill.data.sets.identity import identity
 from distill.data.sets.load import load
@@ -45,22 +45,7 @@ _PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
 _HASHED_BYTES = 1 << 22
 
 
-def import_logits(
-    files: Sequence[Path],
-    store: ArtifactStore,
-    runtime: Runtime,
-    *,
-    transfer_set: DataConfig,
-    classes: Sequence[str] = (),
-    values: Values = "logits",
-    mean: Mean = "probabilities",
-    augment: AugmentConfig | None = None,
-    views: int | None = None,
-    view_seed: int = 0,
-    dtype: Literal["float16", "float32"] = "float16",
-    top_k: int | None = None,
-    teacher: str = "",
-) -> Artifact:
+def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime, flags: ImportFlags) -> Artifact:
     """Make a cache of logits in files, or find the one that was made of the same files and settings.
 
     Rows are those of the training split, or of the whole training set as published (train and held-out), of
@@ -71,48 +56,33 @@ def import_logits(
             folder that holds them), one for each view.
         store: where the cache will lie.
         runtime: data root, progress, and the accuracy below which nothing is imported.
-        transfer_set: the images that the logits are answers to.
-        classes: names of the columns, in their order, or a file with a name on each line; none takes the data
-            set's.
-        values: what arrays hold; a TinyViT file set always holds probabilities.
-        mean: what is averaged over several arrays.
-        augment: the view program that the answers are declared to be for; None is none.
-        views: how many views the files hold; None takes what they do.
-        view_seed: seed of the views.
-        dtype: how a logit is stored.
-        top_k: keep only so many classes; None keeps what the files have.
-        teacher: who made them, in words.
+        flags: what is known of them.
 
     Raises:
         UserError: the files are damaged, do not fit the data set, hold something else than `values`, or answer
             no better than chance.
     """
-    dataset = load(transfer_set, runtime.data_root, runtime.progress)
+    dataset = load(flags.data, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
-    classes = _names(tuple(classes))
-    source = _open(files, values, mean, dataset, _names_of(transfer_set, dataset, runtime))
+    classes = _names(flags.classes)
+    source = _open(files, flags.values, flags.mean, dataset, _names_of(flags.data, dataset, runtime))
     is_top_k = isinstance(source, TinyViTLogits)
     rows = rows_of_split(source.shape[0], dataset)
     columns = columns_by_name(classes, source.shape[2], dataset.classes)
-    if views not in (None, source.shape[1]):
-        expected = f"the {source.shape[1]} of the files"
-        raise UserError("views", views, expected, "Drop --views, or give files of so many views.")
-    if is_top_k:
-        values, top_k = "probabilities", _kept_of(source, top_k)
     config = CacheConfig(
         teacher=ImportConfig(
             sha256=hash_files(source.files, runtime.progress),
-            values=values,
-            mean="probabilities" if is_top_k or len(files) == 1 else mean,
+            values="probabilities" if is_top_k else flags.values,
+            mean="probabilities" if is_top_k or len(files) == 1 else flags.mean,
             classes=classes or dataset.classes,
-            teacher=teacher,
+            teacher=flags.teacher,
         ),
-        transfer_set=transfer_set,
-        augment=augment or AugmentConfig(),
+        transfer_set=flags.data,
+        augment=flags.augment,
         views=source.shape[1],
-        view_seed=view_seed,
-        dtype=dtype,
-        top_k=top_k,
+        view_seed=flags.view_seed,
+        dtype=flags.dtype,
+        top_k=_kept_of(source, flags.top_k) if is_top_k else flags.top_k,
     )
     aligned = Aligned(source, rows, columns, config, dataset, runtime.workers_for())
     declared = ["teacher weights", "preprocessing", "views"]

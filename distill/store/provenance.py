@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from distill.system.libraries import NUMBERS, versions
 from distill.system.runtime import Runtime
-
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn")
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:
@@ -41,5 +38,5 @@ def _environment() -> dict[str, Any]:
         "dirty": bool(status) if status is not None else None,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": versions(NUMBERS),
     }

@@ -1,12 +1,29 @@
-"""Imports timm and torchvision when they are first needed: they cost about a second of start-up."""
+"""What other packages are needed; imports timm and torchvision when they are first needed, which takes a second."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Iterable
 from types import ModuleType
 
 from distill.errors import UserError
+
+PIXELS = ("torch", "torchvision", "timm", "pillow", "numpy")
+"""Packages that can change a pixel."""
+NUMBERS = (*PIXELS, "scikit-learn")
+"""Packages that can change a number."""
+PACKAGES = (*NUMBERS, "tensorboard", "pydantic", "tyro", "safetensors")
+"""Packages that must be there."""
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Version of each package.
+
+    Raises:
+        PackageNotFoundError: one is not installed.
+    """
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def import_library(module: str) -> ModuleType:

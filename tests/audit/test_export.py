@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.data import test_tokens
 import torch
 
 from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported
@@ -24,6 +23,7 @@ from distill.store.store import ArtifactStore
 from distill.system.files import sha256
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS, load_network, load_predictions
+from tests.data import test_tokens
 
 # torch's own, about its internals, while it traces.
 pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]

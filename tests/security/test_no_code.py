@@ -28,6 +28,7 @@ from distill.config import (
     CacheConfig,
     CalibrationConfig,
     DataConfig,
+    ImportFlags,
     ReportConfig,
     StageConfig,
     SweepConfig,
@@ -397,7 +398,7 @@ def test_imported_files(
 ) -> None:
     path = tmp_path / f"logits{suffix}"
     path.write_bytes(form(ran))
-    refused(lambda: import_logits([path], store, runtime, transfer_set=DataConfig()))
+    refused(lambda: import_logits([path], store, runtime, ImportFlags()))
 
 
 @pytest.mark.parametrize("name", ["logits.pt", "logits.pth", "logits.pkl"])
@@ -405,7 +406,7 @@ def test_imported_files_of_torch(
     name: str, runtime: Runtime, store: ArtifactStore, ran: Path, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(torch_file(ran))
-    refused(lambda: import_logits([tmp_path / name], store, runtime, transfer_set=DataConfig()))
+    refused(lambda: import_logits([tmp_path / name], store, runtime, ImportFlags()))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -418,7 +419,7 @@ def test_imported_folders(
     (folder / "rank0-keys.txt").write_text("0\n")
     (folder / "rank0-values.bin").write_bytes(bytes(12))
     (folder / name).write_bytes(form(ran))
-    refused(lambda: import_logits([folder], store, runtime, transfer_set=DataConfig()))
+    refused(lambda: import_logits([folder], store, runtime, ImportFlags()))
 
 
 def image_folder(folder: Path) -> DataConfig:

@@ -1,0 +1,29 @@
+"""One answer of several networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from distill.config import Mean
+
+
+def averaged(logits: Sequence[Float[Tensor, "b k"]], mean: Mean) -> Float[Tensor, "b k"]:
+    """Average what several networks answer to the same samples; one network's answer stays as it is.
+
+    A mean of probabilities is given as its logarithm. Logits are first put through log_softmax, which subtracts one
+    number from a row. Softmax ignores such a shift, and the mean of shifted rows is the shifted mean: so the
+    distribution is that of the plain mean, and a network whose rows have a large offset of their own does not cost
+    the others precision.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    logs = torch.stack([each.log_softmax(1) for each in logits])
+    return logs.logsumexp(0) - math.log(len(logits)) if mean == "probabilities" else logs.mean(0)
