@@ -25,7 +25,6 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from distill.artifact import key
 from distill.config import (
     AnalysisConfig,
     AugmentConfig,
@@ -43,11 +42,13 @@ from distill.config import (
     TeacherConfig,
     TemperaturesProbe,
 )
-from distill.network import WEIGHTS
-from distill.pipeline import ensure, reproduce
-from distill.runtime import Runtime
-from distill.stages.analysis import MEASURES
-from distill.store import ArtifactStore
+from distill.metrics.measured import MEASURES_FILE
+from distill.pipeline.experiments import reproduce
+from distill.pipeline.graph import ensure
+from distill.store.key import key
+from distill.store.store import ArtifactStore
+from distill.system.runtime import Runtime
+from distill.training.network import WEIGHTS
 
 RECORDED = Path(__file__).with_name("numerics.json")
 TOLERANCE = 1e-4
@@ -183,7 +184,7 @@ def measure(name: str, store: ArtifactStore, runtime: Runtime) -> Numbers:
         return _of_rows(_read(report.path / "summary.json")["rows"])
     made = ensure([entry], store, runtime)[key(entry)].path
     if isinstance(entry, AnalysisConfig):
-        measures = _read(made / MEASURES)
+        measures = _read(made / MEASURES_FILE)
         return _of_rows(
             {"condition": run.stage, "measure": measure, "value": value}
             for run in entry.runs

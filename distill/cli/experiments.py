@@ -48,12 +48,13 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
         runtime: machine, folders and switches.
     """
     from distill.pipeline import experiments
+    from distill.reports import experiment_files
     from distill.reports.tables import format_overview, format_summary
 
     store = ArtifactStore(runtime.store)
     made = experiments.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
     summaries = [read_json(report.file("summary.json")) for report in made.reports]
-    if wanted.experiment == experiments.ALL:
+    if wanted.experiment == experiment_files.ALL:
         print_lines(format_overview(summaries))
     else:
         print_lines(format_summary(summaries[0]))

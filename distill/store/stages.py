@@ -22,17 +22,20 @@ from distill.config import (
 from distill.store import titles
 
 
-def nested_stages(value: Any) -> Iterator[StageConfig]:
+def nested_stages(config: Config) -> Iterator[StageConfig]:
     """Yield the configs of stages that a config holds, without those that these hold in turn."""
-    if isinstance(value, tuple):
+    for _, value in config:
+        yield from _stages_in(value)
+
+
+def _stages_in(value: Any) -> Iterator[StageConfig]:
+    if is_stage(value):
+        yield value
+    elif isinstance(value, tuple):
         for item in value:
-            yield from nested_stages(item)
+            yield from _stages_in(item)
     elif isinstance(value, Config):
-        for _, part in value:
-            if is_stage(part):
-                yield part
-            else:
-                yield from nested_stages(part)
+        yield from nested_stages(value)
 
 
 @dataclass(frozen=True)
