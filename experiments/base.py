@@ -97,7 +97,7 @@ def teachers(
 ) -> dict[Label, TeacherConfig | StudentConfig]:
     """A teacher with each seed and each strength of smoothing, under its label."""
     return {
-        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed, smoothing=smoothing)
+        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed).with_loss(smoothing=smoothing)
         for seed, smoothing in product(seeds, smoothings)
     }
 

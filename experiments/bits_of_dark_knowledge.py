@@ -155,11 +155,11 @@ def population(base: TeacherConfig) -> dict[str, dict[str, TeacherConfig]]:
     return {
         "base": {"as it is": base},
         "smoothing": {
-            f"ε={strength:g}": base.replace(smoothing=strength)
+            f"ε={strength:g}": base.with_loss(smoothing=strength)
             for strength in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.75)
         },
         "smoothing over the others": {
-            f"others ε={strength:g}": base.replace(smoothing=strength, smoothing_convention="others")
+            f"others ε={strength:g}": base.with_loss(smoothing=strength, smoothing_convention="others")
             for strength in (0.05, 0.1, 0.3, 0.6)
         },
         "dropout": {f"dropout {share:g}": _with(base, dropout=share) for share in (0.1, 0.2, 0.4, 0.6, 0.8)},

@@ -89,7 +89,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(seeds):
         for smoothing in SMOOTHINGS:
-            teacher = chosen.teacher.replace(seed=seed, smoothing=smoothing)
+            teacher = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
             found[Label(_teacher(smoothing), seed)] = teacher
             caches = _caches(teacher, num_classes(data))
             for temperature in TEMPERATURES:

@@ -90,7 +90,9 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     chosen = setting(data, scale)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
-        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in SMOOTHINGS}
+        teachers = {
+            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
+        }
         for smoothing, teacher in teachers.items():
             found[Label(f"teacher ε={smoothing:g}", seed)] = teacher
         for unseen in (None, *chosen.left_out):

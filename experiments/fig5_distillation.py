@@ -140,7 +140,9 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     taught, smoothings, temperatures = _points(scale, data)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
-        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in taught}
+        teachers = {
+            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in taught
+        }
         caches = {smoothing: _cache(teacher, chosen, scale, data) for smoothing, teacher in teachers.items()}
         student = chosen.student.replace(seed=seed)
         # Where there are views, students of labels read them from a cache too, so that all see the same pixels.

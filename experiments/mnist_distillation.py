@@ -156,14 +156,9 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(size.seeds):
         smoothed = TeacherConfig(
-            **common,
-            model=_mlp(size.teacher),
-            augment=AugmentConfig(pad=size.shift),
-            optim=optim,
-            smoothing=SMOOTHING,
-            seed=seed,
-        )
-        dropout = smoothed.replace(model=_mlp(size.teacher, **DROPOUT), smoothing=0)
+            **common, model=_mlp(size.teacher), augment=AugmentConfig(pad=size.shift), optim=optim, seed=seed
+        ).with_loss(smoothing=SMOOTHING)
+        dropout = smoothed.replace(model=_mlp(size.teacher, **DROPOUT)).with_loss(smoothing=0)
         student = StudentConfig(
             **common,
             model=_mlp(size.student),

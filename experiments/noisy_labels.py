@@ -130,8 +130,8 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
             where = _noise(kind, rate)
             for smoothing in SMOOTHINGS:
                 found[Label(_of_labels(smoothing, where), seed)] = teacher.replace(
-                    data=images, seed=seed, smoothing=smoothing
-                )
+                    data=images, seed=seed
+                ).with_loss(smoothing=smoothing)
             cache = CacheConfig(teacher=teacher.replace(data=images, seed=seed), transfer_set=images)
             for temperature in TEMPERATURES:
                 found[Label(_distilled(temperature, where), seed)] = StudentConfig(

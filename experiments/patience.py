@@ -129,7 +129,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     for seed in range(seeds):
         for smoothing in SMOOTHINGS:
             # A teacher that never saw shifted images is wrong about them: its views are those of the cache.
-            teacher = chosen.teacher.replace(seed=seed, smoothing=smoothing, augment=views)
+            teacher = chosen.teacher.replace(seed=seed, augment=views).with_loss(smoothing=smoothing)
             plain = CacheConfig(teacher=teacher, transfer_set=teacher.data)
             stored = plain.replace(augment=views, views=epochs)
             student = chosen.student.replace(**common, seed=seed, cache=stored)

@@ -117,7 +117,9 @@ def runs_at(
     chosen = networks(data, scale)
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
-        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in SMOOTHINGS}
+        teachers = {
+            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
+        }
         found |= {Label(teacher_of(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
         for kind, student in chosen.students.items():
             student = student.replace(seed=seed)

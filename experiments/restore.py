@@ -222,8 +222,8 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     for seed in range(1 if scale == "smoke" else chosen.seeds):
         teachers = {
             HARD: base.replace(snapshots=PARTS),
-            SMOOTHED: base.replace(smoothing=SMOOTHING, snapshots=PARTS),
-            SUPPRESSED: base.replace(smoothing=SMOOTHING, smoothing_convention="maxsup"),
+            SMOOTHED: base.replace(snapshots=PARTS).with_loss(smoothing=SMOOTHING),
+            SUPPRESSED: base.with_loss(smoothing=SMOOTHING, smoothing_convention="maxsup"),
         }
         found[Label(OF_LABELS, seed)] = student.replace(seed=seed)
         for name, teacher in teachers.items():

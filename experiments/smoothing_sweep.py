@@ -166,7 +166,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     for seed in seeds:
         found[Label(LABELS, seed)] = few.replace(seed=seed, cache=None, loss=LossConfig(alpha=0))
         for smoothing in smoothings:
-            teacher = chosen.teacher.replace(seed=seed, smoothing=smoothing)
+            teacher = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
             cache = CacheConfig(teacher=teacher, transfer_set=few.data)
             for temperature in TEMPERATURES:
                 found[Label(_student(smoothing, temperature), seed)] = few.replace(

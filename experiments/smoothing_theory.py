@@ -133,7 +133,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     seeds = range(1 if scale == "smoke" else chosen.seeds)
     smoothings = (drawing.USUAL,) if scale == "smoke" else SMOOTHINGS
     found: dict[Label, TeacherConfig | StudentConfig] = {**teachers(teacher, seeds, (0.0, *smoothings))}
-    others = teacher.replace(smoothing=0.1, smoothing_convention="others")
+    others = teacher.with_loss(smoothing=0.1, smoothing_convention="others")
     return found | {Label(OTHERS, seed): others.replace(seed=seed) for seed in seeds}
 
 

@@ -59,7 +59,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
         for condition, smoothing in zip(TEACHER, (0.0, SMOOTHING), strict=True):
-            found[Label(condition, seed)] = chosen.teacher.replace(seed=seed, smoothing=smoothing)
+            found[Label(condition, seed)] = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
         if (data, scale) == ("cifar100", "paper"):
             continue
         for condition, smoothing in zip(STUDENT, (0.0, SMOOTHING), strict=True):

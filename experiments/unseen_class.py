@@ -189,7 +189,9 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
         student = student.replace(schedule=student.schedule.replace(epochs=10))
     found: dict[Label, TeacherConfig | StudentConfig] = {}
     for seed in range(chosen.seeds):
-        teachers = {smoothing: chosen.teacher.replace(seed=seed, smoothing=smoothing) for smoothing in SMOOTHINGS}
+        teachers = {
+            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
+        }
         found |= {Label(_teacher(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
         for cls in (None, *unseen):
             excluded = () if cls is None else (cls,)

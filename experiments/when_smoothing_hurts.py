@@ -249,7 +249,7 @@ def _panel(
     if panel.suffix == AUGMENTED.suffix:
         # Those of Figure 6, snapshots and all, so that they are trained once.
         teacher = on_views(teacher, data).replace(snapshots=SNAPSHOTS)
-    teachers = {smoothing: teacher.replace(smoothing=smoothing) for smoothing in panel.smoothings}
+    teachers = {smoothing: teacher.with_loss(smoothing=smoothing) for smoothing in panel.smoothings}
     for smoothing, each in teachers.items():
         yield _teacher(smoothing, panel), each
     narrow_or_wide = chosen.student.replace(model=SMALL) if panel.suffix == NARROW.suffix else chosen.student

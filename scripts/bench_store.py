@@ -52,7 +52,7 @@ def analysis_of(seed: int) -> AnalysisConfig:
     runs: list[TeacherConfig | StudentConfig] = []
     data = DataConfig(name="fashion-mnist")
     for smoothing in _SMOOTHINGS:
-        teacher = TeacherConfig(data=data, model=ModelConfig(name="cnn"), smoothing=smoothing, seed=seed)
+        teacher = TeacherConfig(data=data, model=ModelConfig(name="cnn"), seed=seed).with_loss(smoothing=smoothing)
         cache = CacheConfig(teacher=teacher, transfer_set=data)
         runs.append(teacher)
         for temperature in _TEMPERATURES:

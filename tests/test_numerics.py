@@ -61,7 +61,7 @@ HARD = TeacherConfig(
     model=ModelConfig(name="mlp", kwargs={"widths": [32]}),
     schedule=ScheduleConfig(epochs=3, batch_size=64),
 )
-SMOOTHED = HARD.replace(smoothing=0.1)
+SMOOTHED = HARD.with_loss(smoothing=0.1)
 KEEPING = HARD.replace(snapshots=3, augment=AugmentConfig(pad=1))
 CACHE = CacheConfig(teacher=HARD, transfer_set=HARD.data)
 STUDENT = StudentConfig(
@@ -77,12 +77,13 @@ TRANSLATOR = TeacherConfig(
     # Not Adam: it divides noise by noise, of the bias of a key, whose gradient is 0 but for rounding.
     optim=OptimConfig(lr=0.1),
     schedule=ScheduleConfig(epochs=2, batch_size=64),
-    smoothing=0.1,
+    loss=LossConfig(alpha=0, smoothing=0.1),
 )
 
 
 def labels(source: TeacherConfig | None = None, **fields: Any) -> TeacherConfig:
-    return SMOOTHED.replace(labels=LabelsConfig(**fields), smoothing_source=source)
+    loss = SMOOTHED.loss.replace(labels=LabelsConfig(**fields))
+    return SMOOTHED.replace(loss=loss, smoothing_source=source)
 
 
 def student(**fields: Any) -> StudentConfig:
@@ -92,9 +93,9 @@ def student(**fields: Any) -> StudentConfig:
 ENTRIES: dict[str, TeacherConfig | StudentConfig | CacheConfig | AnalysisConfig | str] = {
     "hard-teacher": HARD,
     "smoothed-teacher": SMOOTHED,
-    "others": SMOOTHED.replace(smoothing_convention="others"),
-    "maxsup": SMOOTHED.replace(smoothing_convention="maxsup"),
-    "per-class": HARD.replace(labels=LabelsConfig(per_class=tuple(0.02 * digit for digit in range(10)))),
+    "others": SMOOTHED.with_loss(smoothing_convention="others"),
+    "maxsup": SMOOTHED.with_loss(smoothing_convention="maxsup"),
+    "per-class": HARD.with_loss(labels=LabelsConfig(per_class=tuple(0.02 * digit for digit in range(10)))),
     "towards-matrix": labels(
         towards="matrix", kwargs={"rows": [[1 + (a * b) % 7 for b in range(10)] for a in range(10)]}
     ),

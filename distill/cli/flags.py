@@ -124,6 +124,7 @@ def parse_config(
         arguments: of the command line.
         upstream: the teacher of a cache, or the cache of a student, that is not made yet: none is to be named.
     """
+    arguments = [re.sub(r"^--smoothing(?==|$)", "--loss.smoothing", word) for word in arguments]
     store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
     source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
     if command == "teacher":
@@ -211,7 +212,7 @@ SWEEP = "sweep-smoothing"
 
 def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[SweepConfig, Runtime]:
     """The sweep of these flags: those of `distill teacher`, but for its smoothing, which is tried at several."""
-    if smoothing := _peek(arguments, "smoothing"):
+    if smoothing := _peek(arguments, "loss.smoothing"):
         way_out = "Name all that are to be tried: --smoothings 0 0.1 0.2."
         raise UserError("smoothing", smoothing[0], "none in a sweep, which sets it", way_out)
     of_sweep = {
@@ -219,15 +220,16 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
         for name, field in SweepConfig.model_fields.items()
         if name not in ("stage", "teacher")
     }
-    named = {"smoothing": None, "smoothing_source": _SOURCE, **of_sweep}
+    named = {"smoothing_source": _SOURCE, **of_sweep}
+    tried = map(float, _peek(arguments, "smoothings") or SweepConfig.model_fields["smoothings"].default)
     about = "Train one recipe with several strengths of label smoothing, and say which to take for what use."
-    given, fields, machine = _given(TeacherConfig(), named, arguments, SWEEP, about)
+    given, fields, machine = _given(TeacherConfig().with_loss(smoothing=max(tried)), named, arguments, SWEEP, about)
     chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
     # Where smoothing goes and when takes some, and a config without any refuses it; else one recipe has one key.
-    labels: LabelsConfig = fields["labels"]
-    somewhere = labels.replace(confidence_penalty=0, on_mixed=False, per_class=()) != LabelsConfig()
-    strongest = max(chosen["smoothings"], default=0.0) if somewhere else 0.0
-    recipe = TeacherConfig(**fields, smoothing=strongest, smoothing_source=source)
+    recipe = TeacherConfig(**fields, smoothing_source=source)
+    labels = recipe.loss.labels.replace(confidence_penalty=0, on_mixed=False, per_class=())
+    if labels == LabelsConfig():
+        recipe = recipe.with_loss(smoothing=0)
     return SweepConfig(teacher=recipe, **chosen), machine
 
 

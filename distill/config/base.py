@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -53,10 +53,6 @@ class Config(BaseModel):
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
-
-    ADDED: ClassVar[frozenset[str]] = frozenset()
-    """Fields that older versions did not have: at their default they are no part of the key, so that what was made
-    before is still found."""
 
     def __init__(self, /, **fields: Any):
         try:

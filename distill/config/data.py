@@ -18,8 +18,6 @@ BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "tra
 class DataConfig(MayNamePlugin):
     """Which images, how the training set is split, and how many of its labels are wrong."""
 
-    ADDED = frozenset({"label_noise", "noise", "noise_seed"})
-
     name: str = "digits"
     """digits, fashion-mnist, mnist, cifar10, cifar100, translation (sentences), imagefolder:PATH or
     package.module:function."""

@@ -149,8 +149,6 @@ others by default, as Li 2022 have it (4 and 2)."""
 class LossConfig(Config):
     """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
 
-    ADDED = frozenset({"labels"})
-
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
@@ -165,7 +163,7 @@ class LossConfig(Config):
     """Arguments of the soft term, as JSON: {"target": 1, "nontarget": 8} of dkd, {"inter": 1, "intra": 1} of dist,
     {"label_temperature": 8} of decoupled."""
     smoothing: Fraction = 0.0
-    """Label smoothing of the hard term."""
+    """Label smoothing ε of the hard term; --smoothing for short."""
     smoothing_convention: SmoothingConvention = "uniform"
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
     times the largest logit over the mean one (Zhou 2025)."""

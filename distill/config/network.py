@@ -50,8 +50,6 @@ class OptimConfig(Config):
 class ScheduleConfig(Config):
     """How long to train, and the learning rate over that time, by timm's schedulers."""
 
-    ADDED = frozenset({"parts"})
-
     name: Literal["cosine", "linear", "step", "constant"] = "cosine"
     """Shape of the decay; linear and cosine end at lr x min_lr."""
     epochs: Count = 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Discriminator,
@@ -15,7 +15,7 @@ from pydantic import (
 
 from distill.config.base import Config, Count, Fraction, NonNegative, Seed, invalid
 from distill.config.data import AugmentConfig, DataConfig
-from distill.config.loss import LabelsConfig, LossConfig, SmoothingConvention
+from distill.config.loss import LabelsConfig, LossConfig
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import CalibrationMethod, ProbeConfig
 from distill.errors import UserError
@@ -27,6 +27,7 @@ _MOST_SOURCES = 16
 class _Training(Config):
     """Fields that teacher and student share."""
 
+    loss: LossConfig
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -40,34 +41,32 @@ class _Training(Config):
     """Keep the initial weights and those after each of so many equal parts of training, for measures along it."""
     seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
+    smoothing_source: TeacherConfig | None = None
+    """The trained network whose held-out predictions say which classes are confused, or alike."""
+
+    def with_loss(self, **changes: Any) -> Self:
+        """Return the config of a network that is taught otherwise: with other fields of `loss`."""
+        return self.replace(loss=self.loss.replace(**changes))
 
 
 class TeacherConfig(_Training):
     """A classifier trained from labels, with or without label smoothing."""
 
-    ADDED = frozenset({"labels", "smoothing_source"})
-
     stage: Literal["teacher"] = "teacher"
-    smoothing: Fraction = 0.0
-    """Label smoothing ε."""
-    smoothing_convention: SmoothingConvention = "uniform"
-    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
-    times the largest logit over the mean one (Zhou 2025)."""
-    labels: LabelsConfig = LabelsConfig()
-    """What else is done with labels."""
-    smoothing_source: TeacherConfig | None = None
-    """The trained network whose held-out predictions say which classes are confused, or alike."""
+    loss: LossConfig = LossConfig(alpha=0)
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> TeacherConfig:
+    def _taught_by_labels(self) -> TeacherConfig:
+        if self.loss.alpha != 0:
+            expected = "0 for a teacher, which learns from labels"
+            raise UserError("loss.alpha", self.loss.alpha, expected, "Set --loss.alpha 0.")
         source, count = self.smoothing_source, 0
         while source is not None:
             source, count = source.smoothing_source, count + 1
         if count > _MOST_SOURCES:
             expected = f"at most {_MOST_SOURCES} networks of which each is the source of the next"
             raise UserError("smoothing_source", f"{count} in a row", expected, "Name a source of its own.")
-        self.labels.check(self.smoothing, self.smoothing_convention)
-        self.labels.check_source(self.smoothing_source)
+        self.loss.labels.check_source(self.smoothing_source)
         return self
 
 
@@ -191,8 +190,6 @@ class CacheConfig(Config):
 class StudentConfig(_Training):
     """A network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
 
-    ADDED = frozenset({"smoothing_source"})
-
     stage: Literal["student"] = "student"
     cache: CacheConfig | None = None
     """The soft targets, and with them the views."""
@@ -201,8 +198,6 @@ class StudentConfig(_Training):
     loss: LossConfig = LossConfig()
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
-    smoothing_source: TeacherConfig | None = None
-    """The trained network whose held-out predictions say which classes are confused, or alike."""
 
     @model_validator(mode="after")
     def _labels_fit(self) -> StudentConfig:
@@ -306,9 +301,9 @@ class SweepConfig(Config):
             raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower --seeds.")
         if len(set(self.smoothings)) < len(self.smoothings):
             raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
-        if self.teacher.labels.per_class:
-            way_out = "Drop --labels.per-class."
-            raise UserError("labels.per_class", self.teacher.labels.per_class, "none in a sweep", way_out)
+        if per_class := self.teacher.loss.labels.per_class:
+            way_out = "Drop --loss.labels.per-class."
+            raise UserError("loss.labels.per_class", per_class, "none in a sweep", way_out)
         if self.teacher.data.held_out == 0:
             raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
         self.networks()  # some strength or seed may be none that a network can have
@@ -316,14 +311,12 @@ class SweepConfig(Config):
 
     def networks(self) -> dict[tuple[float, int], TeacherConfig]:
         """(smoothing, seed) → the network's config."""
-        first, labels = self.teacher.seed, self.teacher.labels
+        recipe, first = self.teacher, self.teacher.seed
         # Without smoothing nothing asks where it goes or when.
-        hard = LabelsConfig(confidence_penalty=labels.confidence_penalty)
-        without = {"labels": hard, "smoothing_source": None}
+        penalty = LabelsConfig(confidence_penalty=recipe.loss.labels.confidence_penalty)
+        hard = recipe.replace(loss=recipe.loss.replace(smoothing=0, labels=penalty), smoothing_source=None)
         return {
-            (smoothing, seed): self.teacher.replace(
-                smoothing=smoothing, seed=seed, **({} if smoothing else without)
-            )
+            (smoothing, seed): (recipe.with_loss(smoothing=smoothing) if smoothing else hard).replace(seed=seed)
             for smoothing in self.smoothings
             for seed in range(first, first + self.seeds)
         }

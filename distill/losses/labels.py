@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import LabelsConfig, LossConfig, SmoothingConvention, TeacherConfig
+from distill.config import LabelsConfig, LossConfig, SmoothingConvention
 from distill.errors import UserError
 from distill.losses.adaptive import BySample, sample_factor
 from distill.losses.likelihood import log_likelihood
@@ -60,7 +60,7 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
     return uniform_smoothing(smoothing, classes) if convention == "others" else smoothing
 
 
-def is_usual(config: TeacherConfig | LossConfig) -> bool:
+def is_usual(config: LossConfig) -> bool:
     """Whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
     # That smoothing of mixed labels is meant changes a warning, and no label.

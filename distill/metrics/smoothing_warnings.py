@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.config import AugmentConfig, StudentConfig, TeacherConfig
 from distill.metrics.confidence import confidence_gap, under_confident
 
 if TYPE_CHECKING:
@@ -31,21 +31,9 @@ class Notice(NamedTuple):
     """One line: what was found, with its numbers, and the way out."""
 
 
-def label_terms(config: TeacherConfig | StudentConfig) -> LossConfig:
-    """The loss of a network; a teacher's is that of alpha = 0."""
-    if isinstance(config, StudentConfig):
-        return config.loss
-    return LossConfig(
-        alpha=0,
-        smoothing=config.smoothing,
-        smoothing_convention=config.smoothing_convention,
-        labels=config.labels,
-    )
-
-
 def strongest(config: TeacherConfig | StudentConfig) -> float:
     """Largest ε that is taught of labels: over classes, before any schedule; 0 where no label is taught."""
-    loss = label_terms(config)
+    loss = config.loss
     return max((loss.smoothing, *loss.labels.per_class)) if loss.alpha < 1 else 0.0
 
 
@@ -55,7 +43,7 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     They are not with soft targets, mixed views, a smoothing of each sample, a confidence penalty or maximum
     suppression.
     """
-    loss = label_terms(config)
+    loss = config.loss
     suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
     of_the_network = loss.labels.by_sample != "none" or loss.labels.confidence_penalty > 0
     return loss.alpha == 0 and not (_views(config).mixes or suppressed or of_the_network)
@@ -63,7 +51,7 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
 
 def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
     """Smoothing of a hard term that has no weight."""
-    loss = label_terms(config)
+    loss = config.loss
     if loss.alpha < 1 or not loss.smoothing:
         return None
     text = (
@@ -74,7 +62,7 @@ def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
     """Smoothing on top of mixup or cutmix, unless the config says that it is meant."""
-    views, loss, most = _views(config), label_terms(config), strongest(config)
+    views, loss, most = _views(config), config.loss, strongest(config)
     if not views.mixes or not most or loss.smoothing_convention == "maxsup" or loss.labels.on_mixed:
         return None
     mass = most if loss.smoothing_convention == "others" else most * (classes - 1) / classes
@@ -83,12 +71,11 @@ def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice 
     mixing = " and ".join(
         f"{name} {value:g}" for name, value in (("mixup", views.mixup), ("cutmix", views.cutmix)) if value
     )
-    field = "labels" if isinstance(config, TeacherConfig) else "loss.labels"
     return Notice(
         "mixed labels",
         f"label smoothing {most:g} on top of {mixing}, whose labels are soft already: the largest share of a "
         f"target falls from 1 to {whole:.3g} where a view is of one class, from 0.5 to {even:.3g} where it is half "
-        f"of each of two. Drop one of them, or say that both are meant: --{field}.on-mixed.",
+        f"of each of two. Drop one of them, or say that both are meant: --loss.labels.on-mixed.",
     )
 
 

@@ -237,10 +237,10 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     cache = config.cache if isinstance(config, StudentConfig) else None
     if (cache.augment if cache else config.augment).mixes:
         return None
-    labels = config if isinstance(config, TeacherConfig) else config.loss
-    if labels.smoothing_convention == "maxsup" or not is_usual(labels):
+    loss = config.loss
+    if loss.smoothing_convention == "maxsup" or not is_usual(loss):
         return None
-    return in_uniform(labels.smoothing, labels.smoothing_convention, classes)
+    return in_uniform(loss.smoothing, loss.smoothing_convention, classes)
 
 
 def _unseen_measures(

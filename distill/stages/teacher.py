@@ -10,7 +10,6 @@ from distill.data.loader import Loader
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
 from distill.losses import make_loss
-from distill.metrics.smoothing_warnings import label_terms
 from distill.models import check_model
 from distill.store.inputs import Inputs
 from distill.store.outcome import Outcome
@@ -42,6 +41,6 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
         workers=runtime.workers_for(),
         shares=Shares.here(config.schedule.parts),
     )
-    targets, source = label_terms(config), inputs.optional(config.smoothing_source)
-    loss = make_loss(targets, smoothing_matrix(targets, dataset, source))
+    source = inputs.optional(config.smoothing_source)
+    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))
     return train_network(config, dataset, loader, loss, folder, runtime)

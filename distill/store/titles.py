@@ -11,6 +11,7 @@ from distill.config import (
     DataConfig,
     EnsembleConfig,
     ImportConfig,
+    LabelsConfig,
     LossConfig,
     ReportConfig,
     StudentConfig,
@@ -21,7 +22,7 @@ from distill.config import (
 
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
     """Name a teacher by its data, network and smoothing."""
-    return [_data(config.data), _network(config), _smoothing(config), f"s{config.seed}"]
+    return [_data(config.data), _network(config), _smoothing(config.loss), f"s{config.seed}"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:
@@ -66,7 +67,7 @@ def of_report(config: ReportConfig) -> Sequence[str]:
 def _teacher(config: CacheConfig) -> str:
     match config.teacher:
         case TeacherConfig() as teacher:
-            return f"{_network(teacher)}-{_smoothing(teacher)}-s{teacher.seed}"
+            return f"{_network(teacher)}-{_smoothing(teacher.loss)}-s{teacher.seed}"
         case EnsembleConfig() as ensemble:
             return f"{len(ensemble.members)}-{_network(ensemble.members[0])}"
         case ImportConfig() as imported:
@@ -85,7 +86,7 @@ def _targets(config: StudentConfig) -> str:
     soft = "" if loss.soft == "kl" else f"{loss.soft}-"
     arguments = "".join(f"-{name}{value:g}" for name, value in loss.kwargs.items())
     teacher, part = config.cache.teacher, config.cache.snapshot
-    source = _smoothing(teacher) if isinstance(teacher, TeacherConfig) else teacher.stage
+    source = _smoothing(teacher.loss) if isinstance(teacher, TeacherConfig) else teacher.stage
     early = "" if part is None else f"-part{part}"
     return f"of-{source}{early}-{soft}T{loss.temperature:g}{arguments}-a{loss.alpha:g}"
 
@@ -94,17 +95,14 @@ def _data(config: DataConfig) -> str:
     return config.name + (f"-{config.noise}{config.label_noise:g}" if config.label_noise else "")
 
 
-def _smoothing(config: TeacherConfig | LossConfig) -> str:
-    convention = {"uniform": "ls", "others": "others", "maxsup": "maxsup"}[config.smoothing_convention]
-    labels = config.labels
-    usual = type(labels)()
-    parts = [
-        "perclass" if labels.per_class else f"{convention if config.smoothing else 'ls'}{config.smoothing:.2f}"
-    ]
+def _smoothing(loss: LossConfig) -> str:
+    convention = {"uniform": "ls", "others": "others", "maxsup": "maxsup"}[loss.smoothing_convention]
+    labels, usual = loss.labels, LabelsConfig()
+    parts = ["perclass" if labels.per_class else f"{convention if loss.smoothing else 'ls'}{loss.smoothing:.2f}"]
     parts += [
         getattr(labels, name)
         for name in ("towards", "schedule", "by_sample")
-        if labels != usual and getattr(labels, name) != getattr(usual, name)
+        if getattr(labels, name) != getattr(usual, name)
     ]
     parts += [f"penalty{labels.confidence_penalty:g}"] if labels.confidence_penalty else []
     return "-".join(parts)

@@ -11,7 +11,6 @@ from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.losses import in_uniform, matrices
 from distill.metrics.dark_knowledge import class_similarity
-from distill.metrics.smoothing_warnings import label_terms
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
@@ -62,7 +61,7 @@ def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> 
     found = store.find(source) if source else None
     if source is None or found is not None:  # one that is not here is trained, and then looked at
         dataset = load(strongest.data, runtime.data_root, runtime.progress)
-        smoothing_matrix(label_terms(strongest), dataset, found)
+        smoothing_matrix(strongest.loss, dataset, found)
 
 
 def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:

@@ -44,7 +44,7 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
     [
         (lambda: OptimConfig(lr=-1), "OptimConfig.lr", "greater than 0"),
         (lambda: OptimConfig(lr=float("nan")), "OptimConfig.lr", "finite"),
-        (lambda: TeacherConfig(smoothing=1.0), "TeacherConfig.smoothing", "less than 1"),
+        (lambda: TeacherConfig().with_loss(smoothing=1.0), "TeacherConfig.smoothing", "less than 1"),
         (lambda: TeacherConfig(temperature=3), "TeacherConfig.temperature", "not permitted"),
         (lambda: CacheConfig(views=4), "views", "Set --augment"),
         (lambda: StudentConfig(), "loss.alpha", "Give a cache"),
@@ -120,15 +120,15 @@ def test_soft_terms_and_their_arguments_have_keys_of_their_own(student: StudentC
 
 
 def test_replace_validates() -> None:
-    assert TeacherConfig().replace(smoothing=0.1).smoothing == 0.1
+    assert TeacherConfig().with_loss(smoothing=0.1).smoothing == 0.1
     with pytest.raises(UserError, match="less than 1"):
-        TeacherConfig().replace(smoothing=2)
+        TeacherConfig().with_loss(smoothing=2)
 
 
 @given(lr=st.floats(1e-6, 1e3), epochs=st.integers(1, 1000), smoothing=st.floats(0, 0.9))
 def test_keys_are_stable_and_tell_apart(lr: float, epochs: int, smoothing: float) -> None:
-    base = TeacherConfig(optim=OptimConfig(lr=lr), smoothing=smoothing)
-    again = TeacherConfig(optim=OptimConfig(lr=lr), smoothing=smoothing)
+    base = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
+    again = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
     longer = base.replace(schedule=base.schedule.replace(epochs=epochs + 1000))
     assert key(base) == key(again)
     assert key(base) != key(longer)
@@ -160,6 +160,7 @@ def test_one_loss_has_one_spelling() -> None:
 
 
 _SIMILAR = LabelsConfig(towards="similar")
+_OF_SIMILAR = LossConfig(alpha=0, smoothing=0.1, labels=_SIMILAR)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +173,20 @@ _SIMILAR = LabelsConfig(towards="similar")
         (lambda: LabelsConfig(first=0.5), "labels.first", "0 with the schedule constant"),
         (lambda: LabelsConfig(schedule="linear", hold=0.1), "labels.hold", "0.5 with the schedule linear"),
         (lambda: LabelsConfig(confidence_penalty=-1), "LabelsConfig.confidence_penalty", "greater than"),
-        (lambda: TeacherConfig(labels=LabelsConfig(schedule="linear")), "smoothing", "more than 0"),
-        (lambda: TeacherConfig(smoothing=0.1, labels=LabelsConfig(per_class=(0.1, 0.2))), "smoothing", "0 beside"),
-        (lambda: TeacherConfig(smoothing=0.1, labels=_SIMILAR), "smoothing_source", "a teacher for"),
+        (lambda: TeacherConfig().with_loss(labels=LabelsConfig(schedule="linear")), "smoothing", "more than 0"),
+        (
+            lambda: TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(per_class=(0.1, 0.2))),
+            "smoothing",
+            "0 beside",
+        ),
+        (lambda: TeacherConfig().with_loss(smoothing=0.1, labels=_SIMILAR), "smoothing_source", "a teacher for"),
         (
             lambda: TeacherConfig(smoothing_source=TeacherConfig()),
             "smoothing_source",
             "none for labels.towards all",
         ),
         (
-            lambda: TeacherConfig(smoothing=0.5, labels=LabelsConfig(schedule="cosine", first=2)),
+            lambda: TeacherConfig().with_loss(smoothing=0.5, labels=LabelsConfig(schedule="cosine", first=2)),
             "labels.first",
             "less than 2",
         ),
@@ -213,27 +218,27 @@ def test_a_smoothing_that_means_nothing_is_refused(make, field: str, says: str) 
 
 def test_fields_that_were_added_leave_old_keys_alone() -> None:
     """What was made before a field existed has no value for it, and is found under the key it was made under."""
-    old = TeacherConfig(smoothing=0.1).model_dump(mode="json")
+    old = TeacherConfig().with_loss(smoothing=0.1).model_dump(mode="json")
     for name in TeacherConfig.ADDED:
         del old[name]
     for name in DataConfig.ADDED:
         del old["data"][name]
-    assert key(parse_stage(old)) == key(TeacherConfig(smoothing=0.1))
+    assert key(parse_stage(old)) == key(TeacherConfig().with_loss(smoothing=0.1))
     changed = [
-        TeacherConfig(smoothing=0.1, labels=LabelsConfig(schedule="linear")),
-        TeacherConfig(smoothing=0.1, labels=LabelsConfig(schedule="cosine")),
-        TeacherConfig(smoothing=0.1, labels=_SIMILAR, smoothing_source=TeacherConfig()),
-        TeacherConfig(smoothing=0.1, labels=_SIMILAR, smoothing_source=TeacherConfig(seed=1)),
-        TeacherConfig(smoothing=0.1, data=DataConfig(label_noise=0.1)),
-        TeacherConfig(smoothing=0.1, data=DataConfig(label_noise=0.1, noise="pair")),
+        TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(schedule="linear")),
+        TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(schedule="cosine")),
+        TeacherConfig(loss=_OF_SIMILAR, smoothing_source=TeacherConfig()),
+        TeacherConfig(loss=_OF_SIMILAR, smoothing_source=TeacherConfig(seed=1)),
+        TeacherConfig(data=DataConfig(label_noise=0.1)).with_loss(smoothing=0.1),
+        TeacherConfig(data=DataConfig(label_noise=0.1, noise="pair")).with_loss(smoothing=0.1),
     ]
-    assert len({key(config) for config in [TeacherConfig(smoothing=0.1), *changed]}) == len(changed) + 1
+    assert len({key(config) for config in [TeacherConfig().with_loss(smoothing=0.1), *changed]}) == len(changed) + 1
 
 
 def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
-    sweep = SweepConfig(teacher=TeacherConfig(seed=5, smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
+    sweep = SweepConfig(teacher=TeacherConfig(seed=5).with_loss(smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
     assert sweep.networks() == {
-        (smoothing, seed): TeacherConfig(seed=seed, smoothing=smoothing)
+        (smoothing, seed): TeacherConfig(seed=seed).with_loss(smoothing=smoothing)
         for smoothing in (0.0, 0.2)
         for seed in (5, 6)
     }
@@ -241,9 +246,11 @@ def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
 
 def test_a_sweep_has_the_network_of_hard_labels_whatever_its_smoothing_does() -> None:
     labels = LabelsConfig(towards="similar", schedule="linear", by_sample="difficulty", confidence_penalty=0.1)
-    recipe = TeacherConfig(smoothing=0.2, labels=labels, smoothing_source=TeacherConfig(seed=9))
+    recipe = TeacherConfig(
+        loss=LossConfig(alpha=0, smoothing=0.2, labels=labels), smoothing_source=TeacherConfig(seed=9)
+    )
     networks = SweepConfig(teacher=recipe, smoothings=(0.0, 0.2), seeds=1).networks()
-    assert networks[0.0, 0] == TeacherConfig(labels=LabelsConfig(confidence_penalty=0.1))
+    assert networks[0.0, 0] == TeacherConfig().with_loss(labels=LabelsConfig(confidence_penalty=0.1))
     assert networks[0.2, 0] == recipe
 
 

@@ -76,7 +76,7 @@ DATA = DataConfig(name=f"{__name__}:copies", held_out=0.15)
 SCHEDULE = ScheduleConfig(epochs=15, batch_size=32)
 OPTIM = OptimConfig(name="adamw", lr=0.02)
 MODEL = ModelConfig(name=f"{__name__}:copyist")
-TEACHER = TeacherConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, smoothing=0.1)
+TEACHER = TeacherConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM).with_loss(smoothing=0.1)
 STUDENT = StudentConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, loss=LossConfig(alpha=0))
 
 

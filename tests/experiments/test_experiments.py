@@ -104,7 +104,7 @@ def test_teachers_and_students_differ_in_nothing_else() -> None:
         if isinstance(config, TeacherConfig):
             twin = next(c for at, c in runs.items() if at.seed == label.seed)
             assert isinstance(twin, TeacherConfig)
-            assert config.replace(smoothing=0) == twin.replace(smoothing=0)
+            assert config.with_loss(smoothing=0) == twin.with_loss(smoothing=0)
         elif isinstance(config, StudentConfig):
             twin = next(c for at, c in runs.items() if at.seed == label.seed and isinstance(c, StudentConfig))
             alike = {"cache": None, "loss": twin.loss, "exclude_classes": ()}

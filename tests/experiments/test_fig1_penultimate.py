@@ -50,7 +50,9 @@ def test_teachers_are_those_of_the_other_figures(scale):
     assert {label.seed for label in runs} == set(range(shared.seeds))
     for label, config in runs.items():
         assert isinstance(config, TeacherConfig)
-        assert config == shared.teacher.replace(seed=label.seed, smoothing=drawing.smoothing(label.condition))
+        assert config == shared.teacher.replace(seed=label.seed).with_loss(
+            smoothing=drawing.smoothing(label.condition)
+        )
 
 
 def measured(seeds: int = 3, triples: int = 2) -> Table:

@@ -18,7 +18,7 @@ def test_pairs_differ_in_smoothing_alone(scale: Scale):
     assert len(seeds) >= (2 if scale == "smoke" else 3)
     for seed in seeds:
         hard, smoothed = runs[Label(HARD, seed)], runs[Label(SMOOTHED, seed)]
-        assert hard.replace(smoothing=0.1) == smoothed
+        assert hard.with_loss(smoothing=0.1) == smoothed
     assert {claim.condition for claim in fig3_sequence.CLAIMS} <= {HARD, SMOOTHED}
 
 

@@ -21,7 +21,7 @@ def test_students_differ_in_their_targets_alone(scale, data):
     for label, config in runs.items():
         smoothing, temperature = drawing.smoothing(label.condition), drawing.temperature(label.condition)
         if isinstance(config, TeacherConfig):
-            assert config == chosen.teacher.replace(seed=label.seed, smoothing=smoothing)
+            assert config == chosen.teacher.replace(seed=label.seed).with_loss(smoothing=smoothing)
             continue
         assert config.replace(cache=None, loss=LossConfig(alpha=0)) == chosen.student.replace(seed=label.seed)
         if temperature is None:

@@ -50,7 +50,7 @@ def test_every_network_can_be_probed(scale, data):
         assert config.augment.pad > 0
         assert config.snapshots == (3 if scale == "smoke" else 16)
         twin = runs[Label(fig6.HARD, label.seed)]
-        assert config.replace(smoothing=0.0) == twin
+        assert config.with_loss(smoothing=0.0) == twin
         assert config.seed != probe.view_seed
     assert (probe.classes, probe.draws) == ((0, 5), 5)
     if scale != "smoke":

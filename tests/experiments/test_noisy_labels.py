@@ -42,7 +42,7 @@ def test_networks_of_a_seed_and_a_noise_differ_in_their_targets_alone(scale, dat
         assert hard.seed == label.seed
         assert hard.augment == AugmentConfig()
         if isinstance(config, TeacherConfig):
-            assert config.replace(smoothing=0) == hard
+            assert config.with_loss(smoothing=0) == hard
             assert config.smoothing == drawing.smoothing(method)
         else:
             assert config.cache is not None

@@ -49,7 +49,7 @@ def test_teachers_differ_in_smoothing_alone_and_are_probed():
     for seed in range(5):
         hard, smoothed = (runs[Label(teacher, seed)] for teacher in (HARD, SMOOTHED))
         assert isinstance(hard, TeacherConfig)
-        assert smoothed == hard.replace(smoothing=0.1, smoothing_convention="uniform")
+        assert smoothed == hard.with_loss(smoothing=0.1, smoothing_convention="uniform")
     assert shen2021.probes("quick", "fashion-mnist") == (KnowledgeProbe(teachers_only=True),)
 
 

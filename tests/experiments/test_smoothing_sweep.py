@@ -58,7 +58,7 @@ def test_strengths_share_all_but_their_smoothing():
     for seed in SEEDS:
         teachers = [config for at, config in runs.items() if at.seed == seed and isinstance(config, TeacherConfig)]
         assert [config.smoothing for config in teachers] == [*SMOOTHINGS]
-        assert len({repr(config.replace(smoothing=0)) for config in teachers}) == 1
+        assert len({repr(config.with_loss(smoothing=0)) for config in teachers}) == 1
         students = [config for at, config in runs.items() if at.seed == seed and isinstance(config, StudentConfig)]
         assert len(students) == 1 + len(SMOOTHINGS) * len(TEMPERATURES)
         alike = {repr(config.replace(cache=None, loss=students[0].loss)) for config in students}

@@ -73,7 +73,7 @@ def test_networks_differ_in_seed_and_loss_alone():
     assert len(runs) == 60
     for label, config in runs.items():
         assert isinstance(config, TeacherConfig)
-        plain = config.replace(smoothing=0, smoothing_convention="uniform")
+        plain = config.with_loss(smoothing=0, smoothing_convention="uniform")
         assert plain == runs[Label(theory.HARD, label.seed)]
     assert {label.condition for label in runs} == {theory.HARD, *theory.LOSSES}
 

@@ -21,7 +21,7 @@ def test_pairs_differ_in_smoothing_alone(scale, data):
         hard, smoothed = (runs[Label(condition, seed)] for condition in TEACHER)
         assert isinstance(hard, TeacherConfig)
         assert hard.smoothing == 0
-        assert hard.replace(smoothing=0.1) == smoothed
+        assert hard.with_loss(smoothing=0.1) == smoothed
         if (data, scale) == ("cifar100", "paper"):
             continue
         hard, smoothed = (runs[Label(condition, seed)] for condition in STUDENT)

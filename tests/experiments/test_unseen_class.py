@@ -58,7 +58,7 @@ def test_students_of_a_seed_share_the_caches_of_their_teachers(scale, data):
     teachers = [run for at, run in runs.items() if at.seed == 1 and isinstance(run, TeacherConfig)]
     students = of_seed(scale, data, 1)
     assert [teacher.smoothing for teacher in teachers] == [0.0, 0.1]
-    assert teachers[1].replace(smoothing=0) == teachers[0]
+    assert teachers[1].with_loss(smoothing=0) == teachers[0]
     caches = {key(run.cache): run.cache for run in students.values() if run.cache}
     assert [cache.teacher for cache in caches.values()] == teachers, "one cache of each"
     for at, student in students.items():

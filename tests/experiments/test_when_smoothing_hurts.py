@@ -62,7 +62,7 @@ def test_students_of_a_point_differ_in_their_teacher_alone(scale, data):
         assert student.loss == LossConfig(alpha=1, temperature=drawing.temperature(label.condition))
         twin = found[Label(label.condition.replace(f"ε={smoothing:g}", "ε=0"), label.seed)]
         (hard,) = twin.cache.teachers
-        assert teacher.replace(smoothing=0) == hard
+        assert teacher.with_loss(smoothing=0) == hard
         assert student.replace(cache=student.cache.replace(teacher=hard)) == twin
         compared += student != twin
     assert compared > 0

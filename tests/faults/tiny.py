@@ -31,7 +31,13 @@ _SCHEDULE = ScheduleConfig(epochs=4, batch_size=64)
 _SHIFTED = AugmentConfig(pad=1)
 
 TEACHER = TeacherConfig(
-    data=_DATA, model=_MODEL, schedule=_SCHEDULE, augment=_SHIFTED, smoothing=0.1, snapshots=2, ema=0.9
+    data=_DATA,
+    model=_MODEL,
+    schedule=_SCHEDULE,
+    augment=_SHIFTED,
+    snapshots=2,
+    ema=0.9,
+    loss=LossConfig(alpha=0, smoothing=0.1),
 )
 CACHE = CacheConfig(teacher=TEACHER, transfer_set=_DATA, augment=_SHIFTED, views=3)
 STUDENT = StudentConfig(

@@ -28,15 +28,15 @@ def student(**loss: Any) -> StudentConfig:
     ("config", "expected"),
     [
         (TeacherConfig(), True),
-        (TeacherConfig(smoothing=0.1), True),
-        (TeacherConfig(smoothing=0.1, smoothing_convention="others"), True),
-        (TeacherConfig(smoothing=0.1, labels=LabelsConfig(schedule="cosine")), True),
-        (TeacherConfig(labels=LabelsConfig(per_class=(0.1, 0.2))), True),
-        (TeacherConfig(smoothing_convention="maxsup"), True),
-        (TeacherConfig(smoothing=0.1, smoothing_convention="maxsup"), False),
-        (TeacherConfig(smoothing=0.1, labels=LabelsConfig(by_sample="difficulty")), False),
-        (TeacherConfig(labels=LabelsConfig(confidence_penalty=0.1)), False),
-        (TeacherConfig(smoothing=0.1, augment=AugmentConfig(cutmix=1.0)), False),
+        (TeacherConfig().with_loss(smoothing=0.1), True),
+        (TeacherConfig().with_loss(smoothing=0.1, smoothing_convention="others"), True),
+        (TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(schedule="cosine")), True),
+        (TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.2))), True),
+        (TeacherConfig().with_loss(smoothing_convention="maxsup"), True),
+        (TeacherConfig().with_loss(smoothing=0.1, smoothing_convention="maxsup"), False),
+        (TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(by_sample="difficulty")), False),
+        (TeacherConfig().with_loss(labels=LabelsConfig(confidence_penalty=0.1)), False),
+        (TeacherConfig(augment=AugmentConfig(cutmix=1.0)).with_loss(smoothing=0.1), False),
         (StudentConfig(loss=LossConfig(alpha=0, smoothing=0.1)), True),
         (StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=0.5, smoothing=0.1)), False),
         (StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=0)), True),
@@ -48,15 +48,15 @@ def test_a_ceiling_is_there_when_label_and_step_say_the_target(config, expected)
 
 
 def test_the_strongest_smoothing_is_that_of_taught_labels():
-    assert strongest(TeacherConfig(smoothing=0.2)) == 0.2
-    assert strongest(TeacherConfig(labels=LabelsConfig(per_class=(0.1, 0.3)))) == 0.3
+    assert strongest(TeacherConfig().with_loss(smoothing=0.2)) == 0.2
+    assert strongest(TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.3)))) == 0.3
     assert strongest(StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=1, smoothing=0.2))) == 0
-    assert label_terms(TeacherConfig(smoothing=0.2)) == LossConfig(alpha=0, smoothing=0.2)
+    assert label_terms(TeacherConfig().with_loss(smoothing=0.2)) == LossConfig(alpha=0, smoothing=0.2)
 
 
 def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes_of_a_target():
     """K = 10: 0.1 leaves 0.91 of a whole label, and of a half 0.9 / 2 + 0.01 = 0.46."""
-    found = mixed_labels(TeacherConfig(smoothing=0.1, augment=AugmentConfig(mixup=0.8, cutmix=1.0)), 10)
+    found = mixed_labels(TeacherConfig(augment=AugmentConfig(mixup=0.8, cutmix=1.0)).with_loss(smoothing=0.1), 10)
     assert found is not None
     assert found.kind == "mixed labels"
     for part in ("smoothing 0.1", "mixup 0.8 and cutmix 1", "1 to 0.91", "0.5 to 0.46", "--labels.on-mixed"):
@@ -65,7 +65,7 @@ def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes
 
 def test_over_the_others_the_label_keeps_less():
     """0.1 leaves 0.9, and of a half 0.9 / 2 + 0.1 / 9 / 2 = 0.4556."""
-    config = TeacherConfig(smoothing=0.1, smoothing_convention="others", augment=MIXED)
+    config = TeacherConfig(augment=MIXED).with_loss(smoothing=0.1, smoothing_convention="others")
     found = mixed_labels(config, 10)
     assert found is not None
     assert "1 to 0.9 " in found.text
@@ -81,10 +81,10 @@ def test_a_student_mixes_as_its_cache_does():
 @pytest.mark.parametrize(
     "config",
     [
-        TeacherConfig(smoothing=0.1),
+        TeacherConfig().with_loss(smoothing=0.1),
         TeacherConfig(augment=MIXED),
-        TeacherConfig(smoothing=0.1, augment=MIXED, labels=LabelsConfig(on_mixed=True)),
-        TeacherConfig(smoothing=0.1, smoothing_convention="maxsup", augment=MIXED),
+        TeacherConfig(augment=MIXED).with_loss(smoothing=0.1, labels=LabelsConfig(on_mixed=True)),
+        TeacherConfig(augment=MIXED).with_loss(smoothing=0.1, smoothing_convention="maxsup"),
         student(alpha=1, smoothing=0.1),
     ],
     ids=["no mixing", "no smoothing", "meant", "hard labels", "no label"],
@@ -133,7 +133,7 @@ def answers(confidence: float, right: int, n: int = 200) -> tuple[torch.Tensor, 
 
 
 def test_a_smoothed_network_that_is_right_more_often_than_it_says_is_told_of():
-    found = under_confidence(TeacherConfig(smoothing=0.1), *answers(0.8, 190), "3f2a9c1b")
+    found = under_confidence(TeacherConfig().with_loss(smoothing=0.1), *answers(0.8, 190), "3f2a9c1b")
     assert found is not None
     assert found.kind == "under-confident"
     for part in ("0.950", "0.800", "by 0.150", "Smoothing 0.1", "distill calibrate 3f2a9c1b"):
@@ -148,9 +148,9 @@ def test_without_smoothing_it_is_told_and_smoothing_not_blamed():
 
 @pytest.mark.parametrize(("confidence", "right"), [(0.94, 190), (0.99, 190)], ids=["chance", "over-confident"])
 def test_what_chance_explains_is_not_told(confidence, right):
-    assert under_confidence(TeacherConfig(smoothing=0.1), *answers(confidence, right), "x") is None
+    assert under_confidence(TeacherConfig().with_loss(smoothing=0.1), *answers(confidence, right), "x") is None
 
 
 def test_without_held_out_data_nothing_is_known():
     nothing = torch.empty(0, 10), torch.empty(0, dtype=torch.int64)
-    assert under_confidence(TeacherConfig(smoothing=0.1), *nothing, "x") is None
+    assert under_confidence(TeacherConfig().with_loss(smoothing=0.1), *nothing, "x") is None

@@ -126,7 +126,7 @@ def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, 
         "distill.training.network.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
     )
     for smoothing in (0.0, 0.1):
-        run_stage(teacher.replace(smoothing=smoothing), store, runtime)
+        run_stage(teacher.with_loss(smoothing=smoothing), store, runtime)
     (one, batches), (other, same_batches) = seen
     for parameter, twin in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(parameter, twin)

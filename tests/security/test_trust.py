@@ -137,7 +137,11 @@ def test_nested_inputs_of_a_record_are_not_the_users_word_either() -> None:
     parse_stage({"stage": "student", "cache": {"stage": "cache", "teacher": teacher}})
     parse_stage({"stage": "calibration", "network": teacher})
     parse_stage(
-        {"stage": "teacher", "smoothing_source": teacher, "smoothing": 0.1, "labels": {"towards": "similar"}}
+        {
+            "stage": "teacher",
+            "smoothing_source": teacher,
+            "loss": {"alpha": 0, "smoothing": 0.1, "labels": {"towards": "similar"}},
+        }
     )
     assert not trust.is_trusted("evil:net")
     assert "nothing of yours names it" in refused("evil:net")

@@ -66,7 +66,7 @@ def by_hand(student, teacher) -> tuple[float, float]:
 
 def test_a_student_is_compared_with_its_teacher_and_with_its_teachers_twin(student, make, analysed):
     own = student.cache.teacher
-    twin, cousin = own.replace(seed=1), own.replace(seed=1, smoothing=0.1)
+    twin, cousin = own.replace(seed=1), own.replace(seed=1).with_loss(smoothing=0.1)
     of_student, of_teacher = analysed(student, own, independent=(cousin, twin))
     logits, labels = load_predictions(make(student), "test")
     of_own, of_twin = (load_predictions(make(config), "test")[0] for config in (own, twin))
@@ -91,7 +91,7 @@ def test_a_student_is_compared_with_its_teacher_and_with_its_teachers_twin(stude
 def test_who_is_not_independent(student, analysed):
     """Another recipe and oneself; and nobody is for a student of labels or of a snapshot."""
     own = student.cache.teacher
-    (found,) = analysed(student, independent=(own.replace(seed=1, smoothing=0.1), own))
+    (found,) = analysed(student, independent=(own.replace(seed=1).with_loss(smoothing=0.1), own))
     assert not INDEPENDENT & found["values"].keys()
 
     of_labels = student.replace(loss=LossConfig(alpha=0))

@@ -97,7 +97,7 @@ def test_over_confident(monkeypatch, make, teacher):
 
 
 def test_smoothing_left_it_over_softened(monkeypatch, make, teacher):
-    config = teacher.replace(smoothing=0.2)
+    config = teacher.with_loss(smoothing=0.2)
     make(config)
     predict(monkeypatch, 0.5)
     text = said(make, config, temperature=2)
@@ -144,21 +144,21 @@ def test_when_every_held_out_image_is_right_its_temperature_says_little(monkeypa
 
 
 def test_a_short_training_of_hard_labels_is_no_smoothing(monkeypatch, make, teacher):
-    penalised = teacher.replace(labels=LabelsConfig(confidence_penalty=0.1))
+    penalised = teacher.with_loss(labels=LabelsConfig(confidence_penalty=0.1))
     make(penalised)
     predict(monkeypatch, 0.5)
     assert "its labels are hard" in said(make, penalised)
 
 
 def test_a_temperature_near_1_is_not_put_down_to_anything(monkeypatch, make, teacher):
-    config = teacher.replace(smoothing=0.1)
+    config = teacher.with_loss(smoothing=0.1)
     make(config)
     predict(monkeypatch, 0.99)
     assert "while its mean confidence is about its accuracy" in said(make, config)
 
 
 def test_wrong_held_out_labels_say_nothing_of_the_network(monkeypatch, make, teacher):
-    config = teacher.replace(smoothing=0.1, data=teacher.data.replace(label_noise=0.4))
+    config = teacher.replace(data=teacher.data.replace(label_noise=0.4)).with_loss(smoothing=0.1)
     make(config)
     predict(monkeypatch, 0.5)
     text = said(make, config)

@@ -84,7 +84,7 @@ def test_networks_of_one_seed_start_alike_and_differ_in_smoothing_alone(setting)
     networks = config.networks()
     assert [*networks] == [(smoothing, seed) for smoothing in SMOOTHINGS for seed in (3, 4, 5)]
     for (smoothing, seed), recipe in networks.items():
-        assert recipe == config.teacher.replace(smoothing=smoothing, seed=seed)
+        assert recipe == config.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
 
 
 def test_it_measures_what_the_analysis_measures(setting, found):
@@ -155,7 +155,7 @@ def test_one_image_has_no_other_half():
 
 def test_scaled_measures_are_of_other_images_than_their_temperature(setting):
     config, networks = setting
-    network = networks[key(config.teacher.replace(smoothing=0.2))]
+    network = networks[key(config.teacher.with_loss(smoothing=0.2))]
     found = measure(network)
     held_out, held_out_labels = load_predictions(network, "held_out")
     logits, labels = load_predictions(network, "test")
@@ -208,7 +208,7 @@ def test_a_strength_of_which_all_diverged_has_no_rows(swept, tmp_path):
 
 def test_a_network_at_chance_is_left_out(setting, tmp_path, monkeypatch):
     config, networks = setting
-    lost = networks[key(config.teacher.replace(smoothing=0.5))].path
+    lost = networks[key(config.teacher.with_loss(smoothing=0.5))].path
 
     def predictions(network, split):
         logits, labels = load_predictions(network, split)

@@ -186,13 +186,13 @@ def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
 
 
 def test_titles_tell_networks_apart() -> None:
-    teacher = TeacherConfig(smoothing=0.1, snapshots=2)
+    teacher = TeacherConfig(snapshots=2).with_loss(smoothing=0.1)
     cache = CacheConfig(teacher=teacher)
     dkd = LossConfig(soft="dkd", kwargs={"nontarget": 2})
     different = [
         teacher,
-        teacher.replace(smoothing_convention="others"),
-        teacher.replace(smoothing_convention="maxsup"),
+        teacher.with_loss(smoothing_convention="others"),
+        teacher.with_loss(smoothing_convention="maxsup"),
         StudentConfig(cache=cache),
         StudentConfig(cache=cache.replace(snapshot=1)),
         StudentConfig(cache=cache, loss=LossConfig(soft="dkd")),

@@ -179,7 +179,7 @@ def test_names_that_end_like_a_key(tmp_path: Path) -> None:
 
 def test_what_costs_alike_is_of_one_kind() -> None:
     teacher = TeacherConfig()
-    assert kind(teacher) == kind(teacher.replace(seed=3, smoothing=0.1))
+    assert kind(teacher) == kind(teacher.replace(seed=3).with_loss(smoothing=0.1))
     assert kind(teacher) != kind(StudentConfig(loss={"alpha": 0}))
     assert kind(teacher) != kind(teacher.replace(data=DataConfig(limit=5)))
     cache = CacheConfig(teacher=teacher)

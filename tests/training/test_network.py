@@ -32,7 +32,7 @@ def nothing_shown(monkeypatch) -> None:
 @pytest.fixture
 def smoothed(teacher: TeacherConfig) -> TeacherConfig:
     """Learns for long enough to be right more often than it may say."""
-    return teacher.replace(smoothing=0.3, schedule=ScheduleConfig(epochs=10, batch_size=64))
+    return teacher.replace(schedule=ScheduleConfig(epochs=10, batch_size=64)).with_loss(smoothing=0.3)
 
 
 def make(config: TeacherConfig | StudentConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -98,12 +98,12 @@ def test_what_has_nothing_to_tell_has_no_file(teacher, store, runtime, capsys):
 
 
 def test_smoothing_of_mixed_labels_is_told_at_the_start_unless_meant(teacher, store, runtime, capsys):
-    mixed = teacher.replace(smoothing=0.1, augment=AugmentConfig(mixup=1.0))
+    mixed = teacher.replace(augment=AugmentConfig(mixup=1.0)).with_loss(smoothing=0.1)
     made = make(mixed, store, runtime)
     found = json.loads(made.file(WARNINGS).read_text())["mixed labels"]
     assert capsys.readouterr().err.count(found) == 1
     assert found in texts(made, "warnings")
-    meant = make(mixed.replace(labels=LabelsConfig(on_mixed=True)), store, runtime)
+    meant = make(mixed.with_loss(labels=LabelsConfig(on_mixed=True)), store, runtime)
     assert "mixed labels" not in capsys.readouterr().err
     assert "mixup" not in " ".join(texts(meant, "warnings"))
 

@@ -95,7 +95,7 @@ def test_networks_that_learn_from_it_have_it_as_an_input(
     make, teacher: TeacherConfig, student: StudentConfig, towards: str
 ) -> None:
     labels = LabelsConfig(towards=towards, schedule="linear", by_sample="difficulty", confidence_penalty=0.01)
-    smoothed = make(teacher.replace(smoothing=0.2, labels=labels, smoothing_source=teacher))
+    smoothed = make(teacher.replace(loss=of_labels, smoothing_source=teacher))
     of_labels = LossConfig(alpha=0, smoothing=0.2, labels=labels)
     alone = make(student.replace(cache=None, loss=of_labels, smoothing_source=teacher))
     both = make(student.replace(loss=LossConfig(alpha=0.5, smoothing=0.2, labels=labels), smoothing_source=teacher))

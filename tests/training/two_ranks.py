@@ -45,7 +45,7 @@ DROPPING = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16, "dropout
 TOKENS = DataConfig(name="tests.test_tokens:copies", held_out=0.15)
 COPYIST = ModelConfig(name="tests.test_tokens:copyist")
 
-TEACHER = TeacherConfig(data=DATA, model=MLP, optim=OPTIM, schedule=SHARED, ema=0.9, smoothing=0.1)
+TEACHER = TeacherConfig(data=DATA, model=MLP, optim=OPTIM, schedule=SHARED, ema=0.9).with_loss(smoothing=0.1)
 CACHE = CacheConfig(teacher=TEACHER, transfer_set=DATA, views=3, augment={"pad": 1})
 RUNS = {
     "teacher": TEACHER,
