@@ -45,14 +45,14 @@ class Stage:
     config: type[StageConfig]
     folder: str
     """Name of the folder of its artifacts in the store."""
-    version: int
-    """Raised when its code gives other numbers for the same config, or a default of its config changes: older
-    artifacts are then made anew."""
     title: Callable[[Any], Sequence[str]]
     """Words that name an artifact for people."""
     run: str
     """`package.module:function` of (config, inputs, folder, runtime) → `Outcome`. A reference, so that whoever only
     asks for a key need not import torch."""
+    version: int = 1
+    """Raised when its code gives other numbers for the same config, or a default of its config changes: older
+    artifacts are then made anew."""
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
     """Configs of the artifacts that it reads."""
     reads: Callable[[Any], DataConfig] | None = None
@@ -93,23 +93,21 @@ _NETWORK: dict[str, Any] = {
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage(TeacherConfig, "teachers", 2, titles.of_teacher, "distill.stages.teacher:train_teacher", **_NETWORK),
+        Stage(TeacherConfig, "teachers", titles.of_teacher, "distill.stages.teacher:train_teacher", **_NETWORK),
         Stage(
             CacheConfig,
             "caches",
-            3,
             titles.of_cache,
             "distill.stages.cache:cache_logits",
             reads=lambda config: config.transfer_set,
             costs_like=_cost_of_cache,
             resumes=True,
         ),
-        Stage(StudentConfig, "students", 2, titles.of_student, "distill.stages.student:train_student", **_NETWORK),
-        Stage(CalibrationConfig, "calibrations", 2, titles.of_calibration, "distill.stages.calibration:calibrate"),
+        Stage(StudentConfig, "students", titles.of_student, "distill.stages.student:train_student", **_NETWORK),
+        Stage(CalibrationConfig, "calibrations", titles.of_calibration, "distill.stages.calibration:calibrate"),
         Stage(
             AnalysisConfig,
             "analyses",
-            5,
             titles.of_analysis,
             "distill.stages.analysis:analyse",
             is_long=True,
@@ -118,7 +116,6 @@ STAGES: dict[str, Stage] = {
         Stage(
             SweepConfig,
             "sweeps",
-            2,
             titles.of_sweep,
             "distill.stages.sweep:sweep",
             inputs=lambda config: iter(config.networks().values()),
@@ -128,7 +125,6 @@ STAGES: dict[str, Stage] = {
         Stage(
             ReportConfig,
             "reports",
-            3,
             titles.of_report,
             "distill.stages.report:write",
             is_result=True,

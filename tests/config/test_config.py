@@ -216,25 +216,6 @@ def test_a_smoothing_that_means_nothing_is_refused(make, field: str, says: str) 
     assert says in str(caught.value)
 
 
-def test_fields_that_were_added_leave_old_keys_alone() -> None:
-    """What was made before a field existed has no value for it, and is found under the key it was made under."""
-    old = TeacherConfig().with_loss(smoothing=0.1).model_dump(mode="json")
-    for name in TeacherConfig.ADDED:
-        del old[name]
-    for name in DataConfig.ADDED:
-        del old["data"][name]
-    assert key(parse_stage(old)) == key(TeacherConfig().with_loss(smoothing=0.1))
-    changed = [
-        TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(schedule="linear")),
-        TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(schedule="cosine")),
-        TeacherConfig(loss=_OF_SIMILAR, smoothing_source=TeacherConfig()),
-        TeacherConfig(loss=_OF_SIMILAR, smoothing_source=TeacherConfig(seed=1)),
-        TeacherConfig(data=DataConfig(label_noise=0.1)).with_loss(smoothing=0.1),
-        TeacherConfig(data=DataConfig(label_noise=0.1, noise="pair")).with_loss(smoothing=0.1),
-    ]
-    assert len({key(config) for config in [TeacherConfig().with_loss(smoothing=0.1), *changed]}) == len(changed) + 1
-
-
 def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
     sweep = SweepConfig(teacher=TeacherConfig(seed=5).with_loss(smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
     assert sweep.networks() == {
