@@ -38,10 +38,13 @@ def _forget(gone: weakref.KeyedRef[int, StageConfig]) -> None:
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """The fields that differ from their default, and those that say which class of several this is."""
+    """The fields that differ from their default, inputs, and what says which class of several this is."""
     fields = type(config).model_fields
     return {
-        name: _canonical(value) for name, value in config if _is_tag(fields[name]) or value != fields[name].default
+        name: _canonical(value)
+        for name, value in config
+        # An input at its default is made anew all the same when the version of its stage is raised.
+        if value != fields[name].default or is_stage(value) or _is_tag(fields[name])
     }
 
 

@@ -36,7 +36,7 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
     # The trap: a field typed as a base class serialises the base's fields only.
     dumped = AnalysisConfig(runs=(student,)).model_dump(mode="json")["runs"][0]
     assert dumped["loss"]["temperature"] == 4
-    assert dumped["cache"]["teacher"]["smoothing"] == 0
+    assert dumped["cache"]["teacher"]["loss"]["smoothing"] == 0
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
     [
         (lambda: OptimConfig(lr=-1), "OptimConfig.lr", "greater than 0"),
         (lambda: OptimConfig(lr=float("nan")), "OptimConfig.lr", "finite"),
-        (lambda: TeacherConfig().with_loss(smoothing=1.0), "TeacherConfig.smoothing", "less than 1"),
+        (lambda: TeacherConfig().with_loss(smoothing=1.0), "LossConfig.smoothing", "less than 1"),
         (lambda: TeacherConfig(temperature=3), "TeacherConfig.temperature", "not permitted"),
         (lambda: CacheConfig(views=4), "views", "Set --augment"),
         (lambda: StudentConfig(), "loss.alpha", "Give a cache"),
@@ -120,7 +120,7 @@ def test_soft_terms_and_their_arguments_have_keys_of_their_own(student: StudentC
 
 
 def test_replace_validates() -> None:
-    assert TeacherConfig().with_loss(smoothing=0.1).smoothing == 0.1
+    assert TeacherConfig().with_loss(smoothing=0.1).loss.smoothing == 0.1
     with pytest.raises(UserError, match="less than 1"):
         TeacherConfig().with_loss(smoothing=2)
 
@@ -269,8 +269,8 @@ _OBJECTS = st.recursive(
 
 
 @given(st.sampled_from(["teacher", "cache", "student", "sweep", "analysis", "report", "calibration"]), _OBJECTS)
-@example("teacher", {"labels": 5})
-@example("teacher", {"labels": {"towards": [], "kwargs": {}}})
+@example("teacher", {"loss": {"labels": 5}})
+@example("teacher", {"loss": {"labels": {"towards": [], "kwargs": {}}}})
 @example("student", {"loss": [1]})
 @example("student", {"loss": {"soft": {}, "kwargs": {}}})
 @example("teacher", {"self": 1})

@@ -71,7 +71,7 @@ def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> No
 def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(store: ArtifactStore) -> None:
     made = publish(store, TeacherConfig())
     record = json.loads((made.path / RECORD).read_text())
-    record["config"]["smoothing"] = 0.3
+    record["config"]["loss"]["smoothing"] = 0.3
     without = {name: value for name, value in record.items() if name != "seal"}
     for edited in (record, without, record | {"seal": ""}):
         (made.path / RECORD).write_text(json.dumps(edited))

@@ -48,11 +48,11 @@ CONFIGS: dict[str, StageConfig] = {
 }
 GOLDEN = {
     "teacher": "695b85443eb1df72",
-    "cache": "6e6e357b5deccc5f",
+    "cache": "727744c51b2db0c5",
     "student": "78fbe01f9c552f28",
     "calibration": "c578fb6e9c2cbd29",
     "analysis": "f7461af99dbe3ea8",
-    "sweep": "393a0cd0eccf4e89",
+    "sweep": "fce8bff4555cabf9",
     "report": "54fd46be44e2e6e2",
 }
 DEFAULTS = Path(__file__).with_name("defaults.json")
@@ -160,6 +160,10 @@ def test_the_version_of_a_stage_changes_its_keys_and_those_downstream(monkeypatc
     monkeypatch.setitem(STAGES, "cache", replace(STAGES["cache"], version=99))
     after = {stage: key(config) for stage, config in CONFIGS.items()}
     assert {stage for stage in before if before[stage] != after[stage]} == {"cache"}
+    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=99))
+    after = {stage: key(config) for stage, config in CONFIGS.items()}
+    unchanged = {stage for stage in before if before[stage] == after[stage]}
+    assert unchanged == {"student", "report"}, "these two have no teacher here"
     distilled = StudentConfig(cache=CacheConfig())
     assert key(distilled) != key(OF_LABELS)
     monkeypatch.setitem(STAGES, "cache", replace(STAGES["cache"], version=98))
