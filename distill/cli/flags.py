@@ -191,6 +191,8 @@ def _given(
         for name, field in kind.model_fields.items()
         if name not in named and name != "stage"
     }
+    if isinstance(default, TeacherConfig):
+        own["loss"] = _of_labels(default.loss, "smoothing" if "smoothings" in named else "")
     runtime: dict[str, Any] = {name: (field.annotation, field) for name, field in Runtime.model_fields.items()}
     # `protected_namespaces`: a field called model… is fine here; no pydantic method is shadowed.
     flags = create_model(
@@ -203,7 +205,21 @@ def _given(
     )
     given: BaseModel = _parse_flags(flags, arguments, command)
     machine = Runtime(**{name: getattr(given, name) for name in runtime})
-    return given, {name: getattr(given, name) for name in own}, machine
+    fields = {name: getattr(given, name) for name in own}
+    if isinstance(default, TeacherConfig):
+        fields["loss"] = default.loss.replace(**dict(fields["loss"]))
+    return given, fields, machine
+
+
+def _of_labels(default: LossConfig, left_out: str) -> tuple[type[BaseModel], BaseModel]:
+    """Flags of a loss without a soft term."""
+    fields: dict[str, Any] = {
+        name: (field.annotation, Field(getattr(default, name), description=field.description))
+        for name, field in LossConfig.model_fields.items()
+        if name in ("smoothing", "smoothing_convention", "labels") and name != left_out
+    }
+    flags = create_model("Loss", __doc__="What it is taught of its labels.", **fields)
+    return flags, flags()
 
 
 SWEEP = "sweep-smoothing"
@@ -215,6 +231,9 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
     if smoothing := _peek(arguments, "loss.smoothing"):
         way_out = "Name all that are to be tried: --smoothings 0 0.1 0.2."
         raise UserError("smoothing", smoothing[0], "none in a sweep, which sets it", way_out)
+    if per_class := _peek(arguments, "loss.labels.per-class"):
+        way_out = "Drop --loss.labels.per-class."
+        raise UserError("loss.labels.per_class", per_class, "none in a sweep, which smooths all alike", way_out)
     of_sweep = {
         name: (field.annotation, Field(field.default, description=field.description))
         for name, field in SweepConfig.model_fields.items()

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from distill.audit import evaluate
 from distill.audit.evaluate import Group, format_groups, measures_of_cache, measures_of_network
 from distill.cache import LogitCache
 from distill.config import AugmentConfig, DataConfig, EnsembleConfig, LossConfig, ModelConfig
@@ -106,8 +107,8 @@ def test_students_without_one_teacher(student, groups):
         ({"model": ModelConfig(name="tests.probes.test_knowledge:pooled")}, "torch.nn.Linear"),
         (
             {
-                "data": DataConfig(name="tests.test_tokens:copies", held_out=0.15),
-                "model": ModelConfig(name="tests.test_tokens:copyist"),
+                "data": DataConfig(name="tests.data.test_tokens:copies", held_out=0.15),
+                "model": ModelConfig(name="tests.data.test_tokens:copyist"),
                 "optim": {"name": "adamw", "lr": 0.02},
             },
             "images with one label each",
@@ -128,7 +129,7 @@ def test_images_that_are_not_here_leave_the_rest(teacher, make, groups, monkeypa
         raise UserError("data", "digits", "images that are here", "Bring them back.")
 
     monkeypatch.setattr(knowledge, "training_data", gone)
-    monkeypatch.setattr(evaluation, "training_data", gone)
+    monkeypatch.setattr(evaluate, "training_data", gone)
     found = groups(teacher)
     assert "images that are here" in found["Training and held-out images"].missing
     assert found["Predictions"].rows

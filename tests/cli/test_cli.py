@@ -167,7 +167,7 @@ def test_doctor_finds_what_is_here(folders: Path, capsys: pytest.CaptureFixture[
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:
-    code = "import sys; from distill.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    code = "import sys; from distill.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for name in (
         "reproduce",
@@ -210,7 +210,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["teacher", "--optim.name", "no-such-optimiser"], "no-such-optimiser"),
         (["teacher", "--data.name", "no-such-data"], "no-such-data"),
         (["teacher", "--data.name", "imagefolder:nowhere"], "nowhere"),
-        (["teacher", "--smoothing", "0.95", "--smoothing-convention", "others"], "Lower the smoothing"),
+        (["teacher", "--smoothing", "0.95", "--loss.smoothing-convention", "others"], "Lower the smoothing"),
         (["teacher", "--seed", "99999999999999999999999"], "TeacherConfig.seed"),
         (["teacher", "--model.name", "torch.nn:Linear"], "torch.nn:Linear"),
         (["teacher", "--device", "cuda"], "--device auto"),
@@ -340,7 +340,7 @@ def test_what_diverges_in_a_sweep_is_told(folders: Path, capsys: pytest.CaptureF
         (["--smoothings", "0", "1.5"], "less than 1"),
         (["--seeds", "0"], "seeds"),
         (["--data.held-out", "0"], "--data.held-out 0.1"),
-        (["--labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "labels.per_class"),
+        (["--loss.labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "loss.labels.per_class"),
         (["--teacher", "x"], "sweep-smoothing --help"),
     ],
 )
@@ -352,7 +352,7 @@ def test_what_a_sweep_refuses(
 
 
 def test_a_sweep_of_smoothing_that_has_a_schedule(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--labels.schedule", "linear", "--smoothings", "0", "0.3", "--seeds", "1"]
+    flags = ["--loss.labels.schedule", "linear", "--smoothings", "0", "0.3", "--seeds", "1"]
     assert "0 hits, 3 to make" in run(capsys, "plan", "sweep-smoothing", *TINY, *flags)
 
 
@@ -364,16 +364,16 @@ def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixtur
 
     of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
     assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}
-    assert of_teacher - of_sweep == {"--smoothing"}
+    assert of_teacher - of_sweep == {"--loss.smoothing", "--smoothing"}
 
 
 def test_a_sweep_that_cannot_be_taught_trains_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--smoothings", "0", "0.95", "--smoothing-convention", "others"]
+    flags = ["--smoothings", "0", "0.95", "--loss.smoothing-convention", "others"]
     assert "less than 0.9" in fail(capsys, "sweep-smoothing", *TINY, *flags)
     assert not (folders / "store" / "teachers").exists()
 
 
 def test_arguments_that_are_nested_too_deep(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deep = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
-    told = fail(capsys, "teacher", *TINY, "--labels.towards", "hierarchy", "--labels.kwargs", deep)
+    told = fail(capsys, "teacher", *TINY, "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", deep)
     assert "a JSON object" in told

@@ -15,7 +15,7 @@ from distill.system.runtime import cores
 def test_alone_all_is_trivial_and_torch_is_not_imported() -> None:
     code = """
 import sys
-from distill import ranks
+from distill.system import ranks
 with ranks.end_together():
     ranks.join(), ranks.barrier(), ranks.mute_others()
     assert (ranks.rank(), ranks.world(), ranks.is_first()) == (0, 1, True)

@@ -110,7 +110,7 @@ def test_smoothing_of_mixed_labels_is_told_at_the_start_unless_meant(teacher, st
 
 def test_smoothing_without_effect_is_told_during_training_and_once(smoothed, store, runtime, capsys, monkeypatch):
     """Targets that are said to ask for less than the network gives."""
-    monkeypatch.setattr("distill.training.ceiling.confidence_ceiling", lambda *_: 0.1)
+    monkeypatch.setattr("distill.training.loop.confidence_ceiling", lambda *_: 0.1)
     made = make(smoothed, store, runtime)
     assert capsys.readouterr().err.count("no effect") == 1
     found = json.loads(made.file(WARNINGS).read_text())["no effect"]

@@ -11,9 +11,9 @@ from distill.cache import LogitCache
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.models import build_model
-from distill.training import loop
 from distill.training.network import load_network, snapshot_steps
 from distill.training.seeds import reproducible
+from distill.training.snapshots import snapshot_file
 from distill.training.state import Run
 from tests.pipeline.test_pipeline import assert_same_bits, make, weights
 
@@ -66,7 +66,7 @@ def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, mo
     resumed = make(config, other, elsewhere)
     assert snapshot_steps(resumed) == snapshot_steps(whole)
     for step in snapshot_steps(whole):
-        name = loop.snapshot_file(step)
+        name = snapshot_file(step)
         for key, tensor in load_file(str(whole.file(name))).items():
             assert torch.equal(load_file(str(resumed.file(name)))[key], tensor)
     assert weights(whole).keys() == weights(resumed).keys()

@@ -95,8 +95,8 @@ def test_networks_that_learn_from_it_have_it_as_an_input(
     make, teacher: TeacherConfig, student: StudentConfig, towards: str
 ) -> None:
     labels = LabelsConfig(towards=towards, schedule="linear", by_sample="difficulty", confidence_penalty=0.01)
-    smoothed = make(teacher.replace(loss=of_labels, smoothing_source=teacher))
     of_labels = LossConfig(alpha=0, smoothing=0.2, labels=labels)
+    smoothed = make(teacher.replace(loss=of_labels, smoothing_source=teacher))
     alone = make(student.replace(cache=None, loss=of_labels, smoothing_source=teacher))
     both = make(student.replace(loss=LossConfig(alpha=0.5, smoothing=0.2, labels=labels), smoothing_source=teacher))
     source = make(teacher)
@@ -150,7 +150,9 @@ def test_a_class_that_is_never_a_label_is_no_obstacle(
     )
     logits, labels = load_predictions(source, "held_out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(smoothing, "load_predictions", lambda *_: (logits[labels != 4], labels[labels != 4]))
+        patch.setattr(
+            "distill.training.targets.load_predictions", lambda *_: (logits[labels != 4], labels[labels != 4])
+        )
         matrix = smoothing_matrix(wanted, without, source)
         assert matrix is not None
         assert matrix[4].tolist() == pytest.approx([0.1 / 9] * 4 + [0.9] + [0.1 / 9] * 5)
