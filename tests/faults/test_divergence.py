@@ -18,6 +18,7 @@ from distill.store.key import key
 from distill.store.record import RESUME
 from distill.training import resume
 from distill.training.divergence import Bad, Trail, weights_are_finite
+from distill.training.state import Run
 
 TEACHER = TeacherConfig()
 STUDENT = StudentConfig(cache=CacheConfig(teacher=TEACHER), loss=LossConfig(temperature=4, alpha=0.5))

@@ -72,7 +72,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "load_experiment", {tiny.NAME: tiny}.__getitem__)
+        patch.setattr("distill.reports.experiment_files.load_experiment", {tiny.NAME: tiny}.__getitem__)
         patch.setattr("distill.training.tracking._shown", Counter({"TensorBoard": 9}))
         yield World(tmp_path_factory.mktemp("world"))
     torch.set_num_threads(threads)

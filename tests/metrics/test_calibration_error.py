@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
+from distill.metrics import calibration_error
 from distill.metrics.accuracy import nll
 from distill.metrics.calibration_error import (
     SHARPEST,
@@ -276,5 +277,5 @@ def test_some_classes_at_a_time_are_all_classes(monkeypatch):
     logits, labels = draw(3, n=50, k=7)
     whole = ece_adaptive(logits, labels)
     for at_once in (1, 100, 149):
-        monkeypatch.setattr(calibration, "_SORTED", at_once)
+        monkeypatch.setattr(calibration_error, "_SORTED", at_once)
         assert ece_adaptive(logits, labels) == pytest.approx(whole, rel=1e-12)

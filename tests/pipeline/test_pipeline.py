@@ -26,6 +26,7 @@ from distill.pipeline.executors.failures import StagesFailed
 from distill.pipeline.experiments import plan_reports, reproduce
 from distill.pipeline.graph import ensure, missing
 from distill.pipeline.run import run_stage
+from distill.reports import experiment_files
 from distill.reports.experiment import Label
 from distill.store.artifact import Artifact
 from distill.store.key import key
@@ -123,7 +124,7 @@ def test_stored_weights_give_the_stored_predictions(teacher, store, runtime) -> 
 def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "distill.training.network.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
+        "distill.training.train.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
     )
     for smoothing in (0.0, 0.1):
         run_stage(teacher.with_loss(smoothing=smoothing), store, runtime)
@@ -137,9 +138,7 @@ def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, 
 
 def test_a_left_out_class_is_never_seen(student, store, runtime, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(
-        "distill.training.network.fit", lambda model, loader, *_, **__: seen.append(loader) or model
-    )
+    monkeypatch.setattr("distill.training.train.fit", lambda model, loader, *_, **__: seen.append(loader) or model)
     make(student.cache, store, runtime)
     run_stage(student.replace(exclude_classes=(3, 5)), store, runtime)
     labels = torch.cat([batch.labels for batch in seen[-1].epoch(0)])
@@ -238,7 +237,7 @@ def test_a_diverging_run_is_an_error_alone_and_a_report_in_an_experiment(
     assert "finite" in measures[key(hot)]["diverged"]
     assert measures[key(hot)]["values"] == {}
     assert measures[key(student)]["diverged"] is None
-    monkeypatch.setattr(pipeline, "run_stage", lambda *_: pytest.fail("nothing is to be done"))
+    monkeypatch.setattr(graph, "run_stage", lambda *_: pytest.fail("nothing is to be done"))
     ensure([analysis], store, runtime, tolerate_divergence=True)
 
 
@@ -284,6 +283,7 @@ def test_students_of_a_teacher_at_chance_are_no_result(student, store, runtime) 
 
 
 def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) -> None:
+    from distill.training.recent import Window
     from distill.training.state import Run
 
     before = torch.get_num_threads()
@@ -291,7 +291,7 @@ def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) 
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            Run(model, teacher, 19, draft / RESUME).save(loop.Window(64, smoothed=False))
+            Run(model, teacher, 19, draft / RESUME).save(Window(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2
@@ -362,8 +362,8 @@ def test_a_process_imports_no_torch_for_a_hit(student, store, runtime, tmp_path)
 def experiments(teacher, monkeypatch) -> dict[str, SimpleNamespace]:
     """Two experiments that share one network, found in place of those that there are; more can be added."""
     found: dict[str, SimpleNamespace] = {}
-    monkeypatch.setattr(pipeline, "load_experiment", found.__getitem__)
-    monkeypatch.setattr(pipeline, "experiment_names", lambda: sorted(found))
+    monkeypatch.setattr(experiment_files, "load_experiment", found.__getitem__)
+    monkeypatch.setattr(experiment_files, "experiment_names", lambda: sorted(found))
     monkeypatch.setattr(Runtime, "jobs_for", lambda *_: 1)  # other processes would not find them
     for name in ("first", "second"):
         found[name] = experiment(name, teacher)
@@ -391,7 +391,7 @@ def experiment(name: str, teacher: TeacherConfig, draw=lambda table: {}, takes: 
 def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch) -> None:
     calls = []
     run = graph.run_missing
-    monkeypatch.setattr(pipeline, "run_missing", lambda *a, **k: calls.append(a) or run(*a, **k))
+    monkeypatch.setattr("distill.pipeline.experiments.run_missing", lambda *a, **k: calls.append(a) or run(*a, **k))
     made = reproduce("all", "smoke", None, store, runtime)
     assert len(calls) == 1
     assert [report.config.experiment for report in made.reports] == ["first", "second"]
@@ -403,7 +403,9 @@ def test_all_experiments_are_one_graph(experiments, store, runtime, monkeypatch)
         assert summary["provenance"]["minutes"] == pytest.approx(seconds / 60, abs=0.006)
         assert any(name.startswith("tb/") for name in report.record.files)
         assert f'href="{report.path.name}/index.html"' in made.page.read_text()
-    monkeypatch.setattr(pipeline, "run_missing", lambda *_, **__: pytest.fail("nothing is to be done"))
+    monkeypatch.setattr(
+        "distill.pipeline.experiments.run_missing", lambda *_, **__: pytest.fail("nothing is to be done")
+    )
     made.page.unlink()
     assert reproduce("all", "smoke", None, store, runtime).page.is_file()
 

@@ -320,12 +320,11 @@ def fuzz(tmp_path: Path, data: st.DataObject) -> None:
 
 
 def nested(depth: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {"stage": "teacher", "smoothing": 0.1}
+    fields: dict[str, Any] = {"stage": "teacher", "seed": 1}
     for _ in range(depth):
         fields = {
             "stage": "teacher",
-            "smoothing": 0.1,
-            "labels": {"towards": "similar"},
+            "loss": {"alpha": 0, "smoothing": 0.1, "labels": {"towards": "similar"}},
             "smoothing_source": fields,
         }
     return fields
@@ -338,7 +337,7 @@ def test_a_config_of_thousands_of_teachers_is_refused_in_one_line(store, depth):
     record = json.loads(text) | {"config": nested(min(depth, 90))}
     text = json.dumps(record)
     if depth > 90:  # deeper than json would write
-        innermost = json.dumps({"stage": "teacher", "smoothing": 0.1})
+        innermost = json.dumps({"stage": "teacher", "seed": 1})
         text = text.replace(innermost, '{"smoothing_source":' * depth + "{}" + "}" * depth)
     (made.path / RECORD).write_text(text)
     started = time.monotonic()

@@ -42,7 +42,9 @@ from distill.pipeline.importing import import_logits
 from distill.pipeline.run import run_stage
 from distill.reports.experiment import Experiment
 from distill.stages.calibration import SCALING, load_scaling
+from distill.stages.report import read_table
 from distill.store.artifact import Artifact
+from distill.store.inputs import Inputs
 from distill.store.key import key
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
 from distill.store.store import ArtifactStore
@@ -74,12 +76,16 @@ FUNCTIONS = {
 }
 SAFE = {"allow_pickle": False, "weights_only": True}
 ALLOWED = {
-    ("runtime.py", "joblib"): "counts cores",
-    ("executors/worker.py", "pickle"): "an error that was pickled in the same line, to see whether it can be",
-    ("plugins.py", "importlib.import_module"): "what the user named, see test_trust.py",
-    ("libraries.py", "importlib.import_module"): "timm and torchvision, by names that stand in the code",
+    ("system/runtime.py", "joblib"): "counts cores",
     (
-        "pipeline.py",
+        "pipeline/executors/worker.py",
+        "pickle",
+    ): "an error that was pickled in the same line, to see whether it can be",
+    ("system/plugins.py", "importlib.import_module"): "what the user named, see test_trust.py",
+    ("system/references.py", "importlib.import_module"): "what stands in the lists of the code",
+    ("system/libraries.py", "importlib.import_module"): "timm and torchvision, by names that stand in the code",
+    (
+        "reports/experiment_files.py",
         "importlib.import_module",
     ): "a file of the user's experiments/",
     (
@@ -342,7 +348,7 @@ def test_json(stage: str, form, there: ArtifactStore, runtime: Runtime, ran: Pat
     planted = plant(there, config, name, form(ran))
     if isinstance(config, AnalysisConfig):
         report = ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=(config,))
-        refused(lambda: read_table(Experiment, report, there))  # pyright: ignore[reportArgumentType]
+        refused(lambda: read_table(Experiment, report, Inputs(report, there)))  # pyright: ignore[reportArgumentType]
     else:
         refused(lambda: read_json(planted.file(name)))
 
