@@ -45,7 +45,7 @@ from distill.store.record import RESUME
 from distill.system.memory import keep_freed_memory
 from distill.system.runtime import Runtime, default_data_root
 from distill.training.optim import build_optimizer
-from distill.training.recent import Window
+from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
 
 AUGMENT = AugmentConfig(pad=4, flip=True)
@@ -97,7 +97,7 @@ class Bench:
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
         )
         run, loss = Run(model, config, len(self.loader), folder / RESUME), make_loss(LossConfig(alpha=0))
-        window, batches = Window(self.given.batch, smoothed=False), self.batches()
+        window, batches = RecentSamples(self.given.batch, smoothed=False), self.batches()
 
         def step() -> None:
             batch = next(batches)

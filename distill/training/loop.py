@@ -26,7 +26,7 @@ from distill.system.progress import bar as progress_bar
 from distill.system.runtime import Runtime
 from distill.training.ceiling import confidence_ceiling
 from distill.training.divergence import Trail, weights_are_finite
-from distill.training.recent import Window, last_samples
+from distill.training.recent_samples import RecentSamples, last_samples
 from distill.training.snapshots import save_snapshot
 from distill.training.state import Run
 from distill.training.tracking import MetricWriter, read_metrics
@@ -83,10 +83,10 @@ def fit(
     run = Run(model, config, len(loader), folder / RESUME)
     shares = run.shares
     labels = loader.batch_size * shares.steps * shares.world * loader.labels_per_sample
-    window = Window(labels, smoothed=strongest(config) > 0, pieces=shares.steps)
-    run.load(window)
+    recent = RecentSamples(labels, smoothed=strongest(config) > 0, pieces=shares.steps)
+    run.load(recent)
     # What is measured and not yet logged is in the resume point: the step after this one may be due to be logged.
-    logged = run.step - (window.steps > 0)
+    logged = run.step - (recent.steps > 0)
     model.train()
     every = math.ceil(config.schedule.epochs / _POINTS)
     kept = set(steps_to_keep(config.snapshots, run.total_steps)) if ranks.is_first() else set()
@@ -122,25 +122,25 @@ def fit(
             batches = batches_of(epoch, run.step - epoch * len(loader))
             for pieces in _by_step(batches, shares.steps):
                 done = run.update(forward, pieces, loss)
-                window.add(done)
+                recent.add(done)
                 trail.add(run.step, [piece.terms for piece in done])
                 if run.step in kept:
                     save_snapshot(run.averaged(), run.step, folder)
                 if interrupts.save_now(run.step, run.seconds_since_save() > runtime.checkpoint_seconds):
-                    _check_finite(run, window, trail, batches_of)
+                    _check_finite(run, recent, trail, batches_of)
                     _sync(writer)
-                    run.save(window)
+                    run.save(recent)
                     interrupts.raise_pending()
-                window.show_when_due(bar, run.step)
-            _check_finite(run, window, trail, batches_of)
+                recent.show_when_due(bar, run.step)
+            _check_finite(run, recent, trail, batches_of)
             if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
-                _log(writer, run, window, measure, loss if bounded else None)
+                _log(writer, run, recent, measure, loss if bounded else None)
                 if writer and watched and (found := no_effect(read_metrics(folder))) is not None:
                     tell(found)
                     watched = False
             if interrupts.save_now(run.step, is_due=False, last=True):
                 _sync(writer)
-                run.save(window)
+                run.save(recent)
                 interrupts.raise_pending()
         bar.close()
     return run.averaged()
@@ -162,12 +162,12 @@ def _by_step(batches: Iterator[Batch], pieces: int) -> Iterator[Iterator[Batch]]
 
 
 def _check_finite(
-    run: Run, window: Window, trail: Trail, batches_of: Callable[[int, int], Iterator[Batch]]
+    run: Run, recent: RecentSamples, trail: Trail, batches_of: Callable[[int, int], Iterator[Batch]]
 ) -> None:
     """Refuse to go on from, and to save, what is not finite; all ranks find the same."""
-    if not window.steps:
+    if not recent.steps:
         return
-    if math.isfinite(window.losses()["total"]) and weights_are_finite(run.model):
+    if math.isfinite(recent.losses()["total"]) and weights_are_finite(run.model):
         trail.clear()
         return
     bad, per_epoch = trail.end(), run.total_steps // run.config.schedule.epochs
@@ -187,14 +187,14 @@ def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
 def _log(
     writer: MetricWriter | None,
     run: Run,
-    window: Window,
+    recent: RecentSamples,
     evaluate: Callable[[nn.Module, list[dict[str, Any]]], dict[str, float]],
     bounding: Loss | None,
 ) -> None:
     """Write a point of the curve; all ranks give what they have, and wait for the one that writes it."""
-    rate = window.rate
-    losses = {f"loss/{name}": value for name, value in window.losses().items()}
-    measured = window.states()
+    rate = recent.rate
+    losses = {f"loss/{name}": value for name, value in recent.losses().items()}
+    measured = recent.states()
     logits, labels = last_samples(measured)
 
     def write() -> None:
@@ -214,4 +214,4 @@ def _log(
         writer.histogram(run.step, "logits/incorrect", logits[~correct])
 
     ranks.on_first(write)
-    window.clear()
+    recent.clear()

@@ -23,7 +23,7 @@ from distill.system import ranks
 from distill.training import resume
 from distill.training.batch_norm import RunningStatistics, SharedBatchNorm
 from distill.training.optim import build_ema, build_optimizer, build_schedule
-from distill.training.recent import Piece, Window
+from distill.training.recent_samples import RecentSamples, StepPart
 
 
 class Run:
@@ -61,11 +61,13 @@ class Run:
             self.replica = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
         return self.replica
 
-    def update(self, forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], loss: Loss) -> Sequence[Piece]:
+    def update(
+        self, forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], loss: Loss
+    ) -> Sequence[StepPart]:
         """One step of gradient descent on a batch, or its pieces; nothing here waits for the device."""
         in_pieces = self.shares.steps * self.shares.world > 1
         progress = self.step / max(1, self.total_steps - 1)
-        done: list[Piece] = []
+        done: list[StepPart] = []
         counting: list[Tensor] = []
         for batch in batches:
             with self._around(len(done)) if in_pieces or self.amp else nullcontext():
@@ -79,7 +81,7 @@ class Run:
             if not done:
                 self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(terms.total).backward()
-            done.append(Piece(logits.detach(), batch.labels, _each(terms, Tensor.detach)))
+            done.append(StepPart(logits.detach(), batch.labels, _each(terms, Tensor.detach)))
         if counting:
             done = self._over_all_that_count(done, torch.stack(counting).sum())
         if self.config.optim.clip is not None:
@@ -112,7 +114,7 @@ class Run:
                 torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
             yield
 
-    def _over_all_that_count(self, done: Sequence[Piece], counting: Tensor) -> list[Piece]:
+    def _over_all_that_count(self, done: Sequence[StepPart], counting: Tensor) -> list[StepPart]:
         """Make of a mean over all labels of the step one over those that count, in gradients and terms.
 
         `counting` is the part of this rank's labels that do.
@@ -136,9 +138,9 @@ class Run:
         """Seconds since the resume point was written."""
         return time.monotonic() - self.saved_at
 
-    def save(self, window: Window) -> None:
+    def save(self, recent: RecentSamples) -> None:
         """Write the resume point; all ranks give what they have."""
-        measured = window.states()
+        measured = recent.states()
         if ranks.is_first():
             self.write(measured)
         self.saved_at = time.monotonic()
@@ -156,11 +158,11 @@ class Run:
             # Sums over more threads are rounded in another order.
             "threads": torch.get_num_threads(),
             "ranks": self.shares.world,
-            "window": measured,
+            "recent": measured,
         }
         resume.save(self.path, state)
 
-    def load(self, window: Window) -> None:
+    def load(self, recent: RecentSamples) -> None:
         """Take up the resume point if there is one.
 
         Raises:
@@ -171,7 +173,7 @@ class Run:
         try:
             state = resume.load(self.path, self.device)
             self._restore(state)
-            window.restore(state["window"])
+            recent.restore(state["recent"])
         except Exception as error:
             if isinstance(error, OSError) or memory_fault(error, self.config):
                 raise  # which says nothing of the file

@@ -283,7 +283,7 @@ def test_students_of_a_teacher_at_chance_are_no_result(student, store, runtime) 
 
 
 def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) -> None:
-    from distill.training.recent import Window
+    from distill.training.recent_samples import RecentSamples
     from distill.training.state import Run
 
     before = torch.get_num_threads()
@@ -291,7 +291,7 @@ def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) 
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            Run(model, teacher, 19, draft / RESUME).save(Window(64, smoothed=False))
+            Run(model, teacher, 19, draft / RESUME).save(RecentSamples(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _SHOWN_SECONDS = 0.5
-_WINDOW = 10_000
+_LABELS = 10_000
 """Training measures are taken over the last so many labels."""
 
 
-class Piece(NamedTuple):
+class StepPart(NamedTuple):
     """What a step made of one batch, or of one piece of it."""
 
     logits: Float[Tensor, "b *t k"]
@@ -40,7 +40,7 @@ def _on_cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
-class Window:
+class RecentSamples:
     """The last samples of the training stream of this rank, and the sums of losses since the last point.
 
     Args:
@@ -51,7 +51,7 @@ class Window:
 
     def __init__(self, labels_per_step: int, smoothed: bool, pieces: int = 1):
         self.smoothed, self.pieces = smoothed, pieces
-        kept = max(1, _WINDOW // labels_per_step) * pieces
+        kept = max(1, _LABELS // labels_per_step) * pieces
         self.logits: deque[Tensor] = deque(maxlen=kept)
         self.labels: deque[Tensor] = deque(maxlen=kept)
         self.shown_at = time.monotonic()
@@ -64,7 +64,7 @@ class Window:
         self.sums: dict[str, Tensor] = {}
         self.steps, self.samples, self.started = 0, 0, time.perf_counter()
 
-    def add(self, pieces: Sequence[Piece]) -> None:
+    def add(self, pieces: Sequence[StepPart]) -> None:
         """Take in one step."""
         for logits, labels, terms in pieces:
             self.logits.append(logits)
@@ -137,7 +137,7 @@ class Window:
 
 
 def last_samples(states: Sequence[dict[str, Any]]) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
-    """Logits in float32 and labels of the last samples of all ranks, of `Window.states`, on the CPU."""
+    """Logits in float32 and labels of the last samples of all ranks, of `RecentSamples.states`, on the CPU."""
     # On the CPU, since the measures take float64, which mps has not.
     logits, labels = (
         torch.cat([piece for state in states for piece in state[name]]) for name in ("logits", "labels")
