@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.config import IGNORED
 from distill.errors import UserError
-from distill.losses.terms import IGNORED, Labels
+from distill.losses.terms import Labels
 
 _PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
 """How far rows of a softmax may be from 1."""

@@ -1,6 +1,7 @@
 """Soft terms of distillation, written to be read: each takes logits and averages over the batch.
 
-Named after their papers. `classes_of` says what counts as the label of a mixed view where a term needs one.
+`distill.config.SOFT_TERMS` lists them, with their papers; the parameters of all of them have the same names.
+`classes_of` says what counts as the label of a mixed view where a term needs one.
 """
 
 from __future__ import annotations
@@ -41,8 +42,13 @@ def kl_distillation(
     return student_temperature**2 * kl
 
 
-def logit_matching(student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-    """½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5)."""
+def logit_matching(
+    student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5).
+
+    It is the same at every temperature, which it takes as all soft terms do.
+    """
     student = at_least_float32(student_logits)
     squares = F.mse_loss(student, teacher_logits.to(student.dtype), reduction="sum")
     return squares * (0.5 / student.shape[0])
@@ -57,7 +63,7 @@ def standardised_distillation(
     CVPR 2024, and their code): the student need not match the mean and the spread of the teacher's logits. Of two
     classes nothing is left: z-scores of two logits are ±1/√2.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     return kl_distillation(_z_scores(student), _z_scores(teacher), temperature)
 
 
@@ -86,7 +92,7 @@ def decoupled_kl(
 
     In log space throughout, so that it holds for logits of any size.
     """
-    student, teacher = (z / temperature for z in _pair(student_logits, teacher_logits))
+    student, teacher = (z / temperature for z in _in_one_dtype(student_logits, teacher_logits))
     label = classes_of(labels).unsqueeze(1)
     # Gathered and not masked: a masked class needs a constant for "no logit", which large logits would reach.
     others = torch.arange(student.shape[1] - 1, device=student.device).expand(len(student), -1)
@@ -132,7 +138,7 @@ def dist_distillation(
     code multiplies by T², and its default is T = 1; since a correlation has no scale, its gradient does not shrink
     with T as that of a KL does.
     """
-    student, teacher = (torch.softmax(z / temperature, 1) for z in _pair(student_logits, teacher_logits))
+    student, teacher = (torch.softmax(z / temperature, 1) for z in _in_one_dtype(student_logits, teacher_logits))
     between_classes = 1 - correlation(student, teacher).mean()
     between_samples = 1 - correlation(student.t(), teacher.t()).mean()
     return temperature**2 * (inter * between_classes + intra * between_samples)
@@ -171,7 +177,7 @@ def weighted_soft_labels(
     student already gets better than its teacher weighs little. Mixed labels go into the cross-entropies as they
     are.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     with torch.no_grad():
         shares = labels.to(student.dtype) if labels.is_floating_point() else labels
         of_student, of_teacher = (F.cross_entropy(z, shares, reduction="none") for z in (student, teacher))
@@ -195,7 +201,7 @@ def decoupled_temperatures(
     not, a constant added to the teacher's logits changes the targets: they are taken as they come, as in their
     code.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     label = classes_of(labels).unsqueeze(1)
     tempered = (teacher / temperature).scatter(1, label, teacher.gather(1, label) / label_temperature)
     return _kl(torch.log_softmax(tempered, 1), torch.log_softmax(student, 1)).mean()
@@ -206,7 +212,7 @@ def classes_of(labels: Labels) -> Int[Tensor, " n"]:
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 
-def _pair(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+def _in_one_dtype(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     student = at_least_float32(student_logits)
     return student, teacher_logits.to(student.dtype)
 

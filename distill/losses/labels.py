@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import LabelsConfig, LossConfig, SmoothingConvention
+from distill.config import IGNORED, LabelsConfig, LossConfig, SmoothingConvention
 from distill.errors import UserError
 from distill.losses.adaptive import BySample, sample_factor
 from distill.losses.likelihood import log_likelihood
 from distill.losses.matrices import Rows, rows_of, smoothed, towards_all
-from distill.losses.terms import IGNORED, Labels, at_least_float32
+from distill.losses.terms import Labels, at_least_float32
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
@@ -60,7 +60,7 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
     return uniform_smoothing(smoothing, classes) if convention == "others" else smoothing
 
 
-def is_usual(config: LossConfig) -> bool:
+def has_one_smoothing(config: LossConfig) -> bool:
     """Whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
     # That smoothing of mixed labels is meant changes a warning, and no label.
@@ -103,7 +103,7 @@ def label_loss(
     """
     if matrix is not None and smoothing:
         raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
-    z, labels = _flat(logits, labels)
+    z, labels = _one_row_per_label(logits, labels)
     if convention == "maxsup":
         if matrix is not None or by_sample != "none":
             raise ValueError("convention = 'maxsup': expected neither a matrix nor by_sample.")
@@ -123,7 +123,7 @@ def label_loss(
         in_range = labels if counts is None else labels.masked_fill(~counts, 0)
         of_sample = factor * sample_factor(by_sample, log_p, in_range)
         targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
-    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number(z, counts)
+    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number_of_counted(z, counts)
 
 
 def cross_entropy(
@@ -175,7 +175,7 @@ def max_suppression(
     ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two agree
     wherever the network is right. Shapes as for `label_loss`.
     """
-    return _max_suppression(*_flat(logits, labels), strength, 0.0, ignore_index)
+    return _max_suppression(*_one_row_per_label(logits, labels), strength, 0.0, ignore_index)
 
 
 def _max_suppression(
@@ -184,16 +184,16 @@ def _max_suppression(
     # First, since autograd adds gradients up in this order, and stored networks are to come out in the same bits.
     excess = z.amax(-1) - z.mean(-1)
     counts = None if labels.is_floating_point() else labels != ignore_index
-    number = _number(z, counts)
+    number = _number_of_counted(z, counts)
     hard = F.cross_entropy(z, labels, ignore_index=ignore_index)
-    loss = hard + strength * (_over(excess, counts) / number)
+    loss = hard + strength * (_sum_of_counted(excess, counts) / number)
     if confidence_penalty:
         log_p = torch.log_softmax(z.detach(), 1)
         loss = loss - log_likelihood(z, log_p, None, confidence_penalty, counts) / number
     return loss
 
 
-def _flat(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
+def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
     """One row per label, at least in float32."""
     mixed = labels.is_floating_point()
     if logits.ndim > 2:
@@ -202,12 +202,12 @@ def _flat(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor
     return z, labels.to(z.dtype) if mixed else labels.long()
 
 
-def _over(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
+def _sum_of_counted(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
     """Sum over the samples that count; None where all do."""
     return values.sum() if counts is None else values.where(counts, 0).sum()
 
 
-def _number(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
+def _number_of_counted(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
     return len(z) if counts is None else counts.sum()
 
 

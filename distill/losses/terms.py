@@ -11,9 +11,6 @@ from torch import Tensor
 Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
 """Classes, or the share of each class, or (from labels alone) a class per position."""
 
-IGNORED = -100
-"""A label that does not count, unless another is named: that of `torch.nn.CrossEntropyLoss`."""
-
 
 class Terms(NamedTuple):
     """One step's loss: `total` = (1 - alpha) x `hard` + alpha x `soft`."""

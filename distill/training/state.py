@@ -212,10 +212,12 @@ def _refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device
         found = torch.cuda.device_count()
         expected = f"one GPU for each rank of this machine, which has {found}"
         raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {found}.")
-    if shares.shared and isinstance(config, StudentConfig) and config.loss.soft == "dist" and config.loss.alpha > 0:
-        expected = f"another one for a batch that {shares.world} ranks share, since dist compares its samples"
+    loss = config.loss if isinstance(config, StudentConfig) else None
+    if shares.shared and loss is not None and loss.soft_term.compares_samples and loss.alpha > 0:
+        why = f"since {loss.soft} compares its samples"
+        expected = f"another one for a batch that {shares.world} ranks share, {why}"
         way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
-        raise UserError("loss.soft", "dist", expected, way_out)
+        raise UserError("loss.soft", loss.soft, expected, way_out)
 
 
 def _device_rng(device: str) -> Any:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import SOFT_TERMS, LossConfig
-from distill.losses import kl_distillation, label_loss, logit_matching, make_loss, prepare, soft_targets
+from distill.losses import label_loss, make_loss, prepare, soft_targets
+from distill.losses.distillation import logit_matching
+from distill.losses.objective import soft_term
 from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_softmax
 
 CONFIGS = [
@@ -56,16 +58,13 @@ def test_value_and_gradient_equal_the_slow_oracle(config, is_mixed):
     torch.testing.assert_close(student.grad, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=repr)
+@pytest.mark.parametrize("config", CONFIGS + SOFT, ids=repr)
 @pytest.mark.parametrize("is_mixed", [False, True], ids=["classes", "shares"])
 def test_fused_equals_its_readable_twin(config, is_mixed):
     student, labels, teacher = draw(n=64, k=10, seed=1)
     labels = mixed(labels, 10) if is_mixed else labels
     hard = label_loss(student, labels, config.smoothing, config.smoothing_convention)
-    if config.soft == "kl":
-        soft = kl_distillation(student, teacher, config.temperature, config.temperature_on)
-    else:
-        soft = logit_matching(student, teacher)
+    soft = soft_term(config)(student, labels, teacher)
     expected = (1 - config.alpha) * hard + config.alpha * soft
     terms = make_loss(config)(student, labels, teacher)
     torch.testing.assert_close(terms.total, expected)
