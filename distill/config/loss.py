@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from distill.config.base import Config, Fraction, Kwargs, Share
 from distill.errors import UserError
@@ -94,13 +91,9 @@ else:
     SoftName = Literal[tuple(SOFT_TERMS)]
 
 
-def _help_of_soft() -> str:
-    return "; ".join(f"{term.name}: {term.meaning}" for term in SOFT_TERMS.values()) + "."
-
-
-def _help_of_arguments() -> str:
-    examples = [f"{json.dumps(term.defaults)} of {term.name}" for term in SOFT_TERMS.values() if term.defaults]
-    return f"Arguments of the soft term, as JSON: {', '.join(examples)}."
+_HELP_OF_SOFT = "; ".join(f"{term.name}: {term.meaning}" for term in SOFT_TERMS.values()) + "."
+_ARGUMENTS = [f"{json.dumps(term.defaults)} of {term.name}" for term in SOFT_TERMS.values() if term.defaults]
+_HELP_OF_KWARGS = f"Arguments of the soft term, as JSON: {', '.join(_ARGUMENTS)}."
 
 
 @dataclass(frozen=True)
@@ -128,11 +121,7 @@ TOWARDS: dict[str, Towards] = {
 def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTerm] | Mapping[str, Towards]) -> Any:
     """Drop defaults from `kwargs` and make whole numbers floats, so that a loss has one key.
 
-    Args:
-        fields: as they were given; what is of a wrong type stays as it is, for pydantic to refuse.
-        kind: the field that says which arguments there are.
-        usual: its default.
-        known: its value → what has the defaults of the arguments.
+    The field `kind` (default `usual`) is the key in `known`. Wrong types are left for pydantic to refuse.
     """
     kwargs = fields.get("kwargs") if isinstance(fields, dict) else None
     if not isinstance(kwargs, dict):
@@ -231,7 +220,7 @@ class LabelsConfig(Config):
 
 
 class LossConfig(Config):
-    """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
+    """What a student learns from: (1 - alpha) x hard term + alpha x soft term."""
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
@@ -239,8 +228,8 @@ class LossConfig(Config):
     """Temperature of the soft targets."""
     temperature_on: Literal["both", "teacher"] = "both"
     """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
-    soft: Annotated[SoftName, Field(description=_help_of_soft())] = "kl"
-    kwargs: Annotated[Kwargs, Field(description=_help_of_arguments())] = {}
+    soft: Annotated[SoftName, Field(description=_HELP_OF_SOFT)] = "kl"
+    kwargs: Annotated[Kwargs, Field(description=_HELP_OF_KWARGS)] = {}
     smoothing: Fraction = 0.0
     """Label smoothing ε of the hard term; --smoothing for short."""
     smoothing_convention: SmoothingConvention = "uniform"

@@ -17,7 +17,7 @@ the smoothed mass is spread (`smoothing_convention`).
 from __future__ import annotations
 
 from distill.losses.checks import check_batch
-from distill.losses.distillation import kl_distillation, soft_targets
+from distill.losses.distillation import kl_distillation
 from distill.losses.labels import (
     cross_entropy,
     has_one_smoothing,
@@ -43,6 +43,5 @@ __all__ = [
     "make_loss",
     "max_suppression",
     "prepare",
-    "soft_targets",
     "uniform_smoothing",
 ]

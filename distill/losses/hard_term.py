@@ -1,4 +1,4 @@
-"""The hard term of a run: what its config charges a network for its labels, step by step."""
+"""Make the hard term of a run: what it charges a network for its labels, step by step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTe
 
 
 def is_one_cross_entropy(config: LossConfig) -> bool:
-    """Whether the hard term is cross-entropy of one smoothing, for which there are faster paths."""
+    """Tell whether the hard term is cross-entropy of one smoothing, for which there are faster paths."""
     return has_one_smoothing(config) and config.smoothing_convention != "maxsup"
 
 

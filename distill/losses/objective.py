@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -111,13 +112,11 @@ def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -
 def _checking_the_first_batch(loss: Loss, uses_labels: bool) -> Loss:
     is_checked = False
 
-    def checking(
-        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
-    ) -> Terms:
+    def checking(logits: Tensor, labels: Labels, *teacher_and_progress: Any) -> Terms:
         nonlocal is_checked
         if not is_checked:
             check_batch(logits, labels if uses_labels else None)
             is_checked = True
-        return loss(logits, labels, teacher, progress)
+        return loss(logits, labels, *teacher_and_progress)
 
     return checking

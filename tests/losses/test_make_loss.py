@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config import SOFT_TERMS, LossConfig
-from distill.losses import label_loss, make_loss, prepare, soft_targets
+from distill.losses import label_loss, make_loss, prepare
 from distill.losses.distillation import logit_matching
 from distill.losses.objective import soft_term
-from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_softmax
+from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss
 
 CONFIGS = [
     LossConfig(
@@ -160,13 +160,6 @@ def test_distillation_without_a_teacher_is_refused():
     for soft in SOFT_TERMS:
         with pytest.raises(ValueError, match="teacher_logits = None"):
             make_loss(LossConfig(soft=soft))(student, labels, None)
-
-
-def test_soft_targets_flatten_with_temperature():
-    _, _, teacher = draw()
-    expected = torch.tensor([slow_softmax(row, 3.0) for row in teacher.tolist()], dtype=torch.float64)
-    torch.testing.assert_close(soft_targets(teacher, 3.0), expected)
-    assert soft_targets(teacher.half(), 3.0).dtype == torch.float32
 
 
 @given(
