@@ -2,7 +2,16 @@
 
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Positive, Seed, Share
 from distill.config.data import BUILT_IN_DATA, AugmentConfig, DataConfig
-from distill.config.loss import NEEDS_SOURCE, SOFT_TERMS, TOWARDS, LabelsConfig, LossConfig, SmoothingConvention
+from distill.config.loss import (
+    IGNORED,
+    SOFT_TERMS,
+    TOWARDS,
+    LabelsConfig,
+    LossConfig,
+    SmoothingConvention,
+    SoftTerm,
+    Towards,
+)
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import (
     CalibrationMethod,
@@ -37,7 +46,7 @@ from distill.config.stages import (
 
 __all__ = [
     "BUILT_IN_DATA",
-    "NEEDS_SOURCE",
+    "IGNORED",
     "SOFT_TERMS",
     "TOWARDS",
     "AnalysisConfig",
@@ -73,11 +82,13 @@ __all__ = [
     "Share",
     "SmoothingConvention",
     "SnapshotsProbe",
+    "SoftTerm",
     "StageConfig",
     "StudentConfig",
     "SweepConfig",
     "TeacherConfig",
     "TemperaturesProbe",
+    "Towards",
     "TrainedConfig",
     "TranslationProbe",
     "Values",

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.errors import UserError
 from distill.system import trust
 
 Kwargs = dict[str, Any]
-
-
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 Positive = Annotated[float, Field(gt=0)]
-
-
 Count = Annotated[int, Field(ge=1)]
-
-
 NonNegative = Annotated[int, Field(ge=0)]
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 

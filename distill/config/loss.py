@@ -1,33 +1,133 @@
-"""Configs of what a network is taught: labels, smoothing and soft targets."""
+"""Configs of what a network is taught: labels, smoothing and soft targets; and the list of all soft terms."""
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from distill.config.base import Config, Fraction, Kwargs, Share
 from distill.errors import UserError
 
+IGNORED = -100
+"""A label that does not count, such as that of padding: the one that `torch.nn.CrossEntropyLoss` leaves out."""
 
-def _one_spelling(fields: Any, kind: str, usual: str, known: dict[str, dict[str, float]]) -> Any:
-    """The fields with defaults dropped from `kwargs` and whole numbers made floats, so that a loss has one key.
+SmoothingConvention = Literal["uniform", "others", "maxsup"]
 
-    Args:
-        fields: as they were given; what is of a wrong type stays as it is, for pydantic to refuse.
-        kind: the field that says which arguments there are.
-        usual: its default.
-        known: its value → the arguments with their defaults.
+
+@dataclass(frozen=True)
+class SoftTerm:
+    """What config, help and training must know of a way to compare a student with its teacher."""
+
+    name: str
+    """Value of `LossConfig.soft`."""
+    function: str
+    """`package.module:name` of a function that is called with (student_logits, teacher_logits, temperature=…,
+    **arguments) and gives the mean over the batch. A reference, so that a config can be read without torch."""
+    meaning: str
+    """What it compares, whose it is and at which temperature they use it, in a few words for --help."""
+    defaults: dict[str, float] = field(default_factory=dict)
+    """Arguments with their defaults, all of them positive numbers."""
+    needs_labels: bool = False
+    """Whether the function is also called with `labels=…`: classes, or the share of each class."""
+    compares_samples: bool = False
+    """Whether a sample's loss depends on the others of its batch, which ranks may therefore not share."""
+    takes_temperature_on: bool = False
+    """Whether `LossConfig.temperature_on` may be "teacher": the function is also called with `temperature_on=…`."""
+
+
+SOFT_TERMS: dict[str, SoftTerm] = {
+    term.name: term
+    for term in (
+        SoftTerm(
+            "kl", "distill.losses.distillation:kl_distillation", "KL(teacher || student)", takes_temperature_on=True
+        ),
+        SoftTerm(
+            "logit-matching", "distill.losses.distillation:logit_matching", "½ ||z_s - z_t||² (Müller's MNIST runs)"
+        ),
+        SoftTerm(
+            "standardised",
+            "distill.losses.distillation:standardised_distillation",
+            "KL of logits as z-scores (Sun 2024, T=2)",
+        ),
+        SoftTerm(
+            "dkd",
+            "distill.losses.distillation:decoupled_distillation",
+            "decoupled (Zhao 2022, T=4)",
+            {"target": 1.0, "nontarget": 8.0},
+            needs_labels=True,
+        ),
+        SoftTerm(
+            "dist",
+            "distill.losses.distillation:dist_distillation",
+            "correlations (Huang 2022, T=1)",
+            {"inter": 1.0, "intra": 1.0},
+            compares_samples=True,
+        ),
+        SoftTerm(
+            "wsl",
+            "distill.losses.distillation:weighted_soft_labels",
+            "weighted by sample (Zhou 2021, T=2)",
+            needs_labels=True,
+        ),
+        SoftTerm(
+            "decoupled",
+            "distill.losses.distillation:decoupled_temperatures",
+            "a temperature of its own for the label (ATS, Li 2022, T=2)",
+            {"label_temperature": 8.0},  # twice that of the others, as Li 2022 have it (4 and 2)
+            needs_labels=True,
+        ),
+    )
+}
+"""Name → soft term. To add one: write its function and its line here."""
+
+if TYPE_CHECKING:
+    SoftName = str
+else:
+    SoftName = Literal[tuple(SOFT_TERMS)]
+
+
+_HELP_OF_SOFT = "; ".join(f"{term.name}: {term.meaning}" for term in SOFT_TERMS.values()) + "."
+_ARGUMENTS = [f"{json.dumps(term.defaults)} of {term.name}" for term in SOFT_TERMS.values() if term.defaults]
+_HELP_OF_KWARGS = f"Arguments of the soft term, as JSON: {', '.join(_ARGUMENTS)}."
+
+
+@dataclass(frozen=True)
+class Towards:
+    """What a way to share the smoothed mass among the other classes needs."""
+
+    defaults: dict[str, float] = field(default_factory=dict)
+    """Arguments that are numbers, with their defaults, all of them positive."""
+    table: str | None = None
+    """Name of the argument, a list, that it cannot do without."""
+    needs_source: bool = False
+    """Whether it is read from the held-out predictions of a trained network."""
+
+
+TOWARDS: dict[str, Towards] = {
+    "all": Towards(),
+    "hierarchy": Towards({"beta": 4.0}, table="tree"),
+    "confusions": Towards({"count": 1.0}, needs_source=True),
+    "similar": Towards({"temperature": 1.0}, needs_source=True),
+    "matrix": Towards(table="rows"),
+}
+"""Value of `LabelsConfig.towards` → what it needs."""
+
+
+def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTerm] | Mapping[str, Towards]) -> Any:
+    """Drop defaults from `kwargs` and make whole numbers floats, so that a loss has one key.
+
+    The field `kind` (default `usual`) is the key in `known`. Wrong types are left for pydantic to refuse.
     """
     kwargs = fields.get("kwargs") if isinstance(fields, dict) else None
     if not isinstance(kwargs, dict):
         return fields
-    chosen = fields.get(kind, usual)
-    defaults = known.get(chosen, {}) if isinstance(chosen, str) else {}
+    chosen = known.get(str(fields.get(kind, usual)))
+    defaults = chosen.defaults if chosen else {}
     plain = {name: float(value) if type(value) is int else value for name, value in kwargs.items()}
     kept = {
         name: value for name, value in plain.items() if not (type(value) is float and value == defaults.get(name))
@@ -35,25 +135,12 @@ def _one_spelling(fields: Any, kind: str, usual: str, known: dict[str, dict[str,
     return fields | {"kwargs": kept}
 
 
-SmoothingConvention = Literal["uniform", "others", "maxsup"]
-
-
-TOWARDS: dict[str, dict[str, float]] = {
-    "all": {},
-    "hierarchy": {"beta": 4.0},
-    "confusions": {"count": 1.0},
-    "similar": {"temperature": 1.0},
-    "matrix": {},
-}
-"""Where the smoothed mass may go, and the numbers that each takes, with their defaults."""
-
-
-_TABLES = {"hierarchy": "tree", "matrix": "rows"}
-"""What some of them need beside."""
-
-
-NEEDS_SOURCE = ("confusions", "similar")
-"""Those that are read from the held-out predictions of a trained network."""
+def _check_numbers(where: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:
+    """Raise a UserError unless all arguments are positive numbers that are known."""
+    for name, value in kwargs.items():
+        if name not in defaults or not isinstance(value, float) or not 0 < value < math.inf:
+            expected = f"positive numbers for {', '.join(defaults)}" if defaults else f"none for {of}"
+            raise UserError(f"{where}.kwargs", {name: value}, expected, "Its description: --help.")
 
 
 class LabelsConfig(Config):
@@ -90,14 +177,13 @@ class LabelsConfig(Config):
 
     @model_validator(mode="after")
     def _arguments_fit(self) -> LabelsConfig:
-        numbers, table = TOWARDS[self.towards], _TABLES.get(self.towards)
+        towards = TOWARDS[self.towards]
+        table = towards.table
         if table and not isinstance(self.kwargs.get(table), list):
             expected = f"{table}, a list, for {self.towards}"
             raise UserError("labels.kwargs", self.kwargs, expected, "Its description: --help.")
-        for name, value in self.kwargs.items():
-            if name != table and not (name in numbers and isinstance(value, float) and 0 < value < math.inf):
-                expected = f"positive numbers for {', '.join(numbers)}" if numbers else f"none for {self.towards}"
-                raise UserError("labels.kwargs", {name: value}, expected, "Its description: --help.")
+        numbers = {name: value for name, value in self.kwargs.items() if name != table}
+        _check_numbers("labels", numbers, towards.defaults, self.towards)
         if self.first != 0 and self.schedule not in ("linear", "cosine"):
             raise UserError("labels.first", self.first, f"0 with the schedule {self.schedule}", "Drop it.")
         if self.hold != 0.5 and self.schedule != "warm-down":
@@ -124,30 +210,17 @@ class LabelsConfig(Config):
 
     def check_source(self, source: object) -> None:
         """Raise a UserError when a smoothing source is missing, or given for nothing."""
-        needs = self.towards in NEEDS_SOURCE
-        if needs and source is None:
+        needs_source = TOWARDS[self.towards].needs_source
+        if needs_source and source is None:
             way_out = "Give --smoothing-source, the path or key of a trained teacher."
             raise UserError("smoothing_source", None, f"a teacher for labels.towards {self.towards}", way_out)
-        if source is not None and not needs:
+        if source is not None and not needs_source:
             expected = f"none for labels.towards {self.towards}"
             raise UserError("smoothing_source", "given", expected, "Drop it, or set --labels.towards similar.")
 
 
-SOFT_TERMS: dict[str, dict[str, float]] = {
-    "kl": {},
-    "logit-matching": {},
-    "standardised": {},
-    "dkd": {"target": 1.0, "nontarget": 8.0},
-    "dist": {"inter": 1.0, "intra": 1.0},
-    "wsl": {},
-    "decoupled": {"label_temperature": 8.0},
-}
-"""Soft terms and the arguments that each takes, with their defaults. The label's temperature is twice that of the
-others by default, as Li 2022 have it (4 and 2)."""
-
-
 class LossConfig(Config):
-    """Targets of a student: (1 - alpha) x hard term + alpha x soft term."""
+    """What a student learns from: (1 - alpha) x hard term + alpha x soft term."""
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
@@ -155,13 +228,8 @@ class LossConfig(Config):
     """Temperature of the soft targets."""
     temperature_on: Literal["both", "teacher"] = "both"
     """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
-    soft: Literal["kl", "logit-matching", "standardised", "dkd", "dist", "wsl", "decoupled"] = "kl"
-    """kl: KL(teacher || student); logit-matching: ½ ||z_s - z_t||² (Müller's MNIST runs); standardised: KL of
-    logits as z-scores (Sun 2024, T=2); dkd: decoupled (Zhao 2022, T=4); dist: correlations (Huang 2022, T=1); wsl:
-    weighted by sample (Zhou 2021, T=2); decoupled: a temperature of its own for the label (ATS, Li 2022, T=2)."""
-    kwargs: Kwargs = {}
-    """Arguments of the soft term, as JSON: {"target": 1, "nontarget": 8} of dkd, {"inter": 1, "intra": 1} of dist,
-    {"label_temperature": 8} of decoupled."""
+    soft: Annotated[SoftName, Field(description=_HELP_OF_SOFT)] = "kl"
+    kwargs: Annotated[Kwargs, Field(description=_HELP_OF_KWARGS)] = {}
     smoothing: Fraction = 0.0
     """Label smoothing ε of the hard term; --smoothing for short."""
     smoothing_convention: SmoothingConvention = "uniform"
@@ -170,6 +238,11 @@ class LossConfig(Config):
     labels: LabelsConfig = LabelsConfig()
     """What else the hard term does with labels."""
 
+    @property
+    def soft_term(self) -> SoftTerm:
+        """The object that `soft` names."""
+        return SOFT_TERMS[self.soft]
+
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, fields: Any) -> Any:
@@ -177,13 +250,10 @@ class LossConfig(Config):
 
     @model_validator(mode="after")
     def _arguments_of_the_soft_term(self) -> LossConfig:
-        known = SOFT_TERMS[self.soft]
-        for name, value in self.kwargs.items():
-            if name not in known or not isinstance(value, float) or not 0 < value < math.inf:
-                expected = f"positive numbers for {', '.join(known)}" if known else f"none for {self.soft}"
-                raise UserError("loss.kwargs", self.kwargs, expected, "Its description: --help.")
-        if self.temperature_on == "teacher" and self.soft != "kl":
-            way_out = "Drop --loss.temperature-on, or take --loss.soft kl."
+        _check_numbers("loss", self.kwargs, self.soft_term.defaults, self.soft)
+        if self.temperature_on == "teacher" and not self.soft_term.takes_temperature_on:
+            able = " or ".join(term.name for term in SOFT_TERMS.values() if term.takes_temperature_on)
+            way_out = f"Drop --loss.temperature-on, or take --loss.soft {able}."
             raise UserError("loss.temperature_on", "teacher", f"both for {self.soft}", way_out)
         return self
 

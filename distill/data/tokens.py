@@ -14,8 +14,6 @@ from distill.errors import UserError
 if TYPE_CHECKING:
     from distill.data.sets.dataset import Dataset
 
-IGNORED = -100
-"""Label of a position that does not count, such as padding: what torch's cross-entropy leaves out by default."""
 IDENTITY = 0.0, 1 / 255
 """Mean and standard deviation of a channel with which `loader.Normaliser` gives every byte as its own number."""
 

@@ -20,7 +20,7 @@ BySample = Literal["none", "difficulty", "confidence"]
 
 
 def strength(config: LabelsConfig, progress: float) -> float:
-    """Factor of smoothing at a moment of training, of the config's schedule.
+    """Give the factor of smoothing at a moment of training, by the config's schedule.
 
     constant: 1. linear, cosine: from `first` to 1, in a straight line or by half a cosine wave. warm-down: 1 for
     the part `hold`, then in a straight line to 0.
@@ -46,14 +46,14 @@ def strength(config: LabelsConfig, progress: float) -> float:
 
 
 def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, " n"]:
-    """Factor of smoothing of each sample, in 0 to 1, without gradient.
+    """Give each sample its factor of smoothing, in 0 to 1, without gradient.
 
     none: 1. difficulty: 1 - p(label), for mixed labels 1 - Σ share x p. confidence: 1 - H(p) / log K, the α of Lee
     et al. (EMNLP 2022, "Adaptive Label Smoothing with Self-Knowledge in Natural Language Generation"); they take it
     for the whole smoothing, here ε times it, and smooth towards an earlier state of the network.
 
     Args:
-        by_sample: which.
+        by_sample: which factor.
         log_p: log-probabilities of the network, log_softmax of its logits.
         labels: classes [n], all of them in range, or shares [n, k].
     """
@@ -69,5 +69,5 @@ def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labe
 
 
 def entropy(log_p: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    """H(p) of each sample in nats, from log-probabilities; differentiable."""
+    """Compute H(p) of each sample in nats, from log-probabilities; differentiable."""
     return -(log_p.exp() * log_p).sum(1)

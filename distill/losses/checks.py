@@ -1,4 +1,4 @@
-"""Whether a batch is what these losses take: refused with the reason, where training would go wrong quietly."""
+"""Refuse a batch that these losses cannot learn from, with the reason: training would go wrong quietly."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.config import IGNORED
 from distill.errors import UserError
-from distill.losses.terms import IGNORED, Labels
+from distill.losses.terms import Labels
 
 _PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
 """How far rows of a softmax may be from 1."""
 _ROUNDED = 1e-2
-"""The same of half precision, and of shares, which may have gone through it."""
+"""How far rows may be from 1 in half precision, and shares, which may have gone through it."""
 
 
 def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, ignore_index: int = IGNORED) -> None:

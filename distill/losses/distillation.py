@@ -1,6 +1,7 @@
 """Soft terms of distillation, written to be read: each takes logits and averages over the batch.
 
-Named after their papers. `classes_of` says what counts as the label of a mixed view where a term needs one.
+`distill.config.SOFT_TERMS` lists them, with their papers; the parameters of all of them have the same names.
+`classes_of` says what counts as the label of a mixed view where a term needs one.
 """
 
 from __future__ import annotations
@@ -17,18 +18,13 @@ from distill.losses.terms import Labels, at_least_float32
 TemperatureOn = Literal["both", "teacher"]
 
 
-def soft_targets(teacher_logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
-    """Teacher's tempered probabilities, softmax(z_t / T) (Hinton et al. 2015, eq. 1); rows sum to 1."""
-    return torch.softmax(at_least_float32(teacher_logits) / temperature, dim=1)
-
-
 def kl_distillation(
     student_logits: Float[Tensor, "n k"],
     teacher_logits: Float[Tensor, "n k"],
     temperature: float,
     temperature_on: TemperatureOn = "both",
 ) -> Float[Tensor, ""]:
-    """KL divergence from teacher to student, KL(p_t ‖ p_s), in nats, mean over the batch.
+    """Compute the KL divergence from teacher to student, KL(p_t ‖ p_s), in nats, mean over the batch.
 
     "both" tempers both sides and multiplies by T², so that the gradient does not shrink with T (Hinton et al.
     2015, section 2); "teacher" tempers the teacher only, without T² (Müller et al. 2019, appendix A.1).
@@ -41,8 +37,13 @@ def kl_distillation(
     return student_temperature**2 * kl
 
 
-def logit_matching(student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-    """½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5)."""
+def logit_matching(
+    student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """Compute ½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5).
+
+    It is the same at every temperature, which it takes as all soft terms do.
+    """
     student = at_least_float32(student_logits)
     squares = F.mse_loss(student, teacher_logits.to(student.dtype), reduction="sum")
     return squares * (0.5 / student.shape[0])
@@ -51,13 +52,13 @@ def logit_matching(student_logits: Float[Tensor, "n k"], teacher_logits: Float[T
 def standardised_distillation(
     student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"], temperature: float
 ) -> Float[Tensor, ""]:
-    """T² KL(softmax(z'_t / T) ‖ softmax(z'_s / T)) of logits as z-scores, in nats, mean over the batch.
+    """Compute T² KL(softmax(z'_t / T) ‖ softmax(z'_s / T)) of logits as z-scores, in nats, mean over the batch.
 
     z' = (z - mean z) / (10⁻⁷ + std z), over the classes of each sample, std unbiased, on both sides (Sun et al.,
     CVPR 2024, and their code): the student need not match the mean and the spread of the teacher's logits. Of two
     classes nothing is left: z-scores of two logits are ±1/√2.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     return kl_distillation(_z_scores(student), _z_scores(teacher), temperature)
 
 
@@ -66,7 +67,7 @@ def _z_scores(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
 
 
 class DecoupledKL(NamedTuple):
-    """The two parts of KL(p_t ‖ p_s): it is `target` + (1 - `label_probability`) `nontarget`, per sample."""
+    """The two parts that make up KL(p_t ‖ p_s): `target` + (1 - `label_probability`) `nontarget`, per sample."""
 
     target: Float[Tensor, " n"]
     """TCKD: KL of (label, all others), in nats."""
@@ -82,11 +83,11 @@ def decoupled_kl(
     labels: Labels,
     temperature: float = 1.0,
 ) -> DecoupledKL:
-    """Both parts of the KL divergence at a temperature, without T² (Zhao et al., CVPR 2022, section 3.1).
+    """Compute both parts of the KL divergence at a temperature, without T² (Zhao et al., CVPR 2022, section 3.1).
 
     In log space throughout, so that it holds for logits of any size.
     """
-    student, teacher = (z / temperature for z in _pair(student_logits, teacher_logits))
+    student, teacher = (z / temperature for z in _in_one_dtype(student_logits, teacher_logits))
     label = classes_of(labels).unsqueeze(1)
     # Gathered and not masked: a masked class needs a constant for "no logit", which large logits would reach.
     others = torch.arange(student.shape[1] - 1, device=student.device).expand(len(student), -1)
@@ -109,10 +110,10 @@ def decoupled_distillation(
     target: float = 1.0,
     nontarget: float = 8.0,
 ) -> Float[Tensor, ""]:
-    """DKD: T² (target x TCKD + nontarget x NCKD) of `decoupled_kl`, mean over the batch (Zhao et al., CVPR 2022).
+    """Compute DKD: T² (target x TCKD + nontarget x NCKD), mean over the batch (Zhao et al., CVPR 2022).
 
-    `target` and `nontarget` are the paper's α and β; in plain distillation β is 1 - p_t(label), small where the
-    teacher is sure.
+    `decoupled_kl` gives both parts. `target` and `nontarget` are the paper's α and β; in plain distillation β is
+    1 - p_t(label), small where the teacher is sure.
     """
     parts = decoupled_kl(student_logits, teacher_logits, labels, temperature)
     return temperature**2 * (target * parts.target + nontarget * parts.nontarget).mean()
@@ -125,21 +126,21 @@ def dist_distillation(
     inter: float = 1.0,
     intra: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """DIST: T² (inter x (1 - mean_i r(p_s[i], p_t[i])) + intra x (1 - mean_k r(p_s[:, k], p_t[:, k]))).
+    """Compute DIST: T² (inter x (1 - mean_i r(p_s[i], p_t[i])) + intra x (1 - mean_k r(p_s[:, k], p_t[:, k]))).
 
     r is Pearson's correlation, over the classes of a sample and over the samples of the batch for a class; p is
     softmax(z / T) on both sides (Huang et al., NeurIPS 2022). `inter` and `intra` are the paper's β and γ. Their
     code multiplies by T², and its default is T = 1; since a correlation has no scale, its gradient does not shrink
     with T as that of a KL does.
     """
-    student, teacher = (torch.softmax(z / temperature, 1) for z in _pair(student_logits, teacher_logits))
+    student, teacher = (torch.softmax(z / temperature, 1) for z in _in_one_dtype(student_logits, teacher_logits))
     between_classes = 1 - correlation(student, teacher).mean()
     between_samples = 1 - correlation(student.t(), teacher.t()).mean()
     return temperature**2 * (inter * between_classes + intra * between_samples)
 
 
 def correlation(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Pearson's correlation of each row of `a` with that of `b`; 0, without gradient, where either is constant.
+    """Correlate each row of `a` with that of `b` (Pearson); 0, without gradient, where either is constant.
 
     A row counts as constant when it varies by no more than rounding does.
     """
@@ -164,14 +165,14 @@ def weighted_soft_labels(
     labels: Labels,
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """WSL: T² mean_i w_i KL_i, with w_i = 1 - exp(-L_s / L_t) (Zhou et al., ICLR 2021, and their code).
+    """Compute WSL: T² mean_i w_i KL_i, with w_i = 1 - exp(-L_s / L_t) (Zhou et al., ICLR 2021, and their code).
 
     KL_i is that of plain distillation at T on both sides. L_s and L_t are the cross-entropies of student and
     teacher with the label at T = 1 (10⁻⁷ is added to L_t, as in their code); w has no gradient. A sample that the
     student already gets better than its teacher weighs little. Mixed labels go into the cross-entropies as they
     are.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     with torch.no_grad():
         shares = labels.to(student.dtype) if labels.is_floating_point() else labels
         of_student, of_teacher = (F.cross_entropy(z, shares, reduction="none") for z in (student, teacher))
@@ -187,7 +188,7 @@ def decoupled_temperatures(
     temperature: float,
     label_temperature: float,
 ) -> Float[Tensor, ""]:
-    """ATS: KL(p_t ‖ softmax(z_s)), p_t the softmax of z_t / τ, τ a temperature of its own for the label's logit.
+    """Compute ATS: KL(p_t ‖ softmax(z_s)), p_t of z_t / τ, where τ is a temperature of its own for the label.
 
     `label_temperature` is the paper's τ₁, `temperature` its τ₂ for all other classes; they take τ₁ > τ₂ (Li et
     al., NeurIPS 2022). The student is at temperature 1 and there is no T², as in their code and as in
@@ -195,18 +196,18 @@ def decoupled_temperatures(
     not, a constant added to the teacher's logits changes the targets: they are taken as they come, as in their
     code.
     """
-    student, teacher = _pair(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     label = classes_of(labels).unsqueeze(1)
     tempered = (teacher / temperature).scatter(1, label, teacher.gather(1, label) / label_temperature)
     return _kl(torch.log_softmax(tempered, 1), torch.log_softmax(student, 1)).mean()
 
 
 def classes_of(labels: Labels) -> Int[Tensor, " n"]:
-    """The class of each sample: for a mixed label that of the largest share, the first one of a draw."""
+    """Give the class of each sample: for a mixed label that of the largest share, the first one of a draw."""
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 
-def _pair(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+def _in_one_dtype(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     student = at_least_float32(student_logits)
     return student, teacher_logits.to(student.dtype)
 

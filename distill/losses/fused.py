@@ -1,4 +1,4 @@
-"""The fast path of distillation by KL divergence: value and gradient by hand, without autograd."""
+"""Distil by KL divergence on a fast path: value and gradient are computed by hand, without autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32,
 
 
 def distilled(config: LossConfig) -> Loss:
-    """The whole loss of a student with `soft` kl; what it takes of the teacher is logits or `Targets`."""
+    """Make the whole loss of a student with `soft` kl; what it takes of the teacher is logits or `Targets`."""
 
     def loss(
         logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
@@ -32,7 +32,7 @@ def distilled(config: LossConfig) -> Loss:
 
 
 def prepare_targets(teacher_logits: Float[Tensor, "c k"], temperature: float, batch_size: int) -> Sequence[Targets]:
-    """`Targets` of thousands of samples at once, batch by batch; the last batch may be smaller."""
+    """Compute `Targets` of thousands of samples at once, batch by batch; the last batch may be smaller."""
     log_p = _log_soft_targets(teacher_logits, temperature, torch.float32)
     return [
         Targets(*pair) for pair in zip(_blocks(log_p.exp(), batch_size), _blocks(log_p, batch_size), strict=True)
@@ -46,7 +46,7 @@ def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.d
 
 
 def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:
-    """Contiguous blocks of so many columns, the last one perhaps of fewer, by one copy and not one per block."""
+    """Cut columns into contiguous blocks, the last one perhaps smaller, by one copy and not one per block."""
     whole = columns.shape[1] // size * size
     blocks = list(columns[:, :whole].unflatten(1, (-1, size)).transpose(0, 1).contiguous().unbind())
     return blocks if whole == columns.shape[1] else [*blocks, columns[:, whole:].contiguous()]
@@ -58,7 +58,7 @@ def _distillation(
     targets: Targets,
     config: LossConfig,
 ) -> tuple[Terms, Float[Tensor, "k n"]]:
-    """Both terms and the gradient of their sum, without autograd: the fused twin of the readable losses.
+    """Compute both terms and the gradient of their sum without autograd: the fused twin of the readable losses.
 
     Per sample, dL/dz = (1 - alpha)(p - y) + alpha T_s (p_s - p_t), where T_s is the student's temperature,
     p = softmax(z), p_s = softmax(z / T_s), p_t = softmax(z_t / T) and y is the smoothed label.

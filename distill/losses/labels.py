@@ -1,4 +1,4 @@
-"""Losses that need labels only: cross-entropy with smoothed labels in all their kinds, and maximum suppression.
+"""Charge a network for its labels: cross-entropy with smoothed labels of all kinds, and maximum suppression.
 
 One formula holds for all of them. A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p), where f is
 the factor of its smoothing (`adaptive`: by step, by sample), the smoothed label is that of one ε in either
@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import LabelsConfig, LossConfig, SmoothingConvention
+from distill.config import IGNORED, LabelsConfig, LossConfig, SmoothingConvention
 from distill.errors import UserError
 from distill.losses.adaptive import BySample, sample_factor
 from distill.losses.likelihood import log_likelihood
 from distill.losses.matrices import Rows, rows_of, smoothed, towards_all
-from distill.losses.terms import IGNORED, Labels, at_least_float32
+from distill.losses.terms import Labels, at_least_float32
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
-    """ε of the uniform convention that gives the same targets as `others` spread over the other classes.
+    """Convert `others`, spread over the other classes, to the uniform ε that gives the same targets.
 
     ε_uniform = ε_others · K / (K - 1).
 
@@ -45,7 +45,7 @@ def uniform_smoothing(others: float, classes: int) -> float:
 
 
 def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """ε of either convention, in the uniform one.
+    """Convert ε of either convention to the uniform one.
 
     Raises:
         UserError: as `uniform_smoothing`; or "maxsup" with an ε above 0, since no smoothed label equals it.
@@ -60,8 +60,8 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
     return uniform_smoothing(smoothing, classes) if convention == "others" else smoothing
 
 
-def is_usual(config: LossConfig) -> bool:
-    """Whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
+def has_one_smoothing(config: LossConfig) -> bool:
+    """Tell whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
     # That smoothing of mixed labels is meant changes a warning, and no label.
     return config.labels.replace(on_mixed=False) == LabelsConfig() and not maxsup
@@ -79,7 +79,7 @@ def label_loss(
     confidence_penalty: float = 0.0,
     ignore_index: int = IGNORED,
 ) -> Float[Tensor, ""]:
-    """What a network is charged for its labels, in nats, mean over the batch, or over its positions that count.
+    """Charge a network for its labels, in nats, mean over the batch, or over its positions that count.
 
     Per sample (1 - f) CE(label) + f CE(smoothed label) - λ H(p). The smoothed label is (1-ε)y + ε/K for "uniform"
     (Müller et al. 2019, section 1), 1-ε for the label and ε/(K-1) for each other class for "others" (Shen et al.
@@ -103,7 +103,7 @@ def label_loss(
     """
     if matrix is not None and smoothing:
         raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
-    z, labels = _flat(logits, labels)
+    z, labels = _one_row_per_label(logits, labels)
     if convention == "maxsup":
         if matrix is not None or by_sample != "none":
             raise ValueError("convention = 'maxsup': expected neither a matrix nor by_sample.")
@@ -123,7 +123,7 @@ def label_loss(
         in_range = labels if counts is None else labels.masked_fill(~counts, 0)
         of_sample = factor * sample_factor(by_sample, log_p, in_range)
         targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
-    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number(z, counts)
+    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number_of_counted(z, counts)
 
 
 def cross_entropy(
@@ -134,7 +134,7 @@ def cross_entropy(
     ignore_index: int = IGNORED,
     matrix: Float[Tensor, "k k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with smoothed labels, in nats, mean over the batch, or over its positions that count.
+    """Compute cross-entropy with smoothed labels, in nats, mean over the batch, or its positions that count.
 
     As `label_loss`, which says what the arguments are, without what changes from sample to sample; `smoothing` may
     also be one ε for each class. With one ε it is `F.cross_entropy` of the uniform ε.
@@ -168,14 +168,14 @@ def cross_entropy(
 def max_suppression(
     logits: Float[Tensor, "n *t k"], labels: Labels, strength: float, ignore_index: int = IGNORED
 ) -> Float[Tensor, ""]:
-    """MaxSup: cross-entropy with the labels as they are, plus ε (max_k z_k - mean_k z_k), mean as there.
+    """Compute MaxSup: cross-entropy with the labels as they are, plus the mean of ε (max_k z_k - mean_k z_k).
 
     `strength` is ε (Zhou et al. 2025, arXiv 2502.15798; their code for convolutional nets raises it from 0.1 to 0.2
     in training: schedule linear, smoothing 0.2, first 0.5). Uniform label smoothing is cross-entropy plus
     ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two agree
     wherever the network is right. Shapes as for `label_loss`.
     """
-    return _max_suppression(*_flat(logits, labels), strength, 0.0, ignore_index)
+    return _max_suppression(*_one_row_per_label(logits, labels), strength, 0.0, ignore_index)
 
 
 def _max_suppression(
@@ -184,17 +184,17 @@ def _max_suppression(
     # First, since autograd adds gradients up in this order, and stored networks are to come out in the same bits.
     excess = z.amax(-1) - z.mean(-1)
     counts = None if labels.is_floating_point() else labels != ignore_index
-    number = _number(z, counts)
+    number = _number_of_counted(z, counts)
     hard = F.cross_entropy(z, labels, ignore_index=ignore_index)
-    loss = hard + strength * (_over(excess, counts) / number)
+    loss = hard + strength * (_sum_of_counted(excess, counts) / number)
     if confidence_penalty:
         log_p = torch.log_softmax(z.detach(), 1)
         loss = loss - log_likelihood(z, log_p, None, confidence_penalty, counts) / number
     return loss
 
 
-def _flat(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
-    """One row per label, at least in float32."""
+def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
+    """Give logits one row per label, and both at least float32."""
     mixed = labels.is_floating_point()
     if logits.ndim > 2:
         logits, labels = logits.flatten(0, -2), labels.flatten(0, -2) if mixed else labels.flatten()
@@ -202,12 +202,12 @@ def _flat(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor
     return z, labels.to(z.dtype) if mixed else labels.long()
 
 
-def _over(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
+def _sum_of_counted(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
     """Sum over the samples that count; None where all do."""
     return values.sum() if counts is None else values.where(counts, 0).sum()
 
 
-def _number(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
+def _number_of_counted(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
     return len(z) if counts is None else counts.sum()
 
 
@@ -218,7 +218,7 @@ def _targets(
     smoothed_labels: float | Rows,
     factor: float | Float[Tensor, " n"],
 ) -> Float[Tensor, "n k"]:
-    """(1 - f) label + f smoothed label, without gradient; rows of zeros where a label does not count."""
+    """Mix (1 - f) label + f smoothed label, without gradient; rows of zeros where a label does not count."""
     classes = log_p.shape[1]
     column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
     if counts is None:

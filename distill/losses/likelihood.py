@@ -1,4 +1,4 @@
-"""Log-likelihood of any targets, and entropy, with the gradient by hand: fewer passes than autograd makes."""
+"""Compute log-likelihood and entropy with the gradient by hand, in fewer passes than autograd makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def log_likelihood(
     confidence_penalty: float = 0.0,
     counts: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """Σ targets log p + λ Σ H(p), over the samples that count: what a loss has with a minus; differentiable once.
+    """Compute Σ targets log p + λ Σ H(p) over the samples that count, minus which is a loss; differentiable once.
 
     Per sample the gradient by the logits is targets - p Σ targets - λ p (log p + H(p)).
 
@@ -43,7 +43,7 @@ def log_likelihood(
 
 
 class _WithSlope(torch.autograd.Function):
-    """A value that was computed without autograd, of which the derivative by log p is given."""
+    """Gives a value that was computed without autograd its derivative by log p."""
 
     @staticmethod
     def forward(

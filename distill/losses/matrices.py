@@ -20,7 +20,7 @@ from distill.errors import UserError
 
 
 class Rows(NamedTuple):
-    """A matrix ready for the step."""
+    """Holds a matrix, ready for the step."""
 
     table: Float[Tensor, "k+1 k"]
     """Row y is what label y is taught as; the last one, of zeros, is for a label that does not count."""
@@ -32,7 +32,7 @@ def smoothed(
     convention: SmoothingConvention = "uniform",
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "k k"]:
-    """Targets of each label: 1 - m for the label itself, m shared as `towards` says; made in float64.
+    """Make the targets of each label, in float64: 1 - m for the label itself, m shared as `towards` says.
 
     m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
 
@@ -61,7 +61,7 @@ def smoothed(
 
 
 def towards_all(classes: int) -> Float[Tensor, "k k"]:
-    """All other classes alike.
+    """Share the mass alike among all other classes.
 
     Raises:
         UserError: there is one class only.
@@ -71,7 +71,7 @@ def towards_all(classes: int) -> Float[Tensor, "k k"]:
 
 
 def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0) -> Float[Tensor, "k k"]:
-    """The nearer in a tree the more: exp(-β d), d the height of the lowest common ancestor over the largest one.
+    """Give the nearer in a tree the more: exp(-β d), d the height of the lowest common ancestor over the largest.
 
     Source: Bertinetto et al. (2020), "Making Better Mistakes", section 3.2: their soft labels, without the label's
     own share, which the smoothing decides. d is in 0 to 1; they take β of 4 to 30, and β = 0 is all alike.
@@ -150,7 +150,7 @@ def _put_heights(node: Sequence[Any], classes: Sequence[str], heights: Float[Ten
 def towards_confused(
     answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int, count: float = 1.0
 ) -> Float[Tensor, "k k"]:
-    """As a network confuses them: how often it answers each other class, plus `count`, of each label's samples.
+    """Share as a network confuses classes: how often it gives each other one as the answer, plus `count`.
 
     Raises:
         UserError: `count` is not a number of at least 0, or is 0 and a class is never confused.
@@ -167,7 +167,7 @@ def towards_confused(
 
 
 def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
-    """As a teacher finds them alike: rows of `metrics.dark_knowledge.class_similarity`, or of any like it.
+    """Share as a teacher finds classes alike: by `metrics.dark_knowledge.class_similarity`, or any like it.
 
     Raises:
         UserError: a row has a number that is negative or not finite, as that of a class without samples, or only
@@ -185,7 +185,7 @@ def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
 
 
 def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Float[Tensor, "k k"]:
-    """As the user says: rows of non-negative numbers, the diagonal left out and the rest scaled to 1.
+    """Share as the user says: rows of non-negative numbers, the diagonal left out and the rest scaled to 1.
 
     Raises:
         UserError: there is not one row and one column per class, an entry is negative or no finite number, or a
@@ -211,7 +211,7 @@ def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Fl
 
 
 def rows_of(matrix: Float[Tensor, "k k"], like: Tensor) -> Rows:
-    """The matrix ready for the step, of the precision and on the device of `like`."""
+    """Make a matrix ready for the step, of the precision and on the device of `like`."""
     table = torch.cat([matrix, matrix.new_zeros(1, matrix.shape[1])])
     return Rows(table.to(like.dtype).to(like.device))  # One after the other: mps has no float64.
 
@@ -222,7 +222,7 @@ def _at_least_two(classes: int) -> None:
 
 
 def _without_mass(weights: Float[Tensor, "k k"]) -> int | None:
-    """The first class whose row has only zeros beside the diagonal."""
+    """Find the first class whose row has only zeros beside the diagonal."""
     empty = weights.clone().fill_diagonal_(0).sum(1) == 0
     return int(empty.int().argmax()) if empty.any() else None
 

@@ -11,12 +11,9 @@ from torch import Tensor
 Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
 """Classes, or the share of each class, or (from labels alone) a class per position."""
 
-IGNORED = -100
-"""A label that does not count, unless another is named: that of `torch.nn.CrossEntropyLoss`."""
-
 
 class Terms(NamedTuple):
-    """One step's loss: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+    """The loss of one step is `total` = (1 - alpha) x `hard` + alpha x `soft`."""
 
     total: Float[Tensor, ""]
     """What is minimised; differentiable."""
@@ -27,7 +24,7 @@ class Terms(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Soft targets of a batch, ready for the step: one column per sample."""
+    """Holds the soft targets of a batch, ready for the step: one column per sample."""
 
     p: Float[Tensor, "k n"]
     log_p: Float[Tensor, "k n"]
@@ -44,7 +41,7 @@ class Loss(Protocol):
         progress: float = 1.0,
         /,
     ) -> Terms:
-        """Terms of one step.
+        """Compute the terms of one step.
 
         Args:
             logits: of the network.
@@ -56,12 +53,12 @@ class Loss(Protocol):
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """The same logits, in float32 where they were of half precision."""
+    """Give the same logits, in float32 where they were of half precision."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 def required(teacher_logits: Tensor | None) -> Tensor:
-    """The teacher's logits.
+    """Give the teacher's logits, which have to be there.
 
     Raises:
         ValueError: there are none.

@@ -12,7 +12,7 @@ from distill.cache import LogitCache
 from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
-from distill.losses import in_uniform, is_usual
+from distill.losses import has_one_smoothing, in_uniform
 from distill.metrics import accuracy, calibration_error, dark_knowledge, unseen
 from distill.metrics.beyond_top1 import bits_beyond_top1
 from distill.metrics.catalogue import defined, fidelity_measures
@@ -238,7 +238,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     if (cache.augment if cache else config.augment).mixes:
         return None
     loss = config.loss
-    if loss.smoothing_convention == "maxsup" or not is_usual(loss):
+    if loss.smoothing_convention == "maxsup" or not has_one_smoothing(loss):
         return None
     return in_uniform(loss.smoothing, loss.smoothing_convention, classes)
 

@@ -16,7 +16,7 @@ from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
 from distill.errors import UserError
-from distill.losses import in_uniform, is_usual, make_loss, prepare
+from distill.losses import has_one_smoothing, in_uniform, make_loss, prepare
 from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
 from distill.store.inputs import Inputs
@@ -95,7 +95,7 @@ def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCa
     loss = config.loss
     if cache is None or loss.alpha == 0 or loss.soft != "kl" or cache.config.augment.mixes:
         return {}
-    if loss.alpha < 1 and not is_usual(loss):
+    if loss.alpha < 1 and not has_one_smoothing(loss):
         return {}
     hard = 0.0 if loss.alpha == 1 else in_uniform(loss.smoothing, loss.smoothing_convention, len(dataset.classes))
     soft = _smoothing_of_cache(cache, dataset, _transfer_subset(config, dataset), loss)

@@ -214,10 +214,11 @@ def _refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device
         found = torch.cuda.device_count()
         expected = f"one GPU for each rank of this machine, which has {found}"
         raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {found}.")
-    if shares.shared and isinstance(config, StudentConfig) and config.loss.soft == "dist" and config.loss.alpha > 0:
-        expected = f"another one for a batch that {shares.world} ranks share, since dist compares its samples"
+    soft = config.loss.soft
+    if shares.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
+        expected = f"another one for a batch that {shares.world} ranks share, since {soft} compares its samples"
         way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
-        raise UserError("loss.soft", "dist", expected, way_out)
+        raise UserError("loss.soft", soft, expected, way_out)
 
 
 def _device_rng(device: str) -> Any:

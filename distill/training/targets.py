@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.config import LossConfig, SweepConfig
+from distill.config import IGNORED, TOWARDS, Kwargs, LossConfig, SweepConfig
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
-from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.losses import in_uniform, matrices
 from distill.metrics.dark_knowledge import class_similarity
@@ -65,20 +64,21 @@ def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> 
 
 
 def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:
-    arguments, classes = config.labels.kwargs, dataset.num_classes
-    match config.labels.towards:
+    labels, classes = config.labels, dataset.num_classes
+    arguments: Kwargs = {**TOWARDS[labels.towards].defaults, **labels.kwargs}
+    match labels.towards:
         case "all":
             return matrices.towards_all(classes)
         case "hierarchy":
-            return matrices.towards_near(arguments["tree"], dataset.classes, arguments.get("beta", 4.0))
+            return matrices.towards_near(arguments["tree"], dataset.classes, arguments["beta"])
         case "matrix":
             return matrices.towards_given(arguments["rows"], dataset.classes)
         case "confusions":
             logits, held_out = _held_out(dataset, source)
-            return matrices.towards_confused(logits.argmax(1), held_out, classes, arguments.get("count", 1.0))
+            return matrices.towards_confused(logits.argmax(1), held_out, classes, arguments["count"])
         case "similar":
             logits, held_out = _held_out(dataset, source)
-            similarity = class_similarity(logits, held_out, arguments.get("temperature", 1.0))
+            similarity = class_similarity(logits, held_out, arguments["temperature"])
             # A class that is never a label (the padding of sentences) is never smoothed either.
             absent = held_out.bincount(minlength=classes) == 0
             similarity[absent] = 1.0

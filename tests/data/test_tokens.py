@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from distill.config import (
+    IGNORED,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -26,7 +27,6 @@ from distill.config import (
 )
 from distill.data.loader import Loader, Normaliser
 from distill.data.sets.load import load
-from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact

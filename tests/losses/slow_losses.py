@@ -10,7 +10,7 @@ from statistics import fmean
 import torch
 import torch.nn.functional as F
 
-from distill.config import SOFT_TERMS, LossConfig
+from distill.config import LossConfig
 
 N, K = 5, 4
 Rows = list[list[float]]
@@ -100,7 +100,7 @@ def slow_wsl_weight(z: list[float], z_t: list[float], label: int | list[float]) 
 
 def slow_soft(student: Rows, labels: list, teacher: Rows, c: LossConfig, at: Rows) -> float:
     """The soft term, mean over the batch; `at` is the student whose sample weights are taken as constants."""
-    t, arguments = c.temperature, SOFT_TERMS[c.soft] | c.kwargs
+    t, arguments = c.temperature, c.soft_term.defaults | c.kwargs
     if c.soft == "dist":
         q, p = ([slow_softmax(z, t) for z in rows] for rows in (student, teacher))
         between_classes = 1 - fmean(map(slow_pearson, q, p))

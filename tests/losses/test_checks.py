@@ -64,7 +64,7 @@ def test_log_probabilities_pass_since_a_softmax_leaves_them_alone():
 
 def test_only_the_first_batch_is_looked_at(monkeypatch):
     seen = []
-    monkeypatch.setattr("distill.losses.check_batch", lambda *given: seen.append(given))
+    monkeypatch.setattr("distill.losses.objective.check_batch", lambda *given: seen.append(given))
     loss = make_loss(LossConfig(alpha=0, smoothing=0.1))
     values = [loss(LOGITS, LABELS).total for _ in range(3)]
     assert len(seen) == 1

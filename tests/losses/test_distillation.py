@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distill.config import LossConfig
-from distill.losses import (
+from distill.losses import make_loss
+from distill.losses.distillation import (
     classes_of,
     correlation,
     decoupled_distillation,
@@ -25,7 +26,6 @@ from distill.losses import (
     decoupled_temperatures,
     dist_distillation,
     kl_distillation,
-    make_loss,
     standardised_distillation,
     weighted_soft_labels,
 )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from distill.config import SOFT_TERMS, LabelsConfig, LossConfig
 from distill.errors import UserError
-from distill.losses import cross_entropy, is_usual, label_loss, make_loss, max_suppression, sample_factor, strength
+from distill.losses import cross_entropy, has_one_smoothing, label_loss, make_loss, max_suppression
+from distill.losses.adaptive import sample_factor, strength
 from distill.losses.matrices import smoothed, towards_all, towards_given
 from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_target
 from tests.losses.slow_smoothing import slow_labels
@@ -327,10 +328,10 @@ def test_a_smoothing_beside_a_matrix_is_refused():
         cross_entropy(student, labels, 0.9, "others")
 
 
-def test_what_is_usual():
-    assert is_usual(LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(on_mixed=True)))
-    assert not is_usual(LossConfig(alpha=0, labels=LabelsConfig(confidence_penalty=0.1)))
-    assert not is_usual(LossConfig(smoothing=0.1, smoothing_convention="maxsup"))
+def test_what_has_one_smoothing():
+    assert has_one_smoothing(LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(on_mixed=True)))
+    assert not has_one_smoothing(LossConfig(alpha=0, labels=LabelsConfig(confidence_penalty=0.1)))
+    assert not has_one_smoothing(LossConfig(smoothing=0.1, smoothing_convention="maxsup"))
 
 
 def test_there_is_no_second_derivative():

@@ -69,6 +69,6 @@ def test_targets_beside_maximum_suppression_have_no_equivalent_smoothing(student
 
 
 def test_a_teacher_trains_with_maximum_suppression(teacher, store, runtime) -> None:
-    others = [teacher, teacher.with_loss(smoothing=0.1), teacher.replace(**MAXSUP)]
+    others = [teacher, teacher.with_loss(smoothing=0.1), teacher.with_loss(**MAXSUP)]
     made = ensure(others, store, runtime.model_copy(update={"jobs": 1}))
     assert len({weights(made[key(config)]) for config in others}) == len(others)

@@ -14,7 +14,7 @@ class Split:
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"]
-    """Classes; or one per position, `tokens.IGNORED` where the position does not count."""
+    """Classes; or one per position, `config.IGNORED` where the position does not count."""
 
     def __len__(self) -> int:
         """Number of samples."""

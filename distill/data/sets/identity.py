@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.config import IGNORED
 from distill.data.sets.dataset import Dataset
-from distill.data.tokens import IGNORED
 
 
 def identity(dataset: Dataset) -> dict[str, Any]:

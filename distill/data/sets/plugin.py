@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.config import DataConfig
+from distill.config import IGNORED, DataConfig
 from distill.data.sets.dataset import Split
-from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.system.plugins import bind, resolve
 

@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from distill.config import IGNORED
 from distill.data.sets import lexicon
 from distill.data.sets.lexicon import Inflected, Noun, Plain, Share, Verb
-from distill.data.tokens import IGNORED
 
 PAD, BOS, EOS = 0, 1, 2
 """Ids of the three tokens that are no words, in the target vocabulary; the source has only the first."""

@@ -12,10 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.config import DataConfig
+from distill.config import IGNORED, DataConfig
 from distill.data.sets import lexicon, translation
 from distill.data.sets.load import load
-from distill.data.tokens import IGNORED
 
 
 def split(sentence: str) -> list[str]:

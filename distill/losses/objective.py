@@ -1,0 +1,122 @@
+"""What a run minimises: hard term, soft term, or both, made from its config and called at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.config import LossConfig
+from distill.losses.checks import check_batch
+from distill.losses.fused import distilled, prepare_targets
+from distill.losses.hard_term import HardTerm, hard_term, is_one_cross_entropy
+from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32, required
+from distill.system.references import referenced
+
+SoftTermOfBatch = Callable[[Tensor, Labels, "Tensor | Targets | None"], Tensor]
+"""(student logits, labels, what the step has of the teacher) → mean over the batch."""
+
+
+def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
+    """Make the one callable that a run calls at each step: (logits, labels, teacher or None, progress) → `Terms`.
+
+    A teacher's loss is that of alpha = 0. Logits of half precision are computed with in float32, and their
+    gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; no other does.
+    A schedule of smoothing goes by progress, and without it the loss is that of the last step.
+
+    Args:
+        config: both terms.
+        matrix: targets of each label (`matrices.smoothed`), where the config asks for more than one ε for all.
+
+    Raises:
+        ValueError: the config asks for a matrix and there is none, or the other way round; or it is none of
+            targets. The first call raises a UserError as `check_batch` does.
+    """
+    hard = hard_term(config, matrix)
+    # From the teacher alone, labels may be anything.
+    uses_labels = config.alpha < 1 or config.soft_term.needs_labels
+    return _checking_the_first_batch(_weighted_sum(config, hard), uses_labels)
+
+
+def prepare(
+    config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int
+) -> Sequence[Tensor | Targets]:
+    """Compute what `make_loss` wants of the teacher, batch by batch, for thousands of samples at once.
+
+    The soft targets of a sample do not change, so a step need not compute them; the last batch may be smaller.
+    """
+    if config.soft == "kl":
+        return prepare_targets(teacher_logits, config.temperature, batch_size)
+    return at_least_float32(teacher_logits).split(batch_size)
+
+
+def soft_term(config: LossConfig) -> SoftTermOfBatch:
+    """Make the soft term of a config from its readable function, also where training takes the fused one of KL."""
+    term = config.soft_term
+    how = {"temperature": config.temperature} | term.defaults | config.kwargs
+    if term.takes_temperature_on:
+        how["temperature_on"] = config.temperature_on
+    function = partial(referenced(term.function), **how)
+
+    def soft(logits: Tensor, labels: Labels, prepared: Tensor | Targets | None) -> Tensor:
+        assert not isinstance(prepared, Targets), "prepared for another loss"
+        teacher = required(prepared)
+        return function(logits, teacher, labels=labels) if term.needs_labels else function(logits, teacher)
+
+    return soft
+
+
+def _weighted_sum(config: LossConfig, hard: HardTerm) -> Loss:
+    if config.alpha == 0:
+        return _labels_only(hard)
+    if config.soft != "kl":
+        return _both_terms(config.alpha, hard, soft_term(config))
+    if config.alpha == 1 or is_one_cross_entropy(config):
+        return distilled(config)
+    return _both_terms(config.alpha, hard, _fused_kl(config))
+
+
+def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
+    distilled_only = distilled(LossConfig(temperature=config.temperature, temperature_on=config.temperature_on))
+    return lambda logits, labels, teacher: distilled_only(logits, labels, teacher).total
+
+
+def _labels_only(hard_term: HardTerm) -> Loss:
+    def loss(
+        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
+    ) -> Terms:
+        hard = hard_term(logits, labels, progress)
+        return Terms(hard, hard.detach(), None)
+
+    return loss
+
+
+def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -> Loss:
+    def loss(
+        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
+    ) -> Terms:
+        # Cast here, so that the terms' gradients meet before they are rounded to half precision.
+        logits = at_least_float32(logits)
+        soft = soft_term(logits, labels, teacher)
+        if alpha == 1:
+            return Terms(soft, None, soft.detach())
+        hard = hard_term(logits, labels, progress)
+        return Terms(hard.lerp(soft, alpha), hard.detach(), soft.detach())
+
+    return loss
+
+
+def _checking_the_first_batch(loss: Loss, uses_labels: bool) -> Loss:
+    is_checked = False
+
+    def checking(logits: Tensor, labels: Labels, *teacher_and_progress: Any) -> Terms:
+        nonlocal is_checked
+        if not is_checked:
+            check_batch(logits, labels if uses_labels else None)
+            is_checked = True
+        return loss(logits, labels, *teacher_and_progress)
+
+    return checking
