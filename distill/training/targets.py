@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill.config import LossConfig, SweepConfig
-from distill.data.sets.dataset import Dataset
+from distill.data.sets.dataset import IGNORED, Dataset
 from distill.data.sets.load import load
-from distill.data.tokens import IGNORED
 from distill.errors import UserError
 from distill.losses import in_uniform, matrices
 from distill.metrics.dark_knowledge import class_similarity

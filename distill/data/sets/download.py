@@ -1,4 +1,4 @@
-"""Where the files of torchvision's sets come from: at hand, then a download, then a Debian package.
+"""Fetches the files of a data set that are not at hand: by a download, else from a Debian package.
 
 Whatever the source, a file appears at its place complete or not at all.
 """
@@ -13,12 +13,12 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
 
+from distill.config.data_sets import Origin, TorchvisionOrigin
 from distill.data.sets.idx import damaged
 from distill.errors import UserError
 from distill.system.progress import bar as progress_bar
@@ -34,73 +34,51 @@ class Unavailable(Exception):
     """A source cannot serve the files, for the reason given."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What torchvision knows about a set's files."""
-
-    folder: str
-    """Where the files lie, under the data root."""
-    files: tuple[str, ...]
-    """Their names; any of them may be gzipped, with the suffix .gz."""
-    downloads: tuple[tuple[str, str], ...]
-    """(name, md5) of what the mirrors serve."""
-    mirrors: tuple[str, ...]
-    """Addresses to which a download's name is appended."""
-    debian_package: str | None = None
-
-    def missing(self, root: Path) -> list[str]:
-        """Files that are not at hand."""
-        folder = root / self.folder
-        return [name for name in self.files if find(folder, name) is None]
-
-
 def find(folder: Path, name: str) -> Path | None:
     """The file, raw or gzipped, or None."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def origin_of(name: str) -> Origin:
-    """Origin of mnist, fashion-mnist, cifar10 or cifar100, by torchvision's own tables."""
+def missing(origin: Origin, root: Path) -> list[str]:
+    """List the files that are not at hand."""
+    return [name for name in origin.files if find(root / origin.folder, name) is None]
+
+
+def looked_up(known: TorchvisionOrigin) -> Origin:
+    """Look up in torchvision's own tables what it knows of a data set's files."""
     from torchvision import datasets
 
-    if name in ("mnist", "fashion-mnist"):
-        source = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
-        return Origin(
-            folder=f"{source.__name__}/raw",
-            files=tuple(file.removesuffix(".gz") for file, _ in source.resources),
-            downloads=tuple((file, md5) for file, md5 in source.resources),
-            mirrors=tuple(source.mirrors),
-            debian_package="dataset-fashion-mnist" if name == "fashion-mnist" else None,
-        )
-    source = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
-    return Origin(
-        folder=source.base_folder,
-        files=(*(file for file, _ in source.train_list + source.test_list), source.meta["filename"]),
-        downloads=((source.filename, source.tgz_md5),),
-        mirrors=(source.url.removesuffix(source.filename),),
-    )
+    source = getattr(datasets, known.class_name)
+    if issubclass(source, datasets.MNIST):
+        names = tuple(name.removesuffix(".gz") for name, _ in source.resources)
+        downloads, mirrors = tuple(source.resources), tuple(source.mirrors)
+    else:
+        names = (*(name for name, _ in source.train_list + source.test_list), source.meta["filename"])
+        downloads = ((source.filename, source.tgz_md5),)
+        mirrors = (source.url.removesuffix(source.filename),)
+    return Origin(known.folder, names, downloads, mirrors, known.debian_package)
 
 
-def fetch(name: str, root: Path, progress: bool = True) -> Path:
-    """Folder with all files of the set; what is missing is fetched from the first source that has it.
+def fetch(name: str, origin: Origin | TorchvisionOrigin, root: Path, progress: bool = True) -> Path:
+    """Fetch the files that are missing from the first source that has them, and return the folder of all.
 
     Raises:
         UserError: no source has them; the line lists what was tried, why it failed, and the ways out.
     """
-    origin = origin_of(name)
+    if isinstance(origin, TorchvisionOrigin):
+        origin = looked_up(origin)
     folder = root / origin.folder
-    if not origin.missing(root):
+    if not missing(origin, root):
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
-            tried = _try_sources(origin, root, progress) if origin.missing(root) else []
+            tried = _try_sources(origin, root, progress) if missing(origin, root) else []
     except OSError as error:
         expected = f"a folder that can be written ({error})"
         raise UserError("data_root", str(root), expected, f"Make it so, {_way_out()}") from error
-    missing = origin.missing(root)
-    if missing:
-        expected = f"{', '.join(missing)} in {folder} or from a source that answers; tried {'; '.join(tried)}"
+    if names := missing(origin, root):
+        expected = f"{', '.join(names)} in {folder} or from a source that answers; tried {'; '.join(tried)}"
         raise UserError("data.name", name, expected, f"Put the files in {folder}, {_way_out()}")
     return folder
 
@@ -122,14 +100,14 @@ def _try_sources(origin: Origin, root: Path, progress: bool) -> list[str]:
                 source(origin, root, Path(draft), progress)
         except Unavailable as reason:
             tried.append(f"{label} ({reason})")
-        if not origin.missing(root):
+        if not missing(origin, root):
             break
     return tried
 
 
 def _download(origin: Origin, root: Path, draft: Path, progress: bool) -> None:
     """Fetch each missing file, or the one archive that holds them all, from the first mirror that answers."""
-    missing = origin.missing(root)
+    wanted = missing(origin, root)
     for name, md5 in origin.downloads:
         if name.endswith(_ARCHIVE):
             path = root / name
@@ -139,8 +117,8 @@ def _download(origin: Origin, root: Path, draft: Path, progress: bool) -> None:
                 path = _from_mirrors(origin, name, md5, draft, progress)
             with tarfile.open(path) as archive:
                 archive.extractall(draft, filter="data")
-            publish(draft / origin.folder, root / origin.folder, missing)
-        elif name.removesuffix(".gz") in missing:
+            publish(draft / origin.folder, root / origin.folder, wanted)
+        elif name.removesuffix(".gz") in wanted:
             _from_mirrors(origin, name, md5, draft, progress)
             publish(draft, root / origin.folder, [name])
 
@@ -231,7 +209,7 @@ def _debian_package(origin: Origin, root: Path, draft: Path, progress: bool) -> 
         raise Unavailable("apt-get left no package")
     _call(["dpkg-deb", "-x", str(package), str(draft / "unpacked")], draft)
     found = {path.name: path for path in (draft / "unpacked").rglob("*.gz")}
-    for name in origin.missing(root):
+    for name in missing(origin, root):
         path = found.get(f"{name}.gz")
         if path is None:
             raise Unavailable(f"it has no {name}.gz")
