@@ -84,7 +84,7 @@ ALLOWED = {
     ): "a file of the user's experiments/",
     ("data/sets/cifar.py", "torchvision.datasets"): "pickles, once their checksums are torchvision's, see below",
     ("data/sets/mnist.py", "torchvision.datasets"): "names of the classes",
-    ("data/sets/download.py", "torchvision.datasets"): "addresses and checksums",
+    ("data/sets/fetch.py", "torchvision.datasets"): "addresses and checksums",
 }
 """Where the package may use what can run code, and why no file decides what runs."""
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from distill.data.sets.at_hand import verify
 from distill.data.sets.dataset import Published, Split
-from distill.data.sets.download import verify
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -31,14 +31,15 @@ def load_cifar100(folder: Path) -> Published:
 
 
 def _read(folder: Path, source: type[CIFAR10]) -> Published:
+    root = folder.parent
     # The files are pickles: only those with torchvision's checksums are opened, since a pickle can hold code.
     for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:
-        verify(folder / file, md5)
+        verify(root / source.base_folder / file, md5)  # where torchvision opens it
     with warnings.catch_warnings():
         # numpy deprecates how these pickles, written by an old numpy, spell a dtype.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-        parts = [source(str(folder.parent), train=train) for train in (True, False)]
+        parts = [source(str(root), train=train) for train in (True, False)]
     train, test = (
         Split(
             torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.config import DATA_SETS, DataConfig
 from distill.data.sets.dataset import Dataset, Published
-from distill.data.sets.download import fetch
+from distill.data.sets.fetch import fetch
 from distill.data.sets.folder import load_image_folder
 from distill.data.sets.noise import with_wrong_labels
 from distill.data.sets.plugin import call_plugin

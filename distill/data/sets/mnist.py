@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distill.data.sets.at_hand import damaged, find
 from distill.data.sets.dataset import Published, Split
-from distill.data.sets.download import find
-from distill.data.sets.idx import damaged, read_idx
+from distill.data.sets.idx import read_idx
 
 
 def load_mnist(folder: Path) -> Published:

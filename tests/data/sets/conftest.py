@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from distill.data.sets import download
+from distill.data.sets import fetch
+from distill.data.sets.at_hand import Unavailable
 from distill.data.sets.load import _load
 
 PLUGIN = """
@@ -71,10 +72,10 @@ def fresh(monkeypatch):
     _load.cache_clear()
 
     def offline(*args):
-        raise download.Unavailable("offline")
+        raise Unavailable("offline")
 
-    monkeypatch.setattr(download, "_download", offline)
-    monkeypatch.setattr(download, "_debian_package", offline)
+    monkeypatch.setattr(fetch, "download", offline)
+    monkeypatch.setattr(fetch, "unpack_package", offline)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
-from distill.data.sets import download
+from distill.data.sets import fetch
 from distill.data.sets.load import _load, load
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
@@ -29,7 +29,7 @@ FORMS = [(bytes, ""), (gzip.compress, ".gz")]
 def _at_hand_alone(monkeypatch):
     """No memory of other tests, and nothing is fetched."""
     _load.cache_clear()
-    monkeypatch.setattr(download, "_download", lambda *_: pytest.fail("files at hand are not fetched"))
+    monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("files at hand are not fetched"))
 
 
 def write_mnist(

@@ -8,8 +8,10 @@ import pytest
 from torchvision import datasets
 
 from distill.config.data_sets import DATA_SETS, Origin, TorchvisionOrigin
-from distill.data.sets import download
-from distill.data.sets.download import Unavailable, fetch, looked_up
+from distill.data.sets import debian, mirrors
+from distill.data.sets import fetch as fetching
+from distill.data.sets.at_hand import Unavailable
+from distill.data.sets.fetch import fetch, looked_up
 from distill.errors import UserError
 
 FILES = {"a-idx": b"first file", "b-idx": b"second file"}
@@ -43,8 +45,8 @@ def served(monkeypatch):
     def debian(*args):
         raise Unavailable("no apt-get here: not Debian or Ubuntu")
 
-    monkeypatch.setattr(download, "retrieve", retrieve)
-    monkeypatch.setattr(download, "_debian_package", debian)
+    monkeypatch.setattr(mirrors, "retrieve", retrieve)
+    monkeypatch.setattr(fetching, "unpack_package", debian)
     return answers
 
 
@@ -143,10 +145,10 @@ def fake_apt(monkeypatch, fails: int = 0, uid: int = 0) -> list[list[str]]:
             for name, data in FILES.items():
                 (folder / f"{name}.gz").write_bytes(data)
 
-    monkeypatch.setattr(download.subprocess, "run", run)
-    monkeypatch.setattr(download.shutil, "which", lambda program: f"/usr/bin/{program}")
-    monkeypatch.setattr(download.os, "geteuid", lambda: uid)
-    monkeypatch.setattr(download, "retrieve", _offline)
+    monkeypatch.setattr(debian.subprocess, "run", run)
+    monkeypatch.setattr(debian.shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(debian.os, "geteuid", lambda: uid)
+    monkeypatch.setattr(mirrors, "retrieve", _offline)
     return called
 
 
