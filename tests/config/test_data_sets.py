@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import inspect
 import subprocess
 import sys
@@ -12,12 +14,13 @@ import pytest
 from distill.audit.plan import describe
 from distill.cli.doctor import examine
 from distill.config import DATA_SETS, DataConfig, ModelConfig, TeacherConfig
-from distill.config.data_sets import DataSet, Shape
+from distill.config.data_sets import DataSet, Origin, Shape
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system.references import referenced
 from tests.conftest import TINY
+from tests.data.sets.test_mnist import write_mnist
 
 BUILT_IN = ("digits", "translation")
 """Data sets that are here without a download."""
@@ -74,11 +77,18 @@ def test_a_plan_knows_all(name: str, tmp_path: Path) -> None:
     assert "not known yet" not in describe([config], ArtifactStore(tmp_path), tflops=1).text
 
 
-def test_one_line_adds_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = Shape(1438, 359, (1, 8, 8), 10)
-    monkeypatch.setitem(DATA_SETS, "toy", DataSet("toy", shape, "distill.data.sets.digits:load_digits"))
-    data = load(DataConfig(name="toy", held_out=0), tmp_path)
-    assert (data.name, len(data.train)) == ("toy", 1438)
-    assert any(line.split() == ["toy", "built", "in"] for line in examine(tmp_path, tmp_path)[0])
-    config = TeacherConfig(data=DataConfig(name="toy"))
-    assert "not known yet" not in describe([config], ArtifactStore(tmp_path), tflops=1).text
+def test_one_line_adds_a_data_set_with_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist(tmp_path, gzip.compress, ".gz", train=50, test=20, place="mirror")
+    served = sorted((tmp_path / "mirror").iterdir())
+    names = tuple(path.name.removesuffix(".gz") for path in served)
+    downloads = tuple((path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in served)
+    origin = Origin("toy/raw", names, downloads, (f"{(tmp_path / 'mirror').as_uri()}/",))
+    shape = Shape(50, 20, (1, 28, 28), 10)
+    monkeypatch.setitem(DATA_SETS, "toy", DataSet("toy", shape, "distill.data.sets.mnist:load_mnist", origin))
+    config = DataConfig(name="toy", held_out=0)
+    root = tmp_path / "root"
+    assert any(line.split()[:3] == ["toy", "not", "here;"] for line in examine(root, tmp_path)[0])
+    assert "not known yet" not in describe([TeacherConfig(data=config)], ArtifactStore(tmp_path), tflops=1).text
+    data = load(config, root, progress=False)
+    assert shape == Shape(len(data.train), len(data.test), data.shape, data.num_classes)
+    assert any(line.split() == ["toy", str(root / "toy" / "raw")] for line in examine(root, tmp_path)[0])

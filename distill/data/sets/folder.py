@@ -8,8 +8,8 @@ from pathlib import Path
 from distill.config import DataConfig
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.sets.decoded_copy import Decoded, decode_once
+from distill.data.sets.pixel_summary import Summary, summarise
 from distill.data.sets.splits import limited_rows
-from distill.data.sets.summary import Summary, summarise
 from distill.errors import UserError
 from distill.system.files import write_json
 from distill.system.reading import read_json

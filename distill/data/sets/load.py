@@ -11,9 +11,9 @@ from distill.data.sets.dataset import Dataset, Published
 from distill.data.sets.fetch import fetch
 from distill.data.sets.folder import load_image_folder
 from distill.data.sets.noise import with_wrong_labels
+from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.plugin import call_plugin
 from distill.data.sets.splits import limited_rows, stratified_split
-from distill.data.sets.summary import summarise
 from distill.errors import UserError
 from distill.system import trust
 from distill.system.references import referenced
