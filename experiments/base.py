@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from distill.config import (
-    BUILT_IN_DATA,
+    DATA_SETS,
     AugmentConfig,
     DataConfig,
     LossConfig,
@@ -140,8 +140,8 @@ def of_few(student: StudentConfig, images: int, share: float, steps: float = 1.0
 
 def num_classes(data: str) -> int | None:
     """Classes of a built-in set of images; None for one that would have to be read first."""
-    if data in BUILT_IN_DATA and data != "translation":
-        return 100 if data == "cifar100" else 10
+    if data in DATA_SETS and data != "translation":
+        return DATA_SETS[data].shape.classes
     return None
 
 

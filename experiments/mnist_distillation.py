@@ -37,7 +37,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.config import (
-    BUILT_IN_DATA,
+    DATA_SETS,
     AugmentConfig,
     CacheConfig,
     DataConfig,
@@ -133,7 +133,7 @@ def _size(scale: Scale, data: str) -> _Size:
         schedule = ScheduleConfig(name="linear", epochs=20 if scale == "smoke" else 60, batch_size=32)
         seeds = 2 if scale == "smoke" else 5
         return _Size(DataConfig(name=data, held_out=0.15), [96, 96], [64, 64], 1, schedule, seeds)
-    is_limited = scale in ("smoke", "quick") and data in BUILT_IN_DATA  # others may have fewer
+    is_limited = scale in ("smoke", "quick") and data in DATA_SETS  # others may have fewer
     images = DataConfig(name=data, held_out=0, limit=10_000 if is_limited else None)
     if scale == "smoke":
         schedule = ScheduleConfig(name="linear", epochs=2)

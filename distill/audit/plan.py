@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config import (
+    DATA_SETS,
     AugmentConfig,
     CacheConfig,
     DataConfig,
@@ -17,6 +18,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
 from distill.store.index import Entry, kind, source
@@ -39,35 +41,10 @@ _EVALUATIONS = 20
 _VIEWS_TIMED = 16
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Size of a data set."""
-
-    training: int
-    test: int
-    image: tuple[int, int, int]
-    classes: int
-
-    def __str__(self) -> str:
-        channels, height, width = self.image
-        images = f"{self.training:,} training and {self.test:,} test images"
-        return f"{images} of {channels} x {height} x {width}, {self.classes} classes"
-
-
 def shape_of(numbers: Sequence[int]) -> Shape:
-    """From training and test images, channels, height, width and classes."""
+    """Make a shape of training and test images, channels, height, width and classes."""
     training, test, channels, height, width, classes = numbers
     return Shape(training, test, (channels, height, width), classes)
-
-
-_BUILT_IN = {
-    "digits": Shape(1438, 359, (1, 8, 8), 10),
-    "mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
-    "fashion-mnist": Shape(60_000, 10_000, (1, 28, 28), 10),
-    "cifar10": Shape(50_000, 10_000, (3, 32, 32), 10),
-    "cifar100": Shape(50_000, 10_000, (3, 32, 32), 100),
-    "translation": Shape(4000, 1200, (1, 2, 13), 190),
-}
 
 
 @dataclass(frozen=True)
@@ -257,8 +234,8 @@ class Estimate:
         return Cost(int(samples * row), max(compute, render), waits=render > compute)
 
     def _shape(self, data: DataConfig) -> Shape | None:
-        if self._told is None and data.name in _BUILT_IN:
-            return _BUILT_IN[data.name]
+        if self._told is None and data.name in DATA_SETS:
+            return DATA_SETS[data.name].shape
         name = source(data)
         if self._told is None and name not in self._shapes:
             self._shapes[name] = _folder_shape(data)

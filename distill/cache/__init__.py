@@ -1,5 +1,6 @@
 """The logit cache: written once per teacher, read by any student, and able to prove that it fits."""
 
 from distill.cache.logit_cache import LogitCache
+from distill.cache.transfer_set import CachedDataset
 
-__all__ = ["LogitCache"]
+__all__ = ["CachedDataset", "LogitCache"]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor
 
-    from distill.cache.dataset import CachedDataset
     from distill.data.sets.dataset import Dataset
 
 _RESIDENT_BYTES = 1 << 30
@@ -105,19 +104,6 @@ class LogitCache:
     def rows(self, index: Int64[Tensor, " b"], view: int = 0) -> np.ndarray:
         """The same as it is stored: an array of the encoding's row type."""
         return self._reader.rows(index.cpu().numpy(), view % self.config.views)
-
-    def dataset(self, data_root: str | Path | None = None) -> CachedDataset:
-        """The transfer set as a torch Dataset of (image, label, teacher logits, index), for any training loop.
-
-        Args:
-            data_root: where the images lie; None takes `DISTILL_DATA`, else `data/`.
-
-        Raises:
-            UserError: the images are missing, or are not those that the teacher saw.
-        """
-        from distill.cache.dataset import CachedDataset
-
-        return CachedDataset(self, data_root)
 
     def interclass_variance(self, labels: Int64[Tensor, " n"], view: int = 0) -> InterclassVariance:
         """Inter-class logit variance of the teacher on one view of the transfer set.

@@ -7,15 +7,10 @@ import platform
 import sys
 from pathlib import Path
 
+from distill.config.data_sets import DATA_SETS, DataSet
 from distill.system.libraries import PACKAGES
 from distill.system.runtime import free_bytes
 
-_SETS = {
-    "fashion-mnist": "FashionMNIST/raw",
-    "mnist": "MNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-}
 _FEW_BYTES = 2 << 30
 
 
@@ -31,15 +26,19 @@ def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
             lines.append(f"{package:14} MISSING: install it with `pip install -e .`")
     device_lines, works = _torch()
     lines += device_lines
-    for name, folder in _SETS.items():
-        path = data_root / folder
-        lines.append(f"{name:14} {path if path.is_dir() else 'not here; fetched when first used'}")
-    lines += ["digits         built in", "translation    built in"]
+    lines += [f"{data_set.name:14} {_place(data_set, data_root)}" for data_set in DATA_SETS.values()]
     free = free_bytes(store)
     lines.append(f"disk           {free / 2**30:.1f} GiB free for {store}")
     if free < _FEW_BYTES:
         lines.append("               LOW: set --store or DISTILL_STORE to a larger disk")
     return lines, healthy and works
+
+
+def _place(data_set: DataSet, data_root: Path) -> str:
+    if data_set.origin is None:
+        return "built in"
+    folder = data_root / data_set.origin.folder
+    return str(folder) if folder.is_dir() else "not here; fetched when first used"
 
 
 def _torch() -> tuple[list[str], bool]:

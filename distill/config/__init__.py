@@ -1,7 +1,8 @@
 """What may change a number: typed, frozen configs, all of which are hashed into keys."""
 
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Positive, Seed, Share
-from distill.config.data import BUILT_IN_DATA, AugmentConfig, DataConfig
+from distill.config.data import AugmentConfig, DataConfig
+from distill.config.data_sets import DATA_SETS
 from distill.config.loss import (
     IGNORED,
     SOFT_TERMS,
@@ -12,7 +13,7 @@ from distill.config.loss import (
     SoftTerm,
     Towards,
 )
-from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
+from distill.config.network import NETWORKS, ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import (
     CalibrationMethod,
     InformationProbe,
@@ -45,8 +46,9 @@ from distill.config.stages import (
 )
 
 __all__ = [
-    "BUILT_IN_DATA",
+    "DATA_SETS",
     "IGNORED",
+    "NETWORKS",
     "SOFT_TERMS",
     "TOWARDS",
     "AnalysisConfig",

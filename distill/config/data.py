@@ -10,17 +10,14 @@ from pydantic import (
 )
 
 from distill.config.base import Count, Fraction, Kwargs, MayNamePlugin, NonNegative, Seed, Share, function_of
+from distill.config.data_sets import DATA_SETS, EXPECTED
 from distill.errors import UserError
-
-BUILT_IN_DATA = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "translation")
 
 
 class DataConfig(MayNamePlugin):
     """Which images, how the training set is split, and how many of its labels are wrong."""
 
-    name: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, translation (sentences), imagefolder:PATH or
-    package.module:function."""
+    name: Annotated[str, Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
     """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
     held_out: Fraction = 0.1
@@ -43,9 +40,8 @@ class DataConfig(MayNamePlugin):
 
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
-        if self.name not in BUILT_IN_DATA and not self.name.partition(":")[2]:
-            expected = f"one of {', '.join(BUILT_IN_DATA)}, imagefolder:PATH or package.module:function"
-            raise UserError("data.name", self.name, expected, "Choose one of these with --data.name.")
+        if self.name not in DATA_SETS and not self.name.partition(":")[2]:
+            raise UserError("data.name", self.name, f"one of {EXPECTED}", "Choose one of these with --data.name.")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -13,12 +14,41 @@ from distill.config.base import Config, Count, Fraction, Kwargs, MayNamePlugin, 
 from distill.errors import UserError
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network that has a name of its own."""
+
+    name: str
+    build: str
+    """`package.module:function` of (num_classes, in_shape, further arguments) → `torch.nn.Module`. A reference, so
+    that whoever reads a config need not import torch."""
+    published: str
+    """Where the architecture is from."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.published})"
+
+
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network("mlp", "distill.models.mlp:mlp", "Hinton et al. 2015"),
+        Network("cnn", "distill.models.cnn:cnn", "of this project, for 28 x 28 images"),
+        Network("alexnet", "distill.models.alexnet:alexnet", "Müller et al. 2019"),
+        Network("resnet56", "distill.models.resnet_cifar:resnet56", "Müller et al. 2019"),
+        Network("transformer", "distill.models.transformer:transformer", "Vaswani et al. 2017, for sentences"),
+    )
+}
+"""Name → network, in the order in which they are told. To add one: a line here, and the function that it names."""
+
+ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
+"""Names of networks that others list."""
+
+
 class ModelConfig(MayNamePlugin):
     """Which network."""
 
-    name: str = "mlp"
-    """mlp, cnn, alexnet, resnet56, transformer (of sentences), timm:NAME, torchvision:NAME or
-    package.module:function."""
+    name: Annotated[str, Field(description=f"{', '.join(map(str, NETWORKS.values()))}, {ELSEWHERE}.")] = "mlp"
     kwargs: Kwargs = {}
     """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
 

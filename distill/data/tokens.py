@@ -1,4 +1,4 @@
-"""Data sets with a label per position (sequences of tokens), and what does not go with them.
+"""Refuses what does not go with data sets that have a label per position (sequences of tokens).
 
 Tokens travel as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each of
 its T positions. Their bytes are names and not brightness, so they are neither normalised nor augmented.
@@ -6,16 +6,9 @@ its T positions. Their bytes are names and not brightness, so they are neither n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from distill.config import AugmentConfig
+from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
-
-if TYPE_CHECKING:
-    from distill.data.sets.dataset import Dataset
-
-IDENTITY = 0.0, 1 / 255
-"""Mean and standard deviation of a channel with which `loader.Normaliser` gives every byte as its own number."""
 
 
 def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:

@@ -7,23 +7,13 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from distill.config import ModelConfig
+from distill.config import NETWORKS, ModelConfig
+from distill.config.network import ELSEWHERE
 from distill.errors import UserError
-from distill.models.alexnet import alexnet
-from distill.models.cnn import cnn
-from distill.models.mlp import mlp
-from distill.models.resnet_cifar import resnet56
-from distill.models.transformer import transformer
 from distill.system.libraries import import_library
 from distill.system.plugins import bind, resolve
+from distill.system.references import referenced
 
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {
-    "mlp": mlp,
-    "cnn": cnn,
-    "alexnet": alexnet,
-    "resnet56": resnet56,
-    "transformer": transformer,
-}
 _FROM_DATA = {
     "num_classes",
     "in_shape",
@@ -54,11 +44,11 @@ def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
         return _torchvision(config, name, num_classes)
     if name:
         factory = resolve(config.name, "model.name")
-    elif source in BUILT_IN:
-        factory = BUILT_IN[source]
+    elif source in NETWORKS:
+        factory = referenced(NETWORKS[source].build)
     else:
-        known = ", ".join([*BUILT_IN, "timm:NAME", "torchvision:NAME", "package.module:function"])
-        raise UserError("model.name", config.name, f"one of {known}", _did_you_mean(source, BUILT_IN, ""))
+        known = ", ".join([*NETWORKS, ELSEWHERE])
+        raise UserError("model.name", config.name, f"one of {known}", _did_you_mean(source, NETWORKS, ""))
     return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
 
 

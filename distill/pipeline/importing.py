@@ -20,8 +20,7 @@ from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig, DataConfig, ImportConfig, ImportFlags, Mean, Values
-from distill.data.sets.folder import load_folder
-from distill.data.sets.identity import identity
+from distill.data.sets.decoded_copy import decode_once
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.errors import UserError
@@ -268,7 +267,7 @@ def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf
     def names(count: int) -> list[str]:
         size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
         root = runtime.data_root.expanduser().resolve()
-        found = load_folder(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
+        found = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
         stored = found.names()
         published: list[int] = found.positions.argsort().tolist()
         of_split = count == len(dataset.train) < len(published)
@@ -284,4 +283,4 @@ def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: R
     metrics = write_cache(
         folder, config, manifest, aligned.loader, aligned.of_shard, aligned.answer, runtime.progress
     )
-    return Outcome(metrics | {"gate/accuracy": accuracy}, identity(dataset))
+    return Outcome(metrics | {"gate/accuracy": accuracy}, dataset.identity())

@@ -13,7 +13,6 @@ from distill.cache.manifest import TeacherIdentity
 from distill.cache.teacher_logits import TeacherLogits
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import AugmentConfig, CacheConfig, ImportConfig
-from distill.data.sets.identity import identity
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.errors import UserError
@@ -53,7 +52,7 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
     )
-    return Outcome(metrics | {"gate/accuracy": reached}, identity(dataset))
+    return Outcome(metrics | {"gate/accuracy": reached}, dataset.identity())
 
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:

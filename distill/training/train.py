@@ -15,7 +15,6 @@ from torch import nn
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.loader import Join, Loader, Normaliser
 from distill.data.sets.dataset import Dataset, Split
-from distill.data.sets.identity import identity
 from distill.errors import Diverged
 from distill.losses import Loss
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
@@ -111,7 +110,7 @@ def train_network(
             },
             str(folder / PREDICTIONS),
         )
-        return Outcome(metrics, identity(dataset))
+        return Outcome(metrics, dataset.identity())
 
     return ranks.on_first(write)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from distill.cache.dataset import CachedDataset
+from distill.cache import CachedDataset
 from distill.errors import UserError
 
 _AGREEMENT_BATCHES, _BATCH = 40, 256

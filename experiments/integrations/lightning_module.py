@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from distill.cache import LogitCache
-from distill.cache.dataset import CachedDataset, Sample
+from distill.cache import CachedDataset, LogitCache
+from distill.cache.transfer_set import Sample
 from distill.losses import kl_distillation
 from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     """
     args = parser(__doc__).parse_args(argv)
     L.seed_everything(args.seed, verbose=False)
-    dataset = LogitCache.open(args.cache).dataset(args.data_root)
+    dataset = CachedDataset(LogitCache.open(args.cache), args.data_root)
     module = Distilled(dataset, args.temperature, args.lr, args.batch_size, args.workers)
     trainer = L.Trainer(
         max_epochs=args.epochs, logger=False, enable_checkpointing=False, enable_model_summary=False

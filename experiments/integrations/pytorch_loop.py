@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from distill.cache import LogitCache
+from distill.cache import CachedDataset, LogitCache
 from distill.losses import kl_distillation
 from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     torch.manual_seed(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    dataset = LogitCache.open(args.cache).dataset(args.data_root)
+    dataset = CachedDataset(LogitCache.open(args.cache), args.data_root)
     loader = DataLoader(
         dataset,
         args.batch_size,

@@ -22,7 +22,7 @@ from timm.utils import AverageMeter, ModelEmaV3, accuracy
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from distill.cache import LogitCache
+from distill.cache import CachedDataset, LogitCache
 from distill.losses import kl_distillation
 from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    dataset_train = LogitCache.open(args.cache).dataset(args.data_root)
+    dataset_train = CachedDataset(LogitCache.open(args.cache), args.data_root)
     loader_train = DataLoader(
         dataset_train,
         args.batch_size,

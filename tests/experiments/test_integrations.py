@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.cache import LogitCache
+from distill.cache import CachedDataset, LogitCache
 from distill.config import (
     AugmentConfig,
     CacheConfig,
@@ -132,7 +132,7 @@ class Watch(L.Callback):
 
 
 def fit(cache: Path, workers: int, callback: Watch, **options: object) -> None:
-    dataset = LogitCache.open(cache).dataset(cache.parent)
+    dataset = CachedDataset(LogitCache.open(cache), cache.parent)
     module = lightning_module.Distilled(dataset, temperature=4, lr=0.01, batch_size=200, workers=workers)
     plain = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     L.Trainer(max_epochs=5, accelerator="cpu", callbacks=[callback], **plain).fit(module, **options)

@@ -20,9 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.data.sets import archives, decoding
-from distill.data.sets import folder as folder_module
-from distill.data.sets.folder import load_folder
+from distill.data.sets import archives, decoded_copy, decoding
+from distill.data.sets.decoded_copy import Decoded, decode_once
 from distill.errors import UserError
 
 
@@ -61,8 +60,8 @@ def written(path: Path, files: dict[str, bytes] = WHOLE) -> Path:
     return path
 
 
-def load(path: Path, root: Path, size: int | None = None) -> folder_module.Decoded:
-    return load_folder(path, size, 0.0, 0, root, progress=False)
+def load(path: Path, root: Path, size: int | None = None) -> Decoded:
+    return decode_once(path, size, 0.0, 0, root, progress=False)
 
 
 def refused(path: Path, match: str, size: int | None = None) -> str:
@@ -319,7 +318,7 @@ def test_images_of_other_kinds_are_decoded_as_ever(tmp_path, mode):
 
 @pytest.mark.parametrize("size", [None, 10**6])
 def test_a_set_larger_than_the_disk_is_refused_before_it_is_made(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(folder_module, "free_bytes", lambda folder: 1 << 20)
+    monkeypatch.setattr(decoded_copy, "free_bytes", lambda folder: 1 << 20)
     refused(written(tmp_path / "folder"), "GB free.*GB for 12 images", size)
 
 

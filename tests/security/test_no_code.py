@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from distill.audit.export import DESCRIPTION, export, load_exported
-from distill.cache import LogitCache
+from distill.cache import CachedDataset, LogitCache
 from distill.cache.manifest import MANIFEST
 from distill.cache.proof import PROOF
 from distill.cache.shards import SHARDS
@@ -88,11 +88,9 @@ ALLOWED = {
         "reports/experiment_files.py",
         "importlib.import_module",
     ): "a file of the user's experiments/",
-    (
-        "data/datasets.py",
-        "torchvision.datasets",
-    ): "CIFAR's pickles, once their checksums are torchvision's, see below",
-    ("data/sources.py", "torchvision.datasets"): "addresses and checksums",
+    ("data/sets/cifar.py", "torchvision.datasets"): "pickles, once their checksums are torchvision's, see below",
+    ("data/sets/mnist.py", "torchvision.datasets"): "names of the classes",
+    ("data/sets/fetch.py", "torchvision.datasets"): "addresses and checksums",
 }
 """Where the package may use what can run code, and why no file decides what runs."""
 
@@ -303,7 +301,7 @@ def test_caches(name: str, form, there: ArtifactStore, runtime: Runtime, ran: Pa
     assert cache is not None
     name = next(file for file in cache.record.files if file.endswith(".npy")) if name == "shard" else name
     planted = plant(there, CACHE, name, form(ran))
-    refused(lambda: LogitCache(planted).dataset(runtime.data_root)[0])
+    refused(lambda: CachedDataset(LogitCache(planted), runtime.data_root)[0])
 
 
 @pytest.fixture(scope="module")

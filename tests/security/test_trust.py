@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from distill.audit.export import load_exported
-from distill.cache import LogitCache
+from distill.cache import CachedDataset, LogitCache
 from distill.cli.main import main
 from distill.config import (
     AugmentConfig,
@@ -336,11 +336,11 @@ def test_the_name_of_a_folder_is_no_word_for_a_plug_in(stranger: Path, capsys: p
 def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
     cache = LogitCache.open(Path("cache").resolve())
     with pytest.raises(UserError, match="name yourself"):
-        cache.dataset(stranger)
+        CachedDataset(cache, stranger)
     assert not (stranger / "ran").exists()
     trust.name("stranger:images")
     trust.name("stranger:program")
-    handed = pickle.dumps(cache.dataset(stranger))
+    handed = pickle.dumps(CachedDataset(cache, stranger))
     trust._process.state = trust.State()
     assert len(pickle.loads(handed)) == 32, "its workers open it again"
 

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from distill.data.sets.dataset import Split
-from distill.data.sets.sources import verify
+from distill.data.sets.at_hand import verify
+from distill.data.sets.dataset import Published, Split
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 
-def read_cifar(name: str, root: Path) -> tuple[Split, Split, tuple[str, ...]]:
-    """Read training and test split, and the class names, of cifar10 or cifar100."""
-    from torchvision import datasets
+def load_cifar10(folder: Path) -> Published:
+    """Read CIFAR-10 from its files."""
+    from torchvision.datasets import CIFAR10
 
-    source = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    return _read(folder, CIFAR10)
+
+
+def load_cifar100(folder: Path) -> Published:
+    """Read CIFAR-100 from its files."""
+    from torchvision.datasets import CIFAR100
+
+    return _read(folder, CIFAR100)
+
+
+def _read(folder: Path, source: type[CIFAR10]) -> Published:
+    root = folder.parent
     # The files are pickles: only those with torchvision's checksums are opened, since a pickle can hold code.
     for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:
-        verify(root / source.base_folder / file, md5)
+        verify(root / source.base_folder / file, md5)  # where torchvision opens it
     with warnings.catch_warnings():
         # numpy deprecates how these pickles, written by an old numpy, spell a dtype.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,11 +1,14 @@
-"""A data set in memory: training, held-out and test split."""
+"""A data set in memory: training, held-out and test split, and what a record keeps of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
+
+from distill.config import IGNORED
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,14 @@ class Split:
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.labels)
+
+    def rows(self, index: Int64[Tensor, "m"]) -> Split:
+        """Copy these rows."""
+        return Split(self.images[index], self.labels[index])
+
+
+Published = tuple[Split, Split, tuple[str, ...]]
+"""Training split, test split and class names, as they were published."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,24 @@ class Dataset:
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Of a sample's labels: empty for one label, (T,) for a label per position."""
+        """Shape of a sample's labels: empty for one label, (T,) for a label per position."""
         return tuple(self.train.labels.shape[1:])
 
     @property
     def num_classes(self) -> int:
         """Number of classes, whether or not each has samples."""
         return len(self.classes)
+
+    def identity(self) -> dict[str, Any]:
+        """Gather what tells this data set apart, as a record keeps it."""
+        labels = self.train.labels[self.train.labels != IGNORED]
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "shape": list(self.shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "fingerprint": self.fingerprint,
+            "sizes": {name: len(getattr(self, name)) for name in ("train", "held_out", "test")},
+            "priors": (labels.bincount(minlength=self.num_classes) / len(labels)).tolist(),
+        }

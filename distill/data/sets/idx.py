@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from distill.errors import UserError
+from distill.data.sets.at_hand import damaged
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
@@ -33,12 +33,6 @@ def read_idx(path: Path) -> UInt8[Tensor, "..."]:
         expected = f"{start + math.prod(shape):,} bytes for its shape {tuple(shape)}"
         raise damaged(path, f"{expected}{', unpacked' if data is not packed else ''}, not {len(data):,}")
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
-
-
-def damaged(path: Path, expected: str) -> UserError:
-    """The error for a file that is there but cannot be right."""
-    size = f"{path.stat().st_size:,} bytes"
-    return UserError("data file", f"{path} ({size})", expected, "Delete it to have it fetched again.")
 
 
 def _unpack(path: Path, packed: bytes) -> bytes:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.data.sets.dataset import Split
-from distill.data.sets.idx import damaged, read_idx
-from distill.data.sets.sources import find
+from distill.data.sets.at_hand import damaged, find
+from distill.data.sets.dataset import Published, Split
+from distill.data.sets.idx import read_idx
 
 
-def read_mnist(name: str, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
-    """Read training and test split, and the class names, of mnist or fashion-mnist."""
-    from torchvision import datasets
+def load_mnist(folder: Path) -> Published:
+    """Read MNIST from its four files."""
+    from torchvision.datasets import MNIST
 
-    classes = tuple((datasets.MNIST if name == "mnist" else datasets.FashionMNIST).classes)
+    return _read(folder, tuple(MNIST.classes))
+
+
+def load_fashion_mnist(folder: Path) -> Published:
+    """Read Fashion-MNIST from its four files."""
+    from torchvision.datasets import FashionMNIST
+
+    return _read(folder, tuple(FashionMNIST.classes))
+
+
+def _read(folder: Path, classes: tuple[str, ...]) -> Published:
     splits = []
     for part in ("train", "t10k"):
         image_file = find(folder, f"{part}-images-idx3-ubyte")

@@ -1,16 +1,47 @@
-"""Wrong labels at random, as a pure function of (seed, counter, sample)."""
+"""Replaces labels by wrong ones at random, as a pure function of (seed, counter, sample)."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from distill.config import DataConfig
 from distill.data.hashing import Stream, counter_hash, shift_right
+from distill.data.sets.dataset import Dataset, Split
+from distill.errors import UserError
 
 _BITS = 32
+
+
+def with_wrong_labels(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Replace labels of the training and the held-out split, as the config says; test labels stay.
+
+    Raises:
+        UserError: the data set has a label per position, or one class.
+    """
+    if dataset.label_shape:
+        expected = f"0 for {dataset.name}, whose samples have a label per position"
+        raise UserError("data.label_noise", config.label_noise, expected, "Drop --data.label-noise.")
+    if dataset.num_classes < 2:
+        raise UserError("data.label_noise", config.label_noise, "0 with one class", "Drop --data.label-noise.")
+
+    def wrong(split: Split, index: Int64[Tensor, " n"], counter: int) -> Split:
+        labels = noisy_labels(
+            split.labels, index, config.label_noise, config.noise, dataset.num_classes, config.noise_seed, counter
+        )
+        return Split(split.images, labels)
+
+    train = wrong(dataset.train, dataset.positions, 0)
+    held_out = wrong(dataset.held_out, torch.arange(len(dataset.held_out)), 1)
+    digest = hashlib.sha256(dataset.fingerprint.encode())
+    for split in (train, held_out):
+        digest.update(split.labels.numpy().data)
+    return replace(dataset, train=train, held_out=held_out, fingerprint=digest.hexdigest())
 
 
 def noisy_labels(
@@ -22,7 +53,7 @@ def noisy_labels(
     seed: int,
     counter: int = 0,
 ) -> Int64[Tensor, " n"]:
-    """Labels of which each was replaced, with probability `rate`, by that of another class.
+    """Replace each label, with probability `rate`, by that of another class.
 
     "symmetric": any other class, all alike (Patrini et al. 2017; Han et al. 2018, "Co-teaching"); "pair": the next
     class, the last one's being the first (Han et al. 2018). With two classes both are the same. A replaced label is

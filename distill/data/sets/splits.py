@@ -1,4 +1,4 @@
-"""Stratified splits as a pure function of (labels, share, seed)."""
+"""Draws rows, stratified by class, as a pure function of (labels, share, seed)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from distill.data.hashing import Stream, counter_hash
+from distill.errors import UserError
 
 
 def stratified_split(
@@ -29,3 +30,21 @@ def stratified_split(
     is_held = torch.empty(len(labels), dtype=torch.bool)
     is_held[order] = rank < quota[labels[order]]
     return (~is_held).nonzero().squeeze(1), is_held.nonzero().squeeze(1)
+
+
+def limited_rows(labels: Int64[Tensor, "n"], limit: int | None, seed: int) -> Int64[Tensor, "m"]:
+    """Draw about `limit` rows of the training split, as many of each class, in order; None takes all.
+
+    Raises:
+        UserError: there are not so many, or the limit leaves none.
+    """
+    if limit is None or limit == len(labels):
+        return torch.arange(len(labels))
+    if limit > len(labels):
+        way_out = "Lower --data.limit, or drop it."
+        raise UserError("data.limit", limit, f"at most the {len(labels)} training images", way_out)
+    _, drawn = stratified_split(labels, limit / len(labels), seed)
+    if not len(drawn):
+        way_out = "Raise --data.limit."
+        raise UserError("data.limit", limit, "enough for an image of one class at least", way_out)
+    return drawn

@@ -19,6 +19,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from distill.config import IGNORED
 from distill.data.sets import lexicon
+from distill.data.sets.dataset import Published, Split
 from distill.data.sets.lexicon import Inflected, Noun, Plain, Share, Verb
 
 PAD, BOS, EOS = 0, 1, 2
@@ -100,6 +102,12 @@ def generate() -> tuple[Corpus, Corpus]:
         for part in (slice(TRAIN_SENTENCES), slice(TRAIN_SENTENCES, None))
     )
     return train, test
+
+
+def load_translation(_: Path) -> Published:
+    """Generate the sentences; the classes are the words of the target vocabulary."""
+    train, test = generate()
+    return Split(*train), Split(*test), TARGET
 
 
 def derivations(source: Sequence[str]) -> list[Derivation]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from distill.config import DataConfig
-from distill.data.sets import folder as folder_module
+from distill.data.sets import decoded_copy
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import _load, load
 from distill.errors import UserError
@@ -106,7 +106,7 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "pets", make_files())
     first = load_path(path, tmp_path / "root")
     _load.cache_clear()
-    monkeypatch.setattr(folder_module, "_decode_all", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoded_copy, "_decode_all", lambda *args: pytest.fail("decoded again"))
     second = load_path(path, tmp_path / "root")
     assert second is not first
     assert (second.fingerprint, second.mean, second.std) == (first.fingerprint, first.mean, first.std)
@@ -177,14 +177,14 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     path = write_folder(tmp_path / "pets", make_files())
-    decode_all, calls = folder_module._decode_all, []
+    decode_all, calls = decoded_copy._decode_all, []
 
     def slow(*args):
         calls.append(args)
         time.sleep(0.1)
         decode_all(*args)
 
-    monkeypatch.setattr(folder_module, "_decode_all", slow)
+    monkeypatch.setattr(decoded_copy, "_decode_all", slow)
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda _: load_path(path, tmp_path / "root"), range(2)))
     assert len(calls) == 1
@@ -219,7 +219,7 @@ def test_rows_are_in_the_order_of_torchvisions_image_folder(tmp_path):
 def test_names_of_the_rows_are_kept(tmp_path, prefix):
     files = {prefix + name: data for name, data in make_files().items()}
     path = write_tar(tmp_path / "pets.tar", files, "w")
-    found = folder_module.load_folder(path, None, 0.2, 0, tmp_path / "root", progress=False)
+    found = decoded_copy.decode_once(path, None, 0.2, 0, tmp_path / "root", progress=False)
     classes, numbers = found.images[:, 1, 0, 0].tolist(), found.images[:, 0, 0, 0].tolist()
     expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
     assert found.names() == tuple(expected)

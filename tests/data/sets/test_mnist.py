@@ -10,8 +10,9 @@ import torch
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
-from distill.data.sets import sources
+from distill.data.sets import fetch
 from distill.data.sets.load import _load, load
+from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.reports.experiment import Label
 from distill.store.key import key
@@ -28,12 +29,14 @@ FORMS = [(bytes, ""), (gzip.compress, ".gz")]
 def _at_hand_alone(monkeypatch):
     """No memory of other tests, and nothing is fetched."""
     _load.cache_clear()
-    monkeypatch.setattr(sources, "_download", lambda *_: pytest.fail("files at hand are not fetched"))
+    monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("files at hand are not fetched"))
 
 
-def write_mnist(root: Path, pack, suffix: str, train: int = 600, test: int = 100) -> dict[str, torch.Tensor]:
+def write_mnist(
+    root: Path, pack, suffix: str, train: int = 600, test: int = 100, place: str = "MNIST/raw"
+) -> dict[str, torch.Tensor]:
     """Noisy stripes whose height is their class, as the four files of MNIST."""
-    folder = root / "MNIST" / "raw"
+    folder = root / place
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     written = {}
@@ -48,15 +51,29 @@ def write_mnist(root: Path, pack, suffix: str, train: int = 600, test: int = 100
     return written
 
 
+@pytest.mark.parametrize(("name", "place"), [("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")])
 @pytest.mark.parametrize(("pack", "suffix"), FORMS)
-def test_rows_are_those_of_the_files(tmp_path, pack, suffix):
-    written = write_mnist(tmp_path, pack, suffix)
-    data = load(DataConfig(name="mnist", held_out=0), tmp_path)
+def test_rows_are_those_of_the_files(tmp_path, pack, suffix, name, place):
+    written = write_mnist(tmp_path, pack, suffix, place=place)
+    data = load(DataConfig(name=name, held_out=0), tmp_path)
+    assert data.num_classes == 10
+    assert data.classes == tuple(getattr(torchvision_datasets, place.split("/")[0]).classes)
     assert (len(data.train), len(data.held_out), len(data.test)) == (600, 0, 100)
     assert torch.equal(data.train.images[:, 0], written["train-images"])
     assert torch.equal(data.train.labels, written["train-labels"].long())
     assert torch.equal(data.test.images[:, 0], written["t10k-images"])
     assert torch.equal(data.test.labels, written["t10k-labels"].long())
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    write_mnist(tmp_path, bytes, "", train=50, test=20)
+    path = tmp_path / "MNIST/raw/train-labels-idx1-ubyte"
+    path.write_bytes(idx_bytes(torch.zeros(49, dtype=torch.uint8)))
+    with pytest.raises(UserError, match="one label for each of the 50 images"):
+        load(DataConfig(name="mnist"), tmp_path)
+    path.write_bytes(idx_bytes(torch.full((50,), 10, dtype=torch.uint8)))
+    with pytest.raises(UserError, match="labels 0 to 9, not 10"):
+        load(DataConfig(name="mnist"), tmp_path)
 
 
 def test_the_layout_is_torchvisions(tmp_path):

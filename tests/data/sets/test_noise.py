@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import binom, chisquare
 
+from distill.config import DataConfig
+from distill.data.sets.load import load
 from distill.data.sets.noise import noisy_labels
+from distill.errors import UserError
 
 COUNT = 60_000
 CLASSES = 10
@@ -115,3 +122,88 @@ def test_another_seed_or_another_counter_replaces_others():
         both = int((first & other).sum())
         low, high = binom.interval(1 - 1e-6, COUNT, 0.4**2)
         assert low <= both <= high, "independent of the first"
+
+
+NOISY = DataConfig(held_out=0.2, label_noise=0.4)
+
+
+def test_wrong_labels_are_those_of_training_and_held_out_images_only(tmp_path: Path) -> None:
+    clean, noisy = (load(config, tmp_path) for config in (DataConfig(held_out=0.2), NOISY))
+    for split in ("train", "held_out", "test"):
+        assert torch.equal(getattr(noisy, split).images, getattr(clean, split).images)
+    assert torch.equal(noisy.test.labels, clean.test.labels)
+    index = {"train": clean.positions, "held_out": torch.arange(len(clean.held_out))}
+    for counter, (split, rows) in enumerate(index.items()):
+        labels = getattr(clean, split).labels
+        expected = noisy_labels(labels, rows, 0.4, "symmetric", 10, seed=0, counter=counter)
+        assert torch.equal(getattr(noisy, split).labels, expected)
+        assert 0.3 < float((expected != labels).double().mean()) < 0.5
+    assert (noisy.mean, noisy.std, noisy.classes) == (clean.mean, clean.std, clean.classes)
+    assert torch.equal(load(DataConfig(held_out=0.2), tmp_path).train.labels, clean.train.labels), "left alone"
+
+
+def test_an_image_keeps_its_label_whatever_the_limit(tmp_path: Path) -> None:
+    whole, part = (load(NOISY.replace(limit=limit), tmp_path) for limit in (None, 300))
+    rows = torch.isin(whole.positions, part.positions)
+    assert torch.equal(whole.train.labels[rows], part.train.labels)
+    assert torch.equal(whole.held_out.labels, part.held_out.labels)
+
+
+def test_other_labels_are_another_data_set(tmp_path: Path) -> None:
+    same = NOISY.replace(), NOISY.replace(limit=None)
+    others = (
+        NOISY.replace(label_noise=0.0),
+        NOISY.replace(label_noise=0.2),
+        NOISY.replace(noise="pair"),
+        NOISY.replace(noise_seed=1),
+        NOISY.replace(split_seed=1),
+    )
+    prints = [load(config, tmp_path).fingerprint for config in (NOISY, *others)]
+    assert len(set(prints)) == len(prints)
+    assert {load(config, tmp_path).fingerprint for config in same} == {prints[0]}
+    assert load(DataConfig(noise="pair", noise_seed=3), tmp_path) is load(DataConfig(), tmp_path), "nothing wrong"
+
+
+def test_data_whose_labels_cannot_be_wrong_are_refused(tmp_path: Path, plugin: str) -> None:
+    for function, expected in {
+        "per_position": "0 for .*a label per position",
+        "one_class": "0 with one class",
+    }.items():
+        config = DataConfig(name=f"{plugin}:{function}", label_noise=0.4)
+        with pytest.raises(
+            UserError, match=rf"^data\.label_noise = 0\.4.*{expected}.*Drop --data\.label-noise"
+        ) as raised:
+            load(config, tmp_path)
+        assert "\n" not in str(raised.value)
+        assert len(load(config.replace(label_noise=0.0), tmp_path).train)
+
+
+def test_all_labels_of_two_classes_can_be_wrong(tmp_path: Path, plugin: str) -> None:
+    config = DataConfig(name=f"{plugin}:two_classes", held_out=0.25)
+    clean, noisy = load(config, tmp_path), load(config.replace(label_noise=1.0), tmp_path)
+    assert torch.equal(noisy.train.labels, 1 - clean.train.labels)
+    assert torch.equal(noisy.held_out.labels, 1 - clean.held_out.labels)
+
+
+def test_without_held_out_images_there_are_no_labels_to_be_wrong(tmp_path: Path) -> None:
+    data = load(NOISY.replace(held_out=0.0), tmp_path)
+    assert len(data.held_out.labels) == 0
+    assert len(data.train) == len(data.positions)
+
+
+def test_labels_of_an_image_folder_can_be_wrong(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat", "cow", "dog")):
+        for part, count in (("train", 20), ("test", 4)):
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(np.full((4, 4, 3), 20 * number + i, np.uint8)).save(folder / f"{i:02}.png")
+    config = DataConfig(name=f"imagefolder:{tmp_path / 'pets'}", held_out=0.2)
+    clean = load(config, tmp_path / "root", progress=False)
+    noisy = load(config.replace(label_noise=1.0, noise="pair"), tmp_path / "root", progress=False)
+    for split in ("train", "held_out"):
+        assert torch.equal(getattr(noisy, split).labels, (getattr(clean, split).labels + 1) % 3)
+    assert torch.equal(noisy.test.labels, clean.test.labels)
+    part = load(config.replace(label_noise=0.5, limit=24), tmp_path / "root", progress=False)
+    whole = load(config.replace(label_noise=0.5), tmp_path / "root", progress=False)
+    assert torch.equal(whole.train.labels[torch.isin(whole.positions, part.positions)], part.train.labels)

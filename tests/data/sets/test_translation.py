@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from distill.config import IGNORED, DataConfig
 from distill.data.sets import lexicon, translation
+from distill.data.sets.dataset import IGNORED
 from distill.data.sets.load import load
 
 
@@ -165,12 +166,3 @@ def test_the_sentences_are_the_same_on_every_machine(tmp_path: Path):
     assert (len(data.train), len(data.held_out), len(data.test)) == (3600, 400, 1200)
     first = " ".join(translation.source_words(data.test.images[:1])[0])
     assert first == "the women missed this small boat quickly in a street"
-
-
-def test_the_plan_knows_its_size():
-    from distill.audit.plan import _BUILT_IN
-
-    known = _BUILT_IN["translation"]
-    shape = (1, 2, translation.LENGTH)
-    assert (known.training, known.test) == (translation.TRAIN_SENTENCES, translation.TEST_SENTENCES)
-    assert (known.image, known.classes) == (shape, len(translation.TARGET))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from distill.cache import LogitCache
-from distill.cache.dataset import CachedDataset, Sample
+from distill.cache import CachedDataset, LogitCache
+from distill.cache.transfer_set import Sample
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.loader import Loader
 from distill.data.sets import load as load_module
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(config: CacheConfig, folder: Path) -> CachedDataset:
-    return LogitCache.open(made(config, folder).path).dataset(folder / "data")
+    return CachedDataset(LogitCache.open(made(config, folder).path), folder / "data")
 
 
 @pytest.fixture(scope="module")
@@ -331,10 +331,10 @@ def test_other_images_are_refused(
     field: str,
 ) -> None:
     cache = LogitCache.open(of_plugin.path)
-    assert len(cache.dataset(tmp_path / "same")) == 90
+    assert len(CachedDataset(cache, tmp_path / "same")) == 90
     monkeypatch.setattr(plugin, "CHANGE", change)
     with pytest.raises(UserError) as told:
-        cache.dataset(tmp_path / "changed")  # images are loaded once per process and data root
+        CachedDataset(cache, tmp_path / "changed")  # images are loaded once per process and data root
     assert told.value.field == field
     assert "distill cache --teacher" in str(told.value)
     assert "\n" not in str(told.value)
@@ -343,7 +343,7 @@ def test_other_images_are_refused(
 def test_a_worker_that_opens_the_images_anew_checks_them_too(
     plugin: ModuleType, of_plugin: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = pickle.dumps(LogitCache.open(of_plugin.path).dataset(tmp_path))
+    text = pickle.dumps(CachedDataset(LogitCache.open(of_plugin.path), tmp_path))
     monkeypatch.setattr(plugin, "CHANGE", "pixel")
     load_module._load.cache_clear()
     with pytest.raises(UserError, match=r"data\.content"):
@@ -352,6 +352,6 @@ def test_a_worker_that_opens_the_images_anew_checks_them_too(
 
 def test_no_held_out_images(of_plugin: Artifact, tmp_path: Path) -> None:
     load_module._load.cache_clear()
-    dataset = LogitCache.open(of_plugin.path).dataset(tmp_path)
+    dataset = CachedDataset(LogitCache.open(of_plugin.path), tmp_path)
     assert len(dataset.held_out) == 0
     assert list(DataLoader(dataset.held_out, 10)) == []

@@ -1,0 +1,55 @@
+"""Finds, checks and publishes the files of a data set under the data root: each is there whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from distill.config.data_sets import Origin
+from distill.errors import UserError
+
+
+class Unavailable(Exception):
+    """A source cannot serve the files, for the reason given."""
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """Find the file, raw or gzipped."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def missing(origin: Origin, root: Path) -> list[str]:
+    """List the files that are not at hand."""
+    return [name for name in origin.files if find(root / origin.folder, name) is None]
+
+
+def verify(path: Path, md5: str) -> None:
+    """Compare a file with its checksum.
+
+    Raises:
+        UserError: they differ; the line names the file and its size.
+    """
+    found = checksum(path)
+    if found != md5:
+        raise damaged(path, f"md5 {md5}, not {found}")
+
+
+def checksum(path: Path) -> str:
+    """Compute the md5 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def damaged(path: Path, expected: str) -> UserError:
+    """Make the error for a file that is there but cannot be right."""
+    size = f"{path.stat().st_size:,} bytes"
+    return UserError("data file", f"{path} ({size})", expected, "Delete it to have it fetched again.")
+
+
+def publish(source: Path, destination: Path, names: list[str]) -> None:
+    """Move files to their place, each by one rename within the file system."""
+    destination.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if not (source / name).is_file():
+            raise Unavailable(f"it has no {name}")
+        (source / name).replace(destination / name)

@@ -1,0 +1,174 @@
+"""Decodes an image folder, or a tar or zip of one, once: in parallel, to a memory-mapped array of bytes.
+
+The decoded copy lies under `<root>/decoded/`, with the rows of the training split first, then the held-out
+ones, then the test set, so that each split is a slice and a set larger than memory streams from disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from distill.data.sets.archives import Encoded, encoded_images
+from distill.data.sets.decoding import decode, decode_into, pillow_is_strict
+from distill.data.sets.folder_layout import Listing, arrange, input_files
+from distill.errors import UserError
+from distill.system.reading import map_array, read_json
+from distill.system.runtime import free_bytes
+
+_VERSION = 2
+_NAMES_BYTES = 4 << 30
+"""Of the names of all files: much more than those of any set here, and less than would fill a memory."""
+_SPARE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image folder: one array, whose rows are train, held-out and test in this order."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, "n"]
+    sizes: tuple[int, int, int]
+    classes: tuple[str, ...]
+    folder: Path
+    positions: Int64[Tensor, "m"]
+    """Of the train and held-out rows in `train/`, in the order of torchvision's ImageFolder."""
+
+    def names(self) -> tuple[str, ...]:
+        """File of every row, relative to `train/` (or `test/`): CLASS/…/image."""
+        with _untouched(self.folder):
+            names = read_json(self.folder / "names.json", _NAMES_BYTES)
+        if not isinstance(names, list) or len(names) != len(self.labels) or not all(type(n) is str for n in names):
+            raise _tampered(self.folder, "names.json", f"{len(self.labels)} names")
+        return tuple(names)
+
+
+def decode_once(
+    path: Path, size: int | None, held_out: float, split_seed: int, root: Path, progress: bool = True
+) -> Decoded:
+    """Decode the images of `train/<class>/*` and `test/<class>/*` (or `val/`) as RGB, or map the decoded copy.
+
+    Args:
+        path: a folder, or a tar (plain, gz, xz or bz2) or zip, which is read without unpacking.
+        size: side in pixels to which images are resized (shorter side) and centre-cropped; None keeps them.
+        held_out: share of `train/` to hold out.
+        split_seed: seed of that split.
+        root: data root, under which the decoded copy is kept.
+        progress: show a bar.
+
+    Raises:
+        UserError: nothing there, no such layout, a corrupt image or archive, one that holds more than it should,
+            images of several shapes, too little room on the disk, or a decoded copy that was changed.
+    """
+    entries = input_files(path)
+    settings = json.dumps([_VERSION, entries, size, held_out, split_seed])
+    stem = re.sub(r"[^\w .=+()@,-]", "-", path.name.split(".")[0])[:60] or "images"
+    folder = root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                listing = arrange(path, held_out, split_seed)
+                _decode_all(path, listing, size, folder, progress)
+    with _untouched(folder):
+        return _open(folder)
+
+
+@contextmanager
+def _untouched(folder: Path) -> Iterator[None]:
+    """Say of a decoded copy that cannot be read what to do about it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _tampered(folder, str(error.filename), "a file of a decoded copy") from error
+    except UserError as error:
+        raise _tampered(folder, *map(str, error.args[:3:2])) from error
+
+
+def _open(folder: Path) -> Decoded:
+    meta = read_json(folder / "meta.json")
+    try:
+        train, held_out, test = (int(size) for size in meta["sizes"])
+        classes = tuple(str(name) for name in meta["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _tampered(folder, "meta.json", "the sizes of three splits and the names of the classes") from error
+    published, rows = train + held_out, train + held_out + test
+    # Copy-on-write: never written, but torch warns about arrays that are read-only.
+    images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
+    labels = np.array(map_array(folder / "labels.npy", np.int64, (rows,)))
+    positions = np.array(map_array(folder / "positions.npy", np.int64, (published,)))
+    if rows and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise _tampered(folder, "labels.npy", f"numbers of {len(classes)} classes")
+    if not np.array_equal(np.sort(positions), np.arange(published)):
+        raise _tampered(folder, "positions.npy", f"each number below {published} once")
+    return Decoded(
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        (train, held_out, test),
+        classes,
+        folder,
+        torch.from_numpy(positions),
+    )
+
+
+def _tampered(folder: Path, name: str, expected: str) -> UserError:
+    value = "changed" if (folder / name).exists() else "missing"
+    return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
+
+
+def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
+    """Write the decoded set into a draft, and rename it when it is whole."""
+    draft = folder.with_name(f".draft-{folder.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    row_of = {name: row for row, name in enumerate(listing.names)}
+    encoded = encoded_images(path, row_of)
+    try:
+        with pillow_is_strict():
+            images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size)
+            with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
+                if decode_into(images, encoded, size, bar) != len(images):
+                    raise UserError(
+                        "data.name", f"imagefolder:{path}", "a file that nobody changes", "Run it again."
+                    )
+        images.flush()
+        np.save(draft / "labels.npy", np.array(listing.labels, dtype=np.int64))
+        np.save(draft / "positions.npy", listing.positions.numpy())
+        (draft / "names.json").write_text(json.dumps(listing.inside))
+        meta = {"classes": listing.classes, "sizes": listing.sizes, "source": path.name, "size": size}
+        (draft / "meta.json").write_text(json.dumps(meta))
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _make_array(
+    path: Path, count: int, encoded: Iterator[Encoded], size: int | None
+) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
+    """The array to fill, for which there is room on the disk, and the images, all like the first without a size."""
+    if size is None:
+        first = next(encoded)
+        shape, encoded = decode(first, None).shape, itertools.chain([first], encoded)
+    else:
+        shape = (3, size, size)
+    needed, free = count * int(np.prod(shape, dtype=object)) + _SPARE_BYTES, free_bytes(path.parent)
+    if needed > free:
+        expected = f"{needed / 1e9:.3g} GB for {count:,} images of {' × '.join(map(str, shape))} bytes"
+        way_out = "Set --data-root to a larger disk, or give a smaller size, as in --data.kwargs '{\"size\": 64}'."
+        raise UserError("data_root", f"{free / 1e9:.3g} GB free", expected, way_out)
+    return np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(count, *shape)), encoded

@@ -1,0 +1,61 @@
+"""Mean and standard deviation of the pixels of a data set, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+
+from distill.data.sets.dataset import Split
+
+_ROWS_PER_COUNT = 4096
+_OF_TOKENS = 0.0, 1 / 255
+"""Mean and standard deviation of a channel with which `loader.Normaliser` gives every byte as its own number."""
+
+
+class Summary(NamedTuple):
+    """What is computed from the images of a data set as a whole."""
+
+    mean: tuple[float, ...]
+    """Per channel, of the training split."""
+    std: tuple[float, ...]
+    fingerprint: str
+    """sha256 over images, labels and class names."""
+
+
+def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ...]) -> Summary:
+    """Compute mean and deviation of the training split, and the fingerprint of all three."""
+    mean, std = _scale(train)
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for split in (train, held_out, test):
+        digest.update(json.dumps(tuple(split.images.shape)).encode())
+        digest.update(split.images.contiguous().numpy().data)
+        digest.update(split.labels.contiguous().numpy().data)
+    return Summary(tuple(mean.tolist()), tuple(std.tolist()), digest.hexdigest())
+
+
+def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
+    """Mean and standard deviation per channel; for tokens, numbers that change nothing."""
+    if split.labels.ndim > 1:
+        mean, std = torch.tensor(_OF_TOKENS, dtype=torch.float64)
+        channels = split.images.shape[1]
+        return mean.expand(channels), std.expand(channels)
+    shares = _histogram(split.images)
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (shares * values).sum(1)
+    std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
+    return mean, torch.where(std > 0, std, 1.0)
+
+
+def _histogram(images: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "c 256"]:
+    """Count each byte in each channel: exact, and all that mean and deviation need."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for block in images.split(_ROWS_PER_COUNT):
+        for channel, total in enumerate(counts):
+            total += torch.bincount(block[:, channel].flatten(), minlength=256)
+    return counts
