@@ -23,6 +23,8 @@ def invalid(error: ValidationError, where: str) -> UserError:
     first = error.errors()[0]
     field = ".".join([where, *map(str, first["loc"])])
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        expected = "none, since there is no such field"
     return UserError(field, first["input"], expected, "Its description: --help.")
 
 

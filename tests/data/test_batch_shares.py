@@ -82,7 +82,7 @@ def trained(config: TeacherConfig, store, runtime) -> Artifact:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"data": DATA, "model": ModelConfig(kwargs={"widths": [16]}), "smoothing": 0.1},
+        {"data": DATA, "model": ModelConfig(kwargs={"widths": [16]}), "loss": LossConfig(alpha=0, smoothing=0.1)},
         {"data": DATA, "model": ModelConfig(kwargs={"widths": [16]}), "augment": {"mixup": 0.4}},
         TOKENS,
     ],

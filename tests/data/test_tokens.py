@@ -26,7 +26,6 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.data.loader import Loader, Normaliser
-from distill.data.sets.dataset import IGNORED
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline.graph import ensure

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from distill.config import IGNORED, DataConfig
 from distill.data.sets import lexicon, translation
-from distill.data.sets.dataset import IGNORED
 from distill.data.sets.load import load
 
 
