@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable
 
 from distill.cli.artifacts import doctor, gc, ls, show, verify
-from distill.cli.experiments import plan, reproduce, stage_command, sweep_smoothing
 from distill.cli.flags import SWEEP, parse_call
 from distill.cli.networks import calibrate, evaluate, export, import_
+from distill.cli.runs import plan, reproduce, stage_command, sweep_smoothing
 from distill.errors import UserError
 from distill.pipeline.executors.failures import StagesFailed
 

@@ -26,8 +26,8 @@ from distill.system.progress import bar as progress_bar
 from distill.system.runtime import Runtime
 from distill.training.ceiling import confidence_ceiling
 from distill.training.divergence import Trail, weights_are_finite
+from distill.training.kept_weights import save_snapshot
 from distill.training.recent_samples import RecentSamples, last_samples
-from distill.training.snapshots import save_snapshot
 from distill.training.state import Run
 from distill.training.tracking import MetricWriter, read_metrics
 

@@ -18,7 +18,7 @@ from distill.models.build import refuse_larger
 from distill.store.artifact import Artifact
 from distill.system.reading import check_safetensors, read_tensors
 from distill.system.runtime import Runtime
-from distill.training.snapshots import snapshot_file
+from distill.training.kept_weights import snapshot_file
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

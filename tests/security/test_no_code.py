@@ -51,8 +51,8 @@ from distill.store.store import ArtifactStore
 from distill.system.files import sha256
 from distill.system.reading import read_json
 from distill.system.runtime import Runtime
+from distill.training.kept_weights import snapshot_file
 from distill.training.network import PREDICTIONS, WEIGHTS, load_network, load_predictions, snapshot_steps
-from distill.training.snapshots import snapshot_file
 from distill.training.tracking import read_metrics
 from tests.conftest import SHORT, TINY
 

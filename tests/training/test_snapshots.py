@@ -11,9 +11,9 @@ from distill.cache import LogitCache
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.models import build_model
+from distill.training.kept_weights import snapshot_file
 from distill.training.network import load_network, snapshot_steps
 from distill.training.seeds import reproducible
-from distill.training.snapshots import snapshot_file
 from distill.training.state import Run
 from tests.pipeline.test_pipeline import assert_same_bits, make, weights
 
