@@ -2,7 +2,7 @@
 
 Work is done for thousands of images at a time and batches are slices of the result, so the cost per batch is
 that of a slice. Only a view program (`program`) works image by image, a batch at a time, in worker processes. Order
-and views are pure functions (`views`, `mixing`), so an epoch can start at any batch.
+and views are pure functions (`crops`, `mixing`), so an epoch can start at any batch.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ distribution carry that its top-1 answer does not? Four predictors of the label 
   1 - q shared among the other classes as the wrong answers a are, with 1/(K-1) added to each count;
 - B knows all: softmax(z/T).
 
-T is the temperature of least NLL (`calibration.fit_temperature`). C and B have it in common, so that they differ
-only where an answer is wrong, in which other class they then expect. Tables and T are fitted on the other folds,
-and NLL is of the fold. Nothing but one temperature mends B: a teacher whose distribution one temperature does not
-put right, such as one trained with smoothing may be, pays for it. That is meant, since one temperature is all that
-distillation can choose. Values can be negative: of a network whose distribution misleads.
+T is the temperature of least NLL (`calibration_error.fit_temperature`). C and B have it in common, so that they
+differ only where an answer is wrong, in which other class they then expect. Tables and T are fitted on the other
+folds, and NLL is of the fold. Nothing but one temperature mends B: a teacher whose distribution one temperature
+does not put right, such as one trained with smoothing may be, pays for it. That is meant, since one temperature is
+all that distillation can choose. Values can be negative: of a network whose distribution misleads.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def identity() -> Scaling:
 def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
     """The map that fits labels best, in float64.
 
-    temperature: `calibration.fit_temperature`, so 1/T is bounded.
+    temperature: `calibration_error.fit_temperature`, so 1/T is bounded.
 
     vector: a scale and a bias per class that minimise the NLL, which is convex (Guo et al. 2017, sec. 4.2). It
     starts from temperature scaling, and a ridge holds it there, `RIDGE` / n · ½ Σ_k ((T w_k - 1)² + b_k²) beside

@@ -53,7 +53,7 @@ def fit(
     On a CPU an interrupted run ends in the same bits as an uninterrupted one: order and views are pure
     functions of the step, and everything else that changes is in the resume point.
 
-    Under torchrun all ranks call this. Each computes its share of every batch (`shares`), and gradients are
+    Under torchrun all ranks call this. Each computes its share of every batch (`batch_shares`), and gradients are
     averaged, so that after a step all have the same state; only the first one writes files.
 
     The loss that is logged and shown is what is minimised; runs of different smoothing are compared by the NLL of

@@ -1,4 +1,4 @@
-"""The fast form of `views.render` on a CPU: one memory copy per image.
+"""The fast form of `crops.render` on a CPU: one memory copy per image.
 
 Images are laid out once with `pad` zero columns after each row and `pad` zero rows after each channel; the
 zeros behind one row are also the zeros before the next. Then every crop, shifted by any amount, lies inside

@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
     """Run what comes through the pipe, (stage, log) each, until it is closed.
 
-    SIGTERM ends the process, once the state of a network that is trained (`trainer.fit`) is saved.
+    SIGTERM ends the process, once the state of a network that is trained (`training.loop.fit`) is saved.
     """
     # Ctrl-C reaches every process of the terminal. The parent says what it means, by SIGTERM, or ignores it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
