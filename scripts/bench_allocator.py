@@ -16,10 +16,10 @@ STEP = """
 import resource, statistics, sys, time
 import torch
 from torch.nn.functional import cross_entropy
-from distill.allocator import keep_freed_memory
+from distill.system.memory import keep_freed_memory
 from distill.config import ModelConfig, OptimConfig
 from distill.models import build_model
-from distill.optim import build_optimizer
+from distill.training.optim import build_optimizer
 
 torch.set_num_threads(int(sys.argv[2]))
 if sys.argv[1] == "kept":

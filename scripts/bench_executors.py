@@ -27,8 +27,8 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from distill.config import parse_stage
-from distill.pipeline import ensure
-from distill.runtime import Runtime
+from distill.pipeline.graph import ensure
+from distill.system.runtime import Runtime
 from distill.store import ArtifactStore
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Both do the classic CIFAR augmentation on random 32x32x3 images: zero-pad by 4, crop, flip, normalise, batches
 of 128. The baseline is a DataLoader with 2 (persistent) workers and v1 transforms: RandomCrop(32, padding=4),
-RandomHorizontalFlip, ToTensor, Normalize. The third line indexes a uint8 tensor per batch (`views.render`).
+RandomHorizontalFlip, ToTensor, Normalize. The third line indexes a uint8 tensor per batch (`crops.render`).
 All are timed in turn within one run, an epoch each per round, and the median round counts.
 """
 

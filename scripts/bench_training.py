@@ -91,7 +91,7 @@ class Bench:
             yield from self.loader.epoch(epoch)
 
     def pipeline(self, folder: Path) -> Step:
-        """A step of `trainer.fit`."""
+        """A step of `training.loop.fit`."""
         model, forward = self.network()
         config = TeacherConfig(
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision

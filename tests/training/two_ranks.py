@@ -1,6 +1,6 @@
 """What two ranks of torchrun do for `test_torchrun`, which does the same as one process and compares.
 
-torchrun --standalone --nproc-per-node 2 tests/two_ranks.py FOLDER
+torchrun --standalone --nproc-per-node 2 tests/training/two_ranks.py FOLDER
 """
 
 from __future__ import annotations
