@@ -56,6 +56,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.metrics.measures import Measure, Topic
 from distill.metrics.prediction import chosen_without, left_out_concordance, rank_correlation
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import gain_figures
@@ -111,6 +112,14 @@ SEEDS = 3
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+_PREDICTED = Topic("What predicts the gain")
+MEASURES = (
+    Measure("concordance_T1", "concordance, T=1", "%", 1, _PREDICTED),
+    Measure("concordance_T4", "concordance, T=4", "%", 1, _PREDICTED),
+    Measure("rank_correlation_T1", "rank correlation, T=1", decimals=2, topic=_PREDICTED),
+    Measure("rank_correlation_T4", "rank correlation, T=4", decimals=2, topic=_PREDICTED),
+    Measure("gain", "gain", "points", 2),
+)
 PAPER = [
     Published(
         "Ye 2024, abstract: CIFAR-100 accuracy of students if teachers get more conditional mutual information",
