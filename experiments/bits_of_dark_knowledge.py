@@ -57,11 +57,11 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.metrics.measures import Measure, Topic
-from distill.metrics.prediction import chosen_without, left_out_concordance, rank_correlation
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import gain_figures
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
+from experiments.prediction import chosen_without, left_out_concordance, rank_correlation
 
 TEMPERATURES = (1.0, 4.0)
 TRANSFER_SHARE = 0.1

@@ -10,12 +10,12 @@ import pytest
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.measures import of
-from distill.metrics.prediction import left_out_concordance
 from distill.metrics.verdict import judge
 from distill.reports.experiment import Label, Table
 from experiments import bits_of_dark_knowledge as bits
 from experiments.base import setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
+from experiments.prediction import left_out_concordance
 
 ALL = tuple(bits.families())
 SMOKE = ALL[::8]
