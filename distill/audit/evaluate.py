@@ -12,7 +12,7 @@ from distill.cache import LogitCache
 from distill.config import InformationProbe, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.measures import MEASURES, compute, defined, of
+from distill.metrics.measures import MEASURES, compute, defined, of_kind
 from distill.probes import information
 from distill.probes.knowledge import answers, measures_of
 from distill.reports.tables import ABSENT
@@ -72,11 +72,11 @@ def measures_of_network(
         return [Group(f"Predictions {where}", missing=f"It diverged: {measured.diverged}.")]
     logits, labels = load_predictions(network, split)
     given = {"labels": labels, "temperature": temperature}
-    soft = defined(compute(of("knowledge"), logits=logits, **given))
+    soft = defined(compute(of_kind("knowledge"), logits=logits, **given))
     fidelity, missing = {}, _without_teacher(config, recipe)
     if teacher is not None:
         other = load_predictions(teacher, split)[0]
-        fidelity = defined(compute(of("teacher"), student=logits, teacher=other, **given))
+        fidelity = defined(compute(of_kind("teacher"), student=logits, teacher=other, **given))
     plain = {name: value for name, value in measured.values.items() if name not in soft and name not in fidelity}
     return [
         Group(f"Predictions {where}", _rows(plain)),
@@ -99,7 +99,7 @@ def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> 
     dataset = load(opened.config.transfer_set, runtime.data_root, runtime.progress)
     usual = measure_cache(opened, dataset)
     given = {"labels": dataset.train.labels, "temperature": temperature}
-    soft = defined(compute(of("knowledge"), logits=opened.logits(torch.arange(len(opened))).float(), **given))
+    soft = defined(compute(of_kind("knowledge"), logits=opened.logits(torch.arange(len(opened))).float(), **given))
     plain = {name: value for name, value in usual.items() if name not in soft}
     return [
         Group("Logits on the transfer set", _rows(plain)),
@@ -163,7 +163,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
         except UserError as error:
             return [*groups, Group(heading, missing=str(error))]
         pairs = ((found[split].features, of_teacher[split].features) for split in found)
-        alike = (compute(of("activations"), features=features, other=other) for features, other in pairs)
+        alike = (compute(of_kind("activations"), features=features, other=other) for features, other in pairs)
         groups.append(Group(heading, _rows(*alike), columns))
     return groups
 

@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distill.metrics.measures import BY_NAME, Use, of
+from distill.metrics.measures import BY_NAME, Use, of_kind
 from distill.metrics.verdict import FEWEST_SEEDS, Judgement, judge
 
 BySeed = Mapping[int, float]
-CHOSEN_BY: dict[Use, str] = {each.use: each.name for each in of("answers", "knowledge") if each.use}
+CHOSEN_BY: dict[Use, str] = {each.use: each.name for each in of_kind("answers", "knowledge") if each.use}
 """By which measure each use chooses."""
 
 

@@ -280,14 +280,14 @@ MEASURES = (*_LISTED, *HELD_OUT)
 BY_NAME = {each.name: each for each in MEASURES}
 
 
-def of(*kinds: Kind) -> list[Measure]:
+def of_kind(*kinds: Kind) -> list[Measure]:
     """List the measures of these kinds."""
     return [each for each in MEASURES if each.of in kinds]
 
 
 def usual(*kinds: Kind) -> list[Measure]:
     """List the measures of these kinds that every network gets."""
-    return [each for each in of(*kinds) if each.usual]
+    return [each for each in of_kind(*kinds) if each.usual]
 
 
 def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:

@@ -15,7 +15,7 @@ from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measured import Measured
-from distill.metrics.measures import Topic, compute, defined, of
+from distill.metrics.measures import Topic, compute, defined, of_kind
 from distill.models.last_layer import last_linear, penultimate
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -52,7 +52,7 @@ MEASURES = tuple(
         topic=_TOPIC if (each.name, split) in _IN_TABLE else None,
         stands_alone=False,
     )
-    for each in of("knowledge", "features")
+    for each in of_kind("knowledge", "features")
     for split, words in (("train", "train"), ("held_out", "held out"))
 )
 """Every measure of one network's logits and features, on both splits; the table shows a few."""
@@ -166,7 +166,7 @@ def measures_of(seen: Answers, weight: Float[Tensor, "k d"], temperature: float)
         temperature: of the soft targets.
     """
     given = {**seen._asdict(), "weight": weight, "temperature": temperature}
-    return defined(compute(of("knowledge", "features"), **given))
+    return defined(compute(of_kind("knowledge", "features"), **given))
 
 
 def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: Path) -> None:

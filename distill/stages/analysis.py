@@ -16,7 +16,7 @@ from distill.losses import has_one_smoothing, in_uniform
 from distill.metrics import calibration_error, dark_knowledge
 from distill.metrics.chance import at_chance
 from distill.metrics.measured import MEASURES_FILE, Measured
-from distill.metrics.measures import HELD_OUT, compute, defined, of, usual
+from distill.metrics.measures import HELD_OUT, compute, defined, of_kind, usual
 from distill.probes import probe
 from distill.store.artifact import Artifact
 from distill.store.inputs import Inputs
@@ -140,7 +140,7 @@ def measure(
         values |= compute(usual("teacher"), student=logits, teacher=other, labels=labels)
     if independent is not None:
         other = load_predictions(independent, split)[0]
-        found = compute(of("independent"), student=logits, teacher=other, labels=labels)
+        found = compute(of_kind("independent"), student=logits, teacher=other, labels=labels)
         if isinstance(config, StudentConfig):
             # Only between two runs of one recipe does it say how much chance is in the similarity of classes.
             del found["similarity_independent"]
@@ -163,7 +163,7 @@ def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
     logits, labels = load_predictions(network, "held_out")
     if not len(labels):
         return {}
-    chosen_by = [each for each in of("answers", "knowledge") if each.use]
+    chosen_by = [each for each in of_kind("answers", "knowledge") if each.use]
     values = compute(chosen_by, logits=logits, labels=labels, bins=bins).values()
     return {each.name: value for each, value in zip(HELD_OUT, values, strict=True)}
 
@@ -215,12 +215,12 @@ def _of_unseen(
     """Measure what a student knows of classes that it never saw; `priors` are of the data with them."""
     if len(classes) == 1:
         (cls,) = classes
-        return compute(of("unseen class"), logits=logits, labels=labels, cls=cls, prior=priors[cls])
+        return compute(of_kind("unseen class"), logits=logits, labels=labels, cls=cls, prior=priors[cls])
     seen = set(range(len(priors))) - classes
     # Shares are stored as float32: their sum may be a hair above 1.
     prior = min(1.0, sum(priors[cls] for cls in seen))
     given = {"logits": logits, "labels": labels, "classes": classes, "seen_classes": seen, "prior": prior}
-    return compute(of("unseen classes"), **given)
+    return compute(of_kind("unseen classes"), **given)
 
 
 def _of_cache(network: Artifact) -> dict[str, float]:

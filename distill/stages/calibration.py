@@ -12,7 +12,7 @@ from distill.errors import UserError
 from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
-from distill.metrics.measures import compute, of
+from distill.metrics.measures import compute, of_kind
 from distill.metrics.smoothing_warnings import strongest
 from distill.reports.tables import Grid, aligned
 from distill.store.artifact import Artifact
@@ -71,7 +71,7 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
 
 def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
     """Measure what a calibration artifact says of logits: how often they are right, and how sure they are."""
-    return compute(of("answers"), logits=logits, labels=labels)
+    return compute(of_kind("answers"), logits=logits, labels=labels)
 
 
 def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
@@ -92,7 +92,7 @@ def format_measures(made: Artifact) -> str:
     """Every measure before → after on both splits, aligned for a terminal."""
     metrics = made.record.metrics
     rows = []
-    for each in of("answers"):
+    for each in of_kind("answers"):
         values = ([metrics[f"{split}/{each.name}{ending}"] for ending in (BEFORE, "")] for split in SPLITS)
         cells = (" → ".join(f"{each.factor * value:.{each.decimals}f}" for value in pair) for pair in values)
         rows.append([each.title, *cells])

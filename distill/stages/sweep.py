@@ -13,7 +13,7 @@ from distill.metrics import accuracy, calibration_error
 from distill.metrics.chance import at_chance
 from distill.metrics.choice import choose, listed
 from distill.metrics.confidence import confidence_gap, under_confident
-from distill.metrics.measures import BY_NAME, Measure, Topic, compute, defined, of, usual
+from distill.metrics.measures import BY_NAME, Measure, Topic, compute, defined, of_kind, usual
 from distill.metrics.verdict import interval
 from distill.probes import temperatures
 from distill.reports.columns import as_columns
@@ -41,10 +41,10 @@ def _in_table(caption: str, *measures: Measure, beside: tuple[str, ...] = ()) ->
 
 _CALIBRATION = BY_NAME["brier"].topic
 _MAIN = (
-    *(each for each in of("answers") if each.topic != _CALIBRATION),
+    *(each for each in of_kind("answers") if each.topic != _CALIBRATION),
     Measure("confidence_gap", "accuracy − confid.", "points", 2),
 )
-_OTHER_ERRORS = tuple(each for each in of("answers") if each.topic == _CALIBRATION)
+_OTHER_ERRORS = tuple(each for each in of_kind("answers") if each.topic == _CALIBRATION)
 _MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
     "held_out": (
         *_in_table("Held-out images, which choose", *_MAIN),
@@ -56,7 +56,7 @@ _MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
         ),
         *_in_table(
             "What there is to teach, held-out images",
-            *(each for each in (*usual("knowledge"), *of("targets")) if each.topic),
+            *(each for each in (*usual("knowledge"), *of_kind("targets")) if each.topic),
         ),
     ),
     "test": (
@@ -155,7 +155,7 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
             _answers(held_out, held_out_labels, bins)
             | _scaled(scaled_by_halves(held_out, held_out_labels), held_out_labels, bins)
             | {"scaled_temperature": temperature}
-            | compute((*usual("knowledge"), *of("targets")), logits=held_out, labels=held_out_labels)
+            | compute((*usual("knowledge"), *of_kind("targets")), logits=held_out, labels=held_out_labels)
         )
     }
     logits, labels = load_predictions(network, "test")
@@ -182,7 +182,7 @@ def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) 
 
 def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
     gap = confidence_gap(logits, labels)
-    values = compute(of("answers"), logits=logits, labels=labels, bins=bins)
+    values = compute(of_kind("answers"), logits=logits, labels=labels, bins=bins)
     return values | {"confidence_gap": gap.gap, "under_confident": float(under_confident(gap))}
 
 

@@ -14,23 +14,23 @@ from distill.config import AugmentConfig, DataConfig, EnsembleConfig, LossConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.geometry import linear_cka
-from distill.metrics.measures import compute, defined, of
+from distill.metrics.measures import compute, defined, of_kind
 from distill.pipeline.graph import ensure
 from distill.probes import knowledge
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.training.network import load_predictions
 
-NAMES = {each.name for each in of("knowledge", "features", "teacher")}
+NAMES = {each.name for each in of_kind("knowledge", "features", "teacher")}
 
 
 def logit_measures(logits, labels, temperature):
-    return defined(compute(of("knowledge"), logits=logits, labels=labels, temperature=temperature))
+    return defined(compute(of_kind("knowledge"), logits=logits, labels=labels, temperature=temperature))
 
 
 def fidelity_measures(student, teacher, labels, temperature):
     given = {"student": student, "teacher": teacher, "labels": labels, "temperature": temperature}
-    return defined(compute(of("teacher"), **given))
+    return defined(compute(of_kind("teacher"), **given))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.metrics.measures import of
+from distill.metrics.measures import of_kind
 from distill.metrics.verdict import judge
 from distill.reports.experiment import Label, Table
 from experiments import bits_of_dark_knowledge as bits
@@ -109,7 +109,7 @@ def test_students_differ_in_their_teacher_and_temperature_alone():
 
 def test_candidates_are_all_that_is_measured_of_own_images_and_nothing_of_test_images():
     measured = {
-        f"{measure.name}_{split}" for measure in of("knowledge", "features") for split in ("train", "held_out")
+        f"{measure.name}_{split}" for measure in of_kind("knowledge", "features") for split in ("train", "held_out")
     }
     # Those left out rank teachers exactly as others do.
     twins = {"wrong_mass_train", "wrong_mass_held_out", "equiangular_distance_held_out"}

@@ -24,7 +24,7 @@ from distill.metrics.measures import (
     as_markdown,
     compute,
     defined,
-    of,
+    of_kind,
     usual,
 )
 from distill.probes import PROBES, probe_measures
@@ -48,18 +48,18 @@ def found(kind: Kind, n: int = 300, k: int = 10, d: int = 16) -> dict[str, float
         "temperature": 2.0,
         "bins": 15,
     }
-    return compute(of(kind), **{name: given[name] for name in GIVEN[kind]})
+    return compute(of_kind(kind), **{name: given[name] for name in GIVEN[kind]})
 
 
 def logit_measures(logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> dict[str, float]:
-    return defined(compute(of("knowledge"), logits=logits, labels=labels, temperature=temperature))
+    return defined(compute(of_kind("knowledge"), logits=logits, labels=labels, temperature=temperature))
 
 
 def fidelity_measures(
     student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0
 ) -> dict[str, float]:
     given = {"student": student, "teacher": teacher, "labels": labels, "temperature": temperature}
-    return defined(compute(of("teacher"), **given))
+    return defined(compute(of_kind("teacher"), **given))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,7 +117,7 @@ def test_a_function_of_several_values_is_called_once(monkeypatch):
         return true(logits, labels)
 
     monkeypatch.setattr(dark_knowledge, "interclass_variance", counted)
-    values = compute(of("knowledge"), logits=torch.eye(4).repeat(3, 1) + 0.1, labels=torch.arange(4).repeat(3))
+    values = compute(of_kind("knowledge"), logits=torch.eye(4).repeat(3, 1) + 0.1, labels=torch.arange(4).repeat(3))
     assert len(calls) == 1
     assert sum(name.startswith("interclass_variance") for name in values) == 4
 
@@ -199,6 +199,6 @@ def test_what_is_not_defined_is_left_out():
     assert not any(name.startswith("bits") for name in sure)
     assert "deviation_ratio" not in fidelity_measures(torch.eye(4)[labels], torch.zeros(20, 4), labels)
     given = {"features": torch.randn(15, 3), "labels": torch.arange(3).repeat(5), "weight": torch.randn(4, 3)}
-    some = defined(compute(of("features"), logits=torch.randn(15, 4), **given))
+    some = defined(compute(of_kind("features"), logits=torch.randn(15, 4), **given))
     assert "duality_distance" not in some
     assert all(math.isfinite(value) for value in (*flat.values(), *sure.values(), *some.values()))

@@ -15,7 +15,7 @@ from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity
-from distill.metrics.measures import compute, defined, of
+from distill.metrics.measures import compute, defined, of_kind
 from distill.pipeline.graph import ensure
 from distill.probes import knowledge, probe
 from distill.store.artifact import Artifact
@@ -23,7 +23,7 @@ from distill.store.key import key
 from distill.training.network import load_network
 
 ALL = KnowledgeProbe()
-NAMES = {each.name for each in of("knowledge", "features")}
+NAMES = {each.name for each in of_kind("knowledge", "features")}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def by_hand(network, split, dataset, temperature=1.0):
         logits, features = model(images), model.features(images)
     weight = model.head.weight.detach()
     given = {"logits": logits, "labels": split.labels, "features": features, "weight": weight}
-    return defined(compute(of("knowledge", "features"), temperature=temperature, **given)), logits
+    return defined(compute(of_kind("knowledge", "features"), temperature=temperature, **given)), logits
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
