@@ -56,50 +56,23 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.metrics.prediction import chosen_without, left_out_concordance, rank_correlation
+from distill.metrics.measures import Measure, Topic, of_kind
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import gain_figures
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
+from experiments.prediction import chosen_without, left_out_concordance, rank_correlation
 
 TEMPERATURES = (1.0, 4.0)
 TRANSFER_SHARE = 0.1
 """Of the teacher's images, the part that students see: few enough that the teacher knows more than their labels."""
 
-_OF_LOGITS = (
-    "interclass_variance",
-    "interclass_variance_relative",
-    "interclass_variance_within",
-    "interclass_variance_between",
-    "gap",
-    "wrong_class_variance",
-    "conditional_mutual_information",
-    "difficulty",  # `wrong_mass` is a multiple of it
-    "nontarget_entropy",
-    "aggregated_variance",
-    "logit_deviation",
-    "similarity_confusion",
-    "risk_coverage_area",
-    "excess_risk_coverage_area",
-    "normalised_risk_coverage_area",
-    "max_logit_suppression",
-    "bits_beyond_top1",
-    "bits_confidence",
-    "bits_classes",
-    "bits_known",
+_TWINS = ("wrong_mass_train", "wrong_mass_held_out", "equiangular_distance_held_out")
+"""Those that rank teachers exactly as others do: a multiple of the difficulty, and a measure of weights alone."""
+_OF_OWN_IMAGES = (
+    f"{each.name}_{split}" for each in of_kind("knowledge", "features") for split in ("train", "held_out")
 )
-_OF_FEATURES = (
-    "class_separation",
-    "within_class_collapse",
-    "duality_distance",
-    "nearest_centre_agreement",
-    "scatter_ratio",
-)
-CANDIDATES = (
-    "held_out_accuracy",
-    "equiangular_distance_train",  # of weights alone: that of held-out images is the same number
-    *(f"{name}_{split}" for name, split in product((*_OF_LOGITS, *_OF_FEATURES), ("train", "held_out"))),
-)
+CANDIDATES = ("held_out_accuracy", *(name for name in _OF_OWN_IMAGES if name not in _TWINS))
 """Measures that may predict the gain: all that a teacher has of its own images, none of the test set."""
 
 PROPOSAL, PROPOSED_PART = "bits_beyond_top1_held_out", "bits_classes_held_out"
@@ -111,6 +84,14 @@ SEEDS = 3
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+_PREDICTED = Topic("What predicts the gain")
+MEASURES = (
+    Measure("concordance_T1", "concordance, T=1", "%", 1, _PREDICTED),
+    Measure("concordance_T4", "concordance, T=4", "%", 1, _PREDICTED),
+    Measure("rank_correlation_T1", "rank correlation, T=1", decimals=2, topic=_PREDICTED),
+    Measure("rank_correlation_T4", "rank correlation, T=4", decimals=2, topic=_PREDICTED),
+    Measure("gain", "gain", "points", 2),
+)
 PAPER = [
     Published(
         "Ye 2024, abstract: CIFAR-100 accuracy of students if teachers get more conditional mutual information",

@@ -34,6 +34,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import StudentConfig, TeacherConfig
+from distill.metrics.measures import Measure
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
@@ -50,6 +51,10 @@ HARD, SMOOTHED = SMOOTHINGS
 
 REPRODUCES = "Chandrasegaran et al. 2022"
 DATA = DATA_OF_FIGURES
+MEASURES = (
+    Measure("accuracy_lost", "accuracy lost", "points", 2),
+    Measure("chosen_temperature", "chosen temperature", decimals=2),
+)
 
 _SOURCE = "Chandrasegaran 2022"
 _TEACHERS = {"ImageNet": (0.76132, 0.76200), "CUB": (0.81584, 0.82068)}

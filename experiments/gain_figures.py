@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from distill.metrics.prediction import family_error
 from distill.metrics.verdict import CONFIDENCE, Interval, interval
 from distill.reports.experiment import Label, Table
 from experiments import drawing
+from experiments.prediction import family_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -55,6 +55,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, StudentConfig, TeacherConfig
+from distill.metrics.measures import Measure
 from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
@@ -101,6 +102,12 @@ _CHECKPOINTS = {PLAIN: PARTS} | {_early(part): part for part in range(PARTS - 1,
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+MEASURES = (
+    Measure("accuracy_gap", "gap", "points", 2),
+    Measure("accuracy_gap_best", "gap to the best T", "points", 2),
+    Measure("accuracy_gap_same_remedy", "gap, same remedy", "points", 2),
+    Measure("chosen_temperature", "chosen temperature", decimals=2),
+)
 _PAIR = "ResNet-56 to ResNet-20 on CIFAR-100"
 _WITHIN = "Zhou 2025 (MaxSup), Table 2: variation within a class (1 - cosine), ResNet-50 on ImageNet, validation"
 PAPER = [

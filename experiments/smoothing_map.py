@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill.metrics.verdict import Verdict, judge
+from distill.metrics.verdict import Judgement, judge
 from distill.reports.experiment import Table
 from experiments import drawing
 
@@ -37,10 +37,10 @@ class Map(NamedTuple):
     """The cells of one map; a place without a pair of runs is not among them."""
 
     title: str
-    cells: Mapping[Place, Verdict]
+    cells: Mapping[Place, Judgement]
 
 
-def compare(table: Table, condition: str, versus: str, measure: str = "accuracy") -> Verdict | None:
+def compare(table: Table, condition: str, versus: str, measure: str = "accuracy") -> Judgement | None:
     """What the seeds say about `condition` minus `versus`: "reproduced" where it is above zero.
 
     None where no seed has both.
@@ -49,7 +49,7 @@ def compare(table: Table, condition: str, versus: str, measure: str = "accuracy"
     return found if found.seeds else None
 
 
-def is_decided(cell: Verdict) -> bool:
+def is_decided(cell: Judgement) -> bool:
     """Whether the interval of a difference leaves zero out, by the rule of `judge`."""
     return cell.verdict != "undecided"
 

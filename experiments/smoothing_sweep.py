@@ -36,7 +36,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, ScalingProbe, StudentConfig, TeacherConfig
-from distill.metrics.choice import MEASURES, Choice, Use, choose
+from distill.metrics.choice import CHOSEN_BY, Choice, Use, choose
+from distill.metrics.measures import Measure, Topic
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+MEASURES = (Measure("chosen_smoothing", "chosen ε", topic=Topic("Smoothing chosen", ("accuracy", "ece"))),)
 SMOOTHINGS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6)
 SHARE = 0.1
 """Of the teacher's training images, the part that students see."""
@@ -187,7 +189,7 @@ def _held_out(table: Table) -> _BySmoothing:
     """What the choice rests on: smoothing → measure → seed → value, of held-out images."""
     found: _BySmoothing = {}
     for smoothing in SMOOTHINGS:
-        values = {name: table.by_seed(_teacher(smoothing), f"held_out_{name}") for name in MEASURES.values()}
+        values = {name: table.by_seed(_teacher(smoothing), f"held_out_{name}") for name in CHOSEN_BY.values()}
         if all(values.values()):
             found[smoothing] = values
     return found

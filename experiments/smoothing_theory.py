@@ -43,6 +43,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting, teachers
@@ -54,6 +55,14 @@ if TYPE_CHECKING:
 
 REPRODUCES = ""
 DATA = DIGITS
+_REACHED = Topic("Where smoothed training ends, training images")
+MEASURES = (
+    Measure("reached_gap", "gap", topic=_REACHED),
+    Measure("reached_optimum", "optimum", topic=_REACHED),
+    Measure("reached_share", "share", "%", 2, _REACHED),
+    Measure("reached_probability", "label's prob.", "%", 2, _REACHED),
+    Measure("reached_ceiling", "target", "%", 2, _REACHED),
+)
 SMOOTHINGS = (0.05, 0.1, 0.2, 0.4)
 TOLERANCE = 0.01
 """What counts as reached: less than half of the distance between both conventions at ε = 0.1."""

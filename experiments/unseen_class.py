@@ -41,6 +41,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.metrics.measures import Measure, Topic
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing, figures
@@ -82,6 +83,11 @@ OVER_LABELS = {
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+_ABOVE_LABELS = Topic("A class never seen: what exceeds the student of labels")
+MEASURES = (
+    Measure("unseen_recall_over_labels", "corrected recall", "points", 1, _ABOVE_LABELS),
+    Measure("unseen_auc_over_labels", "AUC", topic=_ABOVE_LABELS),
+)
 _HINTON = "Hinton 2015, section 3 (MNIST)"
 PAPER = [
     Published(

@@ -58,6 +58,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distill.config import AugmentConfig, CacheConfig, LossConfig, ModelConfig, StudentConfig, TeacherConfig
+from distill.metrics.measures import Measure
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing, smoothing_map
 from experiments.base import (
@@ -74,9 +75,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from distill.metrics.verdict import Verdict
+    from distill.metrics.verdict import Judgement
 
-    _Cells = dict[smoothing_map.Place, Verdict]
+    _Cells = dict[smoothing_map.Place, Judgement]
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of the teacher's training images, the part that students see."""
@@ -88,6 +89,11 @@ SMALL = ModelConfig(name="mlp", kwargs={"widths": [16]})
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
+MEASURES = (
+    *(Measure(f"cost_T{at}", f"cost at T={at}", "points", 2) for at in (1, 2, 4, 16)),
+    Measure("gain_over_labels", "gain over labels", "points", 2),
+    Measure("chosen_temperature", "chosen temperature", decimals=2),
+)
 
 
 @dataclass(frozen=True)
@@ -396,7 +402,7 @@ def _differences(table: Table, smoothing: float, panel: Panel) -> _Cells:
     )
 
 
-def _defined(points: Panel, judged: Callable[[float, float], Verdict | None]) -> _Cells:
+def _defined(points: Panel, judged: Callable[[float, float], Judgement | None]) -> _Cells:
     """The verdicts on (share, temperature) at their places."""
     places = product(enumerate(points.temperatures), enumerate(points.shares))
     found = {(row, column): judged(share, temperature) for (row, temperature), (column, share) in places}

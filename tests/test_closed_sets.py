@@ -74,9 +74,8 @@ DATA = dict.fromkeys(("smoke", "quick", "short", "paper"), "toy_set")
 CLAIMS = [Claim("all", "smoothing changes nothing", "toy_measure", "smoothed", "hard", "higher")]
 
 def runs(scale, data):
-    hard = TeacherConfig(
-        data=DataConfig(name=data), model=ModelConfig(name="toy_network"), schedule=ScheduleConfig(epochs=2, batch_size=16)
-    )
+    schedule = ScheduleConfig(epochs=2, batch_size=16)
+    hard = TeacherConfig(data=DataConfig(name=data), model=ModelConfig(name="toy_network"), schedule=schedule)
     return {Label("hard", 0): hard, Label("smoothed", 0): hard.with_loss(smoothing=0.1)}
 
 def probes(scale, data):

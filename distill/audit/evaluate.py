@@ -1,4 +1,4 @@
-"""Every measure that can be had of one artefact, in groups, as `distill evaluate --measures all` prints them."""
+"""Every measure that can be had of one artifact, in groups, as `distill evaluate --measures all` prints them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 import torch
 
 from distill.cache import LogitCache
-from distill.config import InformationProbe, KnowledgeProbe, StudentConfig, TeacherConfig
+from distill.config import InformationProbe, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.catalogue import MEASURES, fidelity_measures, logit_measures
-from distill.metrics.geometry import linear_cka
-from distill.probes.information import final_information
+from distill.metrics.measures import MEASURES, compute, defined, of_kind
+from distill.probes import information
 from distill.probes.knowledge import answers, measures_of
 from distill.reports.tables import ABSENT
-from distill.stages.analysis import SplitName, measure, measure_cache, own_teacher
+from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.store.artifact import Artifact
 from distill.store.stages import title
 from distill.store.store import ArtifactStore
@@ -27,31 +26,7 @@ from distill.training.network import load_predictions, network_config, training_
 _CLASSES = (0, 1)
 """The two whose difference of logits the mutual information is of."""
 _BITS = "bits tell only of images it was not trained on"
-_WHAT = {each.name: f"{each.what} [{each.source}]" for each in MEASURES} | {
-    "accuracy": "share of samples with the right answer",
-    "held_out_accuracy": "the same of the held-out images",
-    "held_out_ece": "expected calibration error of the held-out images",
-    "held_out_interclass_variance_relative": "interclass_variance_relative of the held-out images [this project]",
-    "nll": "mean negative log-likelihood of the labels, nats",
-    "ece": "expected calibration error [Guo et al. 2017]",
-    "ece_equal_mass": "the same with as many samples in each bin [Nguyen & O'Connor 2015]",
-    "ece_classwise": "calibration error of each class's probability, their mean [Kull et al. 2019]",
-    "ece_adaptive": "the same with as many samples in each bin [Nixon et al. 2019]",
-    "brier": "mean squared error of the probabilities [Brier 1950]",
-    "confidence": "mean largest probability",
-    "equivalent_smoothing": "smoothing of its targets, uniform convention [Müller et al. 2019, section 4]",
-    "optimal_gap": "gap at the optimum of its smoothed labels [Müller et al. 2019]",
-    "unseen_accuracy": "accuracy on the classes it never saw",
-    "unseen_among_unseen": "the same when only these may be answered",
-    "pair_accuracy_corrected": "accuracy, bias to the seen classes corrected [Hinton et al. 2015, section 3]",
-    "unseen_recall": "recall of the class it never saw [Hinton et al. 2015, section 3]",
-    "unseen_recall_corrected": "the same with its prior restored [Hinton et al. 2015, section 3]",
-    "unseen_auc": "ranking of that class by the margin, ROC area [this project]",
-    "linear_cka": "likeness of both's activations, 0 to 1 [Kornblith et al. 2019]",
-    "information_final": "at the end of training, nats [Müller et al. 2019, Fig. 6]",
-    "information_floor": "what two collapsed classes would give, nats [this project]",
-    "information_log_n": "the largest possible value, nats",
-}
+_EXPLAINED = {each.name: each.explained for each in (*MEASURES, *information.MEASURES)}
 
 Rows = Mapping[str, tuple[float, ...]]
 
@@ -70,7 +45,7 @@ class Group:
 
 
 def measures_of_network(
-    network: Artifact, store: ArtifactStore, runtime: Runtime, split: SplitName, temperature: float
+    network: Artifact, store: ArtifactStore, runtime: Runtime, split: StoredSplit, temperature: float
 ) -> list[Group]:
     """Every measure that can be computed of a teacher or a student.
 
@@ -78,14 +53,14 @@ def measures_of_network(
     so instead.
 
     Args:
-        network: its artefact.
+        network: its artifact.
         store: where its teacher lies.
         runtime: device and data root.
         split: which of its stored predictions.
         temperature: of the soft targets that are measured.
 
     Raises:
-        UserError: the temperature is not positive, or the artefact holds no predictions on this split.
+        UserError: the temperature is not positive, or the artifact holds no predictions on this split.
     """
     probe = KnowledgeProbe(temperature=temperature)
     config = network_config(network)
@@ -96,10 +71,12 @@ def measures_of_network(
     if measured.diverged:
         return [Group(f"Predictions {where}", missing=f"It diverged: {measured.diverged}.")]
     logits, labels = load_predictions(network, split)
-    soft = logit_measures(logits, labels, temperature)
+    given = {"labels": labels, "temperature": temperature}
+    soft = defined(compute(of_kind("knowledge"), logits=logits, **given))
     fidelity, missing = {}, _without_teacher(config, recipe)
     if teacher is not None:
-        fidelity = fidelity_measures(logits, load_predictions(teacher, split)[0], labels, temperature)
+        other = load_predictions(teacher, split)[0]
+        fidelity = defined(compute(of_kind("teacher"), student=logits, teacher=other, **given))
     plain = {name: value for name, value in measured.values.items() if name not in soft and name not in fidelity}
     return [
         Group(f"Predictions {where}", _rows(plain)),
@@ -121,7 +98,8 @@ def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> 
     opened = LogitCache(cache)
     dataset = load(opened.config.transfer_set, runtime.data_root, runtime.progress)
     usual = measure_cache(opened, dataset)
-    soft = logit_measures(opened.logits(torch.arange(len(opened))).float(), dataset.train.labels, temperature)
+    given = {"labels": dataset.train.labels, "temperature": temperature}
+    soft = defined(compute(of_kind("knowledge"), logits=opened.logits(torch.arange(len(opened))).float(), **given))
     plain = {name: value for name, value in usual.items() if name not in soft}
     return [
         Group("Logits on the transfer set", _rows(plain)),
@@ -143,7 +121,7 @@ def _lines(group: Group, width: int) -> list[str]:
         lines.append(f"  {'':{width}}" + "".join(f"  {column:>10}" for column in group.columns))
     for name, values in group.rows.items():
         cells = "".join(f"  {ABSENT if math.isnan(value) else format(value, '.5g'):>10}" for value in values)
-        lines.append(f"  {name:{width}}{cells}  {_WHAT.get(name, '')}".rstrip())
+        lines.append(f"  {name:{width}}{cells}  {_EXPLAINED.get(name, '')}".rstrip())
     return lines
 
 
@@ -184,8 +162,9 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
             of_teacher, _, _ = answers(probe, teacher, runtime, training_data(network, runtime))
         except UserError as error:
             return [*groups, Group(heading, missing=str(error))]
-        alike = {split: linear_cka(found[split].features, of_teacher[split].features) for split in found}
-        groups.append(Group(heading, {"linear_cka": tuple(alike.values())}, columns))
+        pairs = ((found[split].features, of_teacher[split].features) for split in found)
+        alike = (compute(of_kind("activations"), features=features, other=other) for features, other in pairs)
+        groups.append(Group(heading, _rows(*alike), columns))
     return groups
 
 
@@ -193,7 +172,7 @@ def _information(network: Artifact, runtime: Runtime) -> Group:
     """Mutual information of logits at the end of training."""
     heading = "Mutual information of an image and a difference of logits"
     try:
-        found = final_information(InformationProbe(classes=_CLASSES), network, runtime)
+        found = information.final_information(InformationProbe(classes=_CLASSES), network, runtime)
     except UserError as error:
         return Group(heading, missing=str(error))
     names = " and ".join(network.data["classes"][cls] for cls in _CLASSES)

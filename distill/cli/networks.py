@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from distill.cli.arguments import How, Name, print_lines
-from distill.config import ImportFlags
+from distill.config import ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
@@ -18,7 +18,7 @@ from distill.system.runtime import Folders, Runtime
 
 def evaluate(
     artefact: Name,
-    split: Literal["test", "held_out"] = "test",
+    split: StoredSplit = "test",
     measures: Literal["usual", "all"] = "usual",
     temperature: float = 1.0,
     *,
@@ -50,7 +50,7 @@ def _print_all(
     found: Artifact,
     folder: ArtifactStore,
     runtime: Runtime,
-    split: Literal["test", "held_out"],
+    split: StoredSplit,
     temperature: float,
 ) -> None:
     from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
@@ -71,7 +71,7 @@ def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
     return measure_cache(opened, load(opened.config.transfer_set, where.data_root))
 
 
-def _of_network(network: Artifact, folder: ArtifactStore, split: Literal["test", "held_out"]) -> dict[str, float]:
+def _of_network(network: Artifact, folder: ArtifactStore, split: StoredSplit) -> dict[str, float]:
     from distill.config import StudentConfig
     from distill.stages.analysis import measure, own_teacher
     from distill.training.network import network_config

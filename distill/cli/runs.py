@@ -86,7 +86,7 @@ def stage_command(command: str) -> Callable[[list[str]], None]:
 def sweep_smoothing(arguments: list[str]) -> None:
     """Train one recipe with several strengths of smoothing, and say which to take for what use."""
     from distill.pipeline.graph import ensure
-    from distill.stages.sweep_page import format_sweep
+    from distill.reports.sweep_answers import format_sweep
     from distill.training.targets import check_sweep
 
     config, runtime = parse_config(SWEEP, arguments)

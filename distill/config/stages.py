@@ -252,6 +252,10 @@ class StudentConfig(_Training):
 TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
 
 
+StoredSplit = Literal["test", "held_out"]
+"""Splits of which every network stores predictions."""
+
+
 class AnalysisConfig(Config):
     """Measures of trained networks, from the predictions that each stored at the end of its training."""
 
@@ -262,7 +266,7 @@ class AnalysisConfig(Config):
     independent: tuple[TeacherConfig, ...] = ()
     """Teachers of another seed: a student is compared also with the one that differs from its own teacher in
     nothing else (Stanton et al. 2021: fidelity to one's teacher, or likeness to any good network?)."""
-    split: Literal["test", "held_out"] = "test"
+    split: StoredSplit = "test"
     bins: Count = 15
     """Bins of the calibration error."""
     probes: tuple[ProbeConfig, ...] = ()

@@ -31,13 +31,13 @@ def nll(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     return F.cross_entropy(logits.double(), labels).item()
 
 
-def agreement(student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"]) -> float:
+def agreement(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
     """Share of samples for which student and teacher choose one class (Stanton et al. 2021, eq. 2)."""
-    return (student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).double().mean().item()
+    return (student.argmax(dim=1) == teacher.argmax(dim=1)).double().mean().item()
 
 
-def predictive_kl(student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"]) -> float:
+def predictive_kl(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
     """Mean KL(p_t ‖ p_s) at temperature 1, in nats (Stanton et al. 2021, eq. 3)."""
-    log_student = torch.log_softmax(student_logits.double(), dim=1)
-    log_teacher = torch.log_softmax(teacher_logits.double(), dim=1)
+    log_student = torch.log_softmax(student.double(), dim=1)
+    log_teacher = torch.log_softmax(teacher.double(), dim=1)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True).item()

@@ -20,23 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from distill.metrics.verdict import FEWEST_SEEDS, Verdict, judge
+from distill.metrics.measures import BY_NAME, Use, of_kind
+from distill.metrics.verdict import FEWEST_SEEDS, Judgement, judge
 
-Use = Literal["accuracy", "calibration", "teaching"]
 BySeed = Mapping[int, float]
-MEASURES: dict[Use, str] = {
-    "accuracy": "accuracy",
-    "calibration": "ece",
-    "teaching": "interclass_variance_relative",
-}
+CHOSEN_BY: dict[Use, str] = {each.use: each.name for each in of_kind("answers", "knowledge") if each.use}
 """By which measure each use chooses."""
-_DIRECTIONS: dict[Use, Literal["lower", "higher"]] = {
-    "accuracy": "higher",
-    "calibration": "lower",
-    "teaching": "higher",
-}
 
 
 @dataclass(frozen=True)
@@ -81,17 +71,17 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
     fewer = f" Not compared, since it has fewer seeds: {listed(left_out)}." if left_out else ""
     reasons = {"accuracy": _of_accuracy, "calibration": _of_calibration, "teaching": _of_teaching}
     chosen: dict[str, Choice] = {}
-    for use in MEASURES:
+    for use in CHOSEN_BY:
         best, among = found[use]
         chosen[use] = Choice(
             use=use,
             smoothing=best,
-            measure=MEASURES[use],
-            value=_means(among, MEASURES[use])[best],
+            measure=CHOSEN_BY[use],
+            value=_means(among, CHOSEN_BY[use])[best],
             undecided=tuple(
                 smoothing
                 for smoothing in (compared if _too_few(compared) else among)
-                if smoothing != best and _against(compared, MEASURES[use], best, smoothing).verdict == "undecided"
+                if smoothing != best and _against(compared, CHOSEN_BY[use], best, smoothing).verdict == "undecided"
             ),
             reason=reasons[use](compared, best, kept) + fewer,
         )
@@ -126,7 +116,7 @@ def _compared(measured: Mapping[float, Mapping[str, BySeed]]) -> _Compared:
     if not measured:
         raise ValueError("measured = {}: expected one strength of smoothing or more.")
     for smoothing, measures in measured.items():
-        if missing := [name for name in MEASURES.values() if not measures.get(name)]:
+        if missing := [name for name in CHOSEN_BY.values() if not measures.get(name)]:
             raise ValueError(f"no {', '.join(missing)} of ε={smoothing:g}: expected a value per seed.")
     most = max(len(measures["accuracy"]) for measures in measured.values())
     return {
@@ -148,12 +138,12 @@ def _means(compared: _Compared, measure: str) -> dict[float, float]:
 
 
 def _best(compared: _Compared, use: Use) -> float:
-    means = _means(compared, MEASURES[use])
-    sign = -1 if _DIRECTIONS[use] == "higher" else 1
+    means = _means(compared, CHOSEN_BY[use])
+    sign = -1 if BY_NAME[CHOSEN_BY[use]].best == "higher" else 1
     return min(means, key=lambda smoothing: (sign * means[smoothing], smoothing))
 
 
-def _against(compared: _Compared, measure: str, smoothing: float, versus: float) -> Verdict:
+def _against(compared: _Compared, measure: str, smoothing: float, versus: float) -> Judgement:
     """Whether a measure is higher at one strength than at another, seed by seed."""
     return judge(compared[smoothing][measure], compared[versus][measure], "higher")
 

@@ -71,14 +71,14 @@ def nontarget_spread(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) ->
 
 
 def equivalent_smoothing(
-    teacher_logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float
+    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float = 1.0
 ) -> float:
     """Smoothing γ whose targets put as much mass on the incorrect classes as the teacher's soft targets do.
 
     γ = mean_i Σ_{k≠y} softmax(z/T)_k · K/(K-1) (Müller et al. 2019, section 4): ε for a teacher at the optimum
     of uniform smoothing ε, 1 for uniform targets.
     """
-    p = torch.softmax(teacher_logits.double() / temperature, dim=1)
+    p = torch.softmax(logits.double() / temperature, dim=1)
     # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident teacher.
     incorrect = p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1).mean()
     classes = p.shape[1]
@@ -185,6 +185,13 @@ def similarity_correlation(similarity: Float[Tensor, "k k"], other: Float[Tensor
     if both.shape[1] < 2 or (both.amax(dim=1) - both.amin(dim=1) <= 1e-12 * both.abs().amax(dim=1)).any():
         return math.nan
     return float(np.corrcoef(rankdata(both.numpy(), axis=1))[0, 1])
+
+
+def similarity_confusion(
+    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float = 1.0
+) -> float:
+    """Rank correlation of the classes that a network finds similar and those that it confuses."""
+    return similarity_correlation(class_similarity(logits, labels, temperature), confusion(logits, labels))
 
 
 def nontarget(values: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n k-1"]:

@@ -11,7 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from distill.metrics.dark_knowledge import logit_deviation, nontarget
+from distill.metrics.dark_knowledge import (
+    class_similarity,
+    logit_deviation,
+    nontarget,
+    similarity_correlation,
+)
 
 
 def target_divergence(
@@ -74,6 +79,17 @@ def deviation_ratio(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]
     """
     of_teacher = logit_deviation(teacher)
     return logit_deviation(student) / of_teacher if of_teacher > 0 else float("nan")
+
+
+def class_similarity_correlation(
+    student: Float[Tensor, "n k"],
+    teacher: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"],
+    temperature: float = 1.0,
+) -> float:
+    """Rank correlation of both's `dark_knowledge.class_similarity` at T: do they find the same classes alike?"""
+    of_both = (class_similarity(logits, labels, temperature) for logits in (student, teacher))
+    return similarity_correlation(*of_both)
 
 
 def _target_or_not(

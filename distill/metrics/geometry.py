@@ -68,13 +68,13 @@ def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Floa
     return _class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
 
 
-def scatter_ratio(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
     """Trace of the within-class scatter over that of the between-class scatter, every point weighed alike.
 
     Of points on the plane this would be nearly `compactness`; of activations it counts the directions too that the
     plane does not show.
     """
-    exact = points.double()
+    exact = features.double()
     means = _class_means(exact, labels)[labels]
     within, between = (exact - means).square().sum(), (means - exact.mean(dim=0)).square().sum()
     return (within / between).item()

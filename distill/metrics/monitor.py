@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distill.metrics import dark_knowledge
-from distill.metrics.accuracy import accuracy, nll
-from distill.metrics.calibration_error import ece, mean_max_probability, reliability
+from distill.metrics.calibration_error import ece, reliability
+from distill.metrics.measures import MEASURES, Measure, compute, defined
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -28,42 +26,28 @@ _LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """Accuracy, NLL on hard labels, ECE and mean confidence; empty for no samples."""
-    if not len(labels):
-        return {}
-    return {
-        "accuracy": accuracy(logits, labels),
-        "nll": nll(logits, labels),
-        "ece": ece(logits, labels),
-        "confidence": mean_max_probability(logits),
-    }
+    """Compute what is logged at every evaluation; nothing for no samples."""
+    return compute(_watched("evaluation"), logits=logits, labels=labels) if len(labels) else {}
 
 
 def training_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """The same, and what the network knows beyond its answers at T = 1, from the targets it is being taught.
+    """Compute what is logged of training data at T = 1, from the targets that the network is being taught.
 
     The equivalent smoothing γ of its own outputs is, at the optimum of its targets, theirs
     (`targets/equivalent_smoothing`). The NLL is on hard labels, so that runs of different smoothing can be compared
-    by it; their training losses cannot. Conditional mutual information, aggregated variance, non-target entropy and
-    logit deviation (`metrics.catalogue`) are of the last 50 labels per class; those that are not defined are left
-    out.
+    by it; their training losses cannot. "recent" measures (`metrics.measures`) are of the last 50 labels per class;
+    those that are not defined are left out.
     """
-    found = evaluation_measures(logits, labels) | {
-        "interclass_variance": dark_knowledge.interclass_variance(logits, labels).total,
-        "equivalent_smoothing": dark_knowledge.equivalent_smoothing(logits, labels, 1.0),
-    }
     last = slice(-_PER_CLASS * logits.shape[1], None)
-    return found | _knowledge(logits[last], labels[last])
+    return (
+        compute(_watched("evaluation"), logits=logits, labels=labels)
+        | compute(_watched("training"), logits=logits, labels=labels)
+        | defined(compute(_watched("recent"), logits=logits[last], labels=labels[last]))
+    )
 
 
-def _knowledge(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    values = {
-        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
-        "aggregated_variance": dark_knowledge.aggregated_variance(logits, labels),
-        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
-        "logit_deviation": dark_knowledge.logit_deviation(logits),
-    }
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+def _watched(where: str) -> list[Measure]:
+    return [each for each in MEASURES if each.watched == where]
 
 
 def confidence_figure(points: Sequence[Mapping[str, float]]) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
 
+Verdict = Literal["reproduced", "contradicted", "undecided"]
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 3
 
@@ -23,10 +23,10 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the seeds say about a claim, with the paired effect behind it."""
+class Judgement:
+    """What the seeds say about a claim: the verdict, and the paired effect behind it."""
 
-    verdict: Literal["reproduced", "contradicted", "undecided"]
+    verdict: Verdict
     effect: float
     """Mean over seeds of condition minus versus; NaN without a pair."""
     low: float
@@ -45,14 +45,14 @@ def interval(values: Iterable[float]) -> Interval:
     if array.size < 2:
         return Interval(float(array[0]) if array.size else math.nan, math.nan, math.nan)
     mean = float(array.mean())
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, array.size - 1)) * _standard_error(array)
+    half = float(_student_t().ppf((1 + CONFIDENCE) / 2, array.size - 1)) * _standard_error(array)
     return Interval(mean, mean - half, mean + half)
 
 
 def judge(
     condition: Mapping[int, float], versus: Mapping[int, float], direction: Literal["lower", "higher"]
-) -> Verdict:
-    """Verdict on "`condition` is lower (higher) than `versus`", both seed → value, paired by common seeds.
+) -> Judgement:
+    """Judge "`condition` is lower (higher) than `versus`", both seed → value, paired by common seeds.
 
     Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction,
     contradicted when it lies wholly in the other, undecided otherwise and with fewer than three pairs.
@@ -61,10 +61,10 @@ def judge(
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)
     effect, low, high = interval(differences)
     p = _p_value(differences)
-    verdict: Literal["reproduced", "contradicted", "undecided"] = "undecided"
+    verdict: Verdict = "undecided"
     if len(seeds) >= FEWEST_SEEDS and (low > 0 or high < 0) and p < 1 - CONFIDENCE:
         verdict = "reproduced" if (low > 0) == (direction == "higher") else "contradicted"
-    return Verdict(verdict, effect, low, high, p, len(seeds))
+    return Judgement(verdict, effect, low, high, p, len(seeds))
 
 
 def _p_value(differences: np.ndarray) -> float:
@@ -73,7 +73,14 @@ def _p_value(differences: np.ndarray) -> float:
     mean, error = abs(float(differences.mean())), _standard_error(differences)
     if error == 0:
         return 2.0 ** (1 - differences.size) if mean > 0 else 1.0
-    return float(2 * student_t.sf(mean / error, differences.size - 1))
+    return float(2 * _student_t().sf(mean / error, differences.size - 1))
+
+
+def _student_t() -> Any:
+    # Half a second to import, which whoever only prints finished verdicts would wait for.
+    from scipy.stats import t
+
+    return t
 
 
 def _standard_error(values: np.ndarray) -> float:

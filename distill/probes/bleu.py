@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from distill.config import TranslationProbe
 from distill.data.sets import translation
 from distill.errors import UserError
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Measure, Topic
 from distill.models.beam_search import translate
 from distill.models.transformer import Transformer
 from distill.store.artifact import Artifact
@@ -20,13 +22,21 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+_TOPIC = Topic("Translation")
+MEASURES = (
+    Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True),
+    Measure("bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True),
+    Measure("exact_match", "exact", "%", 1, _TOPIC),
+    Measure("possible_translation", "possible", "%", 1, _TOPIC),
+    Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC),
+)
 _BATCH = 100
 """Sentences that are decoded together."""
 Sentence = tuple[str, ...]
 
 
-def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runtime) -> Measured:
-    """BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
+def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """Measure BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
 
     Returns:
         Values: `bleu` (Papineni et al. 2002: corpus level, up to four words, one reference) at temperature 1;

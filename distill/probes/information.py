@@ -14,12 +14,28 @@ from distill.data.loader import Loader
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Measure, Topic
 from distill.metrics.mutual_information import collapsed_information, mutual_information
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config, snapshot_steps, training_data
 from distill.training.predict import inference_batch
 from distill.training.tracking import board
+
+_TOPIC = Topic("Mutual information")
+MEASURES = tuple(
+    Measure(f"information_{name}", heading, "nats", 3, _TOPIC, what=what, source=source)
+    for name, heading, what, source in (
+        ("first", "start", "with the initial weights", ""),
+        ("early", "early", "mean over the first quarter of training", ""),
+        ("late", "late", "mean over the last quarter of training", ""),
+        ("peak", "peak", "the largest along training", ""),
+        ("final", "end", "at the end of training", "Müller et al. 2019, Fig. 6"),
+        ("drop", "drop", "early less late", ""),
+        ("floor", "collapsed", "what two collapsed classes would give", "this project"),
+        ("log_n", "log N", "the largest possible value", ""),
+    )
+)
 
 
 def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:

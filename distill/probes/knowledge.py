@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +13,9 @@ from distill.config import KnowledgeProbe
 from distill.data.loader import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
-from distill.metrics.catalogue import feature_measures, logit_measures
 from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Topic, compute, defined, of_kind
 from distill.models.last_layer import last_linear, penultimate
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -26,6 +27,35 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int64
     from torch import Tensor, nn
 
+_TOPIC = Topic("Knowledge and geometry, training and held-out images")
+_IN_TABLE = {
+    ("bits_beyond_top1", "held_out"),
+    *(
+        (name, "train")
+        for name in (
+            "conditional_mutual_information",
+            "nontarget_entropy",
+            "aggregated_variance",
+            "class_separation",
+            "within_class_collapse",
+            "equiangular_distance",
+            "duality_distance",
+            "nearest_centre_agreement",
+        )
+    ),
+}
+MEASURES = tuple(
+    replace(
+        each,
+        name=f"{each.name}_{split}",
+        heading=f"{each.heading}, {words}",
+        topic=_TOPIC if (each.name, split) in _IN_TABLE else None,
+        stands_alone=False,
+    )
+    for each in of_kind("knowledge", "features")
+    for split, words in (("train", "train"), ("held_out", "held out"))
+)
+"""Every measure of one network's logits and features, on both splits; the table shows a few."""
 _NAMED = 30
 """Of more classes than this a picture has no room for the names."""
 _SHOWN = 200
@@ -42,7 +72,7 @@ class Answers(NamedTuple):
 
 
 def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """All measures of the logits and of the penultimate activations (`metrics.catalogue`), un-augmented.
+    """All measures of the logits and of the penultimate activations (`metrics.measures`), un-augmented.
 
     Values: `<name>_train` and `<name>_held_out` for each measure, the latter only with held-out images. Those of
     soft targets are at the temperature asked for; a measure that is not defined is left out. Of images that the
@@ -128,15 +158,15 @@ def _part(split: Split, images: int) -> Split:
 
 
 def measures_of(seen: Answers, weight: Float[Tensor, "k d"], temperature: float) -> dict[str, float]:
-    """Measures of logits and of features, by their names in the catalogue; those that are defined.
+    """Compute all measures of logits and of features (`metrics.measures`) that are defined.
 
     Args:
         seen: answers to the images of one split.
         weight: of the last layer.
         temperature: of the soft targets.
     """
-    values = logit_measures(seen.logits, seen.labels, temperature)
-    return values | feature_measures(seen.features, seen.labels, seen.logits, weight)
+    given = {**seen._asdict(), "weight": weight, "temperature": temperature}
+    return defined(compute(of_kind("knowledge", "features"), **given))
 
 
 def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.metrics.accuracy import accuracy
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Measure, Topic
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, load_predictions, network_config, training_data
@@ -21,9 +23,18 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Int64
     from torch import Tensor
 
+_TOPIC = Topic("Wrong labels", ("accuracy", "held_out_accuracy"))
+MEASURES = (
+    Measure("held_out_accuracy_clean", "held-out, right labels", "%", 2, _TOPIC),
+    Measure("fitted_right", "fitted, right labels", "%", 2, _TOPIC),
+    Measure("memorised", "memorised", "%", 2, _TOPIC),
+    Measure("recovered", "recovered", "%", 2, _TOPIC),
+    Measure("wrong_labels", "wrong labels", "%", 2, _TOPIC),
+)
 
-def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Runtime) -> Measured:
-    """Answers to the training images as they are, compared with the labels learned from and with the right ones.
+
+def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """Compare answers to the training images as they are with the labels learned from and with the right ones.
 
     Values, all shares: `wrong_labels`, of the training images whose label is wrong; of those, `memorised`, for
     which the network answers that wrong label, and `recovered`, for which it answers the right class;

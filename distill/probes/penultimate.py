@@ -15,6 +15,7 @@ from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics import geometry
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Measure, Topic
 from distill.models.last_layer import last_linear, penultimate, templates, with_one
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64, UInt8
     from torch import Tensor
 
+_TOPIC = Topic("Penultimate activations")
+MEASURES = tuple(
+    Measure(f"{name}_{split}", f"{name}, {words}", topic=_TOPIC)
+    for name in ("compactness", "scatter", "imbalance")
+    for split, words in (("train", "train"), ("held_out", "held out"))
+)
 _SPRITE_SIDE = 64
 """Larger images are shrunk: TensorBoard takes a sheet of sprites of at most 8192 × 8192 pixels."""
 

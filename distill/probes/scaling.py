@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from distill.config import ScalingProbe
-from distill.metrics import accuracy, calibration_error, logit_scaling
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from distill.config import CalibrationMethod, ScalingProbe
+from distill.metrics import logit_scaling
 from distill.metrics.measured import Measured
+from distill.metrics.measures import BY_NAME, Measure, Topic, compute
 from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, refuse_no_held_out
 
+_JUDGED = [BY_NAME[name] for name in ("ece", "ece_classwise", "nll", "brier", "accuracy")]
+_TOPICS = {
+    method: Topic(f"{method.capitalize()} scaling, fitted on held-out images")
+    for method in get_args(CalibrationMethod)
+}
+MEASURES = (
+    Measure("temperature_fitted", "fitted temperature", decimals=2, topic=_TOPICS["temperature"]),
+    *(
+        replace(each, name=f"{method}_{each.name}", heading=f"{each.heading}, {method}", topic=topic)
+        for method, topic in _TOPICS.items()
+        for each in _JUDGED
+    ),
+)
 
-def probe_scaling(config: ScalingProbe, network: Artifact) -> Measured:
-    """What each map does to the predictions of the test set; it is fitted on the held-out ones alone.
+
+def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """Measure what each map does to the predictions of the test set; it is fitted on the held-out ones alone.
 
     Returns:
         Values: `<method>_ece` (equal width), `<method>_ece_classwise`, `<method>_nll` in nats, `<method>_brier` and
@@ -27,12 +47,6 @@ def probe_scaling(config: ScalingProbe, network: Artifact) -> Measured:
         fitted = logit_scaling.fit(method, held_out, held_out_labels)
         if method == "temperature":
             found["temperature_fitted"] = 1 / fitted.scale.item()
-        after = fitted.apply(logits)
-        found |= {
-            f"{method}_ece": calibration_error.ece(after, labels, config.bins),
-            f"{method}_ece_classwise": calibration_error.ece_classwise(after, labels, config.bins),
-            f"{method}_nll": accuracy.nll(after, labels),
-            f"{method}_brier": calibration_error.brier(after, labels),
-            f"{method}_accuracy": accuracy.accuracy(after, labels),
-        }
+        after = compute(_JUDGED, logits=fitted.apply(logits), labels=labels, bins=config.bins)
+        found |= {f"{method}_{name}": value for name, value in after.items()}
     return Measured(found, {})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from distill.config import SnapshotsProbe
 from distill.data.loader import Normaliser
 from distill.data.sets.dataset import Dataset
-from distill.metrics import accuracy, calibration_error, dark_knowledge
 from distill.metrics.measured import Measured
+from distill.metrics.measures import BY_NAME, Measure, compute
 from distill.metrics.positions import counted
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -21,6 +21,20 @@ from distill.training.tracking import board
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor
+
+_ALONG = [
+    BY_NAME[name]
+    for name in (
+        "accuracy",
+        "nll",
+        "ece",
+        "confidence",
+        "interclass_variance_relative",
+        "conditional_mutual_information",
+    )
+]
+MEASURES: tuple[Measure, ...] = ()
+"""No table shows it: its measures are drawn along training."""
 
 
 def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
@@ -49,7 +63,10 @@ def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime,
         return Measured({}, {})
     dataset = training_data(network, runtime)
     steps = [snapshot_step(network, part) for part in range(network_config(network).snapshots + 1)]
-    by_part = [_measures(*_predictions(network, step, dataset, runtime), config.bins) for step in steps]
+    by_part = []
+    for step in steps:
+        logits, labels = _predictions(network, step, dataset, runtime)
+        by_part.append(compute(_ALONG, logits=logits, labels=labels, bins=config.bins))
     values = {
         f"{name}_part{part}": value
         for part, measures in enumerate(by_part)
@@ -69,17 +86,6 @@ def _predictions(
     normalise = Normaliser(dataset.mean, dataset.std, device)
     logits = predict(load_network(network, device, step), dataset.test.images, normalise, device)
     return counted(logits, dataset.test.labels)
-
-
-def _measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], bins: int) -> dict[str, float]:
-    return {
-        "accuracy": accuracy.accuracy(logits, labels),
-        "nll": accuracy.nll(logits, labels),
-        "ece": calibration_error.ece(logits, labels, bins),
-        "confidence": calibration_error.mean_max_probability(logits),
-        "interclass_variance_relative": dark_knowledge.interclass_variance(logits, labels).relative,
-        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
-    }
 
 
 def _write(steps: list[int], curves: dict[str, list[float]], folder: Path) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from distill.config import TemperaturesProbe
 from distill.metrics import calibration_error
 from distill.metrics.measured import Measured
+from distill.metrics.measures import Measure, Topic
 from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, refuse_no_held_out
 
+_TOPIC = Topic("Temperature scaling", ("ece", "nll"))
+MEASURES = (
+    Measure("scaled_temperature", "temperature", decimals=2, topic=_TOPIC),
+    Measure("scaled_ece", "scaled ECE", "%", 2, _TOPIC, stands_alone=True),
+    Measure("scaled_nll", "scaled NLL", "nats", 3, _TOPIC, stands_alone=True),
+    Measure("lowest_nll", "lowest NLL", "nats", 3, _TOPIC, stands_alone=True),
+)
 
-def probe_temperatures(config: TemperaturesProbe, network: Artifact) -> Measured:
-    """NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
+
+def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
+    """Measure NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
 
     Returns:
         Values: `scaled_temperature`, fitted on the held-out predictions; `scaled_ece` and `scaled_nll`, of the test

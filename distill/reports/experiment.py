@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from distill.config import ProbeConfig, StudentConfig, TeacherConfig
+from distill.metrics.measures import MEASURES, Measure
 
 Scale = Literal["smoke", "quick", "short", "paper"]
 
@@ -61,6 +62,8 @@ class Table:
     diverged: dict[Label, str] = field(default_factory=dict)
     """Runs that are left out of every mean, and why."""
     classes: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = MEASURES
+    """How measures are shown, in the order in which reports list them; others follow by name."""
 
     def conditions(self) -> list[str]:
         """Conditions in the order in which the experiment lists them, diverged ones included."""
@@ -106,6 +109,7 @@ class Experiment(Protocol):
 
     A module may define also `derived`: (table) → label → measures, of what no single network is: the best of
     several by held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
+    `MEASURES` says how reports show its measures: a tuple of `distill.metrics.measures.Measure`.
 
     And `CELLS`: functions without arguments that return text, for a section of the report that reads like a
     notebook. Of each the page shows the docstring (first line: title; indented paragraphs: formulas), the source

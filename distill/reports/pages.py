@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from markupsafe import Markup, escape
 
@@ -20,6 +20,11 @@ from distill.system.reading import read_bytes
 
 if TYPE_CHECKING:
     import jinja2
+    from matplotlib.figure import Figure
+
+    from distill.training.event_file import Board
+
+_PNG_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,28 @@ def read_drawing(path: Path, name: str, caption: str) -> Drawing:
         UserError: the file is too large.
     """
     return Drawing(name, caption, base64.b64encode(read_bytes(path)).decode())
+
+
+def write_figures(figures: Mapping[str, object], folder: Path) -> None:
+    """Write each figure as SVG and PNG, without the date and the random ids that would make every copy differ."""
+    import matplotlib
+
+    folder.mkdir(exist_ok=True)
+    for name, drawn in figures.items():
+        figure = cast("Figure", drawn)
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(folder / f"{name}.svg", metadata=nothing)
+            figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
+
+
+def add_image(writer: Board, name: str, path: Path) -> None:
+    """Add a PNG file to a TensorBoard log."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
 
 
 def _prose(text: str) -> Markup:

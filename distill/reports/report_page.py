@@ -7,22 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from distill.config import ReportConfig
 from distill.errors import printable
 from distill.reports.experiment import Experiment, Table
 from distill.reports.notebook import for_pages
-from distill.reports.pages import figure_file, read_drawing, render
+from distill.reports.pages import add_image, figure_file, read_drawing, render, write_figures
 from distill.reports.summary import _LONGEST_NAME, summarise
 from distill.reports.tables import all_rows, caution, diverged_table, main_tables, paper_table, with_evidence
 from distill.system.reading import read_json
 from distill.training.tracking import board
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_PNG_DPI = 160
 
 
 def write_report(
@@ -54,7 +49,7 @@ def write_report(
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (out / "summary.json").write_text(text, encoding="utf-8")
     _write_table(table, out / "table.csv")
-    _write_figures(figures, out / "figures")
+    write_figures(figures, out / "figures")
     page = {
         "summary": summary,
         "claims": with_evidence(summary),
@@ -84,15 +79,11 @@ def log_figures(report: Path) -> None:
 
     Not part of `write_report`: TensorBoard's files hold the time and the machine.
     """
-    import numpy as np
-    from PIL import Image
-
     summary = read_json(report / "summary.json")
     with board(report / "tb") as writer:
         for figure in summary["figures"]:
             name = f"{summary['experiment']}/{figure['name']}"
-            with Image.open(report / "figures" / f"{figure['name']}.png") as image:
-                writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+            add_image(writer, name, report / "figures" / f"{figure['name']}.png")
             writer.add_text(name, figure["caption"])
 
 
@@ -106,19 +97,6 @@ def _write_table(table: Table, path: Path) -> None:
             writer.writerows(
                 [label.condition, label.seed, unseen, name, measures[name]] for name in sorted(measures)
             )
-
-
-def _write_figures(figures: Mapping[str, object], folder: Path) -> None:
-    """Each figure as SVG and PNG, without the date and the random ids that would make every copy differ."""
-    import matplotlib
-
-    folder.mkdir(exist_ok=True)
-    for name, drawn in figures.items():
-        figure = cast("Figure", drawn)
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(folder / f"{name}.svg", metadata=nothing)
-            figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
 
 
 def _left_out(table: Table) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from distill.config import ReportConfig
 from distill.metrics.verdict import interval, judge
-from distill.reports.columns import MEASURES
+from distill.reports.columns import as_columns
 from distill.reports.experiment import Claim, Experiment, Published, Table
 from distill.reports.notebook import run_cells
 
@@ -31,8 +31,8 @@ def summarise(
 ) -> dict[str, Any]:
     """What a report says, all of it valid JSON: null for what is not finite.
 
-    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures there are, and,
-    of an experiment that has `CELLS`, what they say.
+    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures there are, how
+    measures are shown, and, of an experiment that has `CELLS`, what they say.
     """
     rows = list(_rows(table))
     cells = run_cells(getattr(experiment, "CELLS", ()))
@@ -47,6 +47,7 @@ def summarise(
             # A question of our own has no data set in the paper.
             "data_of_paper": experiment.DATA["paper"] if experiment.REPRODUCES else None,
             "rows": rows,
+            "columns": as_columns(table.measures, _named(rows, experiment)),
             "claims": [_judged(claim, table) for claim in experiment.CLAIMS],
             "published": [_beside_ours(entry, rows) for entry in experiment.PAPER],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
@@ -55,6 +56,12 @@ def summarise(
             "provenance": provenance,
         }
     )
+
+
+def _named(rows: list[dict[str, Any]], experiment: Experiment) -> set[str]:
+    """Collect the measures that rows, claims or published values name."""
+    names = {row["measure"] for row in rows} | {claim.measure for claim in experiment.CLAIMS}
+    return names | {entry.measure for entry in experiment.PAPER if entry.measure}
 
 
 def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,7 +78,8 @@ def _caption(name: str, figure: object) -> str:
 def _rows(table: Table) -> Iterator[dict[str, Any]]:
     """One row per condition and measure that has a value."""
     measured = {measure for measures in table.values.values() for measure in measures}
-    order = [*(name for name in MEASURES if name in measured), *sorted(measured.difference(MEASURES))]
+    listed = dict.fromkeys(each.name for each in table.measures)
+    order = [*(name for name in listed if name in measured), *sorted(measured.difference(listed))]
     for condition in table.conditions():
         for measure in order:
             values = _by_seed(table, condition, measure)

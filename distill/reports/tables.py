@@ -6,34 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from distill.errors import printable
-from distill.reports.columns import (
-    ABOVE_LABELS,
-    ANY,
-    AT_THE_OPTIMUM,
-    CALIBRATION,
-    CHOSEN_SMOOTHING,
-    CLASS_NEVER_SEEN,
-    COLUMNS,
-    DARK_KNOWLEDGE,
-    FIDELITY,
-    INFORMATION,
-    KNOWLEDGE,
-    MEMORISATION,
-    NAMED,
-    OF_CACHES,
-    PENULTIMATE,
-    PREDICTION,
-    SCALING,
-    SOME_CLASSES_SEEN,
-    TEACHERS_AND_STUDENTS,
-    TEMPERATURE_SCALING,
-    TRANSLATION,
-    Column,
-    columns_of,
-)
+from distill.metrics.measures import Measure
+from distill.metrics.verdict import Verdict
+from distill.reports.columns import UNKNOWN, Columns, read_columns
 
 ABSENT = "–"
 """What a cell without a value shows."""
@@ -42,7 +20,7 @@ ABSENT = "–"
 _DATA_OF_PAPER = ("mnist", "cifar10", "cifar100")
 
 
-VERDICTS = ("reproduced", "contradicted", "undecided")
+VERDICTS = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +33,7 @@ class Grid:
 
 
 def comparison(
-    summary: Mapping[str, Any], columns: Sequence[Column], caption: str, beside: Sequence[Column] = ()
+    summary: Mapping[str, Any], columns: Sequence[Measure], caption: str, beside: Sequence[Measure] = ()
 ) -> Grid | None:
     """Conditions as rows and measures as columns: mean ± half of the 95 % interval, and the number of seeds.
 
@@ -70,45 +48,30 @@ def comparison(
         known; None if nothing is left.
     """
     found = {(row["condition"], row["measure"]): row for row in summary["rows"]}
-    measured, about = {measure for _, measure in found}, {column.measure for column in columns}
+    measured, about = {measure for _, measure in found}, {column.name for column in columns}
     if measured.isdisjoint(about):
         return None
-    shown = [column for column in (*beside, *columns) if column.measure in measured]
+    shown = [column for column in (*beside, *columns) if column.name in measured]
     rows = []
     for condition in dict.fromkeys(condition for condition, _ in found):
-        cells = [found.get((condition, column.measure)) for column in shown]
+        cells = [found.get((condition, column.name)) for column in shown]
         if any(cell and cell["measure"] in about for cell in cells):
             texts = [_mean(cell, column) for cell, column in zip(cells, shown, strict=True)]
             rows.append([condition, _seeds([cell["seeds"] for cell in cells if cell]), *texts])
-    return Grid(caption, ["condition", "seeds", *(column.heading for column in shown)], rows)
+    return Grid(caption, ["condition", "seeds", *(column.title for column in shown)], rows)
 
 
 def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
-    """The result tables: what every network is measured by, then each subject that some network is measured by."""
-    tables = (
-        comparison(summary, TEACHERS_AND_STUDENTS, "Teachers and students"),
-        comparison(summary, CLASS_NEVER_SEEN, "A class never seen in the transfer set"),
-        comparison(summary, ABOVE_LABELS, "A class never seen: what exceeds the student of labels"),
-        comparison(summary, SOME_CLASSES_SEEN, "Only some classes in the transfer set"),
-        _by_cache(summary),
-        comparison(summary, TEMPERATURE_SCALING, "Temperature scaling", beside=columns_of("ece", "nll")),
-        comparison(summary, CALIBRATION, "Calibration", beside=columns_of("ece", "nll")),
-        *(
-            comparison(summary, columns, f"{method.capitalize()} scaling, fitted on held-out images")
-            for method in ("temperature", "vector", "platt")
-            if (columns := [column for column in SCALING if column.measure.startswith(f"{method}_")])
-        ),
-        comparison(summary, PENULTIMATE, "Penultimate activations"),
-        comparison(summary, INFORMATION, "Mutual information"),
-        comparison(summary, TRANSLATION, "Translation"),
-        comparison(summary, DARK_KNOWLEDGE, "Dark knowledge"),
-        comparison(summary, FIDELITY, "Fidelity to the teacher", beside=columns_of("agreement", "kl")),
-        comparison(summary, KNOWLEDGE, "Knowledge and geometry, training and held-out images"),
-        comparison(summary, PREDICTION, "What predicts the gain"),
-        comparison(summary, CHOSEN_SMOOTHING, "Smoothing chosen", beside=columns_of("accuracy", "ece")),
-        comparison(summary, AT_THE_OPTIMUM, "Where smoothed training ends, training images"),
-        comparison(summary, MEMORISATION, "Wrong labels", beside=columns_of("accuracy", "held_out_accuracy")),
-    )
+    """List the result tables: one for each topic that a measure of the summary has, in their order."""
+    columns = read_columns(summary)
+    topics = dict.fromkeys(column.topic for column in columns.values() if column.topic)
+    tables = []
+    for topic in topics:
+        own = [column for column in columns.values() if column.topic == topic]
+        if topic.varies and len({row["mean"] for row in summary["rows"] if row["measure"] == own[0].name}) < 2:
+            continue
+        beside = [columns[name] for name in topic.beside if name in columns]
+        tables.append(comparison(summary, own, topic.caption, beside))
     return [table for table in tables if table]
 
 
@@ -119,52 +82,43 @@ def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid 
         summary: of a report.
         only_numbers: leave out what is only drawn, and what nothing here corresponds to.
     """
-    rows = []
+    if not summary["published"]:
+        return None
+    columns, rows = read_columns(summary), []
     for entry in summary["published"]:
-        column = COLUMNS.get(entry["measure"], ANY)
+        column = columns.get(entry["measure"], UNKNOWN)
         measured = entry["mean"] is not None
         if not only_numbers or (measured and entry["value"] is not None):
             ours = _with_unit(_mean(entry, column), column)
             seeds = str(entry["seeds"]) if measured else ABSENT
-            rows.append([entry["source"], _printed(entry, column), ours, seeds, _measured_as(entry)])
+            rows.append([entry["source"], _printed(entry, column), ours, seeds, _measured_as(entry, column)])
     return Grid("The paper and ours", ["source", "paper", "ours", "seeds", "ours is"], rows) if rows else None
 
 
-def _printed(entry: Mapping[str, Any], column: Column) -> str:
+def _printed(entry: Mapping[str, Any], column: Measure) -> str:
     """A published value with as many digits as were given, in the unit of the column."""
     value, half = entry["value"], entry["half_width"]
     if value is None:
         return "only drawn"
     if isinstance(value, str):
         return value
-    scale = 100 if column.percent else 1
+    scale = column.factor
     text = _minus(f"{scale * value:.10g}") + ("" if half is None else f"±{scale * half:.10g}")
     return _with_unit(text, column)
 
 
-def _with_unit(text: str, column: Column) -> str:
-    return f"{text} %" if column.heading.endswith("%") and text != ABSENT else text
+def _with_unit(text: str, column: Measure) -> str:
+    return f"{text} %" if column.unit == "%" and text != ABSENT else text
 
 
-def _measured_as(entry: Mapping[str, Any]) -> str:
-    """Which measure of which condition stands beside a published value."""
+def _measured_as(entry: Mapping[str, Any], column: Measure) -> str:
+    """Say which measure of which condition stands beside a published value."""
     if entry["condition"] is None:
         return ABSENT
-    return f"{_name(entry['measure'])} of {entry['condition']}" if entry["measure"] else entry["condition"]
-
-
-def _name(measure: str) -> str:
-    """A measure in words, without a unit."""
-    return COLUMNS[measure].heading.removesuffix(" %") if measure in NAMED else measure.replace("_", " ")
-
-
-def _by_cache(summary: Mapping[str, Any]) -> Grid | None:
-    """What caches hold, beside what came of it; None if all are of one size, so that nothing is compared."""
-    sizes = {row["mean"] for row in summary["rows"] if row["measure"] == "cache_bytes_per_view"}
-    if len(sizes) < 2:
-        return None
-    of_students = columns_of("accuracy", "nll", "agreement", "kl", "interclass_variance_relative")
-    return comparison(summary, (*OF_CACHES, *of_students), "Caches and what came of them")
+    if not entry["measure"]:
+        return entry["condition"]
+    name = column.heading if column.stands_alone else entry["measure"].replace("_", " ")
+    return f"{name} of {entry['condition']}"
 
 
 def all_rows(summary: Mapping[str, Any]) -> Grid:
@@ -196,13 +150,13 @@ def diverged_table(summary: Mapping[str, Any]) -> Grid | None:
     return Grid(caption, ["condition", "seed", "class left out", "reason"], rows) if rows else None
 
 
-def evidence(claim: Mapping[str, Any]) -> str:
-    """What a verdict rests on: "effect −1.23 [−1.4, −1.1], p < 0.001, 10 seeds"."""
+def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
+    """Say what a verdict rests on: "effect −1.23 [−1.4, −1.1], p < 0.001, 10 seeds"."""
     seeds = f"{claim['seeds']} seed" + ("" if claim["seeds"] == 1 else "s")
     if claim["effect"] is None:
         return f"nothing to compare, {seeds}"
-    column = COLUMNS.get(claim["measure"])
-    scale, unit = (100, " points") if column and column.percent else (1, "")
+    scale = columns.get(claim["measure"], UNKNOWN).factor
+    unit = " points" if scale == 100 else ""
     text = f"effect {_signed(scale * claim['effect'])}{unit}"
     if claim["low"] is not None and claim["high"] is not None:
         text += f" [{_signed(scale * claim['low'])}, {_signed(scale * claim['high'])}]"
@@ -252,7 +206,8 @@ def caution(summary: Mapping[str, Any]) -> str:
 
 def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The claims of a summary, each with what its verdict rests on in words."""
-    return [{**claim, "evidence": evidence(claim)} for claim in summary["claims"]]
+    columns = read_columns(summary)
+    return [{**claim, "evidence": evidence(claim, columns)} for claim in summary["claims"]]
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
@@ -262,7 +217,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     if paper:
         blocks.append(aligned(paper))
     if summary["claims"]:
-        blocks.append(_verdicts(summary["claims"]))
+        blocks.append(_verdicts(with_evidence(summary)))
     diverged = diverged_table(summary)
     if diverged:
         blocks.append(aligned(diverged))
@@ -292,7 +247,9 @@ def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
 def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
     """One line per claim."""
     width = max(len(claim["statement"]) for claim in claims)
-    return "\n".join(f"{claim['verdict']:<14}{claim['statement']:<{width}}   {evidence(claim)}" for claim in claims)
+    return "\n".join(
+        f"{claim['verdict']:<14}{claim['statement']:<{width}}   {claim['evidence']}" for claim in claims
+    )
 
 
 def aligned(table: Grid) -> str:
@@ -318,11 +275,11 @@ def _numeric(table: Grid, index: int) -> bool:
     return all(row[index] == ABSENT or row[index].lstrip("−")[:1].isdigit() for row in table.rows)
 
 
-def _mean(row: Mapping[str, Any] | None, column: Column) -> str:
+def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
     """Mean ± half-interval in the column's unit; no interval where there is none (one seed, or a constant)."""
     if row is None or row["mean"] is None:
         return ABSENT
-    scale = 100 if column.percent else 1
+    scale = column.factor
     text = _minus(f"{scale * row['mean']:.{column.decimals}f}")
     if row["low"] is None or row["high"] is None or row["high"] == row["low"]:
         return text

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from distill.cache import LogitCache
-from distill.config import AnalysisConfig, KnowledgeProbe, StudentConfig, TeacherConfig
+from distill.config import AnalysisConfig, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.losses import has_one_smoothing, in_uniform
-from distill.metrics import accuracy, calibration_error, dark_knowledge, unseen
-from distill.metrics.beyond_top1 import bits_beyond_top1
-from distill.metrics.catalogue import defined, fidelity_measures
+from distill.metrics import calibration_error, dark_knowledge
 from distill.metrics.chance import at_chance
 from distill.metrics.measured import MEASURES_FILE, Measured
+from distill.metrics.measures import HELD_OUT, compute, defined, of_kind, usual
 from distill.probes import probe
 from distill.store.artifact import Artifact
 from distill.store.inputs import Inputs
@@ -27,8 +26,9 @@ from distill.system.files import write_json
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
 
-SplitName = Literal["test", "held_out"]
-"""Of which a network stores its predictions."""
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
 
 
 def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
@@ -100,15 +100,14 @@ def measure(
     config: TeacherConfig | StudentConfig,
     network: Artifact,
     teacher: Artifact | None,
-    split: SplitName = "test",
+    split: StoredSplit = "test",
     bins: int = 15,
     independent: Artifact | None = None,
 ) -> Measured:
-    """All measures of one network on one split.
+    """Measure one network on one split by all that `metrics.measures` lists as usual.
 
-    `held_out_accuracy`, `held_out_ece` and `held_out_interclass_variance_relative`, by which smoothing can be
-    chosen, are of the held-out images whatever the split. With a teacher: fidelity to it at temperature
-    1 (`catalogue.fidelity_measures`). With an independent teacher: `agreement_independent` and `kl_independent`, as
+    `held_out_*`, by which smoothing can be chosen, are of the held-out images whatever the split. With a teacher:
+    fidelity to it at temperature 1. With an independent teacher: `agreement_independent` and `kl_independent`, as
     `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what does not is likeness to any good
     network); of a teacher they are those of two runs of one recipe, and `similarity_independent` is the rank
     correlation of their class similarities. A measure that is not defined (a class without a sample, two classes)
@@ -116,7 +115,7 @@ def measure(
 
     Args:
         config: of the network; tells which class it never saw.
-        network: its artefact.
+        network: its artifact.
         teacher: whom to compare it with, if anyone.
         split: "test" or "held_out".
         bins: of the calibration error.
@@ -129,27 +128,25 @@ def measure(
     chance = at_chance(logits, labels)
     if chance:
         return Measured({}, {}, chance)
-    values = _values(logits, labels, dark_knowledge.interclass_variance(logits, labels), bins)
-    held_out, labels_held_out = load_predictions(network, "held_out")
-    if len(labels_held_out):
-        variance = dark_knowledge.interclass_variance(held_out, labels_held_out)
-        values |= {
-            "held_out_accuracy": accuracy.accuracy(held_out, labels_held_out),
-            "held_out_ece": calibration_error.ece(held_out, labels_held_out, bins),
-            "held_out_interclass_variance_relative": variance.relative,
-        }
-    values |= _dark_knowledge(logits, labels) | {"bits_beyond_top1": bits_beyond_top1(logits, labels).total}
+    values = compute(usual("answers", "knowledge"), logits=logits, labels=labels, bins=bins)
+    values |= _of_held_out(network, bins)
     smoothing = _uniform_smoothing(config, logits.shape[1])
     if smoothing is not None:
         values["equivalent_smoothing"] = smoothing
     if smoothing:
         values["optimal_gap"] = dark_knowledge.optimal_gap(smoothing, logits.shape[1])
     if teacher is not None:
-        values |= fidelity_measures(logits, load_predictions(teacher, split)[0], labels)
+        other = load_predictions(teacher, split)[0]
+        values |= compute(usual("teacher"), student=logits, teacher=other, labels=labels)
     if independent is not None:
-        values |= _beside_independent(config, logits, load_predictions(independent, split)[0], labels)
+        other = load_predictions(independent, split)[0]
+        found = compute(of_kind("independent"), student=logits, teacher=other, labels=labels)
+        if isinstance(config, StudentConfig):
+            # Only between two runs of one recipe does it say how much chance is in the similarity of classes.
+            del found["similarity_independent"]
+        values |= found
     if isinstance(config, StudentConfig) and config.exclude_classes:
-        values |= _unseen_measures(logits, labels, set(config.exclude_classes), network.data["priors"])
+        values |= _of_unseen(logits, labels, set(config.exclude_classes), network.data["priors"])
     values |= _of_cache(network) | _of_targets(network)
     diagram = calibration_error.reliability(logits, labels, bins)
     curves = {
@@ -161,8 +158,18 @@ def measure(
     return Measured(defined(values), curves)
 
 
-def _predictions(network: Artifact, split: SplitName) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `load_predictions`, of a split that has samples.
+def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
+    """Measure what smoothing can be chosen by; nothing where no image is held out."""
+    logits, labels = load_predictions(network, "held_out")
+    if not len(labels):
+        return {}
+    chosen_by = [each for each in of_kind("answers", "knowledge") if each.use]
+    values = compute(chosen_by, logits=logits, labels=labels, bins=bins).values()
+    return {each.name: value for each, value in zip(HELD_OUT, values, strict=True)}
+
+
+def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+    """Load the predictions of a split that has samples.
 
     Raises:
         UserError: it has none.
@@ -175,59 +182,18 @@ def _predictions(network: Artifact, split: SplitName) -> tuple[torch.Tensor, tor
 
 
 def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int = 15) -> dict[str, float]:
-    """Measures of a teacher's cached logits on one view of the transfer set.
+    """Measure a teacher's cached logits on one view of the transfer set by what is usual.
 
     Raises:
         UserError: the cache is truncated, or belongs to other images.
     """
     cache.check_fits(dataset)
     labels = dataset.train.labels
-    variance = cache.interclass_variance(labels, view)
+    cache.interclass_variance(labels, view)  # refuses truncated logits and mixed views
     logits = cache.logits(torch.arange(len(cache)), view).float()
-    return defined(_values(logits, labels, variance, bins) | _dark_knowledge(logits, labels))
-
-
-def _values(
-    logits: torch.Tensor, labels: torch.Tensor, variance: dark_knowledge.InterclassVariance, bins: int
-) -> dict[str, float]:
-    return {
-        "accuracy": accuracy.accuracy(logits, labels),
-        "nll": accuracy.nll(logits, labels),
-        "ece": calibration_error.ece(logits, labels, bins),
-        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels, bins),
-        "ece_classwise": calibration_error.ece_classwise(logits, labels, bins),
-        "ece_adaptive": calibration_error.ece_adaptive(logits, labels, bins),
-        "brier": calibration_error.brier(logits, labels),
-        "confidence": calibration_error.mean_max_probability(logits),
-        "interclass_variance": variance.total,
-        "interclass_variance_relative": variance.relative,
-        "interclass_variance_within": variance.within,
-        "interclass_variance_between": variance.between,
-        "gap": variance.gap,
-    }
-
-
-def _dark_knowledge(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """The few measures of it that every report has; the probe `knowledge` has them all."""
-    return {
-        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
-        "aggregated_variance": dark_knowledge.aggregated_variance(logits, labels),
-        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
-    }
-
-
-def _beside_independent(
-    config: TeacherConfig | StudentConfig, logits: torch.Tensor, other: torch.Tensor, labels: torch.Tensor
-) -> dict[str, float]:
-    values = {
-        "agreement_independent": accuracy.agreement(logits, other),
-        "kl_independent": accuracy.predictive_kl(logits, other),
-    }
-    if isinstance(config, TeacherConfig):
-        values["similarity_independent"] = dark_knowledge.similarity_correlation(
-            *(dark_knowledge.class_similarity(each, labels) for each in (logits, other))
-        )
-    return values
+    # Bits mislead on images that the teacher was trained on.
+    measures = [each for each in usual("answers", "knowledge") if each.name != "bits_beyond_top1"]
+    return defined(compute(measures, logits=logits, labels=labels, bins=bins))
 
 
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
@@ -243,38 +209,31 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     return in_uniform(loss.smoothing, loss.smoothing_convention, classes)
 
 
-def _unseen_measures(
-    logits: torch.Tensor, labels: torch.Tensor, classes: set[int], priors: list[float]
+def _of_unseen(
+    logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], classes: set[int], priors: list[float]
 ) -> dict[str, float]:
-    """Of the class, or the classes, that a student never saw; `priors` are of the data with them."""
+    """Measure what a student knows of classes that it never saw; `priors` are of the data with them."""
     if len(classes) == 1:
         (cls,) = classes
-        return {
-            "unseen_recall": unseen.recall(logits, labels, cls),
-            "unseen_recall_corrected": unseen.corrected_recall(logits, labels, cls, priors[cls]),
-            "unseen_auc": unseen.margin_auc(logits, labels, cls),
-        }
+        return compute(of_kind("unseen class"), logits=logits, labels=labels, cls=cls, prior=priors[cls])
     seen = set(range(len(priors))) - classes
     # Shares are stored as float32: their sum may be a hair above 1.
     prior = min(1.0, sum(priors[cls] for cls in seen))
-    return {
-        "unseen_accuracy": unseen.accuracy_of(logits, labels, classes),
-        "pair_accuracy_corrected": unseen.corrected_accuracy(logits, labels, seen, prior),
-        "unseen_among_unseen": unseen.accuracy_among(logits, labels, classes),
-    }
+    given = {"logits": logits, "labels": labels, "classes": classes, "seen_classes": seen, "prior": prior}
+    return compute(of_kind("unseen classes"), **given)
 
 
 def _of_cache(network: Artifact) -> dict[str, float]:
-    """What is known of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
+    """Read what is known of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
     metrics = network.record.metrics.items()
     return {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
 
 
 def _of_targets(network: Artifact) -> dict[str, float]:
-    """What is known of the soft targets that a network learned from: `equivalent_smoothing`."""
+    """Read what is known of the soft targets that a network learned from: `equivalent_smoothing`."""
     metrics = network.record.metrics.items()
     return {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
 
 
-def _finite(values: torch.Tensor) -> list[float]:
+def _finite(values: Tensor) -> list[float]:
     return [float(value) for value in torch.nan_to_num(values.double())]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from distill.config import CalibrationConfig
+from distill.config import CalibrationConfig, StoredSplit
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration_error, logit_scaling
+from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
+from distill.metrics.measures import compute, of_kind
 from distill.metrics.smoothing_warnings import strongest
 from distill.reports.tables import Grid, aligned
 from distill.store.artifact import Artifact
@@ -28,20 +29,9 @@ if TYPE_CHECKING:
 
 SCALING = "scaling.safetensors"
 RELIABILITY = "reliability.png"
-SPLITS: tuple[Literal["held_out", "test"], ...] = ("held_out", "test")
+SPLITS: tuple[StoredSplit, ...] = ("held_out", "test")
 BEFORE = "_before"
 """Ends the name of a measure of the logits as they were."""
-_SHOWN = {
-    "accuracy": ("accuracy %", 100, 2),
-    "confidence": ("confidence %", 100, 2),
-    "ece": ("ECE %", 100, 2),
-    "ece_equal_mass": ("ECE, equal mass %", 100, 2),
-    "ece_classwise": ("classwise ECE %", 100, 3),
-    "ece_adaptive": ("adaptive ECE %", 100, 3),
-    "nll": ("NLL", 1, 4),
-    "brier": ("Brier", 1, 4),
-}
-"""Measure → heading, factor and decimals, in the order of the table."""
 
 
 def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
@@ -80,17 +70,8 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
 
 
 def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """What a calibration artefact says of logits: errors of calibration, NLL, Brier score, accuracy, confidence."""
-    return {
-        "accuracy": accuracy.accuracy(logits, labels),
-        "confidence": calibration_error.mean_max_probability(logits),
-        "ece": calibration_error.ece(logits, labels),
-        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels),
-        "ece_classwise": calibration_error.ece_classwise(logits, labels),
-        "ece_adaptive": calibration_error.ece_adaptive(logits, labels),
-        "nll": accuracy.nll(logits, labels),
-        "brier": calibration_error.brier(logits, labels),
-    }
+    """Measure what a calibration artifact says of logits: how often they are right, and how sure they are."""
+    return compute(of_kind("answers"), logits=logits, labels=labels)
 
 
 def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
@@ -111,12 +92,10 @@ def format_measures(made: Artifact) -> str:
     """Every measure before → after on both splits, aligned for a terminal."""
     metrics = made.record.metrics
     rows = []
-    for name, (heading, factor, decimals) in _SHOWN.items():
-        cells = (
-            " → ".join(f"{factor * metrics[f'{split}/{name}{ending}']:.{decimals}f}" for ending in (BEFORE, ""))
-            for split in SPLITS
-        )
-        rows.append([heading, *cells])
+    for each in of_kind("answers"):
+        values = ([metrics[f"{split}/{each.name}{ending}"] for ending in (BEFORE, "")] for split in SPLITS)
+        cells = (" → ".join(f"{each.factor * value:.{each.decimals}f}" for value in pair) for pair in values)
+        rows.append([each.title, *cells])
     method = made.record.config["method"]
     return aligned(Grid(f"{method.capitalize()} scaling, before → after", ["", "held-out", "test"], rows))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from distill.config import ReportConfig
 from distill.metrics.measured import MEASURES_FILE
+from distill.metrics.measures import MEASURES
+from distill.probes import probe_measures
 from distill.reports import experiment_files
 from distill.reports.experiment import Experiment, Table
 from distill.reports.report_page import log_figures, write_report
@@ -46,6 +48,9 @@ def read_table(experiment: Experiment, config: ReportConfig, inputs: Inputs) -> 
             table.diverged[label] = of_run["diverged"]
         else:
             table.values[label], table.curves[label] = of_run["values"], of_run["curves"]
+    probes = dict.fromkeys(probe.probe for analysis in config.analyses for probe in analysis.probes)
+    of_probes = (each for probe in probes for each in probe_measures(probe))
+    table.measures = (*MEASURES, *of_probes, *getattr(experiment, "MEASURES", ()))
     if derived := getattr(experiment, "derived", None):
         table.values |= derived(table)
     return table

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from distill.config import SweepConfig
+from distill.config import StoredSplit, SweepConfig
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration_error, dark_knowledge
-from distill.metrics.beyond_top1 import bits_beyond_top1
-from distill.metrics.catalogue import defined
+from distill.metrics import accuracy, calibration_error
 from distill.metrics.chance import at_chance
 from distill.metrics.choice import choose, listed
 from distill.metrics.confidence import confidence_gap, under_confident
+from distill.metrics.measures import BY_NAME, Measure, Topic, compute, defined, of_kind, usual
 from distill.metrics.verdict import interval
-from distill.stages.sweep_page import write_page
+from distill.probes import temperatures
+from distill.reports.columns import as_columns
+from distill.reports.sweep_answers import write_page
 from distill.store.artifact import Artifact
 from distill.store.inputs import Inputs, Made
 from distill.store.key import key
@@ -29,8 +31,40 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SWEEP = "sweep.json"
-SplitName = Literal["held_out", "test"]
 BySeed = dict[int, float]
+
+
+def _in_table(caption: str, *measures: Measure, beside: tuple[str, ...] = ()) -> tuple[Measure, ...]:
+    topic = Topic(caption, beside)
+    return tuple(replace(each, topic=topic) for each in measures)
+
+
+_CALIBRATION = BY_NAME["brier"].topic
+_MAIN = (
+    *(each for each in of_kind("answers") if each.topic != _CALIBRATION),
+    Measure("confidence_gap", "accuracy − confid.", "points", 2),
+)
+_OTHER_ERRORS = tuple(each for each in of_kind("answers") if each.topic == _CALIBRATION)
+_MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
+    "held_out": (
+        *_in_table("Held-out images, which choose", *_MAIN),
+        *_in_table("Other errors of calibration, held-out images", *_OTHER_ERRORS),
+        *_in_table(
+            "After temperature scaling, fitted on other held-out images",
+            *temperatures.MEASURES,
+            beside=("ece", "nll"),
+        ),
+        *_in_table(
+            "What there is to teach, held-out images",
+            *(each for each in (*usual("knowledge"), *of_kind("targets")) if each.topic),
+        ),
+    ),
+    "test": (
+        *_in_table("Test images, which choose nothing", *_MAIN, *temperatures.MEASURES),
+        *_in_table("Other errors of calibration, test images", *_OTHER_ERRORS),
+    ),
+}
+"""How the page shows what is measured of each split."""
 
 
 def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
@@ -47,13 +81,13 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
 
     Args:
         config: which recipe, strengths and seeds.
-        networks: key → artefact of a network, or the reason why it diverged.
+        networks: key → artifact of a network, or the reason why it diverged.
         folder: where to write.
 
     Raises:
         UserError: no network learned anything.
     """
-    measured: dict[SplitName, dict[float, dict[str, BySeed]]] = {"held_out": {}, "test": {}}
+    measured: dict[StoredSplit, dict[float, dict[str, BySeed]]] = {"held_out": {}, "test": {}}
     diverged: list[dict[str, Any]] = []
     learned: Artifact | None = None
     for (smoothing, seed), recipe in config.networks().items():
@@ -82,6 +116,10 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
             for smoothing in sorted(by_smoothing)
             for name, by_seed in by_smoothing[smoothing].items()
         ],
+        "columns": {
+            split: as_columns(_MEASURES[split], {name for values in by_smoothing.values() for name in values})
+            for split, by_smoothing in measured.items()
+        },
         "choices": {
             use: {name: value for name, value in vars(choice).items() if name != "use"}
             for use, choice in choices.items()
@@ -100,24 +138,24 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
     return Outcome(metrics, learned.record.data)
 
 
-def measure(network: Artifact, bins: int = 15) -> dict[SplitName, dict[str, float]]:
-    """Measures of a network's stored predictions, of the held-out split and of the test set.
+def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, float]]:
+    """Measure a network's stored predictions, of the held-out split and of the test set.
 
-    Both have `accuracy`, `nll`, `ece`, `ece_equal_mass`, `brier`, `confidence`, `confidence_gap` (accuracy less
+    Of both: how right and how sure it is (`metrics.measures`, "answers"), `confidence_gap` (accuracy less
     confidence), `under_confident` (1 where the 95 % interval of that gap lies above 0, else 0), `scaled_ece` and
     `scaled_nll`. The latter two are after temperature scaling by a temperature of other images: for the test set
     that of all held-out ones, `scaled_temperature`; for each half of the held-out ones that of the other half. Of
-    the held-out split alone are `scaled_temperature` and the measures of dark knowledge at temperature 1, among
-    them `equivalent_smoothing`, of the network's own answers. Those that are not defined are left out.
+    the held-out split alone: `scaled_temperature` and the usual measures of knowledge at temperature 1, and
+    `equivalent_smoothing` of the network's own answers. What is not defined is left out.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     temperature = calibration_error.fit_temperature(held_out, held_out_labels)
-    found: dict[SplitName, dict[str, float]] = {
+    found: dict[StoredSplit, dict[str, float]] = {
         "held_out": defined(
             _answers(held_out, held_out_labels, bins)
             | _scaled(scaled_by_halves(held_out, held_out_labels), held_out_labels, bins)
             | {"scaled_temperature": temperature}
-            | _knowledge(held_out, held_out_labels)
+            | compute((*usual("knowledge"), *of_kind("targets")), logits=held_out, labels=held_out_labels)
         )
     }
     logits, labels = load_predictions(network, "test")
@@ -144,35 +182,15 @@ def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) 
 
 def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
     gap = confidence_gap(logits, labels)
-    return {
-        "accuracy": gap.accuracy,
-        "nll": accuracy.nll(logits, labels),
-        "ece": calibration_error.ece(logits, labels, bins),
-        "ece_equal_mass": calibration_error.ece_equal_mass(logits, labels, bins),
-        "brier": calibration_error.brier(logits, labels),
-        "confidence": gap.confidence,
-        "confidence_gap": gap.gap,
-        "under_confident": float(under_confident(gap)),
-    }
+    values = compute(of_kind("answers"), logits=logits, labels=labels, bins=bins)
+    return values | {"confidence_gap": gap.gap, "under_confident": float(under_confident(gap))}
 
 
 def _scaled(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
     return {"scaled_ece": calibration_error.ece(logits, labels, bins), "scaled_nll": accuracy.nll(logits, labels)}
 
 
-def _knowledge(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> dict[str, float]:
-    variance = dark_knowledge.interclass_variance(logits, labels)
-    return {
-        "interclass_variance": variance.total,
-        "interclass_variance_relative": variance.relative,
-        "conditional_mutual_information": dark_knowledge.conditional_mutual_information(logits, labels),
-        "nontarget_entropy": dark_knowledge.nontarget_entropy(logits, labels),
-        "bits_beyond_top1": bits_beyond_top1(logits, labels).total,
-        "equivalent_smoothing": dark_knowledge.equivalent_smoothing(logits, labels, 1.0),
-    }
-
-
-def _row(smoothing: float, measure: str, split: SplitName, by_seed: BySeed) -> dict[str, Any]:
+def _row(smoothing: float, measure: str, split: StoredSplit, by_seed: BySeed) -> dict[str, Any]:
     mean, low, high = interval(by_seed[seed] for seed in sorted(by_seed))
     return {
         "smoothing": smoothing,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from distill.config import StudentConfig, TeacherConfig
+from distill.config import StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.errors import UserError
@@ -124,9 +124,7 @@ def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
     return config
 
 
-def load_predictions(
-    artifact: Artifact, split: Literal["test", "held_out"]
-) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
+def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
     """Logits and labels that a network stored at the end of its training.
 
     Raises:

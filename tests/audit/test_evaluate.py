@@ -13,13 +13,24 @@ from distill.cache import LogitCache
 from distill.config import AugmentConfig, DataConfig, EnsembleConfig, LossConfig, ModelConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.catalogue import MEASURES, fidelity_measures, logit_measures
 from distill.metrics.geometry import linear_cka
+from distill.metrics.measures import compute, defined, of_kind
 from distill.pipeline.graph import ensure
 from distill.probes import knowledge
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.training.network import load_predictions
+
+NAMES = {each.name for each in of_kind("knowledge", "features", "teacher")}
+
+
+def logit_measures(logits, labels, temperature):
+    return defined(compute(of_kind("knowledge"), logits=logits, labels=labels, temperature=temperature))
+
+
+def fidelity_measures(student, teacher, labels, temperature):
+    given = {"student": student, "teacher": teacher, "labels": labels, "temperature": temperature}
+    return defined(compute(of_kind("teacher"), **given))
 
 
 @pytest.fixture
@@ -56,7 +67,7 @@ def test_all_of_a_student(student, groups, make, runtime):
     names = [name for group in (plain, soft, against) for name in group.rows]
     assert len(names) == len(set(names)), "nothing is said twice"
     assert images.columns == alike.columns == ("training", "held-out")
-    assert {name for group in (soft, against, images) for name in group.rows} == {each.name for each in MEASURES}
+    assert {name for group in (soft, against, images) for name in group.rows} == NAMES
 
     dataset = load(student.data, runtime.data_root)
     of_both = [

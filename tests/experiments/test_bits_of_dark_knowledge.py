@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.metrics.catalogue import MEASURES
-from distill.metrics.prediction import left_out_concordance
+from distill.metrics.measures import of_kind
 from distill.metrics.verdict import judge
 from distill.reports.experiment import Label, Table
 from experiments import bits_of_dark_knowledge as bits
 from experiments.base import setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
+from experiments.prediction import left_out_concordance
 
 ALL = tuple(bits.families())
 SMOKE = ALL[::8]
@@ -109,10 +109,7 @@ def test_students_differ_in_their_teacher_and_temperature_alone():
 
 def test_candidates_are_all_that_is_measured_of_own_images_and_nothing_of_test_images():
     measured = {
-        f"{measure.name}_{split}"
-        for measure in MEASURES
-        if measure.of != "teacher"
-        for split in ("train", "held_out")
+        f"{measure.name}_{split}" for measure in of_kind("knowledge", "features") for split in ("train", "held_out")
     }
     # Those left out rank teachers exactly as others do.
     twins = {"wrong_mass_train", "wrong_mass_held_out", "equiangular_distance_held_out"}

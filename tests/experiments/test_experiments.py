@@ -14,9 +14,9 @@ import pytest
 from distill.cli.main import main
 from distill.config import StudentConfig, TeacherConfig
 from distill.errors import UserError
-from distill.metrics.catalogue import MEASURES as CATALOGUE
+from distill.metrics.measures import MEASURES
 from distill.pipeline.experiments import plan_report
-from distill.reports.columns import MEASURES
+from distill.probes import PROBES, probe_measures
 from distill.reports.experiment import Experiment, Label, Scale, Table
 from distill.reports.experiment_files import _is_experiment, load_experiment
 from distill.store.key import key
@@ -39,11 +39,16 @@ def _takes(name: str, scale: Scale, data: str) -> bool:
     return False
 
 
+def _measures(experiment: Experiment) -> list[str]:
+    """Names of all that reports of an experiment have an entry for."""
+    of_probes = (each for probe in PROBES for each in probe_measures(probe))
+    return [each.name for each in (*MEASURES, *of_probes, *getattr(experiment, "MEASURES", ()))]
+
+
 def _conditions(experiment: Experiment, runs: Mapping[Label, object]) -> set[str]:
     """Conditions of all networks, and of what is derived from many, on numbers that mean nothing."""
     generator = random.Random(0)
-    measures = [*MEASURES, *(f"{measure.name}_{split}" for measure in CATALOGUE for split in ("train", "held_out"))]
-    values = {label: {name: generator.random() for name in measures} for label in runs}
+    values = {label: {name: generator.random() for name in _measures(experiment)} for label in runs}
     table = Table(values=values, classes=tuple("abcdefghij"))
     derived = getattr(experiment, "derived", lambda _: {})(table)
     assert derived.keys().isdisjoint(runs), "what is derived has labels of its own"
@@ -91,7 +96,7 @@ def test_what_the_paper_prints_has_its_place_here(name: str) -> None:
     for entry in experiment.PAPER:
         assert (entry.condition is None) == (entry.measure is None), entry.source
         assert entry.condition is None or entry.condition in conditions, entry.source
-        assert entry.measure is None or entry.measure in MEASURES, entry.source
+        assert entry.measure is None or entry.measure in _measures(experiment), entry.source
     shown = {(entry.source, entry.condition, entry.measure) for entry in experiment.PAPER}
     assert len(shown) == len(experiment.PAPER), "no row twice"
     assert experiment.PAPER or not experiment.REPRODUCES

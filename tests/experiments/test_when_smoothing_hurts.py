@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from distill.config import AugmentConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.data.sets.load import load
-from distill.metrics.verdict import Verdict, judge
+from distill.metrics.verdict import Judgement, judge
 from distill.reports.experiment import Label, Table
 from experiments import drawing, smoothing_map
 from experiments import when_smoothing_hurts as hurts
@@ -286,7 +286,7 @@ def test_draws_what_is_there(scale, seeds):
 
 def test_the_scale_is_that_of_all_maps_and_of_decided_cells_only():
     def cell(effect, verdict):
-        return Verdict(verdict, effect, effect, effect, 0.01, 5)
+        return Judgement(verdict, effect, effect, effect, 0.01, 5)
 
     first = smoothing_map.Map("", {(0, 0): cell(-0.021, "contradicted"), (0, 1): cell(0.4, "undecided")})
     second = smoothing_map.Map("", {(0, 0): cell(0.004, "reproduced")})

@@ -23,10 +23,10 @@ from distill.errors import UserError
 from distill.pipeline import experiments
 from distill.pipeline.graph import ensure
 from distill.reports import experiment_files
+from distill.reports.sweep_answers import format_sweep
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.stages.calibration import load_scaling
 from distill.stages.sweep import SWEEP
-from distill.stages.sweep_page import format_sweep
 from distill.store.record import RECORD
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore

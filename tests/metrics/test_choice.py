@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from distill.metrics.choice import MEASURES, choose, listed
+from distill.metrics.choice import CHOSEN_BY, choose, listed
 
 SEEDS = range(5)
 _NOISE = (0.0, 0.001, -0.001, 0.002, -0.002)
@@ -45,7 +45,7 @@ def test_three_uses_three_answers():
         "teaching": 0.05,
     }
     assert {use: (choice.use, choice.measure) for use, choice in found.items()} == {
-        use: (use, measure) for use, measure in MEASURES.items()
+        use: (use, measure) for use, measure in CHOSEN_BY.items()
     }
     assert found["accuracy"].value == pytest.approx(0.901)
     assert found["calibration"].value == pytest.approx(0.02)
@@ -169,7 +169,7 @@ def test_two_classes_have_no_variance_to_choose_by():
 def test_what_is_missing_is_said():
     with pytest.raises(ValueError, match="one strength"):
         choose({})
-    for name in MEASURES.values():
+    for name in CHOSEN_BY.values():
         lacking = {key: values for key, values in THREE[0.1].items() if key != name}
         with pytest.raises(ValueError, match=rf"no {name} of ε=0.1"):
             choose({**THREE, 0.1: lacking})
@@ -183,7 +183,7 @@ def _measured(draw):
     smoothings = draw(st.lists(st.floats(0, 0.9), min_size=1, max_size=4, unique=True))
     seeds = draw(st.lists(st.integers(0, 99), min_size=1, max_size=5, unique=True))
     return {
-        smoothing: {name: {seed: draw(_value) for seed in seeds} for name in MEASURES.values()}
+        smoothing: {name: {seed: draw(_value) for seed in seeds} for name in CHOSEN_BY.values()}
         for smoothing in smoothings
     }
 

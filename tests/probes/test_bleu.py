@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -47,7 +48,7 @@ def probe(model: nn.Module, runtime, monkeypatch: pytest.MonkeyPatch, **kwargs):
     monkeypatch.setattr(probing, "network_config", lambda _: CONFIG)
     monkeypatch.setattr(probing, "training_data", lambda *_: load(CONFIG.data, runtime.data_root))
     config = TranslationProbe(**{"temperatures": (1.0,), "sentences": SENTENCES, "beam": 2, **kwargs})
-    return probing.probe_translation(config, SimpleNamespace(), runtime)  # pyright: ignore[reportArgumentType]
+    return probing.probe_translation(config, SimpleNamespace(), runtime, Path())  # pyright: ignore[reportArgumentType]
 
 
 def test_who_knows_the_references_is_perfect_at_every_temperature(runtime, monkeypatch):

@@ -14,8 +14,8 @@ from distill.data.loader import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.catalogue import MEASURES, feature_measures, logit_measures
 from distill.metrics.dark_knowledge import class_similarity
+from distill.metrics.measures import compute, defined, of_kind
 from distill.pipeline.graph import ensure
 from distill.probes import knowledge, probe
 from distill.store.artifact import Artifact
@@ -23,7 +23,7 @@ from distill.store.key import key
 from distill.training.network import load_network
 
 ALL = KnowledgeProbe()
-NAMES = {each.name for each in MEASURES if each.of != "teacher"}
+NAMES = {each.name for each in of_kind("knowledge", "features")}
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def by_hand(network, split, dataset, temperature=1.0):
         images = normalise(split.images)
         logits, features = model(images), model.features(images)
     weight = model.head.weight.detach()
-    values = logit_measures(logits, split.labels, temperature)
-    return values | feature_measures(features, split.labels, logits, weight), logits
+    given = {"logits": logits, "labels": split.labels, "features": features, "weight": weight}
+    return defined(compute(of_kind("knowledge", "features"), temperature=temperature, **given)), logits
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

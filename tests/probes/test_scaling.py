@@ -7,8 +7,7 @@ from distill.config import DataConfig, ScalingProbe
 from distill.errors import UserError
 from distill.metrics import accuracy, calibration_error, logit_scaling
 from distill.pipeline.graph import ensure
-from distill.probes import probe
-from distill.reports.columns import SCALING
+from distill.probes import probe, probe_measures
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.training.network import load_predictions
@@ -27,7 +26,7 @@ def trained(teacher, store, runtime):
 def test_what_is_measured_of_a_network(trained, runtime, tmp_path):
     network = trained()
     found = probe(ScalingProbe(), network, runtime, tmp_path)
-    assert found.values.keys() == {column.measure for column in SCALING}
+    assert found.values.keys() == {measure.name for measure in probe_measures("scaling")}
     held_out, (logits, labels) = load_predictions(network, "held_out"), load_predictions(network, "test")
     assert found.values["temperature_fitted"] == pytest.approx(calibration_error.fit_temperature(*held_out))
     for method in ("temperature", "vector", "platt"):
@@ -54,7 +53,7 @@ def test_the_test_set_is_not_fitted(trained, runtime, tmp_path, monkeypatch):
     network = trained()
     seen = []
     monkeypatch.setattr(
-        "distill.probes.scaling.scaling.fit",
+        "distill.probes.scaling.logit_scaling.fit",
         lambda method, logits, labels: seen.append(labels) or logit_scaling.identity(),
     )
     probe(ScalingProbe(methods=("vector",)), network, runtime, tmp_path)

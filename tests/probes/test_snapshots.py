@@ -104,7 +104,7 @@ def test_a_network_without_snapshots_has_nothing_and_is_no_error(teacher, store,
 def test_what_a_part_does_not_have_is_left_out(watched, store, runtime, tmp_path, monkeypatch):
     network = made(watched, store, runtime)
     infinite = iter([1.0, float("inf"), 0.5, 0.25])
-    monkeypatch.setattr("distill.probes.snapshots.accuracy.nll", lambda *_: next(infinite))
+    monkeypatch.setattr("distill.metrics.accuracy.nll", lambda *_: next(infinite))
     found = probe(CONFIG, network, runtime, tmp_path)
     assert "nll_part1" not in found.values
     assert found.values["nll_part3"] == 0.25

@@ -13,6 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from distill.config import ReportConfig
+from distill.metrics.measures import BY_NAME, MEASURES, Measure, Topic
+from distill.probes import probe_measures
+from distill.reports.columns import read_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.report_page import log_figures, write_report
 from distill.reports.tables import ABSENT, evidence, format_summary, main_tables, paper_table
@@ -91,7 +94,7 @@ def test_summary_schema(written):
     out, summary = written
     assert json.loads((out / "summary.json").read_text()) == summary
     named = {"experiment", "title", "introduction", "reproduces", "scale", "data", "data_of_paper"}
-    assert set(summary) == named | {"rows", "claims", "published", "diverged", "figures", "provenance"}
+    assert set(summary) == named | {"rows", "columns", "claims", "published", "diverged", "figures", "provenance"}
     assert [summary[name] for name in ("reproduces", "data_of_paper")] == ["Table 2", "cifar10"]
     assert [figure["caption"] for figure in summary["figures"]] == ["The first one.", "The second one."]
     assert [summary[name] for name in ("experiment", "scale", "data")] == ["tiny", "smoke", "digits"]
@@ -217,6 +220,7 @@ def test_a_measure_that_no_run_has_is_no_column(tmp_path):
     table = measured()
     text = format_summary(report(tmp_path / "plain", table))
     assert "Temperature scaling" not in text
+    table.measures = (*MEASURES, *probe_measures("temperatures"), *probe_measures("information"))
     for label, measures in table.values.items():
         if label.condition == "teacher ε=0":
             measures |= {"scaled_ece": 0.021, "scaled_temperature": 1.9, "information_final": 0.7}
@@ -272,7 +276,7 @@ def test_one_seed_has_no_interval_and_no_verdict(tmp_path):
 )
 def test_a_rounding_error_is_no_effect(effect, told):
     claim = {"measure": "accuracy", "effect": effect, "low": None, "high": None, "p": None, "seeds": 3}
-    assert evidence(claim) == f"effect {told}, 3 seeds"
+    assert evidence(claim, BY_NAME) == f"effect {told}, 3 seeds"
 
 
 def test_diverged_runs_are_listed_and_not_averaged(tmp_path):
@@ -325,7 +329,7 @@ def test_caches_are_compared_where_they_differ(tmp_path, sizes):
     assert ("Caches and what came of them" in text) == (len(set(sizes)) > 1)
     assert ("bytes/view" in text) == (len(set(sizes)) > 1)
     if len(set(sizes)) > 1:
-        assert re.search(r"student of ε=0 +3 +8 +12\.500 +80\.00", text)
+        assert re.search(r"student of ε=0 +3 +80\.00 +0\.100 +8 +12\.500", text)
 
 
 def test_dark_knowledge_and_fidelity_have_tables_where_they_are_measured(tmp_path):
@@ -349,6 +353,7 @@ def test_dark_knowledge_and_fidelity_have_tables_where_they_are_measured(tmp_pat
     assert len(knowledge.rows) == 4
     assert fidelity.header[2:] == ["agree %", "KL", "agree, other seed %", "KL, other seed", "deviation ratio"]
     assert fidelity.rows[0] == ["student of ε=0", "3", "90.0", "0.100", "80.0", "0.300", "0.50"]
+    table.measures = (*MEASURES, *probe_measures("knowledge"))
     for values in table.values.values():
         values["class_separation_train"] = 0.7
     probed = main_tables(report(tmp_path / "probed", table))[-1]
@@ -427,3 +432,29 @@ def test_an_experiment_without_cells_has_the_page_it_had(written):
     assert "Worked through" not in page + (out / "report.md").read_text()
     assert ".step" not in page
     assert "\n}\n</style>" in page, "no line is left of the styles of cells"
+
+
+def test_an_experiment_shows_its_own_measures_and_a_finished_report_needs_no_list(tmp_path):
+    table = measured()
+    own = Measure("cost", "cost", "points", 1, Topic("What it costs", ("accuracy",)))
+    table.measures = (*MEASURES, own)
+    for label, measures in table.values.items():
+        if label.condition.startswith("student"):
+            measures["cost"] = 0.25
+    report(tmp_path / "r", table)
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    found = {grid.caption: grid for grid in main_tables(summary)}["What it costs"]
+    assert found.header == ["condition", "seeds", "accuracy %", "cost, points"]
+    assert found.rows[0] == ["student of ε=0", "3", "80.00", "25.0"]
+    shown = {column["name"] for column in summary["columns"]}
+    assert shown == {row["measure"] for row in summary["rows"]}
+    claim = {"measure": "cost", "effect": -0.25, "low": None, "high": None, "p": None, "seeds": 3}
+    assert evidence(claim, read_columns(summary)) == "effect −25 points, 3 seeds"
+
+
+@pytest.mark.parametrize("decimals", [-1, 10**9])
+def test_a_summary_cannot_ask_for_any_number_of_digits(written, decimals):
+    _, summary = written
+    columns = [column | {"decimals": decimals} for column in summary["columns"]]
+    with pytest.raises(ValueError, match="decimals = "):
+        format_summary(summary | {"columns": columns})

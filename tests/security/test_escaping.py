@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 import pytest
 
 from distill.config import ReportConfig
+from distill.metrics.measures import Measure, Topic
+from distill.reports.columns import as_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.overview import write_overview
 from distill.reports.pages import render
 from distill.reports.report_page import write_report
+from distill.reports.sweep_answers import write_page
 from distill.reports.tables import Grid, aligned
-from distill.stages.sweep_page import write_page
 from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import STAGES
@@ -233,7 +235,10 @@ def test_the_page_of_a_sweep_runs_nothing_and_loads_nothing(tmp_path):
         for split in ("held_out", "test")
     ]
     choice = {"smoothing": 0.1, "undecided": [], "reason": NAME, "value": 0.5}
+    columns = as_columns([Measure("accuracy", NAME, topic=Topic(NAME))], ["accuracy"])
     found = {
+        "data": NAME,
+        "columns": {"held_out": columns, "test": columns},
         "smoothings": [0.0, 0.1],
         "seeds": [0, 1],
         "rows": rows,

@@ -13,8 +13,8 @@ from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, DataConfig, LossConfig, TeacherConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.metrics.catalogue import fidelity_measures
 from distill.metrics.dark_knowledge import class_similarity, similarity_correlation
+from distill.metrics.measures import compute, of_kind
 from distill.pipeline.graph import ensure
 from distill.stages import analysis
 from distill.stages.analysis import measure, measure_cache, own_teacher
@@ -74,7 +74,8 @@ def test_a_student_is_compared_with_its_teacher_and_with_its_teachers_twin(stude
     agreement, kl = by_hand(logits, of_own)
     assert of_student["values"]["agreement"] == pytest.approx(agreement)
     assert of_student["values"]["kl"] == pytest.approx(kl)
-    assert fidelity_measures(logits, of_own, labels).items() <= of_student["values"].items()
+    beside = compute(of_kind("teacher"), student=logits, teacher=of_own, labels=labels)
+    assert beside.items() <= of_student["values"].items()
     agreement, kl = by_hand(logits, of_twin)
     assert of_student["values"]["agreement_independent"] == pytest.approx(agreement)
     assert of_student["values"]["kl_independent"] == pytest.approx(kl)

@@ -186,6 +186,6 @@ def test_the_command_fits_once_and_prints_before_and_after(make, teacher, store,
     assert capsys.readouterr().out == first
     assert (path / "record.json").stat().st_mtime_ns == before
     metrics = store.read(path).record.metrics
-    assert f"{metrics['test/nll_before']:.4f} → {metrics['test/nll']:.4f}" in first
+    assert f"{metrics['test/nll_before']:.3f} → {metrics['test/nll']:.3f}" in first
     assert math.isfinite(metrics["test/nll"])
     assert "Temperature that held-out images choose" in first

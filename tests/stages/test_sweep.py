@@ -14,11 +14,11 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from distill.config import DataConfig, ScheduleConfig, SweepConfig
 from distill.errors import UserError
 from distill.metrics import calibration_error
-from distill.metrics.choice import MEASURES
+from distill.metrics.choice import CHOSEN_BY
 from distill.pipeline.graph import ensure
+from distill.reports.sweep_answers import draw, format_sweep
 from distill.stages.analysis import measure as measured_by_analysis
-from distill.stages.sweep import SWEEP, measure, scaled_by_halves, sweep
-from distill.stages.sweep_page import draw, format_sweep
+from distill.stages.sweep import SWEEP, measure, scaled_by_halves, write_sweep
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.store import ArtifactStore
@@ -47,7 +47,7 @@ def setting(tmp_path_factory) -> tuple[SweepConfig, dict[str, Artifact | str]]:
 def plain(setting, tmp_path_factory) -> Path:
     """The folder of the sweep with all its networks."""
     folder = tmp_path_factory.mktemp("plain")
-    sweep(*setting, folder)
+    write_sweep(*setting, folder)
     return folder
 
 
@@ -66,7 +66,7 @@ def swept(setting, tmp_path):
         for (smoothing, seed), recipe in config.networks().items():
             if reason := left_out.get(f"{smoothing:g},{seed}"):
                 networks[key(recipe)] = reason
-        sweep(config, networks, tmp_path)
+        write_sweep(config, networks, tmp_path)
         return json.loads((tmp_path / SWEEP).read_text())
 
     return swept
@@ -111,7 +111,7 @@ def test_what_is_of_test_images_chooses_nothing(setting, found, tmp_path, monkey
         return logits.flip(0) if split == "test" else logits, labels
 
     monkeypatch.setattr("distill.stages.sweep.load_predictions", shuffled)
-    sweep(config, networks, tmp_path)
+    write_sweep(config, networks, tmp_path)
     changed = json.loads((tmp_path / SWEEP).read_text())
     assert found["choices"] == changed["choices"]
     assert found["notes"] == changed["notes"]
@@ -172,7 +172,7 @@ def test_the_json_says_all_that_readers_need(found):
     assert found["smoothings"] == [*SMOOTHINGS]
     assert found["seeds"] == [3, 4, 5]
     assert found["diverged"] == []
-    assert {use: choice["measure"] for use, choice in found["choices"].items()} == MEASURES
+    assert {use: choice["measure"] for use, choice in found["choices"].items()} == CHOSEN_BY
     for choice in found["choices"].values():
         assert choice.keys() == {"smoothing", "measure", "value", "undecided", "reason"}
         assert {choice["smoothing"], *choice["undecided"]} <= set(SMOOTHINGS)
@@ -215,7 +215,7 @@ def test_a_network_at_chance_is_left_out(setting, tmp_path, monkeypatch):
         return torch.zeros_like(logits) if network.path == lost else logits, labels
 
     monkeypatch.setattr("distill.stages.sweep.load_predictions", predictions)
-    sweep(config, networks, tmp_path)
+    write_sweep(config, networks, tmp_path)
     (run,) = json.loads((tmp_path / SWEEP).read_text())["diverged"]
     assert (run["smoothing"], run["seed"]) == (0.5, 3)
     assert "accuracy at chance" in run["reason"]
@@ -224,7 +224,7 @@ def test_a_network_at_chance_is_left_out(setting, tmp_path, monkeypatch):
 def test_nothing_learned_is_one_clear_line(setting, tmp_path):
     config, _ = setting
     with pytest.raises(UserError, match=r"9 networks.*one or more that learns"):
-        sweep(config, {key(recipe): "loss = nan" for recipe in config.networks().values()}, tmp_path)
+        write_sweep(config, {key(recipe): "loss = nan" for recipe in config.networks().values()}, tmp_path)
 
 
 def test_the_page_is_whole_and_stands_alone(plain, found):
@@ -232,7 +232,7 @@ def test_the_page_is_whole_and_stands_alone(plain, found):
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page), "nothing is loaded"
     assert "@media (max-width: 36rem)" in page
     for choice in found["choices"].values():
-        assert choice["reason"].replace("'", "&#39;") in page
+        assert choice["reason"].replace("'", "&#39;").replace(" = ", "\u00a0=\u00a0") in page
     ET.parse(plain / "sweep.svg")
     assert (plain / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
@@ -252,7 +252,7 @@ def test_the_figure_marks_what_was_chosen(found):
 def test_one_seed_has_no_interval_and_nothing_is_told_apart(setting, tmp_path):
     config, networks = setting
     one = config.replace(seeds=1)
-    sweep(one, networks, tmp_path)
+    write_sweep(one, networks, tmp_path)
     found = json.loads((tmp_path / SWEEP).read_text())
     assert all(row["low"] is None and row["high"] is None for row in found["rows"])
     for choice in found["choices"].values():

@@ -1,4 +1,4 @@
-"""What a sweep over smoothing shows: tables and answers for a terminal, one figure, one page, and TensorBoard."""
+"""Shows what a sweep over smoothing found: answers and a figure, on a page like a report's and in a terminal."""
 
 from __future__ import annotations
 
@@ -8,71 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.metrics.choice import listed
-from distill.reports.columns import columns_of
-from distill.reports.pages import read_drawing, render
-from distill.reports.tables import Grid, aligned, all_rows, comparison
+from distill.reports.pages import add_image, read_drawing, render, write_figures
+from distill.reports.tables import Grid, aligned, all_rows, diverged_table, main_tables
 from distill.training.tracking import board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAGE = "index.html"
 FIGURE = "sweep"
-_USUAL = ("accuracy", "nll", "ece", "ece_equal_mass", "brier", "confidence", "confidence_gap")
-_SCALED = ("ece", "scaled_temperature", "scaled_ece", "nll", "scaled_nll")
-_KNOWLEDGE = (
-    "interclass_variance_relative",
-    "interclass_variance",
-    "conditional_mutual_information",
-    "nontarget_entropy",
-    "bits_beyond_top1",
-    "equivalent_smoothing",
-)
-_OF_TEST = (*_USUAL, "scaled_ece", "scaled_nll")
 _LINE = "#0072B2"
 _CHOSEN = "#D55E00"
-_PNG_DPI = 160
-
-
-def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
-    """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
-
-    Args:
-        found: what `sweep.json` says.
-        recipe: of the networks, in words.
-        folder: an existing one.
-    """
-    import matplotlib
-
-    figure = draw(found)
-    with matplotlib.rc_context({"svg.hashsalt": FIGURE}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(folder / f"{FIGURE}.svg", metadata=nothing)
-        figure.savefig(folder / f"{FIGURE}.png", dpi=_PNG_DPI, metadata={"Software": None})
-    page = {
-        "recipe": recipe,
-        "found": found,
-        "answers": answers(found),
-        "caution": CAUTION,
-        "drawing": read_drawing(folder / f"{FIGURE}.svg", FIGURE, str(figure.get_label())),
-        "tables": tables(found),
-        "rows": [all_rows(_as_summary(found, split)) for split in ("held_out", "test")],
-    }
-    (folder / PAGE).write_text(render("sweep.html.j2", page), encoding="utf-8")
-    _log(found, folder)
-
-
-def _log(found: Mapping[str, Any], folder: Path) -> None:
-    import numpy as np
-    from PIL import Image
-
-    with board(folder / "tb") as writer:
-        with Image.open(folder / f"{FIGURE}.png") as image:
-            writer.add_image("sweep/smoothing", np.asarray(image.convert("RGB")), dataformats="HWC")
-        lines = [f"**{answer['use']}: {answer['take']}** {answer['reason']}" for answer in answers(found)]
-        writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *found["notes"]]))
-
+_WORDS = {"held_out": "held-out images", "test": "test images"}
 
 CAUTION = (
     "Not told apart: the 95 % interval of the paired difference over seeds includes 0, or there are fewer than "
@@ -83,8 +30,52 @@ CAUTION = (
 """What stands under the answers."""
 
 
+_READ_WITH = (
+    "Training losses of different smoothing cannot be compared; NLL is of hard labels. Gap is accuracy less "
+    "confidence: above 0 a network is less sure than it could be."
+)
+
+
+def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
+    """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
+
+    Args:
+        found: what `sweep.json` says.
+        recipe: of the networks, in words.
+        folder: an existing one.
+    """
+    figure = draw(found)
+    write_figures({FIGURE: figure}, folder)
+    seeds = len(found["seeds"])
+    introduction = (
+        f"One recipe, {len(found['smoothings'])} strengths of smoothing, {seeds} seed{'s' if seeds != 1 else ''}; "
+        "networks of one seed have the same initial weights and see samples in the same order. Held-out images "
+        "choose; the test set is only measured."
+    )
+    title = f"How much label smoothing, for what use? {recipe}"
+    summary = {"title": title, "introduction": introduction, "reproduces": "", "data": found["data"], "scale": ""}
+    page = {
+        "summary": summary,
+        "answers": [
+            {"verdict": each["use"], "statement": each["take"], "evidence": each["reason"]}
+            for each in answers(found)
+        ],
+        "notes": [CAUTION, *found["notes"], _READ_WITH],
+        "drawings": [read_drawing(folder / f"{FIGURE}.svg", FIGURE, str(figure.get_label()))],
+        "tables": tables(found),
+        "diverged": diverged_table(_as_summary(found, "held_out")),
+        "rows": all_rows(_of_both(found)),
+        **dict.fromkeys(("claims", "cells", "paper", "caution", "left_out", "provenance"), ()),
+    }
+    (folder / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
+    with board(folder / "tb") as writer:
+        add_image(writer, "sweep/smoothing", folder / f"{FIGURE}.png")
+        lines = [f"**{each['use']}: {each['take']}** {each['reason']}" for each in answers(found)]
+        writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *found["notes"]]))
+
+
 def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Of each use: `take`, the strength and from which others the seeds do not tell it, and the `reason`."""
+    """Say for each use what to `take`, what the seeds do not tell from it, and the `reason`."""
     told = []
     for use, choice in found["choices"].items():
         take = f"ε = {choice['smoothing']:g}"
@@ -95,19 +86,13 @@ def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def tables(found: Mapping[str, Any]) -> list[Grid]:
-    """Means with intervals: what is of held-out images, and then what is of the test set."""
-    held_out, test = (_as_summary(found, split) for split in ("held_out", "test"))
-    shown = (
-        comparison(held_out, columns_of(*_USUAL), "Held-out images, which choose"),
-        comparison(held_out, columns_of(*_SCALED), "After temperature scaling, fitted on other held-out images"),
-        comparison(held_out, columns_of(*_KNOWLEDGE), "What there is to teach, held-out images"),
-        comparison(test, columns_of(*_OF_TEST), "Test images, which choose nothing"),
-    )
-    return [Grid(table.caption, ["smoothing", *table.header[1:]], table.rows) for table in shown if table]
+    """Show means with intervals: what is of held-out images, and then what is of the test set."""
+    shown = (table for split in _WORDS for table in main_tables(_as_summary(found, split)))
+    return [Grid(table.caption, ["smoothing", *table.header[1:]], table.rows) for table in shown]
 
 
 def format_sweep(found: Mapping[str, Any]) -> str:
-    """The tables, the answers, and what was left out, for a terminal."""
+    """Format the tables, the answers, and what was left out, for a terminal."""
     blocks = [aligned(table) for table in tables(found)]
     blocks += [f"{answer['use']:12} {answer['take']}\n{_wrapped(answer['reason'])}" for answer in answers(found)]
     blocks += [f"{_wrapped(note).replace(' ' * 4, 'note', 1)}" for note in [CAUTION, *found["notes"]]]
@@ -124,21 +109,22 @@ def _wrapped(text: str) -> str:
 
 
 def _as_summary(found: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """Rows of one split in the form of a report's."""
+    """Bring what is of one split into the form of a report's summary."""
     return {
+        "columns": found["columns"][split],
         "rows": [
-            {
-                "condition": f"ε={row['smoothing']:g}",
-                "measure": row["measure"],
-                "mean": row["mean"],
-                "low": row["low"],
-                "high": row["high"],
-                "seeds": len(row["values"]),
-            }
+            {**row, "condition": f"ε={row['smoothing']:g}", "seeds": len(row["values"])}
             for row in found["rows"]
             if row["split"] == split
-        ]
+        ],
+        "diverged": [{**run, "condition": f"ε={run['smoothing']:g}", "unseen": None} for run in found["diverged"]],
     }
+
+
+def _of_both(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the rows of both splits under conditions that name the split."""
+    rows = ((words, row) for split, words in _WORDS.items() for row in _as_summary(found, split)["rows"])
+    return {"rows": [{**row, "condition": f"{row['condition']}, {words}"} for words, row in rows]}
 
 
 def draw(found: Mapping[str, Any]) -> Figure:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from distill.metrics.prediction import chosen_without, family_error, left_out_concordance, rank_correlation
+from experiments.prediction import chosen_without, family_error, left_out_concordance, rank_correlation
 
 FAMILIES = ["base", *"aaaa", *"bbb", *"cccc"]
 GAIN = np.array([0.0, 1, 2, 3, 4, 0.5, 1.5, 2.5, 5, 6, 7, 8])
