@@ -149,6 +149,7 @@ call("evaluate", "evaluate", teacher, "--device", "cpu")
 call("evaluate all", "evaluate", teacher, "--measures", "all", "--device", "cpu")
 call("report", "reproduce", "toy_experiment", "--scale", "smoke", "--device", "cpu", "--executor", "inline")
 
+from distill.audit.plan import describe
 from distill.config.stages import ToyConfig, parse_stage
 from distill.pipeline.graph import ensure
 from distill.store import ArtifactStore
@@ -156,6 +157,7 @@ from distill.system.runtime import Runtime
 store, runtime = ArtifactStore(Path("checkpoints")), Runtime(device="cpu", executor="inline")
 toy = ToyConfig(network=store.read(Path(teacher)).config)
 assert parse_stage(json.loads(toy.model_dump_json())) == toy
+told["plan of the stage"] = describe([toy], store, runtime).text
 (made,) = ensure([toy], store, runtime).values()
 told["toy"] = (made.path / "toy.txt").read_text()
 call("ls", "ls", "toy")
@@ -179,7 +181,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     edit(stages, "class ReportConfig(Config):", f"{CONFIG.lstrip()}class ReportConfig(Config):")
     edit(stages, "    TeacherConfig | CacheConfig |", "    ToyConfig | TeacherConfig | CacheConfig |")
     edit(copy / "distill/store/stages.py", "from distill.store import titles", _IMPORT)
-    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     command = [sys.executable, "-c", SESSION]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -212,6 +214,7 @@ def words(text: str) -> str:
         ("evaluate", "toy_measure"),
         ("evaluate all", "number of toys"),
         ("report", "toys"),
+        ("plan of the stage", "miss toy"),
         ("show", '"stage": "toy"'),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,12 +14,14 @@ from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 
+if TYPE_CHECKING:
+    _Listed = str
+else:
+    _Listed = Literal["all", *STAGES]
+
 
 def ls(
-    stage: Annotated[
-        Literal["all", "teacher", "cache", "student", "calibration", "analysis", "sweep", "report"],
-        tyro.conf.Positional,
-    ] = "all",
+    stage: Annotated[_Listed, tyro.conf.Positional] = "all",
     *,
     where: Where,
 ) -> None:
