@@ -14,7 +14,7 @@ All of it is measured in one run and printed as one table. Ratios stand beside t
   torchdistill's way. Both do this in DataLoader workers, and it is timed where it is done. The online teacher is a
   forward of the MLP 784-1200-1200-K in inference mode.
 - Writing against the same forwards without storing, in turns: the shards (fsync, sha256, stamps), and the whole
-  artefact (manifest, proof, errors of the stored form, sha256 of every file, record).
+  artifact (manifest, proof, errors of the stored form, sha256 of every file, record).
 - Opening in a fresh process, and the first batch, for which the shards that it needs are hashed.
 - `--imagenet`: a synthetic cache of 1,281,167 × 1,000 float16 (2.6 GB) is written by one process, and all of it is
   read in random order by another: its memory beyond the page cache (RssAnon) at the peak.
@@ -391,7 +391,7 @@ def show(seconds: float) -> str:
 def writing(
     folder: Path, model: ModelConfig, shape: tuple[int, int, int], config: CacheConfig, rounds: int
 ) -> list[Line]:
-    """Seconds of a bare teacher, of writing its shards, and of making the artefact, in turns."""
+    """Seconds of a bare teacher, of writing its shards, and of making the artifact, in turns."""
     samples, classes = (config.transfer_set.kwargs[name] for name in ("samples", "classes"))
     data, layout = make_dataset(samples, classes, shape), layout_of(config, samples, classes)
     teacher = Network(model, data, config)
@@ -403,10 +403,10 @@ def writing(
     def shards(place: Path) -> None:
         write_shards(place, layout, lambda shard: teacher.pieces(torch.arange(shard.first, shard.last)))
 
-    def artefact(place: Path) -> None:
+    def artifact(place: Path) -> None:
         publish(place, config, data, teacher)
 
-    contestants = {"bare": bare, "shards": shards, "artefact": artefact}
+    contestants = {"bare": bare, "shards": shards, "artifact": artifact}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     turns = list(contestants)
     for number in range(-1, rounds):
@@ -421,7 +421,7 @@ def writing(
     title = f"{model.name}, K = {classes}, {f'top-{config.top_k}' if config.top_k else 'dense'}"
     bare_seconds = show(statistics.median(times["bare"]))
     lines = [Line(f"{title}: bare teacher, {samples:,} samples", None, bare_seconds, 1.0, "bare teacher")]
-    for name in ("shards", "artefact"):
+    for name in ("shards", "artifact"):
         ratio = statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
         seconds = show(statistics.median(times[name]))
         lines.append(Line(f"{title}: writing, {name}", None, seconds, ratio, "bare teacher", WRITE))

@@ -72,7 +72,7 @@ def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) 
 
 
 def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path) -> float:
-    """Make artefacts in a process of its own; students that are there already are made again."""
+    """Make artifacts in a process of its own; students that are there already are made again."""
     shutil.rmtree(Path(fields["store"]) / "students", ignore_errors=True)
     script.write_text(CHILD)  # a file, which the workers' processes can import again
     started = time.perf_counter()

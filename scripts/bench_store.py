@@ -1,6 +1,6 @@
-"""What a store of many artefacts costs: `ls`, `plan` of a large graph, `gc`, naming one by its key, cold and warm.
+"""What a store of many artifacts costs: `ls`, `plan` of a large graph, `gc`, naming one by its key, cold and warm.
 
-    python scripts/bench_store.py FOLDER [--artefacts 100000] [--runs 10000]
+    python scripts/bench_store.py FOLDER [--artifacts 100000] [--runs 10000]
 
 The folder is filled once, with records whose configs, keys and inputs are those of real runs (networks of a seed,
 their caches and students, an analysis of each seed, a report of ten), and with files of a few bytes. Each command
@@ -89,7 +89,7 @@ def behind(config: StageConfig) -> Iterator[StageConfig]:
 
 
 def publish(store: ArtifactStore, config: StageConfig) -> None:
-    """An artefact with one small file."""
+    """An artifact with one small file."""
     folder = store.path(config)
     folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(b"weights")
@@ -136,11 +136,11 @@ def main() -> None:
     """Fill the folder where it is empty, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--artefacts", type=int, default=100_000)
+    parser.add_argument("--artifacts", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", choices=("opened", "planned"), help="what a process of this script is to do")
     given = parser.parse_args()
-    store, seeds = ArtifactStore(given.folder), int(given.artefacts / _PER_SEED)
+    store, seeds = ArtifactStore(given.folder), int(given.artifacts / _PER_SEED)
     if given.only == "opened":
         print(opened(store))
         return
@@ -165,13 +165,13 @@ def main() -> None:
         "distill gc": [*distill, "gc", *where],
         "distill show KEY": [*distill, "show", some, *where],
     }
-    print(f"{'':32} {'seconds':>8} {'of a core':>10} {'MB':>6}   ({given.artefacts:,} artefacts)")
+    print(f"{'':32} {'seconds':>8} {'of a core':>10} {'MB':>6}   ({given.artifacts:,} artifacts)")
     for name, arguments in asked.items():
         seconds, of_a_core, megabytes = measured(arguments)
         print(f"{name:32} {seconds:8.2f} {of_a_core:10.2f} {megabytes:6.0f}", flush=True)
 
 
-_SIZES = ("artefacts", "runs")
+_SIZES = ("artifacts", "runs")
 
 if __name__ == "__main__":
     main()

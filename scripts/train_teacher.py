@@ -1,4 +1,4 @@
-"""Train a teacher; its artefact's path is the last line printed. The same as `distill teacher`."""
+"""Train a teacher; its artifact's path is the last line printed. The same as `distill teacher`."""
 
 import sys
 

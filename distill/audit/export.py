@@ -96,7 +96,7 @@ class Export:
 
 
 def export(
-    artefact: Artifact, folder: Path, calibration: Method | None, store: ArtifactStore, runtime: Runtime
+    artifact: Artifact, folder: Path, calibration: Method | None, store: ArtifactStore, runtime: Runtime
 ) -> Export:
     """Write a network, its calibration and what is known of it to a folder, all or nothing.
 
@@ -105,24 +105,24 @@ def export(
     there is no program, and the reason is told.
 
     Args:
-        artefact: a teacher, a student, or a calibration of one.
+        artifact: a teacher, a student, or a calibration of one.
         folder: where to write: new or empty.
-        calibration: which; it is fitted if it is not in the store. None takes that of a calibration artefact, and
+        calibration: which; it is fitted if it is not in the store. None takes that of a calibration artifact, and
             none for a network.
-        store: where artefacts lie.
+        store: where artifacts lie.
         runtime: machine.
 
     Raises:
-        UserError: the artefact is no network or a network of sentences, the folder is not empty, or the calibration
+        UserError: the artifact is no network or a network of sentences, the folder is not empty, or the calibration
             cannot be made.
     """
     _check_free(folder)
-    network, method = _source(artefact, calibration, store)
+    network, method = _source(artifact, calibration, store)
     config = network_config(network)
     data = network.data
     fitted = None
-    if isinstance(artefact.config, CalibrationConfig):
-        fitted = artefact
+    if isinstance(artifact.config, CalibrationConfig):
+        fitted = artifact
     elif method != "none":
         fitted = calibrated(network, method, store, runtime)
     scaling = load_scaling(fitted) if fitted else identity()
@@ -169,13 +169,13 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
     """The calibration of a network, fitted now if it is not in the store.
 
     Raises:
-        UserError: the artefact is no network of this store, or it has no held-out predictions.
+        UserError: the artifact is no network of this store, or it has no held-out predictions.
     """
     config = network_config(network)
     found = store.find(config)
     if found is None or found.record.key != network.record.key:
         way_out = "Name its store with --store; one of an older version must be trained again."
-        raise UserError("artefact", str(network.path), f"a network of the store {store.root}", way_out)
+        raise UserError("artifact", str(network.path), f"a network of the store {store.root}", way_out)
     wanted = CalibrationConfig(network=config, method=method)
     made = ensure([wanted], store, runtime)[key(wanted)]
     assert isinstance(made, Artifact), "a calibration trains nothing that could diverge"
@@ -200,7 +200,7 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
     described = _read_description(folder / DESCRIPTION)
     weights, entry = folder / WEIGHTS, described.files.get(WEIGHTS)
     if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:
-        way_out = "Export it again: distill export ARTEFACT --to FOLDER."
+        way_out = "Export it again: distill export ARTIFACT --to FOLDER."
         raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", way_out)
     config, calibration = described.model, described.calibration
     if _method_of(weights) != calibration.method:
@@ -262,7 +262,7 @@ class _Description(Config):
         return self
 
 
-_AGAIN = "Export it again: distill export ARTEFACT --to FOLDER."
+_AGAIN = "Export it again: distill export ARTIFACT --to FOLDER."
 
 
 def _read_description(path: Path) -> _Description:
@@ -281,19 +281,19 @@ def _read_description(path: Path) -> _Description:
         raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error
 
 
-def _source(artefact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
+def _source(artifact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
     """The network and the method that are wanted."""
-    config = artefact.config
+    config = artifact.config
     if not isinstance(config, CalibrationConfig):
-        network_config(artefact)
-        return artefact, calibration or "none"
+        network_config(artifact)
+        return artifact, calibration or "none"
     if calibration not in (None, config.method):
         way_out = "Drop --calibration, or name the network itself."
-        raise UserError("calibration", calibration, f"{config.method}, which {artefact.path.name} is", way_out)
+        raise UserError("calibration", calibration, f"{config.method}, which {artifact.path.name} is", way_out)
     network = store.find(config.network)
     if network is None:
         way_out = "Name the store that it was made in with --store."
-        raise UserError("artefact", title(config.network), "the network of this calibration in the store", way_out)
+        raise UserError("artifact", title(config.network), "the network of this calibration in the store", way_out)
     return network, config.method
 
 
@@ -310,7 +310,7 @@ def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig,
         logits = model(torch.zeros(1, *data["shape"]))
     if logits.ndim != 2:
         value = f"{config.model.name} on {data['name']}"
-        raise UserError("artefact", value, "a network of images", "Networks of sentences cannot be exported.")
+        raise UserError("artifact", value, "a network of images", "Networks of sentences cannot be exported.")
 
 
 def _write_program(model: Exported, shape: list[int], path: Path) -> str:

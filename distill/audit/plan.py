@@ -29,7 +29,7 @@ from distill.system.runtime import Runtime, free_bytes
 from distill.system.units import format_bytes, format_seconds
 
 _LISTED = 20
-"""More artefacts than this are summed up by stage."""
+"""More artifacts than this are summed up by stage."""
 _STEP_SECONDS = 6e-4
 """What a step costs beside its arithmetic: measured on small nets, where it is all that counts."""
 _EFFICIENCY = 0.35
@@ -87,7 +87,7 @@ def describe(
     """A table of what is there and what would be made, and what the estimates rest on.
 
     Args:
-        configs: the artefacts that are wanted.
+        configs: the artifacts that are wanted.
         store: where they lie.
         runtime: machine and switches; None takes the defaults.
         shape: of all images, instead of that of the data set, which need not be here.
@@ -142,13 +142,13 @@ def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) ->
 
 
 class Estimate:
-    """Costs of stages: from like artefacts that were made here, else from operation counts.
+    """Costs of stages: from like artifacts that were made here, else from operation counts.
 
     Args:
-        store: whose artefacts are looked at.
+        store: whose artifacts are looked at.
         runtime: machine and switches; None takes the defaults.
         shape: of all images, instead of that of the data set.
-        tflops: 10¹² operations per second in training; artefacts that were made here then tell no times.
+        tflops: 10¹² operations per second in training; artifacts that were made here then tell no times.
     """
 
     def __init__(
@@ -174,13 +174,13 @@ class Estimate:
         self._decoded: dict[str, str] = {}
 
     def is_there(self, config: StageConfig) -> bool:
-        """Whether the store has the artefact of this config."""
+        """Whether the store has the artifact of this config."""
         path = self._store.path(config)
         known = self._named.get((config.stage, path.name))
         return self._store.find(config) is not None if known is None else known == key(config)
 
     def cost(self, config: StageConfig) -> Cost:
-        """Rough cost of making one artefact, its inputs apart."""
+        """Rough cost of making one artifact, its inputs apart."""
         if self._tflops is None and (like := self._like.get(kind(config))):
             return Cost(like.bytes, like.seconds)
         match config:
@@ -192,7 +192,7 @@ class Estimate:
                 return Cost(1 << 20, 3.0)
 
     def assumptions(self) -> list[str]:
-        """What the costs so far rest on, beside artefacts that were made here; a line each."""
+        """What the costs so far rest on, beside artifacts that were made here; a line each."""
         lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
         workers = self._runtime.workers_for()
         for name, seconds in self._rendered.items():

@@ -1,4 +1,4 @@
-"""Whether artefacts are what their records say they are, and how those that are not are made again."""
+"""Whether artifacts are what their records say they are, and how those that are not are made again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Examined:
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Read every file of some artefacts, or of all, and compare it with the record.
+    """Read every file of some artifacts, or of all, and compare it with the record.
 
     Args:
         store: where their inputs lie.
@@ -82,7 +82,7 @@ def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
-    """Make an artefact that is not whole again, with what it needs and is not there; then the old one is deleted.
+    """Make an artifact that is not whole again, with what it needs and is not there; then the old one is deleted.
 
     Returns:
         Where it lies now.
@@ -92,10 +92,10 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
             any other error.
     """
     artifact, path = examined.artifact, examined.path
-    assert artifact is not None, "who names an artefact has read its record"
+    assert artifact is not None, "who names an artifact has read its record"
     config = artifact.config
     if path.absolute().parent.parent != store.root.absolute():
-        raise UserError("path", str(path), f"an artefact of the store {store.root}", "Name its own with --store.")
+        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Name its own with --store.")
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")

@@ -29,7 +29,7 @@ class TeacherLogits:
 
     Args:
         config: which views, and how an ensemble is averaged.
-        teachers: artefacts of `config.teachers`.
+        teachers: artifacts of `config.teachers`.
         dataset: the transfer set.
         device: where to compute.
         workers: processes that run a view program.

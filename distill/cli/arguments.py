@@ -10,7 +10,7 @@ import tyro
 from distill.errors import UserError, printable
 from distill.system.runtime import Folders, Runtime
 
-Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artefact, or its key.")]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artifact, or its key.")]
 
 
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]

@@ -25,7 +25,7 @@ def ls(
     *,
     where: Where,
 ) -> None:
-    """List artefacts: key, stage, accuracy on the test set, path.
+    """List artifacts: key, stage, accuracy on the test set, path.
 
     Args:
         stage: only those of this stage.
@@ -43,34 +43,34 @@ def ls(
         sys.stdout.writelines(lines)
 
 
-def show(artefact: Name, *, where: Where) -> None:
-    """Print the record of an artefact: config, inputs, files, measures, provenance.
+def show(artifact: Name, *, where: Where) -> None:
+    """Print the record of an artifact: config, inputs, files, measures, provenance.
 
     Args:
-        artefact: its path or key.
+        artifact: its path or key.
         where: folders.
     """
-    text = ArtifactStore(where.store).resolve(artefact).record.model_dump_json(indent=2)
+    text = ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2)
     print_lines(text)
 
 
-def verify(artefacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
+def verify(artifacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
     """Check files against their records, and of named caches pixels and logits; exit 1 if one differs.
 
     Args:
-        artefacts: paths or keys; none means the files of all.
+        artifacts: paths or keys; none means the files of all.
         samples: views of a named cache to make again, at random.
         repair: make those that are named and not whole again.
         runtime: machine and folders.
     """
     from distill.audit import verify
 
-    if repair and not artefacts:
-        way_out = "Name artefacts that verify calls damaged."
+    if repair and not artifacts:
+        way_out = "Name artifacts that verify calls damaged."
         raise UserError("repair", True, "the names of what to make again", way_out)
     folder = ArtifactStore(runtime.store)
     damaged = unproven = 0
-    for found in verify.examine(folder, [folder.resolve(name) for name in artefacts]):
+    for found in verify.examine(folder, [folder.resolve(name) for name in artifacts]):
         print(f"{'damaged' if found.problems else 'ok':8} {printable(str(found.path))}")
         for text in found.problems:
             print(f"         {printable(text)}")
@@ -82,7 +82,7 @@ def verify(artefacts: Names = (), samples: int = 256, repair: bool = False, *, r
             continue
         damaged += bool(found.problems)
         cache = found.artifact
-        if artefacts and not found.problems and cache and cache.config.stage == "cache":
+        if artifacts and not found.problems and cache and cache.config.stage == "cache":
             replayed = _replayed(cache, folder, runtime, samples)
             damaged += False in replayed
             unproven += None in replayed
@@ -107,12 +107,12 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
 
 
 def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
-    """List what no run can use any more, and how much room it takes; what a current artefact needs is not in it.
+    """List what no run can use any more, and how much room it takes; what a current artifact needs is not in it.
 
     Args:
         delete: delete it too.
         drafts: also what interrupted runs would go on from.
-        unreached: also artefacts that no report and no sweep was made from.
+        unreached: also artifacts that no report and no sweep was made from.
         where: folders.
     """
     from distill.store.garbage import collect

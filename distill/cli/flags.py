@@ -117,7 +117,7 @@ def parse_config(
 ) -> tuple[StageConfig, Runtime]:
     """The config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime flags beside it.
 
-    An input is named by the path (or key) of its artefact, and what it fixes becomes the default.
+    An input is named by the path (or key) of its artifact, and what it fixes becomes the default.
 
     Args:
         command: whose flags they are.
@@ -141,7 +141,7 @@ def parse_config(
     default = (
         StudentConfig(cache=cache, data=cache.transfer_set) if cache else StudentConfig(loss=LossConfig(alpha=0))
     )
-    help_text = "Path or key of the cache's artefact; None trains from labels alone."
+    help_text = "Path or key of the cache's artifact; None trains from labels alone."
     named = {"cache": (str | None, Field(None, description=help_text)), "smoothing_source": _SOURCE}
     return _parse(default, named, arguments, {"smoothing_source": source})
 
@@ -268,7 +268,7 @@ def _with_command(error: UserError, cache: CacheConfig, path: Path, changes: dic
 _CACHE_INPUTS: dict[str, Any] = {
     "teacher": (
         tuple[str, ...],
-        Field(description="Path or key of the teacher's artefact; several make an ensemble."),
+        Field(description="Path or key of the teacher's artifact; several make an ensemble."),
     ),
     "mean": (
         Mean,
@@ -300,11 +300,11 @@ def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_I
         artifact = store.resolve(named)
         if not isinstance(artifact.config, kind):
             raise UserError(
-                name, named, f"the artefact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
+                name, named, f"the artifact of a {name}, this is a {artifact.config.stage}", "See `distill ls`."
             )
         if not artifact.is_current:
             way_out = "Make it again with the flags that `distill show` tells, or take one that `distill ls` lists."
-            raise UserError(name, named, "an artefact of this version, and unchanged", way_out)
+            raise UserError(name, named, "an artifact of this version, and unchanged", way_out)
         found.append(artifact.config)
     return found
 

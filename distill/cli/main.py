@@ -43,7 +43,7 @@ _HELP = """usage: distill COMMAND [flags]      (distill COMMAND --help lists the
   evaluate   print the measures of a trained network or of a cache, or with --measures all every one
   calibrate  fit temperature, vector or Platt scaling on held-out images; print calibration before and after
   export     write a network and its calibration to a folder that others can use
-  ls         list artefacts          show    print the record of one
+  ls         list artifacts          show    print the record of one
   verify     check their files; of a cache that is named, make pixels and logits again
   gc         list or delete what is of no use any more
   doctor     check this machine: versions, device, data, disk"""

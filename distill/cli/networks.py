@@ -17,7 +17,7 @@ from distill.system.runtime import Folders, Runtime
 
 
 def evaluate(
-    artefact: Name,
+    artifact: Name,
     split: StoredSplit = "test",
     measures: Literal["usual", "all"] = "usual",
     temperature: float = 1.0,
@@ -27,7 +27,7 @@ def evaluate(
     """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
 
     Args:
-        artefact: path of a teacher, student or cache, or its key.
+        artifact: path of a teacher, student or cache, or its key.
         split: which predictions of a network.
         measures: usual are those of every report; all are those of dark knowledge and geometry too, of which some
             load the network and its images.
@@ -35,7 +35,7 @@ def evaluate(
         runtime: machine and folders.
     """
     folder = ArtifactStore(runtime.store)
-    found = folder.resolve(artefact)
+    found = folder.resolve(artifact)
     if measures == "all":
         _print_all(found, folder, runtime, split, temperature)
         return
@@ -111,7 +111,7 @@ def calibrate(
 
 
 def export(
-    artefact: Name,
+    artifact: Name,
     to: Path,
     calibration: Literal["none", "temperature", "vector", "platt"] | None = None,
     *,
@@ -120,7 +120,7 @@ def export(
     """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
 
     Args:
-        artefact: path of a teacher, a student or a calibration, or its key.
+        artifact: path of a teacher, a student or a calibration, or its key.
         to: folder to write, new or empty.
         calibration: which is applied to its logits; None takes that of a calibration, and none for a network.
         runtime: machine and folders.
@@ -128,7 +128,7 @@ def export(
     from distill.audit.export import export
 
     folder = ArtifactStore(runtime.store)
-    written = export(folder.resolve(artefact), to, calibration, folder, runtime)
+    written = export(folder.resolve(artifact), to, calibration, folder, runtime)
     if written.no_program:
         print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
     print(written.folder)

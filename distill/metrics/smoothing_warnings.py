@@ -1,6 +1,6 @@
 """What a user is told when label smoothing does nothing, hurts, or meets labels that are soft already.
 
-Each is one line, for stderr, TensorBoard and the artefact alike.
+Each is one line, for stderr, TensorBoard and the artifact alike.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def missing(
     """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it.
 
     Args:
-        configs: the artefacts that are wanted.
+        configs: the artifacts that are wanted.
         store: where they lie.
         is_there: whether the store has one; None opens its record.
     """
@@ -63,14 +63,14 @@ def ensure(
     """Make what is missing of `configs` and of what they need.
 
     Args:
-        configs: the artefacts that are wanted.
+        configs: the artifacts that are wanted.
         store: where they lie.
         runtime: machine and switches.
         tolerate_divergence: a run that diverges is remembered with its reason, and not tried again, instead
             of ending everything.
 
     Returns:
-        Key → artefact, or the reason why it diverged.
+        Key → artifact, or the reason why it diverged.
 
     Raises:
         StagesFailed: some stages failed; what needs none of them is made.
@@ -94,7 +94,7 @@ def run_missing(
 
     Args:
         waiting: of `missing`.
-        store: where artefacts lie.
+        store: where artifacts lie.
         runtime: machine and switches.
         tolerate_divergence: of `ensure`.
 
@@ -143,7 +143,7 @@ def run_missing(
 
 
 def name_in(config: StageConfig, store: ArtifactStore) -> str:
-    """What a stage is called while it runs: the path of its artefact in the store."""
+    """What a stage is called while it runs: the path of its artifact in the store."""
     return str(store.path(config).relative_to(store.root))
 
 

@@ -37,7 +37,7 @@ def run_stage(
 ) -> Artifact:
     """Run one stage, whose inputs exist, and publish what it made.
 
-    When another process is at work on the same artefact this one waits, and takes what the other made. Under
+    When another process is at work on the same artifact this one waits, and takes what the other made. Under
     torchrun all ranks call this: the first one holds the draft and publishes it, and networks and caches are made
     by all of them.
 

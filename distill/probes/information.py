@@ -58,7 +58,7 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
 
     Args:
         config: which classes, how many images and views.
-        network: artefact of a teacher or student that was trained with snapshots.
+        network: artifact of a teacher or student that was trained with snapshots.
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
 
@@ -85,7 +85,7 @@ def final_information(config: InformationProbe, network: Artifact, runtime: Runt
 
     Args:
         config: which classes, how many images and views.
-        network: artefact of a teacher or student.
+        network: artifact of a teacher or student.
         runtime: device and data root.
 
     Raises:

@@ -83,7 +83,7 @@ def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime,
 
     Args:
         config: how many images, and at which temperature.
-        network: artefact of a teacher or a student.
+        network: artifact of a teacher or a student.
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
 
@@ -111,7 +111,7 @@ def answers(
 
     Args:
         config: of each split at most so many images, evenly spread over it.
-        network: artefact of a teacher or a student.
+        network: artifact of a teacher or a student.
         runtime: device and data root.
         dataset: whose images; None takes those that the network was trained on.
 

@@ -46,7 +46,7 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
 
     Args:
         config: asks for it.
-        network: artefact of a teacher or a student.
+        network: artifact of a teacher or a student.
         runtime: device and data root.
 
     Raises:

@@ -55,7 +55,7 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
 
     Args:
         config: which classes, and how many images.
-        network: artefact of a teacher or a student.
+        network: artifact of a teacher or a student.
         runtime: device and data root.
         log: activations, class names and images go to the folder of this network in it, for TensorBoard's
             Embedding Projector.

@@ -52,7 +52,7 @@ def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime,
 
     Args:
         config: bins of the calibration error.
-        network: artefact of a teacher or student.
+        network: artifact of a teacher or student.
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
 

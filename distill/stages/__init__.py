@@ -1,1 +1,1 @@
-"""The stages of the pipeline, one public function each: a config and its inputs in, an artefact's files out."""
+"""The stages of the pipeline, one public function each: a config and its inputs in, an artifact's files out."""

@@ -75,15 +75,15 @@ def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[
 
 
 def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
-    """The map of a calibration artefact.
+    """The map of a calibration artifact.
 
     Raises:
-        UserError: the artefact is of another stage, or its file is damaged.
+        UserError: the artifact is of another stage, or its file is damaged.
     """
     config = artifact.config
     if not isinstance(config, CalibrationConfig):
         way_out = "Make one with `distill calibrate NETWORK`."
-        raise UserError("artefact", str(artifact.path), f"a calibration, this is a {config.stage}", way_out)
+        raise UserError("artifact", str(artifact.path), f"a calibration, this is a {config.stage}", way_out)
     tensors = read_tensors(artifact.file(SCALING), {"scale": "F64 k", "bias": "F64 k"})
     return logit_scaling.Scaling(config.method, tensors["scale"], tensors["bias"])
 
@@ -104,7 +104,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     """What a calibration found, in plain words; over- and under-confident are said of intervals on test images.
 
     Args:
-        made: the calibration artefact.
+        made: the calibration artifact.
         network: the network that it is of.
         temperature: one that somebody means to divide the network's logits by, if anyone does.
 

@@ -37,14 +37,14 @@ class Garbage(NamedTuple):
     kept: str = ""
     """Why it is not deleted; empty when it may be."""
     stamp: Stamp | None = None
-    """Of an artefact: of the record that was looked at."""
+    """Of an artifact: of the record that was looked at."""
 
 
 def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
     """What could be deleted, each with the reason.
 
     A link inside the store may lead to what is no part of it: what lies in a linked folder is never among it. What
-    an artefact of the present code was made from, directly or not, is not either, whatever its version.
+    an artifact of the present code was made from, directly or not, is not either, whatever its version.
 
     Args:
         store: the folder.
@@ -63,7 +63,7 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
         (_garbage(path, "note of a diverged run") for path in sorted(own["diverged"].glob("*.json"))),
         _logs(own["logs"], at_work),
         _halves([store.root, *own.values()]),
-        _artefacts(store, unreached, bool(at_work)),
+        _artifacts(store, unreached, bool(at_work)),
     )
     yield from (each for each in found if each.path.parent not in linked)
 
@@ -179,7 +179,7 @@ def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
                 yield _garbage(path, "half of a file")
 
 
-def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
+def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
     there = {stage: store.entries(stage) for stage in STAGES}
     roots = [name for name, stage in STAGES.items() if stage.is_result or not unreached]
     current = (entry for stage in roots for entry in there[stage] if entry.current)
@@ -211,7 +211,7 @@ def _artefacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
 
 
 def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
-    """Keys of some artefacts, and of all that they were made from, shortened."""
+    """Keys of some artifacts, and of all that they were made from, shortened."""
     inputs: dict[str, set[str]] = {}
     for entry in entries:  # one key may lie in two folders
         inputs.setdefault(entry.key[:SHORT], set()).update(entry.inputs)

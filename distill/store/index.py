@@ -33,7 +33,7 @@ from distill.system.reading import read_bytes
 
 FOLDER = "index"
 SHORT = 16
-"""Letters of a key that tell artefacts apart: two of a million share them with a chance of 3 in 10⁸."""
+"""Letters of a key that tell artifacts apart: two of a million share them with a chance of 3 in 10⁸."""
 _LARGEST = 1 << 30
 """Bytes; a larger index is made anew."""
 _ROWS_FOR_A_RECORD = 50
@@ -62,7 +62,7 @@ class Entry(NamedTuple):
     seconds: float | None = None
     """That it took to make."""
     kind: str = ""
-    """The same for artefacts that cost alike (`kind`)."""
+    """The same for artifacts that cost alike (`kind`)."""
     source: str = ""
     """The same for one data set with one set of arguments (`source`)."""
     shape: tuple[int, ...] = ()
@@ -86,7 +86,7 @@ def read_index(root: Path, stage: str, read: Callable[[Path], Artifact]) -> list
     Args:
         root: folder of the store.
         stage: its name.
-        read: the artefact in a folder; raises a UserError where there is none that can be read.
+        read: the artifact in a folder; raises a UserError where there is none that can be read.
     """
     folder, file = root / STAGES[stage].folder, root / FOLDER / f"{STAGES[stage].folder}.json"
     known = _load(file)
@@ -109,7 +109,7 @@ def read_index(root: Path, stage: str, read: Callable[[Path], Artifact]) -> list
 
 
 def published(folder: Path, key: str = "") -> Iterator[tuple[str, Stamp]]:
-    """Name and stamp of each published artefact in the folder of a stage, by name.
+    """Name and stamp of each published artifact in the folder of a stage, by name.
 
     Args:
         folder: of the stage.
@@ -135,7 +135,7 @@ def stamp(folder: Path | str) -> Stamp | None:
 
 
 def kind(config: StageConfig) -> str:
-    """A hash of what makes two artefacts alike in cost."""
+    """A hash of what makes two artifacts alike in cost."""
     costs_like = STAGES[config.stage].costs_like
     alike = costs_like(config) if costs_like else [key(config)]
     return _short([config.stage, *(each.model_dump() if isinstance(each, Config) else each for each in alike)])

@@ -1,4 +1,4 @@
-"""Locks of the store: of all processes that want to make the same artefact one does, and the others wait.
+"""Locks of the store: of all processes that want to make the same artifact one does, and the others wait.
 
 The system frees a lock when its process ends, however it ends. The file stays: another process may be about to
 lock it, and would then hold a file that nobody finds any more. On NFS (Linux, versions 3 and 4) the lock holds
@@ -68,7 +68,7 @@ def _acquire(lock: BaseFileLock, what: str, wait: bool) -> None:
             raise
         path = Path(lock.lock_file)
         gone = f"; if it is gone, delete {path}" if isinstance(lock, SoftFileLock) else ""
-        _tell(f"waiting for {_holder(path)}, which makes the same artefact ({what}){gone}")
+        _tell(f"waiting for {_holder(path)}, which makes the same artifact ({what}){gone}")
         lock.acquire()
 
 

@@ -13,7 +13,7 @@ from distill.system.runtime import Runtime
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:
-    """What made an artefact: commit, packages, machine. None of it is part of the key."""
+    """What made an artifact: commit, packages, machine. None of it is part of the key."""
     import torch
 
     device = runtime.torch_device()

@@ -23,7 +23,7 @@ STAMPS = "stamps"
 
 
 def _within(name: str) -> str:
-    """A path that stays within the folder of its artefact, here and on other systems, and that can be printed."""
+    """A path that stays within the folder of its artifact, here and on other systems, and that can be printed."""
     parts = name.split("/")
     if "\\" in name or ":" in parts[0] or not name.isprintable() or {"", ".", ".."} & set(parts):
         raise ValueError(f"a path within the folder, not {name[:200]!r}")
@@ -37,7 +37,7 @@ _FileName = Annotated[str, Field(max_length=1000), AfterValidator(_within)]
 
 
 class FileEntry(BaseModel):
-    """What a file of an artefact must be."""
+    """What a file of an artifact must be."""
 
     sha256: _Digest
     bytes: Annotated[int, Field(ge=0)]
@@ -63,7 +63,7 @@ def _of_images(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Record(BaseModel):
-    """`record.json`: what an artefact is, what it was made from, and what it must contain."""
+    """`record.json`: what an artifact is, what it was made from, and what it must contain."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""The store: finds artefacts by their config, holds drafts for one process at a time, publishes, and cleans up."""
+"""The store: finds artifacts by their config, holds drafts for one process at a time, publishes, and cleans up."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """The folder of all artefacts: `teachers/ caches/ students/ analyses/ reports/`, `drafts/` and `diverged/`."""
+    """The folder of all artifacts: `teachers/ caches/ students/ analyses/ reports/`, `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
 
     def path(self, config: StageConfig) -> Path:
-        """Where the artefact of this config lies, whether it exists or not."""
+        """Where the artifact of this config lies, whether it exists or not."""
         return self.root / STAGES[config.stage].folder / f"{title(config)}-{key(config)[:8]}"
 
     def find(self, config: StageConfig) -> Artifact | None:
-        """The artefact of this config, or None; its inputs are not looked at."""
+        """The artifact of this config, or None; its inputs are not looked at."""
         path = self.path(config)
         if not (path / RECORD).is_file():
             return None
@@ -46,12 +46,12 @@ class ArtifactStore:
         return artifact if artifact.record.key == key(config) else None
 
     def read(self, path: Path) -> Artifact:
-        """The artefact in a folder.
+        """The artifact in a folder.
 
         Raises:
-            UserError: the folder is not an artefact of ours.
+            UserError: the folder is not an artifact of ours.
         """
-        expected = f"the folder of an artefact, with a {RECORD} inside"
+        expected = f"the folder of an artifact, with a {RECORD} inside"
         way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
         try:
             content = read_bytes(path / RECORD)
@@ -68,17 +68,17 @@ class ArtifactStore:
         return Artifact(path, record, config)
 
     def resolve(self, text: str) -> Artifact:
-        """The artefact that a person names: a path, a key, or the beginning of one.
+        """The artifact that a person names: a path, a key, or the beginning of one.
 
         Raises:
-            UserError: nothing or more than one artefact answers to that name.
+            UserError: nothing or more than one artifact answers to that name.
         """
         if Path(text).exists():
             return self.read(Path(text))
         found = list(islice(self._with_key(text), 2)) if text else []
         if len(found) != 1:
             many = "more than one fits" if found else "none fits"
-            raise UserError("artefact", text, f"a path or a key, {many}", "List them with `distill ls`.")
+            raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
         return found[0]
 
     def _with_key(self, text: str) -> Iterator[Artifact]:
@@ -93,7 +93,7 @@ class ArtifactStore:
         return read_index(self.root, stage, self.read)
 
     def all(self, *stages: str) -> Iterator[Artifact]:
-        """Every published artefact that can be read, upstream stages first.
+        """Every published artifact that can be read, upstream stages first.
 
         Args:
             stages: only these; none means all.
@@ -132,7 +132,7 @@ class ArtifactStore:
                     raise
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
-        """Make a filled draft the artefact of its config; the record is written last."""
+        """Make a filled draft the artifact of its config; the record is written last."""
         replace_file(draft / RECORD, record.sealed())
         return self.publish_recorded(config, draft)
 
@@ -152,7 +152,7 @@ class ArtifactStore:
         return self.read(final)
 
     def describe_files(self, folder: Path) -> dict[str, FileEntry]:
-        """Size and sha256 of what a stage wrote; the resume point is no part of the artefact."""
+        """Size and sha256 of what a stage wrote; the resume point is no part of the artifact."""
         paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
         return {
             str(path.relative_to(folder)): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
@@ -163,7 +163,7 @@ class ArtifactStore:
     def delete(self, path: Path) -> None:
         """Delete what is garbage; a draft that a process holds is left alone.
 
-        An artefact leaves its place at once, so that nobody finds half of it. Locks are deleted by one who holds
+        An artifact leaves its place at once, so that nobody finds half of it. Locks are deleted by one who holds
         them: who waited for one then finds that it has no name any more, and makes it anew. That other machines see
         so on NFS is not sure, so run this while no other machine writes to the store.
         """
@@ -183,7 +183,7 @@ class ArtifactStore:
 
     @contextmanager
     def aside(self, path: Path) -> Iterator[None]:
-        """Take an artefact from its place inside the block; then it is deleted, or put back if the block fails."""
+        """Take an artifact from its place inside the block; then it is deleted, or put back if the block fails."""
         taken = self.root / "drafts" / f"{path.name}-{uuid.uuid4().hex}.deleted"
         taken.parent.mkdir(exist_ok=True)
         try:
@@ -228,6 +228,6 @@ def _remove(path: Path) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a file of a draft is no part of the artefact: what resumes a run, or half of a file."""
+    """Whether a file of a draft is no part of the artifact: what resumes a run, or half of a file."""
     # safetensors writes to `.tmp…` beside the file, which a kill leaves there.
     return path.name == RESUME or path.suffix == ".partial" or path.name.startswith(".tmp")

@@ -19,7 +19,7 @@ def default_data_root() -> Path:
 
 
 def default_store() -> Path:
-    """Folder of the artefacts: `DISTILL_STORE`, else `checkpoints/`."""
+    """Folder of the artifacts: `DISTILL_STORE`, else `checkpoints/`."""
     return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
 
 
@@ -37,12 +37,12 @@ def cores() -> int:
 
 
 class Folders(BaseModel):
-    """Where artefacts and data lie."""
+    """Where artifacts and data lie."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     store: Path = Field(default_factory=default_store)
-    """Folder of the artefacts (DISTILL_STORE)."""
+    """Folder of the artifacts (DISTILL_STORE)."""
     data_root: Path = Field(default_factory=default_data_root)
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
     trust: bool = False

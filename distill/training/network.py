@@ -36,7 +36,7 @@ WARNINGS = "warnings.json"
 
 
 def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:
-    """The network of a teacher or student artefact, in evaluation mode.
+    """The network of a teacher or student artifact, in evaluation mode.
 
     Args:
         artifact: of a teacher or a student.
@@ -44,7 +44,7 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
         step: of a snapshot (`snapshot_steps`); None takes the weights at the end.
 
     Raises:
-        UserError: the artefact holds no network, or not this snapshot, or its weights are damaged.
+        UserError: the artifact holds no network, or not this snapshot, or its weights are damaged.
     """
     config = network_config(artifact)
     if step is not None and step not in snapshot_steps(artifact):
@@ -86,7 +86,7 @@ def snapshot_steps(artifact: Artifact) -> list[int]:
     """Numbers of updates whose weights were kept, ascending, the initial ones first; none without `snapshots`.
 
     Raises:
-        UserError: the artefact is of another stage.
+        UserError: the artifact is of another stage.
     """
     network_config(artifact)
     return sorted(int(Path(name).stem) for name in artifact.record.files if name.startswith("snapshots/"))
@@ -113,13 +113,13 @@ def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
     """The config of a teacher or student.
 
     Raises:
-        UserError: the artefact is of another stage.
+        UserError: the artifact is of another stage.
     """
     config = artifact.config
     if not isinstance(config, TeacherConfig | StudentConfig):
         way_out = "List them with `distill ls`."
         raise UserError(
-            "artefact", str(artifact.path), f"a teacher or a student, this is a {config.stage}", way_out
+            "artifact", str(artifact.path), f"a teacher or a student, this is a {config.stage}", way_out
         )
     return config
 
@@ -128,7 +128,7 @@ def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tens
     """Logits and labels that a network stored at the end of its training.
 
     Raises:
-        UserError: the artefact is of another stage, or its file is damaged.
+        UserError: the artifact is of another stage, or its file is damaged.
     """
     network_config(artifact)
     path, logits, labels = artifact.file(PREDICTIONS), f"{split}.logits", f"{split}.labels"

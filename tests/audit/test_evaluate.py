@@ -1,4 +1,4 @@
-"""Every measure of one artefact: each with its value, in its group, or the reason why there is none."""
+"""Every measure of one artifact: each with its value, in its group, or the reason why there is none."""
 
 from __future__ import annotations
 

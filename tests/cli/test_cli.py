@@ -1,4 +1,4 @@
-"""The command line as people meet it: help, errors, the commands that read artefacts, what feeds what."""
+"""The command line as people meet it: help, errors, the commands that read artifacts, what feeds what."""
 
 from __future__ import annotations
 
@@ -267,8 +267,8 @@ def test_words_of_others_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "a\\x1b[2J  1\nb\\r  2\n"
 
 
-def test_a_wrong_kind_of_artefact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the artefact of a cache, this is a teacher" in fail(capsys, "student", "--cache", str(teacher))
+def test_a_wrong_kind_of_artifact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the artifact of a cache, this is a teacher" in fail(capsys, "student", "--cache", str(teacher))
 
 
 def test_a_teacher_of_other_classes_or_shape_is_refused(
@@ -294,7 +294,7 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(folders: Path, capsys: pytes
     assert list(ArtifactStore(folders / "store").all()) == []
 
 
-def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
+def test_an_artifact_of_an_older_form_is_rubbish_and_no_input(
     teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads((teacher / "record.json").read_text())
@@ -304,7 +304,7 @@ def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
     with pytest.raises(SystemExit) as stopped:
         main(["cache", "--teacher", str(teacher)])
     assert stopped.value.code == 2
-    assert "an artefact of this version" in capsys.readouterr().err
+    assert "an artifact of this version" in capsys.readouterr().err
 
 
 SWEEP = ["sweep-smoothing", *TINY, "--schedule.epochs", "3", "--smoothings", "0", "0.3"]

@@ -167,7 +167,7 @@ def test_all_experiments_are_on_one_page(all_at_smoke: Path) -> None:
     assert all((reports / link).is_file() for link in links)
 
 
-def test_the_page_is_no_artefact(all_at_smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_is_no_artifact(all_at_smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["ls"], ["gc"], ["verify"]):
         main([*command, "--store", str(all_at_smoke)])
         told = capsys.readouterr().out

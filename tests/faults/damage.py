@@ -49,28 +49,28 @@ def delete(path: Path, draw: random.Random) -> str:
 
 
 def swap(path: Path, draw: random.Random) -> str:
-    """It and another file of the same kind in the artefact, such as two shards, changed places."""
+    """It and another file of the same kind in the artifact, such as two shards, changed places."""
     others = [other for other in path.parent.glob(f"*{path.suffix}") if other != path and other.name != RECORD]
     return _exchange(path, others, draw)
 
 
 def mix_up(path: Path, draw: random.Random) -> str:
-    """It and the file of the same name in another artefact of its stage changed places."""
-    artefact = _artefact(path)
-    others = [other / path.relative_to(artefact) for other in artefact.parent.glob("*/") if other != artefact]
+    """It and the file of the same name in another artifact of its stage changed places."""
+    artifact = _artifact(path)
+    others = [other / path.relative_to(artifact) for other in artifact.parent.glob("*/") if other != artifact]
     return _exchange(path, others, draw)
 
 
 def replace(path: Path, draw: random.Random) -> str:
-    """It is that of another artefact of its stage: an old manifest with new shards."""
-    artefact = _artefact(path)
-    others = [other / path.relative_to(artefact) for other in artefact.parent.glob("*/") if other != artefact]
+    """It is that of another artifact of its stage: an old manifest with new shards."""
+    artifact = _artifact(path)
+    others = [other / path.relative_to(artifact) for other in artifact.parent.glob("*/") if other != artifact]
     others = [other for other in others if other.is_file() and other.read_bytes() != path.read_bytes()]
     if not others:
         return ""
     other = draw.choice(others)
     path.write_bytes(other.read_bytes())
-    return f"replaced by that of {_artefact(other).name}"
+    return f"replaced by that of {_artifact(other).name}"
 
 
 def edit(path: Path, draw: random.Random) -> str:
@@ -91,7 +91,7 @@ def edit(path: Path, draw: random.Random) -> str:
 DAMAGES: list[Damage] = [flip, truncate, empty, append, delete, swap, mix_up, replace, edit]
 
 
-def _artefact(path: Path) -> Path:
+def _artifact(path: Path) -> Path:
     """The folder with the record."""
     return next(folder for folder in path.parents if (folder / RECORD).is_file())
 

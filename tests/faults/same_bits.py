@@ -1,4 +1,4 @@
-"""What "bit-identical" means of two folders of one artefact: all bytes of all files, but what tells the time."""
+"""What "bit-identical" means of two folders of one artifact: all bytes of all files, but what tells the time."""
 
 from __future__ import annotations
 

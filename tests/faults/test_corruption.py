@@ -1,4 +1,4 @@
-"""Damage to any file of any artefact: verify finds it, and whoever reads that file refuses it and says why."""
+"""Damage to any file of any artifact: verify finds it, and whoever reads that file refuses it and says why."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def experiment() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(experiment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with artefacts of every stage, and a second cache."""
+    """A store with artifacts of every stage, and a second cache."""
     root = tmp_path_factory.mktemp("whole") / "store"
     ensure([*tiny.stages().values(), tiny.CACHE.replace(view_seed=1)], ArtifactStore(root), runtime(root))
     return root
@@ -157,7 +157,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
 
 
 def damaged(store: Path, stage: str, draw: random.Random) -> tuple[Path, Path, str]:
-    """Damage a file: the folder of its artefact, the file, and what was done."""
+    """Damage a file: the folder of its artifact, the file, and what was done."""
     for _ in range(1000):
         touched = draw.choice(sorted((store / STAGES[stage].folder).glob("*/")))
         file = draw.choice([path for path in sorted(touched.rglob("*")) if path.is_file()])

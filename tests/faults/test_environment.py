@@ -44,7 +44,7 @@ def runtime_of(store: Path) -> Runtime:
 
 
 class World:
-    """A store in which everything was made undisturbed, and copies of it that lack one artefact."""
+    """A store in which everything was made undisturbed, and copies of it that lack one artifact."""
 
     def __init__(self, folder: Path):
         self.folder, self.whole, self._copies = folder, ArtifactStore(folder / "whole"), 0
@@ -62,7 +62,7 @@ class World:
         return store
 
     def made(self, config: StageConfig) -> Artifact:
-        """The undisturbed artefact."""
+        """The undisturbed artifact."""
         found = self.whole.find(config)
         assert found is not None
         return found
@@ -81,11 +81,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def what_is_wrong(world: World, config: StageConfig, store: ArtifactStore, told: str | None) -> list[str]:
     """After a run that a disk refused, and one more that it did not refuse."""
     wrong = []
-    if told is None:  # what was refused is none of what an artefact needs
+    if told is None:  # what was refused is none of what an artifact needs
         half = store.find(config)
         wrong += ["nothing was said, and nothing made"] if half is None else half.problems()
     else:
-        wrong += [] if store.find(config) is None else ["an artefact, though the run failed"]
+        wrong += [] if store.find(config) is None else ["an artifact, though the run failed"]
         clear = str(store.root) in told and "GB free" in told and "--store" in told and "\n" not in told
         wrong += [] if clear else [f"not clear: {told}"]
     made = run_stage(config, store, runtime_of(store.root))

@@ -60,7 +60,7 @@ def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count
     survived(f"SIGKILL before each change, {stage}", trials, [wrong[0] for _, wrong in found if wrong])
 
 
-def test_half_a_file_of_a_library_is_no_part_of_an_artefact(tmp_path: Path) -> None:
+def test_half_a_file_of_a_library_is_no_part_of_an_artifact(tmp_path: Path) -> None:
     """safetensors writes beside the file and renames; a kill leaves what it wrote, under a name of its own."""
     store = ArtifactStore(tmp_path)
     with store.draft(tiny.TEACHER) as draft:

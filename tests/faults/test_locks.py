@@ -1,4 +1,4 @@
-"""Many who want the same artefact, locks of the dead, locks that are deleted, and file systems without locks."""
+"""Many who want the same artifact, locks of the dead, locks that are deleted, and file systems without locks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def wait_until(true: Any, seconds: float = 10) -> None:
 
 
 def make_one(store: Path, made_by: Path) -> str:
-    """What each process does: it makes the artefact, slowly, or takes what another made."""
+    """What each process does: it makes the artifact, slowly, or takes what another made."""
 
     def make(draft: Path) -> Outcome:
         with (made_by / str(os.getpid())).open("x"):
@@ -71,7 +71,7 @@ def race(store: Path, made_by: Path, start: Any, answers: Any) -> None:
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["locks", "no locks"])
-def test_eight_processes_that_want_the_same_artefact_make_it_once(tmp_path, locked, request) -> None:
+def test_eight_processes_that_want_the_same_artifact_make_it_once(tmp_path, locked, request) -> None:
     if not locked:
         request.getfixturevalue("without_locks")
     store, made_by = tmp_path / "store", tmp_path / "made"
@@ -130,7 +130,7 @@ def test_who_waits_is_told_for_whom(tmp_path, impatient, capsys) -> None:
     assert order == ["held", "waited"]
     said = capsys.readouterr().err
     assert said.startswith(f"waiting for process {os.getpid()} (since 2")
-    assert "which makes the same artefact (the teacher)" in said
+    assert "which makes the same artifact (the teacher)" in said
     assert said.count("\n") == 1
 
 
@@ -235,7 +235,7 @@ def test_a_soft_lock_that_is_held_is_left_alone(tmp_path, without_locks) -> None
     assert not marker.exists()
 
 
-def test_an_artefact_that_is_deleted_leaves_its_place_at_once(tmp_path, monkeypatch) -> None:
+def test_an_artifact_that_is_deleted_leaves_its_place_at_once(tmp_path, monkeypatch) -> None:
     store = ArtifactStore(tmp_path)
     with store.draft(CONFIG) as draft:
         (draft / "weights").write_bytes(b"1")

@@ -1,4 +1,4 @@
-"""An experiment of tiny networks, with every kind of artefact: what the faults are done to."""
+"""An experiment of tiny networks, with every kind of artifact: what the faults are done to."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def report() -> ReportConfig:
 
 
 def stages() -> dict[str, StageConfig]:
-    """Name → config of one artefact of every stage, upstream first."""
+    """Name → config of one artifact of every stage, upstream first."""
     made = report()
     return {
         "teacher": TEACHER,

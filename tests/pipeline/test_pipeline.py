@@ -212,7 +212,7 @@ def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monk
     assert_same_bits(whole, make(student, store, runtime))
 
 
-def test_eight_who_want_the_same_artefact_get_one(teacher, store, runtime) -> None:
+def test_eight_who_want_the_same_artifact_get_one(teacher, store, runtime) -> None:
     made: list[Artifact] = []
     threads = [threading.Thread(target=lambda: made.append(run_stage(teacher, store, runtime))) for _ in range(8)]
     for thread in threads:

@@ -112,6 +112,6 @@ def test_what_a_part_does_not_have_is_left_out(watched, store, runtime, tmp_path
     assert len(found.curves["snapshot_ece"]) == 4
 
 
-def test_an_artefact_that_is_no_network(cache, store, runtime, tmp_path):
-    with pytest.raises(UserError, match=r"^artefact = "):
+def test_an_artifact_that_is_no_network(cache, store, runtime, tmp_path):
+    with pytest.raises(UserError, match=r"^artifact = "):
         probe(CONFIG, made(cache, store, runtime), runtime, tmp_path)

@@ -186,7 +186,7 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
     assert shown() == {"accuracy-digits-quick-0.7"}, "nor is one of another version"
 
 
-def test_the_page_is_no_artefact(page, folder):
+def test_the_page_is_no_artifact(page, folder):
     store = ArtifactStore(folder.parent)
     assert (folder / "index.html").is_file()
     assert (folder / "index.html") not in [each.path for each in [*find_garbage(store), *examine(store)]]

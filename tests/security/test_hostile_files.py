@@ -42,7 +42,7 @@ DATA = {"classes": list("ab"), "shape": [1, 2, 2]}
 
 
 def published(store: ArtifactStore, config: TeacherConfig | CacheConfig = TINY, **files: bytes) -> Artifact:
-    """An artefact with these files, whose record fits them: what somebody can send."""
+    """An artifact with these files, whose record fits them: what somebody can send."""
     with store.draft(config) as draft:
         for name, content in files.items():
             (draft / name.replace("_", ".")).write_bytes(content)
@@ -418,7 +418,7 @@ def test_records_that_say_what_none_says_are_refused(store, changes, capsys):
         assert all(line.isprintable() for line in (said.out + said.err).splitlines())
 
 
-def test_a_record_of_another_artefact_is_a_miss(store):
+def test_a_record_of_another_artifact_is_a_miss(store):
     one, other = published(store), TINY.replace(seed=1)
     store.path(other).mkdir()
     (store.path(other) / RECORD).write_bytes((one.path / RECORD).read_bytes())

@@ -261,7 +261,7 @@ def there(sent: Path, runtime: Runtime) -> ArtifactStore:
 
 
 def plant(store: ArtifactStore, config: StageConfig, name: str, content: bytes) -> Artifact:
-    """Replace a file of an artefact, and say so in its record as whoever made it would."""
+    """Replace a file of an artifact, and say so in its record as whoever made it would."""
     found = store.find(config)
     assert found is not None
     (found.path / name).write_bytes(content)
@@ -351,7 +351,7 @@ def test_json(stage: str, form, there: ArtifactStore, runtime: Runtime, ran: Pat
         refused(lambda: read_json(planted.file(name)))
 
 
-# What is no artefact yet
+# What is no artifact yet
 
 
 @pytest.mark.parametrize("form", FORMS)

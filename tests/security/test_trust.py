@@ -169,7 +169,7 @@ def test_odd_characters_are_escaped() -> None:
 
 
 def test_programs_of_libraries_that_can_do_no_harm_need_no_word(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where somebody's artefact lies, and perhaps a timm.py beside it
+    monkeypatch.chdir(tmp_path)  # where somebody's artifact lies, and perhaps a timm.py beside it
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     crop = read({"augment": {"program": "torchvision.transforms.v2:RandomResizedCrop", "kwargs": {"size": 8}}})
     timm = read({"augment": {"program": "timm.data:create_transform", "kwargs": {"input_size": 8}}})

@@ -31,7 +31,7 @@ def publish(store: ArtifactStore, config: TeacherConfig, text: str = "weights") 
         return store.publish(config, draft, record)
 
 
-def test_a_published_artefact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
+def test_a_published_artifact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
     made = publish(store, TeacherConfig())
     found = store.find(TeacherConfig())
     assert found is not None
@@ -81,7 +81,7 @@ def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(s
     assert any("key" in problem for problem in store.read(made.path).problems())
 
 
-def test_an_artefact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
+def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
     made = publish(store, TeacherConfig())
     publish(store, TeacherConfig(seed=1))
     for name in (str(made.path), made.record.key, made.record.key[:6]):
@@ -138,7 +138,7 @@ def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: 
     assert [path.name for path in home.iterdir()] == [RESUME]
 
 
-def test_a_link_where_an_artefact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_link_where_an_artifact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     store.path(TeacherConfig()).parent.mkdir(parents=True)
     store.path(TeacherConfig()).symlink_to(tmp_path / "home")

@@ -66,7 +66,7 @@ def test_what_something_current_was_made_from_stays_whole(tmp_path_factory, grap
     kept = {name: content(records[name][0]) for name in needed}
     list(collect(store, delete=True))
     assert {name: content(records[name][0]) for name in needed} == kept
-    left = {artefact.record.key for artefact in store.all()}
+    left = {artifact.record.key for artifact in store.all()}
     assert left == needed, "and of the others nothing"
     inputs = {upstream for name in needed for upstream in records[name][1]}
     assert {name for name, path in damaged.items() if path.exists()} == inputs & set(damaged), "files may be whole"

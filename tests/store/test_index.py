@@ -23,7 +23,7 @@ from tests.conftest import sealed
 
 
 def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """An artefact of one small file, written without a draft."""
+    """An artifact of one small file, written without a draft."""
     folder = store.path(config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -118,7 +118,7 @@ def run_ray(
 
 
 def _import_ray() -> ModuleType:
-    # Nothing is told to Ray's makers. Under `uv run` Ray would copy the working directory, data and artefacts
+    # Nothing is told to Ray's makers. Under `uv run` Ray would copy the working directory, data and artifacts
     # included, to every node. And what is killed for want of memory it would start again for ever.
     for name, value in {
         "USAGE_STATS_ENABLED": 0,

@@ -151,7 +151,7 @@ def test_an_interrupt_lets_running_stages_save_their_state(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("cluster")
-def test_artefacts_are_those_of_one_process(student: StudentConfig, runtime: Runtime, tmp_path: Path) -> None:
+def test_artifacts_are_those_of_one_process(student: StudentConfig, runtime: Runtime, tmp_path: Path) -> None:
     weights = []
     for where in ("inline", "ray"):
         there = runtime.model_copy(update={"executor": where, "store": tmp_path / where, "threads": 1})
