@@ -47,6 +47,7 @@ from distill.system.runtime import Runtime, default_data_root
 from distill.training.optim import build_optimizer
 from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
+from distill.training.step import take_step
 
 AUGMENT = AugmentConfig(pad=4, flip=True)
 OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
@@ -97,11 +98,11 @@ class Bench:
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
         )
         run, loss = Run(model, config, len(self.loader), folder / RESUME), make_loss(LossConfig(alpha=0))
-        window, batches = RecentSamples(self.given.batch, smoothed=False), self.batches()
+        recent, batches = RecentSamples(self.given.batch, smoothed=False), self.batches()
 
         def step() -> None:
             batch = next(batches)
-            window.add(run.update(forward, (batch,), loss))
+            recent.add(take_step(run, forward, iter((batch,)), loss))
 
         return step
 

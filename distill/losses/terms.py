@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,6 +22,10 @@ class Terms(NamedTuple):
     """What the labels charge (`label_loss`), for logging; None at alpha = 1, where computing it would cost time."""
     soft: Float[Tensor, ""] | None
     """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Terms:
+        """Return the terms with each of them changed; one that is None stays None."""
+        return Terms(change(self.total), *(None if term is None else change(term) for term in self[1:]))
 
 
 class Targets(NamedTuple):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,10 +27,17 @@ from distill.system.runtime import Runtime
 from distill.training.ceiling import confidence_ceiling
 from distill.training.divergence import Trail, weights_are_finite
 from distill.training.kept_weights import save_snapshot
-from distill.training.recent_samples import RecentSamples, last_samples
+from distill.training.recent_samples import RecentSamples, StepPart, last_samples
 from distill.training.state import Run
+from distill.training.step import Step, take_step
+from distill.training.step_distributed import StepInParts
 from distill.training.tracking import MetricWriter, read_metrics
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Evaluate = Callable[[nn.Module], dict[str, float]]
+"""model → measures on held-out data."""
 _POINTS = 20
 """A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
 
@@ -43,7 +50,7 @@ def fit(
     folder: Path,
     runtime: Runtime,
     teacher: Join | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate: Evaluate | None = None,
     at_start: Mapping[str, float] | None = None,
     notices: Sequence[Notice] = (),
     tell: Callable[[Notice], object] = lambda _: None,
@@ -88,93 +95,65 @@ def fit(
     # What is measured and not yet logged is in the resume point: the step after this one may be due to be logged.
     logged = run.step - (recent.steps > 0)
     model.train()
-    every = math.ceil(config.schedule.epochs / _POINTS)
-    kept = set(steps_to_keep(config.snapshots, run.total_steps)) if ranks.is_first() else set()
-    if kept and run.step == 0:
-        save_snapshot(run.averaged(), 0, folder)
     with Interrupts() as interrupts, _log_file(folder, logged) as writer:
         if writer is not None and logged == 0:
-            writer.explain()
-            for notice in notices:
-                writer.text(0, "warnings", notice.text)
-            if at_start:
-                writer.scalars(0, at_start)
-        bar = progress_bar(
-            total=run.total_steps,
-            initial=run.step,
-            unit="step",
-            desc=config.stage,
-            leave=False,
-            delay=2,
-            disable=None if runtime.progress else True,
-        )
-        trail, batches_of = Trail(), partial(loader.epoch, join=teacher)
-        bounded = watched = has_ceiling(config)
-        forward = run.distributed()
-        forward = torch.compile(forward) if runtime.compile else forward
-
-        def measure(model: nn.Module, measured: list[dict[str, Any]]) -> dict[str, float]:
-            # May take minutes, and whoever waits for the end of a training does so for a second or two.
-            with interrupts.at_once(lambda: run.write(measured)):
-                return evaluate(model) if evaluate else {}
-
-        for epoch in range(logged // len(loader), config.schedule.epochs):
-            batches = batches_of(epoch, run.step - epoch * len(loader))
-            for pieces in _by_step(batches, shares.steps):
-                done = run.update(forward, pieces, loss)
-                recent.add(done)
-                trail.add(run.step, [piece.terms for piece in done])
-                if run.step in kept:
-                    save_snapshot(run.averaged(), run.step, folder)
-                if interrupts.save_now(run.step, run.seconds_since_save() > runtime.checkpoint_seconds):
-                    _check_finite(run, recent, trail, batches_of)
-                    _sync(writer)
-                    run.save(recent)
-                    interrupts.raise_pending()
-                recent.show_when_due(bar, run.step)
-            _check_finite(run, recent, trail, batches_of)
-            if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
-                _log(writer, run, recent, measure, loss if bounded else None)
-                if writer and watched and (found := no_effect(read_metrics(folder))) is not None:
-                    tell(found)
-                    watched = False
-            if interrupts.save_now(run.step, is_due=False, last=True):
-                _sync(writer)
-                run.save(recent)
-                interrupts.raise_pending()
-        bar.close()
+            _log_start(writer, notices, at_start)
+        batches_of = partial(loader.epoch, join=teacher)
+        watch = _Watch(run, recent, writer, interrupts, batches_of, folder, runtime.checkpoint_seconds)
+        watch.keep_snapshot()
+        network, take = _step_of(run)
+        forward = torch.compile(network) if runtime.compile else network
+        bounding = loss if has_ceiling(config) else None
+        every = math.ceil(config.schedule.epochs / _POINTS)
+        with _progress_bar(run, runtime.progress) as bar:
+            for epoch in range(logged // len(loader), config.schedule.epochs):
+                batches = batches_of(epoch, run.step - epoch * len(loader))
+                for parts in _by_step(batches, shares.steps):
+                    watch.note(take(forward, parts, loss))
+                    recent.show_when_due(bar, run.step)
+                watch.check_finite()
+                if (epoch + 1) % every == 0 or epoch + 1 == config.schedule.epochs:
+                    watch.log(evaluate, bounding, tell)
+                watch.save_when_due(last_of_epoch=True)
     return run.averaged()
+
+
+def _step_of(run: Run) -> tuple[nn.Module, Step]:
+    """Choose how a step is taken: what it calls, and the step itself."""
+    if run.shares.steps * run.shares.world == 1:
+        return run.model, partial(take_step, run)
+    in_parts = StepInParts(run)
+    return in_parts.network, in_parts
+
+
+def _progress_bar(run: Run, shown: bool) -> tqdm[Any]:
+    return progress_bar(
+        total=run.total_steps,
+        initial=run.step,
+        unit="step",
+        desc=run.config.stage,
+        leave=False,
+        delay=2,
+        disable=None if shown else True,
+    )
 
 
 def _log_file(folder: Path, step: int) -> AbstractContextManager[MetricWriter | None]:
     return MetricWriter(folder, step) if ranks.is_first() else nullcontext()
 
 
-def _sync(writer: MetricWriter | None) -> None:
-    if writer is not None:
-        writer.sync()
+def _log_start(writer: MetricWriter, notices: Sequence[Notice], at_start: Mapping[str, float] | None) -> None:
+    writer.explain()
+    for notice in notices:
+        writer.text(0, "warnings", notice.text)
+    if at_start:
+        writer.scalars(0, at_start)
 
 
 def _by_step(batches: Iterator[Batch], pieces: int) -> Iterator[Iterator[Batch]]:
     """The batches of each step in turn, one after another, since together they may not fit into memory."""
     for batch in batches:
         yield chain((batch,), islice(batches, pieces - 1))
-
-
-def _check_finite(
-    run: Run, recent: RecentSamples, trail: Trail, batches_of: Callable[[int, int], Iterator[Batch]]
-) -> None:
-    """Refuse to go on from, and to save, what is not finite; all ranks find the same."""
-    if not recent.steps:
-        return
-    if math.isfinite(recent.losses()["total"]) and weights_are_finite(run.model):
-        trail.clear()
-        return
-    bad, per_epoch = trail.end(), run.total_steps // run.config.schedule.epochs
-    pieces = islice(batches_of(*divmod(bad.step - 1, per_epoch)), run.shares.steps)
-    found = bad.error(run.config, run.lr, run.scaler.get_scale(), pieces)
-    # A loss may be finite on this rank and not on another one.
-    raise min(ranks.gather((bad.weights_only, bad.step, found)), key=lambda of: of[:2])[2]
 
 
 def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
@@ -184,34 +163,106 @@ def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
     return sorted({round(part * total_steps / snapshots) for part in range(snapshots + 1)})
 
 
-def _log(
-    writer: MetricWriter | None,
-    run: Run,
-    recent: RecentSamples,
-    evaluate: Callable[[nn.Module, list[dict[str, Any]]], dict[str, float]],
-    bounding: Loss | None,
-) -> None:
-    """Write a point of the curve; all ranks give what they have, and wait for the one that writes it."""
-    rate = recent.rate
-    losses = {f"loss/{name}": value for name, value in recent.losses().items()}
-    measured = recent.states()
-    logits, labels = last_samples(measured)
+class _Watch:
+    """Looks after a training between its steps: what is not finite, what is logged, and what is saved."""
 
-    def write() -> None:
-        assert writer is not None, "of the first rank"
+    def __init__(
+        self,
+        run: Run,
+        recent: RecentSamples,
+        writer: MetricWriter | None,
+        interrupts: Interrupts,
+        batches_of: Callable[[int, int], Iterator[Batch]],
+        folder: Path,
+        seconds: float,
+    ):
+        self._run, self._recent, self._writer = run, recent, writer
+        self._interrupts, self._batches_of = interrupts, batches_of
+        self._folder, self._seconds = folder, seconds
+        self._trail, self._may_have_no_effect = Trail(), True
+        self._kept = set(steps_to_keep(run.config.snapshots, run.total_steps)) if ranks.is_first() else set[int]()
+
+    def note(self, parts: Sequence[StepPart]) -> None:
+        """Take in what came of a step, and save what is due after it."""
+        self._recent.add(parts)
+        self._trail.add(self._run.step, [part.terms for part in parts])
+        self.keep_snapshot()
+        self.save_when_due()
+
+    def keep_snapshot(self) -> None:
+        """Keep the weights where the config asks for them at this step."""
+        if self._run.step in self._kept:
+            save_snapshot(self._run.averaged(), self._run.step, self._folder)
+
+    def save_when_due(self, last_of_epoch: bool = False) -> None:
+        """Write the resume point when its time has come or the run is to be interrupted; then end the run.
+
+        Raises:
+            KeyboardInterrupt: the run was interrupted and its state is saved.
+        """
+        is_due = not last_of_epoch and self._run.seconds_since_save() > self._seconds
+        if not self._interrupts.save_now(self._run.step, is_due, last=last_of_epoch):
+            return
+        self.check_finite()
+        if self._writer is not None:
+            self._writer.sync()
+        self._run.save(self._recent)
+        self._interrupts.raise_pending()
+
+    def check_finite(self) -> None:
+        """Refuse to go on from, and to save, what is not finite; all ranks find the same.
+
+        Raises:
+            Diverged: the loss of a step, or the weights after it, were not finite.
+        """
+        run = self._run
+        if not self._recent.steps:
+            return
+        if math.isfinite(self._recent.losses()["total"]) and weights_are_finite(run.model):
+            self._trail.clear()
+            return
+        bad, per_epoch = self._trail.end(), run.total_steps // run.config.schedule.epochs
+        parts = islice(self._batches_of(*divmod(bad.step - 1, per_epoch)), run.shares.steps)
+        error = bad.error(run.config, run.lr, run.scaler.get_scale(), parts)
+        # A loss may be finite on this rank and not on another one.
+        raise min(ranks.gather((bad.weights_only, bad.step, error)), key=lambda of: of[:2])[2]
+
+    def log(self, evaluate: Evaluate | None, bounding: Loss | None, tell: Callable[[Notice], object]) -> None:
+        """Write a point of the curve; all ranks give what they have, and wait for the one that writes it."""
+        rate = self._recent.rate
+        losses = {f"loss/{name}": value for name, value in self._recent.losses().items()}
+        measured = self._recent.states()
+        ranks.on_first(lambda: self._write_point(measured, losses, rate, evaluate, bounding))
+        self._recent.clear()
+        if bounding is None or self._writer is None or not self._may_have_no_effect:
+            return
+        if (notice := no_effect(read_metrics(self._folder))) is not None:
+            tell(notice)
+            self._may_have_no_effect = False
+
+    def _write_point(
+        self,
+        measured: list[dict[str, Any]],
+        losses: dict[str, float],
+        rate: float,
+        evaluate: Evaluate | None,
+        bounding: Loss | None,
+    ) -> None:
+        run, writer = self._run, self._writer
+        assert writer is not None, "the first rank has one"
+        logits, labels = last_samples(measured)
         values = losses | {f"train/{name}": value for name, value in training_measures(logits, labels).items()}
         if bounding is not None:
             progress = (run.step - 1) / max(1, run.total_steps - 1)
-            values["train/confidence_ceiling"] = confidence_ceiling(
-                bounding, labels.to(run.device), logits.shape[1], progress
-            )
-        values |= {f"held_out/{name}": value for name, value in evaluate(run.averaged(), measured).items()}
+            ceiling = confidence_ceiling(bounding, labels.to(run.device), logits.shape[1], progress)
+            values["train/confidence_ceiling"] = ceiling
+        # May take minutes, and whoever waits for the end of a training does so for a second or two.
+        with self._interrupts.at_once(lambda: run.write(measured)):
+            held_out = evaluate(run.averaged()) if evaluate else {}
+        values |= {f"held_out/{name}": value for name, value in held_out.items()}
         if not all(map(math.isfinite, values.values())):
             raise Diverged(run.step, run.lr, math.nan)
         writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
         correct = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
         writer.histogram(run.step, "logits/correct", logits[correct])
         writer.histogram(run.step, "logits/incorrect", logits[~correct])
-
-    ranks.on_first(write)
-    recent.clear()

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.batch_shares import Shares
-from distill.data.loader import Batch
 from distill.errors import UserError
-from distill.losses import Loss, Terms
 from distill.store.machine_errors import memory_fault
 from distill.system import ranks
 from distill.training import resume
-from distill.training.batch_norm import RunningStatistics, SharedBatchNorm
 from distill.training.optim import build_ema, build_optimizer, build_schedule
-from distill.training.recent_samples import RecentSamples, StepPart
+from distill.training.recent_samples import RecentSamples
 
 
 class Run:
@@ -41,89 +35,30 @@ class Run:
         self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
         self.saved_at = time.monotonic()
         self.shares = Shares.here(config.schedule.parts)
-        self.replica: nn.parallel.DistributedDataParallel | None = None
-        self.statistics: RunningStatistics | None = None
 
-    def distributed(self) -> nn.Module:
-        """The model as a step calls it: under torchrun, backward averages gradients over the ranks.
+    @property
+    def progress(self) -> float:
+        """How far training is at the next step: 0 at the first one, 1 at the last."""
+        return self.step / max(1, self.total_steps - 1)
 
-        Raises:
-            UserError: the ranks cannot share this training.
-        """
-        if self.shares.world == 1:
-            return self.model
-        _refuse_shares(self.config, self.shares, self.device)
-        ranks.join()
-        if not self.shares.shared:
-            self.statistics = RunningStatistics(self.model, self.shares)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 does not know the new name of the argument
-            self.replica = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
-        return self.replica
+    def autocast(self) -> AbstractContextManager[object]:
+        """Make the context in which the forward pass takes the precision of the config."""
+        return nullcontext() if self.amp is None else torch.autocast(self.device, dtype=self.amp)
 
-    def update(
-        self, forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], loss: Loss
-    ) -> Sequence[StepPart]:
-        """One step of gradient descent on a batch, or its pieces; nothing here waits for the device."""
-        in_pieces = self.shares.steps * self.shares.world > 1
-        progress = self.step / max(1, self.total_steps - 1)
-        done: list[StepPart] = []
-        counting: list[Tensor] = []
-        for batch in batches:
-            with self._around(len(done)) if in_pieces or self.amp else nullcontext():
-                logits = forward(batch.images)
-            terms = loss(logits, batch.labels, batch.teacher, progress)
-            if in_pieces:
-                share = _share_that_counts(batch.labels) / self.shares.steps
-                if isinstance(share, Tensor):
-                    counting.append(share)
-                terms = _each(terms, lambda term, share=share: term * share)
-            if not done:
-                self.optimizer.zero_grad(set_to_none=True)
-            self.scaler.scale(terms.total).backward()
-            done.append(StepPart(logits.detach(), batch.labels, _each(terms, Tensor.detach)))
-        if counting:
-            done = self._over_all_that_count(done, torch.stack(counting).sum())
+    def clip_gradients(self) -> None:
+        """Bring gradients down to the norm that the config allows."""
         if self.config.optim.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip)
+
+    def update(self) -> None:
+        """Update the weights, and what goes with them: count of steps, learning rate, moving average."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self.schedule.step_update(self.step)
-        if self.statistics is not None:
-            self.statistics.merge()
         if self.ema is not None:
             self.ema.update(self.model, step=self.step)
-        return done
-
-    @contextmanager
-    def _around(self, piece: int) -> Iterator[None]:
-        """What the forward pass of a piece is made in."""
-        shares = self.shares
-        with ExitStack() as stack:
-            if self.replica is not None and piece < shares.steps - 1:
-                stack.enter_context(self.replica.no_sync())
-            if self.amp is not None:
-                stack.enter_context(torch.autocast(self.device, dtype=self.amp))
-            if shares.shared:
-                stack.enter_context(SharedBatchNorm())
-            if shares.steps * shares.world > 1:
-                # Dropout is drawn by step and piece, whoever computes it: another number of ranks may go on.
-                draws = np.random.SeedSequence([self.config.seed, self.step, shares.number(piece)])
-                torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
-            yield
-
-    def _over_all_that_count(self, done: Sequence[StepPart], counting: Tensor) -> list[StepPart]:
-        """Make of a mean over all labels of the step one over those that count, in gradients and terms.
-
-        `counting` is the part of this rank's labels that do.
-        """
-        counting = counting / self.shares.world
-        ranks.reduce_sum(counting)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        torch._foreach_div_(gradients, counting)  # pyright: ignore[reportPrivateImportUsage]
-        return [piece._replace(terms=_each(piece.terms, lambda term: term / counting)) for piece in done]
 
     @property
     def lr(self) -> float:
@@ -194,31 +129,6 @@ class Run:
             torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)
-
-
-def _share_that_counts(labels: Tensor) -> float | Tensor:
-    """The part of the labels that count: 1, or where there is one per position what is not ignored."""
-    if labels.ndim == 1 or labels.is_floating_point():
-        return 1.0
-    return (labels >= 0).float().mean()
-
-
-def _each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
-    return Terms(change(terms.total), *(None if term is None else change(term) for term in terms[1:]))
-
-
-def _refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device: str) -> None:
-    if device not in ("cpu", "cuda"):
-        raise UserError("device", device, "cpu or cuda under torchrun", "Set --device, or run it without torchrun.")
-    if device == "cuda" and ranks.on_this_machine() > torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        expected = f"one GPU for each rank of this machine, which has {found}"
-        raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {found}.")
-    soft = config.loss.soft
-    if shares.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
-        expected = f"another one for a batch that {shares.world} ranks share, since {soft} compares its samples"
-        way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
-        raise UserError("loss.soft", soft, expected, way_out)
 
 
 def _device_rng(device: str) -> Any:

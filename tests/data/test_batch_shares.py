@@ -14,7 +14,7 @@ from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.training.network import load_network
-from distill.training.state import _refuse_shares
+from distill.training.step_distributed import refuse_shares
 from distill.training.tracking import read_metrics
 
 DATA = DataConfig(limit=600, held_out=0.1)
@@ -63,14 +63,14 @@ def test_one_part_leaves_keys_as_they_were() -> None:
 
 def test_samples_that_are_compared_are_not_shared() -> None:
     student = StudentConfig(cache=None, loss=LossConfig(alpha=0))
-    _refuse_shares(student, Shares(1, 0, 2), "cpu")
+    refuse_shares(student, Shares(1, 0, 2), "cpu")
     loss = LossConfig(alpha=0.5, soft="dist", temperature=1)
     compared = student.model_copy(update={"loss": loss})
-    _refuse_shares(compared, Shares(2, 0, 2), "cpu")
+    refuse_shares(compared, Shares(2, 0, 2), "cpu")
     with pytest.raises(UserError, match=r"--schedule\.parts 2"):
-        _refuse_shares(compared, Shares(1, 0, 2), "cpu")
+        refuse_shares(compared, Shares(1, 0, 2), "cpu")
     with pytest.raises(UserError, match="cpu or cuda under torchrun"):
-        _refuse_shares(student, Shares(1, 0, 2), "mps")
+        refuse_shares(student, Shares(1, 0, 2), "mps")
 
 
 def trained(config: TeacherConfig, store, runtime) -> Artifact:

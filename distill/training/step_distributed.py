@@ -1,0 +1,132 @@
+"""A step on a batch that is cut into parts (gradient accumulation), over the ranks of torchrun."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.config import StudentConfig, TeacherConfig
+from distill.data.batch_shares import Shares
+from distill.data.loader import Batch
+from distill.errors import UserError
+from distill.losses import Loss
+from distill.system import ranks
+from distill.training.batch_norm import RunningStatistics, SharedBatchNorm
+from distill.training.recent_samples import StepPart
+from distill.training.state import Run
+from distill.training.step import Forward
+
+
+class StepInParts:
+    """Takes steps like `take_step`, on batches of which this rank computes one part after another.
+
+    Args:
+        run: of this rank; its shares say how batches are cut.
+
+    Attributes:
+        network: what a step calls: under torchrun its backward pass averages gradients over the ranks.
+
+    Raises:
+        UserError: the ranks cannot share this training.
+    """
+
+    def __init__(self, run: Run):
+        self._run, self._shares = run, run.shares
+        self.network: nn.Module = run.model
+        self._replica: nn.parallel.DistributedDataParallel | None = None
+        self._statistics: RunningStatistics | None = None
+        if self._shares.world == 1:
+            return
+        refuse_shares(run.config, self._shares, run.device)
+        ranks.join()
+        if not self._shares.shared:
+            self._statistics = RunningStatistics(run.model, self._shares)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 does not know the new name of the argument
+            self._replica = nn.parallel.DistributedDataParallel(run.model, broadcast_buffers=False)
+        self.network = self._replica
+
+    def __call__(self, forward: Forward, batches: Iterator[Batch], loss: Loss) -> Sequence[StepPart]:
+        """Take one step on all parts of a batch. Nothing here waits for the device."""
+        run, done = self._run, list[StepPart]()
+        counting: list[Tensor] = []
+        for batch in batches:
+            with self._around(len(done)):
+                logits = forward(batch.images)
+            share = _share_that_counts(batch.labels) / self._shares.steps
+            if isinstance(share, Tensor):
+                counting.append(share)
+            terms = loss(logits, batch.labels, batch.teacher, run.progress).map(
+                lambda term, share=share: term * share
+            )
+            if not done:
+                run.optimizer.zero_grad(set_to_none=True)
+            run.scaler.scale(terms.total).backward()
+            done.append(StepPart(logits.detach(), batch.labels, terms.map(Tensor.detach)))
+        if counting:
+            done = self._over_all_that_count(done, torch.stack(counting).sum())
+        run.clip_gradients()
+        if self._statistics is not None:
+            self._statistics.merge()
+        run.update()
+        return done
+
+    @contextmanager
+    def _around(self, part: int) -> Iterator[None]:
+        """Set up what the forward pass of a part runs in."""
+        shares = self._shares
+        with ExitStack() as stack:
+            if self._replica is not None and part < shares.steps - 1:
+                stack.enter_context(self._replica.no_sync())
+            stack.enter_context(self._run.autocast())
+            if shares.shared:
+                stack.enter_context(SharedBatchNorm())
+            # Dropout is drawn by step and part, whoever computes it: another number of ranks may go on.
+            draws = np.random.SeedSequence([self._run.config.seed, self._run.step, shares.number(part)])
+            torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
+            yield
+
+    def _over_all_that_count(self, done: Sequence[StepPart], counting: Tensor) -> list[StepPart]:
+        """Turn means over all labels of the step into means over those that count, in gradients and terms.
+
+        Args:
+            done: parts of this rank.
+            counting: the share of this rank's labels that count.
+        """
+        counting = counting / self._shares.world
+        ranks.reduce_sum(counting)
+        gradients = [parameter.grad for parameter in self._run.parameters if parameter.grad is not None]
+        torch._foreach_div_(gradients, counting)  # pyright: ignore[reportPrivateImportUsage]
+        return [part._replace(terms=part.terms.map(lambda term: term / counting)) for part in done]
+
+
+def _share_that_counts(labels: Tensor) -> float | Tensor:
+    """Return the share of the labels that count: all, or with a label per position those that are not ignored."""
+    if labels.ndim == 1 or labels.is_floating_point():
+        return 1.0
+    return (labels >= 0).float().mean()
+
+
+def refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device: str) -> None:
+    """Refuse a training that the ranks of torchrun cannot share.
+
+    Raises:
+        UserError: the device cannot be shared, there are fewer GPUs than ranks, or the loss compares samples that
+            lie on several ranks.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UserError("device", device, "cpu or cuda under torchrun", "Set --device, or run it without torchrun.")
+    if device == "cuda" and ranks.on_this_machine() > torch.cuda.device_count():
+        gpus = torch.cuda.device_count()
+        expected = f"one GPU for each rank of this machine, which has {gpus}"
+        raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {gpus}.")
+    soft = config.loss.soft
+    if shares.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
+        expected = f"another one for a batch that {shares.world} ranks share, since {soft} compares its samples"
+        way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
+        raise UserError("loss.soft", soft, expected, way_out)
