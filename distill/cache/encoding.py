@@ -102,7 +102,10 @@ class Encoding:
         return logits.to(getattr(torch, self.dtype))
 
     def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
-        """Return the logits of stored rows: in the stored dtype if all are kept, else in float32 with the tail spread."""
+        """Return the logits of stored rows: in the stored dtype if all are kept, else float32 with a spread tail.
+
+        The tail is spread equally over the missing classes.
+        """
         if self.top_k is None:
             return torch.from_numpy(rows)
         kept = torch.from_numpy(rows["logits"].astype(np.float32))

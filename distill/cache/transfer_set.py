@@ -185,7 +185,7 @@ class CachedDataset(TorchDataset[Sample]):
 
 
 class HeldOut(TorchDataset[LabelledImage]):
-    """The held-out split of a transfer set: normalised images and labels. It is pickled like its `CachedDataset`."""
+    """The held-out split of a transfer set: normalised images and labels. It is pickled like `CachedDataset`."""
 
     def __init__(self, of: CachedDataset):
         self._of = of

@@ -66,5 +66,5 @@ class Shares:
         return order.view(-1, blocks, self.world, batch // (blocks * self.world))[:, :, self.rank].reshape(-1)
 
     def number(self, piece: int) -> int:
-        """Return the number of one of this rank's pieces among all pieces of the batch, in the order of the rows."""
+        """Return the number of one of this rank's pieces among all pieces of the batch, in row order."""
         return piece * self.world + self.rank if self.shared else self.rank * self.steps + piece

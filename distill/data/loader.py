@@ -160,7 +160,7 @@ class Loader:
         self._subset = None if subset is None else subset.to(self.device)
         self._samples = len(split) if subset is None else len(subset)
         if shares.steps * shares.world > 1:
-            batch_size = min(batch_size, self._samples)  # a batch of all samples is cut as it is
+            batch_size = min(batch_size, self._samples)  # fewer samples are cut as one batch
         self._step, self._shares = batch_size, shares
         self.batch_size = batch_size = shares.piece(batch_size)
         self._shuffle, self._drop_last, self._channels_last = shuffle, drop_last, channels_last
@@ -178,7 +178,7 @@ class Loader:
         self._settled = False
 
     def settle(self) -> None:
-        """Keep the set where it is read fastest, if it fits: worth it for epochs, not for a few views of a proof."""
+        """Keep the set where it is read fastest, if it fits: worth it for epochs, not for a few views."""
         if self._settled or self._program is not None:
             return
         self._settled = True
@@ -202,7 +202,7 @@ class Loader:
         return full if full and self._drop_last else full + (rest > 0)
 
     def epoch(self, epoch: int, start: int = 0, join: Join | None = None) -> Iterator[Batch]:
-        """Yield the batches of steps `start`, `start` + 1, … of an epoch; they stay valid after the next one is made.
+        """Yield the batches of steps `start`, `start` + 1, … of an epoch; each stays valid after the next is made.
 
         A step gives one batch, or one batch for each piece of this rank where the samples are divided into shares.
         """
@@ -244,7 +244,7 @@ class Loader:
         return order if self._subset is None else self._subset[order]
 
     def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
-        """Return the given view of each sample before normalisation, in units 0..255, and mixed if views are mixed."""
+        """Return the given view of each sample before normalisation, in units 0..255, mixed if views are mixed."""
         index = index.to(self.device)
         mixture = self._mixture(index, view)
         if mixture is None:

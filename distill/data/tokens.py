@@ -1,7 +1,7 @@
-"""Refuses what does not go with data sets that have a label per position (sequences of tokens).
+"""Refuse views and caches for data sets that have a label per position (sequences of tokens).
 
 Tokens travel as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each of
-its T positions. Their bytes are names and not brightness, so they are neither normalised nor augmented.
+its T positions. These bytes are names and not brightness, so they are neither normalised nor augmented.
 """
 
 from __future__ import annotations
