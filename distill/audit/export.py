@@ -54,8 +54,10 @@ PROGRAM = "model.pt2"
 FORMAT = 1
 """Version of the format. It is raised when the contents of a folder change their meaning."""
 _METHOD = "calibration"
-"""Metadata key of the weights file that names the calibration method. Another method with the same scale and
-bias would make another network."""
+"""Metadata key of the weights file that names the calibration method.
+
+With another method, the same weights, scale and bias would make another network.
+"""
 
 
 class Exported(nn.Module):
@@ -184,10 +186,10 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
 
 
 def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
-    """Load an exported network in evaluation mode. It maps images as bytes to logits of calibrated probabilities.
+    """Load an exported network in evaluation mode, which maps images as bytes to calibrated logits.
 
-    The network is built from `model.json` and filled from `model.safetensors`, whose sha256 is checked. No code in
-    the folder is executed, and `model.pt2` is not read.
+    The softmax of the logits gives calibrated probabilities. The network is built from `model.json` and filled from
+    `model.safetensors`, whose sha256 is checked. No code in the folder is executed, and `model.pt2` is not read.
 
     Args:
         folder: folder that `export` wrote.
@@ -306,7 +308,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig, data: Mapping[str, Any]) -> None:
-    """Refuse a network of sentences."""
+    """Refuse to export a network of sentences, which takes no images."""
     # A network of sentences takes tokens and answers at every position.
     with torch.inference_mode():
         logits = model(torch.zeros(1, *data["shape"]))
@@ -316,7 +318,7 @@ def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig,
 
 
 def _write_program(model: Exported, shape: list[int], path: Path) -> str:
-    """Write the program, and return the reason why it cannot be written, or an empty string."""
+    """Write the program of `torch.export`; return the reason why this fails, or an empty string."""
     # Two images, since a program that is traced with one image takes only one.
     images = torch.zeros(2, *shape, dtype=torch.uint8)
     try:
@@ -343,7 +345,7 @@ def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill. It becomes `folder` on success and is deleted on failure."""
+    """Yield a draft folder to fill, which becomes `folder` on success and is deleted on failure."""
     final = folder.absolute()
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

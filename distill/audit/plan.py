@@ -29,7 +29,7 @@ from distill.system.runtime import Runtime, free_bytes
 from distill.system.units import format_bytes, format_seconds
 
 _LISTED = 20
-"""Most artifacts that are listed one by one; more than that are summed up by stage."""
+"""Largest number of artifacts that are listed one by one; a larger number is summed up by stage."""
 _STEP_SECONDS = 6e-4
 """Seconds that a step takes beside its arithmetic, measured on small networks, where nothing else counts."""
 _EFFICIENCY = 0.35
@@ -37,7 +37,7 @@ _EFFICIENCY = 0.35
 
 
 _EVALUATIONS = 20
-"""Most evaluations of the held-out images during one training."""
+"""Largest number of times that one training evaluates the held-out images."""
 _VIEWS_TIMED = 16
 
 
@@ -54,12 +54,12 @@ class Cost:
     bytes: int | None
     seconds: float | None
     waits: bool = False
-    """Whether the network waits for its views."""
+    """Whether the network waits for its views, which take longer than its own arithmetic."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run."""
+    """The plan of a run: a table and the bytes that the run would write."""
 
     text: str
     """A table for people to read."""
@@ -317,7 +317,7 @@ def _matmul_rate() -> float:
 
 
 def _folder_shape(data: DataConfig) -> Shape | None:
-    """Read the shape of a local image folder from its file names; None unless its images are resized to a size."""
+    """Read the shape of a local image folder from its file names; None unless the config gives a size in pixels."""
     from distill.data.sets.archives import image_names
 
     kind, _, path = data.name.partition(":")

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from distill.system.runtime import Runtime
 
 TOLERANCE = 1e-4
-"""Largest difference between a new logit and the logit of the proof, relative to the largest logit. Another
-batch, number of threads or machine rounds differently. `GPU_TOLERANCE` holds where either logit comes from a
-GPU."""
+"""Largest difference between a new CPU logit and the logit of the proof, relative to the largest logit.
+
+Another batch, number of threads or machine rounds differently. `GPU_TOLERANCE` holds where either logit comes from
+a GPU.
+"""
 GPU_TOLERANCE = 1e-2
 
 

@@ -28,7 +28,7 @@ TEMPERATURES = (1.0, 4.0, 16.0)
 
 @dataclass(frozen=True)
 class Encoding:
-    """The form of a stored row.
+    """The form in which a row of logits is stored.
 
     Attributes:
         classes: number of classes K.
@@ -60,7 +60,7 @@ class Encoding:
         return self.row.itemsize
 
     def encode(self, logits: Float32[Tensor, "n k"]) -> np.ndarray:
-        """Return rows in their stored form.
+        """Encode logits as rows in their stored form.
 
         Raises:
             UserError: a logit is not finite, or does not fit the dtype.
@@ -68,7 +68,7 @@ class Encoding:
         return self.encode_and_measure(logits)[0]
 
     def encode_and_measure(self, logits: Float32[Tensor, "n k"]) -> tuple[np.ndarray, float]:
-        """Return rows in their stored form, and their `rounding_error`.
+        """Encode logits as rows in their stored form, and return the rows with their `rounding_error`.
 
         Raises:
             UserError: a logit is not finite, or does not fit the dtype.
@@ -102,9 +102,9 @@ class Encoding:
         return logits.to(getattr(torch, self.dtype))
 
     def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
-        """Return the logits of stored rows: in the stored dtype if all are kept, else float32 with a spread tail.
+        """Decode stored rows to logits, in the stored dtype if all logits are kept, else in float32.
 
-        The tail is spread equally over the missing classes.
+        The tail is spread equally over missing classes.
         """
         if self.top_k is None:
             return torch.from_numpy(rows)

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 SAMPLES = 1024
 """Number of samples of the first view that are checked."""
 _RENAMED = 2000
-"""Most classes for which a renaming is searched, since the cost of the search is cubic."""
+"""Largest number of classes for which a renaming is searched, since the cost of the search is cubic."""
 _AGREEMENT = 1e-2
-"""Largest difference of two passes, relative to the largest logit. Batches of other sizes round differently, on
-a GPU in the third digit (TF32)."""
+"""Largest difference between two passes of a teacher in evaluation mode, relative to the largest logit.
+
+Batches of other sizes round differently, on a GPU in the third digit (TF32).
+"""
 
 
 def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 SUM_TOLERANCE = 1e-2
-"""Largest distance of the sum of a row of probabilities from 1: thousands of float16 classes can add up to it."""
+"""Largest distance from 1 of the sum of a row of probabilities.
+
+The rounding of thousands of float16 classes can add up to this distance.
+"""
 _LOG_SUM_TOLERANCE = {"bfloat16": 5e-2}
 _SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
-"""Most rows, and about the most numbers, that are read to tell the kind of the values."""
+"""Largest number of rows, and about the largest number of values, that are read to tell the kind of the values."""
 _SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """log2 of the smallest positive number of each type."""
 _NPZ_RATIO, _NPZ_BYTES = 100, 1 << 30
@@ -42,7 +45,7 @@ _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 
 class ForeignLogits(Protocol):
-    """A source of logits by (row, view), wherever they were made."""
+    """A source of logits by (row, view), whatever the format of its files."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,7 +71,7 @@ def log_floor(dtype: str) -> float:
 
 
 class ArrayFile:
-    """One array [rows, classes] or [rows, view, classes] of a `.npy`, `.npz` or `.safetensors` file.
+    """One array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
 
     `.npy` and `.safetensors` are mapped into memory; `.npz`, which may be compressed, is read into it.
 
@@ -175,7 +178,7 @@ class ForeignArrays:
 
 
 def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:
-    """Tell which rows can hold this kind of values."""
+    """Say for each row whether it can hold this kind of values."""
     if values == "logits":
         return np.ones(len(rows), dtype=bool)
     if values == "probabilities":

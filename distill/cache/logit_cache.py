@@ -69,7 +69,7 @@ class LogitCache:
         if len(self.manifest.teachers) != teachers:
             found = f"{len(self.manifest.teachers)} teachers"
             raise UserError(str(self.path / MANIFEST), found, f"{teachers}", self._artifact.rebuild)
-        # A made-up number of shards must not be listed.
+        # This is checked before the shards are listed, since a made-up number may be huge.
         if shards > (files := len(self._artifact.record.files)):
             expected = f"at most the {files} files of its record"
             raise UserError(str(self.path / MANIFEST), f"{shards:,} shards", expected, self._artifact.rebuild)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FORMAT = 1
 _DIGESTED_BYTES = 4 << 30
-"""Largest set whose images are digested, in bytes. Larger sets are told apart by their fingerprint alone, since
-reading all of a large set again takes too long."""
+"""Largest set whose images are digested, in bytes.
+
+Larger sets are told apart by their fingerprint alone, since reading all of a large set again takes too long.
+"""
 
 
 class _Part(BaseModel):
@@ -60,7 +62,7 @@ class DataIdentity(_Part):
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fill in all fields of a view program, and do not trust a plug-in among them as if the user had named it."""
+    """Fill in all fields of a view program, without trust in a plug-in that only the manifest names."""
     with trust.reading():
         return AugmentConfig.model_validate(fields).model_dump(mode="json")
 
@@ -86,16 +88,16 @@ class Manifest(_Part):
 
     format: int = FORMAT
     teachers: tuple[TeacherIdentity, ...]
-    """One teacher, or those of an ensemble; empty for imported logits."""
+    """Identity of the teacher, or of each member of an ensemble; empty for imported logits."""
     source: dict[str, Any]
-    """How the teachers make one answer: the mean of an ensemble, or the files of an import."""
+    """The way in which the teachers make one answer: the mean of an ensemble, or the files of an import."""
     data: DataIdentity
     views: ViewIdentity
     storage: StorageIdentity
     libraries: dict[str, str]
     """Versions of the libraries that can change a pixel."""
     declared: tuple[str, ...] = ()
-    """Fields that the user declared and that nothing here has proven."""
+    """Names of the fields that a user declared and no check has proven."""
 
 
 def read_manifest(path: Path) -> Manifest:

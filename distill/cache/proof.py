@@ -38,7 +38,7 @@ class Proof:
     checksum: Int64[Tensor, "p"]
     """Checksums of the pixels, by `checksum.pixel_checksum`."""
     logits: Float32[Tensor, "p k"]
-    """Exact logits of all classes."""
+    """Exact logits of all classes for each view of the sample."""
 
     def __len__(self) -> int:
         """Return the number of views."""
@@ -59,7 +59,7 @@ class Proof:
         return cls(**read_tensors(path, forms))
 
     def subset(self, rows: Int64[Tensor, "m"]) -> Proof:
-        """Return the proof of some of its views."""
+        """Return the proof of some of the views, sorted by view."""
         rows = rows.sort().values
         return Proof(self.index[rows], self.view[rows], self.checksum[rows], self.logits[rows])
 
@@ -72,7 +72,7 @@ class Proof:
         return self.subset((self.view < views).nonzero().squeeze(1))
 
     def same_pixels(self, loader: Loader) -> Bool[Tensor, "p"]:
-        """Tell which of the views the loader renders with the same pixels as for the teacher."""
+        """Say for each view whether the loader renders the same pixels as for the teacher."""
         return torch.cat([
             pixel_checksum(loader.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
             for view, rows in by_view(self.view)
@@ -98,7 +98,7 @@ def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Ten
 
 
 def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:
-    """List each view number with the positions that have it."""
+    """Return each view number with the positions that have it."""
     return [(int(number), (view == number).nonzero().squeeze(1)) for number in view.unique()]
 
 

@@ -39,13 +39,18 @@ SHARDS = "shards.json"
 """File that maps the name of each shard to its stamp; it is written after all shards."""
 _ROWS = 1 << 16
 _ENCODED = 1 << 15
-"""Logits that are encoded at a time. With fewer, a call costs more than its work. With more, torch would share
-the work among threads, which then wait for those of the teacher."""
+"""Number of logits that are encoded at a time.
+
+With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
+for those of the teacher.
+"""
 _AHEAD = 16
-"""Most pieces that may wait to be encoded or written."""
+"""Largest number of pieces that wait to be encoded or written."""
 _BYTES = 64 << 20
-"""Largest shard in bytes; `_ROWS` is its largest number of rows. Both limit what a kill can cost, and what is
-hashed at a time."""
+"""Largest shard in bytes; `_ROWS` is its largest number of rows.
+
+Both limit what a kill can cost, and what is hashed at a time.
+"""
 
 
 class Shard(NamedTuple):
@@ -54,11 +59,11 @@ class Shard(NamedTuple):
     view: int
     first: int
     last: int
-    """One past the last sample."""
+    """Index one past the last sample."""
 
     @property
     def name(self) -> str:
-        """The path within the cache."""
+        """The path of the shard within the cache."""
         return f"{FOLDER}/view{self.view:04d}-{self.first:09d}.npy"
 
 
@@ -110,7 +115,7 @@ class Piece(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """The facts about a shard that are known once it is written."""
+    """The facts about a written shard: its sha256, rounding error and number of right answers."""
 
     sha256: str
     rounding_error: float
@@ -198,7 +203,7 @@ def _encode(encoding: Encoding, piece: Piece) -> _Encoded:
 
 
 def _gathered(pieces: Iterable[Piece], rows: int) -> Iterator[Piece]:
-    """Split and join a teacher's answers into pieces of about `rows` rows, and no more."""
+    """Split or join a teacher's answers into pieces of about `rows` rows, and no more."""
     waiting: list[Piece] = []
     held = 0
     for piece in pieces:
@@ -265,7 +270,7 @@ class ShardReader:
         self._open: dict[int, np.ndarray] = {}
 
     def view(self, view: int) -> np.ndarray:
-        """Copy all rows of a view into memory."""
+        """Read all rows of a view into memory."""
         per_view = self.layout.shards_per_view
         return np.concatenate([self._shard(view * per_view + part) for part in range(per_view)])
 

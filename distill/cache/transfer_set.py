@@ -101,7 +101,7 @@ class CachedDataset(TorchDataset[Sample]):
 
     @property
     def epoch(self) -> int:
-        """The current epoch."""
+        """The number of the current epoch."""
         return int(self._epoch)
 
     @property
@@ -214,7 +214,7 @@ class HeldOut(TorchDataset[LabelledImage]):
 
 
 class _Opened:
-    """A cache and its images, opened, with the loaders that read both together."""
+    """A cache and its images, opened, with the loaders that read them together."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache
@@ -230,17 +230,17 @@ class _Opened:
         self.cache.rows(torch.arange(0, len(self.cache), shard), view)
 
     def teacher_rows(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
-        """Yield logits on the CPU from the memory-mapped files, of which many workers share one copy."""
+        """Yield logits for each batch on the CPU, from memory-mapped files of which many workers share one copy."""
         for part in index.split(size):
             yield self.cache.encoding.decode(self.cache.rows(part, view)).float()
 
     def teacher_logits(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
-        """Yield logits on the cache's device."""
+        """Yield logits for each batch, on the cache's device."""
         for part in index.split(size):
             yield self.cache.logits(part, view).float()
 
     def batch_loader(self, batch_size: int, workers: int) -> Loader:
-        """Return the loader of `batches`, and keep the last one."""
+        """Return the loader for `CachedDataset.batches`; the last one is kept for the next call."""
         asked, device = (batch_size, workers), self.cache.device
         if device == "cpu" and not workers:  # the loader of the items serves: it holds a copy of small image sets
             if self.loader.batch_size != batch_size:

@@ -43,8 +43,10 @@ Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
 _REVISITED = 16
 """Number of rows, of each shard of an interrupted run, for which the teacher is asked again."""
 _AGREEMENT = 1e-2
-"""Largest difference between stored and new logits, relative to the largest logit. It allows for rounding to
-float16 and for another batch on a GPU."""
+"""Largest difference between stored and new logits, relative to the largest logit.
+
+It allows for rounding to float16 and for another batch on a GPU.
+"""
 
 
 def make_manifest(
@@ -130,7 +132,7 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, an
 
 
 def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
-    """Say whether the teacher still gives some rows of a shard."""
+    """Say whether the teacher still gives the same answers as some stored rows of a shard."""
     # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
     count = min(_REVISITED, shard.last - shard.first)
     index = torch.linspace(shard.first, shard.last - 1, count).long()

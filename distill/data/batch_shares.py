@@ -46,7 +46,7 @@ class Shares:
         return self.parts if self.shared else self.parts // self.world
 
     def piece(self, batch: int) -> int:
-        """Return the number of rows in each piece of a batch of `batch` rows.
+        """Return the number of rows in each of the equal pieces of a batch.
 
         Raises:
             UserError: the batch cannot be cut into equal pieces.
@@ -66,5 +66,5 @@ class Shares:
         return order.view(-1, blocks, self.world, batch // (blocks * self.world))[:, :, self.rank].reshape(-1)
 
     def number(self, piece: int) -> int:
-        """Return the number of one of this rank's pieces among all pieces of the batch, in row order."""
+        """Return the position of one of this rank's pieces among all pieces of the batch, in row order."""
         return piece * self.world + self.rank if self.shared else self.rank * self.steps + piece

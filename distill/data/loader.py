@@ -26,13 +26,15 @@ from distill.data.views.mixing import MixParameters, mix, mix_labels, mix_parame
 from distill.data.views.program import ProgramViews
 
 RESIDENT_BYTES = 2 << 30
-"""Largest set, in bytes, that is laid out in memory (or on the device) as a whole; larger sets are laid out by
-the chunk."""
+"""Largest set, in bytes, that is laid out as a whole in memory or on the device; others are laid out by the
+chunk."""
 NORMALISED_BYTES = 32 << 20
 """Largest set, in bytes as float32, that is normalised only once when there is no augmentation."""
 CHUNK_BYTES = 6 << 20
-"""Bytes of normalised images that are made at a time. Much larger pieces of memory come as fresh pages, which
-cost more."""
+"""Bytes of normalised images that are made at a time.
+
+Much larger pieces of memory come as fresh pages, which cost more.
+"""
 
 CACHE_BYTES = 1 << 20
 """Bytes of normalised images that are made in one go, so that the passes over them stay in a core's cache."""
@@ -51,11 +53,11 @@ class Batch:
     view: int
     """View number, the same for all samples."""
     teacher: Any = None
-    """What was joined to the batch: a teacher's logits or soft targets."""
+    """Rows that were joined to the batch: a teacher's logits or soft targets."""
 
 
 Join = Callable[[Tensor, int, int], Iterable[Any]]
-"""A function from (index of thousands of samples, view, batch size) to what belongs to each of their batches."""
+"""A function from (index of thousands of samples, view, batch size) to the rows that belong to each batch."""
 
 
 def shift_and_factor(
@@ -178,7 +180,8 @@ class Loader:
         self._settled = False
 
     def settle(self) -> None:
-        """Keep the set where it is read fastest, if it fits: worth it for epochs, not for a few views."""
+        """Keep the set where it is read fastest, if it fits."""
+        # This is worth its time for epochs, but not for a few views of a proof.
         if self._settled or self._program is not None:
             return
         self._settled = True

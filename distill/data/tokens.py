@@ -12,7 +12,7 @@ from distill.errors import UserError
 
 
 def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
-    """Refuse views of tokens.
+    """Refuse to augment samples that are tokens.
 
     Raises:
         UserError: the data set has a label per position, and the view program changes its samples.
@@ -24,7 +24,7 @@ def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
 
 
 def refuse_cache(dataset: Dataset) -> None:
-    """Refuse to cache logits on tokens.
+    """Refuse to cache logits for samples that are tokens.
 
     Raises:
         UserError: the data set has a label per position.

@@ -32,15 +32,15 @@ IMAGE_BYTES = 256 << 20
 RATIO, FREE_BYTES = 100, 256 << 20
 """Largest ratio of the bytes inside an archive to its own size, and the bytes that are allowed in any case."""
 _BYTES_PER_MEMBER, _FREE_MEMBERS = 16, 100_000
-"""Fewest bytes of a tar per member, and the number of members that are allowed in any case."""
+"""Smallest number of bytes of a tar per member, and the number of members that are allowed in any case."""
 _HEADER_BYTES = 1 << 16
-"""Most bytes of all headers of one member of a tar, which hold its name and other facts about it."""
+"""Largest number of bytes of all headers of one member of a tar, with its name and other facts about it."""
 _DIGITS = re.compile(rb"\d{65}")
 """A run of digits so long that older versions of `tarfile` search the header for hours (CVE-2024-6232)."""
 _DIRECTORY_BYTES = 1 << 30
 """Largest directory of a zip, in bytes, which is held in memory: about ten million images."""
 _XZ_MEMORY = 256 << 20
-"""Most memory for unpacking xz, in bytes; the highest preset of xz needs 65 MiB."""
+"""Largest memory for unpacking xz, in bytes; the highest preset of xz needs 65 MiB."""
 _LONGEST_NAME = 4096
 _BLOCK = 1 << 16
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -69,7 +69,7 @@ class Names(NamedTuple):
 
 
 def place_of(name: str) -> Place | None:
-    """Return the place that the name of an image file gives; None for other files and hidden ones."""
+    """Return the place that an image file has by its name; None for other files, hidden files and other places."""
     path = PurePosixPath(name)
     if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
         return None
@@ -139,7 +139,7 @@ def image_names(path: Path) -> Names:
 
 
 def _is_text(name: str) -> bool:
-    """Say whether a name has neither control characters nor bytes that are no text."""
+    """Say whether a name has neither control characters nor bytes that cannot be text."""
     return name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
 
 
@@ -264,7 +264,7 @@ def _refused(path: Path, found: str, expected: str, way_out: str) -> UserError:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Raise a UserError for a broken archive, whose damaged bytes make the libraries raise a dozen types."""
+    """Turn each of the dozen types of error that libraries raise for a broken archive into a UserError."""
     try:
         yield
     except UserError:
@@ -306,7 +306,7 @@ def _directory_bytes(path: Path) -> int:
 
 
 def _tar_members(path: Path, stream: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Yield each member of a tar; the stream gives its bytes next."""
+    """Yield each member of a tar; the next bytes of the stream are those of the member."""
     most = max(path.stat().st_size // _BYTES_PER_MEMBER, _FREE_MEMBERS)
     archive, count = tarfile.TarFile(fileobj=cast("IO[bytes]", stream)), 0
     while (member := archive.next()) is not None:
@@ -331,7 +331,7 @@ class _Unpacked:
 
     def __init__(self, path: Path):
         self.last = b""
-        """Last header that was read."""
+        """Last bytes that were read as a header."""
         self._path, self._most, self._at, self._headers = path, _most_inside(path), 0, 0
         self._file = path.open("rb")
         magic = self._file.read(6)
@@ -357,7 +357,7 @@ class _Unpacked:
         return self._at
 
     def next_headers(self) -> None:
-        """Start to count the headers of another member."""
+        """Start the count of header bytes anew, for the next member."""
         self._headers = 0
 
     def read(self, size: int) -> bytes:

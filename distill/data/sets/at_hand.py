@@ -10,11 +10,11 @@ from distill.errors import UserError
 
 
 class Unavailable(Exception):
-    """A source cannot serve the files, for the reason given."""
+    """A source of files cannot serve them, for the reason given."""
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """Find a file, raw or gzipped."""
+    """Find a file of a data set in a folder, raw or gzipped."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 

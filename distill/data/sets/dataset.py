@@ -1,4 +1,4 @@
-"""Hold a data set in memory: training, held-out and test split, and the facts that a record keeps of it."""
+"""Hold a data set in memory: training, held-out and test split, and the facts that a record keeps."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class Dataset:
     mean: tuple[float, ...]
     """Mean of each channel of the training split, in 0..1 units; 0 for tokens."""
     std: tuple[float, ...]
-    """Standard deviation of each channel of the training split, in 0..1 units. It is 1 for a constant channel,
-    and 1/255 for tokens, which normalisation then leaves as they are."""
+    """Standard deviation of each channel of the training split, in 0..1 units.
+
+    It is 1 for a constant channel, and 1/255 for tokens, which normalisation then leaves as they are.
+    """
     fingerprint: str
     """sha256 over images, labels and class names."""
     positions: Int64[Tensor, "n"]

@@ -1,4 +1,4 @@
-"""Take the files of a data set from a Debian package, without root and without installing anything."""
+"""Take the files of a data set from a Debian package, which neither needs root nor installs anything."""
 
 from __future__ import annotations
 

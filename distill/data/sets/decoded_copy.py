@@ -33,7 +33,7 @@ from distill.system.runtime import free_bytes
 
 _VERSION = 2
 _NAMES_BYTES = 4 << 30
-"""Most bytes of the names of all files: much more than any set here has, and less than would fill a memory."""
+"""Largest size of the names of all files: much more than any set here has, and less than would fill a memory."""
 _SPARE_BYTES = 64 << 20
 
 
@@ -50,7 +50,7 @@ class Decoded:
     """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
 
     def names(self) -> tuple[str, ...]:
-        """Read the file of every row, relative to `train/` (or `test/`): CLASS/…/image."""
+        """Read the file name of every row, relative to `train/` (or `test/`): CLASS/…/image."""
         with _untouched(self.folder):
             names = read_json(self.folder / "names.json", _NAMES_BYTES)
         if not isinstance(names, list) or len(names) != len(self.labels) or not all(type(n) is str for n in names):
@@ -160,7 +160,9 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
 def _make_array(
     path: Path, count: int, encoded: Iterator[Encoded], size: int | None
 ) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
-    """Make the array to fill, and return it with the images; without a size, its shape is that of the first image.
+    """Make the array to fill, and return it with the images.
+
+    Without a size, the array has the shape of the first image.
 
     Raises:
         UserError: the disk has too little room.

@@ -20,10 +20,12 @@ from distill.errors import UserError
 from distill.system.runtime import cores
 
 PIXELS = 89_478_485
-"""Most pixels of an image that is decoded; Pillow warns above this number."""
+"""Largest number of pixels of an image that is decoded; Pillow warns above this number."""
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
-"""Formats that are decoded, whatever the name of the file says. Others start programs (EPS) or are not images of
-a data set."""
+"""Formats that are decoded, whatever the name of the file says.
+
+Other formats start programs (EPS) or are not used for images of data sets.
+"""
 _LARGE = 1 << 24
 """Number of pixels above which only one image is decoded at a time."""
 _IMAGES_PER_TASK = 64

@@ -20,7 +20,7 @@ class Listing:
 
     names: tuple[str, ...]
     inside: tuple[str, ...]
-    """Names below the split: CLASS/…/image."""
+    """Path of each file below its split: CLASS/…/image."""
     labels: tuple[int, ...]
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Read the idx format of the MNIST family, gzipped or raw."""
+"""Read files in the idx format of the MNIST family, gzipped or raw."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ from distill.data.sets.dataset import Split
 
 _ROWS_PER_COUNT = 4096
 _OF_TOKENS = 0.0, 1 / 255
-"""Mean and standard deviation of a channel of tokens, with which `loader.Normaliser` returns every byte as its
-own number."""
+"""Mean and standard deviation of tokens, with which `loader.Normaliser` returns every byte as its own number."""
 
 
 class Summary(NamedTuple):
@@ -40,7 +39,7 @@ def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ..
 
 
 def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
-    """Compute mean and standard deviation per channel; for tokens, return numbers that change nothing."""
+    """Compute mean and standard deviation per channel; for tokens, return values that leave every byte as it is."""
     if split.labels.ndim > 1:
         mean, std = torch.tensor(_OF_TOKENS, dtype=torch.float64)
         channels = split.images.shape[1]
@@ -54,7 +53,7 @@ def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
 
 
 def _histogram(images: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "c 256"]:
-    """Count each byte in each channel: the counts are exact, and give mean and deviation."""
+    """Count each byte in each channel, from which mean and deviation follow exactly."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for block in images.split(_ROWS_PER_COUNT):
         for channel, total in enumerate(counts):

@@ -44,10 +44,12 @@ _ADJECTIVE, _TRANSITIVE, _ADVERB, _PLACE = 0.5, 0.75, 0.5, 0.6
 """Probabilities that a noun has an adjective, and that a sentence has an object, an adverb, a place."""
 
 Phrases = Mapping[tuple[str, ...], float]
-"""The translations of a part of a sentence, with their probabilities."""
+"""The translations of a part of a sentence, with the probability of each."""
 Derivation = tuple[float, list[Phrases]]
-"""The probability of an order of the parts, and the parts in this order. They are independent of each other and
-of the order."""
+"""An order of the parts of a sentence: its probability, and the parts in this order.
+
+The parts are independent of each other and of the order.
+"""
 Word = TypeVar("Word", Noun, Verb, Inflected, Plain)
 
 _SINGULARS = {singular: senses for (singular, _), senses in lexicon.NOUNS.items()}
@@ -89,7 +91,7 @@ class Corpus(NamedTuple):
     """Row 0 is the source. Row 1 is the input of a decoder: BOS and the target without its last token. Padded by
     0."""
     labels: Int64[Tensor, "n t"]
-    """The target and EOS, padded by -100."""
+    """Label of each position: the target sentence and EOS, padded by -100."""
 
 
 def generate() -> tuple[Corpus, Corpus]:
@@ -115,7 +117,7 @@ def load_translation(_: Path) -> Published:
 
 
 def derivations(source: Sequence[str]) -> list[Derivation]:
-    """Return the true distribution of translations of a source sentence, as orders of independent parts.
+    """Return the true distribution of translations of a source sentence: orders of its independent parts.
 
     Raises:
         ValueError: the grammar has no such sentence.
@@ -200,7 +202,7 @@ def _translation(source: Sequence[str], numbers: random.Random) -> tuple[str, ..
 
 
 def _draw(shares: Iterable[float], numbers: random.Random) -> int:
-    """Draw the index of one of these shares, by inversion."""
+    """Draw an index by inversion, with the given shares as probabilities."""
     listed = list(shares)
     left = numbers.random()
     for index, share in enumerate(listed):
@@ -241,7 +243,7 @@ def _topic(source: Iterable[str]) -> int:
 
 
 def _noun_phrase(words: deque[str], topic: int) -> tuple[Phrases, int]:
-    """Take the noun phrase at the start, and return its translations and whether it is plural."""
+    """Take a noun phrase from the start of `words`; return its translations, and whether it is plural."""
     determiner = words.popleft()
     adjective = lexicon.ADJECTIVES[words.popleft()] if words[0] in lexicon.ADJECTIVES else None
     noun_word = words.popleft()

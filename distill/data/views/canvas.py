@@ -1,4 +1,4 @@
-"""Render views fast on a CPU, with one memory copy per image: the fast form of `crops.render`.
+"""Render views fast on a CPU, with one memory copy per image; `crops.render` is the plain form.
 
 Images are laid out once with `pad` zero columns after each row and `pad` zero rows after each channel; the zeros
 behind one row are also the zeros before the next. Then every crop, shifted by any amount, lies inside one

@@ -20,8 +20,10 @@ from distill.data.hashing import Stream, counter_hash, shift_right
 
 _FIELD = 21
 _SERIAL = 1 << 14
-"""Largest operation in elements that torch does not share among threads, which wait long for each other on a
-busy CPU."""
+"""Largest operation, in elements, that torch does not share among threads.
+
+Torch shares larger operations, and sorting, among threads, which wait long for each other on a busy CPU.
+"""
 
 
 class ViewParameters(NamedTuple):
@@ -55,7 +57,7 @@ def view_parameters(
 
 
 def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: int) -> UInt8[Tensor, "b c h w"]:
-    """Render views: pad with zeros, crop at (dy, dx), mirror. `canvas` has a faster form."""
+    """Render views: pad with zeros, crop at (dy, dx), mirror. `canvas` has the fast form."""
     count, channels, height, width = images.shape
     device = images.device
     padded = F.pad(images, (pad, pad, pad, pad))

@@ -20,7 +20,7 @@ from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, shift_right, splitmix64
 
 STEPS = 256
-"""Number of steps of λ, which is w / STEPS with w from 0 to STEPS."""
+"""Number of steps between λ = 0 and λ = 1; λ is w / STEPS, with w from 0 to STEPS."""
 _BITS = 32
 
 
@@ -34,8 +34,10 @@ class MixParameters(NamedTuple):
     w: Int64[Tensor, "b"] | None
     """Own share of each pixel x 256; 256 for a cutmix. None when no view is a mixup."""
     box: Int64[Tensor, "b 4"] | None
-    """Top, left, bottom and right of the box that the partner covers, the last two excluded. The box is empty
-    for a mixup, and None when no view is a cutmix."""
+    """Top, left, bottom and right of the box that the partner covers, the last two excluded.
+
+    The box is empty for a mixup, and None when no view is a cutmix.
+    """
 
 
 def mix_parameters(
@@ -75,7 +77,7 @@ def mix(
     other: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"],
     parameters: MixParameters,
 ) -> Float32[Tensor, "b c h w"]:
-    """Mix the pixels of each view and its partner, in the units of the pixels that come in (0..255).
+    """Mix the pixels of each view with those of its partner, in the units of the given pixels (0..255).
 
     Each product and the sum are rounded on their own (and exact for uint8), so all devices agree to the bit.
     """
@@ -124,7 +126,7 @@ def _quantile(uniform: Int64[Tensor, "b"], a: float) -> Int64[Tensor, "b"]:
 def _box(
     bits: Int64[Tensor, "b"], w: Int64[Tensor, "b"], height: int, width: int
 ) -> tuple[Int64[Tensor, "b 4"], Float32[Tensor, "b"]]:
-    """Return a box of about 1 - w / 256 of the area around a uniform centre, clipped, and the share left."""
+    """Return a box of about 1 - w / 256 of the area around a uniform centre, clipped, and the share outside it."""
     centre = splitmix64(bits)
     edges = []
     for side, word in ((height, shift_right(centre, _BITS)), (width, centre & ((1 << _BITS) - 1))):

@@ -36,7 +36,7 @@ _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 
 class ProgramViews:
-    """Views of images by a program, in this process or in worker processes.
+    """The views that a program makes of images, in this process or in worker processes.
 
     Args:
         images: images of the split; workers share their memory.
@@ -98,7 +98,7 @@ class ProgramViews:
 
 
 class _Source(TorchDataset[Any]):
-    """Images and their program, as a worker gets them. Unpickling makes the program anew."""
+    """The images and the view program of a worker; unpickling makes the program anew."""
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
@@ -231,7 +231,7 @@ class _Workers:
             raise UserError("worker", "killed", "a worker that lives", way_out) from error
 
     def close(self) -> None:
-        """End the processes."""
+        """End the worker processes."""
         running, self._running = self._running, None
         if running is not None:
             running._shutdown_workers()  # dropping the iterator is not enough, since a traceback may hold it
@@ -249,7 +249,7 @@ def _as_it_is(pixels: Any) -> Any:
 
 
 def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
-    """Make the program of a config."""
+    """Make the view program that a config names."""
     assert augment.program is not None
     build = bind(resolve(augment.program, _FIELD), "augment.kwargs", **augment.kwargs)
     # A factory may draw what its transform keeps, so it runs under seeded generators too.
