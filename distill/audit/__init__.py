@@ -1,1 +1,1 @@
-"""What looks at finished things: costs, checks, measures, exports."""
+"""Estimate the cost of a run, and evaluate, check, repair and export finished artifacts."""

@@ -1,4 +1,4 @@
-"""Every measure that can be had of one artifact, in groups, as `distill evaluate --measures all` prints them."""
+"""Compute every measure that one artifact allows, in groups, as `distill evaluate --measures all` prints them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, network_config, training_data
 
 _CLASSES = (0, 1)
-"""The two whose difference of logits the mutual information is of."""
+"""The two classes whose difference of logits enters the mutual information."""
 _BITS = "bits tell only of images it was not trained on"
 _EXPLAINED = {each.name: each.explained for each in (*MEASURES, *information.MEASURES)}
 
@@ -33,31 +33,31 @@ Rows = Mapping[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Group:
-    """Measures of one thing, or the reason why there are none."""
+    """Measures of one kind, or the reason why there are none."""
 
     heading: str
     rows: Rows = field(default_factory=dict)
-    """Measure → its value in each column; NaN where it is not defined."""
+    """A value per column for each measure; NaN where a measure is not defined."""
     columns: tuple[str, ...] = ()
-    """What the columns are of, where there are several."""
+    """Names of the columns; empty where there is only one."""
     missing: str = ""
-    """Why there are no rows."""
+    """The reason why there are no rows; empty where there are some."""
 
 
 def measures_of_network(
     network: Artifact, store: ArtifactStore, runtime: Runtime, split: StoredSplit, temperature: float
 ) -> list[Group]:
-    """Every measure that can be computed of a teacher or a student.
+    """Compute every measure that a teacher or a student allows.
 
-    A group that cannot be had (the images are not here, the network has no linear head, there is no teacher) says
-    so instead.
+    A group that cannot be computed gives its reason instead: the images are missing, the network has no linear
+    head, or there is no teacher.
 
     Args:
-        network: its artifact.
-        store: where its teacher lies.
+        network: artifact of a teacher or a student.
+        store: store that is searched for its teacher.
         runtime: device and data root.
-        split: which of its stored predictions.
-        temperature: of the soft targets that are measured.
+        split: split whose stored predictions are measured.
+        temperature: temperature of the soft targets that are measured.
 
     Raises:
         UserError: the temperature is not positive, or the artifact holds no predictions on this split.
@@ -88,11 +88,11 @@ def measures_of_network(
 
 
 def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> list[Group]:
-    """Every measure that can be computed of a cache on the first view of its transfer set.
+    """Compute every measure that a cache allows on the first view of its transfer set.
 
     Raises:
-        UserError: the temperature is not positive, the cache is truncated or of mixed views, or its images are
-            not here.
+        UserError: the temperature is not positive, the cache is truncated, its views are mixed, or its images are
+            missing.
     """
     temperature = KnowledgeProbe(temperature=temperature).temperature
     opened = LogitCache(cache)
@@ -108,7 +108,7 @@ def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> 
 
 
 def format_groups(groups: list[Group]) -> str:
-    """Aligned lines for a terminal: measure, value in each column, what it is and where it comes from."""
+    """Format groups for a terminal: aligned lines with measure, values, explanation and source."""
     names = max((len(name) for group in groups for name in group.rows), default=0)
     return "\n\n".join("\n".join(_lines(group, names)) for group in groups)
 
@@ -126,7 +126,7 @@ def _lines(group: Group, width: int) -> list[str]:
 
 
 def _rows(*columns: Mapping[str, float]) -> Rows:
-    """Measures of one or several columns side by side; NaN where a column has none."""
+    """Put the measures of one or several columns side by side, with NaN where a column lacks a measure."""
     names = dict.fromkeys(name for column in columns for name in column)
     return {name: tuple(column.get(name, math.nan) for column in columns) for name in names}
 
@@ -136,7 +136,7 @@ def _spoken(split: str) -> str:
 
 
 def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfig | None) -> str:
-    """Why there is no teacher to compare with."""
+    """Say why there is no teacher to compare with."""
     if recipe is not None:
         return f"Its teacher, {title(recipe)}, is not in the store."
     if isinstance(config, TeacherConfig) or config.cache is None or config.loss.alpha == 0:
@@ -147,7 +147,7 @@ def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfi
 
 
 def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProbe, runtime: Runtime) -> list[Group]:
-    """Measures of a forward pass over training and held-out images, and how like its teacher's activations are."""
+    """Measure answers to training and held-out images, and how similar the activations are to the teacher's."""
     heading = f"Training and held-out images, T = {probe.temperature:g} ({_BITS})"
     try:
         found, weight, _ = answers(probe, network, runtime)
@@ -169,7 +169,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
 
 
 def _information(network: Artifact, runtime: Runtime) -> Group:
-    """Mutual information of logits at the end of training."""
+    """Estimate the mutual information between images and a difference of logits at the end of training."""
     heading = "Mutual information of an image and a difference of logits"
     try:
         found = information.final_information(InformationProbe(classes=_CLASSES), network, runtime)

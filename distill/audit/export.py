@@ -1,4 +1,4 @@
-"""A trained network as a folder that others can use: weights, calibration, and a program without this package."""
+"""Export a trained network to a folder: weights, calibration and a program that runs without this package."""
 
 from __future__ import annotations
 
@@ -52,16 +52,19 @@ if TYPE_CHECKING:
 DESCRIPTION = "model.json"
 PROGRAM = "model.pt2"
 FORMAT = 1
-"""Raised when what lies in a folder changes its meaning."""
+"""Version of the format. It is raised when the contents of a folder change their meaning."""
 _METHOD = "calibration"
-"""Where the file of weights says how its scale and bias are meant: one without the other is another network."""
+"""Metadata key of the weights file that names the calibration method.
+
+With another method, the same weights, scale and bias would make another network.
+"""
 
 
 class Exported(nn.Module):
-    """Images → logits of calibrated probabilities.
+    """A network that maps images to logits of calibrated probabilities.
 
-    Takes bytes [n, c, h, w], as they are in the data set; normalisation is inside. Gives float32 [n, k], whose
-    softmax are the probabilities.
+    It takes bytes [n, c, h, w] as they are in the data set, and normalises them itself. It returns float32 [n, k];
+    the softmax of a row gives the probabilities.
     """
 
     pixel_shift: Tensor
@@ -73,7 +76,7 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
         self.method: Method = scaling.method
-        # Not a `Normaliser`, which works in place: `torch.export` has to trace the two operations.
+        # `Normaliser` works in place, but `torch.export` has to trace the two operations.
         shift, factor = shift_and_factor(data["mean"], data["std"])
         self.register_buffer("pixel_shift", shift)
         self.register_buffer("pixel_factor", factor)
@@ -81,36 +84,36 @@ class Exported(nn.Module):
         self.register_buffer("bias", scaling.bias.float())
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k"]:
-        """Logits of calibrated probabilities."""
+        """Return the logits of calibrated probabilities."""
         logits = self.network((images.float() - self.pixel_shift) * self.pixel_factor).float()
         return scaled(self.method, logits, self.scale, self.bias)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """The result of an export."""
 
     folder: Path
     no_program: str
-    """Why there is no `model.pt2`; empty when there is one."""
+    """The reason why there is no `model.pt2`; empty when there is one."""
 
 
 def export(
     artifact: Artifact, folder: Path, calibration: Method | None, store: ArtifactStore, runtime: Runtime
 ) -> Export:
-    """Write a network, its calibration and what is known of it to a folder, all or nothing.
+    """Write a network, its calibration and its description to a folder, all or nothing.
 
-    `model.safetensors` holds weights, normalisation and calibration; `model.json` says what they are; `model.pt2`
-    is the same as a program of `torch.export`, for any number of images at a time. Where a network cannot be traced
-    there is no program, and the reason is told.
+    `model.safetensors` holds weights, normalisation and calibration, and `model.json` describes them. `model.pt2`
+    holds the same network as a program of `torch.export`, for any number of images at a time. Without a program,
+    where the network cannot be traced, the result gives the reason.
 
     Args:
         artifact: a teacher, a student, or a calibration of one.
-        folder: where to write: new or empty.
-        calibration: which; it is fitted if it is not in the store. None takes that of a calibration artifact, and
-            none for a network.
-        store: where artifacts lie.
-        runtime: machine.
+        folder: new or empty folder to write to.
+        calibration: method of the calibration, which is fitted if it is not in the store. None takes the method of
+            a calibration artifact, and no calibration for a network.
+        store: store of the artifacts.
+        runtime: the machine.
 
     Raises:
         UserError: the artifact is no network or a network of sentences, the folder is not empty, or the calibration
@@ -160,13 +163,13 @@ def export(
                 "made_by": provenance(runtime),
             },
         )
-        for path in draft.iterdir():  # safetensors writes files that nobody else may read
+        for path in draft.iterdir():  # safetensors writes files that only their owner may read
             path.chmod((draft / DESCRIPTION).stat().st_mode)
     return Export(folder, no_program)
 
 
 def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """The calibration of a network, fitted now if it is not in the store.
+    """Return the calibration of a network, and fit it first if it is not in the store.
 
     Raises:
         UserError: the artifact is no network of this store, or it has no held-out predictions.
@@ -183,16 +186,16 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
 
 
 def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
-    """The network of an exported folder, in evaluation mode: images as bytes → logits of calibrated probabilities.
+    """Load an exported network in evaluation mode, which maps images as bytes to calibrated logits.
 
-    It is built from `model.json` and filled from `model.safetensors`, whose sha256 is checked. No code of the
-    folder is executed, and `model.pt2` is not read.
+    The softmax of the logits gives calibrated probabilities. The network is built from `model.json` and filled from
+    `model.safetensors`, whose sha256 is checked. No code in the folder is executed, and `model.pt2` is not read.
 
     Args:
-        folder: what `export` wrote.
-        device: where the network shall live.
-        plugins: whether a network named as package.module:function may be imported. Who writes `model.json` chooses
-            the function, so do that only for a folder of your own.
+        folder: folder that `export` wrote.
+        device: device of the network.
+        plugins: whether a network named as package.module:function may be imported. The author of `model.json`
+            chooses this function, so allow plug-ins only for a folder of your own.
 
     Raises:
         UserError: the folder is not an export, a file was changed, or the network cannot be built.
@@ -239,7 +242,7 @@ class _Calibration(Config):
 
 
 class _Description(Config):
-    """What a network is built from; what else is in the file is for people."""
+    """The fields of `model.json` from which a network is built; its other fields are for people."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -282,7 +285,7 @@ def _read_description(path: Path) -> _Description:
 
 
 def _source(artifact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
-    """The network and the method that are wanted."""
+    """Return the network and the calibration method that are wanted."""
     config = artifact.config
     if not isinstance(config, CalibrationConfig):
         network_config(artifact)
@@ -305,7 +308,8 @@ def _check_free(folder: Path) -> None:
 
 
 def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig, data: Mapping[str, Any]) -> None:
-    """Refuse a network that answers at every position: its input are tokens, and a map of its logits is another."""
+    """Refuse to export a network of sentences, which takes no images."""
+    # A network of sentences takes tokens and answers at every position.
     with torch.inference_mode():
         logits = model(torch.zeros(1, *data["shape"]))
     if logits.ndim != 2:
@@ -314,21 +318,21 @@ def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig,
 
 
 def _write_program(model: Exported, shape: list[int], path: Path) -> str:
-    """Write the program; returns why it cannot be written, or nothing."""
-    # Not 1: what is traced with one image is a program for one.
+    """Write the program of `torch.export`; return the reason why this fails, or an empty string."""
+    # Two images, since a program that is traced with one image takes only one.
     images = torch.zeros(2, *shape, dtype=torch.uint8)
     try:
         with torch.no_grad():
             program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("images")},))
         torch.export.save(program, path)
-    except Exception as error:  # whatever tracing meets in a network that others wrote
+    except Exception as error:  # tracing a network of any code can raise any type
         path.unlink(missing_ok=True)
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return ""
 
 
 def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
-    """Measures of the stored predictions, per split, before the calibration and after it."""
+    """Measure the stored predictions of each split before and after calibration."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         logits, labels = load_predictions(network, split)
@@ -341,7 +345,7 @@ def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` when all went well and vanishes when not."""
+    """Yield a draft folder to fill, which becomes `folder` on success and is deleted on failure."""
     final = folder.absolute()
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -352,7 +356,7 @@ def _draft(folder: Path) -> Iterator[Path]:
         raise UserError("to", str(folder), expected, "Name another one.") from error
     try:
         yield draft
-        draft.replace(final)  # over an empty folder too
+        draft.replace(final)  # this replaces an empty folder too
     except OSError as error:
         raise UserError("to", str(folder), f"a new folder ({error.strerror})", "Name another one.") from error
     finally:

@@ -1,4 +1,4 @@
-"""What a run would do: hit or miss, bytes and rough time of every stage, without running any."""
+"""Plan a run without running it: say which artifacts exist, and estimate bytes and time of every stage."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from distill.system.runtime import Runtime, free_bytes
 from distill.system.units import format_bytes, format_seconds
 
 _LISTED = 20
-"""More artifacts than this are summed up by stage."""
+"""Largest number of artifacts that are listed one by one; a larger number is summed up by stage."""
 _STEP_SECONDS = 6e-4
-"""What a step costs beside its arithmetic: measured on small nets, where it is all that counts."""
+"""Seconds that a step takes beside its arithmetic, measured on small networks, where nothing else counts."""
 _EFFICIENCY = 0.35
-"""Share of the matmul rate that a training step of a small net reaches."""
+"""Share of the matrix-product rate that a training step of a small network reaches."""
 
 
 _EVALUATIONS = 20
-"""Of held-out images, along a training."""
+"""Largest number of times that one training evaluates the held-out images."""
 _VIEWS_TIMED = 16
 
 
 def shape_of(numbers: Sequence[int]) -> Shape:
-    """Make a shape of training and test images, channels, height, width and classes."""
+    """Make a data set's shape from six numbers: training and test images, channels, height, width and classes."""
     training, test, channels, height, width, classes = numbers
     return Shape(training, test, (channels, height, width), classes)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes to write and seconds to take; None where nothing is known to estimate from."""
+    """The bytes that an artifact takes and the seconds to make it; None where there is nothing to estimate from."""
 
     bytes: int | None
     seconds: float | None
     waits: bool = False
-    """Whether the network waits for its views."""
+    """Whether the network waits for its views, which take longer than its own arithmetic."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be made."""
+    """The plan of a run: a table and the bytes that the run would write."""
 
     text: str
-    """A table, for people."""
+    """A table for people to read."""
     bytes: int
-    """Room that it takes on the disk of the store."""
+    """Bytes that the new artifacts take on the disk of the store."""
 
     def refuse_small_disk(self, folder: Path) -> None:
-        """Raise a UserError when the disk of this folder has not that much room."""
+        """Raise a UserError when the disk of this folder has too little room for the plan."""
         free = free_bytes(folder)
         if free < self.bytes:
             way_out = (
@@ -84,15 +84,15 @@ def describe(
     shape: Shape | None = None,
     tflops: float | None = None,
 ) -> Plan:
-    """A table of what is there and what would be made, and what the estimates rest on.
+    """Describe which artifacts exist, which would be made, and what the estimates are based on.
 
     Args:
-        configs: the artifacts that are wanted.
-        store: where they lie.
+        configs: configs of the artifacts that are wanted.
+        store: store of the artifacts.
         runtime: machine and switches; None takes the defaults.
-        shape: of all images, instead of that of the data set, which need not be here.
-        tflops: operations per second, in 10¹², that the machine where it will run reaches in training, where a
-            multiplication and an addition are two; None takes what this one does.
+        shape: shape of all images, which replaces that of the data set; the data set need not be on this machine.
+        tflops: 10¹² operations per second that the machine of the run reaches in training, where a multiplication
+            and an addition are two operations. None takes the rate of this machine.
     """
     configs = list(configs)
     estimate = Estimate(store, runtime, shape, tflops)
@@ -124,7 +124,7 @@ def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
         config = waiting.pop()
         if key(config) not in found:
             found[key(config)] = config
-            # What is upstream of a hit is not looked at, as when it runs.
+            # A run does not look at the inputs of a hit either.
             waiting += inputs(config) if key(config) in todo else []
     return list(found.values())
 
@@ -142,13 +142,14 @@ def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) ->
 
 
 class Estimate:
-    """Costs of stages: from like artifacts that were made here, else from operation counts.
+    """Estimate the costs of stages from similar artifacts that were made here, else from operation counts.
 
     Args:
-        store: whose artifacts are looked at.
+        store: store whose artifacts give bytes and times.
         runtime: machine and switches; None takes the defaults.
-        shape: of all images, instead of that of the data set.
-        tflops: 10¹² operations per second in training; artifacts that were made here then tell no times.
+        shape: shape of all images, which replaces that of the data set.
+        tflops: 10¹² operations per second in training. With it, times of artifacts that were made here are not
+            used.
     """
 
     def __init__(
@@ -174,13 +175,13 @@ class Estimate:
         self._decoded: dict[str, str] = {}
 
     def is_there(self, config: StageConfig) -> bool:
-        """Whether the store has the artifact of this config."""
+        """Say whether the store has the artifact of this config."""
         path = self._store.path(config)
         known = self._named.get((config.stage, path.name))
         return self._store.find(config) is not None if known is None else known == key(config)
 
     def cost(self, config: StageConfig) -> Cost:
-        """Rough cost of making one artifact, its inputs apart."""
+        """Estimate the cost of making one artifact, without the cost of its inputs."""
         if self._tflops is None and (like := self._like.get(kind(config))):
             return Cost(like.bytes, like.seconds)
         match config:
@@ -192,7 +193,7 @@ class Estimate:
                 return Cost(1 << 20, 3.0)
 
     def assumptions(self) -> list[str]:
-        """What the costs so far rest on, beside artifacts that were made here; a line each."""
+        """List the assumptions behind the costs so far, one per line, beside artifacts that were made here."""
         lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
         workers = self._runtime.workers_for()
         for name, seconds in self._rendered.items():
@@ -248,14 +249,14 @@ class Estimate:
         return shape
 
     def _count(self, model: ModelConfig, shape: Shape) -> tuple[int, float]:
-        """Parameters, and floating-point operations of the forward pass of one image."""
+        """Count the parameters, and the floating-point operations of the forward pass of one image."""
         name = model.model_dump_json(), shape
         if name not in self._counted:
             self._counted[name] = count(model, shape)
         return self._counted[name]
 
     def _view_seconds(self, augment: AugmentConfig, shape: Shape) -> float:
-        """Until the next view is there; what is no program takes next to nothing."""
+        """Estimate the seconds until the next view is ready. Only view programs take a time that counts."""
         if augment.program is None:
             return 0.0
         name = f"{augment.program} {augment.kwargs}", shape.image
@@ -270,10 +271,10 @@ class Estimate:
 
 
 def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
-    """Parameters and buffers, and floating-point operations of the forward pass of one image.
+    """Count parameters and buffers, and floating-point operations of the forward pass of one image.
 
-    A multiplication and an addition are two operations, as torch counts: what papers call 4.1 GFLOPs of ResNet-50
-    is 8.2 here.
+    A multiplication and an addition are two operations, as torch counts them. The 4.1 GFLOPs that papers give for
+    ResNet-50 are 8.2 here.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -288,7 +289,7 @@ def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
 
 
 def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float:
-    """Seconds in which one core renders a view by a program, measured now on random pixels."""
+    """Measure now, on random pixels, the seconds in which one core renders a view by a program."""
     import torch
 
     from distill.data.views.program import ProgramViews
@@ -297,14 +298,14 @@ def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float
     images = torch.randint(256, (_VIEWS_TIMED, *image), dtype=torch.uint8, generator=generator)
     views = ProgramViews(images, augment, seed=0)
     index = torch.arange(_VIEWS_TIMED)
-    # Of this process, since others may have the core at times.
+    # The clock of this process, since other processes may use the core at times.
     started = time.process_time()
     views.pixels(index, 0)
     return (time.process_time() - started) / _VIEWS_TIMED
 
 
 def _matmul_rate() -> float:
-    """Operations per second of one matrix product made now."""
+    """Measure now the operations per second of one matrix product."""
     import torch
 
     side = 1024
@@ -316,7 +317,7 @@ def _matmul_rate() -> float:
 
 
 def _folder_shape(data: DataConfig) -> Shape | None:
-    """Of an image folder that is here and whose images get a size: from the names of its files."""
+    """Read the shape of a local image folder from its file names; None unless the config gives a size in pixels."""
     from distill.data.sets.archives import image_names
 
     kind, _, path = data.name.partition(":")
@@ -329,6 +330,6 @@ def _folder_shape(data: DataConfig) -> Shape | None:
 
 
 def _images(data: DataConfig, shape: Shape) -> float:
-    """How many images are left to train on."""
+    """Return how many images are left to train on."""
     kept = shape.training * (1 - data.held_out)
     return kept if data.limit is None else min(kept, data.limit)

@@ -1,4 +1,4 @@
-"""Replay of a cache: a random sample of its pixels and logits is made again and compared with what is stored."""
+"""Replay a cache: make a random sample of its pixels and logits again, and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ if TYPE_CHECKING:
     from distill.system.runtime import Runtime
 
 TOLERANCE = 1e-4
-"""Largest difference between a logit made again and the one of the proof, relative to the largest logit: another
-batch, number of threads or machine rounds differently. On a GPU, or from one, `GPU_TOLERANCE`."""
+"""Largest difference between a new CPU logit and the logit of the proof, relative to the largest logit.
+
+Another batch, number of threads or machine rounds differently. `GPU_TOLERANCE` holds where either logit comes from
+a GPU.
+"""
 GPU_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     ok: bool | None
-    """None when it could not be looked at."""
+    """Whether the check passed; None when it could not be made."""
     found: str
 
 
@@ -44,16 +47,16 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
     """Check a cache against its images and its teacher.
 
     Args:
-        artifact: the cache.
-        store: where its teachers lie.
-        runtime: device, data root, workers.
-        samples: how many views to make again, at random, of those that the proof holds.
+        artifact: artifact of the cache.
+        store: store of its teachers.
+        runtime: device, data root and workers.
+        samples: number of views to make again, drawn at random from the views of the proof.
 
     Yields:
-        What was found of: identity of the images, pixels, logits, stored rows.
+        A finding each for the identity of the images, stored rows, pixels and logits.
 
     Raises:
-        UserError: fewer than one sample, or the cache is not whole.
+        UserError: fewer than one sample is asked for, or the cache is not whole.
     """
     if samples < 1:
         raise UserError("samples", samples, "at least 1", "Raise --samples.")
@@ -91,7 +94,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
 
 
 def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
-    """Stored rows against the exact logits that were kept beside them."""
+    """Compare stored rows with the exact logits of the proof."""
     error = max(
         cache.encoding.rounding_error(proof.logits[rows], cache.rows(proof.index[rows], view))
         for view, rows in by_view(proof.view)
@@ -102,10 +105,10 @@ def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
 
 
 def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: str, workers: int) -> TeacherLogits:
-    """The teachers of a cache, from the store.
+    """Load the teachers of a cache from the store.
 
     Raises:
-        UserError: one is missing, damaged, or has other weights now.
+        UserError: a teacher is missing or damaged, or its weights have changed.
     """
     found = []
     for config, known in zip(cache.config.teachers, cache.manifest.teachers, strict=True):
@@ -122,7 +125,7 @@ def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: 
 
 
 def _logits(cache: LogitCache, proof: Proof, teacher: TeacherLogits, tolerance: float) -> Finding:
-    """The teacher's answers, made again."""
+    """Compare the logits that the teacher gives now with the exact logits of the proof."""
     again = [teacher.answer(proof.index[rows], view) for view, rows in by_view(proof.view)]
     difference = float((torch.cat(again) - proof.logits).abs().max())
     allowed = tolerance * float(proof.logits.abs().max())

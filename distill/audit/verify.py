@@ -1,4 +1,4 @@
-"""Whether artifacts are what their records say they are, and how those that are not are made again."""
+"""Verify that artifacts match their records, and make damaged ones again."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from distill.system.runtime import Runtime
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found of one folder."""
+    """The result of examining one folder."""
 
     path: Path
     artifact: Artifact | None
-    """None where the record cannot be read."""
+    """The artifact in the folder; None where its record cannot be read."""
     problems: list[str] = field(default_factory=list)
-    """What differs from the record; empty when it is whole."""
+    """Differences from the record; empty when the artifact is whole."""
     unproven: list[str] = field(default_factory=list)
-    """What can no longer be told."""
+    """Messages about inputs whose records can no longer be read."""
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Read every file of some artifacts, or of all, and compare it with the record.
+    """Read every file of the named artifacts, or of all artifacts, and compare it with the record.
 
     Args:
-        store: where their inputs lie.
-        named: which; none means all that is published.
+        store: store of the artifacts and of their inputs.
+        named: artifacts to examine; none means all that are published.
 
     Yields:
-        What was found, upstream stages first.
+        A result for each folder, upstream stages first.
     """
     known: set[str] = set()
     for artifact in named:
@@ -64,12 +64,12 @@ def _examined(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Exam
 
 
 def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Iterator[str]:
-    """Inputs whose record is there and cannot be read, or was changed; one that is gone is no fault.
+    """Yield a message for each input whose record exists but cannot be read or was changed.
 
-    `known` are keys of those that were read before; it grows.
+    A deleted input is no fault. `known` holds the keys of records that were read before, and grows.
     """
     noted = {name for name, value in artifact.record.inputs.items() if value != "diverged"} - known
-    if not noted:  # the keys of a large graph take time
+    if not noted:  # computing the keys of a large graph takes time
         return
     for upstream in inputs(artifact.config):
         if (name := key(upstream)) in noted:
@@ -82,14 +82,14 @@ def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
-    """Make an artifact that is not whole again, with what it needs and is not there; then the old one is deleted.
+    """Make a damaged artifact again, with its missing inputs, and then delete the old one.
 
     Returns:
-        Where it lies now.
+        The path of the new artifact.
 
     Raises:
-        UserError: it cannot be made from its record alone, or lies elsewhere; then it stays where it is, as with
-            any other error.
+        UserError: the artifact cannot be made from its record alone, or belongs to another store. The old artifact
+            then stays where it is, as after any other error.
     """
     artifact, path = examined.artifact, examined.path
     assert artifact is not None, "who names an artifact has read its record"

@@ -1,8 +1,9 @@
-"""How a row of logits lies on disk: all of them, or the largest k and the log-sum-exp of the rest.
+"""Encode a row of logits for the disk: all of them, or the largest k and the log-sum-exp of the rest.
 
-A row of `top_k` holds ids, logits and the log-sum-exp of the K - k missing logits, in 4 + 4k bytes (float16, up
-to 65,536 classes). At T = 1 the mass of every kept class and of the tail is exact. A temperature needs each
-missing logit, of which only the sum is known: they are taken as equal, and not larger than the smallest kept.
+A row of `top_k` holds ids, logits and the log-sum-exp of the K - k missing logits, in 4 + 4k bytes (float16, up to
+65,536 classes). At T = 1 the mass of every kept class and of the tail is exact. Other temperatures need each
+missing logit, but only their log-sum-exp is known: the missing logits are taken as equal, and not larger than the
+smallest kept logit.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPERATURES = (1.0, 4.0, 16.0)
-"""At which the distance between the stored and the exact distribution is measured."""
+"""Temperatures at which the distance between the stored and the exact distribution is measured."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The form of a row.
+    """The form in which a row of logits is stored.
 
     Attributes:
         classes: number of classes K.
-        dtype: of a stored logit.
-        top_k: how many logits are kept; None keeps all.
+        dtype: type of a stored logit.
+        top_k: number of logits that are kept; None keeps all.
     """
 
     classes: int
@@ -46,7 +47,7 @@ class Encoding:
 
     @property
     def row(self) -> np.dtype[Any]:
-        """numpy's type of one row; little-endian, so that a file reads the same everywhere."""
+        """The numpy type of one row. It is little-endian, so that a file reads the same everywhere."""
         logit = np.dtype(self.dtype).newbyteorder("<")
         if self.top_k is None:
             return np.dtype((logit, (self.classes,)))
@@ -55,11 +56,11 @@ class Encoding:
 
     @property
     def bytes_per_row(self) -> int:
-        """Size of one view of one sample."""
+        """The bytes of one row: one view of one sample."""
         return self.row.itemsize
 
     def encode(self, logits: Float32[Tensor, "n k"]) -> np.ndarray:
-        """Rows as they are stored.
+        """Encode logits as rows in their stored form.
 
         Raises:
             UserError: a logit is not finite, or does not fit the dtype.
@@ -67,10 +68,10 @@ class Encoding:
         return self.encode_and_measure(logits)[0]
 
     def encode_and_measure(self, logits: Float32[Tensor, "n k"]) -> tuple[np.ndarray, float]:
-        """Rows as they are stored, and their `rounding_error`.
+        """Encode logits as rows in their stored form, and return the rows with their `rounding_error`.
 
         Raises:
-            UserError: as `encode`.
+            UserError: a logit is not finite, or does not fit the dtype.
         """
         if self.top_k is None:
             stored = self._stored(logits)
@@ -82,7 +83,7 @@ class Encoding:
             rows = np.empty(len(logits), self.row)
             rows["ids"], rows["logits"] = ids.numpy(), stored.numpy()
             rows["tail"] = missing.logsumexp(1).numpy()
-        # What is not finite is infinitely far off, or nan; `isfinite` of float16 takes three times as long.
+        # A logit that is not finite makes the error inf or nan; `isfinite` of float16 takes three times as long.
         error = self.rounding_error(logits, rows)
         if not math.isfinite(error) or not self._has_tail(rows):
             raise UserError(
@@ -97,11 +98,14 @@ class Encoding:
         return self.top_k in (None, self.classes) or bool(np.isfinite(rows["tail"]).all())
 
     def _stored(self, logits: Float32[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        # torch rounds to the nearest without a warning where a number does not fit.
+        # torch gives no warning where a number does not fit the dtype.
         return logits.to(getattr(torch, self.dtype))
 
     def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
-        """Logits of stored rows: in the stored dtype when all are there, else float32 with the tail spread."""
+        """Decode stored rows to logits, in the stored dtype if all logits are kept, else in float32.
+
+        The tail is spread equally over missing classes.
+        """
         if self.top_k is None:
             return torch.from_numpy(rows)
         kept = torch.from_numpy(rows["logits"].astype(np.float32))
@@ -110,12 +114,12 @@ class Encoding:
         if not missing:
             return torch.empty(len(rows), self.classes).scatter_(1, ids, kept)
         each = torch.from_numpy(rows["tail"] - np.float32(math.log(missing)))
-        # Rounding may lift the mean of the tail above the smallest kept logit, which no missing one exceeds.
+        # Rounding may lift the mean of the tail above the smallest kept logit, but no missing logit exceeds it.
         each = torch.minimum(each, kept.amin(1))
         return each.unsqueeze(1).expand(-1, self.classes).scatter(1, ids, kept)
 
     def rounding_error(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
-        """Largest difference between a stored logit and the exact one."""
+        """Return the largest difference between a stored logit and the exact one."""
         if self.top_k is None:
             return float((torch.from_numpy(rows).float() - logits).abs().max())
         ids = torch.from_numpy(rows["ids"].astype(np.int64))
@@ -126,7 +130,9 @@ class Encoding:
 def distribution_errors(
     exact: Float32[Tensor, "n k"], stored: Float[Tensor, "n k"], temperatures: tuple[float, ...] = TEMPERATURES
 ) -> dict[str, float]:
-    """Total variation distance ½ Σ|p − q| between exact and stored tempered distributions, 0 to 1.
+    """Measure the total variation distance ½ Σ|p − q|, 0 to 1, between exact and stored distributions.
+
+    Both are softened by each temperature.
 
     Returns:
         `tv_T1` … (mean over rows) and `tv_max_T1` … (largest).

@@ -1,4 +1,4 @@
-"""One answer of several networks."""
+"""Combine the logits of several networks into one answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def averaged(logits: Sequence[Float[Tensor, "b k"]], mean: Mean) -> Float[Tensor, "b k"]:
-    """Average what several networks answer to the same samples; one network's answer stays as it is.
+    """Average the logits of several networks for the same samples; one network's logits stay as they are.
 
-    A mean of probabilities is given as its logarithm. Logits are first put through log_softmax, which subtracts one
-    number from a row. Softmax ignores such a shift, and the mean of shifted rows is the shifted mean: so the
-    distribution is that of the plain mean, and a network whose rows have a large offset of their own does not cost
-    the others precision.
+    A mean of probabilities is returned as its logarithm.
     """
     if len(logits) == 1:
         return logits[0]
+    # log_softmax subtracts one number from each row. Softmax ignores such a shift, and the mean of shifted rows is
+    # the shifted mean: so the distribution is that of the plain mean, and a network whose rows have a large offset
+    # of their own does not cost the others precision.
     logs = torch.stack([each.log_softmax(1) for each in logits])
     return logs.logsumexp(0) - math.log(len(logits)) if mean == "probabilities" else logs.mean(0)

@@ -1,4 +1,4 @@
-"""The gate before hours are spent: does this teacher know these images, as the student will see them?"""
+"""Refuse a teacher that does not know the images, as the student will see them, before hours go into a cache."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLES = 1024
-"""How many samples of the first view are looked at."""
+"""Number of samples of the first view that are checked."""
 _RENAMED = 2000
-"""Above so many classes no renaming is looked for: its cost is cubic."""
+"""Largest number of classes for which a renaming is searched, since the cost of the search is cubic."""
 _AGREEMENT = 1e-2
-"""Largest difference of two passes, relative to the largest logit: batches of other sizes round differently, on a
-GPU in the third digit (TF32)."""
+"""Largest difference between two passes of a teacher in evaluation mode, relative to the largest logit.
+
+Batches of other sizes round differently, on a GPU in the third digit (TF32).
+"""
 
 
 def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:
-    """The accuracy below which something must be wrong.
+    """Return the accuracy below which something must be wrong.
 
-    Halfway between chance and what the teacher reached on held-out data; where nothing is known of it, three
-    standard errors above the share of the most frequent class, which a shuffled cache does not reach.
+    It lies halfway between chance and the teacher's accuracy on held-out data. Where the teacher's accuracy is not
+    known, it lies three standard errors above the share of the most frequent class, which a shuffled cache does not
+    reach.
     """
     chance = float(labels.bincount().max()) / len(labels)
     if expected is not None:
@@ -44,18 +47,19 @@ def refuse_if_wrong(
     field: str = "teacher",
     way_out: str = "Look at preprocessing, labels and sample order",
 ) -> float:
-    """Accuracy of a teacher's answers, or the reason why it must not teach.
+    """Refuse a teacher whose logits cannot be right, else return its accuracy.
 
     Args:
-        logits: its answers.
-        labels: what they should say.
+        logits: logits of the teacher.
+        labels: labels of the same samples.
         classes: class names, for the message.
-        least: the smallest accuracy that is let through.
-        field: what the user named.
-        way_out: what to do about a low accuracy.
+        least: smallest accuracy that is accepted.
+        field: name that the message gives to the teacher.
+        way_out: advice for a low accuracy.
 
     Raises:
-        UnfitTeacher: a logit is not finite, the accuracy is too low, or the class order seems to be another one.
+        UnfitTeacher: a logit is not finite, the accuracy is too low, or the teacher seems to have another class
+            order.
     """
     bad = int((~torch.isfinite(logits)).any(1).sum())
     if bad:
@@ -78,14 +82,12 @@ def refuse_if_wrong(
 def _best_renaming(
     answers: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
 ) -> tuple[float, str]:
-    """Accuracy under the best one-to-one renaming of the answers, and an example of it.
-
-    The renaming is found on every other sample and judged on the rest: with many classes, one can be found for
-    any shuffled answers.
-    """
+    """Return the accuracy under the best one-to-one renaming of the answers, and an example of a renamed class."""
     count = len(classes)
     if count > _RENAMED:
         return 0.0, ""
+    # The renaming is found on every other sample and judged on the rest, since with many classes a renaming can be
+    # found for any shuffled answers.
     pairs = torch.bincount(answers[::2] * count + labels[::2], minlength=count * count)
     said, meant = linear_sum_assignment(-pairs.view(count, count).numpy())
     renamed = torch.from_numpy(meant)[torch.from_numpy(said).argsort()]
@@ -97,13 +99,12 @@ def _best_renaming(
 def refuse_if_training(
     forward: Callable[[Float32[Tensor, "b c h w"]], Float32[Tensor, "b k"]], images: Float32[Tensor, "b c h w"]
 ) -> None:
-    """Prove that the network is in evaluation mode: two passes agree, whatever else is in the batch.
-
-    Dropout would change the second pass, and batch statistics the half batch.
+    """Refuse a network that is not in evaluation mode: two passes must agree, whatever else is in the batch.
 
     Raises:
-        UnfitTeacher: they do not agree.
+        UnfitTeacher: the two passes do not agree.
     """
+    # Dropout would change the second pass, and batch statistics the half batch.
     whole = forward(images)
     half = forward(images[: max(1, len(images) // 2)].flip(0)).flip(0)
     difference = float((whole[: len(half)] - half).abs().max())

@@ -1,8 +1,8 @@
-"""Logits that were made elsewhere: an array, or the mean of several teachers' arrays, read by slices.
+"""Read logits that were made elsewhere, slice by slice: an array, or the mean of several teachers' arrays.
 
 Every source has `shape` (rows, views, classes) and `rows(index, view)`, which gives float32 logits. Nothing is
-unpickled, and what the values claim to be is checked on every row that is read. Files of the k largest are in
-`tinyvit`.
+unpickled, and each row that is read is checked against the kind of values that it should hold. `tinyvit` reads
+files of the k largest probabilities.
 """
 
 from __future__ import annotations
@@ -29,45 +29,49 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 SUM_TOLERANCE = 1e-2
-"""How far the sum of a row of probabilities may be from 1: what thousands of float16 classes can add up to."""
+"""Largest distance from 1 of the sum of a row of probabilities.
+
+The rounding of thousands of float16 classes can add up to this distance.
+"""
 _LOG_SUM_TOLERANCE = {"bfloat16": 5e-2}
 _SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
-"""Rows, and numbers, that are looked at to tell what the values are."""
+"""Largest number of rows, and about the largest number of values, that are read to tell the kind of the values."""
 _SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """log2 of the smallest positive number of each type."""
 _NPZ_RATIO, _NPZ_BYTES = 100, 1 << 30
-"""An array in a .npz, which is read whole, may have so many times its bytes, or so many if that is more."""
+"""Largest ratio of an array in a .npz, which is read whole, to its file, and the bytes that are allowed in any
+case."""
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 
 class ForeignLogits(Protocol):
-    """Logits by (row, view), from wherever they come."""
+    """A source of logits by (row, view), whatever the format of its files."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, views and classes."""
+        """The number of rows, views and classes."""
         ...
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Logits of these rows in one view.
+        """Return the logits of these rows in one view.
 
         Raises:
-            UserError: a row is not what the values are said to be.
+            UserError: a row does not hold the declared kind of values.
         """
         ...
 
 
 def log_floor(dtype: str) -> float:
-    """What stands for log 0 where probabilities were stored as `dtype`.
+    """Return the logarithm that replaces log 0 where probabilities were stored as `dtype`.
 
-    Below half the smallest positive number they become 0, so that half is the largest probability that a zero
-    can stand for: log 2⁻²⁵ = -17.3 for float16.
+    Probabilities below half the smallest positive number become 0. So half of this number is the largest
+    probability that a zero can stand for: log 2⁻²⁵ = -17.3 for float16.
     """
     return (_SMALLEST[dtype] - 1) * math.log(2)
 
 
 class ArrayFile:
-    """One array [rows, classes] or [rows, view, classes] of a `.npy`, `.npz` or `.safetensors` file.
+    """One array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
 
     `.npy` and `.safetensors` are mapped into memory; `.npz`, which may be compressed, is read into it.
 
@@ -77,7 +81,8 @@ class ArrayFile:
         shape: rows, views and classes.
 
     Raises:
-        UserError: the file is damaged, holds no array that can be told, or one of another type or rank.
+        UserError: the file is damaged, holds no array or several without one named logits, or holds an array of
+            another type or rank.
     """
 
     def __init__(self, path: Path):
@@ -91,13 +96,13 @@ class ArrayFile:
         self.shape = (self._array.shape[0], views, self._array.shape[-1])
 
     def read(self, index: Int64[np.ndarray, " b"], view: int) -> Float64[np.ndarray, "b k"]:
-        """Values as stored.
+        """Return the stored values.
 
         Raises:
-            UserError: one is not finite.
+            UserError: a value is not finite.
         """
         stored = self._array[index] if self._array.ndim == 2 else self._array[index, view]
-        if self.dtype == "bfloat16":  # the upper half of a float32
+        if self.dtype == "bfloat16":  # its bits are the upper half of a float32
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
         values = stored.astype(np.float64)
         wrong = ~np.isfinite(values).all(1)
@@ -107,7 +112,7 @@ class ArrayFile:
         return values
 
     def sample(self) -> Float64[np.ndarray, "s k"]:
-        """Some rows of the first view, evenly spaced."""
+        """Return some rows of the first view, evenly spaced."""
         count = min(self.shape[0], _SAMPLE, max(64, _SAMPLE_VALUES // self.shape[2]))
         return self.read(np.linspace(0, self.shape[0] - 1, count).astype(np.int64), 0)
 
@@ -116,16 +121,16 @@ class ForeignArrays:
     """One array as it is, or the mean of several teachers' arrays (`ensemble.averaged`).
 
     Attributes:
-        shape: rows, views and classes, of every array.
-        files: in the order given.
+        shape: rows, views and classes of every array.
+        files: files in the order given.
 
     Args:
-        files: one for each teacher.
-        values: what they hold. Probabilities become logarithms, zeros becoming `log_floor`.
-        mean: what is averaged.
+        files: one file for each teacher.
+        values: kind of values in the files. Probabilities become logarithms, and zeros become `log_floor`.
+        mean: whether probabilities or logits are averaged.
 
     Raises:
-        UserError: the arrays have several shapes, or hold something else than `values`.
+        UserError: the arrays differ in shape, or hold another kind of values.
     """
 
     def __init__(self, files: Sequence[Path], values: Values = "logits", mean: Mean = "probabilities"):
@@ -142,10 +147,10 @@ class ForeignArrays:
             _refuse_other_kind(array, values)
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Logits of these rows in one view: computed in float64.
+        """Return the logits of these rows in one view, computed in float64.
 
         Raises:
-            UserError: a row is not what the values are said to be, or does not fit float32.
+            UserError: a row does not hold the declared kind of values, or does not fit float32.
         """
         each = [torch.from_numpy(self._logits(array, index, view)) for array in self._arrays]
         combined = averaged(each, self._mean)
@@ -173,7 +178,7 @@ class ForeignArrays:
 
 
 def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:
-    """Which rows can be such values."""
+    """Say for each row whether it can hold this kind of values."""
     if values == "logits":
         return np.ones(len(rows), dtype=bool)
     if values == "probabilities":
@@ -183,9 +188,9 @@ def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.nda
 
 
 def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
-    """Catch the usual mistake: probabilities that are called logits, or the reverse.
+    """Refuse probabilities that are called logits, or the reverse: the usual mistake.
 
-    Log-probabilities called logits are fine: they are logits.
+    Log-probabilities may be called logits, because they are logits.
     """
     sample = array.sample()
     if array.shape[2] < 2 or (values != "logits" and _are(values, sample, array.dtype).all()):
@@ -201,7 +206,7 @@ def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
 
 
 def _open_array(path: Path) -> tuple[np.ndarray, str]:
-    """The array of a file and the name of its type; bfloat16 as its bits, which numpy has no type for."""
+    """Open the array of a file, and name its type; bfloat16, which numpy does not have, comes as its bits."""
     if path.suffix not in SUFFIXES or not path.is_file():
         expected = f"an existing {', '.join(SUFFIXES)} file, or folders logits_top<k>_epoch<e> of TinyViT"
         raise UserError("files", str(path), expected, "Check the path, or save the array with numpy.save.")
@@ -211,7 +216,7 @@ def _open_array(path: Path) -> tuple[np.ndarray, str]:
         array = map_array(path) if path.suffix == ".npy" else _open_npz(path)
     except UserError:
         raise
-    except Exception as error:  # of damaged bytes, zipfile, numpy and safetensors raise a dozen types
+    except Exception as error:  # zipfile, numpy and safetensors raise a dozen types for damaged bytes
         expected = f"a whole {path.suffix} file of numbers"
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError("files", str(path), expected, f"Save it again ({reason}).") from error
@@ -222,7 +227,7 @@ def _open_array(path: Path) -> tuple[np.ndarray, str]:
 
 
 def _open_npz(path: Path) -> np.ndarray:
-    # Opened here: numpy leaves a damaged file open.
+    # The file is opened here, since numpy leaves a damaged file open.
     with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
         name = _the_one(path, archive.files)
         assert archive.zip is not None
@@ -240,7 +245,7 @@ def _open_npz(path: Path) -> np.ndarray:
 
 def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
     check_safetensors(path)
-    with safe_open(path, framework="numpy") as file:  # checks header and length
+    with safe_open(path, framework="numpy") as file:  # this checks header and length
         name = _the_one(path, list(file.keys()))
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -248,7 +253,7 @@ def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
     if entry["dtype"] not in _SAFETENSORS_TYPES:
         raise _other_type(path, entry["dtype"])
     dtype, shape = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]), tuple(entry["shape"])
-    if 0 in shape:  # nothing to map
+    if 0 in shape:  # an empty array cannot be mapped
         return np.empty(shape, dtype), "float32"
     array = np.memmap(path, dtype, "r", 8 + length + entry["data_offsets"][0], shape)
     return array, "bfloat16" if entry["dtype"] == "BF16" else dtype.name

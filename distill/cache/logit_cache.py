@@ -1,4 +1,4 @@
-"""A cache as a student reads it: logits by (sample, view), and the proof that they belong to its images."""
+"""Read a cache as a student does: logits by (sample, view), and the proof that they belong to its images."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from distill.data.sets.dataset import Dataset
 
 _RESIDENT_BYTES = 1 << 30
-"""Dense caches up to this size are held on the device; others stay on disk, memory-mapped."""
+"""Largest dense cache that is held on the device, in bytes; other caches stay on disk, memory-mapped."""
 _PROVEN = 64
-"""How many views are rendered again when a student opens a cache."""
+"""Number of views that are rendered again when a student opens a cache."""
 
 
 class LogitCache:
-    """Random access to cached logits by (sample, view). A file is checked against its sha256 when first read.
+    """Random access to cached logits by (sample, view). A file is checked against its sha256 when it is first read.
 
     Attributes:
-        config: what it was made from, its views included.
-        manifest: who it belongs to.
+        config: config of the cache, with its views.
+        manifest: description of the teacher, the images and the views that the cache belongs to.
         classes: class names, in the order of the logits.
-        encoding: how a row is stored.
-        device: where logits are given.
+        encoding: form of a stored row.
+        device: device of the logits that are returned.
     """
 
     def __init__(self, artifact: Artifact, device: str = "cpu"):
@@ -64,22 +64,22 @@ class LogitCache:
         self._resident: dict[int, Tensor] = {}
 
     def _check_manifest(self, layout: Layout) -> None:
-        """Refuse one that does not go with the record: somebody may have made it up."""
+        """Refuse a manifest that contradicts the record, since somebody may have made it up."""
         teachers, shards = len(self.config.teachers), layout.views * layout.shards_per_view
         if len(self.manifest.teachers) != teachers:
             found = f"{len(self.manifest.teachers)} teachers"
             raise UserError(str(self.path / MANIFEST), found, f"{teachers}", self._artifact.rebuild)
-        # Before all of them are listed.
+        # This is checked before the shards are listed, since a made-up number may be huge.
         if shards > (files := len(self._artifact.record.files)):
             expected = f"at most the {files} files of its record"
             raise UserError(str(self.path / MANIFEST), f"{shards:,} shards", expected, self._artifact.rebuild)
 
     @classmethod
     def open(cls, path: str | Path, device: str = "cpu") -> LogitCache:
-        """The cache in a folder that `distill cache` or `distill import` made.
+        """Open the cache in a folder that `distill cache` or `distill import` made.
 
         Raises:
-            UserError: the folder is not a whole cache of ours.
+            UserError: the folder is not a whole cache of this package.
         """
         return cls(ArtifactStore(Path(path).parent.parent).read(Path(path)), device)
 
@@ -87,12 +87,13 @@ class LogitCache:
         return self.manifest.data.samples
 
     def logits(self, index: Int64[Tensor, " b"], view: int = 0) -> Float[Tensor, "b k"]:
-        """Logits of these samples in one view (taken modulo the number of views), on the device.
+        """Return the logits of these samples in one view (taken modulo the number of views), on the device.
 
-        In the stored dtype; of a `top_k` cache in float32, with the tail spread over the missing classes.
+        They have the stored dtype. The logits of a `top_k` cache are float32, with the tail spread over the missing
+        classes.
 
         Raises:
-            UserError: a file that is needed for the first time is missing or damaged.
+            UserError: a file that is read for the first time is missing or damaged.
         """
         view %= self.config.views
         if not self._fits:
@@ -102,11 +103,11 @@ class LogitCache:
         return self._resident[view].index_select(0, index)
 
     def rows(self, index: Int64[Tensor, " b"], view: int = 0) -> np.ndarray:
-        """The same as it is stored: an array of the encoding's row type."""
+        """Return the rows of these samples in their stored form: an array of the encoding's row type."""
         return self._reader.rows(index.cpu().numpy(), view % self.config.views)
 
     def interclass_variance(self, labels: Int64[Tensor, " n"], view: int = 0) -> InterclassVariance:
-        """Inter-class logit variance of the teacher on one view of the transfer set.
+        """Measure the inter-class logit variance of the teacher on one view of the transfer set.
 
         Raises:
             UserError: the cache is truncated, or its views are mixed.
@@ -135,16 +136,17 @@ class LogitCache:
         views: int | None = None,
         view_seed: int | None = None,
     ) -> None:
-        """Refuse images, classes, order or views that are not those the teacher saw, and prove it on a sample.
+        """Refuse images, classes, order or views that the teacher did not see, and prove the pixels on a sample.
 
         Args:
-            dataset: whose training split the student sees.
-            augment: view program of a loop of one's own; None takes the cache's.
-            views: how many views it reads; None takes all.
-            view_seed: their seed; None takes the cache's.
+            dataset: data set whose training split the student sees.
+            augment: view program of a training loop of your own; None takes that of the cache.
+            views: number of views that the student reads; None takes all.
+            view_seed: seed of the student's views; None takes that of the cache.
 
         Raises:
-            UserError: with the field, both values, and the command that makes the right cache.
+            UserError: something differs; the message has the field, both values, and the command that makes the
+                right cache.
         """
         cached = self.manifest
         wanted = view_identity(
@@ -175,17 +177,17 @@ class LogitCache:
         raise UserError("views", value, f"the pixels that the teacher saw{suspects}", way_out)
 
     def loader(self, dataset: Dataset, device: str = "cpu", batch_size: int = 128, workers: int = 0) -> Loader:
-        """The views of this cache, in the order of the transfer set."""
+        """Make a loader of this cache's views, in the order of the transfer set."""
         return view_loader(self.config, dataset, dataset.mean, dataset.std, device, batch_size, workers)
 
     def proof(self) -> Proof:
-        """The sample of views whose pixels and logits are proven."""
+        """Load the sample of views whose pixels and logits are proven."""
         return Proof.load(self._artifact.file(PROOF))
 
     def _command(self, **changes: object) -> str:
         try:
             return remake(self.config, self.path, self.classes, **changes)
-        except UserError as error:  # such as views without augmentation
+        except UserError as error:  # the changes make no valid cache, such as views without augmentation
             return str(error)
 
 
@@ -198,7 +200,7 @@ def view_loader(
     batch_size: int,
     workers: int = 0,
 ) -> Loader:
-    """The views of a cache, normalised for one network, in the order of the transfer set."""
+    """Make a loader of a cache's views, normalised for one network, in the order of the transfer set."""
     return Loader(
         dataset.train,
         mean,

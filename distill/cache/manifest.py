@@ -1,4 +1,4 @@
-"""`manifest.json`: who a cache belongs to: which weights, which preprocessing, which images, which views.
+"""Describe in `manifest.json` which weights, preprocessing, images and views a cache belongs to.
 
 A cache that is opened for other images, classes, order or views is refused with the field and both values.
 """
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FORMAT = 1
 _DIGESTED_BYTES = 4 << 30
-"""Larger sets are told apart by their fingerprint alone: reading all of it again takes too long."""
+"""Largest set whose images are digested, in bytes.
+
+Larger sets are told apart by their fingerprint alone, since reading all of a large set again takes too long.
+"""
 
 
 class _Part(BaseModel):
@@ -32,12 +35,12 @@ class _Part(BaseModel):
 
 
 class TeacherIdentity(_Part):
-    """Which network answered, and how images were prepared for it."""
+    """The network that answered, and how images were prepared for it."""
 
     title: str
     key: str
     weights: str
-    """sha256 of its weights file."""
+    """sha256 of the weights file."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int, int]
@@ -45,7 +48,7 @@ class TeacherIdentity(_Part):
 
 
 class DataIdentity(_Part):
-    """Which images, in which order."""
+    """The images of a cache and their order."""
 
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -55,17 +58,17 @@ class DataIdentity(_Part):
     order: str | None
     """Digest of the transfer set's images and labels, in order; None for very large sets."""
     content: str | None
-    """Likewise in any order."""
+    """Digest of the transfer set's images and labels, in any order; None for very large sets."""
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
-    """All fields of a view program; a plug-in among them is not the user's word."""
+    """Fill in all fields of a view program, without trust in a plug-in that only the manifest names."""
     with trust.reading():
         return AugmentConfig.model_validate(fields).model_dump(mode="json")
 
 
 class ViewIdentity(_Part):
-    """Which views of them."""
+    """The views of a cache."""
 
     augment: Annotated[dict[str, Any], AfterValidator(_program)]
     views: int
@@ -73,7 +76,7 @@ class ViewIdentity(_Part):
 
 
 class StorageIdentity(_Part):
-    """How a row lies on disk."""
+    """The form of the stored rows."""
 
     dtype: str
     top_k: int | None
@@ -81,27 +84,27 @@ class StorageIdentity(_Part):
 
 
 class Manifest(_Part):
-    """All that must fit for a cached row to be the teacher's answer to what a student sees."""
+    """All that must match before a cached row counts as the teacher's answer to what a student sees."""
 
     format: int = FORMAT
     teachers: tuple[TeacherIdentity, ...]
-    """None for imported logits."""
+    """Identity of the teacher, or of each member of an ensemble; empty for imported logits."""
     source: dict[str, Any]
-    """How the teachers make one answer: the mean of an ensemble, or the files of an import."""
+    """The way in which the teachers make one answer: the mean of an ensemble, or the files of an import."""
     data: DataIdentity
     views: ViewIdentity
     storage: StorageIdentity
     libraries: dict[str, str]
-    """Versions of what can change a pixel."""
+    """Versions of the libraries that can change a pixel."""
     declared: tuple[str, ...] = ()
-    """Fields that someone declared and nothing here has proven."""
+    """Names of the fields that a user declared and no check has proven."""
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file.
+    """Read the manifest in a file.
 
     Raises:
-        UserError: it is none that this version can read.
+        UserError: the file is no manifest that this version can read.
     """
     try:
         return Manifest.model_validate(read_json(path))
@@ -110,7 +113,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def data_identity(dataset: Dataset) -> DataIdentity:
-    """What tells the transfer set (the training split) apart; reads all of its images once."""
+    """Identify the transfer set (the training split); this reads all of its images once."""
     train = dataset.train
     small = train.images.numel() <= _DIGESTED_BYTES
     order, content = content_digest(train.images, train.labels) if small else (None, None)
@@ -125,17 +128,17 @@ def data_identity(dataset: Dataset) -> DataIdentity:
 
 
 def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:
-    """What tells views apart."""
+    """Identify views by program, number and seed."""
     return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
 
 
 def pixel_libraries() -> dict[str, str]:
-    """Versions of the libraries that can change a pixel."""
+    """Return the versions of the libraries that can change a pixel."""
     return versions(PIXELS)
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:
-    """How a cache's teachers make one answer."""
+    """Describe how a cache's teachers make one answer."""
     match config.teacher:
         case TeacherConfig():
             return {"kind": "teacher"}
@@ -146,12 +149,12 @@ def source_of(config: CacheConfig) -> dict[str, Any]:
 
 
 def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
-    """Refuse images that are not those the teacher saw.
+    """Refuse images that are not those that the teacher saw.
 
     Args:
-        cached: of the manifest.
-        dataset: whose training split a student would see.
-        way_out: what to do about it.
+        cached: identity of the images, from the manifest.
+        dataset: data set whose training split a student would see.
+        way_out: advice for the message.
 
     Raises:
         UserError: classes, number of samples, content or order differ.
@@ -178,10 +181,10 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
 
 
 def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> None:
-    """Refuse views that are not those the teacher saw; fewer of them are fine.
+    """Refuse views that are not those that the teacher saw; a smaller number of them is accepted.
 
     Raises:
-        UserError: view program, number of views or seed differ.
+        UserError: the view program or the seed differs, or there are more views than in the cache.
     """
     for name, value in wanted.augment.items():
         if value != cached.augment[name]:

@@ -1,6 +1,6 @@
-"""The proof of a cache: for a sample of its views, a checksum of the pixels and the exact logits.
+"""Prove that a cache fits: keep a checksum of the pixels and the exact logits for a sample of its views.
 
-Whoever reads the cache renders these views again: other pixels mean that augmentation, images or a library have
+Every reader of the cache renders these views again. Other pixels mean that augmentation, images or a library have
 changed, and that the stored logits are not answers to what a student would see.
 """
 
@@ -36,21 +36,21 @@ class Proof:
     index: Int64[Tensor, "p"]
     view: Int64[Tensor, "p"]
     checksum: Int64[Tensor, "p"]
-    """Of the pixels, by `checksum.pixel_checksum`."""
+    """Checksums of the pixels, by `checksum.pixel_checksum`."""
     logits: Float32[Tensor, "p k"]
-    """Exact, all classes."""
+    """Exact logits of all classes for each view of the sample."""
 
     def __len__(self) -> int:
-        """Number of views."""
+        """Return the number of views."""
         return len(self.index)
 
     def save(self, folder: Path) -> None:
-        """Write it."""
+        """Write the proof to a folder."""
         save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, str(folder / PROOF))
 
     @classmethod
     def load(cls, path: Path) -> Proof:
-        """Read it.
+        """Read a proof from a file.
 
         Raises:
             UserError: the file is damaged, or holds something else.
@@ -59,20 +59,20 @@ class Proof:
         return cls(**read_tensors(path, forms))
 
     def subset(self, rows: Int64[Tensor, "m"]) -> Proof:
-        """Some of its views."""
+        """Return the proof of some of the views, sorted by view."""
         rows = rows.sort().values
         return Proof(self.index[rows], self.view[rows], self.checksum[rows], self.logits[rows])
 
     def random(self, count: int, generator: torch.Generator | None = None) -> Proof:
-        """At most so many of its views, drawn at random."""
+        """Draw at most `count` of the views at random."""
         return self.subset(torch.randperm(len(self), generator=generator)[:count])
 
     def first_views(self, views: int) -> Proof:
-        """What it holds of the first so many views."""
+        """Return the proof of views 0 to `views` - 1."""
         return self.subset((self.view < views).nonzero().squeeze(1))
 
     def same_pixels(self, loader: Loader) -> Bool[Tensor, "p"]:
-        """Which of the views the loader renders as they were rendered for the teacher."""
+        """Say for each view whether the loader renders the same pixels as for the teacher."""
         return torch.cat([
             pixel_checksum(loader.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
             for view, rows in by_view(self.view)
@@ -80,9 +80,10 @@ class Proof:
 
 
 def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "p"]]:
-    """(index, view) of the views to prove, sorted by view.
+    """Choose the (index, view) of the views to prove, sorted by view.
 
-    One in 64, 32 to 1,024 of them, but at least 8 of each view; at most 16 MiB of logits, but one of each view.
+    One view in 64 is chosen, 32 to 1,024 in all, but at least 8 samples of each view number. The proof has at most
+    16 MiB of logits, but at least one sample of each view number.
     """
     wanted = min(max(_FEWEST, samples * views // _ONE_IN), _MOST)
     per_view = max(_FEWEST_PER_VIEW, -(-wanted // views))
@@ -90,14 +91,14 @@ def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Ten
     chosen = []
     for view in range(views):
         draws = shift_right(counter_hash(Stream.PROOF, seed, view, torch.arange(4 * per_view)), 1) % max(1, samples)
-        # Each sample once, in the order of the draws.
+        # A sample that is drawn twice counts once, in the order of the draws.
         chosen.append(torch.tensor(list(dict.fromkeys(draws.tolist()))[:per_view], dtype=torch.int64))
     view = torch.arange(views).repeat_interleave(torch.tensor([len(part) for part in chosen]))
     return torch.cat(chosen), view
 
 
 def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:
-    """Each view number, with the positions that have it."""
+    """Return each view number with the positions that have it."""
     return [(int(number), (view == number).nonzero().squeeze(1)) for number in view.unique()]
 
 
@@ -107,13 +108,13 @@ def prove(
     loader: Loader,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render these views, and ask the teacher again.
+    """Render these views, and ask the teacher for their logits again.
 
     Args:
-        index: samples, and
-        view: their views, as `choose` gave them.
-        loader: of the transfer set and the views.
-        answer: (index, view) → logits on the CPU.
+        index: samples to prove, as `choose` gave them.
+        view: view number of each sample, as `choose` gave it.
+        loader: loader of the transfer set and the views.
+        answer: function from (index, view) to logits on the CPU.
     """
     parts = by_view(view)
     checksums = [pixel_checksum(loader.pixels(index[rows], number)).cpu() for number, rows in parts]

@@ -1,4 +1,4 @@
-"""The command that makes the cache that was wanted, for the message that refuses another one."""
+"""Write the command that makes the right cache, for the message that refuses a wrong one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distill.system.runtime import default_store
 
 
 def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **changes: Any) -> str:
-    """The command line that makes a cache like `config` but for the changes.
+    """Write the command line that makes a cache like `config`, with some fields changed.
 
     Args:
-        config: of the cache that does not fit.
-        path: where it lies; without changes it has to go first, since it would be found again.
-        classes: of the data set, in its order.
+        config: config of the cache that does not fit.
+        path: folder of this cache. Without changes the command deletes it first, since it would be found again.
+        classes: class names of the data set, in its order.
         changes: fields of the config with the values that are wanted.
     """
     wanted = config.replace(**changes)
@@ -45,7 +45,7 @@ def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...])
 
 
 def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """Command-line flags for every field that is not at its default."""
+    """List command-line flags for every field that is not at its default."""
     words: list[str] = []
     for (name, value), (_, usual) in zip(config, default, strict=True):
         if name in skip or value == usual:

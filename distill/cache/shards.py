@@ -1,7 +1,7 @@
-"""Rows of a cache on disk: one file per view and range of samples, each written whole or not at all.
+"""Store the rows of a cache on disk: one file per view and range of samples, each written whole or not at all.
 
-A shard is written beside its name, flushed to the disk and renamed; a stamp with its sha256 follows. What has no
-stamp is made again, so writing goes on after a kill at any moment.
+A shard is written under a temporary name, flushed to the disk and renamed; a stamp with its sha256 follows. A shard
+without a stamp is made again, so writing can go on after a kill at any moment.
 """
 
 from __future__ import annotations
@@ -36,34 +36,40 @@ if TYPE_CHECKING:
 
 FOLDER = "logits"
 SHARDS = "shards.json"
-"""Name of each shard → its stamp, once all are written."""
+"""File that maps the name of each shard to its stamp; it is written after all shards."""
 _ROWS = 1 << 16
 _ENCODED = 1 << 15
-"""Logits that are encoded at a time: for fewer a call costs more than its work, and more of them torch would share
-among threads, which then wait for those of the teacher."""
+"""Number of logits that are encoded at a time.
+
+With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
+for those of the teacher.
+"""
 _AHEAD = 16
-"""So many pieces may wait to be encoded or written."""
+"""Largest number of pieces that wait to be encoded or written."""
 _BYTES = 64 << 20
-"""A shard holds at most so many rows and bytes: what a kill can cost, and what is hashed at a time."""
+"""Largest shard in bytes; `_ROWS` is its largest number of rows.
+
+Both limit what a kill can cost, and what is hashed at a time.
+"""
 
 
 class Shard(NamedTuple):
-    """Some samples of one view."""
+    """A range of samples of one view."""
 
     view: int
     first: int
     last: int
-    """One past the last sample."""
+    """Index one past the last sample."""
 
     @property
     def name(self) -> str:
-        """Path within the cache."""
+        """The path of the shard within the cache."""
         return f"{FOLDER}/view{self.view:04d}-{self.first:09d}.npy"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which shards a cache has."""
+    """The division of a cache into shards."""
 
     samples: int
     views: int
@@ -71,18 +77,18 @@ class Layout:
 
     @property
     def rows_per_shard(self) -> int:
-        """Samples in every shard of a view but the last."""
-        # A multiple of 2048, so that a teacher sees the same batches whichever shard is written first.
+        """The number of samples in every shard of a view but the last."""
+        # A multiple of 2048, so that a teacher sees the same batches in any order of the shards.
         fitting = _BYTES // self.encoding.bytes_per_row // 2048 * 2048
         return min(_ROWS, max(2048, fitting))
 
     @property
     def shards_per_view(self) -> int:
-        """Files that hold one view."""
+        """The number of files that hold one view."""
         return -(-self.samples // self.rows_per_shard)
 
     def shards(self) -> Iterator[Shard]:
-        """All shards, view by view."""
+        """Yield all shards, view by view."""
         size = self.rows_per_shard
         for view in range(self.views):
             for first in range(0, self.samples, size):
@@ -90,12 +96,12 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        """Size of all rows."""
+        """The bytes of all rows."""
         return self.samples * self.views * self.encoding.bytes_per_row
 
 
 def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
-    """Which shards a cache has, whether it is written or read."""
+    """Make the layout of a cache, for writing or for reading."""
     return Layout(samples, config.views, Encoding(classes, config.dtype, config.top_k))
 
 
@@ -103,13 +109,13 @@ class Piece(NamedTuple):
     """A teacher's answer to consecutive samples of one view."""
 
     logits: Float32[Tensor, "n k"]
-    """On the CPU."""
+    """Logits, on the CPU."""
     labels: Int64[Tensor, "n"]
-    """What it should have said; for mixed views the class with the largest share."""
+    """The right classes; for mixed views the class with the largest share."""
 
 
 class Stamp(NamedTuple):
-    """What is known of a shard once it is written."""
+    """The facts about a written shard: its sha256, rounding error and number of right answers."""
 
     sha256: str
     rounding_error: float
@@ -123,16 +129,16 @@ def write_shards(
     advance: Callable[[int], object] = lambda rows: None,
     still_right: Callable[[Shard], bool] = lambda shard: True,
 ) -> dict[str, float]:
-    """Write the shards that are not there yet.
+    """Write the shards that do not exist yet.
 
-    Under torchrun all ranks call this, and each writes its share of them, in turn.
+    Under torchrun all ranks call this function, and each writes its share of the shards, in turn.
 
     Args:
-        folder: of the cache; earlier shards with a stamp are kept.
-        layout: which shards.
-        answers: shard → the teacher's answers to its samples, in order.
-        advance: called with the number of rows that are done, for a progress bar.
-        still_right: whether a shard that an earlier call wrote is still what the teacher answers.
+        folder: folder of the cache; earlier shards with a stamp are kept.
+        layout: shards of the cache.
+        answers: function from a shard to the teacher's answers to its samples, in order.
+        advance: function that is called with the number of rows that are done, for a progress bar.
+        still_right: function that says whether an earlier shard still holds what the teacher answers.
 
     Returns:
         Measures over all shards: `transfer/accuracy` and `rounding_error`.
@@ -143,7 +149,7 @@ def write_shards(
     ranks.on_first(lambda: _prepare(folder))
     stamps: dict[str, Stamp] = {}
     earlier = _earlier(folder)
-    # One thread encodes, hashes and flushes while the teacher answers; it works in the order of the tasks.
+    # One thread encodes, hashes and flushes, in the order of the tasks, while the teacher answers.
     with ThreadPoolExecutor(1) as writer:
         waiting: deque[Future[Any]] = deque()
         for shard in islice(layout.shards(), ranks.rank(), None, ranks.world()):
@@ -197,7 +203,7 @@ def _encode(encoding: Encoding, piece: Piece) -> _Encoded:
 
 
 def _gathered(pieces: Iterable[Piece], rows: int) -> Iterator[Piece]:
-    """The same answers in pieces of about so many rows, and no more."""
+    """Split or join a teacher's answers into pieces of about `rows` rows, and no more."""
     waiting: list[Piece] = []
     held = 0
     for piece in pieces:
@@ -237,7 +243,7 @@ def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], stamps: di
 
 
 def _earlier(folder: Path) -> dict[str, Stamp]:
-    """Stamps that an interrupted run left."""
+    """Read the stamps that an interrupted run left."""
     found: dict[str, Stamp] = {}
     for path in [*(folder / STAMPS).glob("*.json"), folder / SHARDS]:
         with suppress(OSError, UserError, AttributeError, TypeError):
@@ -253,8 +259,9 @@ class ShardReader:
     """Random access to the rows of a cache, memory-mapped.
 
     Args:
-        open_file: name → path, after whatever check the caller makes; called once per shard, when it is first read.
-        layout: which shards there are.
+        open_file: function from a name to a path that also makes the caller's checks; it is called once per shard,
+            when the shard is first read.
+        layout: shards of the cache.
     """
 
     def __init__(self, open_file: Callable[[str], Path], layout: Layout):
@@ -263,12 +270,12 @@ class ShardReader:
         self._open: dict[int, np.ndarray] = {}
 
     def view(self, view: int) -> np.ndarray:
-        """All rows of a view, copied into memory."""
+        """Read all rows of a view into memory."""
         per_view = self.layout.shards_per_view
         return np.concatenate([self._shard(view * per_view + part) for part in range(per_view)])
 
     def rows(self, index: Int64[np.ndarray, "b"], view: int) -> np.ndarray:
-        """Rows of these samples in one view.
+        """Return the rows of these samples in one view.
 
         Raises:
             IndexError: there is no such sample.
@@ -280,11 +287,11 @@ class ShardReader:
             raise IndexError(f"sample {index.min()} to {index.max()} of {self.layout.samples}")
         found = np.empty(len(index), self.layout.encoding.row)
         first = 0
-        # Few calls per shard: a batch of 128 reads three rows from each of the 40 shards of ImageNet.
+        # One call per shard: a batch of 128 reads three rows from each of the 40 shards of ImageNet.
         for number, last in enumerate(np.searchsorted(part, np.arange(1, per_view + 1)).tolist()):
             if last > first:
                 shard = self._shard(view * per_view + number)
-                # Checked above, and "raise" would copy every row twice.
+                # The indices are checked above; mode "raise" would copy every row twice.
                 shard.take(row[first:last], axis=0, out=found[first:last], mode="clip")
                 first = last
         back = np.empty_like(order)
@@ -296,22 +303,22 @@ class ShardReader:
             shard = self._shards[number]
             rows = map_shard(self._open_file(shard.name), self.layout, shard)
             _expect_random_access(rows)
-            self._open[number] = rows.view(np.ndarray)  # memmap's own indexing is Python
+            self._open[number] = rows.view(np.ndarray)  # the indexing of a memmap is slow Python
         return self._open[number]
 
 
 def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:
-    """The rows of a shard, mapped into memory.
+    """Map the rows of a shard into memory.
 
     Raises:
-        UserError: the file is not those rows.
+        UserError: the file does not hold these rows.
     """
     row = layout.encoding.row
     return map_array(path, row.base, (shard.last - shard.first, *row.shape))
 
 
 def _expect_random_access(rows: np.ndarray) -> None:
-    """Tell the system not to read ahead: a row is a hundredth of what it would fetch around it."""
+    """Tell the system not to read ahead: a row is a hundredth of what the system would read around it."""
     mapped = getattr(rows, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
         mapped.madvise(mmap.MADV_RANDOM)

@@ -1,4 +1,4 @@
-"""What one or several trained teachers answer to the views of a transfer set."""
+"""Compute the logits of one or several trained teachers on the views of a transfer set."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class TeacherLogits:
     """Teachers in evaluation mode, each with the views normalised as in its own training.
 
     Args:
-        config: which views, and how an ensemble is averaged.
+        config: config with the views and the mean of an ensemble.
         teachers: artifacts of `config.teachers`.
         dataset: the transfer set.
-        device: where to compute.
+        device: device of the computation.
         workers: processes that run a view program.
 
     Raises:
-        UserError: a teacher knows other classes or takes another input.
+        UserError: a teacher has other classes or takes another input shape.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class TeacherLogits:
 
     @property
     def loader(self) -> Loader:
-        """The views, normalised for the first teacher."""
+        """A loader of the views, normalised for the first teacher."""
         return self._loaders[self._scales[0]]
 
     def networks_and_images(
         self, index: Int64[Tensor, "m"], view: int
     ) -> Iterator[tuple[nn.Module, Float32[Tensor, "m c h w"]]]:
-        """Each network, with these views normalised for it."""
+        """Yield each network with these views normalised for it."""
         for network, scale in zip(self.networks, self._scales, strict=True):
             batches = self._loaders[scale].batches(index, view)
             yield network, torch.cat([batch.images for batch in batches])
 
     @torch.inference_mode()
     def pieces(self, index: Int64[Tensor, "m"], view: int) -> Iterator[Piece]:
-        """Answers to these samples in one view, batch by batch, on the CPU."""
+        """Yield the answers to these samples in one view, batch by batch, on the CPU."""
         for batches in zip(*(loader.batches(index, view) for loader in self._loaders.values()), strict=True):
             images = {scale: batch.images for scale, batch in zip(self._loaders, batches, strict=True)}
             answers = [net(images[scale]).float() for net, scale in zip(self.networks, self._scales, strict=True)]
@@ -83,11 +83,11 @@ class TeacherLogits:
             yield Piece(averaged(answers, self._mean).cpu(), hard.cpu())
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
-        """Answers to the samples of a shard."""
+        """Yield the answers to the samples of a shard."""
         return self.pieces(torch.arange(shard.first, shard.last, device=self._device), shard.view)
 
     def answer(self, index: Int64[Tensor, "m"], view: int) -> Float32[Tensor, "m k"]:
-        """All answers to these samples at once, on the CPU."""
+        """Return all answers to these samples at once, on the CPU."""
         return torch.cat([piece.logits for piece in self.pieces(index.to(self._device), view)])
 
 

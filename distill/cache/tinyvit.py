@@ -1,8 +1,8 @@
-"""TinyViT's file sets of the k largest probabilities, as logits of all classes.
+"""Read TinyViT's file sets of the k largest probabilities as logits of all classes.
 
-Per epoch there is a folder `logits_top{k}_epoch{e}` with `rank{r}-keys.txt` and `rank{r}-values.bin`. A record is
-an int32 seed of the view, k int16 class numbers and k float16 probabilities, largest first. A key is the position
-of an image in torchvision's ImageFolder, or a name where the data set has names. Source: microsoft/Cream,
+Each epoch has a folder `logits_top{k}_epoch{e}` with `rank{r}-keys.txt` and `rank{r}-values.bin`. A record is an
+int32 seed of the view, k int16 class numbers and k float16 probabilities, largest first. A key is the position of
+an image in torchvision's ImageFolder, or a name where the data set has names. Source: microsoft/Cream,
 TinyViT/save_logits.py and TinyViT/data/augmentation/{dataset_wrapper,manager}.py.
 """
 
@@ -29,19 +29,19 @@ _EPOCH = re.compile(r"logits_top(\d+)_epoch(\d+)")
 _RANK = re.compile(r"rank(\d+)-(keys\.txt|values\.bin)")
 _INT16_CLASSES = 1 << 15
 _BELOW_KEPT = 2.0**-10
-"""How far below the smallest kept logit a missing one stays, so that a top-k finds the kept ones again."""
+"""Distance of a missing logit below the smallest kept logit, so that a top-k finds the kept logits again."""
 
 NamesOf = Callable[[int], Sequence[str]]
-"""Number of rows → the name of each."""
+"""A function from the number of rows to the name of each row."""
 
 
 def record_type(top_k: int) -> np.dtype[Any]:
-    """numpy's type of one record: 4 + 4k bytes, little-endian."""
+    """Return the numpy type of one record: 4 + 4k bytes, little-endian."""
     return np.dtype([("seed", "<i4"), ("ids", "<i2", (top_k,)), ("probabilities", "<f2", (top_k,))])
 
 
 def find_epochs(path: Path) -> list[Path]:
-    """The epoch folders that a path names: itself or those directly inside, by epoch; none for any other path."""
+    """Find the epoch folders at a path: the path itself or folders directly inside, by epoch; else none."""
     if not path.is_dir():
         return []
     candidates = [path] if _EPOCH.fullmatch(path.resolve().name) else path.iterdir()
@@ -59,13 +59,13 @@ def _parse_epoch(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class TopKEpoch:
-    """One epoch folder.
+    """The files of one epoch.
 
     Attributes:
-        folder: where it lies.
-        top_k: classes in a record.
-        number: of the epoch.
-        counts: records of each rank.
+        folder: folder of the files.
+        top_k: number of classes in a record.
+        number: number of the epoch.
+        counts: number of records of each rank.
     """
 
     folder: Path
@@ -75,10 +75,10 @@ class TopKEpoch:
 
     @classmethod
     def open(cls, folder: Path) -> TopKEpoch:
-        """The epoch in a folder.
+        """Open the epoch in a folder.
 
         Raises:
-            UserError: a file of a rank is missing, or is no whole number of records.
+            UserError: a file of a rank is missing, or does not hold a whole number of records.
         """
         top_k, number = _parse_epoch(folder)
         there = {match[0] for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))}
@@ -100,15 +100,15 @@ class TopKEpoch:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files, by rank, keys first."""
+        """The paths of all files, by rank, keys first."""
         ranks = range(len(self.counts))
         return tuple(self.folder / f"rank{rank}-{part}" for rank in ranks for part in ("keys.txt", "values.bin"))
 
     def keys(self) -> list[str]:
-        """The key of every record, rank by rank.
+        """Read the key of every record, rank by rank.
 
         Raises:
-            UserError: there are not as many keys as records.
+            UserError: the number of keys differs from that of the records.
         """
         keys: list[str] = []
         for rank, count in enumerate(self.counts):
@@ -125,7 +125,7 @@ class TopKEpoch:
         return keys
 
     def records(self) -> list[np.ndarray]:
-        """The records of every rank, mapped into memory."""
+        """Map the records of every rank into memory."""
         dtype = record_type(self.top_k)
         return [
             np.memmap(self.folder / f"rank{rank}-values.bin", dtype, "r") if count else np.empty(0, dtype)
@@ -143,7 +143,7 @@ class TopRows:
 
     Attributes:
         ids: class numbers.
-        logits: log-probabilities; a float16 zero is `log_floor`.
+        logits: log-probabilities; a float16 zero becomes `log_floor`.
         tail: log of the probability of all other classes together.
     """
 
@@ -153,23 +153,23 @@ class TopRows:
 
 
 class TinyViTLogits:
-    """A file set, one epoch folder per view, with its rows in the order of the images.
+    """A file set with one epoch folder per view, and its rows in the order of the images.
 
-    Keys that are positions number the rows; keys that are names are looked up in `names`. Padding of the
-    distributed sampler, which several ranks wrote with seeds of their own, is dropped: the record of the lowest
-    rank counts.
+    Keys that are positions number the rows; keys that are names are looked up in `names`. The distributed sampler
+    pads its list, so several ranks may hold a record of one image, with other seeds. The record of the lowest rank
+    counts, and the others are dropped.
 
     Attributes:
         shape: rows, views and classes.
-        top_k: classes in a record.
-        files: all files, in order.
+        top_k: number of classes in a record.
+        files: paths of all files, in order.
         named: whether keys are names, so that the files themselves say which image a row belongs to.
 
     Args:
-        folders: the epochs; views are in the order of their numbers.
+        folders: folders of the epochs; views are in the order of the epoch numbers.
         classes: number of classes K.
-        names: asked only when the keys are no positions. A key is such a name, or the part that tells it apart:
-            without its suffix, without its folder, or without both.
+        names: function that is called only when the keys are no positions. A key is a name that it returns, or this
+            name without its suffix, without its folder, or without both.
 
     Raises:
         UserError: files are missing, truncated or contradict each other, or a key has no row.
@@ -199,30 +199,29 @@ class TinyViTLogits:
         self._mapped: tuple[int, list[np.ndarray]] | None = None
 
     def top(self, index: Int64[np.ndarray, " b"], view: int) -> TopRows:
-        """The stored classes of these rows, as log-probabilities, and what is left for the others.
-
-        Rounding to float16 can lift the sum of a row above 1. The others then get the smallest mass that float16
-        could not show, 2⁻²⁵, instead of a negative one.
+        """Return the log-probabilities of the stored classes of these rows, and the rest for the other classes.
 
         Raises:
-            UserError: class numbers or probabilities that cannot be.
+            UserError: class numbers or probabilities are impossible.
         """
         records = self._read(index, view)
         ids, stored = records["ids"].astype(np.int64), records["probabilities"].astype(np.float64)
         self._check(ids, stored, index, view)
         floor = log_floor("float16")
         logits = np.log(stored, out=np.full_like(stored, floor), where=stored > 0)
+        # Rounding to float16 can lift the sum of a row above 1. The others then get the smallest mass that float16
+        # could not show, 2⁻²⁵, instead of a negative one.
         tail = np.log(np.maximum(1 - stored.sum(1), math.exp(floor)))
         return TopRows(torch.from_numpy(ids), torch.from_numpy(logits).float(), torch.from_numpy(tail).float())
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Logits of all classes: the missing ones share the tail equally, each below the smallest stored one.
+        """Return the logits of all classes: the missing classes share the tail equally.
 
-        So the k largest of a row are the stored ones, and the log-sum-exp of the rest is the tail, as far as that
-        order allows.
+        Each missing logit stays below the smallest stored logit. So the k largest logits of a row are the stored
+        ones, and the log-sum-exp of the others is the tail, as far as this order allows.
 
         Raises:
-            UserError: class numbers or probabilities that cannot be.
+            UserError: class numbers or probabilities are impossible.
         """
         top = self.top(index, view)
         missing = self.shape[2] - self.top_k
@@ -233,7 +232,7 @@ class TinyViTLogits:
 
     def _read(self, index: Int64[np.ndarray, " b"], view: int) -> np.ndarray:
         if self._mapped is None or self._mapped[0] != view:
-            # One epoch at a time: a mapping holds a file open, and there may be hundreds of epochs.
+            # Only one epoch is mapped at a time: a mapping holds a file open, and there may be hundreds of epochs.
             self._mapped = (view, self._epochs[view].records())
         ends = np.cumsum(self._epochs[view].counts)
         wanted = self._records[view][index]
@@ -261,7 +260,7 @@ class TinyViTLogits:
 
 
 def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[Int64[np.ndarray, " n"], bool]:
-    """The number of the record of every row, and whether keys are names."""
+    """Return the record number of every row, and whether keys are names."""
     distinct = len(set(keys))
     if not distinct:
         raise _broken(epoch.folder, "no records", "one for each image")
@@ -278,7 +277,7 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
         rows = _rows_of_names(epoch, keys, names(distinct))
         if distinct != rows.max() + 1:
             raise _broken(epoch.folder, f"keys of {distinct} images", f"a key for each of {rows.max() + 1}")
-    order = np.argsort(rows, kind="stable")  # ranks stay in order
+    order = np.argsort(rows, kind="stable")  # a stable sort keeps ranks in order
     again = np.flatnonzero(np.diff(rows[order]) == 0) + 1
     if len(again):
         _check_padding(epoch, keys, order, again)
@@ -290,7 +289,9 @@ def _is_position(key: str) -> bool:
 
 
 def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: np.ndarray) -> None:
-    """Several ranks may hold one key, where the sampler padded its list to a multiple of (twice) their number."""
+    """Refuse a repeated key that is no padding of the distributed sampler."""
+    # The sampler pads its list to a multiple of the number of ranks, or of twice this number, so that several ranks
+    # may hold one key.
     ranks = len(epoch.counts)
     rank_of = np.repeat(np.arange(ranks), epoch.counts)
     key = keys[int(order[again[0]])]
@@ -301,7 +302,7 @@ def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: 
         raise _broken(epoch.folder, found, f"at most the {2 * ranks - 1} that pad a set for {ranks} ranks")
     records = np.concatenate(epoch.records())
     for one, other in zip(records[order[again - 1]], records[order[again]], strict=True):
-        # Another seed is another view, with other answers; one seed has one answer.
+        # Another seed means another view, with other answers; but one seed has one answer.
         if one["seed"] == other["seed"] and one.tobytes() != other.tobytes():
             raise _broken(epoch.folder, "two answers to one key and seed", "one")
 

@@ -1,4 +1,4 @@
-"""A transfer set with its teacher's logits as a torch `Dataset`, for a training loop that is not ours."""
+"""Give a transfer set with its teacher's logits as a torch `Dataset`, for a training loop of your own."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _AT_A_TIME = 128
-"""Samples of an item fetch that are rendered together; pixels do not depend on it."""
+"""Number of samples that are rendered together when items are fetched; pixels do not depend on it."""
 
 
 class Sample(NamedTuple):
-    """One item; torch's default collate makes a `Sample` of batches of it."""
+    """One item of a `CachedDataset`; torch's default collate turns samples into a `Sample` of batches."""
 
     image: Float32[Tensor, "c h w"]
     """The view, normalised by the data set's mean and standard deviation."""
     label: int | Float32[Tensor, " k"]
-    """Class; of a mixed view the share of each class, with a sum of 1. `F.cross_entropy` takes both."""
+    """The class; for a mixed view the share of each class, with a sum of 1. `F.cross_entropy` takes both."""
     teacher: Float32[Tensor, " k"]
     """The teacher's logits for this view."""
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (of Batch, as everywhere)
-    """Of the sample within the transfer set."""
+    """The index of the sample within the transfer set."""
 
 
 class LabelledImage(NamedTuple):
@@ -48,17 +48,16 @@ class LabelledImage(NamedTuple):
 class CachedDataset(TorchDataset[Sample]):
     """The transfer set of a cache, map-style: item i is a `Sample`, the view of the current epoch.
 
-    Pixels and logits depend on the index and the epoch alone: not on batch size, order or workers. A whole batch is
-    gathered at once where the loader asks for one, as `DataLoader` and `torch.utils.data.Subset` do; so a
-    `Subset` leaves out classes or samples (of unmixed views: a mixed one may show the others).
+    Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A whole batch is
+    gathered at once where the loader asks for one, as `DataLoader` and `torch.utils.data.Subset` do. So a `Subset`
+    leaves out classes or samples (of unmixed views, since a mixed view may show left-out samples).
 
-    What a spawned worker gets is the path of the cache and the data root, not their contents: it opens both
-    again when it is first asked for an item, and checks again that they fit. Forked workers share the
-    parent's memory.
+    A spawned worker gets the path of the cache and the data root, but not their contents. It opens both when it is
+    first asked for an item, and checks again that they fit. Forked workers share the memory of their parent.
 
     Args:
-        cache: opened; items are on the CPU wherever it is.
-        data_root: where the images lie; None takes `DISTILL_DATA`, else `data/`.
+        cache: an open cache on any device; items are on the CPU.
+        data_root: folder of the images; None takes `DISTILL_DATA`, else `data/`.
 
     Raises:
         UserError: the images are missing, or are not those that the teacher saw.
@@ -67,21 +66,21 @@ class CachedDataset(TorchDataset[Sample]):
     def __init__(self, cache: LogitCache, data_root: str | Path | None = None):
         self._root = Path(default_data_root() if data_root is None else data_root).expanduser().absolute()
         self._path = cache.path.absolute()
-        # Shared, so that workers that live for many epochs see the next one.
+        # The epoch is in shared memory, so that workers that live for many epochs see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._opened = _Opened(cache, self._root, progress=True)
         self.set_epoch(0)
 
     def __len__(self) -> int:
-        """Samples of the transfer set."""
+        """Return the number of samples of the transfer set."""
         return len(self._parts.data.train)
 
     def __getitem__(self, index: int) -> Sample:
-        """The current view of a sample."""
+        """Return the current view of a sample."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """The current view of each sample: what torch's loader asks of a data set that can give whole batches.
+        """Return the current view of each sample; torch's loader calls this method for whole batches.
 
         Raises:
             IndexError: an index is not within the transfer set.
@@ -92,17 +91,17 @@ class CachedDataset(TorchDataset[Sample]):
         return [sample for batch in batches for sample in _samples(batch)]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the view: epoch e shows view e mod V. Call it before the loader is iterated.
+        """Choose the view: epoch e shows view e mod V. Call this before you iterate over the loader.
 
-        Loaders fetch ahead, so a call during an iteration shows the rest of it partly in the one and partly in the
-        other view (with the logits that belong to each). timm's train script calls this by itself.
+        Loaders fetch ahead. So after a call during an iteration, the rest of it is partly in the old and partly in
+        the new view (with the logits of each). timm's train script calls this method by itself.
         """
         self._epoch.fill_(epoch)
         self._parts.expect(self.view)
 
     @property
     def epoch(self) -> int:
-        """The current epoch."""
+        """The number of the current epoch."""
         return int(self._epoch)
 
     @property
@@ -112,27 +111,27 @@ class CachedDataset(TorchDataset[Sample]):
 
     @property
     def cache(self) -> LogitCache:
-        """The cache."""
+        """The cache that gives the logits."""
         return self._parts.cache
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of labels and logits."""
+        """The class names, in the order of labels and logits."""
         return self.cache.classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """The channels, height and width of an image."""
         return self._parts.data.shape
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Per channel, of the transfer set, in 0..1 units: what was subtracted."""
+        """The mean of each channel of the transfer set, in 0..1 units; images have it subtracted."""
         return self._parts.data.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Likewise: what was divided by."""
+        """The standard deviation of each channel of the transfer set, in 0..1 units; images are divided by it."""
         return self._parts.data.std
 
     @property
@@ -149,18 +148,18 @@ class CachedDataset(TorchDataset[Sample]):
         drop_last: bool = True,
         workers: int = 0,
     ) -> Iterator[Batch]:
-        """Whole batches of one epoch on the cache's device, without a `DataLoader`: the fastest way to read.
+        """Yield whole batches of one epoch on the cache's device, without a `DataLoader`: the fastest way to read.
 
-        The order is that of a student of ours with the same seed. The teacher's logits (float32) are
-        `batch.teacher`. `set_epoch` plays no part.
+        The order is that of a student of this package with the same seed. The teacher's logits (float32) are in
+        `batch.teacher`. `set_epoch` has no effect here.
 
         Args:
-            batch_size: samples per batch.
+            batch_size: number of samples per batch.
             epoch: number of the epoch, which gives view and order.
-            shuffle: a new order every epoch; otherwise that of the transfer set.
-            seed: of the order.
-            drop_last: drop the last incomplete batch, unless it is the only one.
-            workers: processes that run a view program; pixels do not depend on it.
+            shuffle: whether every epoch has a new order; otherwise the order is that of the transfer set.
+            seed: seed of the order.
+            drop_last: whether to drop the last incomplete batch, unless it is the only batch.
+            workers: processes that run a view program; pixels do not depend on their number.
         """
         loader = self._parts.batch_loader(batch_size, workers)
         order = permutation(seed, epoch, len(self)) if shuffle else torch.arange(len(self))
@@ -180,27 +179,27 @@ class CachedDataset(TorchDataset[Sample]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         trust.restore(state.pop("_trust"))
         vars(self).update(state)
-        # Between processes torch hands on the shared memory itself; a copy of any other kind has its own epoch.
+        # Between processes torch passes on the shared memory itself; a copy of any other kind has its own epoch.
         if not self._epoch.is_shared():
             self._epoch.share_memory_()
 
 
 class HeldOut(TorchDataset[LabelledImage]):
-    """The held-out split of a transfer set: normalised images and labels. Pickled like its `CachedDataset`."""
+    """The held-out split of a transfer set: normalised images and labels. It is pickled like `CachedDataset`."""
 
     def __init__(self, of: CachedDataset):
         self._of = of
 
     def __len__(self) -> int:
-        """Samples; 0 where the data set was split with `held_out` 0."""
+        """Return the number of samples; 0 where the data set was split with `held_out` 0."""
         return len(self._split)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """A sample."""
+        """Return one held-out image with its class."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[LabelledImage]:
-        """A whole batch.
+        """Return a whole batch of held-out images.
 
         Raises:
             IndexError: an index is not within the split.
@@ -215,14 +214,14 @@ class HeldOut(TorchDataset[LabelledImage]):
 
 
 class _Opened:
-    """A cache, its images, and what reads both together."""
+    """A cache and its images, opened, with the loaders that read them together."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache
         self.data: Dataset = load(cache.config.transfer_set, root, progress)
         cache.check_fits(self.data)
         self.loader = cache.loader(self.data, batch_size=_AT_A_TIME)
-        self.loader.settle()  # before workers are forked, which then share it
+        self.loader.settle()  # workers are forked later, and then share its memory
         self._batch_loader: tuple[tuple[int, int], Loader] | None = None
 
     def expect(self, view: int) -> None:
@@ -231,19 +230,19 @@ class _Opened:
         self.cache.rows(torch.arange(0, len(self.cache), shard), view)
 
     def teacher_rows(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
-        """Logits on the CPU, from the memory-mapped files: many workers share one copy of them."""
+        """Yield logits for each batch on the CPU, from memory-mapped files of which many workers share one copy."""
         for part in index.split(size):
             yield self.cache.encoding.decode(self.cache.rows(part, view)).float()
 
     def teacher_logits(self, index: Int64[Tensor, "b"], view: int, size: int) -> Iterator[Float32[Tensor, "b k"]]:
-        """Logits on the cache's device."""
+        """Yield logits for each batch, on the cache's device."""
         for part in index.split(size):
             yield self.cache.logits(part, view).float()
 
     def batch_loader(self, batch_size: int, workers: int) -> Loader:
-        """The loader of `batches`; the last one is kept."""
+        """Return the loader for `CachedDataset.batches`; the last one is kept for the next call."""
         asked, device = (batch_size, workers), self.cache.device
-        if device == "cpu" and not workers:  # the one of the items will do: it holds a copy of small image sets
+        if device == "cpu" and not workers:  # the loader of the items serves: it holds a copy of small image sets
             if self.loader.batch_size != batch_size:
                 self.loader = self.cache.loader(self.data, batch_size=batch_size)
             return self.loader
@@ -258,7 +257,7 @@ def _samples(batch: Batch) -> Iterator[Sample]:
 
 
 def _within(indices: Sequence[int], n: int) -> Int64[Tensor, "b"]:
-    """Indices of a sequence of n, the negative ones from its end, as a tensor."""
+    """Return indices of a sequence of n as a tensor, with negative ones counted from its end."""
     index = torch.as_tensor(indices, dtype=torch.int64)
     outside = (index < -n) | (index >= n)
     if bool(outside.any()):

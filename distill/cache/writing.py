@@ -1,4 +1,4 @@
-"""Writing a cache: shards, then the proof; the same for a teacher's answers and for imported logits."""
+"""Write a cache, of a teacher's answers or of imported logits: shards first, then the proof."""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
 
 
 Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
-"""(index, view) → logits on the CPU."""
+"""A function from (index, view) to logits on the CPU."""
 _REVISITED = 16
-"""Rows of a shard of an interrupted run that the teacher is asked about again."""
+"""Number of rows, of each shard of an interrupted run, for which the teacher is asked again."""
 _AGREEMENT = 1e-2
-"""Largest difference, relative to the largest logit: rounding to float16, and another batch on a GPU."""
+"""Largest difference between stored and new logits, relative to the largest logit.
+
+It allows for rounding to float16 and for another batch on a GPU.
+"""
 
 
 def make_manifest(
@@ -52,7 +55,7 @@ def make_manifest(
     teachers: tuple[TeacherIdentity, ...] = (),
     declared: tuple[str, ...] = (),
 ) -> Manifest:
-    """The manifest of a cache that is about to be written."""
+    """Make the manifest of a cache that is about to be written."""
     return Manifest(
         teachers=teachers,
         source=source_of(config),
@@ -77,25 +80,26 @@ def write_cache(
     answer: Answer,
     progress: bool,
 ) -> dict[str, float]:
-    """Fill a folder with a cache, or go on where a former call was interrupted.
+    """Fill a folder with a cache, or go on where an earlier call was interrupted.
 
-    Under torchrun all ranks call this: each writes its share of the shards, and the first one does the rest.
+    Under torchrun all ranks call this function: each writes its share of the shards, and the first rank does the
+    rest.
 
     Args:
-        folder: a draft.
-        config: of the cache.
-        manifest: who it will belong to; when the folder holds another one, its rows are dropped.
-        loader: of the views, for the proof.
-        answers: shard → logits of its samples, in order.
-        answer: (index, view) → logits, for the proof.
-        progress: show a bar.
+        folder: folder of a draft.
+        config: config of the cache.
+        manifest: manifest of the new cache. When the folder holds another manifest, its rows are dropped.
+        loader: loader of the views, for the proof.
+        answers: function from a shard to the logits of its samples, in order.
+        answer: function from (index, view) to logits, for the proof.
+        progress: whether to show a bar.
 
     Returns:
         Accuracy on the transfer set, bytes per view, and the errors of the stored form.
 
     Raises:
-        UserError: a logit is not finite or does not fit the dtype, rows are not the same when they are made
-            again, or the disk is too small.
+        UserError: a logit is not finite or does not fit the dtype, rows differ when they are made again, or the
+            disk is too small.
     """
     classes = len(manifest.data.classes)
     layout = layout_of(config, manifest.data.samples, classes)
@@ -111,7 +115,7 @@ def write_cache(
 
 
 def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, answer: Answer) -> dict[str, float]:
-    """Store what proves to a reader that the rows are of its images, after they were proven here; their errors."""
+    """Make a sample of rows again, store it as the proof, and return the errors of the stored form."""
     index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
     proof = prove(index, view, loader, answer)
     reader = ShardReader(lambda name: folder / name, layout)
@@ -128,7 +132,8 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, an
 
 
 def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
-    """Whether some rows of a shard are what the teacher says now: no manifest can hold a program's code."""
+    """Say whether the teacher still gives the same answers as some stored rows of a shard."""
+    # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
     count = min(_REVISITED, shard.last - shard.first)
     index = torch.linspace(shard.first, shard.last - 1, count).long()
     stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
@@ -144,7 +149,7 @@ def _start(folder: Path, manifest: Manifest) -> None:
     text = manifest.model_dump_json(indent=1)
     if path.exists() and path.read_text() == text:
         return
-    # Rows of other weights or other images must not be taken up.
+    # Rows of other weights or other images must not be kept.
     shutil.rmtree(folder)
     folder.mkdir()
     path.write_text(text)

@@ -1,1 +1,1 @@
-"""Where images come from (`sets`), what a view is (`views`), and how batches are made of both."""
+"""Load images (`sets`), make views of them (`views`), and make batches of both."""

@@ -1,9 +1,10 @@
-"""How the batch of a step is shared out: in parts, one after another, and over the ranks of torchrun.
+"""Divide the batch of a step: into parts, one after another, and over the ranks of torchrun.
 
-The gradient of a batch is the mean of those of its parts, so it does not depend on the shares. What a part sees of
-the others does: the statistics of batch norm, and a loss that compares samples. When the ranks divide the parts,
-each rank computes parts of its own, and these are of the part; otherwise all ranks share each part, and these are
-taken over the ranks. So numbers depend on the number of parts, which is in the config, and not on that of ranks.
+The gradient of a batch is the mean of the gradients of its parts, so it does not depend on the shares. Two things
+do: the statistics of batch norm, and a loss that compares samples. When the number of ranks divides the number of
+parts, each rank computes parts of its own, and both are taken over one part. Otherwise all ranks share each part,
+and both are taken over the ranks. So results depend on the number of parts, which is in the config, and not on the
+number of ranks.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shares:
-    """One rank's share of each batch."""
+    """The share of one rank in each batch."""
 
     parts: int = 1
-    """Equal parts of a batch (`schedule.parts`)."""
+    """Number of equal parts of a batch (`schedule.parts`)."""
     rank: int = 0
     world: int = 1
     """Number of ranks."""
 
     @classmethod
     def here(cls, parts: int) -> Shares:
-        """Those of this process."""
+        """Return the share of this process in each batch."""
         return cls(parts, ranks.rank(), ranks.world())
 
     @property
     def shared(self) -> bool:
-        """Whether all ranks share each part; otherwise each has parts of its own."""
+        """Whether all ranks share each part; otherwise each rank has parts of its own."""
         return self.parts % self.world > 0
 
     @property
     def steps(self) -> int:
-        """Pieces of a batch that this rank computes, one after another."""
+        """The number of pieces of a batch that this rank computes, one after another."""
         return self.parts if self.shared else self.parts // self.world
 
     def piece(self, batch: int) -> int:
-        """Rows of each of those pieces, of a batch of so many.
+        """Return the number of rows in each of the equal pieces of a batch.
 
         Raises:
-            UserError: they are not equal.
+            UserError: the batch cannot be cut into equal pieces.
         """
         pieces = self.steps * self.world
         if batch % pieces:
@@ -58,12 +59,12 @@ class Shares:
         return batch // pieces
 
     def of(self, order: Int64[Tensor, " n"], batch: int) -> Int64[Tensor, " m"]:
-        """The rows of this rank in an order of whole batches, piece by piece."""
+        """Return the rows of this rank in an order of whole batches, piece by piece."""
         if self.world == 1:
             return order
         blocks = self.parts if self.shared else 1
         return order.view(-1, blocks, self.world, batch // (blocks * self.world))[:, :, self.rank].reshape(-1)
 
     def number(self, piece: int) -> int:
-        """Number of a piece among those of the whole batch, in the order of its rows."""
+        """Return the position of one of this rank's pieces among all pieces of the batch, in row order."""
         return piece * self.world + self.rank if self.shared else self.rank * self.steps + piece

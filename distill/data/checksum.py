@@ -1,4 +1,4 @@
-"""Checksums of pixels: 64 bits per sample, the same on every device, and digests of whole image sets."""
+"""Compute checksums of pixels, 64 bits per sample and equal on every device, and digests of whole image sets."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from torch.nn import functional as F
 from distill.data.hashing import splitmix64, splitmix64_word
 
 BLOCK_BYTES = 1 << 20
-"""Pixels per pass, so that the products stay in a core's cache."""
+"""Bytes of pixels per pass, so that the products stay in a core's cache."""
 _BYTES_PER_WORD = 8
 _DTYPES = {torch.uint8: 1, torch.float32: 2}
 
 
 class ContentDigest(NamedTuple):
-    """sha256 of an image set, as hex."""
+    """The sha256 of an image set, as hex."""
 
     ordered: str
-    """Of the samples in their order."""
+    """Digest of the samples in their order."""
     unordered: str
-    """Of the samples sorted: equal for two orders of the same samples."""
+    """Digest of the sorted samples, which is equal for two orders of the same samples."""
 
 
 def pixel_checksum(
     pixels: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"],
 ) -> Int64[Tensor, "n"]:
-    """64-bit checksum of each sample, on the device of the pixels.
+    """Compute a 64-bit checksum of each sample, on the device of the pixels.
 
-    A sample is read as little-endian 64-bit words (eight bytes or two floats, the last one filled up with zeros).
-    Each word is multiplied by an odd number of its own, so that a change of any one word changes the wrapping
-    sum; a bijection of the sum and of a number that stands for dtype and shape is the checksum.
+    A sample is read as little-endian 64-bit words (eight bytes or two floats, the last word filled up with zeros).
+    Each word is multiplied by an odd number of its own, so that a change of any one word changes the wrapping sum.
+    The checksum is a bijection of this sum plus a number that stands for dtype and shape.
 
     Raises:
         TypeError: the pixels are neither uint8 nor float32.
@@ -56,7 +56,7 @@ def pixel_checksum(
 
 
 def content_digest(images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, "n"]) -> ContentDigest:
-    """Digests of what an image set holds, label by label, with and without its order.
+    """Compute digests of an image set and its labels, with and without its order.
 
     Images are read block by block, so they may be memory-mapped and larger than memory.
     """
@@ -75,7 +75,7 @@ def _words(block: UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]) -> Int6
     if rest:
         data = F.pad(data, (0, rest))
     elif data.storage_offset() % _BYTES_PER_WORD or data.stride(0) % _BYTES_PER_WORD:
-        data = data.clone(memory_format=torch.contiguous_format)  # words must lie at multiples of their size
+        data = data.clone(memory_format=torch.contiguous_format)  # a word must start at a multiple of its size
     return data.view(torch.int64)
 
 

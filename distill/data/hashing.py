@@ -1,4 +1,4 @@
-"""A counter-based hash: random bits as a pure function of (stream, seed, counter, index)."""
+"""Draw random bits from a counter-based hash: a pure function of (stream, seed, counter, index)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What the bits are for: equal seeds give unrelated bits in different streams."""
+    """The purpose of the bits: equal seeds give unrelated bits in different streams."""
 
     VIEW = 1
     ORDER = 2
@@ -26,17 +26,17 @@ _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB1331
 
 
 def _signed(word: int) -> int:
-    """The int64 with the bits of a 64-bit word."""
+    """Return the int64 with the bits of a 64-bit word."""
     return (word + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def shift_right(bits: Int64[Tensor, "*shape"], places: int) -> Int64[Tensor, "*shape"]:
-    """Logical shift: torch's own shift of an int64 copies the sign bit."""
+    """Shift bits to the right and fill with zeros; torch's own shift of an int64 copies the sign bit."""
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 
 def splitmix64(counter: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
-    """Output of SplitMix64 at each counter; int64 arithmetic wraps, so all devices agree.
+    """Return the output of SplitMix64 at each counter; int64 arithmetic wraps, so all devices agree.
 
     Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators".
     """
@@ -47,7 +47,7 @@ def splitmix64(counter: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
 
 
 def splitmix64_word(counter: int) -> int:
-    """`splitmix64` of one number, as int64: tiny tensors would cost more than the arithmetic."""
+    """Return `splitmix64` of one number as an int64, without the cost of a tiny tensor."""
     bits = (counter + _GAMMA) & _WORD
     bits = ((bits ^ (bits >> 30)) * _FIRST) & _WORD
     bits = ((bits ^ (bits >> 27)) * _SECOND) & _WORD
@@ -57,9 +57,9 @@ def splitmix64_word(counter: int) -> int:
 def counter_hash(
     stream: Stream, seed: int, counter: int | Int64[Tensor, "b"], index: Int64[Tensor, "b"]
 ) -> Int64[Tensor, "b"]:
-    """64 random bits per index: the same for any batch, order, worker or device.
+    """Return 64 random bits per index: the same for any batch, order, worker or device.
 
-    The counter is a view number or an epoch, one for all indices or one each.
+    The counter is a view number or an epoch: one for all indices, or one for each.
     """
     origin = splitmix64_word(splitmix64_word(seed) + int(stream))
     if isinstance(counter, int):

@@ -1,8 +1,8 @@
-"""Batches of a split: order, views and normalisation, on the device, with no Python per sample.
+"""Make batches of a split: order, views and normalisation, on the device, with no Python per sample.
 
-Work is done for thousands of images at a time and batches are slices of the result, so the cost per batch is
-that of a slice. Only a view program (`program`) works image by image, a batch at a time, in worker processes. Order
-and views are pure functions (`crops`, `mixing`), so an epoch can start at any batch.
+Work is done for thousands of images at a time and batches are slices of the result, so a batch costs about as much
+as a slice. Only a view program (`program`) works image by image, a batch at a time, in worker processes. Order and
+views are pure functions (`crops`, `mixing`), so an epoch can start at any batch.
 """
 
 from __future__ import annotations
@@ -26,49 +26,57 @@ from distill.data.views.mixing import MixParameters, mix, mix_labels, mix_parame
 from distill.data.views.program import ProgramViews
 
 RESIDENT_BYTES = 2 << 30
-"""Larger sets are not laid out in memory (or on the device) as a whole, but by the chunk."""
+"""Largest set, in bytes, that is laid out as a whole in memory or on the device; others are laid out by the
+chunk."""
 NORMALISED_BYTES = 32 << 20
-"""Sets up to this size, as float32, are normalised once when there is no augmentation."""
+"""Largest set, in bytes as float32, that is normalised only once when there is no augmentation."""
 CHUNK_BYTES = 6 << 20
-"""Normalised images made at a time. Much larger pieces of memory come as fresh pages, which cost more."""
+"""Bytes of normalised images that are made at a time.
+
+Much larger pieces of memory come as fresh pages, which cost more.
+"""
 
 CACHE_BYTES = 1 << 20
-"""Normalised images made in one go, so that the passes over them stay in a core's cache."""
+"""Bytes of normalised images that are made in one go, so that the passes over them stay in a core's cache."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Samples of one step, all on the loader's device. A batch is a slice of a chunk of about 6 MiB."""
+    """The samples of one step, all on the loader's device. A batch is a slice of a chunk of about 6 MiB."""
 
     images: Float32[Tensor, "b c h w"]
     """Views, normalised by mean and standard deviation."""
     labels: Int64[Tensor, "b"] | Int64[Tensor, "b t"] | Float32[Tensor, "b k"]
-    """Classes, or a class per position; of mixed views the share of each class, with a sum of 1."""
+    """Classes, or a class per position; for mixed views the share of each class, with a sum of 1."""
     index: Int64[Tensor, "b"]
     """Index of each sample within the split."""
     view: int
     """View number, the same for all samples."""
     teacher: Any = None
-    """What was joined to the batch: a teacher's logits or soft targets."""
+    """Rows that were joined to the batch: a teacher's logits or soft targets."""
 
 
 Join = Callable[[Tensor, int, int], Iterable[Any]]
-"""(index of thousands of samples, view, batch size) → what belongs to each batch of them."""
+"""A function from (index of thousands of samples, view, batch size) to the rows that belong to each batch."""
 
 
 def shift_and_factor(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Float32[Tensor, "c 1 1"], Float32[Tensor, "c 1 1"]]:
-    """What is taken from pixels 0..255, and what they are then multiplied with, to give (x / 255 - mean) / std."""
+    """Return the shift and the factor that turn pixels x of 0..255 into (x / 255 - mean) / std.
+
+    The shift is subtracted first, then the factor is multiplied.
+    """
     shift = (torch.tensor(mean, dtype=torch.float64) * 255).float().view(-1, 1, 1)
     factor = (1 / (torch.tensor(std, dtype=torch.float64) * 255)).float().view(-1, 1, 1)
     return shift, factor
 
 
 class Normaliser:
-    """Pixels 0..255 (bytes or floats) → (x / 255 - mean) / std, per channel.
+    """A map from pixels x of 0..255 (bytes or floats) to (x / 255 - mean) / std, per channel.
 
-    Two roundings, one subtraction and one product: bit-identical on every device and for every batch.
+    One subtraction and one product give two roundings: the result is bit-identical on every device and for every
+    batch.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: str | torch.device = "cpu"):
@@ -77,42 +85,41 @@ class Normaliser:
     def __call__(
         self, images: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"], channels_last: bool = False
     ) -> Float32[Tensor, "b c h w"]:
-        """Normalised images in fresh memory."""
+        """Return normalised images in fresh memory."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         out = torch.empty(images.shape, dtype=torch.float32, device=images.device, memory_format=layout)
         return out.copy_(images).sub_(self._shift).mul_(self._factor)
 
     def write(self, images: UInt8[np.ndarray, "b c h w"], out: Float32[np.ndarray, "b c h w"]) -> None:
-        """The same on a CPU, into given memory.
-
-        numpy, since torch shares each of these short operations among its threads, and waiting for them costs
-        milliseconds when another process has the core.
-        """
+        """Normalise images on a CPU into given memory."""
+        # numpy, since torch shares each of these short operations among its threads, and waiting for them costs
+        # milliseconds when another process has the core.
         np.copyto(out, images)
         out -= self._shift.numpy()
         out *= self._factor.numpy()
 
 
 class Loader:
-    """Epochs of normalised views of a split.
+    """A loader of epochs of normalised views of a split.
 
     Args:
         split: images and labels.
-        mean: per channel, in 0..1 units.
-        std: likewise.
-        augment: the view program.
-        seed: of the order, and of the views unless `view_seed` is given.
-        batch_size: samples per step.
-        device: where batches live.
-        views: epoch e shows view e mod views; None shows view e.
+        mean: mean of each channel, in 0..1 units.
+        std: standard deviation of each channel, in 0..1 units.
+        augment: config of the views.
+        seed: seed of the order, and of the views unless `view_seed` is given.
+        batch_size: number of samples per step.
+        device: device of the batches.
+        views: number of views; epoch e shows view e mod views. None shows view e.
         view_seed: seed of the views.
         subset: indices within the split to which epochs are confined; None takes all.
-        shuffle: a new order every epoch; otherwise the order of the split or subset.
-        drop_last: drop the last incomplete batch, unless it is the only one.
-        channels_last: memory format of the images.
-        num_classes: of the labels; needed where views are mixed.
-        workers: processes that run a view program, ahead of the step; 0 runs it here. They leave pixels alone.
-        shares: into which the samples of a step are cut; `epoch` gives the pieces of this rank, each as a batch.
+        shuffle: whether every epoch has a new order; otherwise the order is that of the split or subset.
+        drop_last: whether to drop the last incomplete batch, unless it is the only batch.
+        channels_last: whether images have the memory format channels_last.
+        num_classes: number of classes of the labels; needed where views are mixed.
+        workers: processes that run a view program, ahead of the step; 0 runs it in this process. Pixels do not
+            depend on their number.
+        shares: shares into which the samples of a step are cut; `epoch` yields each piece of this rank as a batch.
 
     Raises:
         ValueError: the subset is not within the split, or views are mixed and there is a subset, or no
@@ -155,7 +162,7 @@ class Loader:
         self._subset = None if subset is None else subset.to(self.device)
         self._samples = len(split) if subset is None else len(subset)
         if shares.steps * shares.world > 1:
-            batch_size = min(batch_size, self._samples)  # one incomplete batch is cut as it is
+            batch_size = min(batch_size, self._samples)  # fewer samples are cut as one batch
         self._step, self._shares = batch_size, shares
         self.batch_size = batch_size = shares.piece(batch_size)
         self._shuffle, self._drop_last, self._channels_last = shuffle, drop_last, channels_last
@@ -166,14 +173,15 @@ class Loader:
         sample_bytes = 4 * max(split.images[0:1].numel(), 1, self._num_classes if augment.mixes else 0)
         self._chunk = batch_size * max(1, CHUNK_BYTES // (sample_bytes * batch_size))
         if self._program is not None:
-            self._chunk = batch_size  # the unit that a worker makes
+            self._chunk = batch_size  # a worker makes one batch at a time
         self._canvas: Canvas | None = None
         self._resident: Tensor | None = None
         self._normalised: Tensor | None = None
         self._settled = False
 
     def settle(self) -> None:
-        """Keep the set where it is read fastest, if it fits: for epochs, not for a few views of a proof."""
+        """Keep the set where it is read fastest, if it fits."""
+        # This is worth its time for epochs, but not for a few views of a proof.
         if self._settled or self._program is not None:
             return
         self._settled = True
@@ -188,25 +196,25 @@ class Loader:
 
     @property
     def labels_per_sample(self) -> int:
-        """1, or the number of positions where each has a label."""
+        """The number of labels of a sample: 1, or the number of positions where each has a label."""
         return self._labels.shape[1:].numel()
 
     def __len__(self) -> int:
-        """Steps per epoch."""
+        """Return the number of steps per epoch."""
         full, rest = divmod(self._samples, self._step)
         return full if full and self._drop_last else full + (rest > 0)
 
     def epoch(self, epoch: int, start: int = 0, join: Join | None = None) -> Iterator[Batch]:
-        """Batches of steps `start`, `start` + 1, … of an epoch; they stay valid after the next one is made.
+        """Yield the batches of steps `start`, `start` + 1, … of an epoch; each stays valid after the next is made.
 
-        One for each step, or where its samples are shared out as many as this rank has pieces of it.
+        A step gives one batch, or one batch for each piece of this rank where the samples are divided into shares.
         """
         view = epoch if self._views is None else epoch % self._views
         order = self._order(epoch)[: len(self) * self._step][start * self._step :]
         yield from self.batches(self._shares.of(order, self._step), view, join)
 
     def batches(self, order: Int64[Tensor, "m"], view: int, join: Join | None = None) -> Iterator[Batch]:
-        """The given view of these samples of the split, in this order; the last batch may be smaller."""
+        """Yield batches of the given view of these samples, in this order; the last batch may be smaller."""
         if len(order) == 0:
             return
         self.settle()
@@ -219,12 +227,12 @@ class Loader:
                 yield Batch(*batch)
 
     def _chunks(self, chunks: Sequence[Int64[Tensor, "c"]], view: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images and labels of each chunk."""
+        """Yield the normalised images and the labels of each chunk."""
         if self._program is None or not self._workers:
             for chunk in chunks:
                 yield self.render_views(chunk, view), self._view_labels(chunk, view)
             return
-        # Hashed on the CPU: to fetch the partners from a device would wait for the steps that are under way.
+        # Partners are computed on the CPU: to fetch them from a device would wait for its unfinished steps.
         sources = (self._with_partners(chunk, view) for chunk in torch.cat(list(chunks)).cpu().split(self._chunk))
         for chunk, unmixed in zip(chunks, self._program.stream(sources, view, self._workers), strict=True):
             pixels, mixture = unmixed.to(self.device), self._mixture(chunk, view)
@@ -239,7 +247,7 @@ class Loader:
         return order if self._subset is None else self._subset[order]
 
     def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
-        """The given view of each sample of the split before normalisation, in units 0..255, mixed where it is."""
+        """Return the given view of each sample before normalisation, in units 0..255, mixed if views are mixed."""
         index = index.to(self.device)
         mixture = self._mixture(index, view)
         if mixture is None:
@@ -247,7 +255,7 @@ class Loader:
         return mix(self._unmixed(index, view), self._unmixed(mixture.partner, view), mixture)
 
     def render_views(self, index: Int64[Tensor, "b"], view: int) -> Float32[Tensor, "b c h w"]:
-        """The given view of each sample of the split, normalised."""
+        """Return the given view of each sample of the split, normalised."""
         index = index.to(self.device)
         if self._normalised is not None:
             if self.device.type != "cpu":
@@ -280,7 +288,7 @@ class Loader:
     def _unmixed(
         self, index: Int64[Tensor, "b"], view: int
     ) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
-        """Views of single samples, on the device."""
+        """Return views before mixing, on the device."""
         if self._program is not None:
             return self._program.pixels(index, view).to(self.device)
         parameters = self._parameters(index, view)
@@ -297,7 +305,7 @@ class Loader:
         return torch.from_numpy(self._images.numpy().take(index.cpu().numpy(), axis=0))
 
     def _laid_out(self, index: Int64[Tensor, "b"]) -> tuple[Canvas, Int64[Tensor, "b"]]:
-        """A canvas and the rows of these samples in it."""
+        """Return a canvas and the rows of these samples in it."""
         if self._canvas is not None:
             return self._canvas, index
         images = self._rows(index)
@@ -306,7 +314,7 @@ class Loader:
     def _gather(
         self, canvas: Canvas, rows: Int64[Tensor, "b"], parameters: ViewParameters
     ) -> Float32[Tensor, "b c h w"]:
-        """Normalised views by numpy, a cache-full at a time."""
+        """Make normalised views with numpy, in pieces that fit a core's cache."""
         layout = torch.channels_last if self._channels_last else torch.contiguous_format
         out = torch.empty((len(rows), *self._images.shape[1:]), memory_format=layout)
         starts, filled = canvas.starts(rows, parameters), out.numpy()

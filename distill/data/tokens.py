@@ -1,7 +1,7 @@
-"""Refuses what does not go with data sets that have a label per position (sequences of tokens).
+"""Refuse views and caches for data sets that have a label per position (sequences of tokens).
 
 Tokens travel as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each of
-its T positions. Their bytes are names and not brightness, so they are neither normalised nor augmented.
+its T positions. These bytes are names and not brightness, so they are neither normalised nor augmented.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from distill.errors import UserError
 
 
 def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
-    """Refuse views of tokens.
+    """Refuse to augment samples that are tokens.
 
     Raises:
         UserError: the data set has a label per position, and the view program changes its samples.
@@ -24,7 +24,7 @@ def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
 
 
 def refuse_cache(dataset: Dataset) -> None:
-    """Refuse to cache logits on tokens.
+    """Refuse to cache logits for samples that are tokens.
 
     Raises:
         UserError: the data set has a label per position.

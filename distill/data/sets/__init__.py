@@ -1,1 +1,1 @@
-"""Data sets: where images come from."""
+"""Load data sets: built-in ones, image folders and archives, and those of plug-ins."""

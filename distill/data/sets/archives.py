@@ -1,8 +1,8 @@
-"""The image files of a folder, a tar or a zip: their names, and their bytes one after another.
+"""Read the image files of a folder, a tar or a zip: their names, and their bytes one after another.
 
-Nothing is unpacked, so nothing is written anywhere. What an archive declares is checked before it is read: an image
-has at most `IMAGE_BYTES`, an archive at most `RATIO` times its own size inside, and a name is a path that stays
-within its folder, once. Links, devices and the like are passed over, but refused where an image should be.
+Nothing is unpacked to disk. What an archive declares is checked before it is read: an image has at most
+`IMAGE_BYTES`, an archive holds at most `RATIO` times its own size, and a name is a path that stays within its
+folder and occurs once. Links, devices and the like are skipped, but refused in the place of an image.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from distill.errors import UserError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 IMAGE_BYTES = 256 << 20
-"""Largest file of one image: as much as one of the most pixels that are decoded has without compression."""
+"""Largest file of one image, in bytes: about what the largest decodable image needs without compression."""
 RATIO, FREE_BYTES = 100, 256 << 20
-"""An archive may hold so many times its own size, or so many bytes if that is more."""
+"""Largest ratio of the bytes inside an archive to its own size, and the bytes that are allowed in any case."""
 _BYTES_PER_MEMBER, _FREE_MEMBERS = 16, 100_000
-"""A tar may have a member for each so many of its bytes, or so many members if that is more."""
+"""Smallest number of bytes of a tar per member, and the number of members that are allowed in any case."""
 _HEADER_BYTES = 1 << 16
-"""Of all headers of one member of a tar: its name and what else is said of it."""
+"""Largest number of bytes of all headers of one member of a tar, with its name and other facts about it."""
 _DIGITS = re.compile(rb"\d{65}")
-"""So many digits in a row let older versions of `tarfile` search a header for hours (CVE-2024-6232)."""
+"""A run of digits so long that older versions of `tarfile` search the header for hours (CVE-2024-6232)."""
 _DIRECTORY_BYTES = 1 << 30
-"""Of the directory of a zip, which is held in memory: about ten million images."""
+"""Largest directory of a zip, in bytes, which is held in memory: about ten million images."""
 _XZ_MEMORY = 256 << 20
-"""What unpacking xz may take; its highest preset needs 65 MiB."""
+"""Largest memory for unpacking xz, in bytes; the highest preset of xz needs 65 MiB."""
 _LONGEST_NAME = 4096
 _BLOCK = 1 << 16
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -50,26 +50,26 @@ Encoded = tuple[int, str, bytes]
 
 
 class Place(NamedTuple):
-    """Where an image stands: [one folder/]split/class/…/file."""
+    """The place of an image: [one folder/]split/class/…/file."""
 
     split: str
-    """train, test or val."""
+    """Name of the split: train, test or val."""
     label: str
     inside: str
-    """CLASS/…/file."""
+    """Path below the split: CLASS/…/file."""
 
 
 class Names(NamedTuple):
-    """Image files that have a place."""
+    """The image files that have a place."""
 
     places: dict[str, Place]
-    """By name, sorted."""
+    """Place of each file by its name, sorted."""
     files: int
-    """How many files there are, with those that have none."""
+    """Number of all files, including those without a place."""
 
 
 def place_of(name: str) -> Place | None:
-    """The place that the name of a file gives, if it is an image's, hidden files aside."""
+    """Return the place that an image file has by its name; None for other files, hidden files and other places."""
     path = PurePosixPath(name)
     if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
         return None
@@ -81,12 +81,12 @@ def place_of(name: str) -> Place | None:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a file with the name of an archive that can be read."""
+    """Say whether a path is a file with the name of an archive that can be read."""
     return path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
 
 
 def image_files(path: Path) -> list[tuple[str, int, int]]:
-    """(name, bytes, time in ns) of the image files anywhere in a folder, in the order of their paths.
+    """List (name, bytes, time in ns) of the image files anywhere in a folder, in the order of their paths.
 
     Links to files are followed, links to folders are not.
 
@@ -116,10 +116,11 @@ def _holds_images(folder: str) -> bool:
 
 
 def image_names(path: Path) -> Names:
-    """Names of the images of a folder or an archive, of which only headers are read.
+    """List the names of the images of a folder or an archive; of an archive only headers are read.
 
     Raises:
-        UserError: the archive is damaged, or holds more than it should; or a name or a member is no image's.
+        UserError: the archive is damaged or holds too much, a name is not allowed, two images have one place, or a
+            member with the name of an image is no plain file.
     """
     if path.is_dir():
         names = [name for name, _, _ in image_files(path)]
@@ -138,12 +139,12 @@ def image_names(path: Path) -> Names:
 
 
 def _is_text(name: str) -> bool:
-    """Whether it has neither control characters nor bytes that are no text."""
+    """Say whether a name has neither control characters nor bytes that cannot be text."""
     return name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
 
 
 def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
-    """(row, name, bytes) of each image that has a row, in the order in which they are stored.
+    """Yield (row, name, bytes) of each image that has a row, in the order in which they are stored.
 
     Raises:
         UserError: the archive is damaged, or an image is larger than `IMAGE_BYTES`.
@@ -159,7 +160,7 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
     with _reading(path):
         if _is_zip(path):
             with _open_zip(path) as archive:
-                # In the order of their bytes: the directory may have another one.
+                # Members are read in the order of their bytes, since the directory may have another order.
                 for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
                     if member.filename in row_of:
                         yield row_of[member.filename], member.filename, _unzipped(archive, member)
@@ -171,9 +172,10 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
 
 
 def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a file in a zip. `ZipFile.read` would unpack more than it declares, a gigabyte at once."""
+    """Read the bytes of a file in a zip."""
+    # `ZipFile.read` would unpack more than the file declares, a gigabyte at once.
     size = member.file_size
-    member.file_size += 1  # else what comes after would be cut off without a word
+    member.file_size += 1  # else bytes beyond the declared size would be cut off without an error
     with archive.open(member) as file:
         data = file.read(size + 1)
     if len(data) != size:
@@ -182,7 +184,7 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _members(path: Path) -> Iterator[str]:
-    """The name of each file of an archive; empty for what is no image."""
+    """Yield the name of each file of an archive, or an empty string for a file that is no image."""
     with _reading(path):
         if _is_zip(path):
             with _open_zip(path) as archive:
@@ -215,13 +217,13 @@ def _members(path: Path) -> Iterator[str]:
 
 
 def _is_image(name: str) -> bool:
-    # As some programs of Windows write it.
+    # Some programs of Windows separate folders by backslashes.
     path = PurePosixPath(name.replace("\\", "/"))
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _check_path(path: Path, name: str) -> None:
-    """Refuse what would leave its folder, here or on Windows, if somebody unpacked it."""
+    """Refuse a path that would leave its folder, here or on Windows, if somebody unpacked it."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
         expected = "a path within the archive: no .., no drive, no backslash, nothing before the first folder"
@@ -262,7 +264,7 @@ def _refused(path: Path, found: str, expected: str, way_out: str) -> UserError:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Say that an archive is broken, whichever of a dozen types its damaged bytes make the libraries raise."""
+    """Turn each of the dozen types of error that libraries raise for a broken archive into a UserError."""
     try:
         yield
     except UserError:
@@ -279,7 +281,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    """A zip whose names differ and whose directory fits the memory."""
+    """Open a zip, and refuse one with two files of one name or with a directory too large for the memory."""
     if (size := _directory_bytes(path)) > _DIRECTORY_BYTES:
         expected = f"a directory of at most {_DIRECTORY_BYTES:,} bytes"
         raise _refused(path, f"a directory of {size:,} bytes", expected, "Unpack it yourself, and give the folder.")
@@ -291,23 +293,24 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _directory_bytes(path: Path) -> int:
-    """Size of the directory of a zip, as its end says; `zipfile` reads so much at once."""
+    """Read the size of the directory of a zip from its end record."""
+    # `zipfile` reads the whole directory at once.
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (22 + 0xFFFF + 20)))
         tail = file.read()
         at = tail.rfind(b"PK\x05\x06")
-        if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: this is where its own end lies
+        if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64 has its own end record elsewhere
             file.seek(min(int.from_bytes(tail[at - 12 : at - 4], "little"), 1 << 62))
             return int.from_bytes(file.read(56)[40:48], "little")
         return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
 
 
 def _tar_members(path: Path, stream: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Each member of a tar; its bytes are what the stream gives next."""
+    """Yield each member of a tar; the next bytes of the stream are those of the member."""
     most = max(path.stat().st_size // _BYTES_PER_MEMBER, _FREE_MEMBERS)
     archive, count = tarfile.TarFile(fileobj=cast("IO[bytes]", stream)), 0
     while (member := archive.next()) is not None:
-        cast("Any", archive).members.clear()  # or it would keep all of them
+        cast("Any", archive).members.clear()  # else `TarFile` would keep all members
         archive.pax_headers = {}
         stream.next_headers()
         count += 1
@@ -316,19 +319,19 @@ def _tar_members(path: Path, stream: _Unpacked) -> Iterator[tarfile.TarInfo]:
             raise _refused(path, f"more than {most:,} files", expected, "Unpack it yourself, and give the folder.")
         yield member
     if stream.last.strip(b"\0") or len(stream.last) != tarfile.BLOCKSIZE:
-        # `tarfile` takes a damaged header for the end.
+        # `tarfile` takes a damaged header for the end of the archive.
         raise tarfile.ReadError(f"it is cut or damaged after {stream.tell():,} bytes")
 
 
 class _Unpacked:
     """The bytes of a tar without its compression, read forwards only and counted.
 
-    `tarfile` reads headers by `read` and passes over the rest by `seek`; bytes of images are read by `take`.
+    `tarfile` reads headers by `read` and skips other bytes by `seek`; bytes of images are read by `take`.
     """
 
     def __init__(self, path: Path):
         self.last = b""
-        """What was read last as a header."""
+        """Last bytes that were read as a header."""
         self._path, self._most, self._at, self._headers = path, _most_inside(path), 0, 0
         self._file = path.open("rb")
         magic = self._file.read(6)
@@ -350,15 +353,15 @@ class _Unpacked:
         self._file.close()
 
     def tell(self) -> int:
-        """Position."""
+        """Return the position in the unpacked bytes."""
         return self._at
 
     def next_headers(self) -> None:
-        """What follows are the headers of another member."""
+        """Start the count of header bytes anew, for the next member."""
         self._headers = 0
 
     def read(self, size: int) -> bytes:
-        """Bytes of a header."""
+        """Read bytes of a header."""
         self._headers += size
         if not 0 <= size <= self._headers <= _HEADER_BYTES:
             raise tarfile.ReadError(f"headers of more than {_HEADER_BYTES:,} bytes for one file")
@@ -368,14 +371,14 @@ class _Unpacked:
         return self.last
 
     def take(self, size: int) -> bytes:
-        """Bytes of an image, all of them."""
+        """Read bytes of an image, all of them."""
         data = self._get(size)
         if len(data) != size:
             raise tarfile.ReadError("unexpected end of data")
         return data
 
     def seek(self, position: int) -> int:
-        """Pass over what lies before a position."""
+        """Skip the bytes before a position."""
         if position < self._at:
             raise tarfile.ReadError("a member before another one")
         if self._inner is self._file:
@@ -394,7 +397,7 @@ class _Unpacked:
 
 
 class _Xz(io.RawIOBase):
-    """What xz packed, with a limit on memory, which `lzma.open` does not have."""
+    """A stream that unpacks xz with a limit on memory, which `lzma.open` does not have."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
@@ -405,11 +408,11 @@ class _Xz(io.RawIOBase):
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True, since this stream can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, or part of it; 0 at the end."""
+        """Fill a buffer, or part of it; return the number of bytes, 0 at the end."""
         while True:
             packed = b""
             if self._unpack.eof:  # several streams may follow each other, with zeros between them

@@ -1,4 +1,4 @@
-"""Finds, checks and publishes the files of a data set under the data root: each is there whole, or not at all."""
+"""Find, check and publish the files of a data set under the data root: each is there whole, or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from distill.errors import UserError
 
 
 class Unavailable(Exception):
-    """A source cannot serve the files, for the reason given."""
+    """A source of files cannot serve them, for the reason given."""
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """Find the file, raw or gzipped."""
+    """Find a file of a data set in a folder, raw or gzipped."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def missing(origin: Origin, root: Path) -> list[str]:
-    """List the files that are not at hand."""
+    """List the files of a data set that are missing under the data root."""
     return [name for name in origin.files if find(root / origin.folder, name) is None]
 
 
@@ -27,7 +27,7 @@ def verify(path: Path, md5: str) -> None:
     """Compare a file with its checksum.
 
     Raises:
-        UserError: they differ; the line names the file and its size.
+        UserError: the checksums differ; the message names the file and its size.
     """
     found = checksum(path)
     if found != md5:
@@ -41,13 +41,13 @@ def checksum(path: Path) -> str:
 
 
 def damaged(path: Path, expected: str) -> UserError:
-    """Make the error for a file that is there but cannot be right."""
+    """Make the error for a file that exists but cannot be right."""
     size = f"{path.stat().st_size:,} bytes"
     return UserError("data file", f"{path} ({size})", expected, "Delete it to have it fetched again.")
 
 
 def publish(source: Path, destination: Path, names: list[str]) -> None:
-    """Move files to their place, each by one rename within the file system."""
+    """Move files to their final folder, each by one rename within the file system."""
     destination.mkdir(parents=True, exist_ok=True)
     for name in names:
         if not (source / name).is_file():

@@ -1,4 +1,4 @@
-"""Reads CIFAR-10 and CIFAR-100 from their files."""
+"""Read CIFAR-10 and CIFAR-100 from their files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _read(folder: Path, source: type[CIFAR10]) -> Published:
     root = folder.parent
     # The files are pickles: only those with torchvision's checksums are opened, since a pickle can hold code.
     for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:
-        verify(root / source.base_folder / file, md5)  # where torchvision opens it
+        verify(root / source.base_folder / file, md5)  # torchvision opens the file at this path
     with warnings.catch_warnings():
         # numpy deprecates how these pickles, written by an old numpy, spell a dtype.
         warnings.simplefilter("ignore", DeprecationWarning)

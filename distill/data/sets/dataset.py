@@ -1,4 +1,4 @@
-"""A data set in memory: training, held-out and test split, and what a record keeps of them."""
+"""Hold a data set in memory: training, held-out and test split, and the facts that a record keeps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from distill.config import IGNORED
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels, row by row."""
+    """The images and labels of a split, row by row."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"]
-    """Classes; or one per position, `config.IGNORED` where the position does not count."""
+    """Class of each sample; or of each position, with `config.IGNORED` where a position does not count."""
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Return the number of samples."""
         return len(self.labels)
 
     def rows(self, index: Int64[Tensor, "m"]) -> Split:
-        """Copy these rows."""
+        """Copy the rows with these indices."""
         return Split(self.images[index], self.labels[index])
 
 
@@ -42,32 +42,35 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     mean: tuple[float, ...]
-    """Per channel, of the training split, in 0..1 units; 0 for tokens."""
+    """Mean of each channel of the training split, in 0..1 units; 0 for tokens."""
     std: tuple[float, ...]
-    """Likewise; 1 for a channel that is constant, and 1/255 for tokens, which leaves them as they are."""
+    """Standard deviation of each channel of the training split, in 0..1 units.
+
+    It is 1 for a constant channel, and 1/255 for tokens, which normalisation then leaves as they are.
+    """
     fingerprint: str
     """sha256 over images, labels and class names."""
     positions: Int64[Tensor, "n"]
-    """Of each training row in the published training set, before the held-out rows were taken out."""
+    """Position of each training row in the published training set, before the held-out rows were taken out."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """The channels, height and width of an image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Shape of a sample's labels: empty for one label, (T,) for a label per position."""
+        """The shape of a sample's labels: empty for one label, (T,) for a label per position."""
         return tuple(self.train.labels.shape[1:])
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, whether or not each has samples."""
+        """The number of classes, including classes without samples."""
         return len(self.classes)
 
     def identity(self) -> dict[str, Any]:
-        """Gather what tells this data set apart, as a record keeps it."""
+        """Return the facts that identify this data set, in the form of a record."""
         labels = self.train.labels[self.train.labels != IGNORED]
         return {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""Takes the files of a data set from a Debian package, which neither needs root nor installs anything."""
+"""Take the files of a data set from a Debian package, which neither needs root nor installs anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _APT_SECONDS = 300
 
 
 def unpack_package(origin: Origin, root: Path, draft: Path, progress: bool) -> None:
-    """Fetch and unpack the package, and publish the files that are missing."""
+    """Download and unpack the package, and publish the files that are missing."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise Unavailable(f"no {program} here: not Debian or Ubuntu")

@@ -1,7 +1,7 @@
-"""Decodes an image folder, or a tar or zip of one, once: in parallel, to a memory-mapped array of bytes.
+"""Decode an image folder, or a tar or zip of one, once: in parallel, to a memory-mapped array of bytes.
 
-The decoded copy lies under `<root>/decoded/`, with the rows of the training split first, then the held-out
-ones, then the test set, so that each split is a slice and a set larger than memory streams from disk.
+The decoded copy lies under `<root>/decoded/`. It has the rows of the training split first, then the held-out rows,
+then the test set. So each split is a slice, and a set larger than memory streams from disk.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from distill.system.runtime import free_bytes
 
 _VERSION = 2
 _NAMES_BYTES = 4 << 30
-"""Of the names of all files: much more than those of any set here, and less than would fill a memory."""
+"""Largest size of the names of all files: much more than any set here has, and less than would fill a memory."""
 _SPARE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image folder: one array, whose rows are train, held-out and test in this order."""
+    """A decoded image folder: one array with the rows of train, held-out and test in this order."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
@@ -47,10 +47,10 @@ class Decoded:
     classes: tuple[str, ...]
     folder: Path
     positions: Int64[Tensor, "m"]
-    """Of the train and held-out rows in `train/`, in the order of torchvision's ImageFolder."""
+    """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
 
     def names(self) -> tuple[str, ...]:
-        """File of every row, relative to `train/` (or `test/`): CLASS/…/image."""
+        """Read the file name of every row, relative to `train/` (or `test/`): CLASS/…/image."""
         with _untouched(self.folder):
             names = read_json(self.folder / "names.json", _NAMES_BYTES)
         if not isinstance(names, list) or len(names) != len(self.labels) or not all(type(n) is str for n in names):
@@ -65,15 +65,15 @@ def decode_once(
 
     Args:
         path: a folder, or a tar (plain, gz, xz or bz2) or zip, which is read without unpacking.
-        size: side in pixels to which images are resized (shorter side) and centre-cropped; None keeps them.
+        size: side in pixels to which images are resized (shorter side) and centre-cropped; None keeps their size.
         held_out: share of `train/` to hold out.
         split_seed: seed of that split.
         root: data root, under which the decoded copy is kept.
-        progress: show a bar.
+        progress: whether to show a bar.
 
     Raises:
-        UserError: nothing there, no such layout, a corrupt image or archive, one that holds more than it should,
-            images of several shapes, too little room on the disk, or a decoded copy that was changed.
+        UserError: the path does not exist or has another layout, an image or archive is damaged, an archive holds
+            too much, images differ in shape, the disk has too little room, or a decoded copy was changed.
     """
     entries = input_files(path)
     settings = json.dumps([_VERSION, entries, size, held_out, split_seed])
@@ -91,7 +91,7 @@ def decode_once(
 
 @contextmanager
 def _untouched(folder: Path) -> Iterator[None]:
-    """Say of a decoded copy that cannot be read what to do about it."""
+    """Raise a UserError with a way out when a decoded copy cannot be read."""
     try:
         yield
     except FileNotFoundError as error:
@@ -108,7 +108,7 @@ def _open(folder: Path) -> Decoded:
     except (KeyError, TypeError, ValueError) as error:
         raise _tampered(folder, "meta.json", "the sizes of three splits and the names of the classes") from error
     published, rows = train + held_out, train + held_out + test
-    # Copy-on-write: never written, but torch warns about arrays that are read-only.
+    # The array is never written, but torch warns about read-only arrays, so it is mapped copy-on-write.
     images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
     labels = np.array(map_array(folder / "labels.npy", np.int64, (rows,)))
     positions = np.array(map_array(folder / "positions.npy", np.int64, (published,)))
@@ -132,7 +132,7 @@ def _tampered(folder: Path, name: str, expected: str) -> UserError:
 
 
 def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
-    """Write the decoded set into a draft, and rename it when it is whole."""
+    """Write the decoded copy to a draft, and rename the draft when it is whole."""
     draft = folder.with_name(f".draft-{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -160,7 +160,13 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
 def _make_array(
     path: Path, count: int, encoded: Iterator[Encoded], size: int | None
 ) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
-    """The array to fill, for which there is room on the disk, and the images, all like the first without a size."""
+    """Make the array to fill, and return it with the images.
+
+    Without a size, the array has the shape of the first image.
+
+    Raises:
+        UserError: the disk has too little room.
+    """
     if size is None:
         first = next(encoded)
         shape, encoded = decode(first, None).shape, itertools.chain([first], encoded)

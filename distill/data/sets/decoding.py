@@ -1,4 +1,4 @@
-"""Image files → pixels, in threads, with a bound on what is in memory at a time."""
+"""Decode image files to pixels, in threads, with a limit on the memory of waiting files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from distill.errors import UserError
 from distill.system.runtime import cores
 
 PIXELS = 89_478_485
-"""Most pixels of an image that is decoded: those above which Pillow warns."""
+"""Largest number of pixels of an image that is decoded; Pillow warns above this number."""
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
-"""Whatever the name of the file says: others start programs (EPS) or are not images of a data set."""
+"""Formats that are decoded, whatever the name of the file says.
+
+Other formats start programs (EPS) or are not used for images of data sets.
+"""
 _LARGE = 1 << 24
-"""Of images with more pixels one is decoded at a time."""
+"""Number of pixels above which only one image is decoded at a time."""
 _IMAGES_PER_TASK = 64
 _BYTES_IN_FLIGHT = 256 << 20
 _one_large = threading.Lock()
@@ -32,7 +35,10 @@ _one_large = threading.Lock()
 
 @contextmanager
 def pillow_is_strict() -> Iterator[None]:
-    """Within, Pillow's warning of a decompression bomb is an error, in all threads; its others are not shown."""
+    """Make Pillow's warning of a decompression bomb an error in all threads, and hide its other warnings.
+
+    This holds until the end of the block.
+    """
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -44,19 +50,19 @@ def pillow_is_strict() -> Iterator[None]:
 def decode_into(
     images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, bar: Any
 ) -> int:
-    """Decode images into their rows, and count them.
-
-    Pillow decodes without the interpreter lock. So few tasks wait that memory stays small, however large a file is.
+    """Decode images into their rows, and return their number.
 
     Args:
-        images: the array to fill.
+        images: array to fill.
         encoded: files with their rows.
-        size: as `decode` has it.
-        bar: of progress; `update` is called with the number of images.
+        size: side in pixels, as in `decode`.
+        bar: progress bar, whose `update` is called with a number of images.
 
     Raises:
         UserError: an image cannot be decoded, or has another shape.
     """
+    # Threads work in parallel, since Pillow decodes without the interpreter lock. Few tasks wait, so that memory
+    # stays small, however large a file is.
     workers = cores()
     pending: deque[tuple[Future[int], int]] = deque()
     held = count = 0
@@ -80,7 +86,7 @@ def decode_into(
 
 
 def _part(encoded: Iterator[Encoded]) -> list[Encoded]:
-    """The next images for one task: fewer where they are large."""
+    """Take the next images for one task, fewer if they are large."""
     part: list[Encoded] = []
     weight = 0
     for entry in islice(encoded, _IMAGES_PER_TASK):
@@ -102,10 +108,10 @@ def _decode_part(part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size
 
 
 def decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
-    """One image as RGB, its shorter side resized to `size` and centre-cropped; None keeps it.
+    """Decode one image as RGB, with its shorter side resized to `size` and centre-cropped; None keeps its size.
 
     Raises:
-        UserError: it is damaged, of another format, or has more than `PIXELS` pixels.
+        UserError: the image is damaged, of another format, or has more than `PIXELS` pixels.
     """
     from PIL import Image, ImageOps
 
@@ -119,7 +125,7 @@ def decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
                 image = file.convert("RGB")
                 if size is not None:
                     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # of damaged bytes, Pillow's readers raise what they happen to meet
+    except Exception as error:  # Pillow's readers raise many types for damaged bytes
         value = f"{name} ({len(data):,} bytes)"
         expected = f"an image that can be decoded, of at most {PIXELS:,} pixels"
         raise UserError("image", value, expected, f"Replace or remove it ({str(error)[:200]}).") from error

@@ -1,4 +1,4 @@
-"""Reads scikit-learn's digits."""
+"""Read the digits data set of scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEST_SHARE = 0.2
 
 
 def load_digits(_: Path) -> Published:
-    """Read what scikit-learn ships; pixels are scaled to 0..255."""
+    """Read the digits of scikit-learn, with pixels scaled to 0..255."""
     from sklearn import datasets
 
     pixels, target = datasets.load_digits(return_X_y=True)

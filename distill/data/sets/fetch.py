@@ -1,4 +1,4 @@
-"""Fetches the files of a data set that are not at hand: by a download, else from a Debian package."""
+"""Fetch the missing files of a data set: by a download, else from a Debian package."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from distill.errors import UserError
 
 
 def fetch(name: str, origin: Origin | TorchvisionOrigin, root: Path, progress: bool = True) -> Path:
-    """Fetch the files that are missing from the first source that has them, and return the folder of all.
+    """Fetch the missing files from the first source that has them, and return the folder of all files.
 
     Raises:
-        UserError: no source has them; the line lists what was tried, why it failed, and the ways out.
+        UserError: no source has the files; the message lists each source with the reason of its failure, and the
+            ways out.
     """
     if isinstance(origin, TorchvisionOrigin):
         origin = looked_up(origin)
@@ -45,7 +46,7 @@ def _way_out() -> str:
 
 
 def _try_sources(origin: Origin, root: Path, progress: bool) -> list[str]:
-    """Go through the sources until nothing is missing; what was tried, with the reason of each failure."""
+    """Try the sources until no file is missing, and list each failed source with its reason."""
     sources: list[tuple[str, Callable[[Origin, Path, Path, bool], None]]] = [("download", download)]
     if origin.debian_package is not None:
         sources.append((f"Debian package {origin.debian_package}", unpack_package))
@@ -62,7 +63,7 @@ def _try_sources(origin: Origin, root: Path, progress: bool) -> list[str]:
 
 
 def looked_up(known: TorchvisionOrigin) -> Origin:
-    """Look up in torchvision's own tables what it knows of a data set's files."""
+    """Look up the files of a data set in torchvision's own tables."""
     from torchvision import datasets
 
     source = getattr(datasets, known.class_name)

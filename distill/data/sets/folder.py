@@ -1,4 +1,4 @@
-"""Makes the data set `imagefolder:PATH` of the decoded copy of a folder or an archive."""
+"""Load the data set `imagefolder:PATH` from the decoded copy of a folder or an archive."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
     """Load the images of a folder, a tar or a zip.
 
     Args:
-        config: whose split and limit are taken, and whose arguments may say a size.
-        path: of the folder or archive.
+        config: config with the split and the limit; its arguments may give a size.
+        path: path of the folder or archive.
         root: data root, under which the decoded copy is kept.
-        progress: show a bar while it is made.
+        progress: whether to show a bar while the copy is made.
 
     Raises:
-        UserError: an argument is unknown; or as `decode_once`.
+        UserError: an argument is unknown, or `decode_once` fails.
     """
     size = config.kwargs.get("size")
     is_size = size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
@@ -47,7 +47,7 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
 
 
 def _kept_summary(decoded: Decoded, train: Split, held_out: Split, test: Split) -> Summary:
-    """Summarise a decoded copy once: the numbers are kept beside it."""
+    """Summarise a decoded copy once, and keep the numbers beside it."""
     path = decoded.folder / "summary.json"
     if path.is_file():
         return _read_summary(path, train.images.shape[1])
@@ -57,7 +57,7 @@ def _kept_summary(decoded: Decoded, train: Split, held_out: Split, test: Split) 
 
 
 def _read_summary(path: Path, channels: int) -> Summary:
-    """Read what `summarise` found of a decoded copy."""
+    """Read the kept result of `summarise`."""
     found = read_json(path)
     with suppress(TypeError, ValueError, OverflowError):
         mean, std, fingerprint = found

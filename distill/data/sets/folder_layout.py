@@ -1,4 +1,4 @@
-"""How the images of a folder or an archive are laid out: which become which rows, from their names alone."""
+"""Arrange the images of a folder or an archive in rows, from their names alone."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from distill.errors import UserError
 
 @dataclass(frozen=True)
 class Listing:
-    """Names of the image files, in the order of their rows, with labels."""
+    """The names of the image files, in the order of their rows, with labels."""
 
     names: tuple[str, ...]
     inside: tuple[str, ...]
-    """Without split and what is before it: CLASS/…/image."""
+    """Path of each file below its split: CLASS/…/image."""
     labels: tuple[int, ...]
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]
     positions: Int64[Tensor, "m"]
-    """Of the train and held-out rows in `train/`, in the order of torchvision's ImageFolder."""
+    """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
 
 
 def input_files(path: Path) -> list[list[str | int]]:
     """List what identifies the input: names, sizes and times of its files, or of the archive itself.
 
     Raises:
-        UserError: there is neither a folder nor an archive.
+        UserError: the path is neither a folder nor an archive.
     """
     if is_archive(path):
         status = path.stat()
@@ -44,19 +44,17 @@ def input_files(path: Path) -> list[list[str | int]]:
 
 
 def _image_folder_order(place: Place) -> tuple[str, str, str]:
-    """Sort key: the order in which torchvision's ImageFolder lists files (class, folder, file name).
-
-    It is not the order of the paths: `cat/1.png` comes before `cat-2/1.png`, though "-" sorts before "/".
-    """
+    """Return the sort key of torchvision's ImageFolder: class, folder and file name."""
+    # The order of the paths differs: `cat/1.png` comes before `cat-2/1.png` here, though "-" sorts before "/".
     inside = PurePosixPath(place.inside)
     return place.label, str(inside.parent), inside.name
 
 
 def arrange(path: Path, held_out: float, split_seed: int) -> Listing:
-    """Order the rows: training images, held-out ones, test images.
+    """Arrange the rows: training images, held-out images, test images.
 
     Raises:
-        UserError: the names are not those of such a layout, or the test set has classes of its own.
+        UserError: the names do not have this layout, or the test set has classes that `train/` lacks.
     """
     places, files = image_names(path)
     present = {place.split for place in places.values()}

@@ -1,4 +1,4 @@
-"""The idx format of the MNIST family, gzipped or raw."""
+"""Read files in the idx format of the MNIST family, gzipped or raw."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GZIP_WBITS = 31
 
 
 def read_idx(path: Path) -> UInt8[Tensor, "..."]:
-    """The array of unsigned bytes in an idx file.
+    """Read the array of unsigned bytes in an idx file.
 
     Raises:
-        UserError: the file is truncated, damaged, or not idx; the line names it with its size.
+        UserError: the file is truncated, damaged, or not idx; the message names it with its size.
     """
     packed = path.read_bytes()
     data = _unpack(path, packed) if packed[:2] == _GZIP_MAGIC else packed
@@ -36,7 +36,7 @@ def read_idx(path: Path) -> UInt8[Tensor, "..."]:
 
 
 def _unpack(path: Path, packed: bytes) -> bytes:
-    # Unlike gzip.open, a decompressor gives what it has of a truncated file: enough to say what is missing.
+    # Unlike gzip.open, a decompressor returns the start of a truncated file: enough to say what is missing.
     try:
         return zlib.decompressobj(_GZIP_WBITS).decompress(packed)
     except zlib.error as error:

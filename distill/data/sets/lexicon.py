@@ -1,8 +1,8 @@
-"""Words of the translation data set: what each source word can become, and with which probability.
+"""List the words of the translation data set: the translations of each source word, with their probabilities.
 
-The source words are English, the target words German; the grammar of the target is made up (`translation`). A
-share is either a number, the same in every sentence, or one of `COUNTRY` and `TOWN`, which depend on the place
-that the sentence names. Only the latter can be learned to be predicted; the rest is irreducible.
+The source words are English, the target words German; the grammar of the target is made up (`translation`). A share
+is either a number, the same in every sentence, or one of `COUNTRY` and `TOWN`, which depend on the place that the
+sentence names. A model can learn to predict only the choices that depend on the place; the others are irreducible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 Share = float | tuple[float, float, float]
-"""Probability of a translation; three numbers are for a place in the country, no place, a place in town."""
+"""Probability of a translation. Three numbers hold for a place in the country, no place, and a place in town."""
 COUNTRY: Share = (0.9, 0.5, 0.1)
 TOWN: Share = (0.1, 0.5, 0.9)
 
@@ -22,7 +22,7 @@ class Noun(NamedTuple):
 
     share: Share
     gender: str
-    """m, f or n: determiner and adjective agree with it."""
+    """Gender m, f or n, with which determiner and adjective agree."""
     singular: str
     plural: str
 
@@ -40,11 +40,11 @@ class Inflected(NamedTuple):
 
     share: Share
     forms: tuple[str, str, str, str]
-    """Masculine, feminine, neuter, plural."""
+    """Forms for masculine, feminine, neuter and plural."""
 
 
 class Plain(NamedTuple):
-    """One translation of a word that does not change; of an adjective its stem."""
+    """One translation of a word that does not change, or the stem of an adjective."""
 
     share: Share
     text: str
@@ -70,7 +70,7 @@ NOUNS: dict[tuple[str, str], tuple[Noun, ...]] = {
     ("child", "children"): (Noun(1.0, "n", "Kind", "Kinder"),),
     ("letter", "letters"): (Noun(1.0, "m", "Brief", "Briefe"),),
 }
-"""Singular and plural → translations."""
+"""Translations of each noun, by its singular and plural."""
 
 COUNTRY_PLACES: dict[str, tuple[Noun, ...]] = {
     "forest": (Noun(0.8, "m", "Wald", "Wälder"), Noun(0.2, "m", "Forst", "Forste")),
@@ -82,7 +82,7 @@ TOWN_PLACES: dict[str, tuple[Noun, ...]] = {
     "office": (Noun(0.6, "n", "Büro", "Büros"), Noun(0.4, "n", "Amt", "Ämter")),
     "market": (Noun(1.0, "m", "Markt", "Märkte"),),
 }
-"""Places stand in the singular only."""
+"""Translations of places in town; places stand in the singular only."""
 
 SINGULAR_DETERMINERS: dict[str, tuple[Inflected, ...]] = {
     "the": (Inflected(1.0, ("der", "die", "das", "die")),),
@@ -109,7 +109,7 @@ ADJECTIVES: dict[str, tuple[Plain, ...]] = {
     "new": (Plain(1.0, "neu"),),
 }
 ENDINGS = ("er", "e", "es", "en")
-"""Of an adjective: masculine, feminine, neuter, plural."""
+"""Endings of an adjective: masculine, feminine, neuter, plural."""
 
 TRANSITIVE: dict[str, tuple[Verb, ...]] = {
     "drew": (Verb(COUNTRY, "zog", "zogen"), Verb(TOWN, "zeichnete", "zeichneten")),

@@ -1,4 +1,4 @@
-"""Loads a data set by its name, once per process: published splits, of which some images are held out."""
+"""Load a data set by its name, once per process, and hold out some images of its published training split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.system.references import referenced
 
 @dataclass(frozen=True)
 class _Request:
-    """What identifies a load within a process; whether it shows progress does not."""
+    """The facts that identify a load within a process; whether it shows progress does not count."""
 
     config: str
     root: Path
@@ -34,7 +34,7 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     Args:
         config: name, arguments and split.
         root: data root, in torchvision's layout; missing files are fetched into it.
-        progress: show bars for downloads and decoding.
+        progress: whether to show bars for downloads and decoding.
 
     Raises:
         UserError: the name or an argument is unknown, or the files are missing or damaged.
@@ -46,7 +46,7 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _load(request: _Request) -> Dataset:
-    with trust.reading():  # who made the config named its plug-in, or did not
+    with trust.reading():  # whether the user named the plug-in was decided when the config was made
         config = DataConfig.model_validate_json(request.config)
     kind, _, path = config.name.partition(":")
     if kind == "imagefolder" and path:
@@ -59,7 +59,7 @@ def _load(request: _Request) -> Dataset:
 
 
 def _listed(config: DataConfig, root: Path, progress: bool) -> Published:
-    """Load one of `DATA_SETS`."""
+    """Load a data set of the table `DATA_SETS`."""
     if config.kwargs:
         raise UserError("data.kwargs", config.kwargs, f"none for {config.name}", "Drop --data.kwargs.")
     data_set = DATA_SETS[config.name]

@@ -1,4 +1,4 @@
-"""Downloads the files of a data set from the first mirror that answers, and checks their md5."""
+"""Download the files of a data set from the first mirror that answers, and check their md5."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _from_mirrors(origin: Origin, name: str, md5: str, draft: Path, progress: bo
             continue
         if checksum(path) == md5:
             return path
-        # Such as the log-in page of a network.
+        # A network may answer with its log-in page, for example.
         reasons.append(f"{mirror}{name}: what came, {path.stat().st_size:,} bytes, has another md5 than {md5}")
     raise Unavailable(", ".join(reasons))
 
@@ -56,9 +56,9 @@ def retrieve(url: str, path: Path, progress: bool) -> Path:
     """Download a file.
 
     Raises:
-        OSError: the server is out of reach, or stopped answering for `TIMEOUT` seconds, or closed early.
+        OSError: the server is out of reach, stopped answering for `TIMEOUT` seconds, or closed early.
     """
-    # The timeout counts for connecting and for each read, so a machine without network fails soon.
+    # The timeout holds for connecting and for each read, so a machine without network fails soon.
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
         shown = None if progress else True

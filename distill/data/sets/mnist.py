@@ -1,4 +1,4 @@
-"""Reads MNIST and Fashion-MNIST from their files."""
+"""Read MNIST and Fashion-MNIST from their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replaces labels by wrong ones at random, as a pure function of (seed, counter, sample)."""
+"""Replace labels by wrong ones at random, as a pure function of (seed, counter, sample)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_wrong_labels(dataset: Dataset, config: DataConfig) -> Dataset:
     """Replace labels of the training and the held-out split, as the config says; test labels stay.
 
     Raises:
-        UserError: the data set has a label per position, or one class.
+        UserError: the data set has a label per position, or only one class.
     """
     if dataset.label_shape:
         expected = f"0 for {dataset.name}, whose samples have a label per position"
@@ -53,23 +53,25 @@ def noisy_labels(
     seed: int,
     counter: int = 0,
 ) -> Int64[Tensor, " n"]:
-    """Replace each label, with probability `rate`, by that of another class.
+    """Replace each label, with probability `rate`, by the label of another class.
 
-    "symmetric": any other class, all alike (Patrini et al. 2017; Han et al. 2018, "Co-teaching"); "pair": the next
-    class, the last one's being the first (Han et al. 2018). With two classes both are the same. A replaced label is
-    always wrong, as in both papers. Where it is drawn among all K classes, the right one included (Lukasik et al.
-    2020), a rate ρ makes only ρ (K - 1) / K of the labels wrong, which is the rate to give here.
+    "symmetric" takes any other class, all with equal probability (Patrini et al. 2017; Han et al. 2018,
+    "Co-teaching"). "pair" takes the next class, and the first class after the last (Han et al. 2018). With two
+    classes both are the same. A replaced label is always wrong, as in both papers. Where a paper draws the new
+    label among all K classes, including the right one (Lukasik et al. 2020), a rate ρ makes only ρ (K - 1) / K of
+    the labels wrong; give this share as the rate here.
 
-    A lower rate replaces a part of what a higher one replaces, and by the same classes.
+    The labels that a lower rate replaces are part of those that a higher rate replaces, and they get the same
+    classes.
 
     Args:
-        labels: the right ones.
-        index: of each sample, by which its chance is drawn.
-        rate: probability, 0 to 1.
-        kind: what replaces a label.
-        num_classes: K, 2 or more.
-        seed: of the noise.
-        counter: tells apart splits whose indices overlap.
+        labels: the right labels.
+        index: index of each sample, from which its chance is drawn.
+        rate: probability of a wrong label, 0 to 1.
+        kind: which class replaces the right one.
+        num_classes: number of classes K, 2 or more.
+        seed: seed of the noise.
+        counter: number that tells apart splits whose indices overlap.
     """
     bits = counter_hash(Stream.NOISE, seed, counter, index)
     replaced = shift_right(bits, 64 - _BITS) < round(rate * (1 << _BITS))

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the pixels of a data set, and its fingerprint."""
+"""Compute the mean and standard deviation of the pixels of a data set, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from distill.data.sets.dataset import Split
 
 _ROWS_PER_COUNT = 4096
 _OF_TOKENS = 0.0, 1 / 255
-"""Mean and standard deviation of a channel with which `loader.Normaliser` gives every byte as its own number."""
+"""Mean and standard deviation of tokens, with which `loader.Normaliser` returns every byte as its own number."""
 
 
 class Summary(NamedTuple):
-    """What is computed from the images of a data set as a whole."""
+    """The numbers that are computed from the images of a data set as a whole."""
 
     mean: tuple[float, ...]
-    """Per channel, of the training split."""
+    """Mean of each channel of the training split."""
     std: tuple[float, ...]
     fingerprint: str
     """sha256 over images, labels and class names."""
 
 
 def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ...]) -> Summary:
-    """Compute mean and deviation of the training split, and the fingerprint of all three."""
+    """Compute mean and standard deviation of the training split, and the fingerprint of all three splits."""
     mean, std = _scale(train)
     digest = hashlib.sha256(json.dumps(classes).encode())
     for split in (train, held_out, test):
@@ -39,7 +39,7 @@ def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ..
 
 
 def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
-    """Mean and standard deviation per channel; for tokens, numbers that change nothing."""
+    """Compute mean and standard deviation per channel; for tokens, return values that leave every byte as it is."""
     if split.labels.ndim > 1:
         mean, std = torch.tensor(_OF_TOKENS, dtype=torch.float64)
         channels = split.images.shape[1]
@@ -53,7 +53,7 @@ def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
 
 
 def _histogram(images: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "c 256"]:
-    """Count each byte in each channel: exact, and all that mean and deviation need."""
+    """Count each byte in each channel, from which mean and deviation follow exactly."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for block in images.split(_ROWS_PER_COUNT):
         for channel, total in enumerate(counts):

@@ -1,4 +1,4 @@
-"""Calls a user's function for a data set, and checks what it returns."""
+"""Call a user's function for a data set, and check what it returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill.system.plugins import bind, resolve
 
 
 def call_plugin(config: DataConfig) -> Published:
-    """Call the user's function and check what it returns."""
+    """Call the function that a config names, and check the data set that it returns."""
     returned = bind(resolve(config.name, "data.name"), "data.kwargs", **config.kwargs)()
     form = "(train_images, train_labels, test_images, test_labels, class_names)"
     if not isinstance(returned, tuple | list) or len(returned) != 5:

@@ -1,4 +1,4 @@
-"""Draws rows, stratified by class, as a pure function of (labels, share, seed)."""
+"""Draw rows, stratified by class, as a pure function of (labels, share, seed)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distill.errors import UserError
 def stratified_split(
     labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"], share: float, seed: int
 ) -> tuple[Int64[Tensor, "kept"], Int64[Tensor, "held"]]:
-    """Rows kept and rows held out, both ascending: `share` of each class, rounded, is held out.
+    """Return the rows kept and the rows held out, both ascending: `share` of each class, rounded, is held out.
 
-    A class always keeps at least one row. Samples with a label per position have no class: all are of one.
+    A class always keeps at least one row. Samples with a label per position have no class, and count as one class.
     """
     if labels.ndim > 1:
         labels = labels.new_zeros(len(labels))
@@ -33,10 +33,10 @@ def stratified_split(
 
 
 def limited_rows(labels: Int64[Tensor, "n"], limit: int | None, seed: int) -> Int64[Tensor, "m"]:
-    """Draw about `limit` rows of the training split, as many of each class, in order; None takes all.
+    """Draw about `limit` rows of the training split, the same share of each class, in order; None takes all.
 
     Raises:
-        UserError: there are not so many, or the limit leaves none.
+        UserError: there are fewer rows than the limit, or the limit leaves none.
     """
     if limit is None or limit == len(labels):
         return torch.arange(len(labels))

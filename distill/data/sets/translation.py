@@ -1,16 +1,18 @@
-"""A small synthetic translation task, of which the true distribution is known.
+"""Generate a small synthetic translation task whose true distribution is known.
 
-Source: sentences of 4 to 11 English words, of a grammar without ambiguity: subject, verb, object, adverb, place
-("the old boy drew a crane often near the market"). Target: German words in another order, the adjective after
-its noun and the verb at the end; determiners and adjectives agree with the noun that was chosen in gender and
-number, verbs with the subject in number. Ambiguous is which word is chosen (`lexicon` has the probabilities: 32
-of 56 source words have two or three translations) and where the adverb stands. Four nouns and a verb are
-translated according to the place that the sentence names, which can be learned; all other choices are drawn
-independently of everything, which cannot. So the probability of a translation is known (`probability`), and with
-it the NLL that no model can beat but by chance (`oracle_nll`).
+Source sentences have 4 to 11 English words, of a grammar without ambiguity: subject, verb, object, adverb, place
+("the old boy drew a crane often near the market"). Target sentences have German words in another order: the
+adjective follows its noun and the verb comes last. Determiners and adjectives agree with the chosen noun in gender
+and number, verbs with the subject in number.
 
-Nothing is read from a file and no library draws: Python guarantees the sequence of `random.Random(seed).random()`,
-so the sentences are the same on every machine.
+Two things are ambiguous: which word is chosen (`lexicon` has the probabilities: 32 of 56 source words have two or
+three translations), and where the adverb stands. The translations of four nouns and a verb depend on the place that
+the sentence names, which can be learned. All other choices are drawn independently of everything, and cannot be
+learned. So the probability of a translation is known (`probability`), and with it the NLL that no model can beat
+but by chance (`oracle_nll`).
+
+The sentences are the same on every machine: nothing is read from a file, no library draws, and Python guarantees
+the sequence of `random.Random(seed).random()`.
 """
 
 from __future__ import annotations
@@ -32,19 +34,22 @@ from distill.data.sets.dataset import Published, Split
 from distill.data.sets.lexicon import Inflected, Noun, Plain, Share, Verb
 
 PAD, BOS, EOS = 0, 1, 2
-"""Ids of the three tokens that are no words, in the target vocabulary; the source has only the first."""
+"""Ids of the three tokens of the target vocabulary that are no words; the source vocabulary has only the first."""
 TRAIN_SENTENCES, TEST_SENTENCES = 4000, 1200
 LENGTH = 13
-"""Positions of a sequence: the longest translation has 12 words, and EOS follows."""
+"""Number of positions of a sequence: the longest translation has 12 words, and EOS follows."""
 
 _SEED = 20190606
 _ADJECTIVE, _TRANSITIVE, _ADVERB, _PLACE = 0.5, 0.75, 0.5, 0.6
-"""How often a noun has an adjective, and a sentence an object, an adverb, a place."""
+"""Probabilities that a noun has an adjective, and that a sentence has an object, an adverb, a place."""
 
 Phrases = Mapping[tuple[str, ...], float]
-"""What a part of a sentence can become → probability."""
+"""The translations of a part of a sentence, with the probability of each."""
 Derivation = tuple[float, list[Phrases]]
-"""An order of the parts and its probability; the parts are independent of each other and of the order."""
+"""An order of the parts of a sentence: its probability, and the parts in this order.
+
+The parts are independent of each other and of the order.
+"""
 Word = TypeVar("Word", Noun, Verb, Inflected, Plain)
 
 _SINGULARS = {singular: senses for (singular, _), senses in lexicon.NOUNS.items()}
@@ -74,22 +79,23 @@ def _target_words() -> tuple[str, ...]:
 
 
 SOURCE = _source_words()
-"""Source vocabulary: id → word."""
+"""Source vocabulary: the word of each id."""
 TARGET = _target_words()
-"""Target vocabulary: id → word. These are the classes."""
+"""Target vocabulary: the word of each id. These words are the classes."""
 
 
 class Corpus(NamedTuple):
     """Sentence pairs as token ids."""
 
     images: UInt8[Tensor, "n 1 2 t"]
-    """Row 0: the source. Row 1: BOS and the target without its last token, what a decoder is given. Padded by 0."""
+    """Row 0 is the source. Row 1 is the input of a decoder: BOS and the target without its last token. Padded by
+    0."""
     labels: Int64[Tensor, "n t"]
-    """The target and EOS, padded by -100."""
+    """Label of each position: the target sentence and EOS, padded by -100."""
 
 
 def generate() -> tuple[Corpus, Corpus]:
-    """Training and test sentences; no source occurs twice."""
+    """Generate the training and test sentences; no source occurs twice."""
     numbers = random.Random(_SEED)
     pairs: dict[tuple[str, ...], tuple[str, ...]] = {}
     while len(pairs) < TRAIN_SENTENCES + TEST_SENTENCES:
@@ -105,13 +111,13 @@ def generate() -> tuple[Corpus, Corpus]:
 
 
 def load_translation(_: Path) -> Published:
-    """Generate the sentences; the classes are the words of the target vocabulary."""
+    """Generate the data set; its classes are the words of the target vocabulary."""
     train, test = generate()
     return Split(*train), Split(*test), TARGET
 
 
 def derivations(source: Sequence[str]) -> list[Derivation]:
-    """The true distribution of translations of a source sentence, as orders of independent parts.
+    """Return the true distribution of translations of a source sentence: orders of its independent parts.
 
     Raises:
         ValueError: the grammar has no such sentence.
@@ -123,7 +129,7 @@ def derivations(source: Sequence[str]) -> list[Derivation]:
 
 
 def probability(source: Sequence[str], target: Sequence[str]) -> float:
-    """True probability of a translation; 0 for one that is impossible.
+    """Return the true probability of a translation; 0 for an impossible one.
 
     Raises:
         ValueError: the grammar has no such source sentence.
@@ -133,27 +139,25 @@ def probability(source: Sequence[str], target: Sequence[str]) -> float:
 
 
 def oracle_nll(images: UInt8[Tensor, "n 1 2 t"], labels: Int64[Tensor, "n t"]) -> float:
-    """NLL of the true distribution, in nats per target token, EOS included.
-
-    By the chain rule the sum over the tokens of a sentence is minus the logarithm of its probability.
-    """
+    """Return the NLL of the true distribution, in nats per target token, EOS included."""
+    # By the chain rule the sum over the tokens of a sentence is minus the logarithm of its probability.
     sentences = zip(source_words(images), target_words(labels), strict=True)
     total = math.fsum(-math.log(probability(source, target)) for source, target in sentences)
     return total / int((labels != IGNORED).sum())
 
 
 def source_words(images: UInt8[Tensor, "n 1 2 t"]) -> list[tuple[str, ...]]:
-    """The source sentences."""
+    """Return the words of the source sentences."""
     return [tuple(SOURCE[token] for token in row if token != PAD) for row in images[:, 0, 0].tolist()]
 
 
 def target_words(labels: Int64[Tensor, "n t"]) -> list[tuple[str, ...]]:
-    """The target sentences, each up to its EOS."""
+    """Return the words of the target sentences, each up to its EOS."""
     return [words_of(token for token in row if token != IGNORED) for row in labels.tolist()]
 
 
 def words_of(tokens: Iterable[int]) -> tuple[str, ...]:
-    """Target words up to EOS."""
+    """Return the target words of some token ids, up to EOS."""
     words = []
     for token in tokens:
         if token == EOS:
@@ -163,7 +167,7 @@ def words_of(tokens: Iterable[int]) -> tuple[str, ...]:
 
 
 def _source(numbers: random.Random) -> tuple[str, ...]:
-    """One sentence of the source language."""
+    """Draw one sentence of the source language."""
     words = _source_noun_phrase(numbers)
     transitive = numbers.random() < _TRANSITIVE
     words.append(_any(lexicon.TRANSITIVE if transitive else lexicon.INTRANSITIVE, numbers))
@@ -190,7 +194,7 @@ def _any(words: Iterable[str], numbers: random.Random) -> str:
 
 
 def _translation(source: Sequence[str], numbers: random.Random) -> tuple[str, ...]:
-    """One translation, drawn from the true distribution."""
+    """Draw one translation from the true distribution."""
     orders = derivations(source)
     parts = orders[_draw([weight for weight, _ in orders], numbers)][1]
     phrases = [list(part)[_draw(part.values(), numbers)] for part in parts]
@@ -198,14 +202,14 @@ def _translation(source: Sequence[str], numbers: random.Random) -> tuple[str, ..
 
 
 def _draw(shares: Iterable[float], numbers: random.Random) -> int:
-    """Index of one of these shares, by inversion."""
+    """Draw an index by inversion, with the given shares as probabilities."""
     listed = list(shares)
     left = numbers.random()
     for index, share in enumerate(listed):
         left -= share
         if left < 0:
             return index
-    return len(listed) - 1  # they sum to one up to rounding
+    return len(listed) - 1  # the shares sum to one only up to rounding
 
 
 def _parse(source: Sequence[str]) -> list[Derivation]:
@@ -231,7 +235,7 @@ def _parse(source: Sequence[str]) -> list[Derivation]:
 
 
 def _topic(source: Iterable[str]) -> int:
-    """Which share counts: 0 for a place in the country, 1 for no place, 2 for a place in town."""
+    """Return which share counts: 0 for a place in the country, 1 for no place, 2 for a place in town."""
     for word in source:
         if word in _PLACES:
             return 0 if word in lexicon.COUNTRY_PLACES else 2
@@ -239,7 +243,7 @@ def _topic(source: Iterable[str]) -> int:
 
 
 def _noun_phrase(words: deque[str], topic: int) -> tuple[Phrases, int]:
-    """Translations of the noun phrase that comes first, and whether it is plural."""
+    """Take a noun phrase from the start of `words`; return its translations, and whether it is plural."""
     determiner = words.popleft()
     adjective = lexicon.ADJECTIVES[words.popleft()] if words[0] in lexicon.ADJECTIVES else None
     noun_word = words.popleft()
@@ -273,7 +277,7 @@ def _share(share: Share, topic: int) -> float:
 
 
 def _probability(parts: Sequence[Phrases], target: tuple[str, ...]) -> float:
-    """Probability that the parts, one after the other, become this target."""
+    """Return the probability that the parts, one after the other, become this target."""
     if not parts:
         return float(not target)
     return math.fsum(

@@ -1,1 +1,1 @@
-"""Views: how an image is changed, as a pure function of (seed, sample index, view number)."""
+"""Change images into views, as a pure function of (seed, sample index, view number)."""

@@ -1,8 +1,8 @@
-"""The fast form of `crops.render` on a CPU: one memory copy per image.
+"""Render views fast on a CPU, with one memory copy per image; `crops.render` is the plain form.
 
-Images are laid out once with `pad` zero columns after each row and `pad` zero rows after each channel; the
-zeros behind one row are also the zeros before the next. Then every crop, shifted by any amount, lies inside
-one contiguous block of the flat buffer, and mirrored crops are crops of a mirrored copy.
+Images are laid out once with `pad` zero columns after each row and `pad` zero rows after each channel; the zeros
+behind one row are also the zeros before the next. Then every crop, shifted by any amount, lies inside one
+contiguous block of the flat buffer, and mirrored crops are crops of a mirrored copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROWS_PER_COPY = 4096
 class Canvas:
     """Images laid out so that all views are gathered by block copies.
 
-    Needs (h + pad) x (w + pad) bytes per channel, twice with flips; nothing when there is no augmentation.
+    The canvas needs (h + pad) x (w + pad) bytes per channel, twice with flips, and nothing without augmentation.
     """
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig):
@@ -32,12 +32,12 @@ class Canvas:
         plain = not augment.pad and not augment.flip
         buffer = images.contiguous().view(-1).numpy() if plain else self._lay_out(images, augment)
         starts = max(0, buffer.size - self._block + 1)
-        # Overlapping items of `block` bytes, one for every start: numpy copies an opaque item with one memcpy.
+        # Each start has an item of `block` bytes; items overlap. numpy copies an opaque item with one memcpy.
         self._windows = np.ndarray((starts,), np.dtype((np.void, self._block)), buffer.data, strides=(1,))
 
     @staticmethod
     def bytes_needed(images: UInt8[Tensor, "n c h w"], augment: AugmentConfig) -> int:
-        """Size of the canvas, beside the images."""
+        """Return the bytes of the canvas, beside those of the images."""
         if not augment.pad and not augment.flip:
             return 0
         n, c, h, w = images.shape
@@ -56,7 +56,7 @@ class Canvas:
         return buffer
 
     def starts(self, rows: Int64[Tensor, "b"], parameters: ViewParameters) -> Int64[np.ndarray, "b"]:
-        """Where the views of the given rows begin in the buffer."""
+        """Return where the views of the given rows begin in the buffer."""
         flip = parameters.flip.long()
         # Mirroring after a crop at dx is a crop of the mirrored image at 2 pad - dx.
         dx = parameters.dx + flip * (2 * self._pad - 2 * parameters.dx)
@@ -64,7 +64,7 @@ class Canvas:
         return (image + parameters.dy * self._stride + dx).numpy()
 
     def crops(self, starts: Int64[np.ndarray, "b"]) -> UInt8[np.ndarray, "b c h w"]:
-        """The views that begin there, as a strided array of its own memory."""
+        """Return the views that begin at these starts, as a strided array of its own memory."""
         shape = (len(starts), self._channels, self._height, self._width)
         strides = (self._block, self._plane, self._stride, 1)
         return np.ndarray(shape, np.uint8, self._windows[starts].data, strides=strides)

@@ -1,9 +1,9 @@
-"""Views: how an image is shifted and flipped, as a pure function of (seed, sample index, view number).
+"""Shift and flip images, as a pure function of (seed, sample index, view number).
 
-`program` makes views by any other transform, and `mixing` mixes those of two samples.
+`program` makes views by any other transform, and `mixing` mixes the views of two samples.
 
-Nothing here has state. A teacher that writes logits for view v of sample i and a student that reads them see
-the same pixels, whatever the batch size, order, number of workers, process or device.
+Nothing here has state. A teacher that writes logits for view v of sample i and a student that reads them see the
+same pixels, whatever the batch size, order, number of workers, process or device.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ from distill.data.hashing import Stream, counter_hash, shift_right
 
 _FIELD = 21
 _SERIAL = 1 << 14
-"""Torch shares larger operations, and sorting, among threads: they wait long for each other on a busy CPU."""
+"""Largest operation, in elements, that torch does not share among threads.
+
+Torch shares larger operations, and sorting, among threads, which wait long for each other on a busy CPU.
+"""
 
 
 class ViewParameters(NamedTuple):
-    """Where a view's crop starts in the padded image, and whether the crop is then mirrored."""
+    """The place where a view's crop starts in the padded image, and whether the crop is then mirrored."""
 
     dy: Int64[Tensor, "b"]
-    """Rows, 0 to 2 x pad; pad is the centre."""
+    """Row of the start, 0 to 2 x pad; pad is the centre."""
     dx: Int64[Tensor, "b"]
-    """Columns, 0 to 2 x pad; pad is the centre."""
+    """Column of the start, 0 to 2 x pad; pad is the centre."""
     flip: Bool[Tensor, "b"]
-    """Mirrored left to right."""
+    """Whether the crop is mirrored left to right."""
 
 
 def view_parameters(
     seed: int, index: Int64[Tensor, "b"], view: int | Int64[Tensor, "b"], augment: AugmentConfig
 ) -> ViewParameters:
-    """Parameters of the given view of each sample, on the device of `index`.
+    """Return the parameters of the given view of each sample, on the device of `index`.
 
     Shifts are uniform over 0..2 x pad and flips are fair, up to 2⁻²¹; the bits of one hash serve all three.
     """
@@ -54,7 +57,7 @@ def view_parameters(
 
 
 def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: int) -> UInt8[Tensor, "b c h w"]:
-    """The views: pad with zeros, crop at (dy, dx), mirror. `canvas` is the fast form of this."""
+    """Render views: pad with zeros, crop at (dy, dx), mirror. `canvas` has the fast form."""
     count, channels, height, width = images.shape
     device = images.device
     padded = F.pad(images, (pad, pad, pad, pad))
@@ -70,7 +73,7 @@ def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: in
 
 
 def permutation(seed: int, epoch: int, n: int, device: str | torch.device = "cpu") -> Int64[Tensor, "n"]:
-    """The order of an epoch over n samples: a pure function of its arguments, the same on every device."""
+    """Return the order of an epoch over n samples: a pure function of its arguments, the same on every device."""
     if n == 0:
         return torch.arange(0, device=device)
     firsts = range(0, n, _SERIAL)

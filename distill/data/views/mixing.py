@@ -1,9 +1,9 @@
-"""Mixup and cutmix as pure functions of (seed, sample index, view number): partner, share and box by counter hash.
+"""Mix views by mixup and cutmix, as pure functions of (seed, sample index, view number).
 
-The own share λ is a multiple of 1/256, so a mixup of two uint8 images is exact in float32, whatever the device.
-The partner of a sample shows the same view of its own. Sources: Zhang et al. (2018), "mixup", with λ for each
-sample and not for each batch; Yun et al. (2019), "CutMix", section 3.1. Mixup with Beta(1, 1) is the "function
-matching" of Beyer et al. (2022).
+Partner, share and box come from a counter-based hash. The share λ of a sample's own pixels is a multiple of 1/256,
+so a mixup of two uint8 images is exact in float32, whatever the device. The partner of a sample shows its own view
+of the same number. Sources: Zhang et al. (2018), "mixup", with λ for each sample and not for each batch; Yun et al.
+(2019), "CutMix", section 3.1. Mixup with Beta(1, 1) is the "function matching" of Beyer et al. (2022).
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, shift_right, splitmix64
 
 STEPS = 256
-"""λ is w / STEPS, with w from 0 to STEPS."""
+"""Number of steps between λ = 0 and λ = 1; λ is w / STEPS, with w from 0 to STEPS."""
 _BITS = 32
 
 
 class MixParameters(NamedTuple):
-    """How each view is mixed."""
+    """The parameters by which each view is mixed."""
 
     partner: Int64[Tensor, "b"]
     """Index within the split of the other sample; by chance it may be the sample itself."""
     weight: Float32[Tensor, "b"]
-    """Share of the own label: w / 256 of a mixup, the exact area that is left of a cutmix."""
+    """Share of the own label: w / 256 of a mixup, the exact area that a cutmix leaves."""
     w: Int64[Tensor, "b"] | None
     """Own share of each pixel x 256; 256 for a cutmix. None when no view is a mixup."""
     box: Int64[Tensor, "b 4"] | None
-    """Top, left, bottom and right of what the partner covers, the last two excluded; empty for a mixup. None when
-    no view is a cutmix."""
+    """Top, left, bottom and right of the box that the partner covers, the last two excluded.
+
+    The box is empty for a mixup, and None when no view is a cutmix.
+    """
 
 
 def mix_parameters(
@@ -47,7 +49,7 @@ def mix_parameters(
     height: int,
     width: int,
 ) -> MixParameters:
-    """Parameters of the given view of each sample of a split of n, on the device of `index`.
+    """Return the parameters of the given view of each sample of a split of n, on the device of `index`.
 
     Raises:
         ValueError: neither mixup nor cutmix is on.
@@ -75,7 +77,7 @@ def mix(
     other: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"],
     parameters: MixParameters,
 ) -> Float32[Tensor, "b c h w"]:
-    """Mixed pixels, in the units of the pixels that come in (0..255).
+    """Mix the pixels of each view with those of its partner, in the units of the given pixels (0..255).
 
     Each product and the sum are rounded on their own (and exact for uint8), so all devices agree to the bit.
     """
@@ -95,7 +97,10 @@ def mix(
 def mix_labels(
     labels: Int64[Tensor, "b"], others: Int64[Tensor, "b"], weight: Float32[Tensor, "b"], num_classes: int
 ) -> Float32[Tensor, "b k"]:
-    """Share of each class: `weight` for the own label, the rest for the partner's; both when they are equal."""
+    """Return the share of each class: `weight` for the own label, the rest for the partner's label.
+
+    Two equal labels share one class, and their shares are added.
+    """
     shares = torch.zeros(len(labels), num_classes, device=labels.device)
     shares.scatter_(1, labels.unsqueeze(1), weight.unsqueeze(1))
     own = shares.gather(1, others.unsqueeze(1))
@@ -103,11 +108,12 @@ def mix_labels(
 
 
 def thresholds(a: float) -> Int64[np.ndarray, "256"]:
-    """Where w steps up: λ of Beta(a, a), rounded to w / 256, is at least (w + 1) / 256 from threshold w on.
+    """Return where w steps up: λ of Beta(a, a), rounded to w / 256, is at least (w + 1) / 256 from threshold w on.
 
-    In units of 2⁻³², so that the table is the same wherever the incomplete beta function is good to ten digits.
+    Thresholds are in units of 2⁻³², so that the table is the same wherever the incomplete beta function is good to
+    ten digits.
     """
-    from scipy.special import betainc  # here, since it takes longer to load than all that is ours
+    from scipy.special import betainc  # imported here, since it takes longer to load than this whole package
 
     middles = (np.arange(STEPS) + 0.5) / STEPS
     return np.rint(betainc(a, a, middles) * 2.0**_BITS).astype(np.int64)
@@ -120,7 +126,7 @@ def _quantile(uniform: Int64[Tensor, "b"], a: float) -> Int64[Tensor, "b"]:
 def _box(
     bits: Int64[Tensor, "b"], w: Int64[Tensor, "b"], height: int, width: int
 ) -> tuple[Int64[Tensor, "b 4"], Float32[Tensor, "b"]]:
-    """A box of about 1 - w / 256 of the area around a uniform centre, clipped; the share that it leaves."""
+    """Return a box of about 1 - w / 256 of the area around a uniform centre, clipped, and the share outside it."""
     centre = splitmix64(bits)
     edges = []
     for side, word in ((height, shift_right(centre, _BITS)), (width, centre & ((1 << _BITS) - 1))):
@@ -128,7 +134,7 @@ def _box(
         edges.append(((middle - half).clamp_(min=0), (middle + half).clamp_(max=side)))
     (top, bottom), (left, right) = edges
     area = (bottom - top) * (right - left)
-    # A tensor as the divisor: a GPU would multiply by the reciprocal of a number.
+    # The divisor is a tensor, since a GPU would multiply by the reciprocal of a number.
     whole = torch.full_like(area, height * width).float()
     return torch.stack([top, left, bottom, right], 1), (whole - area) / whole
 
@@ -145,7 +151,7 @@ def _thresholds(a: float, device: torch.device) -> Int64[Tensor, "256"]:
 
 @lru_cache(maxsize=16)
 def _sides(side: int, device: torch.device) -> Int64[Tensor, "257"]:
-    """Side of a box by w: floor(side x sqrt(1 - w / 256))."""
-    # Made once by numpy in float64, since a square root on a device may be rounded otherwise.
+    """Return the side of a box by w: floor(side x sqrt(1 - w / 256))."""
+    # Computed once by numpy in float64, since a device may round a square root in another way.
     sides = np.floor(side * np.sqrt(1 - np.arange(STEPS + 1) / STEPS)).astype(np.int64)
     return torch.from_numpy(sides).to(device)

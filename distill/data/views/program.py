@@ -1,7 +1,7 @@
-"""View programs: any transform of one PIL image, such as torchvision's or timm's, as a pure function.
+"""Run view programs: any transform of one PIL image, such as torchvision's or timm's, as a pure function.
 
 Before each call the generators of torch, random and numpy are seeded from (seed, view, sample index), and they are
-put back when the batch is done. So a view has the same pixels for any batch, order and number of worker processes.
+restored when the batch is done. So a view has the same pixels for any batch, order and number of worker processes.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 
 class ProgramViews:
-    """Views of images by a program, here or in worker processes.
+    """The views that a program makes of images, in this process or in worker processes.
 
     Args:
-        images: of the split; workers share their memory.
-        augment: names the program.
-        seed: of the views.
-        start: how workers begin; None forks on Linux (they are there at once) and spawns elsewhere.
+        images: images of the split; workers share their memory.
+        augment: config that names the program.
+        seed: seed of the views.
+        start: way to start workers; None forks on Linux (workers are ready at once) and spawns elsewhere.
 
     Raises:
         UserError: the program cannot be made, fails, gives other shapes or values than it should, or draws from
@@ -62,22 +62,24 @@ class ProgramViews:
         _check(self._source, images, augment, seed)
 
     def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
-        """The given view of each sample, in units 0..255, rendered in this process; float32 where the program
-        returns floats."""
+        """Return the given view of each sample, in units 0..255, rendered in this process.
+
+        The pixels are float32 where the program returns floats.
+        """
         return self._source.pixels(index.cpu().numpy(), view)
 
     def stream(
         self, batches: Iterable[Int64[Tensor, "b"]], view: int, workers: int = 0
     ) -> Iterator[UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]]:
-        """The same for each batch in turn, rendered ahead by so many processes.
+        """Yield the given view of each batch in turn, rendered ahead by `workers` processes.
 
-        They wait for the next call when the batches are through. They end when the iterator is dropped before
-        that, when a view fails, and with this object.
+        The processes wait for the next call when all batches are done. They end when the iterator is dropped early,
+        when a view fails, and with this object.
         """
         if not workers:
             yield from (self.pixels(index, view) for index in batches)
             return
-        # Taken for as long as it works: a second iterator beside this one gets processes of its own.
+        # The idle workers are taken while this iterator works: a second iterator beside it gets its own processes.
         crew, self._idle = self._idle, None
         if crew is None or crew.count != workers:
             crew = _Workers(self._source, workers, self._start)
@@ -96,7 +98,7 @@ class ProgramViews:
 
 
 class _Source(TorchDataset[Any]):
-    """Images and their program: what a worker gets. The program is made anew where this is unpickled."""
+    """The images and the view program of a worker; unpickling makes the program anew."""
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
@@ -115,7 +117,7 @@ class _Source(TorchDataset[Any]):
         try:
             return self.pixels(*job)
         except UserError as error:
-            return error  # raised in a worker, it would come back as a RuntimeError with a traceback inside
+            return error  # an error raised in a worker would come back as a RuntimeError with a traceback inside
 
     def pixels(self, index: Int64[np.ndarray, "b"], view: int) -> Tensor:
         if not len(index):
@@ -133,7 +135,7 @@ class _Source(TorchDataset[Any]):
                     raise self._refused(where, _first_line(error)) from error
                 pixels = self._to_pixels(view_pixels)
                 if out is None:
-                    # One dtype for every batch, whatever its samples are: that of the first view ever made.
+                    # Every batch has one dtype, whatever its samples are: that of the first view ever made.
                     self._dtype = self._dtype or pixels.dtype
                     out = torch.empty((len(index), *pixels.shape), dtype=self._dtype)
                 if pixels.dtype != out.dtype:
@@ -143,14 +145,14 @@ class _Source(TorchDataset[Any]):
         return out
 
     def _to_pixels(self, view: Any) -> Tensor:
-        """What a program returned, as uint8 or as float32 in 0..255, [c, h, w]."""
+        """Convert what a program returned to uint8, or to float32 in 0..255, [c, h, w]."""
         shape = tuple(self._images.shape[1:])
         if isinstance(view, Image.Image | np.ndarray):
             array = np.asarray(view)
             is_last = array.shape != shape and array.shape == (*shape[1:], shape[0])
             if array.ndim == 2:
                 array = array[None]
-            elif array.ndim == 3 and (isinstance(view, Image.Image) or is_last):  # channels are last
+            elif array.ndim == 3 and (isinstance(view, Image.Image) or is_last):  # its channels are last
                 array = array.transpose(2, 0, 1)
             if array.dtype not in (np.uint8, np.float16, np.float32, np.float64):
                 raise self._refused("uint8, or floats in 0..1", f"It gave {array.dtype}.")
@@ -180,7 +182,7 @@ class _Source(TorchDataset[Any]):
 
 
 class _Jobs:
-    """The sampler of a DataLoader that lives for many epochs: each has its own jobs."""
+    """The sampler of a DataLoader that lives for many epochs, with new jobs for each epoch."""
 
     def __init__(self) -> None:
         self.pending: Iterable[tuple[np.ndarray, int]] = ()
@@ -190,7 +192,7 @@ class _Jobs:
 
 
 class _Workers:
-    """Processes that wait for jobs."""
+    """Worker processes that wait for jobs."""
 
     def __init__(self, source: _Source, count: int, start: Start):
         self.count = count
@@ -204,17 +206,17 @@ class _Workers:
             multiprocessing_context=start,
             worker_init_fn=_begin_worker,
             collate_fn=_as_it_is,
-            # Else its base seed would be drawn from the generator of the training run.
+            # Without it, the base seed would be drawn from the generator of the training run.
             generator=torch.Generator(),
         )
         self._running: Any = None
 
     def run(self, jobs: Iterable[tuple[np.ndarray, int]]) -> Iterator[Tensor]:
-        """What becomes of each job, in order."""
+        """Yield the pixels of each job, in order."""
         self._jobs.pending = jobs
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads. These children transform images on one thread and take
-            # no lock that a thread of ours could hold.
+            # no lock that a thread of this process could hold.
             warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
             self._running = iter(self._loader)
         try:
@@ -229,16 +231,16 @@ class _Workers:
             raise UserError("worker", "killed", "a worker that lives", way_out) from error
 
     def close(self) -> None:
-        """End the processes."""
+        """End the worker processes."""
         running, self._running = self._running, None
         if running is not None:
-            running._shutdown_workers()  # dropping it would do, but a traceback may hold it
+            running._shutdown_workers()  # dropping the iterator is not enough, since a traceback may hold it
 
 
 def _begin_worker(_: int) -> None:
     # Ctrl-C reaches every process of the terminal: the parent saves its state first, and then ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A fork has the handlers of its parent. An exit code other than 0 would raise in the parent, wherever it is.
+    # A fork has the handlers of its parent. An exit code other than 0 would raise in the parent, in any code.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
@@ -247,9 +249,10 @@ def _as_it_is(pixels: Any) -> Any:
 
 
 def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
-    """The program, made under seeded generators too, since a factory may draw what its transform keeps."""
+    """Make the view program that a config names."""
     assert augment.program is not None
     build = bind(resolve(augment.program, _FIELD), "augment.kwargs", **augment.kwargs)
+    # A factory may draw what its transform keeps, so it runs under seeded generators too.
     with _seeding() as seed_with:
         seed_with(splitmix64_word(seed))
         try:
@@ -264,7 +267,9 @@ def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
 
 
 def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int) -> None:
-    """Render a few views again, in another order, under other generators and by a second copy of the program.
+    """Refuse a program whose views depend on order, on other generators or on the copy of the program.
+
+    A few views are rendered again, in another order, under other generators and by a second copy of the program.
 
     Raises:
         UserError: pixels differ, or cannot be made.
@@ -290,12 +295,12 @@ def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentCo
 
 @contextmanager
 def _seeding() -> Iterator[Callable[[int], None]]:
-    """A function that seeds every generator of this process; after the block they are as they were.
+    """Yield a function that seeds every generator of this process; after the block the generators are restored.
 
     Torch works on one thread in the block, as it does in a worker.
     """
-    # The old generator of numpy, since that is what transforms draw from. Not torch.manual_seed: it would reset a
-    # GPU's generator too, which a training run may be using.
+    # This is numpy's old generator, since transforms draw from it. torch.manual_seed is not used, since it would
+    # reset a GPU's generator too, which a training run may be using.
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -315,7 +320,7 @@ def _seeding() -> Iterator[Callable[[int], None]]:
 
 
 def _to_pil(image: UInt8[Tensor, "c h w"]) -> Image.Image:
-    # A copy, so that no program can write into the data.
+    # The array is copied, so that no program can write into the data.
     array = image.numpy()
     return Image.fromarray(np.array(array[0] if len(array) == 1 else array.transpose(1, 2, 0), order="C"))
 
