@@ -1,17 +1,19 @@
-"""Losses of teacher and student. Which one do I want?
+"""Losses that train teachers and students.
 
-- All that a config asks for, labels and teacher, as the trainer has it: `make_loss`, with `prepare` for targets
-  that are computed once. For KL divergence it takes a fused path, whose readable twins are `kl_distillation` and
-  `cross_entropy`.
-- Labels, in a loop of my own: `cross_entropy` with a smoothing of either convention, `max_suppression`, or
+Which loss to take:
+
+- For everything that a config asks for, labels and teacher, as the trainer uses it: `make_loss`. `prepare` computes
+  targets for it once, before training. For KL divergence `make_loss` takes a fused path, whose readable twins are
+  `kl_distillation` and `cross_entropy`.
+- For labels, in a loop of your own: `cross_entropy` with a smoothing of either convention, `max_suppression`, or
   `label_loss`, which knows all kinds of smoothing.
-- A teacher, in a loop of my own: `kl_distillation`; the soft terms of other papers are in `distillation`, listed in
-  `distill.config.SOFT_TERMS`.
-- To be told why a batch cannot be learned from: `check_batch`, which `make_loss` calls on the first one.
+- For a teacher, in a loop of your own: `kl_distillation`. The soft terms of other papers are in `distillation`,
+  listed in `distill.config.SOFT_TERMS`.
+- To find out why a batch cannot be learned from: `check_batch`, which `make_loss` calls on its first batch.
 
-All take logits, never probabilities, and average over the batch. Labels are classes or, for mixed views, the share
-of each class (rows sum to 1). Each convention has a name: where the temperature goes (`temperature_on`) and how
-the smoothed mass is spread (`smoothing_convention`).
+All losses take logits, never probabilities, and average over the batch. Labels are classes or, for mixed views, the
+share of each class (rows sum to 1). `temperature_on` says to whom the temperature applies, and
+`smoothing_convention` how the smoothed mass is spread.
 """
 
 from __future__ import annotations

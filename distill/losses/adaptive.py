@@ -1,7 +1,7 @@
-"""How strong smoothing is: over the steps of a training, and from sample to sample.
+"""Compute how strongly labels are smoothed at a training step and for each sample.
 
-Both give a factor f of the configured smoothing. A sample is charged (1 - f) CE(label) + f CE(smoothed label), so
-f = 0 teaches the label as it is, f = 1 with all of its smoothing.
+Both functions give a factor f of the configured smoothing. A sample is charged (1 - f) CE(label) + f CE(smoothed
+label): f = 0 teaches the label as it is, and f = 1 teaches it with all of its smoothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ BySample = Literal["none", "difficulty", "confidence"]
 
 
 def strength(config: LabelsConfig, progress: float) -> float:
-    """Give the factor of smoothing at a moment of training, by the config's schedule.
+    """Return the factor of smoothing at a moment of training, by the config's schedule.
 
-    constant: 1. linear, cosine: from `first` to 1, in a straight line or by half a cosine wave. warm-down: 1 for
-    the part `hold`, then in a straight line to 0.
+    - constant: 1.
+    - linear, cosine: from `first` to 1, in a straight line or by half a cosine wave.
+    - warm-down: 1 for the share `hold` of the training, then in a straight line to 0.
 
     Args:
         config: schedule, first and hold.
@@ -46,22 +47,24 @@ def strength(config: LabelsConfig, progress: float) -> float:
 
 
 def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, " n"]:
-    """Give each sample its factor of smoothing, in 0 to 1, without gradient.
+    """Return the factor of smoothing of each sample, in 0 to 1, without gradient.
 
-    none: 1. difficulty: 1 - p(label), for mixed labels 1 - Σ share x p. confidence: 1 - H(p) / log K, the α of Lee
-    et al. (EMNLP 2022, "Adaptive Label Smoothing with Self-Knowledge in Natural Language Generation"); they take it
-    for the whole smoothing, here ε times it, and smooth towards an earlier state of the network.
+    - none: 1.
+    - difficulty: 1 - p(label); for mixed labels 1 - Σ share x p.
+    - confidence: 1 - H(p) / log K, the α of Lee et al. (EMNLP 2022, "Adaptive Label Smoothing with Self-Knowledge
+      in Natural Language Generation"). The paper takes α itself as the smoothing and smooths towards an earlier
+      state of the network; here the smoothing is ε times α.
 
     Args:
         by_sample: which factor.
-        log_p: log-probabilities of the network, log_softmax of its logits.
+        log_p: log-probabilities of the network, the log_softmax of its logits.
         labels: classes [n], all of them in range, or shares [n, k].
     """
     with torch.no_grad():
         if by_sample == "none":
             return torch.ones_like(log_p[:, 0])
         if by_sample == "confidence":
-            # What rounding adds to the entropy of equal probabilities must not make the factor negative.
+            # Rounding can lift the entropy of equal probabilities above log K; the factor must not become negative.
             return (1 - entropy(log_p) / math.log(log_p.shape[1])).clamp(0, 1)
         if labels.is_floating_point():
             return 1 - (labels.to(log_p.dtype) * log_p.exp()).sum(1)
@@ -69,5 +72,5 @@ def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labe
 
 
 def entropy(log_p: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    """Compute H(p) of each sample in nats, from log-probabilities; differentiable."""
+    """Compute the entropy H(p) of each sample in nats from log-probabilities; differentiable."""
     return -(log_p.exp() * log_p).sum(1)

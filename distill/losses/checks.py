@@ -1,4 +1,7 @@
-"""Refuse a batch that these losses cannot learn from, with the reason: training would go wrong quietly."""
+"""Refuse batches that the losses cannot learn from, with the reason.
+
+Without these checks, training on such a batch would go wrong without an error.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,27 @@ from distill.errors import UserError
 from distill.losses.terms import Labels
 
 _PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
-"""How far rows of a softmax may be from 1."""
+"""Largest difference from 1 that the sum of a softmax row may have, for each precision."""
+# Shares may have been in half precision before.
 _ROUNDED = 1e-2
-"""How far rows may be from 1 in half precision, and shares, which may have gone through it."""
+"""Largest difference from 1 that the sum of a row may have: of a softmax in half precision, or of shares."""
 
 
 def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, ignore_index: int = IGNORED) -> None:
-    """Refuse what is not a batch of a classifier with a softmax over its classes; for the first step of a loop.
+    """Refuse a batch that does not fit a classifier with a softmax over its classes.
 
-    Waits for the device. Log-probabilities pass: the softmax of log p is p, so the losses are the same. A softmax
-    in the network would be applied twice: with ten classes no answer could then exceed e / (e + 9) = 0.23.
+    Call it at the first step of a training loop only, since it waits for the device. Log-probabilities pass: the
+    softmax of log p is p, so the losses are the same. A softmax in the network would be applied twice: with ten
+    classes no answer could then exceed e / (e + 9) = 0.23.
 
     Args:
         logits: [n, k], or [n, t, k]: the classes come last.
-        labels: classes [n] or [n, t], or shares [n, k]; None when the loss has no use for them.
+        labels: classes [n] or [n, t], or shares [n, k]; None when the loss does not use labels.
         ignore_index: a label that does not count.
 
     Raises:
-        UserError: one logit per sample, probabilities, several labels per sample, shares that do not sum to 1, or
-            labels out of range.
+        UserError: there is one logit per sample, the logits are probabilities, there are several labels per sample,
+            shares do not sum to 1, or labels are out of range.
     """
     if logits.ndim < 2 or logits.shape[-1] < 2:
         raise UserError(

@@ -1,7 +1,7 @@
 """Soft terms of distillation, written to be read: each takes logits and averages over the batch.
 
-`distill.config.SOFT_TERMS` lists them, with their papers; the parameters of all of them have the same names.
-`classes_of` says what counts as the label of a mixed view where a term needs one.
+`distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have the same names in all of them.
+Where a term needs the label of a mixed view, `classes_of` decides what it is.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def kl_distillation(
 ) -> Float[Tensor, ""]:
     """Compute the KL divergence from teacher to student, KL(p_t ‖ p_s), in nats, mean over the batch.
 
-    "both" tempers both sides and multiplies by T², so that the gradient does not shrink with T (Hinton et al.
-    2015, section 2); "teacher" tempers the teacher only, without T² (Müller et al. 2019, appendix A.1).
+    `temperature_on` "both" divides both sides' logits by T and multiplies the loss by T², so that the gradient does
+    not shrink with T (Hinton et al. 2015, section 2). "teacher" divides the teacher's logits only, without T²
+    (Müller et al. 2019, appendix A.1).
     """
     student = at_least_float32(student_logits)
     student_temperature = temperature if temperature_on == "both" else 1.0
@@ -42,7 +43,7 @@ def logit_matching(
 ) -> Float[Tensor, ""]:
     """Compute ½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5).
 
-    It is the same at every temperature, which it takes as all soft terms do.
+    The temperature has no effect; it is an argument because all soft terms take one.
     """
     student = at_least_float32(student_logits)
     squares = F.mse_loss(student, teacher_logits.to(student.dtype), reduction="sum")
@@ -52,11 +53,11 @@ def logit_matching(
 def standardised_distillation(
     student_logits: Float[Tensor, "n k"], teacher_logits: Float[Tensor, "n k"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Compute T² KL(softmax(z'_t / T) ‖ softmax(z'_s / T)) of logits as z-scores, in nats, mean over the batch.
+    """Compute T² KL(softmax(z'_t / T) ‖ softmax(z'_s / T)) of standardised logits z', in nats, mean over the batch.
 
-    z' = (z - mean z) / (10⁻⁷ + std z), over the classes of each sample, std unbiased, on both sides (Sun et al.,
-    CVPR 2024, and their code): the student need not match the mean and the spread of the teacher's logits. Of two
-    classes nothing is left: z-scores of two logits are ±1/√2.
+    On both sides z' = (z - mean z) / (10⁻⁷ + std z), over the classes of each sample, with the unbiased std (Sun et
+    al., CVPR 2024, and their code). So the student need not match the mean and the spread of the teacher's logits.
+    With two classes nothing is left to learn: z' of two logits is ±1/√2.
     """
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
     return kl_distillation(_z_scores(student), _z_scores(teacher), temperature)
@@ -67,12 +68,12 @@ def _z_scores(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
 
 
 class DecoupledKL(NamedTuple):
-    """The two parts that make up KL(p_t ‖ p_s): `target` + (1 - `label_probability`) `nontarget`, per sample."""
+    """The two parts of KL(p_t ‖ p_s), per sample: `target` + (1 - `label_probability`) x `nontarget`."""
 
     target: Float[Tensor, " n"]
-    """TCKD: KL of (label, all others), in nats."""
+    """TCKD: the KL divergence of (label, all other classes), in nats."""
     nontarget: Float[Tensor, " n"]
-    """NCKD: KL of the softmax over the other classes, in nats."""
+    """NCKD: the KL divergence of the softmax over the other classes, in nats."""
     label_probability: Float[Tensor, " n"]
     """The teacher's probability of the label."""
 
@@ -85,11 +86,11 @@ def decoupled_kl(
 ) -> DecoupledKL:
     """Compute both parts of the KL divergence at a temperature, without T² (Zhao et al., CVPR 2022, section 3.1).
 
-    In log space throughout, so that it holds for logits of any size.
+    The computation stays in log space, so it holds for logits of any size.
     """
     student, teacher = (z / temperature for z in _in_one_dtype(student_logits, teacher_logits))
     label = classes_of(labels).unsqueeze(1)
-    # Gathered and not masked: a masked class needs a constant for "no logit", which large logits would reach.
+    # Classes are gathered and not masked: a mask needs a constant for "no logit", which large logits would reach.
     others = torch.arange(student.shape[1] - 1, device=student.device).expand(len(student), -1)
     others = others + (others >= label)
     margin_s, margin_t = (
@@ -112,8 +113,8 @@ def decoupled_distillation(
 ) -> Float[Tensor, ""]:
     """Compute DKD: T² (target x TCKD + nontarget x NCKD), mean over the batch (Zhao et al., CVPR 2022).
 
-    `decoupled_kl` gives both parts. `target` and `nontarget` are the paper's α and β; in plain distillation β is
-    1 - p_t(label), small where the teacher is sure.
+    `decoupled_kl` gives both parts. `target` and `nontarget` are the paper's α and β. In plain distillation β is 1
+    - p_t(label), which is small where the teacher is sure.
     """
     parts = decoupled_kl(student_logits, teacher_logits, labels, temperature)
     return temperature**2 * (target * parts.target + nontarget * parts.nontarget).mean()
@@ -128,10 +129,10 @@ def dist_distillation(
 ) -> Float[Tensor, ""]:
     """Compute DIST: T² (inter x (1 - mean_i r(p_s[i], p_t[i])) + intra x (1 - mean_k r(p_s[:, k], p_t[:, k]))).
 
-    r is Pearson's correlation, over the classes of a sample and over the samples of the batch for a class; p is
-    softmax(z / T) on both sides (Huang et al., NeurIPS 2022). `inter` and `intra` are the paper's β and γ. Their
-    code multiplies by T², and its default is T = 1; since a correlation has no scale, its gradient does not shrink
-    with T as that of a KL does.
+    r is Pearson's correlation: over the classes of a sample in the first part, over the samples of the batch for
+    one class in the second. p is softmax(z / T) on both sides (Huang et al., NeurIPS 2022). `inter` and `intra` are
+    the paper's β and γ. The authors' code multiplies by T², and its default is T = 1. A correlation has no scale,
+    so its gradient does not shrink with T as the gradient of a KL divergence does.
     """
     student, teacher = (torch.softmax(z / temperature, 1) for z in _in_one_dtype(student_logits, teacher_logits))
     between_classes = 1 - correlation(student, teacher).mean()
@@ -140,9 +141,10 @@ def dist_distillation(
 
 
 def correlation(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Correlate each row of `a` with that of `b` (Pearson); 0, without gradient, where either is constant.
+    """Compute Pearson's correlation of each row of `a` with the same row of `b`.
 
-    A row counts as constant when it varies by no more than rounding does.
+    The result is 0, without gradient, where either row is constant. A row counts as constant when it varies by no
+    more than rounding does.
     """
     a_centred, a_varies = _centred(a)
     b_centred, b_varies = _centred(b)
@@ -167,10 +169,10 @@ def weighted_soft_labels(
 ) -> Float[Tensor, ""]:
     """Compute WSL: T² mean_i w_i KL_i, with w_i = 1 - exp(-L_s / L_t) (Zhou et al., ICLR 2021, and their code).
 
-    KL_i is that of plain distillation at T on both sides. L_s and L_t are the cross-entropies of student and
-    teacher with the label at T = 1 (10⁻⁷ is added to L_t, as in their code); w has no gradient. A sample that the
-    student already gets better than its teacher weighs little. Mixed labels go into the cross-entropies as they
-    are.
+    KL_i is the KL divergence of plain distillation at T on both sides. L_s and L_t are the cross-entropies of
+    student and teacher with the label at T = 1; 10⁻⁷ is added to L_t, as in the authors' code. w has no gradient. A
+    sample on which the student is already better than its teacher weighs little. Mixed labels enter the
+    cross-entropies as shares.
     """
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
     with torch.no_grad():
@@ -188,13 +190,13 @@ def decoupled_temperatures(
     temperature: float,
     label_temperature: float,
 ) -> Float[Tensor, ""]:
-    """Compute ATS: KL(p_t ‖ softmax(z_s)), p_t of z_t / τ, where τ is a temperature of its own for the label.
+    """Compute ATS: KL(p_t ‖ softmax(z_s)), where p_t has a temperature of its own for the label.
 
-    `label_temperature` is the paper's τ₁, `temperature` its τ₂ for all other classes; they take τ₁ > τ₂ (Li et
-    al., NeurIPS 2022). The student is at temperature 1 and there is no T², as in their code and as in
-    `kl_distillation` with the temperature on the teacher, which this is when both temperatures agree. When they do
-    not, a constant added to the teacher's logits changes the targets: they are taken as they come, as in their
-    code.
+    p_t is the softmax of z_t / τ (Li et al., NeurIPS 2022). `label_temperature` is the paper's τ₁, for the label,
+    and `temperature` its τ₂, for all other classes; the paper takes τ₁ > τ₂. The student is at temperature 1 and
+    there is no T², as in the authors' code. When both temperatures agree, this is `kl_distillation` with the
+    temperature on the teacher. When they differ, a constant added to the teacher's logits changes the targets; the
+    logits are taken without centring, as in the authors' code.
     """
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
     label = classes_of(labels).unsqueeze(1)
@@ -203,7 +205,10 @@ def decoupled_temperatures(
 
 
 def classes_of(labels: Labels) -> Int[Tensor, " n"]:
-    """Give the class of each sample: for a mixed label that of the largest share, the first one of a draw."""
+    """Return the class of each sample, which for a mixed label is the class of its largest share.
+
+    In a tie the first class counts.
+    """
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 

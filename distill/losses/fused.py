@@ -16,7 +16,7 @@ from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32,
 
 
 def distilled(config: LossConfig) -> Loss:
-    """Make the whole loss of a student with `soft` kl; what it takes of the teacher is logits or `Targets`."""
+    """Make the whole loss of a student with `soft` kl; it takes the teacher's logits or prepared `Targets`."""
 
     def loss(
         logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
@@ -32,7 +32,7 @@ def distilled(config: LossConfig) -> Loss:
 
 
 def prepare_targets(teacher_logits: Float[Tensor, "c k"], temperature: float, batch_size: int) -> Sequence[Targets]:
-    """Compute `Targets` of thousands of samples at once, batch by batch; the last batch may be smaller."""
+    """Compute `Targets` of thousands of samples at once, cut into batches; the last batch may be smaller."""
     log_p = _log_soft_targets(teacher_logits, temperature, torch.float32)
     return [
         Targets(*pair) for pair in zip(_blocks(log_p.exp(), batch_size), _blocks(log_p, batch_size), strict=True)
@@ -46,7 +46,8 @@ def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.d
 
 
 def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:
-    """Cut columns into contiguous blocks, the last one perhaps smaller, by one copy and not one per block."""
+    """Cut columns into contiguous blocks; the last block may be smaller."""
+    # All whole blocks are made by one copy, not by one copy each.
     whole = columns.shape[1] // size * size
     blocks = list(columns[:, :whole].unflatten(1, (-1, size)).transpose(0, 1).contiguous().unbind())
     return blocks if whole == columns.shape[1] else [*blocks, columns[:, whole:].contiguous()]
@@ -58,13 +59,14 @@ def _distillation(
     targets: Targets,
     config: LossConfig,
 ) -> tuple[Terms, Float[Tensor, "k n"]]:
-    """Compute both terms and the gradient of their sum without autograd: the fused twin of the readable losses.
+    """Compute both terms and the gradient of their weighted sum, without autograd.
 
-    Per sample, dL/dz = (1 - alpha)(p - y) + alpha T_s (p_s - p_t), where T_s is the student's temperature,
-    p = softmax(z), p_s = softmax(z / T_s), p_t = softmax(z_t / T) and y is the smoothed label.
+    This is the fused twin of the readable losses. Per sample, dL/dz = (1 - alpha)(p - y) + alpha T_s (p_s - p_t),
+    where T_s is the student's temperature, p = softmax(z), p_s = softmax(z / T_s), p_t = softmax(z_t / T) and y is
+    the smoothed label.
     """
-    # One column per sample, since a CPU's softmax over rows of ten takes ten times as long. Few different
-    # operations, since between the large layers each one's code is read anew: 15 to 30 µs on a CPU.
+    # Samples are columns, since a CPU's softmax over rows of ten takes ten times as long. Few different operations
+    # are used: between large layers the code of each has to be read again, which costs 15 to 30 µs on a CPU.
     classes, n = z.shape
     alpha = config.alpha
     student_temperature = config.temperature if config.temperature_on == "both" else 1.0
@@ -93,7 +95,10 @@ def _distillation(
 
 
 class _WithGradient(torch.autograd.Function):
-    """Gives a value that was computed without autograd its gradient [k, n] by the logits [n, k]; no second one."""
+    """Attach a gradient [k, n] by the logits [n, k] to a value computed without autograd.
+
+    There is no second derivative.
+    """
 
     @staticmethod
     def forward(
@@ -106,13 +111,13 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Float[Tensor, ""]) -> tuple[Float[Tensor, "n k"], None, None]:
         (gradient,) = ctx.saved_tensors
-        # Scaled before the cast: a gradient scaler's factor is what keeps it above float16's smallest number.
+        # Scale before the cast: the factor of a gradient scaler keeps the gradient above float16's smallest number.
         return (gradient * grad_outputs[0]).t().to(ctx.dtype), None, None
 
 
 @lru_cache(maxsize=64)
 def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Float[Tensor, ""]:
-    # A product with a Python number makes a tensor of it each time.
+    # Multiplying by a Python number would make a new tensor each time.
     return torch.tensor(value, dtype=dtype, device=device)
 
 
@@ -121,7 +126,7 @@ def _scalar(value: float, like: Tensor) -> Float[Tensor, ""]:
 
 
 def _row(value: float, like: Tensor) -> Float[Tensor, " 1"]:
-    # Of one dimension, so that a product with logits of half precision is one of `like`'s precision.
+    # It has one dimension, so that its product with logits of half precision has the precision of `like`.
     return _constant(value, like.dtype, like.device).view(1)
 
 

@@ -1,4 +1,4 @@
-"""Make the hard term of a run: what it charges a network for its labels, step by step."""
+"""Make the hard term of a loss: what a network is charged for its labels at each step."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from distill.losses.matrices import Rows, rows_of
 from distill.losses.terms import Labels, at_least_float32
 
 HardTerm = Callable[[Tensor, Labels, float], Tensor]
-"""(logits, labels, progress) → nats, mean over the batch."""
+"""A function (logits, labels, progress) → hard term in nats, mean over the batch."""
 
 
 def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTerm:
-    """Make the hard term of a config; arguments and errors are those of `make_loss`."""
+    """Make the hard term of a config; its arguments and errors are those of `make_loss`."""
     _check_matrix(config, matrix)
     if is_one_cross_entropy(config):
         return _one_cross_entropy(config.smoothing, config.smoothing_convention)
@@ -49,7 +49,7 @@ def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTe
 
 
 def is_one_cross_entropy(config: LossConfig) -> bool:
-    """Tell whether the hard term is cross-entropy of one smoothing, for which there are faster paths."""
+    """Tell whether the hard term is a cross-entropy with one smoothing, for which there are faster paths."""
     return has_one_smoothing(config) and config.smoothing_convention != "maxsup"
 
 
@@ -57,7 +57,8 @@ def _one_cross_entropy(smoothing: float, convention: SmoothingConvention) -> Har
     def term(logits: Tensor, labels: Labels, progress: float) -> Tensor:
         if labels.ndim > 1:
             return label_loss(logits, labels, smoothing, convention)
-        # The same, in a few microseconds less: as many as a smoothed loss may cost more than torch's.
+        # This gives the value of `label_loss` a few microseconds sooner, which is as much as a smoothed loss may
+        # cost more than torch's own.
         z = at_least_float32(logits)
         return F.cross_entropy(z, labels, label_smoothing=in_uniform(smoothing, convention, z.shape[1]))
 

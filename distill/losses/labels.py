@@ -1,9 +1,9 @@
 """Charge a network for its labels: cross-entropy with smoothed labels of all kinds, and maximum suppression.
 
-One formula holds for all of them. A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p), where f is
-the factor of its smoothing (`adaptive`: by step, by sample), the smoothed label is that of one ε in either
-convention, of an ε per class or a row of a matrix (`matrices`), and λ is the confidence penalty of Pereyra et al.
-(2017). Maximum suppression has a penalty of its own for the smoothed label.
+All kinds of smoothing share one formula. A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p). f
+is the factor of its smoothing (`adaptive`: by step, by sample). The smoothed label comes from one ε in either
+convention, from an ε per class, or from a row of a matrix (`matrices`). λ is the confidence penalty of Pereyra et
+al. (2017). Maximum suppression replaces the smoothed label by a penalty of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from distill.losses.terms import Labels, at_least_float32
 
 
 def uniform_smoothing(others: float, classes: int) -> float:
-    """Convert `others`, spread over the other classes, to the uniform ε that gives the same targets.
+    """Convert an ε that is spread over the other classes to the uniform ε that gives the same targets.
 
     ε_uniform = ε_others · K / (K - 1).
 
@@ -45,10 +45,11 @@ def uniform_smoothing(others: float, classes: int) -> float:
 
 
 def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """Convert ε of either convention to the uniform one.
+    """Convert an ε of either convention to the uniform ε that gives the same targets.
 
     Raises:
-        UserError: as `uniform_smoothing`; or "maxsup" with an ε above 0, since no smoothed label equals it.
+        UserError: as `uniform_smoothing`; or the convention is "maxsup" with an ε above 0, which no smoothed label
+            equals.
     """
     if convention == "maxsup" and smoothing > 0:
         raise UserError(
@@ -61,9 +62,9 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
 
 
 def has_one_smoothing(config: LossConfig) -> bool:
-    """Tell whether labels are taught with one smoothing for all classes, samples and steps, and nothing beside."""
+    """Tell whether labels are taught with one smoothing for all classes, samples and steps, without penalties."""
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
-    # That smoothing of mixed labels is meant changes a warning, and no label.
+    # `on_mixed` only silences a warning; it changes no label.
     return config.labels.replace(on_mixed=False) == LabelsConfig() and not maxsup
 
 
@@ -79,27 +80,28 @@ def label_loss(
     confidence_penalty: float = 0.0,
     ignore_index: int = IGNORED,
 ) -> Float[Tensor, ""]:
-    """Charge a network for its labels, in nats, mean over the batch, or over its positions that count.
+    """Charge a network for its labels, in nats, mean over the batch, or over the positions that count.
 
-    Per sample (1 - f) CE(label) + f CE(smoothed label) - λ H(p). The smoothed label is (1-ε)y + ε/K for "uniform"
-    (Müller et al. 2019, section 1), 1-ε for the label and ε/(K-1) for each other class for "others" (Shen et al.
-    2021), or the label's row of the matrix. That of a mixed label is the mean of its classes' targets, weighted by
-    their shares. When no position counts the mean is that of nothing, NaN, as `torch.nn.CrossEntropyLoss` has it.
+    A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p). The smoothed label is (1-ε)y + ε/K for
+    "uniform" (Müller et al. 2019, section 1). For "others" it is 1-ε for the label and ε/(K-1) for each other class
+    (Shen et al. 2021). With a matrix it is the label's row. For a mixed label it is the mean of its classes'
+    targets, weighted by their shares. When no position counts, the result is NaN, as for
+    `torch.nn.CrossEntropyLoss`.
 
     Args:
         logits: [n, k], or [n, t, k] with a label per position: the classes come last.
         labels: classes [n] or [n, t], or shares [n, k].
-        smoothing: ε, where no matrix is given.
+        smoothing: ε, if no matrix is given.
         convention: how ε is spread; "maxsup" is `max_suppression` of that strength.
-        matrix: row y is what label y is taught as (`matrices.smoothed`); rows sum to 1.
-        factor: of smoothing, at this step (`adaptive.strength`).
-        by_sample: multiplies the factor by that of the sample (`adaptive.sample_factor`), without gradient.
-        confidence_penalty: λ of the entropy of the answer (Pereyra et al. 2017, section 3).
-        ignore_index: a label that does not count, such as that of padding.
+        matrix: row y is the target of label y (`matrices.smoothed`); rows sum to 1.
+        factor: factor of the smoothing at this step (`adaptive.strength`).
+        by_sample: which factor of each sample multiplies `factor` (`adaptive.sample_factor`), without gradient.
+        confidence_penalty: λ, the weight of the entropy of the answer (Pereyra et al. 2017, section 3).
+        ignore_index: a label that does not count, such as padding.
 
     Raises:
-        UserError: "others" with a smoothing of (K-1)/K or more.
-        ValueError: a smoothing beside a matrix, or a matrix or `by_sample` for maximum suppression.
+        UserError: the convention is "others" with a smoothing of (K-1)/K or more.
+        ValueError: a smoothing is given beside a matrix, or a matrix or `by_sample` for maximum suppression.
     """
     if matrix is not None and smoothing:
         raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
@@ -134,19 +136,20 @@ def cross_entropy(
     ignore_index: int = IGNORED,
     matrix: Float[Tensor, "k k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute cross-entropy with smoothed labels, in nats, mean over the batch, or its positions that count.
+    """Compute the cross-entropy with smoothed labels, in nats, mean over the batch or the positions that count.
 
-    As `label_loss`, which says what the arguments are, without what changes from sample to sample; `smoothing` may
-    also be one ε for each class. With one ε it is `F.cross_entropy` of the uniform ε.
+    Arguments are those of `label_loss`, without those that change from sample to sample; `smoothing` may also be
+    one ε for each class. With one ε the result is `F.cross_entropy` with the uniform ε.
 
-    The two conventions are not the same. One ε gives the label 1 - ε + ε/K in "uniform", 1 - ε in "others", whose
-    targets are those of the uniform ε K/(K-1); "others" charges ε/(K-1) (z_label - mean z) more per sample. At ten
-    classes and ε = 0.1 the label gets 0.91 or 0.90, and a logit 10 above its equal rivals costs 0.1 more.
+    The two conventions differ. One ε gives the label 1 - ε + ε/K in "uniform" and 1 - ε in "others". The targets of
+    "others" equal those of the uniform ε K/(K-1), and "others" charges ε/(K-1) (z_label - mean z) more per sample.
+    At ten classes and ε = 0.1 the label gets 0.91 or 0.90, and a logit 10 above its equal rivals costs 0.1 more in
+    "others".
 
     Raises:
-        UserError: "others" with a smoothing of (K-1)/K or more; not one ε per class; "maxsup", which is
-            `max_suppression`.
-        ValueError: a smoothing beside a matrix.
+        UserError: the convention is "others" with a smoothing of (K-1)/K or more, there is not one ε per class, or
+            the convention is "maxsup", for which there is `max_suppression`.
+        ValueError: a smoothing is given beside a matrix.
     """
     if isinstance(smoothing, Sequence):
         if matrix is not None:
@@ -168,12 +171,12 @@ def cross_entropy(
 def max_suppression(
     logits: Float[Tensor, "n *t k"], labels: Labels, strength: float, ignore_index: int = IGNORED
 ) -> Float[Tensor, ""]:
-    """Compute MaxSup: cross-entropy with the labels as they are, plus the mean of ε (max_k z_k - mean_k z_k).
+    """Compute MaxSup: cross-entropy with unsmoothed labels, plus the mean of ε (max_k z_k - mean_k z_k).
 
-    `strength` is ε (Zhou et al. 2025, arXiv 2502.15798; their code for convolutional nets raises it from 0.1 to 0.2
-    in training: schedule linear, smoothing 0.2, first 0.5). Uniform label smoothing is cross-entropy plus
-    ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two agree
-    wherever the network is right. Shapes as for `label_loss`.
+    `strength` is ε (Zhou et al. 2025, arXiv 2502.15798). The authors' code for convolutional networks raises ε from
+    0.1 to 0.2 in training: schedule linear, smoothing 0.2, first 0.5. Uniform label smoothing is cross-entropy plus
+    ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two losses
+    agree wherever the network is right. Shapes are those of `label_loss`.
     """
     return _max_suppression(*_one_row_per_label(logits, labels), strength, 0.0, ignore_index)
 
@@ -181,7 +184,8 @@ def max_suppression(
 def _max_suppression(
     z: Float[Tensor, "n k"], labels: Labels, strength: float, confidence_penalty: float, ignore_index: int
 ) -> Float[Tensor, ""]:
-    # First, since autograd adds gradients up in this order, and stored networks are to come out in the same bits.
+    # `excess` is computed first, since autograd adds up gradients in the order of computation, and a repeated
+    # training has to give the same bits as the stored network.
     excess = z.amax(-1) - z.mean(-1)
     counts = None if labels.is_floating_point() else labels != ignore_index
     number = _number_of_counted(z, counts)
@@ -194,7 +198,7 @@ def _max_suppression(
 
 
 def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple[Float[Tensor, "m k"], Tensor]:
-    """Give logits one row per label, and both at least float32."""
+    """Flatten logits to one row per label, and cast them and mixed labels to float32 at least."""
     mixed = labels.is_floating_point()
     if logits.ndim > 2:
         logits, labels = logits.flatten(0, -2), labels.flatten(0, -2) if mixed else labels.flatten()
@@ -203,7 +207,7 @@ def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple
 
 
 def _sum_of_counted(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
-    """Sum over the samples that count; None where all do."""
+    """Sum over the samples that count; `counts` is None where all of them do."""
     return values.sum() if counts is None else values.where(counts, 0).sum()
 
 
@@ -218,7 +222,7 @@ def _targets(
     smoothed_labels: float | Rows,
     factor: float | Float[Tensor, " n"],
 ) -> Float[Tensor, "n k"]:
-    """Mix (1 - f) label + f smoothed label, without gradient; rows of zeros where a label does not count."""
+    """Mix (1 - f) label + f smoothed label, without gradient; rows are zeros where a label does not count."""
     classes = log_p.shape[1]
     column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
     if counts is None:

@@ -1,4 +1,4 @@
-"""Compute log-likelihood and entropy with the gradient by hand, in fewer passes than autograd makes."""
+"""Compute log-likelihood and entropy with a gradient by hand, in fewer passes than autograd makes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ def log_likelihood(
     confidence_penalty: float = 0.0,
     counts: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute Σ targets log p + λ Σ H(p) over the samples that count, minus which is a loss; differentiable once.
+    """Compute Σ targets log p + λ Σ H(p) over the samples that count; differentiable once.
 
-    Per sample the gradient by the logits is targets - p Σ targets - λ p (log p + H(p)).
+    The negative of this value is a loss. Per sample the gradient by the logits is targets - p Σ targets - λ p (log
+    p + H(p)).
 
     Args:
-        logits: what the gradient is by.
-        log_p: their log-softmax, without gradient.
-        targets: overwritten; rows of zeros where a sample does not count. None for zeros.
+        logits: variable of the gradient.
+        log_p: log-softmax of the logits, without gradient.
+        targets: targets of each sample, overwritten; rows of zeros where a sample does not count. None stands for
+            zeros.
         confidence_penalty: λ.
-        counts: bool [n], for the penalty; None where all samples count.
+        counts: bool [n], which samples the penalty counts; None where all count.
     """
     log_p = log_p.detach()
     value = None if targets is None else torch.dot(targets.flatten(), log_p.flatten())
     if confidence_penalty:
-        # p log p, whose sum is -H, and p + p log p, its derivative by log p.
+        # The sum of p log p is -H; its derivative by log p is p + p log p.
         p = log_p.exp() if counts is None else log_p.exp().mul_(counts.unsqueeze(1))
         of_entropy = -confidence_penalty * torch.dot(p.flatten(), log_p.flatten())
         value = of_entropy if value is None else value + of_entropy
@@ -43,7 +45,7 @@ def log_likelihood(
 
 
 class _WithSlope(torch.autograd.Function):
-    """Gives a value that was computed without autograd its derivative by log p."""
+    """Attach a derivative by log p to a value that was computed without autograd."""
 
     @staticmethod
     def forward(
@@ -62,7 +64,8 @@ class _WithSlope(torch.autograd.Function):
         ctx: Any, *grad_outputs: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, "n k"], None, None, None]:
         log_p, slope = ctx.saved_tensors
-        # What autograd calls for a log-softmax; the factor comes after it and in place, which spares a pass.
+        # Autograd calls this function for a log-softmax. The factor is applied afterwards and in place, which
+        # saves a pass.
         gradient = torch._log_softmax_backward_data(  # pyright: ignore[reportPrivateImportUsage]
             slope, log_p, 1, log_p.dtype
         )

@@ -1,8 +1,8 @@
-"""Smoothed targets as a matrix [K, K]: row y is what label y is taught as.
+"""Make smoothed targets as a matrix [K, K]: row y is the target of label y.
 
-Every `towards_...` says how the smoothed mass of a label is shared among the other classes: zero diagonal, rows
-sum to 1, in float64. `smoothed` puts it together with the strength. Equal shares give the two plain conventions
-exactly.
+Every `towards_...` function says how the smoothed mass of a label is shared among the other classes: in float64,
+with a diagonal of zeros and rows that sum to 1. `smoothed` combines such shares with the strength of smoothing.
+Equal shares give the two plain conventions exactly.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from distill.errors import UserError
 
 
 class Rows(NamedTuple):
-    """Holds a matrix, ready for the step."""
+    """A matrix of smoothed targets, ready for the training step."""
 
     table: Float[Tensor, "k+1 k"]
-    """Row y is what label y is taught as; the last one, of zeros, is for a label that does not count."""
+    """Targets: row y is for label y; the last row, of zeros, is for a label that does not count."""
 
 
 def smoothed(
@@ -32,13 +32,13 @@ def smoothed(
     convention: SmoothingConvention = "uniform",
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "k k"]:
-    """Make the targets of each label, in float64: 1 - m for the label itself, m shared as `towards` says.
+    """Make the targets of each label: 1 - m for the label itself, m shared as `towards` says; computed in float64.
 
     m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
 
     Raises:
-        UserError: there is not one ε per class, one is outside 0 to 1, or a label would get no more than another
-            class; "maxsup", which smooths no label.
+        UserError: there is not one ε per class, an ε is outside 0 to 1, a label would get no more than another
+            class, or the convention is "maxsup", which smooths no label.
     """
     classes = len(towards)
     if convention == "maxsup":
@@ -61,7 +61,7 @@ def smoothed(
 
 
 def towards_all(classes: int) -> Float[Tensor, "k k"]:
-    """Share the mass alike among all other classes.
+    """Share the smoothed mass equally among all other classes.
 
     Raises:
         UserError: there is one class only.
@@ -71,10 +71,11 @@ def towards_all(classes: int) -> Float[Tensor, "k k"]:
 
 
 def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0) -> Float[Tensor, "k k"]:
-    """Give the nearer in a tree the more: exp(-β d), d the height of the lowest common ancestor over the largest.
+    """Share more of the smoothed mass with classes that are nearer in a tree, by exp(-β d).
 
-    Source: Bertinetto et al. (2020), "Making Better Mistakes", section 3.2: their soft labels, without the label's
-    own share, which the smoothing decides. d is in 0 to 1; they take β of 4 to 30, and β = 0 is all alike.
+    d is the height of the lowest common ancestor over the largest height, in 0 to 1. Source: Bertinetto et al.
+    (2020), "Making Better Mistakes", section 3.2. These are the paper's soft labels without the label's own share,
+    which the smoothing decides. The paper takes β of 4 to 30; with β = 0 all classes share equally.
 
     Args:
         tree: nested lists of class numbers or names, each class once: [["cat", "dog"], [["car", "bus"], "ship"]].
@@ -82,7 +83,7 @@ def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0)
         beta: β.
 
     Raises:
-        UserError: the tree is not one of these classes, or β is not a number of at least 0.
+        UserError: the tree does not hold exactly these classes, or β is not a number of at least 0.
     """
     _at_least_two(len(classes))
     if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
@@ -95,7 +96,7 @@ def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0)
         way_out = "Write it flatter: levels that part no classes say nothing."
         raise UserError("labels.kwargs tree", "nested too deep", "a tree of some levels", way_out) from error
     logits = -beta * heights / heights.max()
-    # A softmax, since a large β would make all of exp(-β d) zero.
+    # Without a softmax, a large β would make all of exp(-β d) zero.
     return torch.softmax(logits.fill_diagonal_(-math.inf), 1)
 
 
@@ -139,7 +140,8 @@ def _height(entry: Any) -> int:
 
 
 def _put_heights(node: Sequence[Any], classes: Sequence[str], heights: Float[Tensor, "k k"]) -> None:
-    """Height of the lowest common ancestor of every two leaves: a node writes its own, its parts write over it."""
+    """Write the height of the lowest common ancestor of every two leaves into `heights`."""
+    # A node writes its own height for all leaves below it; its parts then overwrite theirs.
     below = torch.tensor([_number(leaf, classes) for leaf in _leaves(node)], dtype=torch.long)
     heights[below.unsqueeze(1), below] = float(_height(node))
     for part in node:
@@ -150,10 +152,10 @@ def _put_heights(node: Sequence[Any], classes: Sequence[str], heights: Float[Ten
 def towards_confused(
     answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int, count: float = 1.0
 ) -> Float[Tensor, "k k"]:
-    """Share as a network confuses classes: how often it gives each other one as the answer, plus `count`.
+    """Share the smoothed mass by how often a network answers each other class, plus `count`.
 
     Raises:
-        UserError: `count` is not a number of at least 0, or is 0 and a class is never confused.
+        UserError: `count` is not a number of at least 0, or `count` is 0 and a class is never confused.
     """
     _at_least_two(classes)
     if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < math.inf:
@@ -167,11 +169,13 @@ def towards_confused(
 
 
 def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
-    """Share as a teacher finds classes alike: by `metrics.dark_knowledge.class_similarity`, or any like it.
+    """Share the smoothed mass by how similar a teacher finds the classes.
+
+    `metrics.dark_knowledge.class_similarity` gives such a matrix; any like it will do.
 
     Raises:
-        UserError: a row has a number that is negative or not finite, as that of a class without samples, or only
-            zeros beside the diagonal. Nothing is put in its place, since that would be no teacher's opinion.
+        UserError: a row has a negative or non-finite number, as for a class without samples, or only zeros beside
+            the diagonal. No default replaces the row, since a default would not be the teacher's opinion.
     """
     _at_least_two(len(similarity))
     weights = similarity.detach().double().cpu().clone().fill_diagonal_(0)
@@ -185,11 +189,13 @@ def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
 
 
 def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Float[Tensor, "k k"]:
-    """Share as the user says: rows of non-negative numbers, the diagonal left out and the rest scaled to 1.
+    """Share the smoothed mass by rows of non-negative numbers that the user gives.
+
+    The diagonal is left out, and the rest of each row is scaled to sum to 1.
 
     Raises:
-        UserError: there is not one row and one column per class, an entry is negative or no finite number, or a
-            row has only zeros beside the diagonal.
+        UserError: there is not one row and one column per class, an entry is negative or no finite number, or a row
+            has only zeros beside the diagonal.
     """
     _at_least_two(len(classes))
     field, size = "labels.kwargs rows", len(classes)
@@ -211,9 +217,9 @@ def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Fl
 
 
 def rows_of(matrix: Float[Tensor, "k k"], like: Tensor) -> Rows:
-    """Make a matrix ready for the step, of the precision and on the device of `like`."""
+    """Make a matrix ready for the training step, in the precision and on the device of `like`."""
     table = torch.cat([matrix, matrix.new_zeros(1, matrix.shape[1])])
-    return Rows(table.to(like.dtype).to(like.device))  # One after the other: mps has no float64.
+    return Rows(table.to(like.dtype).to(like.device))  # Cast before the move, since mps has no float64.
 
 
 def _at_least_two(classes: int) -> None:
@@ -222,13 +228,13 @@ def _at_least_two(classes: int) -> None:
 
 
 def _without_mass(weights: Float[Tensor, "k k"]) -> int | None:
-    """Find the first class whose row has only zeros beside the diagonal."""
+    """Find the first class whose row has only zeros beside the diagonal; None if there is none."""
     empty = weights.clone().fill_diagonal_(0).sum(1) == 0
     return int(empty.int().argmax()) if empty.any() else None
 
 
 def _shares(weights: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
     others = weights.clone().fill_diagonal_(0)
-    # Scaled first, since a sum of the largest numbers would overflow.
+    # Scale first, since the sum of very large numbers would overflow.
     others = others / others.amax(1, keepdim=True)
     return others / others.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What a run minimises: hard term, soft term, or both, made from its config and called at each step."""
+"""Make what a run minimises, from its config: the hard term, the soft term, or both."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32,
 from distill.system.references import referenced
 
 SoftTermOfBatch = Callable[[Tensor, Labels, "Tensor | Targets | None"], Tensor]
-"""(student logits, labels, what the step has of the teacher) → mean over the batch."""
+"""A function (student logits, labels, teacher's logits or prepared targets) → soft term, mean over the batch."""
 
 
 def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
-    """Make the one callable that a run calls at each step: (logits, labels, teacher or None, progress) → `Terms`.
+    """Make the loss that a run calls at each step: (logits, labels, teacher or None, progress) → `Terms`.
 
-    A teacher's loss is that of alpha = 0. Logits of half precision are computed with in float32, and their
-    gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; no other does.
-    A schedule of smoothing goes by progress, and without it the loss is that of the last step.
+    The loss of a teacher is the one with alpha = 0. Logits of half precision are computed with in float32, and
+    their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later
+    calls do not. A schedule of smoothing follows progress; without progress the loss is that of the last step.
 
     Args:
         config: both terms.
-        matrix: targets of each label (`matrices.smoothed`), where the config asks for more than one ε for all.
+        matrix: targets of each label (`matrices.smoothed`), where the config asks for more than one ε for all
+            classes.
 
     Raises:
-        ValueError: the config asks for a matrix and there is none, or the other way round; or it is none of
-            targets. The first call raises a UserError as `check_batch` does.
+        ValueError: the config asks for a matrix and there is none, there is a matrix that the config does not ask
+            for, or its rows are not targets. The first call of the loss raises a UserError as `check_batch` does.
     """
     hard = hard_term(config, matrix)
-    # From the teacher alone, labels may be anything.
+    # A student that learns from the teacher alone does not use its labels, so they may be anything.
     uses_labels = config.alpha < 1 or config.soft_term.needs_labels
     return _checking_the_first_batch(_weighted_sum(config, hard), uses_labels)
 
@@ -44,17 +45,18 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 def prepare(
     config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int
 ) -> Sequence[Tensor | Targets]:
-    """Compute what `make_loss` wants of the teacher, batch by batch, for thousands of samples at once.
+    """Compute what `make_loss` takes from the teacher, batch by batch, for thousands of samples at once.
 
-    The soft targets of a sample do not change, so a step need not compute them; the last batch may be smaller.
+    The last batch may be smaller.
     """
+    # The soft targets of a sample do not change, so a step need not compute them.
     if config.soft == "kl":
         return prepare_targets(teacher_logits, config.temperature, batch_size)
     return at_least_float32(teacher_logits).split(batch_size)
 
 
 def soft_term(config: LossConfig) -> SoftTermOfBatch:
-    """Make the soft term of a config from its readable function, also where training takes the fused one of KL."""
+    """Make the soft term of a config from its readable function, even where training uses the fused KL path."""
     term = config.soft_term
     how = {"temperature": config.temperature} | term.defaults | config.kwargs
     if term.takes_temperature_on:
@@ -98,7 +100,7 @@ def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -
     def loss(
         logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
     ) -> Terms:
-        # Cast here, so that the terms' gradients meet before they are rounded to half precision.
+        # Cast here, so that the gradients of both terms are added before they are rounded to half precision.
         logits = at_least_float32(logits)
         soft = soft_term(logits, labels, teacher)
         if alpha == 1:

@@ -1,4 +1,4 @@
-"""What a loss takes and gives."""
+"""Define what a loss takes and what it returns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Labels = Int[Tensor, " n"] | Float[Tensor, "n k"] | Int[Tensor, "n t"]
-"""Classes, or the share of each class, or (from labels alone) a class per position."""
+"""Labels of a batch: classes, the share of each class, or a class per position.
+
+Only a network that learns from labels alone may have a class per position.
+"""
 
 
 class Terms(NamedTuple):
-    """The loss of one step is `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+    """The loss of one step: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
 
     total: Float[Tensor, ""]
-    """What is minimised; differentiable."""
+    """The value that training minimises; differentiable."""
     hard: Float[Tensor, ""] | None
-    """What the labels charge (`label_loss`), for logging; None at alpha = 1, where computing it would cost time."""
+    """Hard term of the labels (`label_loss`), for logging; None at alpha = 1, to save the time of computing it."""
     soft: Float[Tensor, ""] | None
     """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
 
@@ -29,14 +32,14 @@ class Terms(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Holds the soft targets of a batch, ready for the step: one column per sample."""
+    """Soft targets of a batch, ready for the training step: one column per sample."""
 
     p: Float[Tensor, "k n"]
     log_p: Float[Tensor, "k n"]
 
 
 class Loss(Protocol):
-    """What a run calls at each step."""
+    """A loss that a run calls at each step."""
 
     def __call__(
         self,
@@ -49,24 +52,25 @@ class Loss(Protocol):
         """Compute the terms of one step.
 
         Args:
-            logits: of the network.
-            labels: of the samples.
-            teacher: its logits [n, k], or what `prepare` made of them; None for a network of labels.
-            progress: 0 at the first step of a training, 1 at the last: what a schedule of smoothing goes by.
+            logits: logits of the network.
+            labels: labels of the samples.
+            teacher: logits [n, k] of the teacher, or what `prepare` made of them; None for a network that learns
+                from labels.
+            progress: 0 at the first step of a training, 1 at the last; a schedule of smoothing follows it.
         """
         ...
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Give the same logits, in float32 where they were of half precision."""
+    """Cast logits of half precision to float32; return others unchanged."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 def required(teacher_logits: Tensor | None) -> Tensor:
-    """Give the teacher's logits, which have to be there.
+    """Return the teacher's logits, or refuse if there are none.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no logits of the teacher.
     """
     if teacher_logits is None:
         raise ValueError("teacher_logits = None: expected logits [n, k], since alpha > 0. Give a cache.")
