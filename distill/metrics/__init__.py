@@ -1,1 +1,1 @@
-"""Measures of predictions: pure functions of logits [n, k] and labels [n], computed in float64."""
+"""Measures of a network's predictions: pure functions of logits [n, k] and labels [n], computed in float64."""

@@ -1,4 +1,4 @@
-"""How often a network is right, how surprised it is, and how closely it follows its teacher."""
+"""Measure how often a network is right, how improbable it finds the labels, and how well it matches its teacher."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    """Share of samples whose largest logit is that of the label."""
+    """Return the share of samples whose largest logit is that of the label."""
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 
 def top_k_accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], k: int = 5) -> float:
-    """Share of samples whose label is among the k largest logits.
+    """Return the share of samples whose label is among the k largest logits.
 
     Raises:
         ValueError: there are fewer than k classes.
@@ -27,17 +27,17 @@ def top_k_accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], k: i
 
 
 def nll(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    """Mean negative log-likelihood of the labels, in nats."""
+    """Return the mean negative log-likelihood of the labels, in nats."""
     return F.cross_entropy(logits.double(), labels).item()
 
 
 def agreement(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
-    """Share of samples for which student and teacher choose one class (Stanton et al. 2021, eq. 2)."""
+    """Return the share of samples for which student and teacher choose one class (Stanton et al. 2021, eq. 2)."""
     return (student.argmax(dim=1) == teacher.argmax(dim=1)).double().mean().item()
 
 
 def predictive_kl(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
-    """Mean KL(p_t ‖ p_s) at temperature 1, in nats (Stanton et al. 2021, eq. 3)."""
+    """Return the mean KL(p_t ‖ p_s) at temperature 1, in nats (Stanton et al. 2021, eq. 3)."""
     log_student = torch.log_softmax(student.double(), dim=1)
     log_teacher = torch.log_softmax(teacher.double(), dim=1)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True).item()

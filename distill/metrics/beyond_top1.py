@@ -1,19 +1,19 @@
-"""Bits of dark knowledge: what a network says about labels beyond which class comes first.
+"""Measure bits of dark knowledge: what a network says about labels beyond which class comes first.
 
-Our own measure. On images that the network was not trained on, how many bits about the true label does its whole
-distribution carry that its top-1 answer does not? Four predictors of the label are compared, each knowing more:
+The measure is our own. On images that the network was not trained on, how many bits about the true label does its
+whole distribution carry that its top-1 answer does not? Four predictors of the label are compared:
 
-- H knows nothing: how frequent the classes are;
-- A knows the answer a: how frequent label y is where a is answered, with 1/K added to each count;
-- C knows the answer and how sure the network is: y = a with the largest probability q of softmax(z/T), and the rest
-  1 - q shared among the other classes as the wrong answers a are, with 1/(K-1) added to each count;
-- B knows all: softmax(z/T).
+- H knows nothing about the image: it predicts how frequent the classes are.
+- A knows the answer a: it predicts how frequent label y is where a is answered, with 1/K added to each count.
+- C knows the answer and how sure the network is. It gives y = a the largest probability q of softmax(z/T), and
+  shares 1 - q among the other classes as wrong answers a are shared, with 1/(K-1) added to each count.
+- B knows the whole distribution: softmax(z/T).
 
-T is the temperature of least NLL (`calibration_error.fit_temperature`). C and B have it in common, so that they
-differ only where an answer is wrong, in which other class they then expect. Tables and T are fitted on the other
-folds, and NLL is of the fold. Nothing but one temperature mends B: a teacher whose distribution one temperature
-does not put right, such as one trained with smoothing may be, pays for it. That is meant, since one temperature is
-all that distillation can choose. Values can be negative: of a network whose distribution misleads.
+T is the temperature of least NLL (`calibration_error.fit_temperature`). C and B use the same T, so they differ only
+where an answer is wrong: in which other class they then expect. Tables and T are fitted on the other folds, and the
+NLL is measured on the fold left out. B gets no other correction than one temperature. A teacher whose distribution
+one temperature does not put right pays for it; a teacher trained with smoothing may be one. That is intended, since
+one temperature is all that distillation can choose. Values are negative for a network whose distribution misleads.
 """
 
 from __future__ import annotations
@@ -31,31 +31,30 @@ from distill.metrics.dark_knowledge import nontarget
 
 @dataclass(frozen=True)
 class BitsBeyondTop1:
-    """Bits per image about the label that a distribution carries; each a difference of two mean NLLs."""
+    """Bits per image about the label that a distribution carries; each value is a difference of two mean NLLs."""
 
     total: float
-    """A - B: beyond the top-1 answer. `confidence` + `classes`."""
+    """Bits beyond the top-1 answer: A - B, which is `confidence` + `classes`."""
     confidence: float
-    """A - C: of that, how sure the answer is."""
+    """Part of `total` that says how sure the answer is: A - C."""
     classes: float
-    """C - B: and which classes it is confused with, image by image: dark knowledge proper."""
+    """Part of `total` that says with which classes an image is confused, which is dark knowledge proper: C - B."""
     known: float
-    """H - B: all, the top-1 answer included."""
+    """All bits about the label, including those of the top-1 answer: H - B."""
 
 
 def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], folds: int = 5) -> BitsBeyondTop1:
-    """How many bits about the label the distribution carries beyond its top-1 answer, cross-fitted over folds.
+    """Measure how many bits about the label the distribution carries beyond its top-1 answer.
 
-    A sample's fold depends on its position and on whether its answer is right, pseudo-randomly and always alike;
-    right and wrong answers are shared equally among folds, since a temperature cannot be fitted to right answers
-    alone. All is NaN for fewer than two wrong answers. A common scale of the logits changes nothing.
+    Tables and temperature are cross-fitted over folds. All values are NaN for fewer than two wrong answers. A
+    common scale of the logits changes nothing.
 
-    O(n k) time and memory, times folds and the steps of a fit in one dimension; O(k²) for the tables.
+    O(n k) time and memory, times the number of folds and the steps of a fit in one dimension; O(k²) for the tables.
 
     Args:
         logits: of images on which the network was not trained. On training images all four values mislead.
-        labels: their classes.
-        folds: at least 2.
+        labels: classes of the images.
+        folds: number of folds, at least 2.
 
     Raises:
         ValueError: there are fewer than 2 folds, or a logit is not finite.
@@ -86,7 +85,10 @@ def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], fo
 def _surprise(
     counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
 ) -> Float64[Tensor, "4"]:
-    """Summed NLL in nats of the predictors H, A, C and B, given how often each label had each answer."""
+    """Return the summed NLL in nats of the predictors H, A, C and B.
+
+    `counts` says how often each answer (row) came with each label (column).
+    """
     classes = len(counts)
     answers = scaled.argmax(dim=1)
     prior = _smoothed(counts.sum(dim=0), classes)
@@ -103,17 +105,22 @@ def _surprise(
 
 
 def _smoothed(counts: Float64[Tensor, "*rows k"], outcomes: int) -> Float64[Tensor, "*rows k"]:
-    """Logarithm of shares of a row, with one sample more, spread over that many outcomes."""
+    """Return the logarithm of the shares of each row, after adding one sample spread over `outcomes`."""
     return ((counts + 1 / outcomes) / (counts.sum(dim=-1, keepdim=True) + 1)).log()
 
 
 def _counts(answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Float64[Tensor, "k k"]:
-    """How often an answer (row) came with a label (column)."""
+    """Count how often an answer (row) came with a label (column)."""
     return torch.bincount(answers * classes + labels, minlength=classes**2).view(classes, classes).double()
 
 
 def _folds(wrong: Bool[Tensor, " n"], folds: int) -> Int[Tensor, " n"]:
-    """Fold of each sample: right and wrong answers are shuffled, then dealt out in turn."""
+    """Return the fold of each sample: right and wrong answers are shuffled, then dealt out in turn.
+
+    The fold depends only on the position of a sample and on which answers are right; the shuffle is always the
+    same.
+    """
+    # Right and wrong answers are shared equally among folds, since right answers alone cannot fit a temperature.
     shuffled = torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0)).to(wrong.device)
     dealt = shuffled[wrong[shuffled].long().argsort(stable=True)]
     return torch.empty_like(dealt).scatter_(0, dealt, torch.arange(len(dealt), device=dealt.device) % folds)

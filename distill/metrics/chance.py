@@ -1,4 +1,4 @@
-"""Whether a network learned anything at all."""
+"""Tell whether a network learned anything at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distill.metrics.accuracy import accuracy
 
 
 def at_chance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> str | None:
-    """Why a network counts as diverged, or None.
+    """Return why a network counts as diverged, or None if it does not.
 
-    It does when its logits are not finite, or when it is no better than the most frequent class, by three standard
-    errors.
+    A network counts as diverged when its logits are not finite, or when it is not more accurate than always
+    answering the most frequent class, by three standard errors.
     """
     if not torch.isfinite(logits).all():
         return "logits are not finite"

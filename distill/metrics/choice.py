@@ -1,19 +1,19 @@
-"""How much smoothing to take, for what use: accuracy, calibration or teaching, by measures of held-out images.
+"""Choose a strength of smoothing for accuracy, for calibration or for teaching, by measures of held-out images.
 
-Each use has its measure, and the answers differ:
+Each use has its measure, and the choices differ:
 
 - accuracy: the highest accuracy.
-- calibration: the lowest expected calibration error. What is asked is whether a network says how sure it is, and
-  ECE is the mean distance of "how sure" to "how often right". It is not proper: a network that knows nothing but
-  how frequent classes are has an ECE of 0. NLL is proper, but falls with every right answer too, so by it a use for
-  calibration would often be a use for accuracy. Networks of one recipe are about equally accurate, and there ECE
-  decides; the reason says what NLL would have chosen.
-- teaching: the largest inter-class logit variance relative to the squared gap, which no temperature restores, among
-  the strengths whose accuracy is not credibly below the highest; with too few seeds to tell, the most accurate. It
-  says what there is to teach, not what students learn, and the reason says so.
+- calibration: the lowest expected calibration error. The question is whether a network says how sure it is, and ECE
+  is the mean distance of "how sure" to "how often right". ECE is not a proper score: a network that knows only how
+  frequent classes are has an ECE of 0. NLL is proper, but it falls with every right answer too, so choosing by NLL
+  would often be choosing by accuracy. Networks of one recipe are about equally accurate, and among those ECE
+  decides. The reason given with a choice says what NLL would have chosen.
+- teaching: the largest inter-class logit variance relative to the squared gap, which no temperature restores. Only
+  strengths whose accuracy is not credibly below the highest compete; with too few seeds to tell, the most accurate
+  is taken. The measure says what there is to teach, not what students learn, and the reason says so.
 
-Strengths are compared seed by seed, by the rule of `verdict.judge`. The interval of each comparison is its own:
-there is no correction for their number, nor for having looked which one is best.
+Strengths are compared seed by seed, by the rule of `verdict.judge`. Each comparison has its own interval: there is
+no correction for the number of comparisons, nor for having looked which strength is best.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distill.metrics.verdict import FEWEST_SEEDS, Judgement, judge
 
 BySeed = Mapping[int, float]
 CHOSEN_BY: dict[Use, str] = {each.use: each.name for each in of_kind("answers", "knowledge") if each.use}
-"""By which measure each use chooses."""
+"""Measure by which the smoothing for each use is chosen."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,34 @@ class Choice:
     use: Use
     smoothing: float
     measure: str
-    """By which it was chosen."""
+    """Name of the measure by which the smoothing was chosen."""
     value: float
-    """Mean over seeds of that measure, at this smoothing."""
+    """Mean of the measure over seeds, at the chosen smoothing."""
     undecided: tuple[float, ...]
-    """Other strengths that the seeds cannot tell from it; with fewer than three seeds all that were compared."""
+    """Other strengths that the seeds cannot tell from the chosen one.
+
+    With fewer than three seeds these are all other strengths that were compared.
+    """
     reason: str
-    """In words, with what speaks against it."""
+    """Reason in words, including what speaks against the choice."""
 
 
 def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[str, Choice]:
-    """Which smoothing to take for "accuracy", "calibration" and "teaching".
+    """Choose the smoothing to take for "accuracy", "calibration" and "teaching".
 
-    The strengths with the most seeds are compared, on the seeds that they share: one of which a network diverged is
-    no recommendation, and must not cost the others that seed. Of equal ones the weakest is taken.
+    Only the strengths with the most seeds are compared, on the seeds that they share. Among equal strengths the
+    weakest is taken.
 
     Args:
-        measured: smoothing → measure → seed → value, of held-out images, all finite. Needed are `accuracy`, `ece`
-            and `interclass_variance_relative`; where `nll`, `scaled_ece` and `scaled_temperature` (temperature
-            scaling, fitted on other images than it is judged on) are given, reasons mention them.
+        measured: smoothing → measure → seed → value, of held-out images, all finite. `accuracy`, `ece` and
+            `interclass_variance_relative` are needed. Reasons also mention `nll`, `scaled_ece` and
+            `scaled_temperature` where they are given; the last two are of temperature scaling, fitted on other
+            images than it is judged on.
 
     Raises:
-        ValueError: there is no strength, or one of the needed measures is not given for it.
+        ValueError: there is no strength, or one of the needed measures is missing for a strength.
     """
+    # A strength with a diverged network is no recommendation, and must not cost the other strengths that seed.
     compared = _compared(measured)
     accurate = _best(compared, "accuracy")
     found = {
@@ -89,7 +94,10 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
 
 
 def _as_accurate(compared: _Compared, accurate: float) -> _Compared:
-    """Strengths whose accuracy is not credibly below the highest; of too few seeds only the highest is known so."""
+    """Return the strengths whose accuracy is not credibly below the highest.
+
+    With too few seeds to judge, only the strength of highest accuracy is returned.
+    """
     if _too_few(compared):
         return {accurate: compared[accurate]}
     return {
@@ -104,7 +112,7 @@ def _too_few(compared: _Compared) -> bool:
 
 
 def listed(smoothings: list[float] | tuple[float, ...]) -> str:
-    """Strengths as people read them: "ε = 0, 0.1"."""
+    """Format strengths as people read them: "ε = 0, 0.1"."""
     return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
 
 
@@ -112,7 +120,7 @@ _Compared = dict[float, dict[str, BySeed]]
 
 
 def _compared(measured: Mapping[float, Mapping[str, BySeed]]) -> _Compared:
-    """The strengths with the most seeds, weakest first, each with the measures of these seeds."""
+    """Return the strengths with the most seeds, weakest first, each with its measures."""
     if not measured:
         raise ValueError("measured = {}: expected one strength of smoothing or more.")
     for smoothing, measures in measured.items():
@@ -127,7 +135,10 @@ def _compared(measured: Mapping[float, Mapping[str, BySeed]]) -> _Compared:
 
 
 def _means(compared: _Compared, measure: str) -> dict[float, float]:
-    """Mean of a measure over the seeds that all strengths have; over those of each where there is none."""
+    """Return the mean of a measure per strength, over the seeds that all strengths share.
+
+    Where they share none, each mean is over the strength's own seeds.
+    """
     given = {smoothing: measures[measure] for smoothing, measures in compared.items()}
     shared = set.intersection(*(set(values) for values in given.values()))
     means = {}
@@ -144,7 +155,7 @@ def _best(compared: _Compared, use: Use) -> float:
 
 
 def _against(compared: _Compared, measure: str, smoothing: float, versus: float) -> Judgement:
-    """Whether a measure is higher at one strength than at another, seed by seed."""
+    """Judge whether a measure is higher at one strength than at another, seed by seed."""
     return judge(compared[smoothing][measure], compared[versus][measure], "higher")
 
 
@@ -171,7 +182,7 @@ def _of_calibration(compared: _Compared, best: float, _: _Compared) -> str:
 
 
 def _scaled(compared: _Compared, best: float) -> str:
-    """What temperature scaling of the network without smoothing would do instead."""
+    """Say what temperature scaling of the network without smoothing would do instead."""
     hard = compared.get(0.0, {})
     if "scaled_ece" not in hard:
         return ""

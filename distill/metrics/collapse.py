@@ -1,8 +1,9 @@
-"""Neural collapse: how near the last layer is to one point per class, in a regular simplex (Papyan et al. 2020).
+"""Measure neural collapse: how near the last layer is to one point per class, in a regular simplex.
 
-Features are what the last linear layer gets, [n, d], and `weight` is that layer's, [k, d]. Formulas are those of
-Zhu et al. 2021 and their code. All are 0 at collapse but `nearest_centre_agreement`, which is 1, and none depends
-on the scale or a rotation of features and weight. In float64; O(n d k) time and O(n d) memory.
+Source: Papyan et al. 2020; formulas are those of Zhu et al. 2021 and their code. Features are the input of the last
+linear layer, [n, d], and `weight` is the weight of this layer, [k, d]. At collapse all measures are 0, except
+`nearest_centre_agreement`, which is 1. None depends on the scale or a rotation of features and weight. They are
+computed in float64, in O(n d k) time and O(n d) memory.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from torch import Tensor
 
 
 def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of that between them.
+    """Return NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of the scatter between them.
 
     Σ_W = mean_i (h_i - μ_y)(h_i - μ_y)ᵀ and Σ_B = mean_c (μ_c - μ)(μ_c - μ)ᵀ, with μ the mean over samples and K
-    the number of classes with samples. With M the rows μ_c - μ it is mean_i ‖(h_i - μ_y) M⁺‖², which needs no
-    matrix of d by d. NaN if all class means coincide.
+    the number of classes with samples. NaN if all class means coincide.
     """
     h = features.double()
     means, present = _class_means(h, labels, int(labels.max()) + 1)
     centred = means[present] - h.mean(dim=0)
     if centred.norm() <= 1e-12 * h.norm():
         return float("nan")
-    # M has rank K-1 at most; its smallest singular value is rounding.
+    # With M the rows μ_c - μ, NC1 is mean_i ‖(h_i - μ_y) M⁺‖², which needs no matrix of d by d. M has rank K-1 at
+    # most, so its smallest singular value is rounding.
     inverse = torch.linalg.pinv(centred, rtol=1e-10)
     return ((h - means[labels]) @ inverse).square().sum(dim=1).mean().item()
 
 
 def equiangular_distance(weight: Float[Tensor, "k d"]) -> float:
-    """NC2: distance of WWᵀ, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1), that of a regular simplex. O(k² d)."""
+    """Return NC2: the distance of WWᵀ, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1), a regular simplex. O(k² d)."""
     w = weight.double()
     return _distance_to_simplex(w @ w.T)
 
@@ -38,10 +39,10 @@ def equiangular_distance(weight: Float[Tensor, "k d"]) -> float:
 def duality_distance(
     weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
 ) -> float:
-    """NC3: distance of W H̄, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1), with the columns of H̄ being μ_c - μ.
+    """Return NC3: the distance of W H̄, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1); columns of H̄ are μ_c - μ.
 
-    0 where weights and class means lie in the same directions and form a regular simplex. NaN if a class has no
-    sample.
+    NC3 is 0 where weights and class means lie in the same directions and form a regular simplex. NaN if a class has
+    no sample.
     """
     h = features.double()
     means, _ = _class_means(h, labels, len(weight))
@@ -51,13 +52,14 @@ def duality_distance(
 def nearest_centre_agreement(
     features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], logits: Float[Tensor, "n k"]
 ) -> float:
-    """NC4: share of samples for which the network answers the class whose mean of these features is nearest.
+    """Return NC4: the share of samples for which the network answers the class with the nearest mean of features.
 
     Classes without samples have no mean, and are never nearest.
     """
     h = features.double()
     means, present = _class_means(h, labels, logits.shape[1])
-    # ‖h - μ‖² but for ‖h‖², around the mean so that a common shift costs no digits.
+    # `distance` is ‖h - μ‖² without ‖h‖², which is the same for all classes. It is taken around the mean of all
+    # samples, so that a common shift costs no digits.
     origin = h.mean(dim=0)
     centres = torch.where(present.unsqueeze(1), means - origin, 0.0)
     distance = centres.square().sum(dim=1) - 2 * (h - origin) @ centres.T
@@ -74,7 +76,7 @@ def _distance_to_simplex(product: Float64[Tensor, "k k"]) -> float:
 def _class_means(
     features: Float64[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
 ) -> tuple[Float64[Tensor, "k d"], Tensor]:
-    """Mean per class, NaN for a class without samples, and which classes have some."""
+    """Return the mean per class, NaN for a class without samples, and which classes have samples."""
     counts = torch.bincount(labels, minlength=classes)
     sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
     return sums / counts.unsqueeze(1), counts > 0

@@ -1,4 +1,4 @@
-"""How sure a network is, against how sure its labels ask it to be and against how often it is right."""
+"""Compare how sure a network is with how often it is right, and with how sure its labels ask it to be."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from distill.metrics.calibration_error import NORMAL, wilson
 
 
 class Gap(NamedTuple):
-    """Accuracy less mean confidence; above 0 the network is more often right than it says."""
+    """Accuracy less mean confidence: above 0 the network is right more often than it says."""
 
     accuracy: float
-    """Share of samples that is right."""
+    """Share of samples whose answer is right."""
     confidence: float
-    """Their mean largest probability."""
+    """Largest probability of a sample, averaged over samples."""
     gap: float
     """Accuracy less confidence, in [-1, 1]."""
     low: float
-    """Lower end of its 95 % interval over samples."""
+    """Lower end of the 95 % interval of `gap` over samples."""
     high: float
-    """Upper end."""
+    """Upper end of the 95 % interval of `gap` over samples."""
 
 
 def ceiling(smoothing: float, classes: int) -> float:
-    """Mean largest probability of a network that gives exactly its smoothed targets: 1 - ε + ε/K.
+    """Return the largest probability of a network that gives exactly its smoothed targets: 1 - ε + ε/K.
 
     `smoothing` is ε of the uniform convention (`losses.in_uniform` gives it). A network that learns from labels
-    only has no reason to be surer than this on its training images: cross-entropy with these targets is least there
-    (Müller et al. 2019, section 1).
+    only has no reason to be surer than this on its training images: the cross-entropy with smoothed targets is
+    least there (Müller et al. 2019, section 1).
     """
     return 1 - smoothing + smoothing / classes
 
 
 def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Gap:
-    """Accuracy less mean confidence, with a 95 % interval over samples.
+    """Compute accuracy less mean confidence, with a 95 % interval over samples.
 
-    The interval puts together Wilson's of the accuracy and the normal one of the mean confidence, with their
-    correlation over samples (MOVER: Zou & Donner, Stat. Med. 2008, section 2). With many samples it is that of the
-    paired differences; unlike that one it does not become too narrow when all samples are right or all wrong.
+    The interval combines Wilson's interval of the accuracy with the normal interval of the mean confidence, using
+    their correlation over samples (MOVER: Zou & Donner, Stat. Med. 2008, section 2). With many samples it equals
+    the interval of the paired differences. Unlike that one, it does not become too narrow when all samples are
+    right or all are wrong.
 
     Raises:
         ValueError: there is no sample.
@@ -56,7 +57,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
     centred = confidences - confidence
     half = NORMAL * math.sqrt(centred.square().sum().item() / (n * max(1, n - 1)))
     low, high = (end.item() for end in wilson(right.mean(), torch.tensor(n)))
-    # Not `torch.corrcoef`, which is not a number where either is constant.
+    # `torch.corrcoef` would give NaN where confidence or correctness is constant.
     spread = math.sqrt(centred.square().sum().item() * (right - accuracy).square().sum().item())
     together = (centred * (right - accuracy)).sum().item() / spread if spread > 0 else 0.0
 
@@ -68,5 +69,5 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
 
 
 def under_confident(gap: Gap) -> bool:
-    """Whether the network is more often right than it says: the interval lies wholly above 0."""
+    """Tell whether a network is right more often than it says: the interval of its gap lies wholly above 0."""
     return gap.low > 0

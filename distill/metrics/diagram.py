@@ -1,4 +1,4 @@
-"""How a reliability diagram is drawn: accuracy with intervals against confidence, and how often each occurs."""
+"""Draw a reliability diagram: accuracy with intervals against confidence, and how often each confidence occurs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from distill.metrics.calibration_error import Reliability
 
 COLORS = ("#0072B2", "#D55E00")
-"""Of the first and the second network (Okabe and Ito's palette: safe for colour-blind readers)."""
+"""Colours of the first and the second network (Okabe and Ito's palette: safe for colour-blind readers)."""
 _MARKERS = ("o", "s")
 
 
 def draw_reliability(diagram: Axes, histogram: Axes, bins: Reliability, place: int = 0, name: str = "") -> None:
-    """One network: accuracy and its 95 % interval in each bin of confidence, and the share of samples there.
+    """Draw one network: accuracy with its 95 % interval, and the share of samples, in each bin of confidence.
 
     Args:
-        diagram: where accuracy is drawn.
-        histogram: where shares are drawn, in %.
-        bins: what to draw; empty bins are left out.
-        place: 0 or 1, which of two networks it is.
-        name: for a legend.
+        diagram: axes on which accuracy is drawn.
+        histogram: axes on which shares are drawn, in %.
+        bins: diagram to draw; empty bins are left out.
+        place: 0 for the first or 1 for the second of two networks.
+        name: name of the network for a legend.
     """
     full = bins.count > 0
     at, height = bins.confidence[full], bins.accuracy[full]
-    # The share of right answers lies within its Wilson interval; rounding may say otherwise by 1e-17.
+    # The share of right answers lies within its Wilson interval, but rounding can put it outside by 1e-17.
     around = [(height - bins.low[full]).clamp(min=0).tolist(), (bins.high[full] - height).clamp(min=0).tolist()]
     color, marker = COLORS[place], _MARKERS[place]
     diagram.errorbar(
@@ -49,7 +49,7 @@ def draw_reliability(diagram: Axes, histogram: Axes, bins: Reliability, place: i
 
 
 def frame(diagram: Axes, histogram: Axes) -> None:
-    """Axes of both panels, with the diagonal on which accuracy is confidence."""
+    """Set up the axes of both panels, with the diagonal on which accuracy equals confidence."""
     diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
     diagram.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     diagram.tick_params(labelbottom=False)

@@ -1,7 +1,8 @@
-"""How a student's distribution differs from its teacher's: in the target, in the other classes, in their order.
+"""Measure how a student's distribution differs from its teacher's: in target, non-target classes and their order.
 
-Pure functions of the logits of both [n, k] on the same samples, in float64; O(n k) time and memory; a shift of a
-sample's logits changes nothing. `accuracy.agreement` and `accuracy.predictive_kl` are the plainest of the kind.
+These are pure functions of the logits [n, k] of both networks on the same samples, in float64. They take O(n k)
+time and memory, and a shift of a sample's logits changes nothing. The simplest measures of this kind are
+`accuracy.agreement` and `accuracy.predictive_kl`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ def target_divergence(
     labels: Int[Tensor, " n"],
     temperature: float = 1.0,
 ) -> float:
-    """Mean KL(b_t ‖ b_s) of b = (p_y, 1 - p_y) at temperature T, in nats: TCKD of Zhao et al. 2022, without T².
+    """Return the mean KL(b_t ‖ b_s) of b = (p_y, 1 - p_y) at temperature T, in nats.
 
-    KL(p_t ‖ p_s) of a sample is this and (1 - p_t,y) times its part of `nontarget_divergence`.
+    This is TCKD of Zhao et al. 2022, without T². KL(p_t ‖ p_s) of a sample is its part of `target_divergence` plus
+    (1 - p_t,y) times its part of `nontarget_divergence`.
     """
     of_student, of_teacher = (_target_or_not(logits, labels, temperature) for logits in (student, teacher))
     return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True).item()
@@ -39,9 +41,10 @@ def nontarget_divergence(
     labels: Int[Tensor, " n"],
     temperature: float = 1.0,
 ) -> float:
-    """Mean KL of the distributions over the non-target classes at temperature T, teacher to student, in nats.
+    """Return the mean KL of the distributions over the non-target classes at T, teacher to student, in nats.
 
-    NCKD of Zhao et al. 2022, without T²; each sample counts alike, however sure the teacher is of its label.
+    This is NCKD of Zhao et al. 2022, without T². Each sample counts equally, however sure the teacher is of its
+    label.
     """
     of_student, of_teacher = (
         torch.log_softmax(nontarget(logits.double() / temperature, labels), dim=1) for logits in (student, teacher)
@@ -52,9 +55,10 @@ def nontarget_divergence(
 def inter_correlation(
     student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
 ) -> float:
-    """Pearson's correlation over classes of both's probabilities at T, mean over samples (Huang et al. 2022).
+    """Return Pearson's correlation over classes of both networks' probabilities at T, mean over samples.
 
-    A sample of which either has equal probabilities counts 0, as in the authors' code.
+    Source: Huang et al. 2022. A sample for which either network gives equal probabilities counts as 0, as in the
+    authors' code.
     """
     p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
     return _pearson(p, q).mean().item()
@@ -63,19 +67,20 @@ def inter_correlation(
 def intra_correlation(
     student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
 ) -> float:
-    """Pearson's correlation over samples of both's probabilities of a class at T, mean over classes.
+    """Return Pearson's correlation over samples of both networks' probabilities of a class at T, mean over classes.
 
-    Huang et al. 2022. A class to which either gives each sample one probability counts 0.
+    Source: Huang et al. 2022. A class to which either network gives the same probability on every sample counts as
+    0.
     """
     p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
     return _pearson(p.T, q.T).mean().item()
 
 
 def deviation_ratio(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
-    """`dark_knowledge.logit_deviation` of the student over the teacher's (Sun et al. 2024).
+    """Return the student's `dark_knowledge.logit_deviation` over the teacher's (Sun et al. 2024).
 
-    1 if they are equally sharp; a distillation loss with one temperature for both asks for 1. NaN for a teacher
-    with equal logits.
+    The ratio is 1 if both are equally sharp; a distillation loss with one temperature for both asks for 1. NaN for
+    a teacher with equal logits.
     """
     of_teacher = logit_deviation(teacher)
     return logit_deviation(student) / of_teacher if of_teacher > 0 else float("nan")
@@ -87,7 +92,10 @@ def class_similarity_correlation(
     labels: Int[Tensor, " n"],
     temperature: float = 1.0,
 ) -> float:
-    """Rank correlation of both's `dark_knowledge.class_similarity` at T: do they find the same classes alike?"""
+    """Return the rank correlation of the `dark_knowledge.class_similarity` of both networks at T.
+
+    It answers: do student and teacher find the same classes alike?
+    """
     of_both = (class_similarity(logits, labels, temperature) for logits in (student, teacher))
     return similarity_correlation(*of_both)
 
@@ -95,14 +103,17 @@ def class_similarity_correlation(
 def _target_or_not(
     logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float
 ) -> Float64[Tensor, "n 2"]:
-    """Logarithms of p_y and 1 - p_y, the second with all its digits."""
+    """Return the logarithms of p_y and 1 - p_y, the second one without cancellation."""
     z = logits.double() / temperature
     two = torch.cat([z.gather(1, labels.unsqueeze(1)), nontarget(z, labels).logsumexp(dim=1, keepdim=True)], dim=1)
     return torch.log_softmax(two, dim=1)
 
 
 def _pearson(a: Float64[Tensor, "m j"], b: Float64[Tensor, "m j"]) -> Float64[Tensor, " m"]:
-    """Correlation of each row of a with that of b; 0 where either is constant, up to rounding."""
+    """Return the correlation of each row of `a` with the same row of `b`.
+
+    It is 0 where either row is constant, up to rounding.
+    """
     x, y = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     lengths = x.norm(dim=1), y.norm(dim=1)
     varies = (lengths[0] > 1e-12 * a.norm(dim=1)) & (lengths[1] > 1e-12 * b.norm(dim=1))

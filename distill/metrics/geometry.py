@@ -1,14 +1,14 @@
-"""How activations lie around the templates of their classes (Müller et al. 2019, section 2 and Figure 1).
+"""Measure how activations lie around the templates of their classes (Müller et al. 2019, section 2 and Figure 1).
 
-Templates are rows (weights, bias) and points are (activations, 1), as the paper defines both: a logit is then
-their product, and ‖x - w_k‖² = xᵀx - 2 xᵀw_k + w_kᵀw_k. With the bias left out the plane would be another one, and
-where a point lies on it would no longer say which logit is larger. With it, the two coordinates of a point on the
-plane and its two differences of logits among the three classes are linear functions of each other: a picture of
+Templates are rows (weights, bias) and points are (activations, 1), as the paper defines both. A logit is then their
+product, and ‖x - w_k‖² = xᵀx - 2 xᵀw_k + w_kᵀw_k. Without the bias the plane would be another one, and where a
+point lies on it would no longer say which logit is larger. With the bias, the two coordinates of a point on the
+plane and its two differences of logits among the three classes are linear functions of each other. So a picture of
 the plane shows all that the network says about these classes against each other, and nothing else.
 
-All measures but `class_distance` are ratios, since smoothing shrinks activations: rotating, shifting or scaling
-points and templates together leaves them alone (but `class_separation` changes with a shift: its distances are
-angles at the origin). Labels count 0, 1, 2, ... and each class has at least one point.
+All measures except `class_distance` are ratios, since smoothing shrinks activations. Rotating, shifting or scaling
+points and templates together does not change them. The exception is `class_separation`, which changes with a shift:
+its distances are angles at the origin. Labels count 0, 1, 2, ... and each class has at least one point.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch import Tensor
 
 
 class Plane(NamedTuple):
-    """An affine plane with coordinates of its own."""
+    """An affine plane with its own coordinates."""
 
     origin: Float64[Tensor, " d"]
     basis: Float64[Tensor, "2 d"]
-    """Orthonormal rows."""
+    """Orthonormal rows that span the plane."""
 
 
 def plane_through(templates: Float[Tensor, "3 d"]) -> Plane:
-    """The plane through three templates, with coordinates that depend on them alone.
+    """Return the plane through three templates, with coordinates that depend on the templates alone.
 
-    The origin is their centroid, the first axis points to the first template, and the second template lies on the
-    side of the positive second axis: so pictures of two networks can be laid side by side. The basis spans the same
-    plane as that of the QR decomposition of [w₂ - w₁, w₃ - w₁].
+    The origin is the centroid of the templates. The first axis points to the first template, and the second
+    template lies on the positive side of the second axis. So pictures of two networks can be compared side by side.
+    The basis spans the same plane as that of the QR decomposition of [w₂ - w₁, w₃ - w₁].
 
     Raises:
-        ValueError: the three lie on one line.
+        ValueError: the three templates lie on one line.
     """
     corners = templates.double()
     origin = corners.mean(dim=0)
@@ -48,19 +48,19 @@ def plane_through(templates: Float[Tensor, "3 d"]) -> Plane:
 
 
 def project(plane: Plane, points: Float[Tensor, "n d"]) -> Float64[Tensor, "n 2"]:
-    """Coordinates on the plane of the nearest point of the plane."""
+    """Return the coordinates of the point of the plane that is nearest to each point."""
     return (points.double() - plane.origin) @ plane.basis.T
 
 
 def class_distance(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """Root of the mean squared distance between two class means, over all pairs of classes."""
+    """Return the root of the mean squared distance between two class means, over all pairs of classes."""
     return _mean_squared_distance(_class_means(points.double(), labels)).sqrt().item()
 
 
 def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " k"]:
-    """How wide each class is: mean squared distance to the class mean, relative to `class_distance` squared.
+    """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared.
 
-    0 for a class in one point; lower is tighter.
+    It is 0 for a class in one point; lower is tighter.
     """
     exact = points.double()
     means = _class_means(exact, labels)
@@ -69,10 +69,10 @@ def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Floa
 
 
 def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """Trace of the within-class scatter over that of the between-class scatter, every point weighed alike.
+    """Return the trace of the within-class scatter over the trace of the between-class scatter.
 
-    Of points on the plane this would be nearly `compactness`; of activations it counts the directions too that the
-    plane does not show.
+    Every point weighs the same. For points on the plane the ratio would be nearly `compactness`. For activations it
+    also counts the directions that the plane does not show.
     """
     exact = features.double()
     means = _class_means(exact, labels)[labels]
@@ -81,9 +81,9 @@ def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> 
 
 
 def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """Standard deviation over mean of the sides of the triangle (polygon) of class means; 0 if it is regular.
+    """Return the standard deviation over the mean of the sides of the triangle (polygon) of class means.
 
-    Of three classes, 1/√2 when two means coincide.
+    It is 0 if the triangle is regular; for three classes it is 1/√2 when two means coincide.
     """
     sides = torch.pdist(_class_means(points.double(), labels))
     return (sides.std(correction=0) / sides.mean()).item()
@@ -92,13 +92,13 @@ def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"
 def distance_imbalance(
     points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Int[Tensor, " n"]
 ) -> float:
-    """How far points are from being as near to one incorrect template as to the other.
+    """Measure how far points are from being equally near to the templates of both incorrect classes.
 
-    With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own:
-    mean |D_a - D_b| / mean ((D_a + D_b)/2 - D_y). Differences of squared distances are the same on the plane and
-    in the whole space. 0 if every point is equally distant from the templates of the incorrect classes; with
-    templates in a regular triangle, and points at an angle θ from the ray to their own template, 2/√3 · tan θ,
-    however far out. NaN unless points are on average nearer to their own template than to the others.
+    With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own: mean |D_a - D_b| / mean ((D_a +
+    D_b)/2 - D_y). Differences of squared distances are the same on the plane and in the whole space. The measure is
+    0 if every point is equally distant from the templates of the incorrect classes. With templates in a regular
+    triangle, and points at an angle θ from the ray to their own template, it is 2/√3 · tan θ, however far out the
+    points are. NaN unless points are on average nearer to their own template than to the others.
     """
     distances = (points.double().unsqueeze(1) - templates.double()).square().sum(dim=2)
     own = torch.nn.functional.one_hot(labels, 3).bool()
@@ -109,26 +109,27 @@ def distance_imbalance(
 
 
 def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """R² = 1 - d_within / d_total of cosine distances: 0 for mixed classes, 1 for classes in one direction each.
+    """Return R² = 1 - d_within / d_total of cosine distances: 0 for mixed classes, 1 for one direction per class.
 
-    d_within is the mean distance over all pairs of one class, averaged over classes; d_total that over all pairs
-    of two classes, each pair of classes weighed alike, and a class with itself among them (Kornblith et al. 2021,
-    eq. 11). With features of length 1 and μ_c their class means, that is 1 - mean_c ‖μ_c‖² and
-    1 - ‖mean_c μ_c‖²: O(n d). A feature vector of zeros has no direction, and distance 1 to all. NaN if all point
-    in one direction. A shift of the features does change it; a scale or a rotation does not.
+    d_within is the mean distance over all pairs of samples of one class, averaged over classes. d_total is the mean
+    distance over all pairs of samples of two classes; each pair of classes weighs the same, and a class paired with
+    itself counts too (Kornblith et al. 2021, eq. 11). A feature vector of zeros has no direction, and distance 1 to
+    all others. NaN if all point in one direction. A shift of the features changes R²; a scale or a rotation does
+    not. O(n d).
     """
     directions = torch.nn.functional.normalize(features.double(), dim=1)
     means = _class_means(directions, labels)
     means = means[torch.bincount(labels) > 0]
+    # With features of length 1, the mean distances are 1 - mean_c ‖μ_c‖² and 1 - ‖mean_c μ_c‖².
     within, total = 1 - means.square().sum(dim=1).mean(), 1 - means.mean(dim=0).square().sum()
     return (1 - within / total).item() if total > 1e-12 else float("nan")
 
 
 def linear_cka(features: Float[Tensor, "n d"], other: Float[Tensor, "n e"]) -> float:
-    """Likeness of two networks' features of the same samples, 0 to 1 (Kornblith et al. 2019, linear CKA).
+    """Return how alike two networks' features of the same samples are, 0 to 1 (Kornblith et al. 2019, linear CKA).
 
-    ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features, Frobenius norms: O(n d²), with no matrix of n by n. Rotating,
-    shifting or scaling either changes nothing. NaN if either is constant.
+    ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features, with Frobenius norms: O(n d²), with no matrix of n by n. Rotating,
+    shifting or scaling either set of features changes nothing. NaN if either is constant.
     """
     x, y = (part.double() - part.double().mean(dim=0) for part in (features, other))
     return ((x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())).item()

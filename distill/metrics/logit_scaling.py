@@ -1,4 +1,4 @@
-"""Maps of logits, fitted on held-out data, after which probabilities say how often a network is right."""
+"""Fit maps of logits on held-out data, after which probabilities say how often a network is right."""
 
 from __future__ import annotations
 
@@ -16,51 +16,60 @@ from distill.metrics.calibration_error import fit_temperature
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 
 Method = Literal["none", "temperature", "vector", "platt"]
-"""As `config.CalibrationMethod`, and none, which leaves logits as they are."""
+"""Method of calibration: those of `config.CalibrationMethod`, and none, which leaves logits as they are."""
 RIDGE = 0.01
-"""Strength of the ridge of vector scaling, in samples: the normal prior that it stands for has a standard deviation
-of 10."""
+"""Strength of the ridge of vector scaling, in samples.
+
+The ridge stands for a normal prior with a standard deviation of 10.
+"""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """A map of logits z."""
+    """A map of logits z to calibrated logits."""
 
     method: Method
-    """none: z; temperature and vector: scale · z + bias; platt: log σ(scale · s + bias), where s_k is the log-odds
-    of class k against the rest."""
+    """Kind of map.
+
+    - none: z.
+    - temperature and vector: scale · z + bias.
+    - platt: log σ(scale · s + bias), where s_k is the log-odds of class k against the rest.
+    """
     scale: Float64[Tensor, " one_or_k"]
-    """1 / T of one temperature, else one per class."""
+    """Scale of the logits: 1 / T for a single temperature, otherwise one per class."""
     bias: Float64[Tensor, " one_or_k"]
-    """0 of a temperature, else one per class."""
+    """Bias of the logits: 0 for a temperature, otherwise one per class."""
 
     def apply(self, logits: Float[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-        """Logits of the calibrated probabilities, which are their softmax."""
+        """Return the calibrated logits, whose softmax is the calibrated probabilities."""
         return scaled(self.method, logits.double(), self.scale.to(logits.device), self.bias.to(logits.device))
 
 
 class Softened(NamedTuple):
-    """What dividing the logits of a network by a temperature does to its confidence."""
+    """The change of a network's confidence when its logits are divided by a temperature."""
 
     before: Gap
     after: Gap
 
     @property
     def too_far(self) -> bool:
-        """Whether it is under-confident then: the interval of accuracy less confidence lies wholly above 0."""
+        """Tell whether the network is under-confident after the division by the temperature."""
         return under_confident(self.after)
 
     @property
     def already(self) -> bool:
-        """Whether it is under-confident as it is, so that a temperature above 1 can only make it worse."""
+        """Tell whether the network is under-confident as it is.
+
+        A temperature above 1 can then only make it worse.
+        """
         return under_confident(self.before)
 
 
 def soften(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float) -> Softened:
-    """Accuracy less mean confidence before and after logits are divided by a temperature.
+    """Compute accuracy less mean confidence before and after logits are divided by a temperature.
 
     The temperature is one that somebody means to use: that of another network, or of distillation. Smoothing lowers
-    confidence already, and a temperature on top lowers it once more.
+    confidence already, and a temperature lowers it once more.
 
     Raises:
         UserError: the temperature is not positive.
@@ -71,32 +80,32 @@ def soften(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature:
 
 
 def identity() -> Scaling:
-    """The map that leaves logits as they are."""
+    """Return the map that leaves logits as they are."""
     return Scaling("none", torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
 
 
 def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
-    """The map that fits labels best, in float64.
+    """Fit the map after which probabilities match labels best, in float64.
 
     temperature: `calibration_error.fit_temperature`, so 1/T is bounded.
 
-    vector: a scale and a bias per class that minimise the NLL, which is convex (Guo et al. 2017, sec. 4.2). It
-    starts from temperature scaling, and a ridge holds it there, `RIDGE` / n · ½ Σ_k ((T w_k - 1)² + b_k²) beside
-    the mean NLL: hardly seen with some hundred samples, yet enough that a class which is perfectly
-    separated, or which no sample has, keeps finite parameters. Biases have the mean 0; another mean would change
-    nothing.
+    vector: a scale and a bias per class that minimise the NLL, which is convex (Guo et al. 2017, sec. 4.2). The fit
+    starts from temperature scaling, and a ridge of `RIDGE` / n · ½ Σ_k ((T w_k - 1)² + b_k²) added to the mean NLL
+    holds it there. The ridge hardly matters with some hundred samples. Yet it keeps parameters finite for a class
+    that is perfectly separated, or that no sample has. Biases have the mean 0; another mean would change nothing.
 
-    platt: per class, σ(a s + b) of its log-odds s against the rest, by maximum likelihood with the targets
-    (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2) instead of 1 and 0, for which a minimum exists even where s separates perfectly
-    (Platt 1999); the K results, divided by their sum, are the probabilities (Zadrozny & Elkan 2002). A class that
-    no sample has, or all, keeps its probability (a = 1, b = 0); one whose log-odds are all equal keeps its slope.
+    platt: per class, σ(a s + b) of the class's log-odds s against the rest, by maximum likelihood. The targets are
+    (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2) instead of 1 and 0, so a minimum exists even where s separates perfectly (Platt
+    1999). The K results, divided by their sum, are the probabilities (Zadrozny & Elkan 2002). A class that no
+    sample has, or that all have, keeps its probability (a = 1, b = 0). A class whose log-odds are all equal keeps
+    its slope.
 
-    Vector and platt may change which class is the largest.
+    Vector and platt may change which class has the largest probability.
 
     Args:
         method: which map.
         logits: of samples on which the network was not trained.
-        labels: their classes.
+        labels: classes of the samples.
 
     Raises:
         UserError: there is no sample, or a logit is not finite.
@@ -125,7 +134,7 @@ def scaled(
     scale: Float[Tensor, " one_or_k"],
     bias: Float[Tensor, " one_or_k"],
 ) -> Float[Tensor, "n k"]:
-    """The map itself, in the precision of its arguments; `torch.export` can trace it."""
+    """Apply a map to logits, in the precision of the arguments; `torch.export` can trace it."""
     if method == "none":
         return logits
     if method == "platt":
@@ -134,10 +143,10 @@ def scaled(
 
 
 def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """log p_k / (1 - p_k) of the softmax probabilities, without cancellation where p_k is close to 1."""
+    """Return log p_k / (1 - p_k) of the softmax probabilities, without cancellation where p_k is close to 1."""
     log_p = torch.log_softmax(logits, dim=1)
     top = logits.argmax(dim=1, keepdim=True)
-    # Of all classes but the largest p ≤ ½; 1 - p of that one is the sum of the others.
+    # All classes except the largest have p ≤ ½. For the largest, 1 - p is the sum of the others.
     others = log_p.scatter(1, top, -torch.inf)
     of_top = torch.logsumexp(others, dim=1, keepdim=True)
     of_others = torch.log1p(-others.exp())
@@ -168,10 +177,10 @@ def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sca
     n, classes = odds.shape
     positive = F.one_hot(labels, classes).bool()
     targets = _platt_targets(positive)
-    # In units of their spread about their mean all classes look alike to the optimiser; the map is the same.
+    # Standardised log-odds make all classes look alike to the optimiser; the fitted map is the same.
     centre = odds.mean(dim=0)
     spread = odds.std(dim=0, unbiased=False)
-    # What rounding leaves of equal log-odds is not a spread.
+    # Equal log-odds can have a spread from rounding alone, which does not count.
     varies = spread > 1e-12 * odds.abs().amax(dim=0)
     spread = spread.where(varies, 1.0)
     standard = ((odds - centre) / spread).where(varies, 0.0)
@@ -186,13 +195,13 @@ def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sca
         return value[judged].sum().item(), slope.where(judged, 0.0)
 
     a, b = _minimise(loss, torch.stack([torch.ones_like(centre), torch.zeros_like(centre)]))
-    # Where all log-odds are equal the slope is free: 1, so that other images keep their order.
+    # Where all log-odds are equal, any slope fits; 1 keeps the order of other images.
     a = (a / spread).where(varies, 1.0)
     return Scaling("platt", a.where(judged, 1.0), (b - a * centre).where(judged, 0.0))
 
 
 def _platt_targets(positive: Bool[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-    """What a class's sigmoid is taught instead of 1 and 0 (Platt 1999)."""
+    """Return the targets of each class's sigmoid, which replace 1 and 0 (Platt 1999)."""
     n = len(positive)
     count = positive.sum(dim=0).double()
     return torch.where(positive, (count + 1) / (count + 2), 1 / (n - count + 2))
@@ -202,8 +211,8 @@ def _minimise(
     loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]],
     start: Float64[Tensor, "2 k"],
 ) -> Float64[Tensor, "2 k"]:
-    """Where a convex loss, given with its gradient, is least."""
-    from scipy.optimize import minimize  # half a second, which those who only apply a map would wait for
+    """Find where a convex loss, given with its gradient, is least."""
+    from scipy.optimize import minimize  # takes half a second, so applying a map skips it
 
     def flat(values):
         value, slope = loss(torch.from_numpy(values).view(start.shape).to(start.device))

@@ -1,11 +1,11 @@
-"""What was measured of one network."""
+"""Hold what was measured of one network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MEASURES_FILE = "measures.json"
-"""Name of the file of an analysis: key of a network → its measures."""
+"""Name of the file of an analysis that maps the key of each network to its measures."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Measured:
     diverged: str | None = None
 
     def joined(self, other: Measured) -> Measured:
-        """Both together.
+        """Join two sets of measures into one.
 
         Raises:
-            ValueError: they measure something by the same name.
+            ValueError: both have a measure of the same name.
         """
         if twice := (self.values.keys() & other.values.keys()) | (self.curves.keys() & other.curves.keys()):
             raise ValueError(f"measured twice: {', '.join(sorted(twice))}")

@@ -1,8 +1,8 @@
-"""Lists every measure of a network, each in one entry: how it is computed, shown and explained.
+"""List every measure of a network, each in one entry: how it is computed, shown and explained.
 
-To add one, write its function in this folder and its entry in `MEASURES`: tables, `distill evaluate`, probes,
-sweeps, calibrations and what is logged along training read the list. A probe lists its own measures beside its
-code, and an experiment in its own file. Nothing here imports torch: a function is imported when it is computed.
+To add a measure, write its function in this folder and its entry in `MEASURES`. Tables, `distill evaluate`, probes,
+sweeps, calibrations and the logs of training read the list. A probe lists its own measures beside its code, and an
+experiment in its own file. Nothing here imports torch: a function is imported when it is computed.
 """
 
 from __future__ import annotations
@@ -33,21 +33,28 @@ GIVEN: dict[Kind, tuple[str, ...]] = {
     "unseen classes": ("logits", "labels", "classes", "seen_classes", "prior"),
     "run": (),
 }
-"""Kind of a measure → the arguments that its function may ask for, by their names.
+"""Arguments that the function of a measure may ask for by name, for each kind of measure.
 
-`answers` say how often a network is right and how sure it is; `knowledge` what it says beyond its answers;
-`targets` are soft targets that it learned from; `independent` is beside a teacher that it did not learn from;
-`activations` are those of two networks. A measure of a `run` is known from its config or record, no function."""
+- `answers` say how often a network is right and how sure it is.
+- `knowledge` says what a network tells beyond its answers.
+- `targets` are soft targets that a network learned from.
+- `features` need the penultimate activations and the weight of the last layer.
+- `teacher` compares a student with its teacher.
+- `independent` compares a student with a teacher that it did not learn from.
+- `activations` compare the activations of two networks.
+- `unseen class` and `unseen classes` are of students that saw all classes but one, or only some.
+- A `run` measure is known from the config or record, without a function.
+"""
 
 
 class Topic(NamedTuple):
-    """A table of a report: its measures name it."""
+    """A table of a report, which its measures name."""
 
     caption: str
     beside: tuple[str, ...] = ()
-    """Measures that are shown before its own, for comparison."""
+    """Names of other measures that the table shows before its own, for comparison."""
     varies: bool = False
-    """It is left out where its first measure is the same for all conditions."""
+    """Whether the table is left out where its first measure is the same for all conditions."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +63,53 @@ class Measure:
 
     name: str
     heading: str = ""
-    """What a column is called, without the unit."""
+    """Heading of its column, without the unit."""
     unit: Literal["", "%", "points", "×100", "nats", "bits", "bytes"] = ""
-    """Shares are shown times 100: in %, as points where they are differences, or as BLEU is (×100)."""
+    """Unit in which values are shown.
+
+    Shares are shown times 100: in %, as points if they are differences, or as ×100, as usual for BLEU.
+    """
     decimals: int = 3
     topic: Topic | None = None
-    """The table in which reports show it; without one it stands in the list of all rows only."""
+    """Table in which reports show the measure; without one it stands in the list of all rows only."""
     of: Kind = "run"
     compute: str = ""
-    """`module:function` of `distill.metrics`; with `.attribute` where the function returns several values."""
+    """Function as `module:function` of `distill.metrics`, followed by `.attribute` if it returns several values."""
     what: str = ""
-    """One line for people who do not know it."""
+    """One line that explains the measure to people who do not know it."""
     source: str = ""
-    """Paper that defines it; "this project" if none does."""
+    """Paper that defines the measure, or "this project"."""
     cost: str = "O(n k)"
-    """Time it takes, for n samples of k classes and d features."""
+    """Time that the measure takes, for n samples of k classes and d features."""
     usual: bool = False
-    """It is measured of every network, for every report."""
+    """Whether the measure is taken of every network, for every report."""
     watched: Literal["evaluation", "training", "recent"] | None = None
-    """Where it is logged: at every evaluation and on training data; on training data; on the last of these."""
+    """When the measure is logged.
+
+    - evaluation: at every evaluation and on training data.
+    - training: on training data.
+    - recent: on the latest training data.
+    """
     use: Use | None = None
-    """What strengths of smoothing are chosen for by it."""
+    """Use for which the measure chooses a strength of smoothing."""
     best: Literal["higher", "lower"] = "higher"
-    """Which value a use wants."""
+    """Direction of better values, for choosing by the measure."""
     stands_alone: bool = False
-    """Its heading is understood outside its table."""
+    """Whether the heading is understood outside its table."""
 
     @property
     def title(self) -> str:
-        """Heading with the unit, as tables show it."""
+        """Return the heading with its unit, as tables show it."""
         return {"%": f"{self.heading} %", "points": f"{self.heading}, points"}.get(self.unit, self.heading)
 
     @property
     def factor(self) -> int:
-        """What a value is multiplied by where it is shown."""
+        """Return the factor by which a value is multiplied where it is shown."""
         return 100 if self.unit in ("%", "points", "×100") else 1
 
     @property
     def explained(self) -> str:
-        """What it is, in which unit, and where it comes from."""
+        """Return what the measure is, its unit, and where it comes from."""
         unit = f", {self.unit}" if self.unit in ("nats", "bits") else ""
         return f"{self.what}{unit} [{self.source}]" if self.source else f"{self.what}{unit}"
 
@@ -112,7 +127,7 @@ _BITS = "O(n k) per step of a fit"
 _RANKING = "O(n k + n log n)"
 _SIMILARITY = "O(n k + k² log k)"
 
-# Two or three lines for a measure: the formatter would take a dozen.
+# Each entry takes two or three lines; the formatter would make it a dozen.
 # fmt: off
 _LISTED = (
     Measure("accuracy", "accuracy", "%", 2, _NETWORKS, "answers", "accuracy:accuracy", usual=True, use="accuracy",
@@ -273,7 +288,7 @@ HELD_OUT = tuple(
     for each in _LISTED
     if each.use
 )
-"""What strengths of smoothing are chosen by: measured of held-out images, whatever else is measured."""
+"""Measures of held-out images by which strengths of smoothing are chosen, whatever else is measured."""
 
 MEASURES = (*_LISTED, *HELD_OUT)
 """All measures, in the order in which reports list them."""
@@ -281,24 +296,24 @@ BY_NAME = {each.name: each for each in MEASURES}
 
 
 def of_kind(*kinds: Kind) -> list[Measure]:
-    """List the measures of these kinds."""
+    """List the measures of the given kinds."""
     return [each for each in MEASURES if each.of in kinds]
 
 
 def usual(*kinds: Kind) -> list[Measure]:
-    """List the measures of these kinds that every network gets."""
+    """List the measures of the given kinds that every network gets."""
     return [each for each in of_kind(*kinds) if each.usual]
 
 
 def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:
-    """Compute measures, each function once.
+    """Compute the values of measures, calling each function once.
 
     Args:
-        measures: which, of kinds that have a function.
-        given: what functions may ask for, by the names of their parameters (`GIVEN`).
+        measures: measures of kinds that have a function.
+        given: arguments that functions may ask for, by the names of their parameters (`GIVEN`).
 
     Returns:
-        Name → value; one that is not defined is NaN or infinite.
+        Name → value; a value that is not defined is NaN or infinite.
     """
     results: dict[str, Any] = {}
     values: dict[str, float] = {}
@@ -313,12 +328,12 @@ def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:
 
 
 def defined(values: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what is not defined, such as the recall of a class without a sample."""
+    """Leave out values that are not defined, such as the recall of a class without a sample."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def as_markdown(measures: Iterable[Measure]) -> str:
-    """Render a table of measures: name, what it is, source, cost."""
+    """Render a table of measures in Markdown: name, what it is, source, cost."""
     rows = [["measure", "what it is", "source", "cost"], ["---"] * 4]
     rows += [[f"`{each.name}`", each.what, each.source, each.cost] for each in measures]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

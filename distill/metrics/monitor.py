@@ -1,4 +1,4 @@
-"""The few measures that are watched while a network trains, and two figures of it."""
+"""Compute the few measures that are watched while a network trains, and draw two figures of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor
 
+# A short run must not wait for these measures. Values relative to the mean of a class come out smaller by about one
+# part in 50.
 _PER_CLASS = 50
-"""Knowledge is measured on about so many labels per class, since a short run must not wait for it. What is measured
-against the mean of a class comes out smaller by about one part in so many."""
+"""Number of labels per class, about, on which "recent" measures are taken."""
 
 
 _LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -22,21 +23,24 @@ _LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("train/confidence", "confidence (largest probability)", {"color": "#0072B2", "marker": "o"}),
     ("train/confidence_ceiling", "ceiling: if it gave its targets", {"color": "black", "linestyle": "--"}),
 )
-"""Okabe and Ito's colours, safe for colour-blind readers."""
+"""Lines of the confidence figure: logged name, label, and style.
+
+Colours are Okabe and Ito's, safe for colour-blind readers.
+"""
 
 
 def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """Compute what is logged at every evaluation; nothing for no samples."""
+    """Compute what is logged at every evaluation; without samples the result is empty."""
     return compute(_watched("evaluation"), logits=logits, labels=labels) if len(labels) else {}
 
 
 def training_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
     """Compute what is logged of training data at T = 1, from the targets that the network is being taught.
 
-    The equivalent smoothing γ of its own outputs is, at the optimum of its targets, theirs
-    (`targets/equivalent_smoothing`). The NLL is on hard labels, so that runs of different smoothing can be compared
-    by it; their training losses cannot. "recent" measures (`metrics.measures`) are of the last 50 labels per class;
-    those that are not defined are left out.
+    The equivalent smoothing γ of the network's own outputs equals that of its targets
+    (`targets/equivalent_smoothing`) at the optimum. The NLL is on hard labels, so it compares runs of different
+    smoothing, which their training losses cannot. "recent" measures (`metrics.measures`) are of the last 50 labels
+    per class; undefined ones are left out.
     """
     last = slice(-_PER_CLASS * logits.shape[1], None)
     return (
@@ -51,7 +55,7 @@ def _watched(where: str) -> list[Measure]:
 
 
 def confidence_figure(points: Sequence[Mapping[str, float]]) -> Any:
-    """Confidence and accuracy on training data over steps as a matplotlib figure, the ceiling as a dashed line.
+    """Draw confidence and accuracy on training data over steps, as a matplotlib figure with a dashed ceiling.
 
     `points` are rows of `metrics.jsonl`: `step`, `train/confidence`, `train/accuracy`, `train/confidence_ceiling`.
     """
@@ -63,7 +67,7 @@ def confidence_figure(points: Sequence[Mapping[str, float]]) -> Any:
     for name, label, style in _LINES:
         axes.plot(steps, [point[name] for point in points], label=label, markersize=3, **style)
     axes.set(xlabel="step", ylabel="mean over training data", ylim=(0, 1.05))
-    # Few, since ticks take most of the time.
+    # Few ticks, since they take most of the time.
     axes.set(xticks=(0, steps[-1] // 2, steps[-1]), yticks=(0, 0.25, 0.5, 0.75, 1))
     axes.legend(loc="lower right", fontsize=9)
     last = points[-1]
@@ -73,9 +77,9 @@ def confidence_figure(points: Sequence[Mapping[str, float]]) -> Any:
 
 
 def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Any:
-    """Reliability diagram as a matplotlib figure: accuracy against confidence, and how often each occurs.
+    """Draw the reliability diagram as a matplotlib figure: accuracy against confidence, and how often each occurs.
 
-    Intervals are Wilson's of 95 %, over the samples of a bin.
+    Intervals are Wilson's, of 95 %, over the samples of a bin.
     """
     from matplotlib.figure import Figure
 
@@ -86,7 +90,7 @@ def calibration_figure(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]
     diagram, histogram = figure.add_axes((0.2, 0.38, 0.75, 0.55)), figure.add_axes((0.2, 0.13, 0.75, 0.2))
     draw_reliability(diagram, histogram, reliability(logits, labels))
     frame(diagram, histogram)
-    # Few, since ticks take most of the time.
+    # Few ticks, since they take most of the time.
     diagram.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     histogram.set_xticks((0, 0.5, 1))
     diagram.set_title(f"ECE {100 * ece(logits, labels):.2f} %", fontsize=9)

@@ -1,8 +1,8 @@
-"""Mutual information between which image it is and what a network says of it, over random views of the image.
+"""Estimate the mutual information between which image it is and what a network says of it, over random views.
 
-X is the index of one of N images, each equally likely, and Y = f(d(z_x)) a number that the network gives for a
-random view d of it, such as a difference of two logits. Müller et al. 2019, section 3, take Y given x for Gaussian
-with a variance that all images share.
+X is the index of one of N images, each equally likely. Y = f(d(z_x)) is a number that the network gives for a
+random view d of the image, such as a difference of two logits. Müller et al. 2019, section 3, take Y given x to be
+Gaussian with a variance that all images share.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 _ROWS = 1024
-"""Images whose distances to all means are held at a time."""
+"""Number of images whose distances to all means are held at a time."""
 
 
 def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l"]) -> float:
-    """Estimate of I(X;Y) in nats, from l views of each of n images for the means and one more to evaluate.
+    """Estimate I(X;Y) in nats, from l views of each of n images for the means and one more view to evaluate.
 
-    With y_x the evaluated view, μ_x the mean over the others and σ² = mean_x (y_x - μ_x)²:
+    With y_x the evaluated view, μ_x the mean over the other views and σ² = mean_x (y_x - μ_x)²:
 
         I = mean_x [ -(y_x - μ_x)² / 2σ² - log( mean_x' exp(-(y_x - μ_x')² / 2σ²) ) ]
 
     The paper prints x for the index of the inner mean too. Read so, each residual is compared with residuals, no
-    image with another, and the result is at most 0 whatever the data (Jensen). What is meant, and done here, is
-    that y_x is compared with the means of all images x'.
+    image with another, and the result is at most 0 whatever the data (Jensen). Here y_x is compared with the means
+    of all images x', which is what the paper means.
 
-    A shift or a scale of Y changes nothing. The value lies in [-1/2, log n]; it is log n for means that are far
-    apart, and for a finite l it is below the truth: for collapsed classes `collapsed_information` says by how much.
+    A shift or a scale of Y changes nothing. The value lies in [-1/2, log n]. It is log n for means that are far
+    apart, and for a finite l it is below the truth; `collapsed_information` says by how much for collapsed classes.
     Evaluating one of the views that made the means would err to the other side. Where Y does not depend on the
-    view, so that σ = 0, it is the limit: the entropy of the distinct values.
+    view, so that σ = 0, the result is the limit: the entropy of the distinct values.
     """
     y, means = evaluated.double().cpu(), drawn.double().cpu().mean(dim=1)
     residual = y - means
@@ -49,19 +49,19 @@ def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l
 def collapsed_information(
     images: int, draws: int, clusters: int = 2, repetitions: int = 50, seed: int = 0
 ) -> float:
-    """What `mutual_information` gives on average where all that is left is the cluster that an image is in.
+    """Return the average result of `mutual_information` where only the cluster of an image is left to know.
 
     The truth is log(clusters), with clusters of one size. The estimate is lower, since the means of `draws` views
-    have noise of their own: for many images by 1/(L+2) - log((L+2)/(L+1)) / 2 with L draws, which follows from the
-    estimator with Gaussian μ_x and y_x. Here it is simulated for the number of images that there is: Gaussian
-    values around centres that are far apart, images dealt out to the clusters in turn.
+    are noisy. For many images it is lower by 1/(L+2) - log((L+2)/(L+1)) / 2 with L draws, which follows from the
+    estimator with Gaussian μ_x and y_x. Here it is simulated for the given number of images: Gaussian values around
+    centres that are far apart, with images dealt out to the clusters in turn.
 
     Args:
         images: N.
-        draws: L, views that a mean is taken over.
+        draws: L, the number of views that a mean is taken over.
         clusters: 2 for two classes, 1 for no information at all.
-        repetitions: simulations that the result is the mean of.
-        seed: of these simulations.
+        repetitions: simulations whose mean is returned.
+        seed: seed of the simulations.
     """
     generator = torch.Generator().manual_seed(seed)
     centres = 1e3 * (torch.arange(images) % clusters).double().unsqueeze(1)

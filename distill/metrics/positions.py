@@ -1,4 +1,4 @@
-"""Predictions with a label per position, as the flat predictions that every other measure takes."""
+"""Turn predictions with a label per position into the flat predictions that all other measures take."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 def counted(
     logits: Float[Tensor, "n *t k"], labels: Int[Tensor, "n *t"]
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, " m"]]:
-    """Logits and labels of the positions that count, sample by sample in the order of their positions.
+    """Return logits and labels of the positions that count, sample by sample in the order of their positions.
 
-    A position with a negative label does not count. With one label per sample both come back as they are.
+    A position with a negative label does not count. With one label per sample, logits and labels are returned
+    unchanged.
     """
     if labels.ndim == 1:
         return logits, labels

@@ -1,6 +1,6 @@
-"""What a user is told when label smoothing does nothing, hurts, or meets labels that are soft already.
+"""Warn when label smoothing does nothing, hurts, or meets labels that are soft already.
 
-Each is one line, for stderr, TensorBoard and the artifact alike.
+Each warning is one line, for stderr, TensorBoard and the artifact alike.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor
 
+# Cross-entropy with smoothed labels pulls the mean to the ceiling or below; if smoothing had no effect, the mean
+# would go to 1. A fifth of that way is more than the sampling noise of a window: for ε = 0.1 it is 0.018, while the
+# mean of 1,000 confidences with a standard deviation of 0.1 varies by 0.003.
 _PAST = 0.2
-"""How far past its ceiling confidence must be to be remarkable, as a part of the way from there to 1.
-
-Cross-entropy with smoothed labels pulls the mean to the ceiling or below; were smoothing without effect, the mean
-would go to 1. A fifth of that way is more than the sampling noise of a window: for ε = 0.1 it is 0.018, while the
-mean of 1,000 confidences with a standard deviation of 0.1 varies by 0.003."""
+"""Distance past its ceiling at which confidence is remarkable, as a share of the way from there to 1."""
 
 
 class Notice(NamedTuple):
-    """One thing that a user should know of a run."""
+    """One thing that a user should know about a run."""
 
     kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
     text: str
-    """One line: what was found, with its numbers, and the way out."""
+    """One line that says what was found, with its numbers, and what to do."""
 
 
 def strongest(config: TeacherConfig | StudentConfig) -> float:
-    """Largest ε that is taught of labels: over classes, before any schedule; 0 where no label is taught."""
+    """Return the largest ε with which labels are taught, or 0 if no labels are taught.
+
+    It is the largest over classes, before any schedule.
+    """
     loss = config.loss
     return max((loss.smoothing, *loss.labels.per_class)) if loss.alpha < 1 else 0.0
 
 
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
-    """Whether targets are known from label and step alone, so that confidence has a ceiling on training data.
+    """Tell whether targets are known from label and step alone, so that confidence has a ceiling on training data.
 
-    They are not with soft targets, mixed views, a smoothing of each sample, a confidence penalty or maximum
+    They are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or maximum
     suppression.
     """
     loss = config.loss
@@ -50,7 +52,7 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
 
 
 def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
-    """Smoothing of a hard term that has no weight."""
+    """Warn if labels are smoothed but the hard term has no weight."""
     loss = config.loss
     if loss.alpha < 1 or not loss.smoothing:
         return None
@@ -61,7 +63,7 @@ def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
 
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
-    """Smoothing on top of mixup or cutmix, unless the config says that it is meant."""
+    """Warn if labels are smoothed on top of mixup or cutmix, unless the config says that both are meant."""
     views, loss, most = _views(config), config.loss, strongest(config)
     if not views.mixes or not most or loss.smoothing_convention == "maxsup" or loss.labels.on_mixed:
         return None
@@ -80,9 +82,9 @@ def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice 
 
 
 def no_effect(points: Sequence[Mapping[str, float]]) -> Notice | None:
-    """Confidence on training data that is past its ceiling at the last two logged points; one may be chance.
+    """Warn if confidence on training data is past its ceiling at both of the last two logged points.
 
-    `points` are rows of `metrics.jsonl`; those without a ceiling do not count.
+    One point alone may be chance. `points` are rows of `metrics.jsonl`; those without a ceiling do not count.
     """
     last = [point for point in points if "train/confidence_ceiling" in point][-2:]
     if len(last) < 2 or not all(map(_past, last)):
@@ -99,15 +101,15 @@ def no_effect(points: Sequence[Mapping[str, float]]) -> Notice | None:
 def under_confidence(
     config: TeacherConfig | StudentConfig, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], name: str
 ) -> Notice | None:
-    """More often right on held-out data than the network says, beyond chance.
+    """Warn if a network is right on held-out data more often than it says, beyond chance.
 
     Args:
-        config: of the network; only one that was smoothed has smoothing named as a reason.
-        logits: of the held-out data.
-        labels: their classes; without any nothing is found.
-        name: what `distill calibrate` finds the network by.
+        config: config of the network; smoothing is named as a reason only if it was used.
+        logits: logits of the held-out data.
+        labels: classes of the held-out data; without any, the result is None.
+        name: name by which `distill calibrate` finds the network.
     """
-    if not len(labels) or config.data.label_noise:  # wrong labels do not tell how often it is right
+    if not len(labels) or config.data.label_noise:  # wrong labels do not tell how often the network is right
         return None
     gap = confidence_gap(logits, labels)
     if not under_confident(gap):
@@ -128,7 +130,7 @@ def _past(point: Mapping[str, float]) -> bool:
 
 
 def _views(config: TeacherConfig | StudentConfig) -> AugmentConfig:
-    """The views that the network is shown."""
+    """Return the augmentation whose views the network is shown."""
     if isinstance(config, StudentConfig) and config.cache is not None:
         return config.cache.augment
     return config.augment

@@ -1,8 +1,8 @@
-"""What a student knows of classes that it has never seen (Hinton et al. 2015, section 3).
+"""Measure what a student knows of classes that it has never seen (Hinton et al. 2015, section 3).
 
-One margin decides everything: a sample's largest logit of some classes minus its largest other logit. A sample is
-predicted as one of them when the margin is above 0; a tie is not. The functions of one class `cls` are of students
-that saw all classes but one; the others, of students that saw only some.
+One margin decides everything: the largest logit of some classes minus the largest other logit of the sample. A
+sample is predicted as one of these classes when the margin is above 0; a tie does not count. Functions of one class
+`cls` are for students that saw all classes but one; the others are for students that saw only some.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 
 
 def recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
-    """Share of the samples of class `cls` that are predicted as it; NaN when there are none."""
+    """Return the share of the samples of class `cls` that are predicted as it; NaN when there are none."""
     return _mean(_margin(logits, (cls,))[labels == cls] > 0)
 
 
 def prior_bias(logits: Float[Tensor, "n k"], cls: int, prior: float) -> float:
-    """The scalar to add to logit `cls` so that it is predicted as often as `prior` says; no labels are used.
+    """Return the number to add to logit `cls` so that it is predicted as often as `prior` says; no labels are used.
 
-    round(n · prior) samples (half to even) are predicted as the class: the scalar lies midway between the
-    margins of the last one in and the first one out, or one logit beyond the outermost margin when all or
-    none are to be in. When those two margins are equal, all samples of that margin stay out. NaN without samples.
+    round(n · prior) samples (half to even) are predicted as the class. The number lies midway between the margins
+    of the last sample in and the first one out, or one logit beyond the outermost margin when all samples or none
+    are to be in. When those two margins are equal, all samples of that margin stay out. NaN without samples.
 
     Raises:
         ValueError: prior is not in [0, 1].
@@ -35,13 +35,13 @@ def prior_bias(logits: Float[Tensor, "n k"], cls: int, prior: float) -> float:
 
 
 def corrected_recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int, prior: float) -> float:
-    """Recall of class `cls` once `prior_bias` is added to its logit; NaN when it has no samples."""
+    """Return the recall of class `cls` once `prior_bias` is added to its logit; NaN when it has no samples."""
     margin = _margin(logits, (cls,))
     return _mean((margin + _bias(margin, prior))[labels == cls] > 0)
 
 
 def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
-    """Area under the ROC curve of the margin, for class `cls` against the rest; ties count half.
+    """Return the area under the ROC curve of the margin, for class `cls` against the rest; ties count half.
 
     NaN when all samples are of the class, or none is.
     """
@@ -55,23 +55,23 @@ def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int
 
 
 def accuracy_of(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: Collection[int]) -> float:
-    """Accuracy over the samples of some classes, any class being answered; NaN when they have none.
+    """Return the accuracy over the samples of `classes`, where any class may be answered; NaN when they have none.
 
     Raises:
-        ValueError: `classes` are none, not of the k, or repeated.
+        ValueError: `classes` is empty, repeats a class, or names one that is not of the k.
     """
     kept = torch.isin(labels, _indices(logits, classes))
     return _mean(_beats_others(logits[kept], labels[kept]))
 
 
 def accuracy_among(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: Collection[int]) -> float:
-    """Accuracy over the samples of some classes when only these may be answered; NaN when they have none.
+    """Return the accuracy over the samples of `classes` when only these may be answered; NaN when they have none.
 
-    Of unseen classes: what is known of them, whatever the bias towards the classes that were seen. Chance is
-    1/len(classes) where all are equally frequent.
+    For unseen classes it says what is known of them, whatever the bias towards the classes that were seen. Chance
+    is 1/len(classes) where all are equally frequent.
 
     Raises:
-        ValueError: `classes` are none, not of the k, or repeated.
+        ValueError: `classes` is empty, repeats a class, or names one that is not of the k.
     """
     indices = _indices(logits, classes)
     kept = torch.isin(labels, indices)
@@ -81,22 +81,23 @@ def accuracy_among(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], clas
 def corrected_accuracy(
     logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], seen_classes: Collection[int], prior: float
 ) -> float:
-    """Accuracy over all samples once one scalar is added to the logits of all seen classes.
+    """Return the accuracy over all samples once one number is added to the logits of all seen classes.
 
-    The scalar is chosen as in `prior_bias`, without labels: round(n · prior) samples are answered by a seen class.
-    Hinton et al. chose it (their −7.6) by the errors on the test set.
+    The number is chosen as in `prior_bias`, without labels: round(n · prior) samples are answered by a seen class.
+    Hinton et al. chose theirs (−7.6) by the errors on the test set.
 
     Args:
-        logits: of all classes.
-        labels: of the same samples.
-        seen_classes: that the student was trained on; not all.
-        prior: share of all seen classes together, of the data before any class was left out.
+        logits: logits of all classes.
+        labels: labels of the same samples.
+        seen_classes: classes that the student was trained on; not all.
+        prior: share of all seen classes together, in the data before any class was left out.
 
     Returns:
         A share; NaN without samples.
 
     Raises:
-        ValueError: prior is not in [0, 1]; `seen_classes` are none, all, not of the k, or repeated.
+        ValueError: prior is not in [0, 1]; or `seen_classes` is empty, has all classes, repeats a class, or names
+            one that is not of the k.
     """
     seen = _indices(logits, seen_classes)
     unseen = _rest(logits, seen)
@@ -110,7 +111,7 @@ def corrected_accuracy(
 
 
 def _bias(margin: Float[Tensor, " n"], prior: float) -> float:
-    """What makes round(n · prior) margins positive; NaN without margins."""
+    """Return the number that makes round(n · prior) margins positive when it is added; NaN without margins."""
     if not 0 <= prior <= 1:
         raise ValueError(f"prior = {prior:g}: expected a share in [0, 1]. Give the share of the class.")
     needed = (-margin).sort().values
@@ -131,7 +132,7 @@ def _margin(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Float[Ten
 
 
 def _only(logits: Float[Tensor, "n k"], indices: Int[Tensor, " c"]) -> Float[Tensor, "n k"]:
-    """The logits, those of all other classes out of reach."""
+    """Return the logits of the given classes, with minus infinity for all others."""
     z = logits.detach().double()
     return torch.full_like(z, -math.inf).index_copy(1, indices, z[:, indices])
 
@@ -150,7 +151,7 @@ def _rest(logits: Float[Tensor, "n k"], indices: Int[Tensor, " c"]) -> Int[Tenso
 
 
 def _beats_others(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Whether the label's logit is above all others."""
+    """Tell for each sample whether the label's logit is above all others."""
     own = labels.unsqueeze(1)
     others = logits.detach().double().scatter(1, own, -math.inf)
     return logits.double().gather(1, own).squeeze(1) > others.amax(dim=1)

@@ -1,4 +1,7 @@
-"""Verdicts on claims, from paired seeds. Nothing else may print a verdict."""
+"""Give verdicts on claims, from paired seeds.
+
+Nothing else in the project may print a verdict.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the seeds say about a claim: the verdict, and the paired effect behind it."""
+    """Judgement of a claim by the seeds: the verdict, and the paired effect behind it."""
 
     verdict: Verdict
     effect: float
@@ -32,15 +35,15 @@ class Judgement:
     low: float
     """Lower bound of the effect's 95 % interval; NaN with fewer than two pairs."""
     high: float
-    """Upper bound."""
+    """Upper bound of the effect's 95 % interval; NaN with fewer than two pairs."""
     p: float
-    """Two-sided, of the paired t-test (sign test for equal differences); NaN with fewer than two pairs."""
+    """Two-sided p-value of the paired t-test (sign test for equal differences); NaN with fewer than two pairs."""
     seeds: int
-    """How many seeds both conditions have."""
+    """Number of seeds that both conditions have."""
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """Mean of values (one per seed) with its 95 % Student t interval; the mean is NaN without values."""
+    """Return the mean of values (one per seed) with its 95 % Student t interval; the mean is NaN without values."""
     array = np.asarray(list(values), dtype=np.float64)
     if array.size < 2:
         return Interval(float(array[0]) if array.size else math.nan, math.nan, math.nan)
@@ -52,10 +55,11 @@ def interval(values: Iterable[float]) -> Interval:
 def judge(
     condition: Mapping[int, float], versus: Mapping[int, float], direction: Literal["lower", "higher"]
 ) -> Judgement:
-    """Judge "`condition` is lower (higher) than `versus`", both seed → value, paired by common seeds.
+    """Judge the claim that `condition` is lower (higher) than `versus`, paired by common seeds.
 
-    Reproduced when the 95 % interval of the paired difference lies wholly in the stated direction,
-    contradicted when it lies wholly in the other, undecided otherwise and with fewer than three pairs.
+    Both map seed → value. The claim is reproduced when the 95 % interval of the paired difference lies wholly in
+    the stated direction, and contradicted when it lies wholly in the other. It is undecided otherwise, and with
+    fewer than three pairs.
     """
     seeds = sorted(condition.keys() & versus.keys())
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)
@@ -77,14 +81,14 @@ def _p_value(differences: np.ndarray) -> float:
 
 
 def _student_t() -> Any:
-    # Half a second to import, which whoever only prints finished verdicts would wait for.
+    # This import takes half a second; printing finished verdicts does not need it.
     from scipy.stats import t
 
     return t
 
 
 def _standard_error(values: np.ndarray) -> float:
-    # Equal values can have a mean that is one rounding away from them, and so a variance that is not quite 0.
+    # The mean of equal values can differ from them by rounding, which makes their variance slightly above 0.
     if np.ptp(values) == 0:
         return 0.0
     return float(values.std(ddof=1)) / math.sqrt(values.size)
