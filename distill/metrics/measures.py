@@ -59,7 +59,7 @@ class Topic(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """How one measure is computed, shown and explained."""
+    """A measure of a network: how it is computed, shown and explained."""
 
     name: str
     heading: str = ""

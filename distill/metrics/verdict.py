@@ -31,7 +31,7 @@ class Judgement:
 
     verdict: Verdict
     effect: float
-    """Mean over seeds of condition minus versus; NaN without a pair."""
+    """Mean over seeds of the value of `condition` minus that of `versus`; NaN without a pair."""
     low: float
     """Lower bound of the effect's 95 % interval; NaN with fewer than two pairs."""
     high: float

@@ -1,4 +1,4 @@
-"""The "AlexNet" of Müller et al. (2019), App. A.1: the network of TensorFlow's CIFAR-10 tutorial."""
+"""Define the "AlexNet" of Müller et al. (2019), App. A.1: the network of TensorFlow's CIFAR-10 tutorial."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class SamePool(nn.Module):
-    """Max-pool 3×3 with stride 2 and TensorFlow's SAME padding, which is asymmetric for even sizes."""
+    """A max-pool of 3×3 with stride 2 and TensorFlow's SAME padding, which is asymmetric for even sizes."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c oh ow"]:
-        """Images of half the size, rounded up."""
-        # SAME pads 1 + 1 for an odd size, and 0 + 1 for an even one: there, `ceil_mode` lets the last window
-        # hang over the edge. For odd sizes the rounding has no effect.
+        """Return images of half the size, rounded up."""
+        # SAME pads 1 + 1 for an odd size, and 0 + 1 for an even one. For an even size, `ceil_mode` lets the last
+        # window hang over the edge; for an odd size it has no effect.
         height, width = x.shape[-2:]
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=(int(height) % 2, int(width) % 2), ceil_mode=True)
 
@@ -26,23 +26,24 @@ class SamePool(nn.Module):
 def local_response_norm(
     depth_radius: int = 4, bias: float = 1.0, alpha: float = 0.001 / 9, beta: float = 0.75
 ) -> nn.LocalResponseNorm:
-    """`tf.nn.lrn` in its own parameters; the defaults are the tutorial's.
-
-    TensorFlow scales the sum over the 2 × depth_radius + 1 channels by alpha; torch scales their mean.
-    """
+    """Return `tf.nn.lrn` as a torch layer, with TensorFlow's parameters; the defaults are the tutorial's."""
+    # TensorFlow scales the sum over the 2 × depth_radius + 1 channels by alpha; torch scales their mean.
     size = 2 * depth_radius + 1
     return nn.LocalResponseNorm(size, alpha=alpha * size, beta=beta, k=bias)
 
 
 class AlexNet(nn.Module):
-    """Two convolutions with pooling and local response normalisation, two dense layers and a linear head."""
+    """A network of two convolutions, two dense layers and a linear head.
+
+    Pooling and local response normalisation follow each convolution.
+    """
 
     def __init__(self, num_classes: int, in_shape: tuple[int, int, int]):
         super().__init__()
         channels, height, width = in_shape
         conv1 = nn.Conv2d(channels, 64, kernel_size=5, padding=2)
         conv2 = nn.Conv2d(64, 64, kernel_size=5, padding=2)
-        # Halved twice, rounded up.
+        # Each side is halved twice, rounded up.
         pixels = -(-height // 4) * -(-width // 4)
         self.local3, self.local4 = nn.Linear(64 * pixels, 384), nn.Linear(384, 192)
         self.head = nn.Linear(192, num_classes)
@@ -56,28 +57,31 @@ class AlexNet(nn.Module):
         )
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 192"]:
-        """Penultimate activations."""
+        """Return the penultimate activations."""
         x = self.convolutions(x).flatten(1)
         return F.relu(self.local4(F.relu(self.local3(x))))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Logits."""
+        """Return the logits."""
         return self.head(self.features(x))
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the weights that timm shall not decay: the tutorial decays the two dense layers only."""
+        """Return the names of the weights that timm shall not decay."""
+        # The tutorial decays the two dense layers only.
         return {"convolutions.0.weight", "convolutions.4.weight", "head.weight"}
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear, std: float, bias: float) -> None:
-    """`tf.truncated_normal_initializer`: a normal distribution cut at two standard deviations."""
+    """Initialise a layer as `tf.truncated_normal_initializer` does, by a normal distribution cut at ±2 std."""
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     assert layer.bias is not None
     nn.init.constant_(layer.bias, bias)
 
 
 def alexnet(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
-    """Student of Müller et al. (2019), section 4: 1,756,426 parameters for 3 × 32 × 32 images and 10 classes.
+    """Build the student of Müller et al. (2019), section 4.
+
+    It has 1,756,426 parameters for 3 × 32 × 32 images and 10 classes.
 
     Args:
         num_classes: number of logits.

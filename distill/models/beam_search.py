@@ -1,4 +1,4 @@
-"""Beam search: the best sentences of a model that gives the logits of the next token."""
+"""Find the best sentences of a model that gives the logits of the next token, by beam search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from distill.models.transformer import Transformer
 
 Scorer = Callable[["Int64[Tensor, 's b t']"], "Float[Tensor, 's b k']"]
-"""Prefixes of `b` hypotheses for each of `s` sentences, BOS first → logits of their next tokens."""
+"""A function from prefixes [s, b, t] to logits [s, b, k] of their next tokens.
+
+The prefixes are of `b` hypotheses for each of `s` sentences and start with BOS.
+"""
 
 
 def beam_search(
@@ -29,29 +32,29 @@ def beam_search(
     length_penalty: float = 0.6,
     device: str = "cpu",
 ) -> Int64[Tensor, "s t"]:
-    """The best hypothesis for each sentence, by log-probability / ((5 + length) / 6) ** length_penalty.
+    """Find the best hypothesis for each sentence, by log-probability / ((5 + length) / 6) ** length_penalty.
 
-    A finished hypothesis keeps its place in the beam as long as it is among the best; hence beam 1 is greedy
+    A finished hypothesis keeps its place in the beam as long as it is among the best. So a beam of 1 is greedy
     search, and a beam that holds every sentence finds the best one. A hypothesis without EOS after `max_length`
-    tokens is only taken where there is no finished one. Length penalty: Wu et al. 2016, eq. 14, without
-    coverage; length counts EOS.
+    tokens is only taken where there is no finished one. The length penalty is that of Wu et al. 2016, eq. 14,
+    without coverage; length counts EOS.
 
     Args:
-        score: the model.
+        score: function that gives the model's logits.
         sentences: number of sentences.
         bos: first token of every prefix.
         eos: token that ends a sentence.
-        beam: hypotheses kept for each sentence.
-        max_length: tokens of a hypothesis at most, EOS included.
-        temperature: by which logits are divided.
+        beam: number of hypotheses kept for each sentence.
+        max_length: largest number of tokens of a hypothesis, EOS included.
+        temperature: divisor of the logits.
         length_penalty: exponent; 0 does not penalise.
-        device: of the scorer.
+        device: device of the model.
 
     Returns:
-        Tokens without BOS; EOS and whatever fills the row after it are EOS.
+        Tokens without BOS; EOS and all that follows it in the row are EOS.
     """
     prefix = torch.full((sentences, beam, 1), bos, device=device)
-    # All hypotheses are the same at first: only one of them counts.
+    # All hypotheses are equal at first, so only one of them counts.
     total = torch.full((sentences, beam), -torch.inf, device=device)
     total[:, 0] = 0
     length = torch.zeros_like(total)
@@ -59,7 +62,7 @@ def beam_search(
     for _ in range(max_length):
         step = (score(prefix).float() / temperature).log_softmax(-1)
         classes = step.shape[-1]
-        # A finished hypothesis goes on with EOS at no cost, and in no other way.
+        # A finished hypothesis can only go on with EOS, at no cost.
         step = step.masked_fill(finished[..., None], -torch.inf)
         step[..., eos] = step[..., eos].masked_fill(finished, 0)
         length = length + ~finished
@@ -74,7 +77,7 @@ def beam_search(
         if bool((finished | (total == -torch.inf)).all()):
             break
     ranked = (total / _penalty(length, length_penalty)).masked_fill(~finished, -torch.inf)
-    # The beam is sorted: where nothing is finished, its first place is the best.
+    # The beam is sorted: where no hypothesis is finished, argmax takes the first one, which is the best.
     chosen = ranked.argmax(1)
     return prefix[torch.arange(sentences, device=device), chosen, 1:]
 
@@ -90,7 +93,10 @@ def translate(
     temperature: float = 1.0,
     length_penalty: float = 0.6,
 ) -> Int64[Tensor, "s u"]:
-    """Beam search over a Transformer in evaluation mode; the source is encoded once. See `beam_search`."""
+    """Translate sentences by beam search over a Transformer in evaluation mode.
+
+    Arguments are those of `beam_search`. The source is encoded once.
+    """
     memory, padded = model.encode(source)
     memory, padded = memory.repeat_interleave(beam, 0), padded.repeat_interleave(beam, 0)
 

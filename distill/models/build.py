@@ -1,4 +1,4 @@
-"""Builds the network of a config, and checks that it fits the data before anything is trained."""
+"""Build the network of a config, and check that it fits the data before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from distill.models.reference import constructor
 
 
 def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
-    """Network from normalised images to logits; its initial weights depend on torch's seed alone.
+    """Build the network of a config, from normalised images to logits.
+
+    Its initial weights depend on torch's seed alone.
 
     Args:
-        config: name and arguments.
+        config: name and arguments of the network.
         num_classes: number of logits.
         in_shape: channels, height, width.
 
@@ -27,24 +29,25 @@ def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
 
 
 def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], most: int) -> None:
-    """Refuse a network that a file of weights cannot fill, before it takes its memory.
+    """Refuse a network that is larger than its file of weights, before it takes its memory.
 
-    Nothing is known of one that cannot be built on the meta device. torch's generators are left alone.
+    A network that cannot be built on the meta device passes, since its size is not known. torch's generators are
+    left alone.
 
     Args:
-        config: name and arguments.
+        config: name and arguments of the network.
         num_classes: number of logits.
         in_shape: channels, height, width.
         most: bytes of the file.
 
     Raises:
-        UserError: as `build_model`; or its parameters and buffers have more bytes than that.
+        UserError: as `build_model`; or parameters and buffers of the network have more bytes than the file.
     """
     construct = constructor(config, num_classes, in_shape)
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                # As they are stored: tensors that are tied only once, and no buffer that is made anew.
+                # Count tensors as a file stores them: tied ones once, and no buffer that is made anew.
                 stored = {id(each): each for each in construct().state_dict(keep_vars=True).values()}
                 needed = sum(each.numel() * each.element_size() for each in stored.values())
         except Exception:
@@ -59,17 +62,17 @@ def check_model(
 ) -> None:
     """Build the network and run two images through it, in evaluation and in training mode.
 
-    Costs no memory where the network can be built on the meta device. torch's generators are left alone.
+    The check costs no memory where the network can be built on the meta device. torch's generators are left alone.
 
     Args:
-        config: name and arguments.
+        config: name and arguments of the network.
         num_classes: number of logits for each label.
         in_shape: channels, height, width.
-        label_shape: of the labels of one image: () for one label, (T,) for one per position.
+        label_shape: shape of the labels of one image: () for one label, (T,) for one per position.
 
     Raises:
-        UserError: as `build_model`; or the network cannot take images of this shape, or gives something
-            other than `num_classes` logits for each label.
+        UserError: as `build_model`; or the network cannot take images of this shape, or it gives something other
+            than `num_classes` logits for each label.
     """
     question = config.model_dump_json(), num_classes, in_shape, label_shape
     if question in _ANSWERED:
@@ -88,9 +91,9 @@ def check_model(
     _ANSWERED.add(question)
 
 
+# Of hundreds of small networks many are alike, and trying one out takes as long as some of its epochs.
 _ANSWERED: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
-"""Networks that were tried out in this process: of hundreds of small ones many are alike, and it takes as long as
-some epochs of them."""
+"""Networks that `check_model` has passed in this process."""
 
 
 def _construct(

@@ -1,4 +1,4 @@
-"""Penultimate activations and templates of any classifier that ends in a linear layer."""
+"""Read penultimate activations and templates of any classifier that ends in a linear layer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ if TYPE_CHECKING:
 
 
 def last_linear(model: nn.Module, images: Float32[Tensor, "b c h w"], num_classes: int) -> nn.Linear:
-    """The linear layer whose outputs are the logits of `model`, found by looking at what each layer gives.
-
-    A hidden layer may have as many units as there are classes, and a network may have heads that are used in
-    training only: so it is the last of the layers that ran whose output is, number by number, what the network
-    returned.
+    """Find the linear layer whose outputs are the logits of `model`.
 
     Args:
-        model: in evaluation mode, on the device of the images.
-        images: normalised.
+        model: network in evaluation mode, on the device of the images.
+        images: normalised images.
         num_classes: number of logits.
 
     Raises:
@@ -38,9 +34,12 @@ def last_linear(model: nn.Module, images: Float32[Tensor, "b c h w"], num_classe
 
     def catch(layer: nn.Module, _: object, output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        outputs.pop(layer, None)  # a layer that is used twice takes the place of its last use
+        outputs.pop(layer, None)  # a layer that is used twice is ordered by its last use
         outputs[layer] = output
 
+    # A layer is recognised by its output, since a hidden layer may have as many units as there are classes, and
+    # some heads may be used in training only. Of the layers whose output equals the logits, the last one to run is
+    # taken.
     wide = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
     with _hooks(wide, catch), torch.inference_mode():
         logits = model(images)
@@ -53,9 +52,9 @@ def last_linear(model: nn.Module, images: Float32[Tensor, "b c h w"], num_classe
 
 
 def templates(head: nn.Linear) -> Float32[Tensor, "k d+1"]:
-    """Weights of each class with its bias appended, on the CPU: a logit is the product with (activations, 1).
+    """Return the weights of each class with its bias appended, on the CPU (Müller et al. 2019, section 2).
 
-    Müller et al. 2019, section 2. A layer without biases has biases of 0.
+    A logit is the product of a template and (activations, 1). A layer without biases has biases of 0.
     """
     weight = head.weight.detach().float()
     bias = torch.zeros_like(weight[:, 0]) if head.bias is None else head.bias.detach().float()
@@ -70,15 +69,17 @@ def penultimate(
     device: str,
     batch_size: int,
 ) -> Float32[Tensor, "n d"]:
-    """What goes into the last layer for each image, on the CPU, in evaluation mode; the model's mode is restored.
+    """Return the input of the last layer for each image, on the CPU.
+
+    The network runs in evaluation mode; its own mode is restored.
 
     Args:
-        model: on the device.
-        head: its last layer, of `last_linear`.
-        images: n > 0, as they are stored.
-        normalise: bytes → what the network takes.
-        device: where the network lives.
-        batch_size: images per forward.
+        model: network on the device.
+        head: last layer of the network, found by `last_linear`.
+        images: n > 0 images, as they are stored.
+        normalise: function from bytes to what the network takes.
+        device: device of the network.
+        batch_size: images per forward pass.
     """
     parts, caught = [], []
     was_training = model.training
@@ -86,20 +87,20 @@ def penultimate(
     with _hooks([head], lambda _, inputs, __: caught.append(inputs[0])), torch.inference_mode():
         for batch in images.split(batch_size):
             model(normalise(batch.to(device)))
-            parts.append(caught[-1].float().cpu())  # of the last use, where a layer is used more than once
+            parts.append(caught[-1].float().cpu())  # a layer may be used more than once: its last use counts
             caught.clear()
     model.train(was_training)
     return torch.cat(parts)
 
 
 def with_one(activations: Float[Tensor, "n d"]) -> Float[Tensor, "n d+1"]:
-    """Activations with a 1 appended, that the bias of a template is multiplied by."""
+    """Append a 1 to activations, which multiplies the bias of a template."""
     return torch.cat([activations, torch.ones_like(activations[:, :1])], dim=1)
 
 
 @contextmanager
 def _hooks(layers: list[nn.Linear], hook: Callable[..., None]) -> Iterator[None]:
-    """Calls `hook(layer, inputs, output)` whenever one of the layers runs inside the block."""
+    """Call `hook(layer, inputs, output)` whenever one of the layers runs inside the block."""
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         yield

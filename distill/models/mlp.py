@@ -1,4 +1,4 @@
-"""Fully connected networks: the nets of Hinton et al. (2015) and of Müller et al. (2019) on MNIST."""
+"""Define fully connected networks, as Hinton et al. (2015) and Müller et al. (2019) use on MNIST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MLP(nn.Module):
-    """ReLU layers of the given widths, and a linear head."""
+    """A network of ReLU layers of the given widths and a linear head."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class MLP(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Penultimate activations."""
+        """Return the penultimate activations."""
         return self.body(x)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Logits."""
+        """Return the logits."""
         return self.head(self.features(x))
 
 
@@ -59,7 +59,7 @@ def mlp(
     input_dropout: float = 0.0,
     init_std: float | None = None,
 ) -> nn.Module:
-    """Multi-layer perceptron; the default widths are the teacher's of Müller et al. 2019, App. A.5.
+    """Build a multi-layer perceptron; the default widths are the teacher's of Müller et al. 2019, App. A.5.
 
     Args:
         num_classes: number of logits.

@@ -1,4 +1,4 @@
-"""Name of a network → its constructor, with the name and the arguments checked before anything is built."""
+"""Find the constructor of a network by its name; name and arguments are checked before anything is built."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FROM_DATA = {
     "in_chans",
     "pretrained",
     "weights",
-    # timm reads weights, which a pickle may hide code in, from where these say.
+    # These tell timm where to read weights from, and a pickle of weights may hide code.
     "checkpoint_path",
     "pretrained_cfg",
     "pretrained_cfg_overlay",
@@ -29,7 +29,7 @@ _FROM_DATA = {
 
 
 def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> Callable[[], nn.Module]:
-    """The call that builds the network of `config`.
+    """Return the call that builds the network of `config`.
 
     Raises:
         UserError: the network is unknown, or it does not take one of the arguments.
@@ -64,7 +64,7 @@ def _timm(config: ModelConfig, name: str, num_classes: int, channels: int) -> Ca
 
 def _torchvision(config: ModelConfig, name: str, num_classes: int) -> Callable[[], nn.Module]:
     models = import_library("torchvision.models")
-    # Classifiers only: some of the others download a backbone when they are built.
+    # Only classifiers are listed: some other networks download a backbone when they are built.
     names = models.list_models(module=models)
     if name.lower() not in names:
         way_out = _did_you_mean(name, names, "torchvision:")

@@ -1,4 +1,4 @@
-"""The CIFAR ResNet of Müller et al. (2019), App. A.2: tensor2tensor's, with pre-activation blocks."""
+"""Define the CIFAR ResNet of Müller et al. (2019), App. A.2: tensor2tensor's, with pre-activation blocks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv-BN-ReLU-conv, added to its input (He et al. 2016, "Identity Mappings").
+    """A block of BN-ReLU-conv-BN-ReLU-conv, added to its input (He et al. 2016, "Identity Mappings").
 
-    The first block of a group adds a 1×1 convolution of the *activated* input, followed by a norm, instead.
+    The first block of a group is added to a 1×1 convolution of its *activated* input, followed by a norm, instead.
     """
 
     def __init__(self, channels: int, out: int, stride: int, project: bool):
@@ -34,14 +34,17 @@ class PreActBlock(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d oh ow"]:
-        """Sum of the block's two branches: it may be negative."""
+        """Return the sum of the block's two branches, which may be negative."""
         active = F.relu(self.norm1(x))
         shortcut = x if self.projection is None else self.projection(active)
         return shortcut + self.conv2(F.relu(self.norm2(self.conv1(active))))
 
 
 class PreActResNet(nn.Module):
-    """Stem, three groups of blocks, average pool and linear head; no norm or ReLU after the last block."""
+    """A network of a stem, three groups of blocks, an average pool and a linear head.
+
+    No norm or ReLU follows the last block.
+    """
 
     def __init__(self, num_classes: int, channels: int, width: int, blocks: int):
         super().__init__()
@@ -55,21 +58,24 @@ class PreActResNet(nn.Module):
                 channels = out
         self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes)
-        # tf.layers.dense: Glorot's uniform weights, no bias at first.
+        # As in tf.layers.dense: Glorot's uniform weights, and biases of 0 at first.
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Penultimate activations, averaged over pixels; they may be negative."""
+        """Return the penultimate activations, averaged over pixels; they may be negative."""
         return self.blocks(self.stem(x)).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Logits."""
+        """Return the logits."""
         return self.head(self.features(x))
 
 
 def _convolution(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Convolution with `tf.variance_scaling_initializer`'s default: variance 1 / fan-in after truncation."""
+    """Make a convolution initialised by the default of `tf.variance_scaling_initializer`.
+
+    The variance of its weights is 1 / fan-in after truncation.
+    """
     layer = nn.Conv2d(channels, out, size, stride, padding=size // 2, bias=False)
     std = math.sqrt(1 / (channels * size * size)) / _TRUNCATED_STD
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
@@ -77,13 +83,13 @@ def _convolution(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv
 
 
 def resnet56(num_classes: int, in_shape: tuple[int, int, int], width: int = 32, blocks: int = 9) -> nn.Module:
-    """Teacher of Müller et al. (2019), section 4.
+    """Build the teacher of Müller et al. (2019), section 4.
 
     Args:
         num_classes: number of logits.
         in_shape: channels, height, width.
-        width: channels of the first group, doubled in each later one. 32 is tensor2tensor's, and twice that of
-            He et al. (2015); the stem has 16 in both.
+        width: channels of the first group, doubled in each later one. 32 is tensor2tensor's, and twice that of He
+            et al. (2015); the stem has 16 in both.
         blocks: blocks of each of the three groups; 6 × blocks + 2 layers in all.
 
     Raises:

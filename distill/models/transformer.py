@@ -1,4 +1,7 @@
-"""An encoder-decoder Transformer for sentence pairs: torch's layers, normalised first, with learned positions."""
+"""Define an encoder-decoder Transformer for sentence pairs, with torch's layers and learned positions.
+
+Each layer normalises its input first.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PAD = 0
+# The shape of the data does not tell how many of the bytes occur.
 _SOURCE_WORDS = 256
-"""Source ids are bytes; the shape of the data does not tell how many of them occur."""
+"""Number of source ids, which are bytes."""
 
 
 class Transformer(nn.Module):
-    """Source ids and decoder input ids to logits of the next target token at each position.
+    """A network from source ids and decoder input ids to logits of the next target token at each position.
 
-    Padding (id 0) stands at the end of a row. Padded source positions are masked; padded decoder inputs need no
-    mask, since no earlier position sees a later one.
+    Padding (id 0) stands at the end of a row.
     """
 
     def __init__(self, num_classes: int, positions: int, width: int, layers: int, heads: int, dropout: float):
@@ -37,7 +40,7 @@ class Transformer(nn.Module):
             num_decoder_layers=layers,
             dim_feedforward=2 * width,
             dropout=dropout,
-            # Ours, since the default one warns that it cannot use nested tensors when norms come first.
+            # The default encoder warns that it cannot use nested tensors when norms come first.
             custom_encoder=nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False),
             batch_first=True,
             norm_first=True,
@@ -49,9 +52,9 @@ class Transformer(nn.Module):
             nn.init.normal_(table, std=0.1)
 
     def encode(self, source: Int64[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:
-        """Encoded source, and where it is padded."""
+        """Return the encoded source, and where it is padded."""
         padded = source == _PAD
-        # Attention over nothing is 0/0: the first position counts even where a row is empty.
+        # Attention over nothing is 0/0, so the first position counts even where a row is empty.
         padded = torch.cat([torch.zeros_like(padded[:, :1]), padded[:, 1:]], dim=1)
         embedded = self.dropout(self.source_words(source) + self.source_positions[: source.shape[1]])
         return self.body.encoder(embedded, src_key_padding_mask=padded), padded
@@ -59,21 +62,22 @@ class Transformer(nn.Module):
     def decode(
         self, memory: Float[Tensor, "b s d"], padded: Bool[Tensor, "b s"], prefix: Int64[Tensor, "b t"]
     ) -> Float[Tensor, "b t d"]:
-        """Penultimate activations at each position of the decoder's input, of an encoded source."""
+        """Return the penultimate activations at each position of the decoder's input, given an encoded source."""
         length = prefix.shape[1]
         embedded = self.dropout(self.target_words(prefix) + self.target_positions[:length])
+        # Padded decoder inputs need no mask of their own, since no earlier position sees a later one.
         later = torch.ones(length, length, dtype=torch.bool, device=prefix.device).triu(1)
         return self.body.decoder(
             embedded, memory, tgt_mask=later, memory_key_padding_mask=padded, tgt_is_causal=True
         )
 
     def features(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t d"]:
-        """Penultimate activations at each position of the target."""
+        """Return the penultimate activations at each position of the target."""
         tokens = x[:, 0].long()
         return self.decode(*self.encode(tokens[:, 0]), tokens[:, 1])
 
     def forward(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t k"]:
-        """Logits of the token that follows each position of the decoder's input."""
+        """Return the logits of the token that follows each position of the decoder's input."""
         return self.head(self.features(x))
 
 
@@ -85,15 +89,15 @@ def transformer(
     heads: int = 4,
     dropout: float = 0.1,
 ) -> nn.Module:
-    """Transformer of Vaswani et al. 2017, small; its feed-forward layers are twice as wide as the rest.
+    """Build a small Transformer of Vaswani et al. 2017; its feed-forward layers are twice as wide as the rest.
 
     Args:
         num_classes: size of the target vocabulary.
         in_shape: (1, 2, positions): a row of source ids below 256 and a row of decoder input ids.
-        width: of embeddings and layers.
-        layers: of encoder and decoder each.
-        heads: of attention.
-        dropout: of embeddings, attention and layers.
+        width: width of embeddings and layers.
+        layers: number of layers of encoder and decoder each.
+        heads: number of attention heads.
+        dropout: dropout of embeddings, attention and layers.
 
     Raises:
         ValueError: the data are not pairs of token sequences, or the heads do not divide the width.

@@ -1,4 +1,4 @@
-"""Measures that need more of a network than its predictions: its weights, its images, its history.
+"""Measure what needs more of a network than its predictions: its weights, its images, its history.
 
 Each probe has a file of its own, with the list of its measures.
 """
@@ -27,17 +27,20 @@ PROBES = {
     "scaling": "distill.probes.scaling:probe_scaling",
     "memorisation": "distill.probes.memorisation:probe_memorisation",
 }
-"""Field `probe` of a config → its function of (config, network, runtime, log); beside it stand its `MEASURES`."""
+"""Function of each probe, by the field `probe` of its config.
+
+The function takes (config, network, runtime, log); its file also has the list `MEASURES`.
+"""
 
 
 def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -> Measured:
     """Measure one network by a probe.
 
     Args:
-        config: which probe.
+        config: config of the probe.
         network: artifact of a teacher or a student.
         runtime: device and data root.
-        log: TensorBoard folder, for what people would rather look at.
+        log: TensorBoard folder, for pictures and curves.
 
     Raises:
         UserError: the probe cannot be applied to this network.

@@ -1,4 +1,4 @@
-"""Quality of a translation network's sentences, found by beam search at several temperatures."""
+"""Measure the quality of a translation network's sentences, found by beam search at several temperatures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEASURES = (
     Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC),
 )
 _BATCH = 100
-"""Sentences that are decoded together."""
+"""Number of sentences that are decoded together."""
 Sentence = tuple[str, ...]
 
 
@@ -39,11 +39,16 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
     """Measure BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
 
     Returns:
-        Values: `bleu` (Papineni et al. 2002: corpus level, up to four words, one reference) at temperature 1;
-        `bleu_highest`, at the best of the temperatures asked for; at temperature 1 also `exact_match`, the share
-        of sentences that are the reference, and `possible_translation`, the share that are a translation at all,
-        since several are right; `oracle_nll`, in nats per token, of the true distribution on the whole test set.
-        Curves: `quality_temperatures` and `bleu_by_temperature`, of one length. All but the NLL are shares, 0 to 1.
+        Values; all but the NLL are shares in 0 to 1:
+
+        - `bleu`: BLEU at temperature 1 (Papineni et al. 2002: corpus level, up to four words, one reference).
+        - `bleu_highest`: BLEU at the best of the temperatures asked for.
+        - `exact_match`: share of sentences at temperature 1 that equal the reference.
+        - `possible_translation`: share of sentences at temperature 1 that are a translation at all, since several
+          are right.
+        - `oracle_nll`: NLL in nats per token of the true distribution on the whole test set.
+
+        Curves: `quality_temperatures` and `bleu_by_temperature`, of one length.
 
     Raises:
         UserError: the network is no Transformer of the translation data set.
@@ -79,9 +84,9 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
 def _translations(
     config: TranslationProbe, model: Transformer, images: UInt8[Tensor, "n 1 2 t"], temperature: float
 ) -> list[Sentence]:
-    """The network's sentences, in the order of the images."""
+    """Return the network's sentences, in the order of the images."""
     sources = images[:, 0, 0].long()
-    # Sentences of one length end at about the same time: no batch waits for one long sentence.
+    # Sorted by length, the sentences of a batch end at about the same time: no batch waits for one long sentence.
     order = (sources != translation.PAD).sum(1).argsort(stable=True)
     found: dict[int, Sentence] = {}
     device = next(model.parameters()).device

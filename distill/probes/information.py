@@ -1,4 +1,7 @@
-"""Mutual information between an image and a difference of two logits, along training (Müller 2019, Fig. 6)."""
+"""Measure the mutual information between an image and a difference of two logits, along training.
+
+Source: Müller et al. 2019, Fig. 6.
+"""
 
 from __future__ import annotations
 
@@ -39,28 +42,31 @@ MEASURES = tuple(
 
 
 def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """I(X;Y) of every snapshot: X is one of N training images of two classes, Y the difference of their logits.
+    """Measure I(X;Y) of every snapshot, with X one of N training images and Y the difference of two logits.
 
-    Every snapshot and every network sees the same views of the same images: the first of each class in the training
-    split, in evaluation mode.
-
-    Values, all in nats and each with the prefix `information_`:
-        first: of the initial weights.
-        early: mean over the first quarter of the snapshots, without the initial weights.
-        late: mean over the last quarter.
-        drop: early - late.
-        final: of the last weights.
-        peak: the largest along training. A maximum of noisy numbers is larger than what follows even where nothing
-            falls; early and late are means over fixed stretches, and are not.
-        floor: what collapsed classes give on average with as many images and views (`collapsed_information`).
-        log_n: log N, the largest value that there can be.
-    Curves: `information_step`, numbers of updates, and `information`. The latter is written to TensorBoard too.
+    Images are of two classes, and Y is the difference of their logits. Every snapshot and every network sees the
+    same views of the same images: the first of each class in the training split, in evaluation mode.
 
     Args:
         config: which classes, how many images and views.
         network: artifact of a teacher or student that was trained with snapshots.
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
+
+    Returns:
+        Values, all in nats and each with the prefix `information_`:
+
+        - first: of the initial weights.
+        - early: mean over the first quarter of the snapshots, without the initial weights.
+        - late: mean over the last quarter.
+        - drop: early - late.
+        - final: of the last weights.
+        - peak: the largest along training. A maximum of noisy numbers is larger than what follows even where
+          nothing falls; early and late avoid this bias, as means over fixed stretches.
+        - floor: what collapsed classes give on average with as many images and views (`collapsed_information`).
+        - log_n: log N, the largest value that there can be.
+
+        Curves: `information_step`, numbers of updates, and `information`, which is written to TensorBoard too.
 
     Raises:
         UserError: the network kept no snapshots, its images are shown in one way only, or the classes are not two
@@ -79,18 +85,18 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
 
 
 def final_information(config: InformationProbe, network: Artifact, runtime: Runtime) -> dict[str, float]:
-    """I(X;Y) at the end of training, for any network whose images have views: no snapshots are needed.
-
-    Values: `information_final`, `information_floor` and `information_log_n`, as `probe_information` has them.
+    """Measure I(X;Y) at the end of training, for any network whose images have views; snapshots are not needed.
 
     Args:
         config: which classes, how many images and views.
         network: artifact of a teacher or student.
         runtime: device and data root.
 
+    Returns:
+        `information_final`, `information_floor` and `information_log_n`, as `probe_information` has them.
+
     Raises:
-        UserError: its images are shown in one way only, or the classes are not two of the data set that have
-            images.
+        UserError: images are shown in one way only, or the classes are not two of the data set that have images.
     """
     augment, dataset = _augment(network), training_data(network, runtime)
     index = _images_of(dataset, config)
@@ -112,7 +118,7 @@ def _steps(network: Artifact) -> list[int]:
 
 
 def _augment(network: Artifact) -> AugmentConfig:
-    """The view program that the network was trained with."""
+    """Return the augmentation that the network was trained with."""
     config = network_config(network)
     cache = config.cache if isinstance(config, StudentConfig) else None
     augment = cache.augment if cache else config.augment
@@ -123,7 +129,10 @@ def _augment(network: Artifact) -> AugmentConfig:
 
 
 def _images_of(dataset: Dataset, config: InformationProbe) -> Int64[Tensor, " n"]:
-    """Indices of the first training images of each of the two classes; all of a class that has fewer."""
+    """Return indices of the first training images of each of the two classes.
+
+    A class with fewer images than asked for gives all of them.
+    """
     labels = dataset.train.labels
     rows = [(labels == cls).nonzero().squeeze(1)[: config.per_class] for cls in config.classes]
     if config.classes[0] == config.classes[1] or not all(map(len, rows)):
@@ -135,7 +144,7 @@ def _images_of(dataset: Dataset, config: InformationProbe) -> Int64[Tensor, " n"
 def _views(
     dataset: Dataset, augment: AugmentConfig, index: Int64[Tensor, " n"], config: InformationProbe, runtime: Runtime
 ) -> list[list[Float[Tensor, "b c h w"]]]:
-    """Normalised views on the device, rendered once for all snapshots: one list of batches per view number."""
+    """Render normalised views on the device, once for all snapshots: one list of batches per view number."""
     device = runtime.torch_device()
     batch_size = inference_batch(device)
     loader = Loader(
@@ -156,7 +165,7 @@ def _views(
 def _differences(
     model: nn.Module, views: list[list[Float[Tensor, "b c h w"]]], classes: tuple[int, int]
 ) -> Float[Tensor, "n views"]:
-    """Logit of the first class minus that of the second, in float64."""
+    """Return the logit of the first class minus that of the second, in float64."""
     first, second = classes
     with torch.inference_mode():
         logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]

@@ -1,4 +1,4 @@
-"""Every measure of dark knowledge and geometry, of training images and of held-out ones."""
+"""Compute every measure of dark knowledge and geometry, on training images and on held-out ones."""
 
 from __future__ import annotations
 
@@ -55,37 +55,42 @@ MEASURES = tuple(
     for each in of_kind("knowledge", "features")
     for split, words in (("train", "train"), ("held_out", "held out"))
 )
-"""Every measure of one network's logits and features, on both splits; the table shows a few."""
+"""Every measure of one network's logits and features, on training and on held-out images; the table shows a few."""
 _NAMED = 30
-"""Of more classes than this a picture has no room for the names."""
+"""Largest number of classes whose names a picture has room for."""
+# The matrix has the square of this many numbers.
 _SHOWN = 200
-"""The matrix of more classes than this is neither kept nor drawn: it has their square of numbers."""
+"""Largest number of classes whose similarity matrix is kept and drawn."""
 
 
 class Answers(NamedTuple):
-    """What a network says of the images of one split."""
+    """The outputs of a network for the images of one split."""
 
     logits: Float32[Tensor, "n k"]
     features: Float32[Tensor, "n d"]
-    """Penultimate activations."""
+    """Penultimate activations of the images."""
     labels: Int64[Tensor, " n"]
 
 
 def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """All measures of the logits and of the penultimate activations (`metrics.measures`), un-augmented.
+    """Compute all measures of the logits and of the penultimate activations, on un-augmented images.
 
-    Values: `<name>_train` and `<name>_held_out` for each measure, the latter only with held-out images. Those of
-    soft targets are at the temperature asked for; a measure that is not defined is left out. Of images that the
-    network was trained on, the bits (`bits_*_train`) say little: they ask what it knows of labels it has not seen.
-
-    Curves: `class_similarity_train`, the rows of `dark_knowledge.class_similarity` one after another (0 in the row
-    of a class without images), of at most 200 classes. It is drawn to TensorBoard too.
+    The measures are those of `metrics.measures`.
 
     Args:
         config: how many images, and at which temperature.
         network: artifact of a teacher or a student.
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
+
+    Returns:
+        Values: `<name>_train` and `<name>_held_out` for each measure, the latter only with held-out images.
+        Measures of soft targets are at the temperature asked for; a measure that is not defined is left out. On
+        images that the network was trained on, the bits (`bits_*_train`) say little: bits ask what a network knows
+        of labels that it has not seen.
+
+        Curves: `class_similarity_train`, the rows of `dark_knowledge.class_similarity` one after another (0 in the
+        row of a class without images), for at most 200 classes. The matrix is drawn to TensorBoard too.
 
     Raises:
         UserError: as `answers`.
@@ -107,13 +112,13 @@ def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime,
 def answers(
     config: KnowledgeProbe, network: Artifact, runtime: Runtime, dataset: Dataset | None = None
 ) -> tuple[dict[str, Answers], Float32[Tensor, "k d"], tuple[str, ...]]:
-    """One forward pass over images of the training and of the held-out split, each image as it is stored.
+    """Compute logits and features of training and held-out images in one forward pass, each image as it is stored.
 
     Args:
-        config: of each split at most so many images, evenly spread over it.
+        config: largest number of images of each split, evenly spread over it.
         network: artifact of a teacher or a student.
         runtime: device and data root.
-        dataset: whose images; None takes those that the network was trained on.
+        dataset: data set of the images; None takes the one that the network was trained on.
 
     Returns:
         Answers to `train`, and to `held_out` if any image is held out; the weights of the last layer, without its
@@ -150,7 +155,7 @@ def _answers(model: nn.Module, head: nn.Linear, split: Split, normalise: Normali
 
 
 def _part(split: Split, images: int) -> Split:
-    """At most so many samples, spread over a split that may be sorted by class."""
+    """Return at most `images` samples, spread over a split that may be sorted by class."""
     if len(split) <= images:
         return split
     rows = torch.linspace(0, len(split) - 1, images, dtype=torch.float64).long()
@@ -162,15 +167,15 @@ def measures_of(seen: Answers, weight: Float[Tensor, "k d"], temperature: float)
 
     Args:
         seen: answers to the images of one split.
-        weight: of the last layer.
-        temperature: of the soft targets.
+        weight: weights of the last layer.
+        temperature: temperature of the soft targets.
     """
     given = {**seen._asdict(), "weight": weight, "temperature": temperature}
     return defined(compute(of_kind("knowledge", "features"), **given))
 
 
 def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: Path) -> None:
-    """The matrix as a picture, where TensorBoard looks for it."""
+    """Write the similarity matrix to TensorBoard as a picture."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -181,7 +186,7 @@ def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: P
 
 
 def similarity_figure(similarity: Float[Tensor, "k k"], classes: tuple[str, ...]) -> Any:
-    """Class similarity as a matplotlib figure: a row per class of the label, a column per incorrect class.
+    """Draw class similarity as a matplotlib figure: a row per class of the label, a column per incorrect class.
 
     The row of a class without samples is white.
     """

@@ -1,4 +1,4 @@
-"""What a network answers on the training images whose labels are wrong: the wrong label, or the right class?"""
+"""Measure what a network answers on training images with wrong labels: the wrong label, or the right class?"""
 
 from __future__ import annotations
 
@@ -34,20 +34,28 @@ MEASURES = (
 
 
 def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Compare answers to the training images as they are with the labels learned from and with the right ones.
+    """Compare a network's answers to training images with the labels that it learned from and with the right ones.
 
-    Values, all shares: `wrong_labels`, of the training images whose label is wrong; of those, `memorised`, for
-    which the network answers that wrong label, and `recovered`, for which it answers the right class;
-    `fitted_right`, accuracy on those whose label is right; and `held_out_accuracy_clean`, accuracy on held-out
-    images with their right labels, where `held_out_accuracy` is with those that the network could be judged by,
-    wrong ones included. What no image decides is left out: without wrong labels there is no `memorised` and no
-    `recovered`. Images that a student was not shown, since their class was left out, are not counted. Of data with
-    a label per position, which have no noise, nothing is measured.
+    The images are un-augmented.
 
     Args:
-        config: asks for it.
+        config: config of the probe.
         network: artifact of a teacher or a student.
         runtime: device and data root.
+
+    Returns:
+        Values, all shares:
+
+        - `wrong_labels`: share of the training images whose label is wrong.
+        - `memorised`: share of the wrongly labelled images for which the network answers the wrong label.
+        - `recovered`: share of the wrongly labelled images for which the network answers the right class.
+        - `fitted_right`: accuracy on the training images whose label is right.
+        - `held_out_accuracy_clean`: accuracy on held-out images with their right labels. `held_out_accuracy` is
+          with the labels that the network could be judged by, wrong ones included.
+
+        A value that no image decides is left out: without wrong labels there is no `memorised` and no `recovered`.
+        Images of a class that was left out are not counted, since the student was not shown them. Data with a label
+        per position have no wrong labels, and nothing is measured.
 
     Raises:
         UserError: the data set is not the one that the network was trained on.
@@ -68,7 +76,8 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
 
 
 def _shown(config: TeacherConfig | StudentConfig, dataset: Dataset) -> Bool[Tensor, " n"]:
-    """Which training images it learned from: classes are left out by the label that is known, right or wrong."""
+    """Tell which training images the network learned from."""
+    # Classes are left out by the label that is known, right or wrong.
     excluded = config.exclude_classes if isinstance(config, StudentConfig) else ()
     return ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
 

@@ -1,4 +1,4 @@
-"""Penultimate activations around the templates of three classes: measures, the picture, and the projector."""
+"""Measure and draw penultimate activations around the templates of three classes."""
 
 from __future__ import annotations
 
@@ -33,32 +33,38 @@ MEASURES = tuple(
     for name in ("compactness", "scatter", "imbalance")
     for split, words in (("train", "train"), ("held_out", "held out"))
 )
+# TensorBoard takes a sheet of sprites of at most 8192 × 8192 pixels.
 _SPRITE_SIDE = 64
-"""Larger images are shrunk: TensorBoard takes a sheet of sprites of at most 8192 × 8192 pixels."""
+"""Largest side of an image in the projector, in pixels; larger images are shrunk."""
 
 
 def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Where images of three classes lie on the plane through their templates (Müller et al. 2019, Fig. 1).
+    """Measure where images of three classes lie on the plane through their templates (Müller et al. 2019, Fig. 1).
 
-    Images are un-augmented: of each class the first `per_class` of the training and of the held-out split, or as
-    many as there are; of the test split instead where nothing of one of the classes is held out.
-
-    Values, each for `train` and `held_out`: `compactness_*` (mean over the three classes of how wide a class is,
-    relative to the distance of class means, on the plane), `scatter_*` (within-class over between-class scatter, in
-    the whole space), `imbalance_*` (how unequal the distances to the two incorrect templates are), `irregularity_*`
-    (of the triangle of class means), `class_distance_*` (between class means on the plane, in the unit of the
-    activations). Lower is tighter, more equal, more regular. `geometry` defines them all.
-
-    Curves: `compactness_by_class_*`; the picture as `plane_{train,held_out}_{x,y,class}`, with classes 0, 1, 2 in
-    the order of the triple, and `plane_template_{x,y}`; and `plane_classes`, the triple itself. Names of the second
-    triple end in `_2`, of the third in `_3`.
+    Images are un-augmented. They are the first `per_class` of each class in the training and in the held-out split,
+    or as many as there are. The test split replaces the held-out one if no image of one of the classes is held out.
 
     Args:
         config: which classes, and how many images.
         network: artifact of a teacher or a student.
         runtime: device and data root.
-        log: activations, class names and images go to the folder of this network in it, for TensorBoard's
+        log: TensorBoard folder; this network gets a folder in it, with activations, class names and images for the
             Embedding Projector.
+
+    Returns:
+        Values, each for `train` and `held_out`; `geometry` defines them all:
+
+        - `compactness_*`: mean over the three classes of how wide a class is, relative to the distance of class
+          means, on the plane. Lower is tighter.
+        - `scatter_*`: within-class over between-class scatter, in the whole space. Lower is tighter.
+        - `imbalance_*`: how unequal the distances to the two incorrect templates are. Lower is more equal.
+        - `irregularity_*`: irregularity of the triangle of class means. Lower is more regular.
+        - `class_distance_*`: distance between class means on the plane, in the unit of the activations.
+
+        Curves: `compactness_by_class_*`; the picture as `plane_{train,held_out}_{x,y,class}`, with classes 0, 1, 2
+        in the order of the triple, and `plane_template_{x,y}`; and `plane_classes`, the triple itself.
+
+        Names of the second triple end in `_2`, of the third in `_3`.
 
     Raises:
         UserError: the data set has no such classes or no images of one, or is not the one that the network was
@@ -85,10 +91,10 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
 
 
 class _Shown(NamedTuple):
-    """Images of the classes that are shown, each class together."""
+    """Images of the classes that are shown, class by class."""
 
     origin: str
-    """The split that they are from, for people."""
+    """Name for people of the split that the images are from."""
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
 
@@ -101,7 +107,7 @@ def _check(config: PenultimateProbe, dataset: Dataset) -> None:
 
 
 def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
-    """Training and held-out images of all classes of all triples."""
+    """Return training and held-out images of all classes of all triples."""
     classes = sorted({cls for triple in config.triples for cls in triple})
     complete = torch.isin(torch.tensor(classes), dataset.held_out.labels).all()
     unseen = ("held-out", dataset.held_out) if complete else ("test", dataset.test)
@@ -123,7 +129,7 @@ def _on_plane(
     activations: dict[str, Float32[Tensor, "n d"]],
     shown: dict[str, _Shown],
 ) -> Measured:
-    """All measures of one triple, under names without a number."""
+    """Compute all measures of one triple, under names without a number."""
     plane = geometry.plane_through(corners)
     at = geometry.project(plane, corners)
     values: dict[str, float] = {}
@@ -159,7 +165,7 @@ def _write_projector(
     activations: dict[str, Float32[Tensor, "n d"]],
     shown: dict[str, _Shown],
 ) -> None:
-    """Activations with class, split and image of each, where TensorBoard's Embedding Projector looks for them."""
+    """Write activations with class, split and image of each, for TensorBoard's Embedding Projector."""
     metadata = [
         [dataset.classes[label], split.origin] for split in shown.values() for label in split.labels.tolist()
     ]
@@ -174,9 +180,10 @@ def _write_projector(
 
 
 def _sprites(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 3 s s"]:
-    """Square RGB images in 0..1, as the projector takes them: padded with black, and shrunk where they are large.
+    """Make square RGB images in 0..1, as the projector takes them.
 
-    Images of other than three channels are shown in grey, by their mean.
+    Images are padded with black, and shrunk where they are large. Images with other than three channels are shown
+    in grey, by their mean.
     """
     pictures = images.float() / 255
     if pictures.shape[1] != 3:

@@ -1,4 +1,4 @@
-"""Calibration on the test set after each map of logits that held-out predictions can be fitted with."""
+"""Measure calibration on the test set after each map of logits that is fitted on held-out predictions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ MEASURES = (
 
 
 def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Measure what each map does to the predictions of the test set; it is fitted on the held-out ones alone.
+    """Measure what each map of logits, fitted on the held-out predictions alone, does to the test predictions.
 
     Returns:
         Values: `<method>_ece` (equal width), `<method>_ece_classwise`, `<method>_nll` in nats, `<method>_brier` and
-        `<method>_accuracy`, which vector and platt may change; with the method temperature, `temperature_fitted`.
+        `<method>_accuracy`, which vector and platt may change; with the method temperature also
+        `temperature_fitted`.
 
     Raises:
         UserError: the network has no held-out predictions.

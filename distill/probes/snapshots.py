@@ -1,4 +1,4 @@
-"""Accuracy, calibration and dark knowledge of the weights that a network kept along its training."""
+"""Measure accuracy, calibration and dark knowledge of the weights that a network kept along its training."""
 
 from __future__ import annotations
 
@@ -34,21 +34,11 @@ _ALONG = [
     )
 ]
 MEASURES: tuple[Measure, ...] = ()
-"""No table shows it: its measures are drawn along training."""
+"""Measures that tables show, which are none: the measures of this probe are drawn along training."""
 
 
 def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """What a student would have learned from, had its teacher stopped earlier: measures of each part of training.
-
-    Values: `<measure>_part<p>` after p of the equal parts that `snapshots` asked for, 0 being the initial weights
-    and the last part the end: `accuracy`, `nll` (nats), `ece`, `confidence`, `interclass_variance_relative` and
-    `conditional_mutual_information` (nats), of the test images as they
-    are. A measure that is not finite is left out.
-    Curves: `snapshot_step`, numbers of updates, and `snapshot_<measure>`, one number per part; without a measure
-    that some part does not have. They are written to TensorBoard too.
-
-    A network without snapshots has none of these, and is no error: of the networks of one analysis only some may
-    have kept any.
+    """Measure what a student would have learned from if its teacher had stopped after each part of training.
 
     Args:
         config: bins of the calibration error.
@@ -56,8 +46,20 @@ def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime,
         runtime: device and data root.
         log: TensorBoard folder; this network gets a folder in it.
 
+    Returns:
+        Values: `<measure>_part<p>` after p of the equal parts that `snapshots` asked for; part 0 is the initial
+        weights and the last part the end. Measures of the un-augmented test images are `accuracy`, `nll` (nats),
+        `ece`, `confidence`, `interclass_variance_relative` and `conditional_mutual_information` (nats). A measure
+        that is not finite is left out.
+
+        Curves: `snapshot_step`, numbers of updates, and `snapshot_<measure>`, one number per part; a measure that
+        some part lacks is left out. Curves are written to TensorBoard too.
+
+        A network without snapshots has none of these values, and this is no error: in an analysis only some
+            networks may have kept snapshots.
+
     Raises:
-        UserError: it kept snapshots, and the data set is not the one that it was trained on.
+        UserError: the network kept snapshots, and the data set is not the one that it was trained on.
     """
     if not snapshot_steps(network):
         return Measured({}, {})

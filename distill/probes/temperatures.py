@@ -1,4 +1,7 @@
-"""Calibration of stored predictions when their logits are divided by a temperature (Guo et al. 2017, sec. 4.2)."""
+"""Measure calibration of stored predictions after their logits are divided by a temperature.
+
+Source: Guo et al. 2017, sec. 4.2.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,15 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Ru
     """Measure NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
 
     Returns:
-        Values: `scaled_temperature`, fitted on the held-out predictions; `scaled_ece` and `scaled_nll`, of the test
-        set at that temperature; `lowest_nll`, of the test set at the best of the temperatures asked for.
+        Values:
+
+        - `scaled_temperature`: temperature fitted on the held-out predictions.
+        - `scaled_ece` and `scaled_nll`: ECE and NLL of the test set at the fitted temperature.
+        - `lowest_nll`: NLL of the test set at the best of the temperatures asked for.
+
         Curves: `temperatures`, `nll_by_temperature` and `ece_by_temperature`, of one length; the reliability
         diagram at the fitted temperature as `scaled_reliability_confidence`, `..._accuracy` and `..._count`.
+
         NLL is in nats, ECE a share with 15 bins. Accuracy does not depend on the temperature.
 
     Raises:
