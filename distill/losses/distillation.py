@@ -71,9 +71,9 @@ class DecoupledKL(NamedTuple):
     """The two parts of KL(p_t ‖ p_s), per sample: `target` + (1 - `label_probability`) x `nontarget`."""
 
     target: Float[Tensor, " n"]
-    """TCKD: the KL divergence of (label, all other classes), in nats."""
+    """TCKD: the KL divergence between the binary distributions (label, all other classes), in nats."""
     nontarget: Float[Tensor, " n"]
-    """NCKD: the KL divergence of the softmax over the other classes, in nats."""
+    """NCKD: the KL divergence between the softmax distributions over the other classes, in nats."""
     label_probability: Float[Tensor, " n"]
     """The teacher's probability of the label."""
 

@@ -45,7 +45,7 @@ class Choice:
     With fewer than three seeds these are all other strengths that were compared.
     """
     reason: str
-    """Reason in words, including what speaks against the choice."""
+    """Reason for the choice in words, including what speaks against it."""
 
 
 def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[str, Choice]:

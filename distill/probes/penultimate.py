@@ -94,7 +94,7 @@ class _Shown(NamedTuple):
     """Images of the classes that are shown, class by class."""
 
     origin: str
-    """Name for people of the split that the images are from."""
+    """Name, as people read it, of the split that the images come from."""
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
 
