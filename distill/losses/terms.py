@@ -27,7 +27,7 @@ class Terms(NamedTuple):
     """Distance to the teacher (times T² where the convention says so), for logging; None at alpha = 0."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Terms:
-        """Return the terms with each of them changed; one that is None stays None."""
+        """Return the terms after `change` is applied to each; a term that is None stays None."""
         return Terms(change(self.total), *(None if term is None else change(term) for term in self[1:]))
 
 

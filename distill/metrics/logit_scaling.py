@@ -58,7 +58,7 @@ class Softened(NamedTuple):
 
     @property
     def already(self) -> bool:
-        """Tell whether the network is under-confident as it is.
+        """Tell whether the network is under-confident before the division by the temperature.
 
         A temperature above 1 can then only make it worse.
         """
