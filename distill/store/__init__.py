@@ -1,4 +1,4 @@
-"""The folder of all artifacts: what they are called, how they are published, found, locked and cleared away."""
+"""The store of artifacts: it names, publishes, finds, locks and deletes them."""
 
 from distill.store.store import ArtifactStore
 

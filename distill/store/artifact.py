@@ -1,4 +1,4 @@
-"""A published folder, whose files are checked before they are read."""
+"""Define `Artifact`: a published folder whose files are checked before they are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill.system.runtime import default_store
 
 
 class _Known(dict[str, Any]):
-    """What is known of images."""
+    """The fields of a record that describe its data set; a missing field raises a UserError."""
 
     def __init__(self, fields: dict[str, Any], artifact: Artifact):
         super().__init__(fields)
@@ -32,20 +32,21 @@ class _Known(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published folder."""
+    """A published folder with its record and its config."""
 
     path: Path
     record: Record
     config: StageConfig
-    """The config that made it."""
+    """Config from which the artifact was made."""
 
     @property
     def is_current(self) -> bool:
-        """Whether its config, read today, has the key that it was published under: fields may have been added."""
+        """Tell whether the config, read today, has the key under which the artifact was published."""
+        # The keys differ when the config has gained fields since.
         return key(self.config) == self.record.key
 
     def file(self, name: str) -> Path:
-        """Path of one of its files, after its size and sha256 were checked.
+        """Check the size and the sha256 of one file of the artifact, and return its path.
 
         Raises:
             UserError: the file is missing, truncated or changed.
@@ -57,19 +58,19 @@ class Artifact:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """Identity of the data set, as the record has it; a field that it lacks is a UserError."""
+        """Return the identity of the data set, as the record has it; reading a missing field raises a UserError."""
         return _Known(self.record.data, self)
 
     @property
     def rebuild(self) -> str:
-        """How to make it again, for the message that refuses one of its files."""
+        """Say how to make the artifact again, for the error that refuses one of its files."""
         command = f"distill verify {shlex.quote(str(self.path))} --repair"
         if (store := self.path.parent.parent).absolute() != default_store().absolute():
             command += f" --store {shlex.quote(str(store))}"
         return f"Make it again: {command}. Or: Delete the folder and run the same command again; {_ONLY}."
 
     def problems(self) -> list[str]:
-        """What is wrong with its files; empty when it is whole."""
+        """List what is wrong with the files of the artifact; the list is empty when the artifact is whole."""
         found = [
             f"{name}: {problem}"
             for name, entry in self.record.files.items()

@@ -1,4 +1,4 @@
-"""What lies in a store and is of no use to any run: found by who needs what, told with its size, then deleted."""
+"""Find what no run needs in a store, say how large it is, and delete it."""
 
 from __future__ import annotations
 
@@ -22,33 +22,36 @@ from distill.store.store import ArtifactStore
 from distill.system.units import format_bytes
 
 _STALE_SECONDS = 3600
-"""A file is written in a fraction of that: an older half of one was left by a process that was killed."""
+"""Age in seconds from which a half-written file is garbage.
+
+Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
+"""
 _KEY = re.compile("[0-9a-f]{64}")
 IN_USE = "in use"
 RESUMES = "resumes a run"
 
 
 class Garbage(NamedTuple):
-    """Something that no run needs, or that only resumes one."""
+    """A file or folder that no run needs, or that only resumes a run."""
 
     path: Path
     reason: str
     bytes: int
     kept: str = ""
-    """Why it is not deleted; empty when it may be."""
+    """Why the item is not deleted; empty when it may be deleted."""
     stamp: Stamp | None = None
-    """Of an artifact: of the record that was looked at."""
+    """Stamp of the record that was looked at; None for an item that is no artifact."""
 
 
 def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
-    """What could be deleted, each with the reason.
+    """Yield each item of a store that could be deleted, with the reason.
 
-    A link inside the store may lead to what is no part of it: what lies in a linked folder is never among it. What
-    an artifact of the present code was made from, directly or not, is not either, whatever its version.
+    Nothing in a linked folder is listed, because a link inside the store may lead out of it. Whatever an artifact
+    of the present code was made from, directly or indirectly, is not listed either, whatever its version.
 
     Args:
-        store: the folder.
-        unreached: list too what no report and no sweep was made from.
+        store: the store to search.
+        unreached: also list artifacts from which no report and no sweep was made.
     """
     own = {
         name: store.root / name
@@ -69,16 +72,16 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
 
 
 def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached: bool = False) -> Iterator[str]:
-    """List garbage, and delete it where that is asked for.
+    """List the garbage of a store, and delete it if asked to.
 
     Args:
-        store: the folder.
+        store: the store to clean.
         delete: delete what may be deleted.
-        drafts: so may drafts that would resume a run.
-        unreached: as `find_garbage`.
+        drafts: also count drafts that would resume a run as what may be deleted.
+        unreached: also list artifacts from which no report and no sweep was made.
 
     Yields:
-        A line for each, and then the room that each reason and all take.
+        A line for each item, then the disk space for each reason, and then the total.
     """
     freed: dict[str, list[int]] = {}
     for found in find_garbage(store, unreached):
@@ -96,10 +99,10 @@ def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached:
 
 
 def _delete(store: ArtifactStore, garbage: Garbage) -> bool:
-    """Delete something, unless it is not what it was when it was found; says whether it is gone."""
+    """Delete an item unless it has changed since it was found; return whether it is gone."""
     if garbage.stamp and garbage.stamp != stamp(garbage.path):
         return False
-    with suppress(FileNotFoundError):  # another process was faster
+    with suppress(FileNotFoundError):  # another process has deleted it already
         store.delete(garbage.path)
     return not garbage.path.exists()
 
@@ -117,7 +120,7 @@ def _size(path: Path) -> int:
 
 
 def _at_work(drafts: Path) -> Iterator[str]:
-    """Keys of what processes make at this moment."""
+    """Yield the keys of the artifacts that processes are making at this moment."""
     for lock in sorted(drafts.glob("*.lock")):
         key = lock.name.partition(".")[0]
         if _KEY.fullmatch(key) and _is_held(lock):
@@ -131,7 +134,8 @@ def _is_held(lock: Path) -> bool:
         return _is_held_softly(lock)
     with suppress(OSError), lock.open("rb") as file:
         try:
-            # Shared, for a moment, and without a word in it: a store may have 100,000, or be read-only.
+            # The lock is shared, held for a moment, and nothing is written into its file: a store may have
+            # 100,000 locks, or be read-only.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -145,7 +149,7 @@ def _is_held_softly(lock: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        return False  # in a store that cannot be written nobody works, and nothing will be deleted
+        return False  # no process works in a store that cannot be written, and nothing will be deleted
 
 
 def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
@@ -155,9 +159,9 @@ def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
         if path.suffix == ".deleted":
             yield _garbage(path, "half deleted")
         elif not _KEY.fullmatch(key):
-            continue  # no run made it
+            continue  # no run made this file
         elif path.suffix == ".lock":
-            if not (drafts / key).is_dir():  # else it goes with its draft
+            if not (drafts / key).is_dir():  # otherwise the lock is deleted with its draft
                 yield _garbage(path, "lock", kept)
         else:
             resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
@@ -168,7 +172,7 @@ def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(logs.glob("*.log")):
         is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
         yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
-    for path in sorted(logs.glob("*.token")):  # of --executor ray
+    for path in sorted(logs.glob("*.token")):  # written by --executor ray
         yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
 
 
@@ -197,7 +201,7 @@ def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
             path = folders[stage] / entry.name
             if entry.problem:
                 reason, kept = "unreadable record", "cannot be opened" if path in locked else ""
-                if not kept and entry.name[-8:] in in_names:  # its files may be whole
+                if not kept and entry.name[-8:] in in_names:  # its files may still be whole
                     kept = "something current was made from it"
             elif entry.key[:SHORT] in needed:
                 continue
@@ -211,9 +215,9 @@ def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
 
 
 def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
-    """Keys of some artifacts, and of all that they were made from, shortened."""
+    """Return the shortened keys of some artifacts and of everything that they were made from."""
     inputs: dict[str, set[str]] = {}
-    for entry in entries:  # one key may lie in two folders
+    for entry in entries:  # two folders may have the same key
         inputs.setdefault(entry.key[:SHORT], set()).update(entry.inputs)
     found: set[str] = set()
     waiting = [entry.key[:SHORT] for entry in roots]
@@ -232,7 +236,7 @@ def _can_be_opened(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it can be opened without waiting: a pipe cannot."""
+    """Tell whether a path is a regular file, which can be opened without waiting; a pipe cannot."""
     with suppress(OSError):
         return path.is_file()
     return False

@@ -1,8 +1,8 @@
-"""What the records of a store say, kept in one file for each stage, so that 100,000 are not opened to list them.
+"""Keep what the records of a store say in one file per stage, so that listing 100,000 artifacts opens none.
 
-It is a pure cache: what is in it is believed only of a record whose time and size are still those that were read,
-and a file that is missing, damaged, of other code or not writable costs time and nothing else. It may be deleted at
-any moment.
+The index is a pure cache and may be deleted at any moment. A row is believed only while its record still has the
+change time and the size that were read. An index that is missing, damaged, written by other code or not writable
+costs nothing but time.
 """
 
 from __future__ import annotations
@@ -33,60 +33,61 @@ from distill.system.reading import read_bytes
 
 FOLDER = "index"
 SHORT = 16
-"""Letters of a key that tell artifacts apart: two of a million share them with a chance of 3 in 10⁸."""
+"""Letters of a key that tell artifacts apart; two of a million artifacts share them with a chance of 3 in 10⁸."""
 _LARGEST = 1 << 30
-"""Bytes; a larger index is made anew."""
+"""Largest index in bytes; a larger one is made anew."""
 _ROWS_FOR_A_RECORD = 50
-"""So many rows are written in the time in which one record is read."""
+"""Number of rows that are written in the time in which one record is read."""
 
 
+# The change time (ctime) and not mtime: whoever edits a record can put back its mtime, but not its ctime.
 Stamp = tuple[int, int]
-"""Change time (ns) and size of a record. Whoever edits it can put back its mtime, but not this."""
+"""Change time (ns) and size of a record."""
 
 
 class Entry(NamedTuple):
-    """A published folder, without its config."""
+    """The index row of a published folder: what its record says, without the config."""
 
     name: str
-    """Of the folder."""
+    """Name of the folder."""
     stamp: Stamp
-    """Of its record as it was read."""
+    """Stamp of the record when it was read."""
     key: str = ""
     version: int = 0
     current: bool = False
-    """Whether its config, read today, has this key and version."""
+    """Whether the config, read today, has this key and this version."""
     accuracy: float | None = None
-    """On the test set."""
+    """Accuracy on the test set."""
     bytes: int = 0
-    """Of the files that the record names."""
+    """Total size of the files that the record names."""
     seconds: float | None = None
-    """That it took to make."""
+    """Seconds that the artifact took to make."""
     kind: str = ""
-    """The same for artifacts that cost alike (`kind`)."""
+    """Hash that is equal for artifacts of similar cost; see `kind`."""
     source: str = ""
-    """The same for one data set with one set of arguments (`source`)."""
+    """Hash that is equal for artifacts of one data set with the same arguments; see `source`."""
     shape: tuple[int, ...] = ()
-    """Training and test images, channels, height, width and classes of that data set, where they are known."""
+    """Training images, test images, channels, height, width and classes of the data set; empty if unknown."""
     inputs: tuple[str, ...] = ()
-    """Keys of what it was made from, the first `SHORT` letters of each."""
+    """The first `SHORT` letters of the key of each input."""
     problem: str = ""
-    """Why its record cannot be read; empty when it can."""
+    """Why the record cannot be read; empty when it can be read."""
 
 
 _LISTS = tuple(GenericAlias(list, (kind,)) for kind in get_type_hints(Entry).values())
 _FORM: Any = GenericAlias(tuple, (str, GenericAlias(tuple, _LISTS)))
+# One list per field, because reading by column takes half the time of reading by row.
 _FILE: TypeAdapter[Any] = TypeAdapter(_FORM)
-"""An index as it is stored: a hash of what the rows were derived with, and a list for each field of an entry. Read
-by column it takes half the time."""
+"""Validator of an index file: a hash of the code that derived the rows, and one list per field of `Entry`."""
 
 
 def read_index(root: Path, stage: str, read: Callable[[Path], Artifact]) -> list[Entry]:
-    """What is published of one stage, by name.
+    """List the published artifacts of one stage, sorted by name.
 
     Args:
         root: folder of the store.
-        stage: its name.
-        read: the artifact in a folder; raises a UserError where there is none that can be read.
+        stage: name of the stage.
+        read: function that returns the artifact in a folder, and raises a UserError if it cannot be read.
     """
     folder, file = root / STAGES[stage].folder, root / FOLDER / f"{STAGES[stage].folder}.json"
     known = _load(file)
@@ -101,22 +102,22 @@ def read_index(root: Path, stage: str, read: Callable[[Path], Artifact]) -> list
                     entry = _entry(folder / name, seen, read)
                     fresh += 1
                 found.append(entry)
-    finally:  # who interrupts it need not wait for these again
+    finally:  # after an interrupt these records need not be read again
         if fresh * _ROWS_FOR_A_RECORD > len(found):
-            # What cannot be read is tried again each time: the reason may be gone.
+            # Records that cannot be read are tried again each time: the reason may be gone.
             _save(file, [entry for entry in found if not entry.problem])
     return found
 
 
 def published(folder: Path, key: str = "") -> Iterator[tuple[str, Stamp]]:
-    """Name and stamp of each published artifact in the folder of a stage, by name.
+    """Yield the name and the stamp of each published artifact in the folder of a stage, sorted by name.
 
     Args:
-        folder: of the stage.
-        key: only those whose name, which ends with the beginning of a key, fits this one.
+        folder: folder of the stage.
+        key: yield only artifacts whose name ends with the beginning of this key.
     """
     try:
-        # Strings, since a Path for each of 100,000 costs a second.
+        # The names stay strings: making 100,000 Paths takes a second.
         names = sorted(os.listdir(folder))  # noqa: PTH208
     except OSError:
         return
@@ -126,7 +127,7 @@ def published(folder: Path, key: str = "") -> Iterator[tuple[str, Stamp]]:
 
 
 def stamp(folder: Path | str) -> Stamp | None:
-    """Stamp of the record in a folder; None where there is none."""
+    """Return the stamp of the record in a folder, or None if there is no record."""
     try:
         status = os.stat(f"{folder}/{RECORD}")  # noqa: PTH116
     except OSError:
@@ -135,14 +136,14 @@ def stamp(folder: Path | str) -> Stamp | None:
 
 
 def kind(config: StageConfig) -> str:
-    """A hash of what makes two artifacts alike in cost."""
+    """Return a hash that two artifacts share when they cost about the same to make."""
     costs_like = STAGES[config.stage].costs_like
     alike = costs_like(config) if costs_like else [key(config)]
     return _short([config.stage, *(each.model_dump() if isinstance(each, Config) else each for each in alike)])
 
 
 def source(data: DataConfig) -> str:
-    """A hash of a data set and its arguments, whatever its split."""
+    """Return a hash of a data set and its arguments, whatever its split."""
     return _short([data.name, data.kwargs])
 
 
@@ -175,7 +176,7 @@ def _entry(path: Path, seen: Stamp, read: Callable[[Path], Artifact]) -> Entry:
 
 
 def _number(value: Any) -> float | None:
-    """What others may have written: a finite number, or nothing."""
+    """Return a value from a record as a finite number, or None if it is anything else."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -189,14 +190,15 @@ def _shape(data: dict[str, Any]) -> tuple[int, ...]:
 
 @functools.cache
 def _code() -> str:
-    """Hash of what rows are derived with: other fields or other versions make other keys."""
+    """Return a hash of the code that derives the rows."""
+    # Other fields or other versions make other keys, so a row is only as good as the code that derived it.
     rooms = Path(__file__).parent, Path(config.__file__).parent
     files = [path.read_bytes() for room in rooms for path in sorted(room.glob("*.py"))]
     return hashlib.sha256(b"".join(files)).hexdigest()
 
 
 def _load(file: Path) -> dict[str, Entry]:
-    # Lists of different lengths are a ValueError, as what pydantic refuses.
+    # Lists of different lengths raise a ValueError, and so does whatever pydantic refuses.
     with suppress(OSError, ValueError, UserError):
         code, columns = _FILE.validate_json(read_bytes(file, _LARGEST))
         if code == _written_with():
@@ -205,7 +207,7 @@ def _load(file: Path) -> dict[str, Entry]:
 
 
 def _save(file: Path, rows: list[Entry]) -> None:
-    # A number with more digits than Python writes, from a record that somebody made up, is a ValueError.
+    # A forged record may hold a number with more digits than Python writes, which raises a ValueError.
     with suppress(OSError, ValueError):
         columns = list(zip(*rows, strict=True)) or [()] * len(Entry._fields)
         text = json.dumps([_written_with(), columns], allow_nan=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What a stage reads: the artifacts that its config names."""
+"""Look up the inputs of a stage: the artifacts that its config names."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ Made = Artifact | str
 
 
 class Inputs:
-    """Artifacts in a store, looked up by their configs.
+    """The artifacts that a stage reads, looked up in a store by their configs.
 
     Args:
-        config: of the stage that reads them.
-        store: where they lie.
+        config: config of the stage that reads the artifacts.
+        store: store in which the artifacts lie.
     """
 
     def __init__(self, config: StageConfig, store: ArtifactStore):
         self._config, self._store = config, store
 
     def artifact(self, config: StageConfig) -> Artifact:
-        """Find an input.
+        """Find an input of the stage.
 
         Raises:
-            UserError: it is not in the store.
+            UserError: the artifact is not in the store.
         """
         artifact = self._store.find(config)
-        if artifact is None:  # it is upstream, so it was made first
+        if artifact is None:  # inputs are made first, so somebody has deleted it
             expected = "what was there when this began; it was deleted since"
             raise UserError("input", title(config), expected, "Run the same command again.")
         return artifact
 
     def optional(self, config: StageConfig | None) -> Artifact | None:
-        """Find an input that a config may lack."""
+        """Find an input of the stage, or return None if its config is None."""
         return self.artifact(config) if config is not None else None
 
     def made(self) -> dict[str, Made]:
-        """Map the key of each input to its artifact, or to the reason why it diverged."""
+        """Map the key of each input to its artifact, or to the reason why its training diverged."""
         return {key(config): made(config, self._store) for config in inputs(self._config)}
 
     def seconds(self) -> float:
-        """Add up the seconds that all artifacts behind this stage took, as far as they are still there."""
+        """Add up the seconds that all artifacts upstream of this stage took, as far as they still exist."""
         waiting = inputs(self._config)
         seconds: dict[str, float] = {}
         while waiting:
@@ -58,6 +58,6 @@ class Inputs:
 
 
 def made(config: StageConfig, store: ArtifactStore) -> Made:
-    """Find an artifact, or the reason why there is none although everything was run."""
+    """Find the artifact of a config, or the reason why it does not exist although everything was run."""
     artifact = store.find(config)
     return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"

@@ -1,7 +1,8 @@
-"""The key of an artifact: a hash of its config, known before anything runs.
+"""Compute the key of an artifact: a hash of its config, known before anything runs.
 
-A key depends on the fields that differ from their default, on the version of the stage, and on the keys of inputs.
-So a field that is added later changes no key, and whoever changes a default must raise the version of the stage.
+A key depends on the fields that differ from their default, on the version of the stage, and on the keys of its
+inputs. So a field that is added later changes no key. Whoever changes a default must raise the version of the
+stage.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Literal as _Literal
 from distill.config import Config, StageConfig
 from distill.store.stages import STAGES, is_stage
 
+# Configs are frozen, and all configs that contain a config share the object. So each config of a graph is hashed
+# once, not once for every path that leads to it.
 _KEYS: dict[int, tuple[weakref.KeyedRef[int, StageConfig], tuple[int, ...], str]] = {}
-"""id of a config → itself, the versions of the stages, and its key. Configs are frozen, and those that hold one
-share it: of a graph each is hashed once, not once for every path that leads to it."""
+"""Keys that are known: id of a config → the config (weak), the versions of all stages, and its key."""
 
 
 def key(config: StageConfig) -> str:
-    """Hash a config, with its inputs replaced by their keys: sha256 in hexadecimal."""
+    """Hash a config with its inputs replaced by their keys; return the sha256 in hexadecimal."""
     versions, known = tuple(stage.version for stage in STAGES.values()), _KEYS.get(id(config))
     if known and known[0]() is config and known[1] == versions:
         return known[2]
@@ -33,17 +35,20 @@ def key(config: StageConfig) -> str:
 
 def _forget(gone: weakref.KeyedRef[int, StageConfig]) -> None:
     known = _KEYS.get(gone.key)
-    if known and known[0] is gone:  # its number may belong to another config by now
+    if known and known[0] is gone:  # its id may belong to another config by now
         del _KEYS[gone.key]
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """The fields that differ from their default, inputs, and what says which class of several this is."""
+    """Return the fields of a config that count: those that differ from their default, inputs, and class tags.
+
+    A class tag is the field that says which of several config classes a config is.
+    """
     fields = type(config).model_fields
     return {
         name: _canonical(value)
         for name, value in config
-        # An input at its default is made anew all the same when the version of its stage is raised.
+        # An input counts even at its default: it is made anew when the version of its stage is raised.
         if value != fields[name].default or is_stage(value) or _is_tag(fields[name])
     }
 

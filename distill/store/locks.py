@@ -1,10 +1,9 @@
-"""Locks of the store: of all processes that want to make the same artifact one does, and the others wait.
+"""Lock artifacts: of all processes that want to make the same artifact, one makes it and the others wait.
 
-The system frees a lock when its process ends, however it ends. The file stays: another process may be about to
-lock it, and would then hold a file that nobody finds any more. On NFS (Linux, versions 3 and 4) the lock holds
-between machines, unless it is mounted with `nolock` or `local_lock`. Where there are no locks at all a file that
-names its holder stands for one: one of a dead process of this machine is taken over, one of another machine is
-waited for.
+The system frees a lock when its process ends, however it ends. On NFS (Linux, versions 3 and 4) a lock also holds
+between machines, unless it is mounted with `nolock` or `local_lock`. On a file system without locks, a file that
+names its holder stands for the lock. If that holder is a dead process of this machine, the lock is taken over; if
+the holder is on another machine, others wait for it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from distill.system.progress import Warned, pass_on
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 PATIENCE = 2.0
-"""Seconds after which one who waits is told for whom."""
+"""Seconds of waiting after which a process says for whom it waits."""
 _told: set[Path] = set()
 
 
@@ -34,12 +33,12 @@ def held(path: Path, what: str = "", wait: bool = True) -> Iterator[None]:
     """Hold the lock of a path inside the block.
 
     Args:
-        path: of the lock file, in a folder that exists.
-        what: it protects, for the line that one who waits is told.
-        wait: for as long as another holds it.
+        path: the lock file, in a folder that exists.
+        what: name of what the lock protects, for the message to a user who waits.
+        wait: wait for as long as another process holds the lock.
 
     Raises:
-        Timeout: another holds it, without `wait`.
+        Timeout: another process holds the lock, and `wait` is False.
         OSError: the file cannot be made.
     """
     lock = FileLock(path, fallback_to_soft=False)
@@ -57,6 +56,7 @@ def held(path: Path, what: str = "", wait: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        # The file stays: another process may be about to lock it, and would then hold a file that nobody finds.
         lock.release()
 
 
@@ -73,8 +73,8 @@ def _acquire(lock: BaseFileLock, what: str, wait: bool) -> None:
 
 
 def _sign(path: Path) -> None:
-    """Leave word of who holds the lock, in the form of a soft one."""
-    with suppress(OSError):  # of a full disk: the lock holds all the same
+    """Write who holds the lock into its file, in the form of a soft lock."""
+    with suppress(OSError):  # if the disk is full: the lock holds all the same
         path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
 
 
@@ -82,12 +82,12 @@ def _holder(path: Path) -> str:
     with suppress(OSError, ValueError, IndexError):
         process, host = path.read_text().splitlines()[:2]
         since = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
-        name, _, _ = host.partition("?")  # after it filelock says in which container
+        name, _, _ = host.partition("?")  # behind the "?" filelock writes the container
         where = "" if name == socket.gethostname() else f" on {name}"
         return f"process {process}{where} (since {since})"
     return "another process"
 
 
 def _tell(text: str) -> None:
-    if not pass_on(Warned("lock", text)):  # a worker's own stderr is a log that nobody reads now
+    if not pass_on(Warned("lock", text)):  # a worker's own stderr goes to a log that nobody is reading
         tqdm.write(text, file=sys.stderr)

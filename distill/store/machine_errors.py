@@ -1,4 +1,4 @@
-"""What a machine refuses, as one line that says what to do: room or access on its disks, and memory."""
+"""Turn errors of the disk and of memory into one line that says what to do."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _FULL = {
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _AGAIN = "then run the same command again: it goes on from what is whole."
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
-"""How Rust (safetensors) and Python write the number of an error into a text."""
+"""Pattern by which Rust (safetensors) and Python write the number of an error into a text."""
 _NO_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 _ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
 
 
 @contextmanager
 def explained(config: StageConfig, folder: Path, store: Path) -> Iterator[None]:
-    """Turn what the machine refuses a stage into one line.
+    """Turn errors of the disk and of memory inside the block into one line for the user.
 
     Args:
-        config: of the stage.
-        folder: that it fills, named where an error does not say which file.
-        store: the root of the store.
+        config: config of the stage that runs.
+        folder: folder that the stage fills, named when an error does not say which file it concerns.
+        store: root of the store.
 
     Raises:
-        UserError: for an error of the disk or of memory; others are raised as they are.
+        UserError: for an error of the disk or of memory; other errors are raised as they are.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def explained(config: StageConfig, folder: Path, store: Path) -> Iterator[None]:
 
 
 def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
-    """The line for a disk that is full, or a store that cannot be written; None for any other error."""
+    """Explain a full disk or a store that cannot be written; return None for any other error."""
     number = _number(error)
     path = Path(os.fsdecode(getattr(error, "filename", None) or folder))
     if number in _FULL:
@@ -66,7 +66,7 @@ def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
 
 
 def _number(error: Exception) -> int:
-    """The errno of an error, or the one that its text names; 0 for none."""
+    """Return the errno of an error, or the one that its text names; 0 if there is none."""
     if isinstance(error, OSError):
         return error.errno or 0
     found = _IN_TEXT.search(str(error))
@@ -74,7 +74,7 @@ def _number(error: Exception) -> int:
 
 
 def memory_fault(error: Exception, config: StageConfig) -> UserError | None:
-    """The line for memory, of the machine or of a GPU, that did not suffice; None for any other error."""
+    """Explain that the memory of the machine or of a GPU did not suffice; return None for any other error."""
     text = str(error)
     if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
         return None

@@ -1,4 +1,4 @@
-"""What a stage says of what it wrote."""
+"""Define `Outcome`: what a stage reports about the artifact that it wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage says of what it wrote: goes into the record."""
+    """What a stage reports about the artifact that it wrote; it goes into the record."""
 
     metrics: dict[str, float]
     data: dict[str, Any]

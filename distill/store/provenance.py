@@ -1,4 +1,4 @@
-"""What made an artifact: commit, packages, machine."""
+"""Describe what an artifact was made with: commit, packages and machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.system.runtime import Runtime
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:
-    """What made an artifact: commit, packages, machine. None of it is part of the key."""
+    """Return the commit, the packages and the machine that make an artifact; none of them is part of its key."""
     import torch
 
     device = runtime.torch_device()

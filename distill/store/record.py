@@ -1,4 +1,4 @@
-"""`record.json`: what an artifact is, what it was made from, and what it must contain."""
+"""Define `record.json`: what an artifact is, what it was made from, and which files it must contain."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from distill.config import (
 RECORD = "record.json"
 
 
+# A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not destroy.
 RESUME = "resume.safetensors"
 
 
 STAMPS = "stamps"
-"""A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not cost."""
+"""Folder of a draft in which finished work is stamped."""
 
 
 def _within(name: str) -> str:
-    """A path that stays within the folder of its artifact, here and on other systems, and that can be printed."""
+    """Refuse a path that leaves the folder of its artifact, on any system, or that cannot be printed."""
     parts = name.split("/")
     if "\\" in name or ":" in parts[0] or not name.isprintable() or {"", ".", ".."} & set(parts):
         raise ValueError(f"a path within the folder, not {name[:200]!r}")
@@ -37,14 +38,14 @@ _FileName = Annotated[str, Field(max_length=1000), AfterValidator(_within)]
 
 
 class FileEntry(BaseModel):
-    """What a file of an artifact must be."""
+    """Size and sha256 that a file of an artifact must have."""
 
     sha256: _Digest
     bytes: Annotated[int, Field(ge=0)]
 
 
 class _Images(BaseModel):
-    """Types of what a record says of its images, as far as it does."""
+    """The types of the fields that describe images in a record; a record may lack any of them."""
 
     model_config = ConfigDict(strict=True)
 
@@ -63,7 +64,7 @@ def _of_images(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Record(BaseModel):
-    """`record.json`: what an artifact is, what it was made from, and what it must contain."""
+    """The content of `record.json`: what an artifact is, what it was made from, and which files it must contain."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,23 +72,23 @@ class Record(BaseModel):
     version: int
     config: dict[str, Any]
     inputs: dict[_Digest, str]
-    """Key of each input → sha256 of its record: keys are of recipes, this is of bytes."""
+    """Key of each input → sha256 of its record; a key identifies a recipe, the sha256 identifies bytes."""
     files: dict[_FileName, FileEntry]
     data: Annotated[dict[str, Any], AfterValidator(_of_images)] = {}
     """Identity of the data set: name, classes, shape, mean, std, fingerprint."""
     metrics: dict[str, float] = {}
     provenance: dict[str, Any] = {}
     seal: str = ""
-    """sha256 of the bytes of `record.json` without this; empty until it is written."""
+    """sha256 of the bytes of `record.json` with an empty seal; empty until the record is written."""
 
     def sealed(self) -> bytes:
-        """The content of `record.json`."""
+        """Return the bytes of `record.json`, with the seal filled in."""
         fields = self.model_dump(mode="json") | {"seal": ""}
         before, name, after = json.dumps(fields, indent=1, allow_nan=False).rpartition('"seal": "')
         return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
     def fits(self, content: bytes) -> bool:
-        """Whether the bytes that it was read from are those that were sealed."""
+        """Tell whether the bytes from which this record was read are the bytes that were sealed."""
         if not self.seal:
             return False
         head, _, tail = content.rpartition(self.seal.encode())

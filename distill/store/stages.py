@@ -1,4 +1,4 @@
-"""The list of all stages: what the pipeline must know of each."""
+"""List all stages, with what the pipeline must know about each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from distill.store import titles
 
 
 def nested_stages(config: Config) -> Iterator[StageConfig]:
-    """Yield the configs of stages that a config holds, without those that these hold in turn."""
+    """Yield the stage configs that a config contains, without those nested inside another stage config."""
     for _, value in config:
         yield from _stages_in(value)
 
@@ -40,37 +40,42 @@ def _stages_in(value: Any) -> Iterator[StageConfig]:
 
 @dataclass(frozen=True)
 class Stage:
-    """What the pipeline must know of a stage."""
+    """What the pipeline must know about a stage."""
 
     config: type[StageConfig]
     folder: str
-    """Name of the folder of its artifacts in the store."""
+    """Name of the folder in the store that holds the artifacts of this stage."""
     title: Callable[[Any], Sequence[str]]
-    """Words that name an artifact for people."""
+    """Function that returns the words that name an artifact for people."""
+    # A reference and not the function, so that computing a key does not import torch.
     run: str
-    """`package.module:function` of (config, inputs, folder, runtime) → `Outcome`. A reference, so that whoever only
-    asks for a key need not import torch."""
+    """Reference `package.module:function` to a function of (config, inputs, folder, runtime) → `Outcome`."""
     version: int = 1
-    """Raised when its code gives other numbers for the same config, or a default of its config changes: older
-    artifacts are then made anew."""
+    """Version of the stage; raising it makes older artifacts anew.
+
+    Raise it when the code gives other numbers for the same config, or when a default of the config changes.
+    """
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
-    """Configs of the artifacts that it reads."""
+    """Function that yields the configs of the artifacts that the stage reads."""
     reads: Callable[[Any], DataConfig] | None = None
-    """The data set whose images it goes through."""
+    """Function that returns the data set whose images the stage goes through."""
     costs_like: Callable[[Any], Sequence[Config | str | int | None]] | None = None
-    """Parts of its config on which its cost depends; None: two of its artifacts tell nothing of each other's."""
+    """Function that returns the parts of the config on which the cost depends.
+
+    None means that the cost of one artifact of this stage says nothing about the cost of another.
+    """
     resumes: bool = False
-    """Whether it goes on where it was interrupted, and is made by all ranks of torchrun together."""
+    """Whether the stage resumes where it was interrupted; all ranks of torchrun then run it together."""
     is_long: bool = False
-    """Whether it is worth a process of its own."""
+    """Whether the stage is worth a process of its own."""
     is_result: bool = False
-    """Whether people ask for it: what no result was made from may be cleared away."""
+    """Whether people ask for the artifacts; an artifact that no result was made from may be deleted."""
     takes_diverged: bool = False
-    """Whether it can be made although a network that it reads diverged."""
+    """Whether the stage can run although a network that it reads diverged."""
 
     @property
     def name(self) -> str:
-        """Value of the field `stage` of its configs."""
+        """Return the name of the stage: the value of the field `stage` of its configs."""
         return self.config.model_fields["stage"].default
 
 
@@ -132,7 +137,7 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
-"""Name → stage, those upstream first."""
+"""All stages: name → stage, upstream stages first."""
 
 
 def is_stage(value: Any) -> bool:
@@ -146,7 +151,7 @@ def inputs(config: StageConfig) -> list[StageConfig]:
 
 
 def title(config: StageConfig) -> str:
-    """Name an artifact for people; the key, not this, tells artifacts apart."""
+    """Return the title of an artifact, for people; artifacts are told apart by their keys, not by their titles."""
     words = "-".join(STAGES[config.stage].title(config))
-    # The last cut is in bytes, of which a name of a file has at most 255, with the key behind it.
+    # The last cut counts bytes: a file name has at most 255, and the key follows the title.
     return re.sub(r"[^\w.=-]+", "-", words)[:80].encode()[:240].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""The store: finds artifacts by their config, holds drafts for one process at a time, publishes, and cleans up."""
+"""Find artifacts by their config, hold drafts for one process at a time, publish them, and clean up."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """The folder of all artifacts: `teachers/ caches/ students/ analyses/ reports/`, `drafts/` and `diverged/`."""
+    """The folder of all artifacts: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
 
     def path(self, config: StageConfig) -> Path:
-        """Where the artifact of this config lies, whether it exists or not."""
+        """Return the path of the artifact of a config, whether the artifact exists or not."""
         return self.root / STAGES[config.stage].folder / f"{title(config)}-{key(config)[:8]}"
 
     def find(self, config: StageConfig) -> Artifact | None:
-        """The artifact of this config, or None; its inputs are not looked at."""
+        """Return the artifact of a config, or None if there is none; its inputs are not looked at."""
         path = self.path(config)
         if not (path / RECORD).is_file():
             return None
@@ -46,10 +46,10 @@ class ArtifactStore:
         return artifact if artifact.record.key == key(config) else None
 
     def read(self, path: Path) -> Artifact:
-        """The artifact in a folder.
+        """Read the artifact in a folder.
 
         Raises:
-            UserError: the folder is not an artifact of ours.
+            UserError: the folder is not an artifact of this program.
         """
         expected = f"the folder of an artifact, with a {RECORD} inside"
         way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
@@ -68,10 +68,10 @@ class ArtifactStore:
         return Artifact(path, record, config)
 
     def resolve(self, text: str) -> Artifact:
-        """The artifact that a person names: a path, a key, or the beginning of one.
+        """Find the artifact that a user names by a path, a key, or the beginning of a key.
 
         Raises:
-            UserError: nothing or more than one artifact answers to that name.
+            UserError: no artifact has that name, or more than one.
         """
         if Path(text).exists():
             return self.read(Path(text))
@@ -89,14 +89,14 @@ class ArtifactStore:
                     yield found
 
     def entries(self, stage: str) -> list[Entry]:
-        """What is published of one stage, by name of its folder; records that have not changed are not opened."""
+        """List the published artifacts of one stage by folder name; unchanged records are not opened."""
         return read_index(self.root, stage, self.read)
 
     def all(self, *stages: str) -> Iterator[Artifact]:
-        """Every published artifact that can be read, upstream stages first.
+        """Yield every published artifact that can be read, upstream stages first.
 
         Args:
-            stages: only these; none means all.
+            stages: names of the stages to yield; none means all.
         """
         for path in self._published(*stages):
             with suppress(UserError):
@@ -109,11 +109,11 @@ class ArtifactStore:
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
-        """A folder to fill, held by one process at a time; what an interrupted one left there is kept.
+        """Yield a folder to fill, held by one process at a time; an interrupted process may have begun it.
 
         Raises:
-            UserError: the store cannot be written, the disk is full, memory does not suffice, or a link would lead
-                what is written elsewhere.
+            UserError: the store cannot be written, the disk is full, memory does not suffice, or a link in the
+                draft would lead writes to another place.
         """
         folder = self.root / "drafts" / key(config)
         with explained(config, folder, self.root):
@@ -132,27 +132,27 @@ class ArtifactStore:
                     raise
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
-        """Make a filled draft the artifact of its config; the record is written last."""
+        """Write the record of a filled draft, last of all, and publish the draft as the artifact of its config."""
         replace_file(draft / RECORD, record.sealed())
         return self.publish_recorded(config, draft)
 
     def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
-        """Publish a draft whose record was written, perhaps by a process that was killed right after.
+        """Publish a draft whose record is written, perhaps by a process that was killed right after.
 
         Raises:
-            UserError: there is a link in it.
+            UserError: the draft contains a link.
         """
         _refuse_links(draft)
         for path in filter(_is_left_over, [*draft.rglob("*")]):
             path.unlink()
         final = self.path(config)
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(final)  # of an older version, or damaged: it was no hit, or we would not be here
+        _remove(final)  # of an older version, or damaged: otherwise `find` would have returned it
         draft.rename(final)
         return self.read(final)
 
     def describe_files(self, folder: Path) -> dict[str, FileEntry]:
-        """Size and sha256 of what a stage wrote; the resume point is no part of the artifact."""
+        """Return the size and sha256 of each file that a stage wrote, without the resume point."""
         paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
         return {
             str(path.relative_to(folder)): FileEntry(sha256=sha256(path), bytes=path.stat().st_size)
@@ -161,59 +161,61 @@ class ArtifactStore:
         }
 
     def delete(self, path: Path) -> None:
-        """Delete what is garbage; a draft that a process holds is left alone.
+        """Delete a piece of garbage, but leave alone a draft that a process holds.
 
-        An artifact leaves its place at once, so that nobody finds half of it. Locks are deleted by one who holds
-        them: who waited for one then finds that it has no name any more, and makes it anew. That other machines see
-        so on NFS is not sure, so run this while no other machine writes to the store.
+        Run this while no other machine writes to the store: on NFS it is not certain that another machine sees that
+        a lock was deleted.
         """
         drafts = self.root / "drafts"
         if path.is_dir() and path.parent != drafts:
+            # An artifact leaves its place at once, so that nobody finds half of it.
             with self.aside(path):
                 return
         if path.parent != drafts or path.suffix == ".deleted":
             _remove(path)
             return
         lock = drafts / f"{path.name.removesuffix('.lock').removesuffix('.soft')}.lock"
-        if lock.is_symlink():  # it would not be opened
+        if lock.is_symlink():  # a link is not followed to be locked
             lock.unlink()
+        # The holder deletes the lock. A process that waited for it finds that the file is gone, and makes it anew.
         with suppress(Timeout), held(lock, wait=False):
             _remove(path)
             lock.unlink(missing_ok=True)
 
     @contextmanager
     def aside(self, path: Path) -> Iterator[None]:
-        """Take an artifact from its place inside the block; then it is deleted, or put back if the block fails."""
+        """Take an artifact away inside the block, then delete it; put it back if the block fails."""
         taken = self.root / "drafts" / f"{path.name}-{uuid.uuid4().hex}.deleted"
         taken.parent.mkdir(exist_ok=True)
         try:
             path.rename(taken)
             yield
         except BaseException:
-            with suppress(OSError):  # it never left, or another has its place
+            with suppress(OSError):  # it was never moved, or another artifact has taken its place
                 taken.rename(path)
             raise
         _remove(taken)
 
     def mark_diverged(self, config: StageConfig, reason: str) -> None:
-        """Remember that this config diverges, so that an experiment reports it without training it again."""
+        """Note that a config diverges, so that an experiment reports this without training again."""
         folder = self.root / "diverged"
         folder.mkdir(parents=True, exist_ok=True)
         fields = {"key": key(config), "reason": reason, "config": config.model_dump(mode="json")}
         write_json(folder / f"{key(config)}.json", fields)
 
     def diverged(self, config: StageConfig) -> str | None:
-        """Why this config is known to diverge, or None."""
+        """Return why a config is known to diverge, or None if it is not."""
         path = self.root / "diverged" / f"{key(config)}.json"
         return str(read_json(path)["reason"]) if path.is_file() else None
 
     def forget_diverged(self, config: StageConfig) -> None:
-        """Let this config be tried again."""
+        """Forget that a config diverged, so that it can be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
 
 
 def _refuse_links(draft: Path) -> None:
-    """No stage makes one: through a link of others it would write to, or delete, what is not in the store."""
+    """Refuse a draft that contains a link: no stage makes links."""
+    # Through somebody else's link this program would write to, or delete, what is not in the store.
     for path in (draft, *draft.rglob("*")):
         if path.is_symlink():
             raise UserError("path", str(path), "no link in a draft", "Delete it, and run the same command again.")
@@ -228,6 +230,6 @@ def _remove(path: Path) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether a file of a draft is no part of the artifact: what resumes a run, or half of a file."""
-    # safetensors writes to `.tmp…` beside the file, which a kill leaves there.
+    """Tell whether a file of a draft is no part of the artifact: a resume point, or half of a file."""
+    # safetensors writes to `.tmp…` beside the file; a killed process leaves that behind.
     return path.name == RESUME or path.suffix == ".partial" or path.name.startswith(".tmp")

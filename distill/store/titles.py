@@ -1,4 +1,4 @@
-"""Titles of artifacts: short names for people. The key, not the title, tells artifacts apart."""
+"""Make the titles of artifacts: short names for people; artifacts are told apart by their keys."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from distill.config import (
 
 
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
-    """Name a teacher by its data, network and smoothing."""
+    """Name a teacher by its data, network, smoothing and seed."""
     return [_data(config.data), _network(config), _smoothing(config.loss), f"s{config.seed}"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:
-    """Name a cache by its transfer set and its teacher."""
+    """Name a cache by its transfer set, its teacher and its views."""
     parts = [_data(config.transfer_set), "of", _teacher(config), f"v{config.views}"]
     parts += [f"part{config.snapshot}"] if config.snapshot is not None else []
     return parts + ([f"top{config.top_k}"] if config.top_k else [])
 
 
 def of_student(config: StudentConfig) -> Sequence[str]:
-    """Name a student by its data, network and targets."""
+    """Name a student by its data, network, targets and seed."""
     parts = [_data(config.data), _network(config), _targets(config), f"s{config.seed}"]
     return parts + [f"without{cls}" for cls in config.exclude_classes]
 

@@ -1,1 +1,1 @@
-"""The machine and its files: folders, ranks, progress, plug-ins, and what of others is read."""
+"""Code about the machine and its files: folders, ranks, progress, plug-ins, and the reading of others' files."""

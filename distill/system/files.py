@@ -1,4 +1,4 @@
-"""Files that are read or replaced whole: their sha256, and writes of which no reader sees a part."""
+"""Hash files, and replace files so that no reader sees half of one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 _TICK_NS = 2_000_000_000
-"""File systems count time in steps of up to two seconds: a file that changed just now may change again unseen."""
+"""Coarsest step in which file systems count time, in nanoseconds."""
 
 
 def sha256(path: Path) -> str:
-    """sha256 (hex) of a file; it is read again only when it has changed."""
+    """Return the sha256 (hex) of a file; the file is read again only after it has changed."""
     state = path.stat()
     # Whoever changes a file can put its mtime back, but not its ctime.
     changed = state.st_mtime_ns, state.st_ctime_ns
+    # A file that changed within the last step may change again without a new time, so its digest is not kept.
     if time.time_ns() - max(changed) < _TICK_NS:
         return _digest(path)
     return _known_digest(path, state.st_ino, state.st_size, changed)
@@ -41,8 +42,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def replace_file(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file so that a reader, even after a crash, sees the old one or the new one, never a part."""
-    # A name of its own for each writer: two threads may write the same file.
+    """Write a file so that a reader, even after a crash, sees the old file or the new one, never a part."""
+    # Each writer has a name of its own, because two threads may write the same file.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:

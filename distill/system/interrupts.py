@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM between two steps of a training, where its state is whole; on all ranks at the same step."""
+"""Handle SIGINT and SIGTERM between two training steps, where the state is whole, at the same step on all ranks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import torch
 from distill.system import ranks
 
 _SECONDS = 0.1
-"""The ranks agree about this often: rarer than steps may be, and soon enough for whoever waits."""
+"""Seconds between two agreements of the ranks: longer than a step may take, and short for a user who waits."""
 
 
 class Interrupts:
     """Turns SIGINT and SIGTERM into a flag that is read between two steps.
 
-    Signals reach the ranks of torchrun at different steps, and only the first rank's clock says when to save: so
-    they agree on both, and on the step at which they do so next.
+    Under torchrun, signals reach the ranks at different steps, and only the clock of the first rank says when to
+    save. So the ranks agree on the signal, on saving, and on the step of their next agreement.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.pending: int | None = None
-        """The signal that came here."""
+        """Number of the signal that reached this process; None if none did."""
         self._agreed: int | None = None
         self._before: dict[int, Any] = {}
         self._at_once = False
@@ -37,7 +37,7 @@ class Interrupts:
         try:
             obeyed = [number for number in self._SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in obeyed}
-        except ValueError:  # not the main thread: whoever owns it decides
+        except ValueError:  # this is not the main thread, whose owner decides about signals
             self._before = {}
         return self
 
@@ -56,10 +56,13 @@ class Interrupts:
 
     @contextmanager
     def at_once(self, save: Callable[[], object]) -> Iterator[None]:
-        """Inside, a signal ends the training after `save`: for what takes long and leaves the state as it is."""
+        """Let a signal inside the block end the training at once, after `save`.
+
+        Use it for work that takes long and leaves the training state as it is.
+        """
         self._at_once = bool(self._before)
         try:
-            if self._at_once and self.pending:  # it came right before
+            if self._at_once and self.pending:  # a signal came just before the block
                 self._note(self.pending, None)
             yield
         except (KeyboardInterrupt, SystemExit):
@@ -69,12 +72,12 @@ class Interrupts:
             self._at_once = False
 
     def save_now(self, step: int, is_due: bool, last: bool = False) -> bool:
-        """Whether the state is to be saved after this step: a signal came, or it is due on the first rank.
+        """Tell whether to save the state after this step: a signal came, or a save is due on the first rank.
 
         Args:
             step: number of steps done.
             is_due: whether the last time was long ago.
-            last: of its epoch: the ranks agree in any case.
+            last: whether this is the last step of its epoch, after which the ranks always agree.
         """
         if ranks.world() == 1:
             self._agreed = self.pending
@@ -91,7 +94,7 @@ class Interrupts:
         return bool(self._agreed or due)
 
     def raise_pending(self) -> None:
-        """End the training if a signal was found when it was last asked for, which the state outlives.
+        """End the training if the ranks last agreed on a signal; call this after the state is saved.
 
         Raises:
             KeyboardInterrupt: after SIGINT.

@@ -1,4 +1,4 @@
-"""What other packages are needed; imports timm and torchvision when they are first needed, which takes a second."""
+"""List the packages that are needed, and import timm and torchvision only when they are used."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PIXELS = ("torch", "torchvision", "timm", "pillow", "numpy")
 NUMBERS = (*PIXELS, "scikit-learn")
 """Packages that can change a number."""
 PACKAGES = (*NUMBERS, "tensorboard", "pydantic", "tyro", "safetensors")
-"""Packages that must be there."""
+"""Packages that must be installed."""
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Version of each package.
+    """Return the version of each package.
 
     Raises:
-        PackageNotFoundError: one is not installed.
+        PackageNotFoundError: a package is not installed.
     """
     return {name: importlib.metadata.version(name) for name in packages}
 
 
 def import_library(module: str) -> ModuleType:
-    """Import `timm`, `torchvision` or one of their modules.
+    """Import `timm`, `torchvision` or one of their modules, which takes about a second.
 
     Raises:
         UserError: torch and torchvision are of different builds, which only shows when they are imported.
@@ -35,7 +35,7 @@ def import_library(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except RuntimeError as error:
-        # A CPU-only torch beside the package index's torchvision: the C++ operators were never registered.
+        # torch is CPU-only and torchvision is the package index's: its C++ operators were never registered.
         if "torchvision::nms" not in str(error):
             raise
         expected = f"a build made for torch {importlib.metadata.version('torch')}"

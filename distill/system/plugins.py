@@ -1,4 +1,4 @@
-"""`package.module:function` → the function, with its arguments checked before anything is trained."""
+"""Import the function that `package.module:function` names, and check its arguments before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from distill.errors import UserError
 from distill.system import trust
 
 _HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
-"""View programs that a record may name without its reader: of libraries that are installed, and whatever JSON gives
-them, it is looked up in tables or used as numbers, and names no file and no code. What is added must be read so."""
+"""View programs that a record may name although the user did not.
+
+Both are of installed libraries. They look up in tables, or use as numbers, whatever JSON gives them; their
+arguments name no file and no code. Read the code of a function in this way before you add it.
+"""
 
 
 def resolve(reference: str, field: str) -> Callable[..., Any]:
-    """The function that `reference` names; the working directory is searched too.
+    """Import the function that a reference names; the working directory is searched too.
 
     Raises:
-        UserError: the reference is malformed, only a record names it, the module cannot be imported, or has no such
-            function.
+        UserError: the reference is malformed, only a record names it, the module cannot be imported, or it has no
+            such function.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
@@ -54,7 +57,7 @@ def _untrusted(reference: str, module: str, function: str, field: str) -> UserEr
 
 
 def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
-    """The call `function(*args, **kwargs)`, its argument names checked now, to be made later.
+    """Check the argument names of `function(*args, **kwargs)` now, and return the call, to be made later.
 
     Raises:
         UserError: an argument is unknown or missing.

@@ -1,4 +1,4 @@
-"""Progress bars: of this process, or, where it works for another one, told to that and drawn there."""
+"""Draw progress bars; a worker sends its progress to its parent, which draws it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TITLE = 60
 
 
 class Report(NamedTuple):
-    """How far the bar of a worker is."""
+    """The progress of a worker's bar, as sent to the parent."""
 
     description: str
     n: float
@@ -23,7 +23,7 @@ class Report(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """A warning of a worker, which whoever reads the terminal should see."""
+    """A warning of a worker, for whoever reads the terminal."""
 
     kind: str
     text: str
@@ -35,9 +35,9 @@ _bars_too = False
 
 
 def bar(*arguments: Any, **keywords: Any) -> tqdm[Any]:
-    """What `tqdm(...)` gives; in a worker a bar that draws nothing and reports at most twice a second.
+    """Return `tqdm(...)`, or in a worker a bar that draws nothing and reports at most twice a second.
 
-    With `disable=None` a worker's bar always reports: whether its parent's output is a terminal, the parent knows.
+    With `disable=None` a worker's bar always reports: only the parent knows whether its output is a terminal.
     """
     if _send is None or not _bars_too:
         return tqdm(*arguments, **keywords)
@@ -45,15 +45,15 @@ def bar(*arguments: Any, **keywords: Any) -> tqdm[Any]:
 
 
 def report_to(send: Callable[[Message], object], bars: bool = True) -> None:
-    """Make what this process warns of messages, and its bars too unless nobody sees them."""
+    """Send the warnings of this process as messages, and its progress bars too if `bars` is true."""
     global _send, _bars_too
-    tqdm.monitor_interval = 0  # no thread that refreshes bars
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is killed would leave behind
+    tqdm.monitor_interval = 0  # start no thread that refreshes bars
+    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a killed worker would leave behind
     _send, _bars_too = send, bars
 
 
 def pass_on(message: Message) -> bool:
-    """Give a message to the parent; False in a process that works for none."""
+    """Send a message to the parent; return False in a process that has no parent to report to."""
     if _send is None:
         return False
     _send(message)
@@ -61,7 +61,7 @@ def pass_on(message: Message) -> bool:
 
 
 class _Parent(io.TextIOBase):
-    """What a reporting bar takes for its terminal."""
+    """The stand-in for a terminal that a reporting bar writes to."""
 
     def isatty(self) -> bool:
         return True
@@ -76,17 +76,17 @@ class _Reporting(tqdm):
         super().__init__(*arguments, **keywords | {"file": _Parent(), "mininterval": _SECONDS_BETWEEN})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
-        if msg is None:  # else it is cleared
+        if msg is None:  # with a message the bar is being cleared
             self._send(Report((self.desc or "").removesuffix(": "), self.n, self.total, self.postfix or ""))
         return True
 
 
 class Lines:
-    """One line for a whole graph and one below it for each stage that runs; nothing where there is no terminal.
+    """A progress line for a whole graph, and one below it for each stage that runs; drawn only on a terminal.
 
     Args:
-        stages: how many there are.
-        show: False draws nothing, terminal or not.
+        stages: number of stages in the graph.
+        show: False draws nothing, even on a terminal.
     """
 
     def __init__(self, stages: int, show: bool):
@@ -104,7 +104,7 @@ class Lines:
 
     @property
     def shown(self) -> bool:
-        """Whether anybody sees them."""
+        """Tell whether the lines are drawn."""
         return not self._graph.disable
 
     def __enter__(self) -> Lines:
@@ -116,7 +116,7 @@ class Lines:
         self._graph.close()
 
     def start(self, name: str) -> None:
-        """Open the line of a stage, on the first place that is free."""
+        """Open the line of a stage, on the first free place."""
         if self.shown:
             taken = {abs(line.pos) for line in self._stages.values()}
             place = next(place for place in range(1, len(taken) + 2) if place not in taken)
@@ -136,7 +136,7 @@ class Lines:
         line.refresh()
 
     def end(self, name: str, failed: int) -> None:
-        """Clear the line of a stage that has ended, and count it; so many of all failed."""
+        """Clear the line of a stage that has ended, and count it; `failed` is the number of all failed stages."""
         if (line := self._stages.pop(name, None)) is not None:
             line.close()
         if failed:

@@ -1,7 +1,7 @@
-"""The processes of one `torchrun`: who this one is, and what they tell each other.
+"""Let the processes of one `torchrun`, its ranks, exchange values and end together.
 
-Without torchrun there is one rank: everything here is then trivial, and torch is not imported. What they tell each
-other travels over gloo on the CPU; gradients on GPUs over NCCL. The group is formed when it is first needed.
+Values travel over gloo on the CPU; gradients on GPUs travel over NCCL. The group is formed when it is first needed.
+Without torchrun there is one rank: everything here is then trivial, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The wait can be long because it need not detect dead ranks: their connections close, which is noticed at once.
 _TIMEOUT = timedelta(days=30)
-"""The others wait this long for one that evaluates, or that waits for another process; a dead one is noticed at
-once, since its connection closes."""
+"""Time that a rank waits for another one, which may be evaluating or may itself wait for a process."""
 _AGREED = (Diverged, UnfitTeacher)
 """Errors that a stage raises on all ranks or on none."""
 
 
 def rank() -> int:
-    """Number of this process, 0 to `world()` - 1."""
+    """Return the number of this process, from 0 to `world()` - 1."""
     return int(os.environ.get("RANK", 0)) if world() > 1 else 0
 
 
 def world() -> int:
-    """How many processes torchrun started; 1 without it."""
+    """Return the number of processes that torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def on_this_machine() -> int:
-    """How many of them share this machine's cores."""
+    """Return the number of ranks that share the cores of this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world()))
 
 
 def is_first() -> bool:
-    """Whether this is the one that holds locks, writes files and tells the user."""
+    """Tell whether this is the first rank: the one that holds locks, writes files and prints."""
     return rank() == 0
 
 
 def join() -> None:
-    """Form the group with the other ranks, and take this one's GPU; does nothing the second time.
+    """Form the group with the other ranks, and take the GPU of this rank; do nothing the second time.
 
     Raises:
         UserError: torch has no distributed package.
@@ -62,7 +62,7 @@ def join() -> None:
 
 @functools.cache
 def _store() -> Any:
-    """What the ranks keep in common, once the group is formed: a few keys, in the process of torchrun."""
+    """Form the group, and return the key-value store that the ranks share; it lives in the process of torchrun."""
     import torch
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
@@ -81,12 +81,15 @@ def _store() -> Any:
 
 
 def reduce_sum(*values: Tensor) -> None:
-    """Add up tensors over the ranks, in place; all of one dtype and device, of which each rank has the same."""
+    """Add up tensors over the ranks, in place.
+
+    All tensors have one dtype and one device, and each rank passes tensors of the same shapes.
+    """
     _reduce("SUM", values)
 
 
 def reduce_max(*values: Tensor) -> None:
-    """The same for the largest of each number."""
+    """Replace each number of the tensors by its maximum over the ranks, in place; as `reduce_sum` otherwise."""
     _reduce("MAX", values)
 
 
@@ -97,7 +100,7 @@ def _reduce(operation: str, values: Sequence[Tensor]) -> None:
     from torch import distributed
 
     join()
-    # As one message: each costs as much as thousands of numbers.
+    # All values travel as one message, because a message costs as much as thousands of numbers.
     flat = torch.cat([value.reshape(-1) for value in values])
     distributed.all_reduce(flat, getattr(distributed.ReduceOp, operation))
     for value, part in zip(values, flat.split([value.numel() for value in values]), strict=True):
@@ -105,7 +108,7 @@ def _reduce(operation: str, values: Sequence[Tensor]) -> None:
 
 
 def gather(value: T) -> list[T]:
-    """The value of each rank in turn, on all of them; tensors must be on the CPU."""
+    """Return the value of each rank in order of rank, on all ranks; tensors must be on the CPU."""
     if world() == 1:
         return [value]
     from torch import distributed
@@ -117,7 +120,7 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast(value: T) -> T:
-    """The first rank's value, on all of them; tensors must be on the CPU."""
+    """Return the value of the first rank, on all ranks; tensors must be on the CPU."""
     if world() == 1:
         return value
     from torch import distributed
@@ -129,16 +132,16 @@ def broadcast(value: T) -> T:
 
 
 def barrier() -> None:
-    """Wait until all ranks are here."""
+    """Wait until all ranks have arrived here."""
     broadcast(None)
     gather(None)
 
 
 def on_first(make: Callable[[], T]) -> T:
-    """What `make` gives on the first rank, on all of them, which wait for it.
+    """Call `make` on the first rank, and return its result on all ranks, which wait for it.
 
     Raises:
-        Exception: what it raised there, on all of them.
+        Exception: whatever `make` raised, on all ranks.
     """
     if world() == 1:
         return make()
@@ -156,7 +159,7 @@ def on_first(make: Callable[[], T]) -> T:
 
 
 def mute_others() -> None:
-    """Only the first rank prints; the others keep `sys.__stderr__`, for an error that is theirs alone."""
+    """Silence all ranks but the first; they keep `sys.__stderr__` for an error that is theirs alone."""
     if not is_first():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open as long as the process is
         sys.excepthook = functools.partial(traceback.print_exception, file=sys.__stderr__)
@@ -164,14 +167,16 @@ def mute_others() -> None:
 
 @contextmanager
 def end_together() -> Iterator[None]:
-    """An error inside ends the run on all ranks: they wait for each other, so none may go on alone.
+    """End the run on all ranks when an error is raised inside the block on one of them.
 
-    The rank that failed first tells it, once; what that makes fail on the others is not shown. torchrun stops those
-    that still wait. `Diverged` and `UnfitTeacher`, which a stage raises on all ranks or on none, pass.
+    The rank that failed first prints its error, once; errors that follow from it on other ranks are not shown.
+    torchrun stops ranks that still wait. `Diverged` and `UnfitTeacher`, which a stage raises on all ranks or on
+    none, are raised as they are.
 
     Raises:
         SystemExit: 2 after a user's mistake, else 1.
     """
+    # The ranks wait for each other, so none may go on alone.
     if world() == 1:
         yield
         return
@@ -181,7 +186,7 @@ def end_together() -> Iterator[None]:
     except _AGREED:
         raise
     except (KeyboardInterrupt, SystemExit):
-        _is_first_to_fail()  # what that makes fail on the others is not told
+        _is_first_to_fail()  # so that errors that follow on other ranks are not printed
         raise
     except Exception as error:
         if _is_first_to_fail():

@@ -1,6 +1,6 @@
-"""Files that others may have written, read in bounded time and memory: JSON, the headers of safetensors and npy.
+"""Read files that others may have written in bounded time and memory: JSON, safetensors and npy.
 
-What a file declares is checked against its size before anything of that size is made.
+A size that a file declares is checked against the size of the file before that much memory is taken.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 JSON_BYTES = 64 << 20
-"""Largest JSON file that is read where nothing else is said; the largest record of a report has 2 MB."""
+"""Largest JSON file in bytes that is read by default; the largest record of a report has 2 MB."""
 DEPTH = 100
-"""Most objects and lists inside each other."""
+"""Largest depth of objects and lists inside each other."""
 _INTEGER_DIGITS = 20
-"""A 64-bit integer with its sign."""
+"""Most characters of an integer: those of a 64-bit integer with its sign."""
 _HEADER_BYTES = 16 << 20
-"""Of safetensors: a network of 100,000 tensors."""
+"""Largest safetensors header in bytes, enough for a network of 100,000 tensors."""
 _NPY_HEADER_BYTES = 10_000
-"""numpy's own limit."""
+"""Largest npy header in bytes, which is numpy's own limit."""
 _WAY_OUT = "It is damaged, or not what this program wrote: delete it, or fetch it again."
 
 
 def read_json(path: Path, limit: int = JSON_BYTES, finite: bool = True) -> Any:
-    """The value in a JSON file.
+    """Read a JSON file.
 
     Args:
-        path: of the file.
-        limit: largest size in bytes; as Python objects it may take twenty times as much.
-        finite: refuse NaN and Infinity too, which are no JSON but Python writes them.
+        path: the file to read.
+        limit: largest size in bytes; as Python objects the value may take twenty times as much.
+        finite: also refuse NaN and Infinity, which are not JSON although Python writes them.
 
     Raises:
-        UserError: it is no regular file, too large, or not such JSON; see `parse_json`.
-        OSError: it cannot be read.
+        UserError: the file is not regular, too large, or JSON that `parse_json` refuses.
+        OSError: the file cannot be read.
     """
     return parse_json(read_bytes(path, limit), str(path), finite)
 
 
 def read_json_lines(path: Path, limit: int = JSON_BYTES, finite: bool = True) -> list[Any]:
-    """The value of each line of a file; the rest is as `read_json`."""
+    """Read one JSON value from each line of a file; arguments and errors are those of `read_json`."""
     lines = read_bytes(path, limit).split(b"\n")
     lines = lines[:-1] if not lines[-1] else lines
     return [parse_json(line, f"{path}, line {number}", finite) for number, line in enumerate(lines, 1)]
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
-    """The text of a file in UTF-8.
+    """Read a UTF-8 text file.
 
     Raises:
-        UserError: it is no regular file, too large, or no text.
-        OSError: it cannot be read.
+        UserError: the file is not regular, too large, or no text.
+        OSError: the file cannot be read.
     """
     try:
         return read_bytes(path, limit).decode()
@@ -67,16 +67,17 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
 
 
 def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
-    """The value that JSON says.
+    """Parse JSON, and refuse what no file of this program contains.
 
     Args:
-        text: at most as long as what it may take in memory.
-        source: names it in an error.
-        finite: refuse NaN and Infinity too.
+        text: the JSON; its length bounds the memory that the value may take.
+        source: name of the text in an error.
+        finite: also refuse NaN and Infinity.
 
     Raises:
-        UserError: it is no JSON, deeper than `DEPTH`, names one key of an object twice, or holds a number or a text
-            that no file of ours has: an integer of more than 64 bits, infinity, half of a surrogate pair.
+        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or contains a number
+            or a string that no file of this program has: an integer of more than 64 bits, infinity, half of a
+            surrogate pair.
     """
     hooks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
     try:
@@ -93,10 +94,10 @@ def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
 
 
 def check_safetensors(path: Path) -> None:
-    """Look at the length that a safetensors file declares for its header, before anything reads that much.
+    """Check the header length that a safetensors file declares, before anything reads that much.
 
     Raises:
-        UserError: it is no regular file, or the header cannot be as long.
+        UserError: the file is not regular, or its header cannot be that long.
     """
     size = _size(path)
     with path.open("rb") as file:
@@ -107,12 +108,12 @@ def check_safetensors(path: Path) -> None:
 
 
 def read_tensors(path: Path, forms: Mapping[str, str]) -> dict[str, Tensor]:
-    """Some tensors of a safetensors file, on the CPU; what else is in it is not read.
+    """Read some tensors of a safetensors file, on the CPU; the rest of the file is not read.
 
     Args:
-        path: of the file.
-        forms: name → what it must be, such as "F32 n 10" or "I64 n": safetensors' name of the type, then each axis
-            as a number or as a letter, which stands for one length wherever it is used.
+        path: the file to read.
+        forms: name → required type and shape, such as "F32 n 10" or "I64 n": safetensors' name of the type, then
+            each axis as a number or as a letter, which stands for one length wherever it is used.
 
     Raises:
         UserError: the file is damaged, or a tensor is missing or of another form.
@@ -147,16 +148,16 @@ def map_array(
     shape: Sequence[int | None] | None = None,
     mode: Literal["r", "c"] = "r",
 ) -> np.memmap[Any, Any]:
-    """The array of a npy file, mapped into memory.
+    """Map the array of a npy file into memory.
 
     Args:
-        path: of the file.
-        dtype: what it must hold, in this order of bytes; None takes any but Python objects.
-        shape: what it must have, where None stands for any length, in C order; None takes any, in any order.
-        mode: r to read; c to change it in memory only.
+        path: the file to map.
+        dtype: required dtype, with its byte order; None takes any dtype but Python objects.
+        shape: required shape in C order, where None stands for any length; None takes any shape in any order.
+        mode: "r" to read; "c" to change the array in memory only.
 
     Raises:
-        UserError: the file is no regular one, damaged, longer or shorter than it declares, or of another form.
+        UserError: the file is not regular, is damaged, is longer or shorter than it declares, or has another form.
     """
     import numpy as np
 
@@ -164,7 +165,7 @@ def map_array(
     try:
         with path.open("rb") as file:
             declared, fortran, found, start = _npy_header(file)
-    except Exception as error:  # whatever numpy, ast and tokenize raise on a header that somebody made up
+    except Exception as error:  # numpy, ast and tokenize raise many errors on a forged header
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(str(path), reason, "a whole .npy file of numbers", _WAY_OUT) from error
     if found.hasobject:
@@ -189,7 +190,7 @@ def _fits(declared: tuple[int, ...], shape: Sequence[int | None] | None) -> bool
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and type that a npy file declares, and where its numbers begin.
+    """Return the shape and the dtype that a npy file declares, and the offset in bytes where its numbers begin.
 
     Raises:
         Exception: the header is damaged.
@@ -207,7 +208,7 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
     if major > 3 or length > _NPY_HEADER_BYTES:
         raise ValueError(f"version {major} with a header of {length:,} bytes")
     file.seek(start)
-    # Version 3 is 2 with names of fields beyond latin-1, which no array of numbers has.
+    # Version 3 is version 2 with field names beyond latin-1, which no array of numbers has.
     read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     shape, fortran, dtype = read(file, max_header_size=_NPY_HEADER_BYTES)
     if min(shape, default=0) < 0 or len(shape) > 32 or math.prod(filter(None, shape)) * dtype.itemsize >= 1 << 63:
@@ -216,11 +217,11 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
 
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
-    """What is in a file.
+    """Read a whole file.
 
     Raises:
-        UserError: it is no regular file, or too large.
-        OSError: it cannot be read.
+        UserError: the file is not regular, or too large.
+        OSError: the file cannot be read.
     """
     size = _size(path)
     if size > limit:
@@ -230,7 +231,8 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a regular file: a pipe or a device would be read for ever."""
+    """Return the size in bytes of a regular file, and refuse any other file."""
+    # A pipe or a device would be read for ever.
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(path), "no regular file", "a file", _WAY_OUT)
@@ -262,9 +264,10 @@ def _no_constant(text: str) -> float:
 
 
 def _refuse_depth(value: Any, text: str) -> None:
-    """Level by level, since recursion is what has to be avoided."""
+    """Raise a ValueError if objects and lists are nested deeper than `DEPTH`."""
     if text.count("[") + text.count("{") <= DEPTH:
         return
+    # Go level by level: recursion is what has to be avoided.
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1

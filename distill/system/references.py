@@ -1,4 +1,4 @@
-"""References: `package.module:name` of something of this project that is imported only when it is used."""
+"""Import a function of this project by its reference `package.module:name`, only when it is used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def referenced(reference: str) -> Any:
-    """Import what a reference of this project's own lists names; those of users are for `plugins`."""
+    """Import what a reference in this project's own lists names; references from users go to `plugins`."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)

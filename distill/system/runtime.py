@@ -1,4 +1,4 @@
-"""Where and how fast to run: nothing here may change a number, so nothing here is hashed."""
+"""Define where and how fast to run; nothing here may change a number, so nothing here is part of a key."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from distill.system import ranks, trust
 
 
 def default_data_root() -> Path:
-    """Folder of the data sets: `DISTILL_DATA`, else `data/`."""
+    """Return the folder of the data sets: `DISTILL_DATA`, else `data/`."""
     return Path(os.environ.get("DISTILL_DATA", "data"))
 
 
 def default_store() -> Path:
-    """Folder of the artifacts: `DISTILL_STORE`, else `checkpoints/`."""
+    """Return the folder of the artifacts: `DISTILL_STORE`, else `checkpoints/`."""
     return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk where a folder lies, or will lie once it is made."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     existing = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
     return shutil.disk_usage(existing).free
 
 
 def cores() -> int:
-    """Cores that this process may use: a container or a scheduler may leave it fewer than the machine has."""
+    """Return the number of cores that this process may use."""
     from joblib import cpu_count
 
+    # A container or a scheduler may allow fewer cores than the machine has; joblib knows.
     return max(1, cpu_count() // ranks.on_this_machine())
 
 
 class Folders(BaseModel):
-    """Where artifacts and data lie."""
+    """The folders where artifacts and data lie, and whether plug-ins of others are trusted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -46,7 +47,8 @@ class Folders(BaseModel):
     data_root: Path = Field(default_factory=default_data_root)
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
     trust: bool = False
-    """Import plug-ins that only a record names (package.module:function); without it only those that you name."""
+    """Import even plug-ins (package.module:function) that only a record names; without it only those that you
+    name."""
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:
@@ -56,15 +58,15 @@ class Folders(BaseModel):
 
 
 class Runtime(Folders):
-    """Machine, folders and switches that leave the numbers alone."""
+    """The machine, the folders and the switches that leave the numbers alone."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where tensors live; auto takes cuda, then mps, then cpu."""
+    """Device of the tensors; auto takes cuda, then mps, then cpu."""
     executor: Literal["auto", "inline", "pool", "ray"] = "auto"
-    """Where stages run: inline one after another, pool side by side on this machine, ray on a cluster; auto takes
+    """How stages run: inline one after another, pool side by side on this machine, ray on a cluster; auto takes
     pool where more than one can run at a time."""
     address: str | None = None
-    """Of the Ray cluster to join; None starts one on this machine."""
+    """Address of the Ray cluster to join; None starts a cluster on this machine."""
     gpus: Annotated[float, Field(gt=0)] | None = None
     """GPUs, or the share of one, that a stage asks Ray for; None asks for one where stages run on GPUs."""
     jobs: Annotated[int, Field(ge=1)] | None = None
@@ -74,32 +76,33 @@ class Runtime(Folders):
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that run a view program (--augment.program) for one stage; None shares the cores among the jobs."""
     channels_last: bool = False
-    """Memory format for convolutions; faster on GPUs."""
+    """Use the channels-last memory format for convolutions; faster on GPUs."""
     compile: bool = False
-    """torch.compile the model; pays for long runs."""
+    """Compile the model with torch.compile; pays for long runs."""
     min_teacher_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
-    """A cache is refused when its teacher is right on a smaller share of the views; None asks for halfway between
-    chance and its held-out accuracy."""
+    """Refuse a cache whose teacher is right on a smaller share of the views; None asks for halfway between chance
+    and the held-out accuracy of the teacher."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """At most this much training is lost when the process is killed outright."""
+    """Longest training, in seconds, that is lost when the process is killed outright."""
     progress: bool = True
-    """Progress bars, where the output is a terminal."""
+    """Show progress bars where the output is a terminal."""
 
     def jobs_for(self, stages: int) -> int:
-        """How many processes that many independent stages get: small nets gain more from them than from threads."""
-        # Importing torch takes seconds: not to find out what is said.
+        """Return how many processes to use for that many independent stages."""
+        # Importing torch takes seconds, so it is not imported when the fields already decide.
         if self.jobs is None and self.device != "cpu" and self.torch_device() != "cpu":
             return 1
+        # Small nets gain more from processes than from threads.
         return max(1, min(stages, self.jobs or cores()))
 
     def workers_for(self) -> int:
-        """Processes that run a view program; 0 runs it in the process of the stage."""
+        """Return how many processes run a view program; 0 runs it in the process of the stage."""
         if self.workers is not None:
             return self.workers
         return cores() if cores() > 1 else 0
 
     def torch_device(self) -> str:
-        """The device that `auto` means here.
+        """Return the device to use here; `auto` picks one.
 
         Raises:
             UserError: this machine does not have the device.

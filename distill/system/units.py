@@ -1,4 +1,4 @@
-"""Bytes and seconds as people read them."""
+"""Format bytes and seconds for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def format_bytes(count: int | None) -> str:
-    """Such as 3.21 GB, in powers of 1000; "?" where it is not known."""
+    """Format a number of bytes, such as 3.21 GB, in powers of 1000; None becomes "?"."""
     if count is None:
         return "?"
     if count < 1000:
@@ -16,7 +16,7 @@ def format_bytes(count: int | None) -> str:
 
 
 def format_seconds(seconds: float | None) -> str:
-    """In seconds, minutes or hours; "?" where it is not known."""
+    """Format seconds as seconds, minutes or hours; None becomes "?"."""
     if seconds is None:
         return "?"
     if seconds < 90:
