@@ -1,4 +1,4 @@
-"""What all configs share: frozen fields, checks, and the types of numbers."""
+"""Define the base class of all configs, and the types of numbers that configs use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def invalid(error: ValidationError, where: str) -> UserError:
-    """The first complaint of pydantic, as one line of ours."""
+    """Turn the first complaint of a pydantic error into a one-line UserError."""
     first = error.errors()[0]
     field = ".".join([where, *map(str, first["loc"])])
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
@@ -29,12 +29,12 @@ def invalid(error: ValidationError, where: str) -> UserError:
 
 
 class Config(BaseModel):
-    """What all configs share: frozen, no unknown field, no infinite number (JSON would write it as null)."""
+    """Base class of all configs: frozen, without unknown fields and without infinite numbers."""
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        allow_inf_nan=False,
+        allow_inf_nan=False,  # JSON would write an infinite number as null
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
@@ -46,25 +46,30 @@ class Config(BaseModel):
             raise invalid(error, type(self).__name__) from error
 
     def replace(self, **changes: Any) -> Self:
-        """The same config with other values, validated (pydantic's `model_copy` would not validate)."""
+        """Return a validated copy of this config with other values."""
+        # pydantic's `model_copy` would not validate the values.
         return type(self)(**{**dict(self), **changes})
 
 
 class MayNamePlugin(Config):
-    """A config in which `package.module:function` may stand. Making it counts as naming that (`trust`)."""
+    """A config that may name a plug-in, `package.module:function`.
+
+    Making the config in code or with flags counts as the user's word for the plug-in (`distill.system.trust`).
+    """
 
     @property
     def plugin(self) -> str | None:
-        """The function that would be imported, or None."""
+        """Return the reference of the plug-in that would be imported, or None if the config names none."""
         raise NotImplementedError
 
     def model_post_init(self, context: Any, /) -> None:
-        """Note the plug-in. Not a validator: those run again when another config takes this one as its part."""
+        """Note the plug-in that this config names."""
+        # Not done in a validator: validators run again when another config takes this one as its part.
         if self.plugin is not None:
             trust.met(self.plugin)
 
     def replace(self, **changes: Any) -> Self:
-        """As of all configs; a plug-in that stays as it was is not named by that."""
+        """Return a validated copy with other values; only a plug-in that changes counts as named by the user."""
         with trust.reading():
             made = super().replace(**changes)
         if made.plugin is not None and made.plugin != self.plugin:
@@ -73,6 +78,6 @@ class MayNamePlugin(Config):
 
 
 def function_of(name: str, *libraries: str) -> str | None:
-    """The name, if it is of a function and not of something in one of the libraries."""
+    """Return a name if it refers to a function outside the given libraries, else None."""
     library, _, function = name.partition(":")
     return name if function and library not in libraries else None

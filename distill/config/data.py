@@ -1,4 +1,4 @@
-"""Configs of images and of views."""
+"""Define the configs of data sets and of views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.errors import UserError
 
 
 class DataConfig(MayNamePlugin):
-    """Which images, how the training set is split, and how many of its labels are wrong."""
+    """The data set: its images, how its training set is split, and how many of its labels are wrong."""
 
     name: Annotated[str, Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
@@ -23,19 +23,19 @@ class DataConfig(MayNamePlugin):
     held_out: Fraction = 0.1
     """Share of the training set kept for model selection, stratified by class."""
     split_seed: Seed = 0
-    """Seed of that split."""
+    """Seed of the split into training and held-out images."""
     limit: Count | None = None
-    """Train on only about so many of the images that are left, as many of each class, rounded; None takes all."""
+    """Train on only about this many of the remaining images, equally many per class, rounded; None takes all."""
     label_noise: Share = 0.0
     """Probability that a label is replaced by a wrong one, in training and held-out split; test labels stay."""
     noise: Literal["symmetric", "pair"] = "symmetric"
-    """symmetric: by any other class; pair: by the next one (both as in Han et al. 2018)."""
+    """symmetric: a label becomes any other class; pair: it becomes the next class (both as in Han et al. 2018)."""
     noise_seed: Seed = 0
     """Seed of the wrong labels."""
 
     @property
     def plugin(self) -> str | None:
-        """The function that gives the images, of a plug-in."""
+        """Return the reference of the function that gives the images, if the data set is a plug-in."""
         return function_of(self.name, "imagefolder")
 
     @model_validator(mode="after")
@@ -53,24 +53,24 @@ class AugmentConfig(MayNamePlugin):
     flip: bool = False
     """Random horizontal flip."""
     program: str | None = None
-    """Instead of pad and flip: package.module:factory of any transform of one PIL image, such as
+    """Use this program instead of pad and flip: package.module:factory of any transform of one PIL image, such as
     torchvision.transforms.v2:RandomResizedCrop or timm.data:create_transform."""
     kwargs: Kwargs = {}
-    """Arguments of that factory, such as {"size": 28}, as JSON."""
+    """Arguments of the factory that program names, such as {"size": 28}, as JSON."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Mix each view with another sample's, by a share from Beta(mixup, mixup); 0 does not."""
+    """Mix each view with another sample's, by a share from Beta(mixup, mixup); 0 does not mix."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Paste a box of another sample's view, of a share from Beta(cutmix, cutmix); with mixup too, a fair coin
-    says which."""
+    """Paste a box of another sample's view, of a share from Beta(cutmix, cutmix); 0 pastes none. With mixup too, a
+    fair coin picks one of the two."""
 
     @property
     def plugin(self) -> str | None:
-        """The factory of the view program."""
+        """Return the reference of the factory of the view program, or None if no program is named."""
         return self.program
 
     @property
     def mixes(self) -> bool:
-        """Whether a view holds pixels of two samples."""
+        """Tell whether a view holds pixels of two samples."""
         return self.mixup > 0 or self.cutmix > 0
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Lists the data sets that have a name, and says of each what can be known before its images are here."""
+"""List the data sets that have a name, with what is known of each before its images are downloaded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """How many images a data set has, of which size and of how many classes."""
+    """The number of images of a data set, their size and the number of classes."""
 
     training: int
     test: int
     image: tuple[int, int, int]
-    """Channels, height and width."""
+    """Channels, height and width of an image."""
     classes: int
 
     def __str__(self) -> str:
@@ -23,28 +23,28 @@ class Shape:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the files of a data set lie, and where they are fetched from when they are not there."""
+    """Where the files of a data set lie, and where they are fetched from if they are missing."""
 
     folder: str
-    """Where the files lie, under the data root."""
+    """Folder of the files, under the data root."""
     files: tuple[str, ...]
     """Names of the files; each may be gzipped, with the suffix .gz."""
     downloads: tuple[tuple[str, str], ...]
-    """Name and md5 of what the mirrors serve: the files, or one .tar.gz that holds the folder."""
+    """Name and md5 of each download on the mirrors: the files, or one .tar.gz that holds the folder."""
     mirrors: tuple[str, ...]
     """Addresses to which the name of a download is appended."""
     debian_package: str | None = None
-    """Package that has the files too."""
+    """Debian package that also contains the files."""
 
 
 @dataclass(frozen=True)
 class TorchvisionOrigin:
-    """Stands for an `Origin` whose file names, checksums and mirrors torchvision knows."""
+    """The origin of a data set whose file names, checksums and mirrors torchvision knows."""
 
     class_name: str
-    """Class of `torchvision.datasets`."""
+    """Name of the class in `torchvision.datasets`."""
     folder: str
-    """Where that class looks for the files, under the data root."""
+    """Folder, under the data root, in which that class looks for the files."""
     debian_package: str | None = None
 
 
@@ -54,13 +54,14 @@ class DataSet:
 
     name: str
     shape: Shape
+    # A reference and not the function, so that reading a config does not import torch.
     load: str
-    """`package.module:function` of the folder of its files → `distill.data.sets.dataset.Published`. A reference, so
-    that whoever reads a config need not import torch."""
+    """Reference `package.module:function`; the function maps the folder of the files to a
+    `distill.data.sets.dataset.Published`."""
     origin: Origin | TorchvisionOrigin | None = None
-    """None: it has no files of its own, and the function is given the data root."""
+    """Where the files come from; None if there are none: the function is then given the data root."""
     samples: str = "images"
-    """What is classified, where that is no image."""
+    """What the samples are, in the plural."""
 
     def __str__(self) -> str:
         return self.name if self.samples == "images" else f"{self.name} ({self.samples})"
@@ -99,7 +100,10 @@ DATA_SETS: dict[str, DataSet] = {
         ),
     )
 }
-"""Name → data set, in the order in which they are told. To add one: a line here, and the function that it names."""
+"""All data sets that have a name: name → data set, in the order in which they are listed.
+
+To add a data set, add an entry here and write the function that it names.
+"""
 
 EXPECTED = ", ".join([*map(str, DATA_SETS.values()), "imagefolder:PATH or package.module:function"])
-"""What `--data.name` takes, in words."""
+"""What `--data.name` accepts, in words."""

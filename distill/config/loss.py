@@ -1,4 +1,4 @@
-"""Configs of what a network is taught: labels, smoothing and soft targets; and the list of all soft terms."""
+"""Define the configs of the loss: labels, smoothing and soft targets; and list all soft terms."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from distill.config.base import Config, Fraction, Kwargs, Share
 from distill.errors import UserError
 
 IGNORED = -100
-"""A label that does not count, such as that of padding: the one that `torch.nn.CrossEntropyLoss` leaves out."""
+"""A label that does not count, such as that of padding; `torch.nn.CrossEntropyLoss` leaves out the same number."""
 
 SmoothingConvention = Literal["uniform", "others", "maxsup"]
 
 
 @dataclass(frozen=True)
 class SoftTerm:
-    """What config, help and training must know of a way to compare a student with its teacher."""
+    """A way to compare a student with its teacher, as config, help and training must know it."""
 
     name: str
-    """Value of `LossConfig.soft`."""
+    """Name of the soft term: the value of `LossConfig.soft`."""
+    # A reference and not the function, so that reading a config does not import torch.
     function: str
-    """`package.module:name` of a function that is called with (student_logits, teacher_logits, temperature=…,
-    **arguments) and gives the mean over the batch. A reference, so that a config can be read without torch."""
+    """Reference `package.module:name` of the function that computes the loss.
+
+    It is called with (student_logits, teacher_logits, temperature=…, **arguments) and returns the mean over the
+    batch.
+    """
     meaning: str
-    """What it compares, whose it is and at which temperature they use it, in a few words for --help."""
+    """Text for --help: what the term compares, who proposed it and at which temperature they use it."""
     defaults: dict[str, float] = field(default_factory=dict)
     """Arguments with their defaults, all of them positive numbers."""
     needs_labels: bool = False
@@ -37,7 +41,7 @@ class SoftTerm:
     compares_samples: bool = False
     """Whether a sample's loss depends on the others of its batch, which ranks may therefore not share."""
     takes_temperature_on: bool = False
-    """Whether `LossConfig.temperature_on` may be "teacher": the function is also called with `temperature_on=…`."""
+    """Whether `LossConfig.temperature_on` may be "teacher"; the function is then called with `temperature_on=…`."""
 
 
 SOFT_TERMS: dict[str, SoftTerm] = {
@@ -78,12 +82,12 @@ SOFT_TERMS: dict[str, SoftTerm] = {
             "decoupled",
             "distill.losses.distillation:decoupled_temperatures",
             "a temperature of its own for the label (ATS, Li 2022, T=2)",
-            {"label_temperature": 8.0},  # twice that of the others, as Li 2022 have it (4 and 2)
+            {"label_temperature": 8.0},  # twice the other temperature, as in Li 2022 (4 and 2)
             needs_labels=True,
         ),
     )
 }
-"""Name → soft term. To add one: write its function and its line here."""
+"""All soft terms: name → soft term; to add one, write its function and add an entry here."""
 
 if TYPE_CHECKING:
     SoftName = str
@@ -98,14 +102,14 @@ _HELP_OF_KWARGS = f"Arguments of the soft term, as JSON: {', '.join(_ARGUMENTS)}
 
 @dataclass(frozen=True)
 class Towards:
-    """What a way to share the smoothed mass among the other classes needs."""
+    """The arguments of a way to distribute the smoothed mass over the other classes."""
 
     defaults: dict[str, float] = field(default_factory=dict)
     """Arguments that are numbers, with their defaults, all of them positive."""
     table: str | None = None
-    """Name of the argument, a list, that it cannot do without."""
+    """Name of the argument that must be given as a list; None if there is none."""
     needs_source: bool = False
-    """Whether it is read from the held-out predictions of a trained network."""
+    """Whether the distribution is read from the held-out predictions of a trained network."""
 
 
 TOWARDS: dict[str, Towards] = {
@@ -115,13 +119,13 @@ TOWARDS: dict[str, Towards] = {
     "similar": Towards({"temperature": 1.0}, needs_source=True),
     "matrix": Towards(table="rows"),
 }
-"""Value of `LabelsConfig.towards` → what it needs."""
+"""All ways to distribute the smoothed mass: value of `LabelsConfig.towards` → its arguments."""
 
 
 def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTerm] | Mapping[str, Towards]) -> Any:
     """Drop defaults from `kwargs` and make whole numbers floats, so that a loss has one key.
 
-    The field `kind` (default `usual`) is the key in `known`. Wrong types are left for pydantic to refuse.
+    The field `kind` (default `usual`) holds the key in `known`. Wrong types are left for pydantic to refuse.
     """
     kwargs = fields.get("kwargs") if isinstance(fields, dict) else None
     if not isinstance(kwargs, dict):
@@ -136,7 +140,7 @@ def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTe
 
 
 def _check_numbers(where: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:
-    """Raise a UserError unless all arguments are positive numbers that are known."""
+    """Raise a UserError unless all arguments are known and positive numbers."""
     for name, value in kwargs.items():
         if name not in defaults or not isinstance(value, float) or not 0 < value < math.inf:
             expected = f"positive numbers for {', '.join(defaults)}" if defaults else f"none for {of}"
@@ -144,14 +148,14 @@ def _check_numbers(where: str, kwargs: Kwargs, defaults: Mapping[str, float], of
 
 
 class LabelsConfig(Config):
-    """What a network is taught of its labels, beside one smoothing for all classes, samples and steps."""
+    """What a network is taught of its labels, beyond one smoothing for all classes, samples and steps."""
 
     per_class: tuple[Fraction, ...] = ()
     """Label smoothing of each class in turn, instead of one for all."""
     towards: Literal["all", "hierarchy", "confusions", "similar", "matrix"] = "all"
-    """Which other classes get the smoothed mass. all: alike; hierarchy: the nearer in a tree of classes the more
-    (Bertinetto 2020); confusions: as the smoothing source confuses them, similar: by its mean probabilities, both
-    on held-out images; matrix: as given."""
+    """Which other classes get the smoothed mass. all: all alike; hierarchy: more for nearer classes in a tree of
+    classes (Bertinetto 2020); confusions: as the smoothing source confuses them, similar: by its mean
+    probabilities, both on held-out images; matrix: as given."""
     kwargs: Kwargs = {}
     """Arguments of towards, as JSON: {"tree": [[0, 2], [[5, 7], 9]], "beta": 4} of hierarchy, {"count": 1} (added
     to each) of confusions, {"temperature": 1} of similar, {"rows": [[0, 1], [1, 0]]} of matrix."""
@@ -159,16 +163,16 @@ class LabelsConfig(Config):
     """Smoothing over the steps. linear, cosine: from first x smoothing to all of it; warm-down: all of it, then
     linearly to 0."""
     first: Annotated[float, Field(ge=0)] = 0.0
-    """Of linear and cosine: smoothing at the first step, relative to that at the last (above 1 it falls)."""
+    """For linear and cosine: smoothing at the first step, relative to the last (above 1 it falls)."""
     hold: Fraction = 0.5
-    """Of warm-down: the part of the steps before it falls."""
+    """For warm-down: the share of the steps before the smoothing falls."""
     by_sample: Literal["none", "difficulty", "confidence"] = "none"
-    """Smoothing of each sample. difficulty: times 1 - p(label), hard ones the most; confidence: times
-    1 - H(p)/log K, sure ones the most (Lee 2022). p is the network's own, without gradient."""
+    """Smoothing of each sample. difficulty: times 1 - p(label), most for hard samples; confidence: times 1 -
+    H(p)/log K, most for sure ones (Lee 2022). p is the network's own, without gradient."""
     confidence_penalty: Annotated[float, Field(ge=0)] = 0.0
-    """Entropy of the answer times this is taken off the loss (Pereyra 2017)."""
+    """Weight with which the entropy of the answer is subtracted from the loss (Pereyra 2017)."""
     on_mixed: bool = False
-    """Smoothing on top of mixup or cutmix, whose labels are soft already, is meant: no warning."""
+    """Say that smoothing on top of mixup or cutmix, whose labels are soft already, is meant: no warning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -191,7 +195,7 @@ class LabelsConfig(Config):
         return self
 
     def check(self, smoothing: float, convention: SmoothingConvention) -> None:
-        """Raise a UserError when this does not go with that smoothing."""
+        """Raise a UserError if these labels do not go with a smoothing and its convention."""
         if self.per_class and smoothing:
             raise UserError("smoothing", smoothing, "0 beside labels.per_class", "Drop one of them.")
         strongest = max((smoothing, *self.per_class))
@@ -209,7 +213,7 @@ class LabelsConfig(Config):
             )
 
     def check_source(self, source: object) -> None:
-        """Raise a UserError when a smoothing source is missing, or given for nothing."""
+        """Raise a UserError if a smoothing source is missing, or given although none is used."""
         needs_source = TOWARDS[self.towards].needs_source
         if needs_source and source is None:
             way_out = "Give --smoothing-source, the path or key of a trained teacher."
@@ -220,7 +224,7 @@ class LabelsConfig(Config):
 
 
 class LossConfig(Config):
-    """What a student learns from: (1 - alpha) x hard term + alpha x soft term."""
+    """The loss of a network: (1 - alpha) x hard term + alpha x soft term."""
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
@@ -236,11 +240,11 @@ class LossConfig(Config):
     """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
     times the largest logit over the mean one (Zhou 2025)."""
     labels: LabelsConfig = LabelsConfig()
-    """What else the hard term does with labels."""
+    """Further options of the hard term for its labels."""
 
     @property
     def soft_term(self) -> SoftTerm:
-        """The object that `soft` names."""
+        """Return the soft term that `soft` names."""
         return SOFT_TERMS[self.soft]
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""Configs of a network, its optimiser and its schedule."""
+"""Define the configs of a network, its optimiser and its schedule."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Network:
     """A network that has a name of its own."""
 
     name: str
+    # A reference and not the function, so that reading a config does not import torch.
     build: str
-    """`package.module:function` of (num_classes, in_shape, further arguments) → `torch.nn.Module`. A reference, so
-    that whoever reads a config need not import torch."""
+    """Reference `package.module:function`; the function takes (num_classes, in_shape, further arguments) and
+    returns a `torch.nn.Module`."""
     published: str
-    """Where the architecture is from."""
+    """Publication that the architecture is from."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.published})"
@@ -39,14 +40,17 @@ NETWORKS: dict[str, Network] = {
         Network("transformer", "distill.models.transformer:transformer", "Vaswani et al. 2017, for sentences"),
     )
 }
-"""Name → network, in the order in which they are told. To add one: a line here, and the function that it names."""
+"""All networks that have a name: name → network, in the order in which they are listed.
+
+To add a network, add an entry here and write the function that it names.
+"""
 
 ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
-"""Names of networks that others list."""
+"""Forms of name that refer to networks of other libraries or plug-ins."""
 
 
 class ModelConfig(MayNamePlugin):
-    """Which network."""
+    """The network: its name and its arguments."""
 
     name: Annotated[str, Field(description=f"{', '.join(map(str, NETWORKS.values()))}, {ELSEWHERE}.")] = "mlp"
     kwargs: Kwargs = {}
@@ -54,12 +58,12 @@ class ModelConfig(MayNamePlugin):
 
     @property
     def plugin(self) -> str | None:
-        """The function that builds the network, of a plug-in."""
+        """Return the reference of the function that builds the network, if the network is a plug-in."""
         return function_of(self.name, "timm", "torchvision")
 
 
 class OptimConfig(Config):
-    """Optimiser, by timm's name for it."""
+    """The optimiser, by timm's name for it, and its hyperparameters."""
 
     name: str = "momentum"
     """Any optimiser that timm knows: momentum, sgd (Nesterov), adamw, lamb, ..."""
@@ -70,15 +74,15 @@ class OptimConfig(Config):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay, not applied to biases and norms."""
     head_lr: Positive = 1.0
-    """Learning rate of the last layer, as a share of the others'."""
+    """Learning rate of the last layer, as a share of the rate of all others."""
     clip: Positive | None = 1.0
-    """Gradients are clipped to this norm; None does not clip."""
+    """Norm to which gradients are clipped; None does not clip."""
     kwargs: Kwargs = {}
     """Further arguments of the optimiser, as JSON."""
 
 
 class ScheduleConfig(Config):
-    """How long to train, and the learning rate over that time, by timm's schedulers."""
+    """How long to train, and how the learning rate changes over that time, by timm's schedulers."""
 
     name: Literal["cosine", "linear", "step", "constant"] = "cosine"
     """Shape of the decay; linear and cosine end at lr x min_lr."""
@@ -87,8 +91,9 @@ class ScheduleConfig(Config):
     batch_size: Count = 128
     """Samples per step; the last incomplete batch of an epoch is dropped."""
     parts: Count = 1
-    """Compute a batch in so many equal parts, whose gradients are averaged (gradient accumulation): it then takes
-    less memory. Batch norm sees a part at a time; under torchrun this many ranks need not share its statistics."""
+    """Compute a batch in this many equal parts and average their gradients (gradient accumulation), which takes
+    less memory. Batch norm sees one part at a time; under torchrun this many ranks need not share its
+    statistics."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear warm-up, in epochs."""
     min_lr: Share = 0.0
@@ -96,7 +101,7 @@ class ScheduleConfig(Config):
     decay_epochs: tuple[float, ...] = ()
     """For step: the epochs at which the rate is multiplied by decay_rate."""
     decay_rate: Share = 0.1
-    """For step: the factor."""
+    """For step: the factor by which the rate is multiplied."""
 
     @model_validator(mode="after")
     def _equal_parts(self) -> ScheduleConfig:

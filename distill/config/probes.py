@@ -1,4 +1,4 @@
-"""Configs of probes: measures that an experiment asks for beside the usual ones."""
+"""Define the configs of probes: measures that an experiment asks for beside the usual ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TemperaturesProbe(Config):
 
     probe: Literal["temperatures"] = "temperatures"
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """By which logits are divided, increasing."""
+    """Temperatures by which logits are divided, increasing."""
 
 
 class PenultimateProbe(Config):
@@ -25,7 +25,7 @@ class PenultimateProbe(Config):
 
     probe: Literal["penultimate"] = "penultimate"
     triples: Annotated[tuple[tuple[NonNegative, NonNegative, NonNegative], ...], Field(min_length=1)]
-    """Three classes each; measures without a number are of the first."""
+    """Triples of classes, one plane each; measures without a number belong to the first triple."""
     per_class: Count = 100
     """Training and held-out samples of each class that are shown."""
 
@@ -35,43 +35,44 @@ class InformationProbe(Config):
 
     probe: Literal["information"] = "information"
     classes: tuple[NonNegative, NonNegative]
-    """Images of these two are taken, and the difference is of their logits."""
+    """The two classes whose images are taken, and between whose logits the difference is."""
     per_class: Count = 300
-    """Training images of each."""
+    """Training images of each of the two classes."""
     draws: Count = 5
-    """Views of an image that its mean is taken over; one more is what is evaluated."""
+    """Views of an image over which its mean is taken; one more view is evaluated."""
     view_seed: Seed = 0
-    """Seed of these views; their program is that of the network."""
+    """Seed of the views; their view program is that of the network."""
 
 
 class TranslationProbe(Config):
-    """Quality of sentences that are found by beam search with logits divided by each temperature."""
+    """Quality of sentences that beam search finds when logits are divided by each temperature."""
 
     probe: Literal["translation"] = "translation"
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """By which logits are divided, increasing."""
+    """Temperatures by which logits are divided, increasing."""
     beam: Count = 4
-    """Hypotheses that are kept."""
+    """Hypotheses that beam search keeps."""
     length_penalty: Annotated[float, Field(ge=0)] = 0.6
     """Exponent of Wu et al. (2016), eq. 14; 0 does not penalise."""
     sentences: Count = 1000
-    """Of the test set, the first so many."""
+    """Number of sentences, taken from the start of the test set."""
 
 
 class KnowledgeProbe(Config):
-    """Every measure of dark knowledge and geometry, of training images and of held-out ones."""
+    """Every measure of dark knowledge and geometry, on training images and on held-out images."""
 
     probe: Literal["knowledge"] = "knowledge"
     temperature: Positive = 1.0
-    """Of the soft targets that are measured."""
+    """Temperature of the soft targets that are measured."""
     images: Count = 10_000
-    """Of each split, at most so many."""
+    """Largest number of images taken from each split."""
     teachers_only: bool = False
-    """Leave students out, which an experiment may have in hundreds."""
+    """Leave out students, of which an experiment may have hundreds."""
 
 
 class SnapshotsProbe(Config):
-    """Accuracy, calibration and dark knowledge of the weights along training; nothing where none were kept."""
+    """Accuracy, calibration and dark knowledge of snapshots, the weights kept along training; nothing without
+    any."""
 
     probe: Literal["snapshots"] = "snapshots"
     bins: Count = 15
@@ -79,22 +80,25 @@ class SnapshotsProbe(Config):
 
 
 CalibrationMethod = Literal["temperature", "vector", "platt"]
-"""temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: the same of the log-odds of
-each class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+"""A method that maps logits to calibrated logits.
+
+temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: a scale and a bias of the
+log-odds of each class against the rest, one sigmoid each, normalised (Zadrozny & Elkan 2002).
+"""
 
 
 class ScalingProbe(Config):
-    """What becomes of calibration when a network's logits are scaled, by parameters fitted on held-out images."""
+    """Calibration after a network's logits are scaled, with parameters that are fitted on held-out images."""
 
     probe: Literal["scaling"] = "scaling"
     methods: tuple[CalibrationMethod, ...] = ("temperature", "vector", "platt")
-    """Which maps."""
+    """Calibration methods to apply."""
     bins: Count = 15
     """Bins of the calibration error."""
 
 
 class MemorisationProbe(Config):
-    """Of a training set with wrong labels: what the network answers where they are wrong."""
+    """What a network answers for those training samples whose labels are wrong."""
 
     probe: Literal["memorisation"] = "memorisation"
 

@@ -1,4 +1,4 @@
-"""Configs of every stage: together they are the graph teacher → cache → student → analysis → report."""
+"""Define the configs of all stages: together they are the graph teacher → cache → student → analysis → report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_SOURCES = 16
 
 
 class _Training(Config):
-    """Fields that teacher and student share."""
+    """The fields that teacher and student configs share."""
 
     loss: LossConfig
     data: DataConfig = DataConfig()
@@ -38,14 +38,14 @@ class _Training(Config):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast dtype of forward and backward."""
     snapshots: NonNegative = 0
-    """Keep the initial weights and those after each of so many equal parts of training, for measures along it."""
+    """Keep the initial weights and those after each of this many equal parts of training, for measures along it."""
     seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
     smoothing_source: TeacherConfig | None = None
     """The trained network whose held-out predictions say which classes are confused, or alike."""
 
     def with_loss(self, **changes: Any) -> Self:
-        """Return the config of a network that is taught otherwise: with other fields of `loss`."""
+        """Return a copy of this config with other fields of `loss`."""
         return self.replace(loss=self.loss.replace(**changes))
 
 
@@ -71,15 +71,15 @@ class TeacherConfig(_Training):
 
 
 Mean = Literal["probabilities", "logits"]
-"""What of several networks is averaged."""
+"""What is averaged over several networks: their probabilities or their logits."""
 Values = Literal["logits", "probabilities", "log-probabilities"]
-"""What files from elsewhere hold."""
+"""What files of logits from elsewhere contain."""
 LogitType = Literal["float16", "float32"]
-"""How a logit is stored."""
+"""The dtype in which a logit is stored."""
 
 
 class EnsembleConfig(Config):
-    """Several teachers as one."""
+    """Several teachers whose answers are averaged into those of one teacher."""
 
     stage: Literal["ensemble"] = "ensemble"
     members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
@@ -95,52 +95,54 @@ class EnsembleConfig(Config):
 
 
 class ImportConfig(Config):
-    """Logits from elsewhere: the files are proven, who made them and from which pixels is declared."""
+    """Logits from elsewhere: the files are proven by their sha256; who made them, from which pixels, is
+    declared."""
 
     stage: Literal["import"] = "import"
     sha256: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Of each file, in the order given."""
+    """sha256 of each file, in the order given."""
     values: Values = "logits"
-    """What the files hold."""
+    """What the files contain."""
     mean: Mean = "probabilities"
     """What is averaged when several arrays are given."""
     classes: tuple[str, ...]
     """Names of the columns."""
     teacher: str = ""
-    """Who made them, in words."""
+    """Who made the logits, in words."""
 
 
 class ImportFlags(Config):
-    """What is known of logits from elsewhere, by those who have them."""
+    """What the user says about logits from elsewhere when importing them."""
 
     data: DataConfig = DataConfig()
-    """The transfer set that they are answers to."""
+    """The transfer set that the logits answer."""
     classes: tuple[str, ...] = ()
     """Names of the columns, or a file with a name on each line; none takes the data set's order."""
     values: Values = "logits"
-    """What arrays hold; a TinyViT file set always holds probabilities."""
+    """What arrays contain; a TinyViT file set always contains probabilities."""
     mean: Mean = "probabilities"
     """What is averaged when several arrays are given."""
     augment: AugmentConfig = AugmentConfig()
-    """The view program that they are declared to be answers to."""
+    """The view program whose views the logits are declared to answer."""
     view_seed: int = 0
     """Seed of the views."""
     dtype: LogitType = "float16"
-    """How a logit is stored."""
+    """The dtype in which a logit is stored."""
     top_k: int | None = None
-    """Keep only so many logits per view; None keeps what the files have."""
+    """Keep only this many logits per view; None keeps what the files have."""
     teacher: str = ""
-    """Who made them, in words."""
+    """Who made the logits, in words."""
 
 
 class CacheConfig(Config):
-    """A teacher's logits on a transfer set. No temperature and no alpha: a sweep over them shares one cache."""
+    """A teacher's logits on a transfer set."""
 
+    # The config has no temperature and no alpha, so that a sweep over them shares one cache.
     stage: Literal["cache"] = "cache"
     teacher: Annotated[TeacherConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = TeacherConfig()
     snapshot: NonNegative | None = None
-    """Of a teacher that kept snapshots: its weights after so many of those parts of its training, 0 the initial
-    ones; None takes those at the end."""
+    """For a teacher that kept snapshots: use its weights after this many parts of its training, 0 for the initial
+    ones; None takes the final weights."""
     transfer_set: DataConfig = DataConfig()
     """The inputs that students will see: the training split of this data set."""
     augment: AugmentConfig = AugmentConfig()
@@ -150,13 +152,13 @@ class CacheConfig(Config):
     view_seed: Seed = 0
     """Seed of the views."""
     dtype: LogitType = "float16"
-    """How a logit is stored."""
+    """The dtype in which a logit is stored."""
     top_k: Count | None = None
-    """Store only the largest so many logits and the log-sum-exp of the rest; None stores all of them."""
+    """Store only this many of the largest logits and the log-sum-exp of the rest; None stores all of them."""
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
-        """The networks whose logits these are; none when they were imported."""
+        """Return the networks whose logits the cache holds; none when the logits were imported."""
         match self.teacher:
             case TeacherConfig():
                 return (self.teacher,)
@@ -192,9 +194,9 @@ class StudentConfig(_Training):
 
     stage: Literal["student"] = "student"
     cache: CacheConfig | None = None
-    """The soft targets, and with them the views."""
+    """The cache of the soft targets, and with them the views."""
     views: Count | None = None
-    """Read only the first so many views of the cache: epoch e reads view e mod views; None reads all."""
+    """Read only this many views of the cache, from the first on: epoch e reads view e mod views; None reads all."""
     loss: LossConfig = LossConfig()
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
@@ -253,7 +255,7 @@ TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
 
 
 StoredSplit = Literal["test", "held_out"]
-"""Splits of which every network stores predictions."""
+"""A split of which every network stores predictions."""
 
 
 class AnalysisConfig(Config):
@@ -264,7 +266,7 @@ class AnalysisConfig(Config):
     reference: TeacherConfig | None = None
     """Teacher with which a run that has no teacher of its own is compared (a control for agreement)."""
     independent: tuple[TeacherConfig, ...] = ()
-    """Teachers of another seed: a student is compared also with the one that differs from its own teacher in
+    """Teachers of another seed: a student is also compared with the one that differs from its own teacher in
     nothing else (Stanton et al. 2021: fidelity to one's teacher, or likeness to any good network?)."""
     split: StoredSplit = "test"
     bins: Count = 15
@@ -274,13 +276,13 @@ class AnalysisConfig(Config):
 
 
 class CalibrationConfig(Config):
-    """A map of a trained network's logits, fitted on its held-out predictions, that makes it say how sure it is."""
+    """A map of a trained network's logits, fitted on its held-out predictions so that its confidences are right."""
 
     stage: Literal["calibration"] = "calibration"
     network: TrainedConfig
     method: CalibrationMethod = "temperature"
-    """temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: the same of log-odds
-    of a class against the rest, a sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+    """temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: a scale and a bias of
+    the log-odds of a class against the rest, one sigmoid each, normalised (Zadrozny & Elkan 2002)."""
 
 
 _MOST_IN_A_SWEEP = 10_000
@@ -295,7 +297,7 @@ class SweepConfig(Config):
     smoothings: Annotated[tuple[Fraction, ...], Field(min_length=2)] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
     """Strengths of label smoothing."""
     seeds: Count = 3
-    """Networks of each; those of one seed have the same initial weights and the same order of samples."""
+    """Networks per strength; those of one seed share the initial weights and the order of samples."""
     bins: Count = 15
     """Bins of the calibration error."""
 
@@ -310,13 +312,13 @@ class SweepConfig(Config):
             raise UserError("loss.labels.per_class", per_class, "none in a sweep", way_out)
         if self.teacher.data.held_out == 0:
             raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
-        self.networks()  # some strength or seed may be none that a network can have
+        self.networks()  # refuse a strength or a seed that no network can have
         return self
 
     def networks(self) -> dict[tuple[float, int], TeacherConfig]:
-        """(smoothing, seed) → the network's config."""
+        """Return the config of each network: (smoothing, seed) → config."""
         recipe, first = self.teacher, self.teacher.seed
-        # Without smoothing nothing asks where it goes or when.
+        # Without smoothing, a config must not say where smoothing goes or when.
         penalty = LabelsConfig(confidence_penalty=recipe.loss.labels.confidence_penalty)
         hard = recipe.replace(loss=recipe.loss.replace(smoothing=0, labels=penalty), smoothing_source=None)
         return {
@@ -349,11 +351,11 @@ _STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
 
 
 def parse_stage(fields: dict[str, Any], record: Path | None = None) -> StageConfig:
-    """Config of any stage from its JSON form, told apart by its field `stage`.
+    """Return the config of any stage from its JSON form; the field `stage` says of which stage.
 
     Args:
-        fields: as a record has them. Plug-ins that they name are not the user's word.
-        record: the file that they are from.
+        fields: the fields, as a record has them; plug-ins that they name do not count as named by the user.
+        record: the file that the fields are from.
 
     Raises:
         UserError: a field is unknown, missing or of the wrong type.

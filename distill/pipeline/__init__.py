@@ -1,1 +1,1 @@
-"""The graph of stages: what is missing, how one stage is run, and what an experiment asks for."""
+"""The graph of stages: which stages are missing, how each is run, and what an experiment asks for."""

@@ -1,4 +1,4 @@
-"""Plans and runs experiments, and writes the page of all their reports."""
+"""Plan and run experiments, and write the page of all their reports."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from distill.training.tracking import warn
 
 
 def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
-    """Config of an experiment's report, with all that it is made from; one analysis per seed.
+    """Return the config of an experiment's report, with everything upstream of it; it has one analysis per seed.
 
     Args:
-        name: of the experiment.
-        scale: how large.
-        data: the data set; None takes the experiment's own at that scale.
+        name: name of the experiment.
+        scale: scale of the experiment, which sets its data and its sizes.
+        data: name of the data set; None takes the experiment's own at that scale.
 
     Raises:
         UserError: there is no such experiment, or it cannot be run on this data set.
@@ -64,15 +64,15 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
 def plan_reports(
     name: str, scale: Scale, data: str | None = None
 ) -> tuple[list[ReportConfig], dict[str, UserError]]:
-    """Configs of one experiment's report, or of every experiment's.
+    """Return the report configs of one experiment, or of every experiment.
 
     Args:
-        name: of the experiment, or "all".
-        scale: how large.
-        data: the data set; None takes each experiment's own at that scale.
+        name: name of the experiment, or "all".
+        scale: scale of the experiments.
+        data: name of the data set; None takes each experiment's own at that scale.
 
     Returns:
-        The configs, and of the experiments that cannot be run on this data set the reason.
+        The configs, and for each experiment that cannot be run on this data set the reason.
 
     Raises:
         UserError: there is no such experiment, or none can be run on this data set.
@@ -95,57 +95,56 @@ def plan_reports(
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What became of the experiments that were asked for."""
+    """The outcome of a call of `reproduce`: what became of each experiment."""
 
     reports: list[Artifact]
     skipped: dict[str, UserError]
-    """Experiments that cannot be run on the data set that was asked for."""
+    """Experiments that cannot be run on the data set that was asked for, with the reason."""
     failed: dict[str, Failure]
-    """Stages that failed, by their path in the store."""
+    """Stages that failed, by the path of their artifact in the store."""
     page: Path | None
-    """All reports of the scale on one page; None where it could not be written."""
+    """Page with all reports of the scale; None if it could not be written."""
 
 
 def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
     """Run an experiment, or all of them, as far as they are not done, and write the page of all reports.
 
-    All graphs run as one: what experiments share is made once.
-
     Args:
-        name: of the experiment, or "all".
-        scale: how large.
-        data: the data set; None takes each experiment's own at that scale.
-        store: where everything lies.
+        name: name of the experiment, or "all".
+        scale: scale of the experiments.
+        data: name of the data set; None takes each experiment's own at that scale.
+        store: store in which everything lies.
         runtime: machine and switches.
 
     Raises:
         UserError: there is no such experiment, or one of its inputs is missing.
-        Exception: as of `ensure`, if no report is there.
+        Exception: any error of `ensure`, if no report exists afterwards.
     """
     configs, skipped = plan_reports(name, scale, data)
+    # All graphs run as one, so that what experiments share is made once.
     try:
         failed = _ensure_reports(configs, store, runtime)
     finally:
-        # After a failure or an interrupt too: what is finished can be read.
+        # The page is written after a failure or an interrupt too, so that finished reports can be read.
         reports = [found for config in configs if (found := _whole(config, store))]
         page = _write_page(scale, reports, store) if ranks.is_first() else None
     return Reproduced(reports, skipped, failed, page)
 
 
 def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> Path | None:
-    """The page of all reports; of a store that cannot be written the one that is there, for it is no result."""
+    """Write the page of all reports; in a store that cannot be written, warn and return None."""
     from distill.reports.overview import write_overview
 
     folder = store.root / STAGES["report"].folder
     try:
         return write_overview(folder, scale, [*_by_age(store), *reports], experiment_files.experiment_names())
-    except OSError as error:
+    except OSError as error:  # the page is no result, so the run does not fail without it
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
         return None
 
 
 def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Failure]:
-    """Make reports, and return what failed on the way; when no report is there after it, that is raised."""
+    """Make reports, and return the failures; raise them if no report exists afterwards."""
     failed: dict[str, Failure] = {}
     waiting: dict[str, StageConfig] = {}
     for config in configs:
@@ -162,7 +161,7 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
 
 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
-    """The report of this config, or None; raises a UserError for one that is damaged."""
+    """Return the report of a config, or None if there is none; raise a UserError if it is damaged."""
     found = store.find(config)
     if found is not None:
         for name in found.record.files:
@@ -171,12 +170,12 @@ def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
 
 
 def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
-    """The report of this config, if it is there and can be read."""
+    """Return the report of a config, or None if it is missing or damaged."""
     with suppress(UserError):
         return _report(config, store)
     return None
 
 
 def _by_age(store: ArtifactStore) -> list[Artifact]:
-    """All reports, the latest last."""
+    """List all reports, the latest last."""
     return sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)

@@ -1,4 +1,4 @@
-"""From configs to artifacts: finds what is there, and runs what is missing, upstream first."""
+"""Turn configs into artifacts: find what exists, and run what is missing, upstream first."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ def missing(
     store: ArtifactStore,
     is_there: Callable[[StageConfig], bool] | None = None,
 ) -> list[StageConfig]:
-    """What would have to run to make `configs`, upstream first. A hit never touches what is upstream of it.
+    """List the configs that would have to run to make `configs`, upstream first.
+
+    Whatever is upstream of an existing artifact is not looked at.
 
     Args:
-        configs: the artifacts that are wanted.
-        store: where they lie.
-        is_there: whether the store has one; None opens its record.
+        configs: configs of the wanted artifacts.
+        store: store in which the artifacts lie.
+        is_there: function that tells whether the store has an artifact; None opens its record.
     """
     order: dict[str, StageConfig] = {}
     seen: set[str] = set()
@@ -60,21 +62,21 @@ def ensure(
     *,
     tolerate_divergence: bool = False,
 ) -> dict[str, Made]:
-    """Make what is missing of `configs` and of what they need.
+    """Make the artifacts of `configs` and of their inputs, as far as they are missing.
 
     Args:
-        configs: the artifacts that are wanted.
-        store: where they lie.
+        configs: configs of the wanted artifacts.
+        store: store in which the artifacts lie.
         runtime: machine and switches.
-        tolerate_divergence: a run that diverges is remembered with its reason, and not tried again, instead
-            of ending everything.
+        tolerate_divergence: note a run that diverges with its reason, and do not try it again, instead of ending
+            everything.
 
     Returns:
-        Key → artifact, or the reason why it diverged.
+        Key → artifact, or the reason why its training diverged.
 
     Raises:
-        StagesFailed: some stages failed; what needs none of them is made.
-        Exception: what the only stage that failed raised, as far as that can be told in this process.
+        StagesFailed: some stages failed; stages that need none of them are finished.
+        Exception: the error of the only stage that failed, if it can be told in this process.
     """
     configs = list(configs)
     waiting = ranks.broadcast(missing(configs, store))
@@ -90,16 +92,16 @@ def run_missing(
     *,
     tolerate_divergence: bool = False,
 ) -> dict[str, Failure]:
-    """Run stages, where the runtime says; one that fails costs only what needs it.
+    """Run missing stages with the executor of the runtime; a failed stage costs only the stages that need it.
 
     Args:
-        waiting: of `missing`.
-        store: where artifacts lie.
+        waiting: configs to run, as `missing` lists them.
+        store: store in which the artifacts lie.
         runtime: machine and switches.
-        tolerate_divergence: of `ensure`.
+        tolerate_divergence: as in `ensure`.
 
     Returns:
-        Why stages failed, by their path in the store.
+        The failures: path of the artifact in the store → why its stage failed.
     """
     names = {key(config): name_in(config, store) for config in waiting}
     stages = {names[key(config)]: config for config in waiting}
@@ -143,14 +145,14 @@ def run_missing(
 
 
 def name_in(config: StageConfig, store: ArtifactStore) -> str:
-    """What a stage is called while it runs: the path of its artifact in the store."""
+    """Return the name of a stage while it runs: the path of its artifact in the store."""
     return str(store.path(config).relative_to(store.root))
 
 
 def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequence[str]]) -> int:
-    """How many long stages can run at a time: the most that are equally far from the first."""
+    """Return how many long stages can run at a time: the most that are equally far from the first."""
     depth: dict[str, int] = {}
-    for name in stages:  # upstream first
+    for name in stages:  # the order is upstream first
         depth[name] = 1 + max((depth[other] for other in needs[name]), default=0)
     counts = Counter(depth[name] for name, config in stages.items() if STAGES[config.stage].is_long)
     return max(counts.values(), default=1)
@@ -172,7 +174,7 @@ def _attempt(
 
 
 def _hopeless(config: StageConfig, store: ArtifactStore) -> bool:
-    """Whether a network is known to diverge, or learns from one that does."""
+    """Tell whether a network is known to diverge, or learns from one that does."""
     if STAGES[config.stage].takes_diverged:
         return False
     return bool(store.diverged(config)) or any(_hopeless(upstream, store) for upstream in inputs(config))

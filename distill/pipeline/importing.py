@@ -1,6 +1,7 @@
-"""Logits that someone already has become a cache: checked against the images, aligned with their order, published.
+"""Turn logits from elsewhere into a cache: check them against the images, bring them into order, and publish them.
 
-The files are proven by their sha256. Who made them, from which pixels, is declared, and the manifest says so.
+The files are proven by their sha256. Who made the logits, and from which pixels, is declared; the manifest says
+which facts are declared.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ if TYPE_CHECKING:
     from distill.data.sets.dataset import Dataset
 
 _GATE_ROWS, _GATE_VALUES = 4096, 1 << 23
-"""Rows of each view, and numbers, on which the accuracy is measured."""
+"""Largest number of rows of each view, and of values, on which the accuracy is measured."""
 _PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
 _HASHED_BYTES = 1 << 22
 
 
 def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime, flags: ImportFlags) -> Artifact:
-    """Make a cache of logits in files, or find the one that was made of the same files and settings.
+    """Make a cache of the logits in files, or find the cache of the same files and settings.
 
-    Rows are those of the training split, or of the whole training set as published (train and held-out), of
-    which those of the split are taken.
+    The files have a row for each image of the training split, or of the whole training set as published (train and
+    held-out). In the latter case the rows of the training split are taken.
 
     Args:
         files: arrays of one shape (their mean is taken), or the epoch folders of one TinyViT file set (or the
             folder that holds them), one for each view.
-        store: where the cache will lie.
+        store: store in which the cache will lie.
         runtime: data root, progress, and the accuracy below which nothing is imported.
-        flags: what is known of them.
+        flags: what the user says about the logits.
 
     Raises:
-        UserError: the files are damaged, do not fit the data set, hold something else than `values`, or answer
+        UserError: the files are damaged, do not fit the data set, contain something else than `values`, or answer
             no better than chance.
     """
     dataset = load(flags.data, runtime.data_root, runtime.progress)
@@ -93,15 +94,15 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
 
 
 class Aligned:
-    """Foreign logits with the rows of a training split and the columns of its classes.
+    """Logits from elsewhere, with the rows of a training split and the columns of its classes.
 
     Args:
-        source: where they come from.
-        rows: the row of each training sample.
-        columns: the column of each class; None when they are in order.
-        config: of the cache to make.
+        source: the logits as they are in the files.
+        rows: row of each training sample.
+        columns: column of each class; None when the columns are in order.
+        config: config of the cache to make.
         dataset: the transfer set.
-        workers: processes that run a view program.
+        workers: number of processes that run a view program.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Aligned:
         self.loader = view_loader(config, dataset, dataset.mean, dataset.std, "cpu", batch, workers)
 
     def answer(self, index: Int64[Tensor, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Logits of these training samples in one view.
+        """Return the logits of training samples in one view.
 
         Raises:
             UserError: a row is not what the values are said to be.
@@ -128,26 +129,26 @@ class Aligned:
         return logits if self._columns is None else logits[:, self._columns]
 
     def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
-        """What the teacher should have said; for mixed views the class with the largest share."""
+        """Return the labels of training samples in one view; for mixed views the class with the largest share."""
         if not self.config.augment.mixes:
             return self.dataset.train.labels[index]
         labels = torch.cat([batch.labels for batch in self.loader.batches(index, view)])
         return labels.argmax(1) if labels.is_floating_point() else labels
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
-        """Answers to the samples of a shard, some at a time."""
+        """Yield the answers to the samples of a shard, some samples at a time."""
         size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self._source.shape[2])
         for index in torch.arange(shard.first, shard.last).split(size):
             yield Piece(self.answer(index, shard.view), self.labels(index, shard.view))
 
     def accuracy(self, least: float | None) -> float:
-        """Smallest accuracy of a view, on a sample of it.
+        """Return the smallest accuracy of any view, measured on a sample of the rows.
 
         Args:
-            least: what it has to be; None asks for more than chance.
+            least: lowest accuracy that is accepted; None asks for more than chance.
 
         Raises:
-            UserError: a view is below it, which is what rows or columns in another order look like.
+            UserError: a view is less accurate, which is what rows or columns in another order look like.
         """
         count = _rows_within(_GATE_ROWS, _GATE_VALUES, self._source.shape[2])
         index = torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
@@ -165,14 +166,14 @@ def _rows_within(rows: int, values: int, classes: int) -> int:
 
 
 def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
-    """Which row of a file belongs to each training sample.
+    """Return which row of a file belongs to each training sample.
 
     Args:
-        rows: how many the file has: as many as the training split, or as the whole published training set.
-        dataset: split into train and held-out.
+        rows: number of rows of the file: as many as the training split, or as the whole published training set.
+        dataset: data set that is split into train and held-out.
 
     Raises:
-        UserError: it has neither number of rows.
+        UserError: the file has another number of rows.
     """
     split, whole = len(dataset.train), len(dataset.train) + len(dataset.held_out)
     if rows == whole:
@@ -186,15 +187,15 @@ def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
 
 
 def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]) -> Int64[Tensor, " k"] | None:
-    """Which column of a file belongs to each class; None when they are in the order of the data set.
+    """Return which column of a file belongs to each class; None when the columns are in the order of the data set.
 
     Args:
-        names: of the columns; none means the data set's own.
-        count: how many columns there are.
-        classes: of the data set.
+        names: names of the columns; none means the names of the data set.
+        count: number of columns.
+        classes: names of the classes of the data set.
 
     Raises:
-        UserError: other names, or another number of them.
+        UserError: the names are others, or the number of columns is.
     """
     if names and sorted(names) != sorted(classes):
         strangers = sorted(set(names) - set(classes)) or sorted(set(classes) - set(names))
@@ -222,7 +223,7 @@ def _names(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def hash_files(paths: Sequence[Path], progress: bool = True) -> tuple[str, ...]:
-    """sha256 (hex) of each file; a bar shows after two seconds."""
+    """Return the sha256 (hex) of each file; show a bar after two seconds."""
     total = sum(path.stat().st_size for path in paths)
     hidden = None if progress else True
     digests = []
@@ -252,14 +253,15 @@ def _open(
 
 
 def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
-    """How many classes to keep of those in the files; None keeps all where the files have all."""
+    """Return how many of the classes in the files to keep; None if the files have all classes and all are kept."""
     if top_k is not None and top_k > source.top_k:
         raise UserError("top_k", top_k, f"at most the {source.top_k} classes of the files", "Lower --top-k.")
     return top_k or (source.top_k if source.top_k < source.shape[2] else None)
 
 
 def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """For an image folder: a number of rows → their file names within `train/`."""
+    """Return, for an image folder, a function from a number of rows to their file names within `train/`; else
+    None."""
     kind, _, path = config.name.partition(":")
     if kind != "imagefolder":
         return None

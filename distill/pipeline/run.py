@@ -1,4 +1,4 @@
-"""Runs one stage, whose inputs exist, and publishes what it made."""
+"""Run one stage, whose inputs exist, and publish its artifact."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def run_stage(
     runtime: Runtime,
     make: Callable[[Path], Outcome] | None = None,
 ) -> Artifact:
-    """Run one stage, whose inputs exist, and publish what it made.
+    """Run one stage, whose inputs exist, and publish its artifact.
 
-    When another process is at work on the same artifact this one waits, and takes what the other made. Under
-    torchrun all ranks call this: the first one holds the draft and publishes it, and networks and caches are made
-    by all of them.
+    If another process is making the same artifact, wait and take that one. Under torchrun all ranks call this
+    function: the first rank holds the draft and publishes it, and all ranks together make networks and caches.
 
     Args:
-        config: what to make.
-        store: where it will lie.
+        config: config of the artifact to make.
+        store: store in which the artifact will lie.
         runtime: machine and switches.
-        make: fills a draft folder, for what no config alone can make (an import); None calls the stage.
+        make: function that fills a draft folder, for what no config alone can make (an import); None calls the
+            stage.
     """
     with ranks.end_together():
         made = _run_here(config, store, runtime, make) if ranks.is_first() else _follow(config, store, runtime)
-        ranks.barrier()  # the others go on when it is published
+        ranks.barrier()  # the other ranks go on when the artifact is published
         return made or Inputs(config, store).artifact(config)
 
 
@@ -85,7 +85,7 @@ def _run_here(
 
 
 def _follow(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> None:
-    """Take part in what the first rank of torchrun runs, if it is a stage that all ranks do together."""
+    """Take part in the stage that the first rank of torchrun runs, if all ranks run it together."""
     draft = ranks.broadcast(None)
     if draft is not None:
         keep_freed_memory()
@@ -94,7 +94,7 @@ def _follow(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> None
 
 
 def _call(config: StageConfig, store: ArtifactStore, draft: Path, runtime: Runtime) -> Outcome:
-    # Each stage is imported when it runs: a hit, or `--help`, needs no torch.
+    # A stage is imported only when it runs: finding an existing artifact, or `--help`, needs no torch.
     run = referenced(STAGES[config.stage].run)
     return run(config, Inputs(config, store), draft, runtime)
 

@@ -1,4 +1,4 @@
-"""Keeps in a report's summary how its measures are shown, so that a finished report needs nothing else."""
+"""Keep in a report's summary how its measures are shown, so that a finished report needs nothing else."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 from distill.metrics.measures import Measure, Topic
 
 _SHOWN = ("name", "heading", "unit", "decimals", "stands_alone")
+# A summary may come from somebody else, and a number with a million digits would fill the memory.
 _MOST_DECIMALS = 9
-"""A summary may be somebody else's, and a number with a million digits fills the memory."""
+"""Largest number of decimals that a summary may ask for."""
 
 Columns = Mapping[str, Measure]
-"""Name of a measure → how it is shown."""
+"""How measures are shown: name of a measure → its entry."""
 UNKNOWN = Measure("")
 """How a measure without an entry is shown."""
 
 
 def as_columns(measures: Iterable[Measure], wanted: Collection[str]) -> list[dict[str, Any]]:
-    """Write the entries of the measures that are wanted, in their order, as JSON has them."""
+    """Return the entries of the wanted measures, in their order, in the form that JSON has."""
     return [
         {name: getattr(each, name) for name in _SHOWN} | {"topic": each.topic._asdict() if each.topic else None}
         for each in {each.name: each for each in measures}.values()
@@ -27,7 +28,7 @@ def as_columns(measures: Iterable[Measure], wanted: Collection[str]) -> list[dic
 
 
 def read_columns(summary: Mapping[str, Any]) -> Columns:
-    """Read the entries of a summary.
+    """Read how the measures of a summary are shown.
 
     Raises:
         ValueError: an entry asks for more digits than a number has.

@@ -1,4 +1,4 @@
-"""What an experiment file gives and gets: labelled runs, claims, and the table of what was measured."""
+"""Define what an experiment file provides (labelled runs, claims) and receives (the table of its measures)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Scale = Literal["smoke", "quick", "short", "paper"]
 
 
 class Label(NamedTuple):
-    """Place of one trained network in an experiment."""
+    """The place of one trained network in an experiment."""
 
     condition: str
-    """What differs, in words: "teacher ε=0.1", "student of ε=0.1, T=4"."""
+    """What differs from other runs, in words: "teacher ε=0.1", "student of ε=0.1, T=4"."""
     seed: int
     unseen: int | None = None
-    """The class left out of the transfer set, if any."""
+    """The class left out of the transfer set; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -33,49 +33,49 @@ class Claim:
     versus: str
     direction: Literal["lower", "higher"]
     versus_measure: str | None = None
-    """What is measured of `versus`, where it is not `measure`."""
+    """The measure of `versus`; None takes `measure`."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper prints, to be shown beside ours."""
+    """A number that a paper prints, to be shown beside ours."""
 
     source: str
-    """Where, and of what: "Müller 2019, Table 2: AlexNet on CIFAR-10, ε=0.1"."""
+    """Place in the paper, and what the number is of: "Müller 2019, Table 2: AlexNet on CIFAR-10, ε=0.1"."""
     value: float | str | None
-    """In the unit of `measure`, a share as 0 to 1; None for what the paper shows only as a curve."""
+    """The number in the unit of `measure`, a share as 0 to 1; None if the paper shows only a curve."""
     half_width: float | None = None
-    """What stands behind ±, if anything."""
+    """The number that the paper prints after ±, if any."""
     condition: str | None = None
-    """The condition here that corresponds to it, if any."""
+    """The condition of this experiment that corresponds to the number, if any."""
     measure: str | None = None
-    """The measure here that corresponds to it, if any."""
+    """The measure of this experiment that corresponds to the number, if any."""
 
 
 @dataclass
 class Table:
-    """All that an experiment measured: label → measure → value; NaN-free, diverged runs apart."""
+    """All values that an experiment measured, without NaN, and with diverged runs apart."""
 
     values: dict[Label, dict[str, float]] = field(default_factory=dict)
     curves: dict[Label, dict[str, list[float]]] = field(default_factory=dict)
-    """Measures that are a vector: bins of a reliability diagram, spread per class."""
+    """Measures that are a vector, such as the bins of a reliability diagram or the spread per class."""
     diverged: dict[Label, str] = field(default_factory=dict)
-    """Runs that are left out of every mean, and why."""
+    """Runs that are left out of every mean, each with the reason."""
     classes: tuple[str, ...] = ()
     measures: tuple[Measure, ...] = MEASURES
-    """How measures are shown, in the order in which reports list them; others follow by name."""
+    """How measures are shown, in the order in which reports list them; other measures follow by name."""
 
     def conditions(self) -> list[str]:
-        """Conditions in the order in which the experiment lists them, diverged ones included."""
+        """List the conditions in the order of the experiment, diverged ones included."""
         return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
 
     def by_seed(self, condition: str, measure: str, unseen: bool = False) -> dict[int, float]:
-        """Seed → value, averaged over left-out classes; a seed with a diverged class is left out whole.
+        """Return seed → value, averaged over left-out classes; a seed with a diverged class is left out whole.
 
         Args:
-            condition: which runs.
-            measure: which of their measures.
-            unseen: whether to take the runs with a class left out, or the others.
+            condition: condition of the runs.
+            measure: measure of the runs.
+            unseen: whether to take the runs with a class left out, or the other runs.
         """
 
         def wanted(label: Label) -> bool:
@@ -91,7 +91,7 @@ class Table:
 
 
 class Experiment(Protocol):
-    """What `experiments/<name>.py` defines at module level."""
+    """The names that `experiments/<name>.py` defines at module level."""
 
     REPRODUCES: str
     """Place in the paper, such as "Figure 2 and Table 3"; empty for a question of our own."""
@@ -101,18 +101,21 @@ class Experiment(Protocol):
     PAPER: Sequence[Published]
 
     runs: Callable[[Scale, str], dict[Label, TeacherConfig | StudentConfig]]
-    """(scale, data) → label → config; pure, milliseconds. Raises a UserError for data it cannot be run on."""
+    """Pure function of (scale, data) → label → config, which takes milliseconds.
+
+    It raises a UserError for data on which the experiment cannot be run.
+    """
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
-    """(scale, data) → what is measured of each run beside what all runs get."""
+    """Function of (scale, data) → what is measured of each run beside what all runs get."""
     draw: Callable[[Table], Mapping[str, object]]
-    """table → name → matplotlib figure.
+    """Function of a table → name → matplotlib figure.
 
-    A module may define also `derived`: (table) → label → measures, of what no single network is: the best of
-    several by held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
-    `MEASURES` says how reports show its measures: a tuple of `distill.metrics.measures.Measure`.
-
-    And `CELLS`: functions without arguments that return text, for a section of the report that reads like a
-    notebook. Of each the page shows the docstring (first line: title; indented paragraphs: formulas), the source
-    and what it returns, computed when the report is written. They are short, take less than a second, and say the
-    same each time.
+    A module may also define:
+    - `derived`: function of a table → label → measures, for what no single network has: the best of several by
+      held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
+    - `MEASURES`: how reports show the measures of the experiment, as a tuple of `distill.metrics.measures.Measure`.
+    - `CELLS`: functions without arguments that return text, for a section of the report that reads like a notebook.
+      For each cell the page shows the docstring (first line: title; indented paragraphs: formulas), the source, and
+      what it returns when the report is written. Cells are short, take less than a second, and say the same each
+      time.
     """

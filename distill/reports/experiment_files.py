@@ -1,4 +1,4 @@
-"""Finds experiments by the names of their files."""
+"""Find experiments by the names of their files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from distill.errors import UserError
 from distill.reports.experiment import Experiment
 
 ALL = "all"
-"""Stands for every experiment where one is named."""
+"""Name that stands for every experiment."""
 
 
 def load_experiment(name: str) -> Experiment:
-    """The module `experiments/<name>.py`, found by its file name.
+    """Import the module `experiments/<name>.py`.
 
     Raises:
         UserError: there is no such experiment.
@@ -30,13 +30,13 @@ def load_experiment(name: str) -> Experiment:
 
 
 def experiments_folder() -> Path:
-    """`experiments/` of the working directory, else of the clone that this package is installed from."""
+    """Return `experiments/` of the working directory, else of the clone that this package is installed from."""
     here = Path.cwd() / "experiments"
     return here if here.is_dir() else Path(__file__).parents[1] / "experiments"
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments, sorted."""
+    """Return the names of all experiments, sorted."""
     return sorted(path.stem for path in experiments_folder().glob("*.py") if _is_experiment(path))
 
 

@@ -1,4 +1,4 @@
-"""Cells of an experiment: text, code and what the code says, put together when the report is written."""
+"""Run the cells of an experiment: text, code and output, put together when the report is written."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def run_cells(cells: Sequence[Callable[[], str]]) -> list[dict[str, str]]:
-    """Each cell with what it returns now, so that text, code and numbers cannot disagree.
+    """Run each cell, and return it with its output, so that text, code and numbers cannot disagree.
 
     Args:
         cells: functions without arguments, in the order of the page. The first line of a docstring is the title of
             its cell, the rest its text; a paragraph that is indented is a formula.
 
     Returns:
-        Of each cell `title`, `text`, `code` (its source without the docstring) and `output`.
+        For each cell `title`, `text`, `code` (its source without the docstring) and `output`.
 
     Raises:
         ValueError: a cell has no docstring.
@@ -27,7 +27,7 @@ def run_cells(cells: Sequence[Callable[[], str]]) -> list[dict[str, str]]:
 
 
 def for_pages(cells: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    """The same with what templates need: `parts` of the text (is a formula, text), `fence` for Markdown."""
+    """Add to each cell what templates need: `parts` of the text (is a formula, text), and `fence` for Markdown."""
     return [cell | {"parts": _parts(cell["text"]), "fence": _fence(cell)} for cell in cells]
 
 
@@ -45,7 +45,7 @@ def _run(cell: Callable[[], str]) -> dict[str, str]:
 
 
 def _code(cell: Callable[[], str]) -> str:
-    """Source without the docstring."""
+    """Return the source of a cell without its docstring."""
     source = textwrap.dedent(inspect.getsource(cell))
     function = ast.parse(source).body[0]
     assert isinstance(function, ast.FunctionDef)
@@ -55,7 +55,7 @@ def _code(cell: Callable[[], str]) -> str:
 
 
 def _parts(text: str) -> list[tuple[bool, str]]:
-    """Paragraphs: a formula keeps its lines, of all others the page decides where to break."""
+    """Split a text into paragraphs; a formula keeps its lines, and for other paragraphs the page breaks lines."""
     found = []
     for paragraph in filter(None, re.split(r"\n\s*\n", text)):
         formula = paragraph.startswith("    ")
@@ -64,6 +64,6 @@ def _parts(text: str) -> list[tuple[bool, str]]:
 
 
 def _fence(cell: dict[str, str]) -> str:
-    """More backticks than stand in a row anywhere in code or output."""
+    """Return more backticks than stand in a row anywhere in code or output."""
     runs = re.findall(r"`+", cell["code"] + cell["output"])
     return "`" * max(3, 1 + max(map(len, runs), default=0))

@@ -1,4 +1,4 @@
-"""The page of everything: figures, claims and the paper's numbers beside ours, read from every report."""
+"""Write one page of all reports: figures, claims, and the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Section:
     """What the page shows of one experiment."""
 
     name: str
-    """What it reproduces; for a question of our own, the experiment's name."""
+    """What the experiment reproduces; for a question of our own, the experiment's name."""
     summary: Mapping[str, Any]
     folder: str
-    """Of its report, relative to the page."""
+    """Folder of the report, relative to the page."""
     overview: Overview
     claims: list[dict[str, Any]]
     drawings: list[Drawing]
@@ -55,22 +55,22 @@ class Section:
 
 
 def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], known: Collection[str]) -> Path | None:
-    """Write `index.html`, self-contained, from reports that exist: one of each experiment.
+    """Write a self-contained `index.html` from existing reports, one of each experiment.
 
     Args:
-        folder: of all reports; the page lies in it.
-        scale: of the reports that are shown.
-        reports: published ones; of those of one experiment the last is shown. What is damaged, or of another
-            version or scale, is left out.
+        folder: folder of all reports, in which the page will lie.
+        scale: scale of the reports that are shown.
+        reports: published reports; the last one of each experiment is shown. Reports that are damaged, or of
+            another version or scale, are left out.
         known: names of the experiments that are shown.
 
     Returns:
-        The page, or None where there is no report to show.
+        The page; None if there is no report to show.
     """
     found: dict[str, Section] = {}
     for report in reports:
         if report.record.version == STAGES["report"].version:
-            # A summary that somebody made up may lack anything.
+            # A forged summary may lack anything.
             with suppress(
                 UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError
             ):

@@ -1,7 +1,8 @@
-"""Templates of this folder, filled in, and figures as images of a page.
+"""Fill in the templates of this folder, and embed figures in a page as images.
 
-Names of classes and data, and whole reports, may be somebody else's. HTML is escaped, the policy of each page lets
-nothing run and nothing be loaded, and a figure is an image of its own, in which a browser runs nothing either.
+Names of classes and data, and whole reports, may come from somebody else. So HTML is escaped, the policy of each
+page lets nothing run and nothing be loaded, and a figure is an image of its own, in which a browser runs nothing
+either.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ _PNG_DPI = 160
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure in the form that pages need."""
+    """A figure in the form that pages need."""
 
     name: str
     caption: str
     image: str
-    """Its SVG file in base64."""
+    """The SVG file of the figure, in base64."""
 
 
 def figure_file(name: str) -> str:
-    """Path of a figure within the folder of its report."""
+    """Return the path of a figure within the folder of its report."""
     return f"figures/{name}.svg"
 
 
 def read_drawing(path: Path, name: str, caption: str) -> Drawing:
-    """A figure of a report's folder.
+    """Read a figure from the folder of a report.
 
     Args:
         path: the SVG file.
-        name: of the figure.
-        caption: what it shows.
+        name: name of the figure.
+        caption: text that says what the figure shows.
 
     Raises:
         UserError: the file is too large.
@@ -57,13 +58,14 @@ def read_drawing(path: Path, name: str, caption: str) -> Drawing:
 
 
 def write_figures(figures: Mapping[str, object], folder: Path) -> None:
-    """Write each figure as SVG and PNG, without the date and the random ids that would make every copy differ."""
+    """Write each figure as SVG and PNG, so that the same figure gives the same bytes."""
     import matplotlib
 
     folder.mkdir(exist_ok=True)
     for name, drawn in figures.items():
         figure = cast("Figure", drawn)
         with matplotlib.rc_context({"svg.hashsalt": name}):
+            # The date and the random ids would make every copy differ.
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             figure.savefig(folder / f"{name}.svg", metadata=nothing)
             figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
@@ -79,17 +81,17 @@ def add_image(writer: Board, name: str, path: Path) -> None:
 
 
 def _prose(text: str) -> Markup:
-    """Text of a docstring for HTML: what stands between backticks is code."""
+    """Turn the text of a docstring into HTML; text between backticks becomes code."""
     return Markup(re.sub(r"`+([^`]+)`+", r"<code>\1</code>", str(escape(text))))
 
 
 def _markdown(text: object) -> str:
-    """Text in which nothing is HTML or a link."""
+    """Escape text for Markdown, so that nothing in it is HTML or a link."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", str(text)).replace("](", "]\\(")
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:
-    """A template of this folder, filled in; only HTML needs escaping."""
+    """Fill in a template of this folder; only HTML is escaped."""
     return _template(template).render(page)
 
 

@@ -1,4 +1,4 @@
-"""Writes the page, the text and the figures of one experiment."""
+"""Write the page, the text and the figures of one experiment."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def write_report(
     experiment are run here.
 
     Args:
-        config: what the report is of.
+        config: config of the report.
         experiment: its claims, its published numbers and how to draw it; its docstring is the introduction.
         title: heading of the pages.
         table: what was measured.
-        provenance: where the numbers come from; anything JSON can say.
+        provenance: where the numbers come from; anything JSON can express.
         out: an existing folder.
 
     Returns:
@@ -69,16 +69,15 @@ def write_report(
 
 
 def _for_figures(table: Table) -> Table:
-    """The same with names of classes that matplotlib writes as they are: "$" would begin a formula."""
+    """Copy a table with class names that matplotlib draws as they are."""
+    # "$" would begin a formula.
     names = (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in table.classes)
     return replace(table, classes=tuple(printable(name).replace("$", r"\$") for name in names))
 
 
 def log_figures(report: Path) -> None:
-    """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder.
-
-    Not part of `write_report`: TensorBoard's files hold the time and the machine.
-    """
+    """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder."""
+    # Not part of `write_report`, since the files of TensorBoard hold the time and the machine.
     summary = read_json(report / "summary.json")
     with board(report / "tb") as writer:
         for figure in summary["figures"]:
@@ -88,7 +87,7 @@ def log_figures(report: Path) -> None:
 
 
 def _write_table(table: Table, path: Path) -> None:
-    """Every value on a line of its own; `unseen` is empty for runs on all classes."""
+    """Write every value of a table on a line of its own, as CSV; `unseen` is empty for runs on all classes."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["condition", "seed", "unseen", "measure", "value"])
@@ -100,6 +99,6 @@ def _write_table(table: Table, path: Path) -> None:
 
 
 def _left_out(table: Table) -> list[str]:
-    """Names of the classes that some student never saw."""
+    """Return the names of the classes that some student never saw."""
     classes = sorted({label.unseen for label in table.values if label.unseen is not None})
     return [table.classes[index] if index < len(table.classes) else str(index) for index in classes]

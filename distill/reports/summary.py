@@ -1,4 +1,4 @@
-"""What a report says, as `summary.json` has it: means, intervals, verdicts."""
+"""Make `summary.json`, which holds what a report says: means, intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_NAME = 60
-"""Of a class, in a figure."""
+"""Longest name of a class in a figure, in characters."""
 
 
 def summarise(
@@ -29,10 +29,10 @@ def summarise(
     provenance: Mapping[str, Any],
     figures: Mapping[str, object],
 ) -> dict[str, Any]:
-    """What a report says, all of it valid JSON: null for what is not finite.
+    """Return what a report says as valid JSON, with null for numbers that are not finite.
 
-    Means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures there are, how
-    measures are shown, and, of an experiment that has `CELLS`, what they say.
+    The summary holds means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures
+    there are, how measures are shown, and the output of `CELLS` if the experiment has them.
     """
     rows = list(_rows(table))
     cells = run_cells(getattr(experiment, "CELLS", ()))
@@ -65,7 +65,8 @@ def _named(rows: list[dict[str, Any]], experiment: Experiment) -> set[str]:
 
 
 def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A published value with the row that corresponds to it, empty where there is none."""
+    """Return a published value with the row that corresponds to it; without such a row the fields of the row are
+    empty."""
     mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
     ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
     return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}
@@ -76,7 +77,7 @@ def _caption(name: str, figure: object) -> str:
 
 
 def _rows(table: Table) -> Iterator[dict[str, Any]]:
-    """One row per condition and measure that has a value."""
+    """Yield one row per condition and measure that has a value."""
     measured = {measure for measures in table.values.values() for measure in measures}
     listed = dict.fromkeys(each.name for each in table.measures)
     order = [*(name for name in listed if name in measured), *sorted(measured.difference(listed))]
@@ -98,7 +99,7 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _judged(claim: Claim, table: Table) -> dict[str, Any]:
-    """A claim with its verdict."""
+    """Return a claim with its verdict."""
     verdict = judge(
         _by_seed(table, claim.condition, claim.measure),
         _by_seed(table, claim.versus, claim.versus_measure or claim.measure),
@@ -118,13 +119,14 @@ def _judged(claim: Claim, table: Table) -> dict[str, Any]:
 
 
 def _by_seed(table: Table, condition: str, measure: str) -> dict[int, float]:
-    """Seed → value: measures of an unseen class from the runs that left one out, the others from whole runs."""
+    """Return seed → value: measures of an unseen class from runs that left one out, other measures from whole
+    runs."""
     left_out = any(at.condition == condition and at.unseen is not None for at in [*table.values, *table.diverged])
     return table.by_seed(condition, measure, unseen=left_out and measure.startswith("unseen_"))
 
 
 def _as_json(value: Any) -> Any:
-    """The same with null for numbers that JSON cannot say, and text for objects it does not know."""
+    """Replace numbers that JSON cannot express by null, and unknown objects by their text."""
     if isinstance(value, Mapping):
         return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -137,7 +139,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _introduction(experiment: Experiment, title: str) -> str:
-    """The first paragraph of the experiment's docstring that is not its title."""
+    """Return the first paragraph of the experiment's docstring that is not its title."""
     paragraphs = inspect.cleandoc(getattr(experiment, "__doc__", None) or "").split("\n\n")
     texts = [" ".join(paragraph.split()) for paragraph in paragraphs]
     return next((text for text in texts if text.rstrip(".") != title.rstrip(".")), "")

@@ -1,4 +1,4 @@
-"""Shows what a sweep over smoothing found: answers and a figure, on a page like a report's and in a terminal."""
+"""Show what a sweep over smoothing found: answers and a figure, on a page like a report's and in a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAUTION = (
     "which is best: of six strengths that are all alike, the best looks credibly better than no smoothing in about "
     "one sweep of fifteen."
 )
-"""What stands under the answers."""
+"""Text that is shown below the answers."""
 
 
 _READ_WITH = (
@@ -40,9 +40,9 @@ def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
     """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
 
     Args:
-        found: what `sweep.json` says.
-        recipe: of the networks, in words.
-        folder: an existing one.
+        found: content of `sweep.json`.
+        recipe: name of the recipe of the networks.
+        folder: an existing folder.
     """
     figure = draw(found)
     write_figures({FIGURE: figure}, folder)
@@ -75,7 +75,7 @@ def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
 
 
 def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Say for each use what to `take`, what the seeds do not tell from it, and the `reason`."""
+    """Return for each use what to `take`, which other strengths the seeds do not tell from it, and the `reason`."""
     told = []
     for use, choice in found["choices"].items():
         take = f"ε = {choice['smoothing']:g}"
@@ -86,7 +86,7 @@ def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def tables(found: Mapping[str, Any]) -> list[Grid]:
-    """Show means with intervals: what is of held-out images, and then what is of the test set."""
+    """Make tables of means with intervals: first of held-out images, then of the test set."""
     shown = (table for split in _WORDS for table in main_tables(_as_summary(found, split)))
     return [Grid(table.caption, ["smoothing", *table.header[1:]], table.rows) for table in shown]
 
@@ -109,7 +109,7 @@ def _wrapped(text: str) -> str:
 
 
 def _as_summary(found: Mapping[str, Any], split: str) -> dict[str, Any]:
-    """Bring what is of one split into the form of a report's summary."""
+    """Bring the results of one split into the form of a report's summary."""
     return {
         "columns": found["columns"][split],
         "rows": [
@@ -128,10 +128,11 @@ def _of_both(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(found: Mapping[str, Any]) -> Figure:
-    """Accuracy, ECE and relative inter-class variance of held-out images over the smoothing, one below the other.
+    """Draw accuracy, ECE and relative inter-class variance of held-out images over the smoothing.
 
-    The strength that each use takes is marked; those that the seeds do not tell from it are hollow. A dashed line
-    is the ECE of the network without smoothing after temperature scaling.
+    The three axes lie one below the other. The strength that each use takes is marked; strengths that the seeds do
+    not tell from it are hollow. A dashed line is the ECE of the network without smoothing after temperature
+    scaling.
     """
     from matplotlib.figure import Figure
 
@@ -161,7 +162,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 
 def _rows(found: Mapping[str, Any], measure: str) -> dict[float, Mapping[str, Any]]:
-    """Smoothing → row of a measure of held-out images, weakest first."""
+    """Return smoothing → row of a measure of held-out images, weakest smoothing first."""
     rows = [row for row in found["rows"] if (row["split"], row["measure"]) == ("held_out", measure)]
     return {row["smoothing"]: row for row in sorted(rows, key=lambda row: row["smoothing"])}
 
@@ -200,7 +201,7 @@ def _points(
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Give axes a logarithmic y axis with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.set_yscale("log")

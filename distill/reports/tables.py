@@ -1,4 +1,4 @@
-"""Tables of a summary, for pages and for a terminal."""
+"""Make the tables of a report from its summary, for pages and for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill.metrics.verdict import Verdict
 from distill.reports.columns import UNKNOWN, Columns, read_columns
 
 ABSENT = "–"
-"""What a cell without a value shows."""
+"""Text of a cell without a value."""
 
 
 _DATA_OF_PAPER = ("mnist", "cifar10", "cifar100")
@@ -35,17 +35,20 @@ class Grid:
 def comparison(
     summary: Mapping[str, Any], columns: Sequence[Measure], caption: str, beside: Sequence[Measure] = ()
 ) -> Grid | None:
-    """Conditions as rows and measures as columns: mean ± half of the 95 % interval, and the number of seeds.
+    """Make a table with conditions as rows and measures as columns.
+
+    A cell shows the mean ± half of the 95 % interval; a column shows the number of seeds.
 
     Args:
-        summary: of a report.
-        columns: what the table is about.
-        caption: of the table.
-        beside: shown before them, for comparison.
+        summary: summary of a report.
+        columns: measures that the table is about.
+        caption: caption of the table.
+        beside: measures that are shown before the columns, for comparison.
 
     Returns:
-        The table without the columns that nothing fills, and without conditions of which only what stands beside is
-        known; None if nothing is left.
+        The table without empty columns, and without conditions of which only measures of `beside` are known; None
+            if
+        nothing is left.
     """
     found = {(row["condition"], row["measure"]): row for row in summary["rows"]}
     measured, about = {measure for _, measure in found}, {column.name for column in columns}
@@ -62,7 +65,7 @@ def comparison(
 
 
 def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
-    """List the result tables: one for each topic that a measure of the summary has, in their order."""
+    """List the result tables, one for each topic of the measures of the summary, in the order of the topics."""
     columns = read_columns(summary)
     topics = dict.fromkeys(column.topic for column in columns.values() if column.topic)
     tables = []
@@ -76,11 +79,11 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
 
 
 def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid | None:
-    """What the paper prints beside what was measured here; None if there is nothing to show.
+    """Make a table of the paper's numbers beside ours; return None if there is nothing to show.
 
     Args:
-        summary: of a report.
-        only_numbers: leave out what is only drawn, and what nothing here corresponds to.
+        summary: summary of a report.
+        only_numbers: leave out values that the paper only draws, and values to which nothing here corresponds.
     """
     if not summary["published"]:
         return None
@@ -96,7 +99,7 @@ def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid 
 
 
 def _printed(entry: Mapping[str, Any], column: Measure) -> str:
-    """A published value with as many digits as were given, in the unit of the column."""
+    """Format a published value with as many digits as were given, in the unit of the column."""
     value, half = entry["value"], entry["half_width"]
     if value is None:
         return "only drawn"
@@ -122,7 +125,7 @@ def _measured_as(entry: Mapping[str, Any], column: Measure) -> str:
 
 
 def all_rows(summary: Mapping[str, Any]) -> Grid:
-    """Every row of the summary, one measure of one condition each, in its own unit."""
+    """Make a table of every row of the summary: one measure of one condition each, in its own unit."""
     rows = [
         [
             row["measure"],
@@ -136,7 +139,7 @@ def all_rows(summary: Mapping[str, Any]) -> Grid:
 
 
 def diverged_table(summary: Mapping[str, Any]) -> Grid | None:
-    """The runs that no mean includes, with the reason; None if there are none."""
+    """Make a table of the runs that no mean includes, with the reason; return None if there are none."""
     rows = [
         [
             run["condition"],
@@ -167,17 +170,17 @@ def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
 
 @dataclass(frozen=True)
 class Overview:
-    """A report in one line."""
+    """What one line about a report shows: its verdicts, seeds and minutes."""
 
     counts: dict[str, int]
     """Verdict → number of claims."""
     seeds: str
-    """One number, or the fewest and the most."""
+    """Number of seeds, or the fewest and the most."""
     minutes: str
 
 
 def overview_of(summary: Mapping[str, Any]) -> Overview:
-    """How many claims got which verdict, over how many seeds, in how many minutes."""
+    """Count how many claims got which verdict, over how many seeds, in how many minutes."""
     counts: dict[str, int] = dict.fromkeys(VERDICTS, 0)
     for claim in summary["claims"]:
         counts[claim["verdict"]] += 1
@@ -187,13 +190,13 @@ def overview_of(summary: Mapping[str, Any]) -> Overview:
 
 
 def place(summary: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Sorts by the first number of what an experiment reproduces; questions of our own come last."""
+    """Return a sort key: the first number in what an experiment reproduces; questions of our own come last."""
     number = re.search(r"\d+", summary["reproduces"])
     return float(number[0]) if number else math.inf, summary["reproduces"], summary["experiment"]
 
 
 def caution(summary: Mapping[str, Any]) -> str:
-    """A sentence where data, networks or schedules are not the paper's; else nothing."""
+    """Return a sentence of warning if data, networks or schedules are not the paper's; else an empty text."""
     of_paper, data, scale = summary["data_of_paper"], summary["data"], summary["scale"]
     if of_paper is None:
         return ""
@@ -205,13 +208,13 @@ def caution(summary: Mapping[str, Any]) -> str:
 
 
 def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The claims of a summary, each with what its verdict rests on in words."""
+    """Return the claims of a summary, each with what its verdict rests on in words."""
     columns = read_columns(summary)
     return [{**claim, "evidence": evidence(claim, columns)} for claim in summary["claims"]]
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
-    """The summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
+    """Format a summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
     blocks = [aligned(table) for table in main_tables(summary)]
     paper = paper_table(summary, only_numbers=True)
     if paper:
@@ -225,7 +228,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 
 def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """A line per report for a terminal: what it reproduces, on what, and how its claims fared."""
+    """Format one line per report for a terminal: what it reproduces, on what, and how its claims fared."""
     rows = []
     for summary in sorted(summaries, key=place):
         found = overview_of(summary)
@@ -245,7 +248,7 @@ def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
-    """One line per claim."""
+    """Format one line per claim."""
     width = max(len(claim["statement"]) for claim in claims)
     return "\n".join(
         f"{claim['verdict']:<14}{claim['statement']:<{width}}   {claim['evidence']}" for claim in claims
@@ -253,7 +256,7 @@ def _verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
 
 
 def aligned(table: Grid) -> str:
-    """Monospace columns: text to the left, numbers to the right."""
+    """Format a table in monospace columns: text to the left, numbers to the right."""
     lines = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
@@ -271,12 +274,13 @@ def aligned(table: Grid) -> str:
 
 
 def _numeric(table: Grid, index: int) -> bool:
-    """Whether a column starts with a digit or is absent in each of its cells."""
+    """Tell whether each cell of a column starts with a digit or is absent."""
     return all(row[index] == ABSENT or row[index].lstrip("−")[:1].isdigit() for row in table.rows)
 
 
 def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
-    """Mean ± half-interval in the column's unit; no interval where there is none (one seed, or a constant)."""
+    """Format mean ± half-interval in the column's unit; without an interval (one seed, or a constant) only the
+    mean."""
     if row is None or row["mean"] is None:
         return ABSENT
     scale = column.factor
@@ -287,7 +291,7 @@ def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
 
 
 def _seeds(counts: Sequence[int]) -> str:
-    """How many seeds a line of means rests on: one number, or a range."""
+    """Format how many seeds a line of means rests on: one number, or a range."""
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low}–{high}"
 
@@ -297,7 +301,7 @@ def _plain(value: float | None) -> str:
 
 
 def _signed(value: float) -> str:
-    # Differences that cancel leave a rounding error, which would read as a number; the sum turns -0 into 0.
+    # Differences that cancel leave a rounding error, which would read as a number. Adding 0.0 turns -0 into 0.
     return _minus(f"{round(value, 12) + 0.0:+.3g}")
 
 

@@ -1,1 +1,2 @@
-"""The stages of the pipeline, one public function each: a config and its inputs in, an artifact's files out."""
+"""The stages of the pipeline: one public function each, from a config and its inputs to the files of an
+artifact."""

@@ -1,4 +1,4 @@
-"""Stage 4: measures of trained networks, from the predictions that each stored."""
+"""Run stage 4: measure trained networks, from the predictions that each stored."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
-    """Write `measures.json`: key of each run → its measures; and what its probes have to show, to `tb/`.
+    """Write `measures.json`, from the key of each run to its measures, and the plots of the probes to `tb/`.
 
     Args:
-        config: what to measure.
+        config: which networks to measure, and how.
         inputs: the networks, as far as they did not diverge.
-        folder: where to write.
+        folder: folder to write to.
         runtime: device and data root, for probes.
     """
     found, networks = {}, inputs.made()
@@ -66,10 +66,10 @@ def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runti
 
 
 def own_teacher(config: StudentConfig) -> TeacherConfig | None:
-    """The network whose answers a student learned from, if its predictions are stored.
+    """Return the network whose answers a student learned from, if its predictions are stored.
 
-    None for a student of labels alone, of an ensemble, of imported logits, and of a snapshot, since what a teacher
-    stores are its predictions at the end.
+    Return None for a student of labels alone, of an ensemble, of imported logits, or of a snapshot: a teacher
+    stores only its predictions at the end.
     """
     cache = config.cache
     if cache is None or config.loss.alpha == 0 or cache.snapshot is not None:
@@ -78,14 +78,15 @@ def own_teacher(config: StudentConfig) -> TeacherConfig | None:
 
 
 def _may_have_reference(config: TeacherConfig | StudentConfig) -> bool:
-    """Whether agreement with some teacher is a control, rather than taken for agreement with its own."""
+    """Tell whether a run may be compared with the reference teacher, as a control for agreement."""
+    # For a student of a snapshot it would be taken for agreement with its own teacher.
     return isinstance(config, StudentConfig) and not (config.cache and config.cache.snapshot is not None)
 
 
 def _independent(
     recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, Artifact | str]
 ) -> Artifact | None:
-    """A network that differs from `recipe` in nothing but the seed; None where there is none that learned."""
+    """Return a network that learned and differs from `recipe` only in its seed; None if there is none."""
     if recipe is None:
         return None
     for other in config.independent:
@@ -104,22 +105,22 @@ def measure(
     bins: int = 15,
     independent: Artifact | None = None,
 ) -> Measured:
-    """Measure one network on one split by all that `metrics.measures` lists as usual.
+    """Measure one network on one split by all usual measures of `distill.metrics.measures`.
 
-    `held_out_*`, by which smoothing can be chosen, are of the held-out images whatever the split. With a teacher:
-    fidelity to it at temperature 1. With an independent teacher: `agreement_independent` and `kl_independent`, as
-    `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what does not is likeness to any good
-    network); of a teacher they are those of two runs of one recipe, and `similarity_independent` is the rank
-    correlation of their class similarities. A measure that is not defined (a class without a sample, two classes)
-    is left out.
+    `held_out_*`, by which smoothing can be chosen, are of the held-out images whatever the split. With a teacher,
+    the result has fidelity to it at temperature 1. With an independent teacher it has `agreement_independent` and
+    `kl_independent`, computed as `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what
+    does not is likeness to any good network). If the network is a teacher they compare two runs of one recipe, and
+    `similarity_independent` is the rank correlation of their class similarities. A measure that is not defined (a
+    class without a sample, two classes) is left out.
 
     Args:
-        config: of the network; tells which class it never saw.
-        network: its artifact.
-        teacher: whom to compare it with, if anyone.
+        config: config of the network; it tells which class the network never saw.
+        network: artifact of the network.
+        teacher: teacher to compare the network with; None compares with none.
         split: "test" or "held_out".
-        bins: of the calibration error.
-        independent: a teacher of another seed, if there is one.
+        bins: number of bins of the calibration error.
+        independent: a teacher of another seed; None if there is none.
 
     Raises:
         UserError: the network has no predictions on this split.
@@ -142,7 +143,7 @@ def measure(
         other = load_predictions(independent, split)[0]
         found = compute(of_kind("independent"), student=logits, teacher=other, labels=labels)
         if isinstance(config, StudentConfig):
-            # Only between two runs of one recipe does it say how much chance is in the similarity of classes.
+            # This measure says how much chance is in the similarity of classes only between two runs of one recipe.
             del found["similarity_independent"]
         values |= found
     if isinstance(config, StudentConfig) and config.exclude_classes:
@@ -159,7 +160,7 @@ def measure(
 
 
 def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
-    """Measure what smoothing can be chosen by; nothing where no image is held out."""
+    """Measure what smoothing can be chosen by; return nothing if no image is held out."""
     logits, labels = load_predictions(network, "held_out")
     if not len(labels):
         return {}
@@ -172,7 +173,7 @@ def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "
     """Load the predictions of a split that has samples.
 
     Raises:
-        UserError: it has none.
+        UserError: the split has no samples.
     """
     logits, labels = load_predictions(network, split)
     if not len(labels):
@@ -182,7 +183,7 @@ def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "
 
 
 def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int = 15) -> dict[str, float]:
-    """Measure a teacher's cached logits on one view of the transfer set by what is usual.
+    """Measure a teacher's cached logits on one view of the transfer set by the usual measures.
 
     Raises:
         UserError: the cache is truncated, or belongs to other images.
@@ -191,13 +192,14 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
     labels = dataset.train.labels
     cache.interclass_variance(labels, view)  # refuses truncated logits and mixed views
     logits = cache.logits(torch.arange(len(cache)), view).float()
-    # Bits mislead on images that the teacher was trained on.
+    # `bits_beyond_top1` misleads on images that the teacher was trained on.
     measures = [each for each in usual("answers", "knowledge") if each.name != "bits_beyond_top1"]
     return defined(compute(measures, logits=logits, labels=labels, bins=bins))
 
 
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
-    """Smoothing of the labels, in the uniform convention; None where a network learned from other targets too."""
+    """Return the smoothing of the labels, in the uniform convention; None if a network learned from other targets
+    too."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
         return None
     cache = config.cache if isinstance(config, StudentConfig) else None
@@ -212,7 +214,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
 def _of_unseen(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], classes: set[int], priors: list[float]
 ) -> dict[str, float]:
-    """Measure what a student knows of classes that it never saw; `priors` are of the data with them."""
+    """Measure what a student knows of classes that it never saw; `priors` are of the data with these classes."""
     if len(classes) == 1:
         (cls,) = classes
         return compute(of_kind("unseen class"), logits=logits, labels=labels, cls=cls, prior=priors[cls])
@@ -224,13 +226,13 @@ def _of_unseen(
 
 
 def _of_cache(network: Artifact) -> dict[str, float]:
-    """Read what is known of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
+    """Read the metrics of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
     metrics = network.record.metrics.items()
     return {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
 
 
 def _of_targets(network: Artifact) -> dict[str, float]:
-    """Read what is known of the soft targets that a network learned from: `equivalent_smoothing`."""
+    """Read the metrics of the soft targets that a network learned from: `equivalent_smoothing`."""
     metrics = network.record.metrics.items()
     return {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
 

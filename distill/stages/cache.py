@@ -1,4 +1,4 @@
-"""Stage 2: a teacher's logits on every view of every image of a transfer set, on disk."""
+"""Run stage 2: store a teacher's logits on every view of every image of a transfer set."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     """Write the logits of `config.teachers` on the training split of the transfer set.
 
     Raises:
-        UserError: the logits were imported, and are not here any more; a teacher knows other classes, takes another
-            input, or gives logits that do not fit the dtype of the cache; the disk is too small; or the samples
-            have a label per position.
-        UnfitTeacher: it is not in evaluation mode, or wrong too often on these very views.
+        UserError: the logits were imported and are not in the store any more; a teacher knows other classes, takes
+            another input, or gives logits that do not fit the dtype of the cache; the disk is too small; or the
+            samples have a label per position.
+        UnfitTeacher: the teacher is not in evaluation mode, or is wrong too often on the views of this cache.
     """
     if isinstance(config.teacher, ImportConfig):
         way_out = "Import it again: distill import FILES, with the same flags."
@@ -56,7 +56,8 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
 
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
-    """What tells a teacher apart, its preprocessing included; of a snapshot, the weights of that one."""
+    """Return what tells a teacher apart, with its preprocessing; for a snapshot, with the weights of the
+    snapshot."""
     data, kwargs = teacher.data, network_config(teacher).data.kwargs
     return TeacherIdentity(
         title=title(teacher.config),
@@ -70,14 +71,14 @@ def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
 
 
 def _gate(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dataset, runtime: Runtime) -> float:
-    """Accuracy on a sample of the first view, as the student will see it."""
+    """Return the accuracy on a sample of the first view, as the student will see it; refuse an unfit teacher."""
     index = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     index = index.to(runtime.torch_device())
     with torch.inference_mode():
         for network, images in teacher.networks_and_images(index[:64], 0):
             refuse_if_training(network, images)
     logits, labels = _answers(teacher, index)
-    # What a network knew early in its training is not what it reached at the end.
+    # The accuracy in a record is that of the final weights, which says nothing about an early snapshot.
     whole = [] if teacher.config.snapshot is not None else artifacts
     known = [artifact.record.metrics.get("held_out/accuracy") for artifact in whole]
     expected = min((value for value in known if value is not None), default=None)

@@ -1,4 +1,4 @@
-"""Calibration: a map of a network's logits, fitted on its held-out predictions, and what it does on both splits."""
+"""Run the calibration stage: fit a map of a network's logits on held-out predictions, and measure its effect."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SCALING = "scaling.safetensors"
 RELIABILITY = "reliability.png"
 SPLITS: tuple[StoredSplit, ...] = ("held_out", "test")
 BEFORE = "_before"
-"""Ends the name of a measure of the logits as they were."""
+"""Ending of the names of measures that are of the logits before calibration."""
 
 
 def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Write the map (`SCALING`), a reliability diagram before and after (`RELIABILITY`), and measures of both.
 
-    Metrics are `held_out/…` and `test/…` of the calibrated probabilities, the same with `_before` of the network's
-    own, and `temperature`, which held-out images choose, whatever the method. The map is fitted on the held-out
-    images, so that only the test set says what it is worth.
+    The metrics `held_out/…` and `test/…` are of the calibrated probabilities; the same names with `_before` are of
+    the network's own probabilities. The metric `temperature` is the one that held-out images choose, whatever the
+    method. The map is fitted on the held-out images, so only the test set says what it is worth.
 
     Raises:
         UserError: the network has no held-out predictions.
@@ -70,12 +70,12 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
 
 
 def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """Measure what a calibration artifact says of logits: how often they are right, and how sure they are."""
+    """Measure how often logits are right and how sure they are, as a calibration artifact reports it."""
     return compute(of_kind("answers"), logits=logits, labels=labels)
 
 
 def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
-    """The map of a calibration artifact.
+    """Read the map of a calibration artifact.
 
     Raises:
         UserError: the artifact is of another stage, or its file is damaged.
@@ -89,7 +89,7 @@ def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
 
 
 def format_measures(made: Artifact) -> str:
-    """Every measure before → after on both splits, aligned for a terminal."""
+    """Format every measure before → after on both splits, as a table for a terminal."""
     metrics = made.record.metrics
     rows = []
     for each in of_kind("answers"):
@@ -101,12 +101,14 @@ def format_measures(made: Artifact) -> str:
 
 
 def findings(made: Artifact, network: Artifact, temperature: float | None = None) -> list[str]:
-    """What a calibration found, in plain words; over- and under-confident are said of intervals on test images.
+    """Say in plain words what a calibration found.
+
+    The verdicts over-confident and under-confident rest on intervals on test images.
 
     Args:
         made: the calibration artifact.
-        network: the network that it is of.
-        temperature: one that somebody means to divide the network's logits by, if anyone does.
+        network: artifact of the calibrated network.
+        temperature: temperature by which a user means to divide the network's logits; None if there is none.
 
     Raises:
         UserError: the temperature is not positive.
@@ -117,7 +119,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     noise = config.data.label_noise
     fitted = f"Temperature that held-out images choose: {metrics['temperature']:.3g}"
     if noise:
-        # Right labels would choose another one: what it says of the network is not known.
+        # Right labels would choose another temperature, so this one says nothing certain about the network.
         lines = [
             f"{fitted}. Of the held-out labels {100 * noise:g} % are wrong (data.label_noise), and the map makes "
             "the network as sure as it is right by those. Do not export it for images whose labels are right."
@@ -135,7 +137,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
 
 
 def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed: bool) -> str:
-    """What the temperature says that held-out images choose, given how sure the network is of them."""
+    """Say what the temperature that held-out images choose means, given how sure the network is of these images."""
     if all_right:
         return ". Each of them is right, so that it is a bound of the search and says little."
     if temperature == 1:
@@ -153,7 +155,7 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
 
 
 def _of_wish(found: logit_scaling.Softened, temperature: float) -> str:
-    """What dividing by a temperature that somebody chose would do."""
+    """Say what dividing the logits by a temperature that the user chose would do."""
     text = f"Divided by T = {temperature:g} instead: {_sure(found.after)}."
     if found.too_far and temperature > 1:
         text += (
@@ -165,7 +167,7 @@ def _of_wish(found: logit_scaling.Softened, temperature: float) -> str:
 
 
 def _sure(gap: Gap) -> str:
-    """Accuracy against confidence, in words."""
+    """Say in words how confidence compares with accuracy."""
     interval = f"accuracy - confidence = {100 * gap.gap:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
     if under_confident(gap):
         return f"under-confident, {interval}"
@@ -175,7 +177,7 @@ def _sure(gap: Gap) -> str:
 def _before_and_after(
     before: Float[Tensor, "n k"], after: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], method: str
 ) -> Any:
-    """Reliability diagrams of both on one pair of axes, as a matplotlib figure."""
+    """Draw the reliability diagrams before and after on one pair of axes, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 6), facecolor="white")

@@ -1,4 +1,4 @@
-"""Stage 5: the report of one experiment, with its figures, tables and verdicts."""
+"""Run stage 5: write the report of one experiment, with its figures, tables and verdicts."""
 
 from __future__ import annotations
 

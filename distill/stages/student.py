@@ -1,4 +1,4 @@
-"""Stage 3: a student, distilled from a cache or trained from labels alone."""
+"""Run stage 3: train a student, distilled from a cache or taught by labels alone."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ from distill.training.targets import smoothing_matrix
 from distill.training.train import train_network
 
 _TARGET_BYTES = 4 << 20
-"""Soft targets made at a time."""
+"""Bytes of soft targets that are made at a time."""
 _MEASURED = 50_000
-"""Samples, at most, over which the equivalent smoothing of soft targets is averaged."""
+"""Largest number of samples over which the equivalent smoothing of soft targets is averaged."""
 
 
 def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Train the student of `config` in `folder`: weights, predictions, `metrics.jsonl` and `tb/`.
 
     Raises:
-        UserError: the cache does not fit the images, a class to leave out does not exist, or an input is
-            missing.
+        UserError: the cache does not fit the images, a class to leave out does not exist, or an input is missing.
         Diverged: a loss was not finite.
     """
     cache, source = inputs.optional(config.cache), inputs.optional(config.smoothing_source)
@@ -70,7 +69,7 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets)
     if cache is None:
         return outcome
-    # What it learned from, beside what it learned.
+    # The record of a student says what it learned from, beside what it learned.
     of_cache = {f"cache/{name}": value for name, value in cache.record.metrics.items()}
     return Outcome(outcome.metrics | of_cache, outcome.data)
 
@@ -87,10 +86,11 @@ def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join:
 
 
 def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCache | None) -> dict[str, float]:
-    """`equivalent_smoothing`: γ of the targets, (1 - alpha) ε + alpha γ of the soft ones (Müller 2019, section 4).
+    """Return the `equivalent_smoothing` of all targets: (1 - alpha) ε + alpha γ (Müller 2019, section 4).
 
-    ε is that of the uniform convention. Empty where there are no soft targets or no γ: mixed labels, soft terms
-    other than KL, and a hard term with more than one smoothing for all.
+    ε is the smoothing of the hard term in the uniform convention, and γ the equivalent smoothing of the soft
+    targets. The result is empty if there are no soft targets or no γ: with mixed labels, with soft terms other than
+    KL, and with a hard term that has more than one smoothing.
     """
     loss = config.loss
     if cache is None or loss.alpha == 0 or loss.soft != "kl" or cache.config.augment.mixes:
@@ -105,15 +105,15 @@ def _measures_of_targets(config: StudentConfig, dataset: Dataset, cache: LogitCa
 def _smoothing_of_cache(
     cache: LogitCache, dataset: Dataset, subset: torch.Tensor | None, loss: LossConfig
 ) -> float:
-    """γ of the soft targets over the first view of the transfer set."""
+    """Return the equivalent smoothing γ of the soft targets, over the first view of the transfer set."""
     labels = dataset.train.labels
     index = torch.arange(len(labels)) if subset is None else subset
-    if len(index) > _MEASURED:  # spread over the set, which may be sorted by class
+    if len(index) > _MEASURED:  # spread the samples over the set, which may be sorted by class
         index = index[torch.linspace(0, len(index) - 1, _MEASURED, dtype=torch.float64).long()]
     rows = max(1, _TARGET_BYTES // (8 * len(cache.classes)))
     total = 0.0
     for part in index.split(rows):
-        # On the CPU, since the measure takes float64, which mps has not.
+        # The measure runs on the CPU, since it takes float64, which mps does not have.
         logits = cache.logits(part.to(cache.device)).cpu()
         total += len(part) * equivalent_smoothing(logits, dataset.train.labels[part], loss.temperature)
     return total / len(index)

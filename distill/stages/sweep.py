@@ -1,4 +1,4 @@
-"""The sweep stage: one recipe with several strengths of smoothing, measured, and which to take for what use."""
+"""Run the sweep stage: measure one recipe at several strengths of smoothing, and say which to take for what use."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
         *_in_table("Other errors of calibration, test images", *_OTHER_ERRORS),
     ),
 }
-"""How the page shows what is measured of each split."""
+"""The measures of each split, in the tables in which the page shows them."""
 
 
 def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
@@ -75,14 +75,15 @@ def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -
 def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path) -> Outcome:
     """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
 
-    What is recommended is chosen on held-out images (`metrics.choice`); measures of the test set stand beside and
-    choose nothing. A network that diverged, or that is no better than chance on held-out images, is told and left
-    out; its strength of smoothing then has fewer seeds than others, and is not recommended. Others keep that seed.
+    Recommendations are chosen on held-out images (`distill.metrics.choice`). Measures of the test set are shown
+    beside them and choose nothing. A network that diverged, or that is no better than chance on held-out images, is
+    reported and left out. Its strength of smoothing then has fewer seeds than the others and is not recommended;
+    the others keep that seed.
 
     Args:
-        config: which recipe, strengths and seeds.
+        config: the recipe, the strengths and the seeds.
         networks: key → artifact of a network, or the reason why it diverged.
-        folder: where to write.
+        folder: folder to write to.
 
     Raises:
         UserError: no network learned anything.
@@ -139,14 +140,18 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
 
 
 def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, float]]:
-    """Measure a network's stored predictions, of the held-out split and of the test set.
+    """Measure a network's stored predictions on the held-out split and on the test set.
 
-    Of both: how right and how sure it is (`metrics.measures`, "answers"), `confidence_gap` (accuracy less
-    confidence), `under_confident` (1 where the 95 % interval of that gap lies above 0, else 0), `scaled_ece` and
-    `scaled_nll`. The latter two are after temperature scaling by a temperature of other images: for the test set
-    that of all held-out ones, `scaled_temperature`; for each half of the held-out ones that of the other half. Of
-    the held-out split alone: `scaled_temperature` and the usual measures of knowledge at temperature 1, and
-    `equivalent_smoothing` of the network's own answers. What is not defined is left out.
+    Measures of both splits:
+    - how right and how sure the network is (`distill.metrics.measures`, "answers");
+    - `confidence_gap`: accuracy less confidence;
+    - `under_confident`: 1 if the 95 % interval of that gap lies above 0, else 0;
+    - `scaled_ece` and `scaled_nll`: after temperature scaling by a temperature of other images. For the test set it
+      is the temperature of all held-out images; for each half of the held-out images it is that of the other half.
+
+    Measures of the held-out split alone: `scaled_temperature` (the temperature of all held-out images), the usual
+    measures of knowledge at temperature 1, and `equivalent_smoothing` of the network's own answers. Measures that
+    are not defined are left out.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     temperature = calibration_error.fit_temperature(held_out, held_out_labels)
@@ -166,13 +171,14 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
 
 
 def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, "n k"]:
-    """Logits divided by the temperature that is fitted on the other half of the samples.
+    """Divide logits by the temperature that is fitted on the other half of the samples.
 
-    Each class is dealt out to both halves in turn. A calibration error grows as samples become fewer, so all are
-    scaled and can be judged together. Of one sample there is no other half: it stays as it is.
+    The samples of each class are dealt out to both halves in turn. A single sample, for which there is no other
+    half, stays as it is.
     """
     if len(labels) < 2:
         return logits.double()
+    # A calibration error grows as samples become fewer, so all samples are scaled and judged together.
     order = labels.argsort(stable=True)
     scaled = logits.double().clone()
     for judged, fitted in ((order[0::2], order[1::2]), (order[1::2], order[0::2])):
@@ -198,7 +204,7 @@ def _row(smoothing: float, measure: str, split: StoredSplit, by_seed: BySeed) ->
         "split": split,
         "values": {str(seed): by_seed[seed] for seed in sorted(by_seed)},
         "mean": mean,
-        # One seed has no interval.
+        # A single seed has no interval.
         "low": low if len(by_seed) > 1 else None,
         "high": high if len(by_seed) > 1 else None,
     }
@@ -225,7 +231,7 @@ def _of_all_right(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
 
 
 def _notes(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
-    """Which strengths leave every network less sure than it may be, and what a temperature would do about it."""
+    """Say which strengths leave every network less sure than it may be, and which temperature mends it."""
     unsure = [smoothing for smoothing in sorted(held_out) if all(held_out[smoothing]["under_confident"].values())]
     if not unsure:
         return []

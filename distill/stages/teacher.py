@@ -1,4 +1,4 @@
-"""Stage 1: a teacher, trained from labels with or without label smoothing."""
+"""Run stage 1: train a teacher from labels, with or without label smoothing."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def _shape(data: dict[str, Any]) -> tuple[int, ...]:
 @functools.cache
 def _code() -> str:
     """Return a hash of the code that derives the rows."""
-    # Other fields or other versions make other keys, so a row is only as good as the code that derived it.
+    # Other fields or other versions make other keys, so all rows must then be derived anew.
     rooms = Path(__file__).parent, Path(config.__file__).parent
     files = [path.read_bytes() for room in rooms for path in sorted(room.glob("*.py"))]
     return hashlib.sha256(b"".join(files)).hexdigest()

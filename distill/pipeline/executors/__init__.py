@@ -1,1 +1,1 @@
-"""Where stages run. The numbers do not depend on it."""
+"""Executors, which run the stages of a graph in one of several places; numbers do not depend on the place."""

@@ -1,4 +1,4 @@
-"""What the end of a run says about the stages that failed."""
+"""Describe the stages that failed in a run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 from distill.errors import UserError
 
 _LISTED = 5
-"""So many of the stages that a failure blocked are named; of the rest the number is told."""
+"""Largest number of blocked stages that are named; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a stage was not made."""
+    """Why a stage failed, and which stages could not run because of it."""
 
     error: Exception
     log: Path | None = None
-    """What its worker wrote, and the traceback; None where there is nothing to add to the error."""
+    """File with the output of the worker and the traceback; None if it would add nothing to the error."""
     blocked: tuple[str, ...] = ()
-    """What could not run because of it: all that needs it, directly or not, in the order of the stages."""
+    """Names of the stages that need the failed stage, directly or indirectly, in the order of the stages."""
 
     def details(self) -> list[str]:
-        """The log, and what could not run, a line each."""
+        """Return one line for the log and one for the stages that could not run."""
         lines = [] if self.log is None else [f"  log      {self.log}"]
         if self.blocked:
             more = [f"and {len(self.blocked) - _LISTED} more"] if len(self.blocked) > _LISTED else []
@@ -36,7 +36,7 @@ class Failure:
 
 
 class StagesFailed(Exception):
-    """Stages of a graph failed, in workers or more than one; all that needs none of them is made."""
+    """The error of a run in which several stages failed, or one failed in a worker; other stages are finished."""
 
     def __init__(self, failures: Mapping[str, Failure]):
         super().__init__(dict(failures))
@@ -51,12 +51,12 @@ class StagesFailed(Exception):
 
 
 class WorkerDied(Exception):
-    """A worker ended before its stage did; the others go on, and another worker takes its place."""
+    """The error of a worker that ended before its stage did; another worker takes its place."""
 
     def __init__(self, exit_code: int):
         super().__init__(exit_code)
         self.exit_code = exit_code
-        """As multiprocessing has it: negative for a signal."""
+        """Exit code as multiprocessing has it: negative for a signal."""
 
     def __str__(self) -> str:
         number = -self.exit_code if self.exit_code < 0 else self.exit_code - 128
@@ -77,30 +77,31 @@ _CRASH = "native code crashed; its log may say where."
 
 
 def one_line(error: Exception) -> str:
-    """An error for people, in one line; of one that is no message for users its class too."""
+    """Format an error in one line for people, with its class unless it is a message for users."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError | WorkerDied) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def log_file(logs: Path, name: str) -> Path:
-    """The log of a stage."""
+    """Return the path of the log of a stage."""
     return logs / f"{Path(name).name}.log"
 
 
 def open_log(log: Path) -> int:
-    """Descriptor of an empty log, to which all writing appends, since another run may write to the same.
+    """Empty a log, or create it, and return a file descriptor that appends to it.
 
     Raises:
-        OSError: it cannot be made, or a link or a pipe stands in its place.
+        OSError: the log cannot be made, or a link or a pipe stands in its place.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    # A link would lead to a file of somebody, and a pipe would be waited for.
+    # A link would lead to somebody else's file, and a pipe would be waited for. The log is appended to, because
+    # another run may write to it at the same time.
     no_other = os.O_NOFOLLOW | os.O_NONBLOCK
     return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | no_other, 0o666)
 
 
 def write_traceback(error: Exception, log: Path) -> Path | None:
-    """Write the traceback of an error that is no user's mistake, and let go of what its frames hold.
+    """Write the traceback of an error that is no user's mistake, and free what its frames hold.
 
     Returns:
         The log; None when there was nothing to write, or no room.
@@ -111,7 +112,7 @@ def write_traceback(error: Exception, log: Path) -> Path | None:
             with open(open_log(log), "w") as file:
                 file.write("".join(traceback.format_exception(error)))
             written = log
-    # Networks and images, perhaps too many for the device, while other stages go on.
+    # The frames hold networks and images, perhaps too many for the device, while other stages go on.
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)
@@ -120,16 +121,17 @@ def write_traceback(error: Exception, log: Path) -> Path | None:
 
 
 def raise_failure(failures: Mapping[str, Failure], wanted: Container[str]) -> None:
-    """End a run in which stages failed; nothing happens where none did.
+    """Raise the errors of a run in which stages failed; do nothing if none failed.
 
     Args:
         failures: name of a stage → why it failed.
         wanted: names of the stages that the user asked for.
 
     Raises:
-        Exception: the error itself where there is one only, with the name of its stage unless that was wanted; of a
-            worker's bug the traceback is in its log.
-        StagesFailed: more than one failed, or a worker's bug or death.
+        Exception: the error itself if there is only one and its traceback is known here, with the name of its stage
+            unless the user asked for that stage.
+        StagesFailed: more than one stage failed, or a worker failed by a bug or died; the traceback of a bug is in
+            the log of the worker.
     """
     if not failures:
         return

@@ -1,4 +1,4 @@
-"""Runs the stages of a graph one after another, in this process."""
+"""Run the stages of a graph one after another, in this process."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def run_inline(
     show: bool = False,
     done: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Failure]:
-    """Run every stage after those that it needs; a failure costs only what needs it.
+    """Run every stage after its inputs; a failed stage costs only the stages that need it.
 
     Args:
-        stages: name → stage, in the order in which they run where their inputs allow it.
-        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
-        run: runs one stage.
+        stages: name → stage, in the order in which they run if their inputs allow it.
+        needs: name → names of its inputs; names that are not in `stages` are taken to exist.
+        run: function that runs one stage.
         logs: folder for the tracebacks of errors that are no user's mistakes.
-        show: a progress bar, where there is a terminal and more than one stage.
-        done: called with the name of each stage that is finished.
+        show: whether to show a progress bar, if there is a terminal and more than one stage.
+        done: function that is called with the name of each finished stage.
 
     Returns:
-        Name → why it failed, of all that did.
+        The failures: name of a failed stage → why it failed.
 
     Raises:
-        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM; what is finished is kept.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM; finished stages are kept.
     """
     graph = Graph(stages, needs)
     hidden = None if show and len(stages) > 1 else True

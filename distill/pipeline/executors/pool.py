@@ -1,7 +1,7 @@
-"""Runs the stages of a graph side by side, in processes of one machine.
+"""Run the stages of a graph side by side, in processes of one machine.
 
-Small nets gain little from more threads: two of them on one thread each are done sooner than one after the
-other on two. A stage starts as soon as its inputs are there.
+Small nets gain little from more threads: two of them on one thread each are done sooner than one after the other
+on two threads. A stage starts as soon as its inputs exist.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from distill.system.progress import Lines, Message, Report, Warned
 from distill.training.tracking import warn
 
 _GRACE_SECONDS = 30.0
-"""How long workers may take to save their state after an interrupt; another interrupt does not wait."""
+"""Seconds that workers may take to save their state after an interrupt; a second interrupt does not wait."""
 _IDLE_SECONDS = 2.0
-"""How long a worker that has nothing left to do may take to end."""
+"""Seconds that a worker without further work may take to end."""
 
 
 def run_pool(
@@ -39,25 +39,25 @@ def run_pool(
     show: bool = False,
     done: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Failure]:
-    """Run every stage after those that it needs, `jobs` at a time; a failure costs only what needs it.
+    """Run every stage after its inputs, `jobs` at a time; a failed stage costs only the stages that need it.
 
-    A worker that dies fails the stage that it ran, and another one takes its place.
+    A worker that dies fails the stage that it ran, and another worker takes its place.
 
     Args:
-        stages: name → stage, those that are wanted first coming first; what crosses to a worker is pickled.
-        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
-        run: runs one stage, in a worker.
+        stages: name → stage, the most wanted first; stages are pickled on their way to a worker.
+        needs: name → names of its inputs; names that are not in `stages` are taken to exist.
+        run: function that runs one stage, in a worker.
         jobs: number of processes.
-        logs: folder for what the workers write, and the tracebacks of errors that are no user's mistakes.
-        show: a line for each running stage and one for all, where there is a terminal.
-        done: called with the name of each stage that is finished.
+        logs: folder for the output of workers, and for the tracebacks of errors that are no user's mistakes.
+        show: whether to show a line for each running stage and one for all, if there is a terminal.
+        done: function that is called with the name of each finished stage.
 
     Returns:
-        Name → why it failed, of all that did.
+        The failures: name of a failed stage → why it failed.
 
     Raises:
-        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. What has not started is dropped, what trains saves
-            its state and stops, what is finished is kept.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. Stages that have not started are dropped, training
+            networks save their state and stop, and finished stages are kept.
     """
     graph = Graph(stages, needs)
     with sigterm_exits(), Lines(len(stages), show) as lines, _workers() as workers:
@@ -78,9 +78,9 @@ def run_pool(
 class _Worker:
     process: BaseProcess
     pipe: Any
-    """A Connection; on Windows its type is another."""
+    """Connection to the worker; on Windows it has another type."""
     runs: str | None = None
-    """Name of the stage that it was given last, until it ends."""
+    """Name of the stage that the worker runs; None once that stage has ended."""
 
     @property
     def is_free(self) -> bool:
@@ -88,7 +88,7 @@ class _Worker:
 
     def take(self, name: str, stage: Any, log: Path) -> None:
         self.runs = name
-        with suppress(OSError):  # it has just died, which `receive` will say
+        with suppress(OSError):  # the worker has just died, which `receive` will report
             self.pipe.send((stage, log))
 
     def receive(self) -> Message | Ended:
@@ -122,7 +122,7 @@ def _listen(worker: _Worker, graph: Graph[Any], lines: Lines, logs: Path, done: 
 
 
 def _written(log: Path) -> Path | None:
-    if log.is_file() and not log.stat().st_size:  # of a worker that was killed
+    if log.is_file() and not log.stat().st_size:  # left by a worker that was killed
         log.unlink()
     return log if log.is_file() else None
 
@@ -131,9 +131,9 @@ def _start(run: Callable[[Any], object], bars: bool) -> _Worker:
     # spawn, because a forked child would share the locks of torch's threads.
     context = multiprocessing.get_context("spawn")
     ours, its = Pipe()
-    # No daemon: it may have children that load data.
+    # The process is no daemon, because it may have children that load data.
     process = context.Process(target=work, args=(its, run, bars), daemon=False)
-    # Ctrl-C reaches it too, and must find it with handlers of its own: it is blocked until they are there.
+    # Ctrl-C reaches the worker too. SIGINT is blocked until the worker has set its own handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()

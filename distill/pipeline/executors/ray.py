@@ -1,8 +1,8 @@
-"""Runs the stages of a graph as tasks of a Ray cluster, whose nodes share the folder of the store.
+"""Run the stages of a graph as tasks of a Ray cluster whose nodes share the folder of the store.
 
-Ray finds a node with room for each stage, and starts a stage again, there or elsewhere, when its worker or its node
-dies. The draft in the store holds what was saved last, so the stage goes on from there; the lock of the draft
-keeps a worker that only seems dead from writing beside its successor.
+Ray finds a node with room for each stage. When a worker or its node dies, Ray starts the stage again, on that node
+or another. The stage goes on from what was saved last in its draft in the store. The lock of the draft keeps a
+worker that only seems dead from writing beside its successor.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from distill.system.progress import Lines, Message, Report, Warned, report_to
 from distill.training.tracking import warn
 
 _RETRIES = 3
-"""How often a stage is started again because its worker or node died."""
+"""Number of times that a stage is started again because its worker or node died."""
 _GRACE_SECONDS = 30.0
-"""How long running stages may take to save their state after an interrupt; another interrupt does not wait."""
+"""Seconds that running stages may take to save their state after an interrupt; a second interrupt does not wait."""
 _POLL_SECONDS = 0.5
 _POLITE_SECONDS = 10.0
-"""How long a cluster may take to answer at all."""
+"""Seconds that a cluster may take to answer at all."""
+# About the least that Ray accepts; little is needed, because results lie in files.
 _OBJECTS = 80 << 20
-"""Bytes of the object store of a local cluster, about the least that Ray accepts: results lie in files."""
+"""Bytes of the object store of a local cluster."""
 
 
 def run_ray(
@@ -53,28 +54,28 @@ def run_ray(
     show: bool = False,
     done: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Failure]:
-    """Run every stage after those that it needs, as many at a time as fit; a failure costs only what needs it.
+    """Run every stage after its inputs, as many at a time as fit; a failure costs only the stages that need it.
 
     Args:
-        stages: name → stage, those that are wanted first coming first; what crosses to a worker is pickled.
-        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
-        run: runs one stage, in a worker; after a kill at any moment it can be called again.
-        logs: folder in the store, an absolute path, for what the workers write, and the tracebacks of errors
+        stages: name → stage, the most wanted first; stages are pickled on their way to a worker.
+        needs: name → names of its inputs; names that are not in `stages` are taken to exist.
+        run: function that runs one stage, in a worker; it may be called again after a kill at any moment.
+        logs: absolute path of a folder in the store, for the output of workers, and for the tracebacks of errors
             that are no user's mistakes.
-        address: of the cluster to join; None starts one on this machine, and ends it.
+        address: address of the cluster to join; None starts a cluster on this machine, and ends it.
         cpus: cores that a stage asks for.
-        gpus: GPUs that a stage asks for, or a share of one; None asks for one where the cluster has any.
-        jobs: how many stages may run at a time; None leaves it to the room in the cluster.
-        show: a line for each running stage and one for all, where there is a terminal.
-        done: called with the name of each stage that is finished.
+        gpus: GPUs that a stage asks for, or a share of one; None asks for one if the cluster has any.
+        jobs: number of stages that may run at a time; None leaves it to the room in the cluster.
+        show: whether to show a line for each running stage and one for all, if there is a terminal.
+        done: function that is called with the name of each finished stage.
 
     Returns:
-        Name → why it failed, of all that did.
+        The failures: name of a failed stage → why it failed.
 
     Raises:
         UserError: Ray is not installed, there is no such cluster, or it has no node that could run a stage.
-        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. What has not started is dropped, what trains saves
-            its state and stops, what is finished is kept.
+        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. Stages that have not started are dropped, training
+            networks save their state and stop, and finished stages are kept.
     """
     if gpus is not None and gpus > 1 and gpus % 1:
         raise UserError("gpus", gpus, "a share of one GPU, or a whole number of them", "Set it to 1 or less.")
@@ -118,8 +119,9 @@ def run_ray(
 
 
 def _import_ray() -> ModuleType:
-    # Nothing is told to Ray's makers. Under `uv run` Ray would copy the working directory, data and artifacts
-    # included, to every node. And what is killed for want of memory it would start again for ever.
+    # Ray must not send usage statistics to its makers. Under `uv run` Ray would copy the working directory, data
+    # and artifacts included, to every node. And a task that is killed for lack of memory would be started again
+    # for ever.
     for name, value in {
         "USAGE_STATS_ENABLED": 0,
         "ENABLE_UV_RUN_RUNTIME_ENV": 0,
@@ -136,11 +138,11 @@ def _import_ray() -> ModuleType:
 
 @contextmanager
 def _connected(ray: ModuleType, address: str | None) -> Iterator[None]:
-    """Join the cluster at `address`, or start one that ends with the block; a connection that is there is used."""
+    """Join the cluster at `address`, or start one that ends with the block; an existing connection is reused."""
     if ray.is_initialized():
         yield
         return
-    with sigterm_exits(), _quiet(ray):  # Ray takes SIGTERM: this gives it back in the end
+    with sigterm_exits(), _quiet(ray):  # Ray sets its own SIGTERM handler; this one is restored at the end
         try:
             _init(ray, address)
             yield
@@ -166,7 +168,8 @@ def _init(ray: ModuleType, address: str | None) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError where nobody listens at HOST:PORT: Ray itself tries for a quarter of an hour."""
+    """Raise an OSError if nobody listens at HOST:PORT."""
+    # Ray itself would try for a quarter of an hour.
     host, _, port = address.rpartition(":")
     if host and "://" not in address:
         socket.create_connection((host.strip("[]"), int(port)), _POLITE_SECONDS).close()
@@ -174,7 +177,8 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _quiet(ray: ModuleType) -> Iterator[None]:
-    """Keep Ray from printing the log of a node that died to stdout; no setting of Ray does."""
+    """Keep Ray from printing the log of a dead node to stdout."""
+    # No setting of Ray does this.
     private: Any = ray._private.worker
     before = private.listen_error_messages
     private.listen_error_messages = lambda *_, **__: None
@@ -197,8 +201,8 @@ def _token(folder: Path) -> Iterator[Path]:
         ) from error
     with file:
         try:
-            with suppress(OSError):  # of a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # gc sees by it that this process lives
+            with suppress(OSError):  # on a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # shows `distill gc` that this process lives
             yield token
         finally:
             with suppress(OSError):
@@ -206,18 +210,19 @@ def _token(folder: Path) -> Iterator[Path]:
 
 
 class _Room:
-    """Whether any node is large enough for a stage: Ray itself would wait for one without a word."""
+    """A check that some node of the cluster is large enough for a stage."""
 
     def __init__(self, ray: ModuleType, cpus: int, gpus: float, may_grow: bool):
         self.ray, self.cpus, self.gpus, self.may_grow = ray, cpus, gpus, may_grow
         self.told = False
 
     def check(self) -> None:
-        """Say once that the cluster must grow.
+        """Raise an error if no node is large enough; say once if the cluster can still grow.
 
         Raises:
-            UserError: it cannot.
+            UserError: no node is large enough, and the cluster cannot grow.
         """
+        # Ray itself would wait for a larger node without a word.
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in nodes):
             return
@@ -236,13 +241,13 @@ class _Room:
 
 
 class _Started(NamedTuple):
-    """What a worker says first of a stage."""
+    """The first message of a worker about a stage."""
 
     node: str
 
 
 class _Inbox:
-    """An actor that holds what workers say until it is asked for."""
+    """An actor that holds the messages of workers until it is asked for them."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, Message | _Started]] = []
@@ -256,7 +261,8 @@ class _Inbox:
 
 
 def _here(ray: ModuleType) -> Any:
-    """The node of this process: what lies on another may die with it."""
+    """Return the scheduling strategy that keeps an actor on the node of this process."""
+    # An actor on another node may die with that node.
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -265,7 +271,7 @@ def _here(ray: ModuleType) -> Any:
 def _taken(ray: ModuleType, inbox: Any) -> list[tuple[str, Message | _Started]]:
     try:
         return ray.get(inbox.take.remote())
-    except ray.exceptions.RayError:  # its node died: the stages go on unseen
+    except ray.exceptions.RayError:  # the node of the inbox died: the stages go on without reports
         return []
 
 
@@ -286,7 +292,7 @@ def _say(text: str) -> None:
 
 
 def _error(ray: ModuleType, reference: Any) -> Exception | None:
-    """What a finished task ended in; None when its stage is made."""
+    """Return the error in which a finished task ended; None when its artifact was made."""
     try:
         return ray.get(reference)
     except ray.exceptions.OutOfMemoryError:
@@ -296,7 +302,7 @@ def _error(ray: ModuleType, reference: Any) -> Exception | None:
         expected = f"a worker that lives (it died {_RETRIES + 1} times)"
         way_out = "It may have run out of memory: raise --threads. Run the same command again to go on."
         return UserError("worker", "killed", expected, way_out)
-    except ray.exceptions.RayTaskError as error:  # it did not come as far as the stage
+    except ray.exceptions.RayTaskError as error:  # the task failed before the stage began
         reason = (str(error.cause).strip() or type(error.cause).__name__).splitlines()[-1]
         way_out = "Install the same packages on all nodes, and start Ray with the Python that has them."
         return UserError("worker", reason, "a node with the packages of this one", way_out)
@@ -305,7 +311,7 @@ def _error(ray: ModuleType, reference: Any) -> Exception | None:
 
 
 def _cancel(ray: ModuleType, references: list[Any]) -> None:
-    """Tell running stages to save their state, drop those that wait, and wait until all have ended."""
+    """Tell running stages to save their state, drop waiting stages, and wait until all have ended."""
     with suppress(ray.exceptions.RayError):
         for reference in references:
             ray.cancel(reference)
@@ -315,21 +321,21 @@ def _cancel(ray: ModuleType, references: list[Any]) -> None:
 
 @dataclass(frozen=True)
 class _Desk:
-    """What a worker needs to work as this process would."""
+    """What a worker needs to work as if it were this process."""
 
     inbox: Any
     token: Path
     """A file in the store, which a node sees only if it shares the store."""
     bars: bool
     folder: Path = field(default_factory=Path.cwd)
-    """The working directory: `experiments/` and plug-ins are looked for there."""
+    """The working directory, in which `experiments/` and plug-ins are looked for."""
     sys_path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
     def sit_down(self) -> None:
-        """Take the place of the process that asked.
+        """Give the worker the working directory and the import path of the process that asked.
 
         Raises:
-            UserError: this node has not its folders.
+            UserError: this node does not have the folders of that process.
         """
         node = socket.gethostname()
         try:
@@ -344,17 +350,17 @@ class _Desk:
 
 
 def _work(run: Callable[[Any], object], name: str, stage: Any, log: Path, desk: _Desk) -> Exception | None:
-    """Run one stage in a worker and return its error: one that is raised, Ray would wrap.
+    """Run one stage in a worker and return its error, or None.
 
-    What is no Exception is raised: KeyboardInterrupt, by which Ray cancels a task, and SystemExit, by which a
-    worker obeys SIGTERM; the stage is then started elsewhere.
+    Only what is no Exception is raised: KeyboardInterrupt, by which Ray cancels a task, and SystemExit, by which a
+    worker obeys SIGTERM. The stage is then started elsewhere.
     """
     import ray
     import ray.exceptions
 
     def send(message: Message | _Started) -> None:
         sent = desk.inbox.put.remote(name, message)
-        if not isinstance(message, Report):  # it must not come after the end of the stage, or not at all
+        if not isinstance(message, Report):  # such a message must arrive, and before the end of the stage
             with suppress(ray.exceptions.RayError):
                 ray.get(sent, timeout=_GRACE_SECONDS)
 
@@ -364,4 +370,5 @@ def _work(run: Callable[[Any], object], name: str, stage: Any, log: Path, desk: 
         return error
     send(_Started(socket.gethostname()))
     report_to(send, desk.bars)
+    # The error is returned, because Ray would wrap one that is raised.
     return worker.run_logged(run, stage, log).error

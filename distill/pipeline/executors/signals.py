@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that it passes through what has to be closed."""
+"""Turn SIGTERM into an exception, so that open resources are closed on the way out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def sigterm_exits() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM raise SystemExit inside the block; what it did before is put back after.
+    """Let SIGTERM raise SystemExit inside the block; restore the previous handler after it.
 
-    What it gives raises that again if the signal came: native code may make another error of it on its way.
-
-    By default it ends a process at once: a parent would leave its workers behind. Only the main thread may say
-    what a signal does; elsewhere nothing changes.
+    The block gets a function that raises SystemExit again if the signal came: native code may have turned the first
+    one into another error. Outside the main thread nothing changes, because only the main thread may set handlers.
     """
+    # By default SIGTERM ends a process at once, and a parent would leave its workers behind.
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
@@ -35,5 +34,5 @@ def sigterm_exits() -> Iterator[Callable[[], None]]:
     try:
         yield end_if_told
     finally:
-        # None: a handler that was not set from Python cannot be put back from it.
+        # `before` is None for a handler that was not set from Python, which Python cannot restore.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -1,4 +1,4 @@
-"""Which stage may run when: the order that every executor keeps, and what a failure costs."""
+"""Keep track of which stage may run when, and of which stages a failure blocks; all executors use this."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Stage = TypeVar("Stage")
 
 
 class Graph(Generic[Stage]):
-    """Stages and what they need, while they are run.
+    """The state of a graph of stages while it is run.
 
     Args:
-        stages: name → stage, those that are wanted first coming first.
-        needs: name → names of its inputs; names that are not in `stages` are taken to be there.
+        stages: name → stage, the most wanted first.
+        needs: name → names of its inputs; names that are not in `stages` are taken to exist.
     """
 
     def __init__(self, stages: Mapping[str, Stage], needs: Mapping[str, Sequence[str]]):
         self.stages = dict(stages)
         self.failures: dict[str, Failure] = {}
         self.blocked: set[str] = set()
-        """What cannot run because something that it needs has failed."""
+        """Names of the stages that cannot run because an input has failed."""
         self.running: set[str] = set()
         self._waiting = {name: {other for other in needs.get(name, ()) if other in stages} for name in stages}
         self._position = {name: position for position, name in enumerate(stages)}
@@ -36,21 +36,21 @@ class Graph(Generic[Stage]):
 
     @property
     def open(self) -> bool:
-        """Whether something is left to start, or running."""
+        """Tell whether a stage is running or ready to start."""
         return bool(self._ready or self.running)
 
     def ready(self) -> list[str]:
-        """What may start now, in the order of the stages: not started, all inputs finished."""
+        """List the stages that may start now, in the order of the stages: not started, all inputs finished."""
         return sorted(self._ready, key=self._position.__getitem__)
 
     def start(self, name: str) -> Stage:
-        """Note that a ready stage runs, and return it."""
+        """Note that a ready stage runs, and return the stage."""
         self._ready.remove(name)
         self.running.add(name)
         return self.stages[name]
 
     def finish(self, name: str) -> None:
-        """Note that a running stage is made: what waited only for it becomes ready."""
+        """Note that a running stage is finished: stages that waited only for it become ready."""
         self.running.remove(name)
         for other in self._needed_by[name]:
             self._waiting[other].discard(name)
@@ -58,7 +58,7 @@ class Graph(Generic[Stage]):
                 self._ready.add(other)
 
     def fail(self, name: str, error: Exception, log: Path | None = None) -> None:
-        """Note that a running stage ended in an error: what needs it will not run, the rest will."""
+        """Note that a running stage failed: stages that need it will not run, the others will."""
         self.running.remove(name)
         blocked = tuple(sorted(set(self._behind(name)), key=self._position.__getitem__))
         self.blocked.update(blocked)

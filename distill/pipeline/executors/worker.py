@@ -1,4 +1,4 @@
-"""A process of the pool: runs one stage after another, and tells its parent how far it is."""
+"""Run stages in a process of the pool, one after another, and report progress to the parent."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from distill.pipeline.executors.failures import one_line, open_log
 from distill.system.progress import report_to
 
 _GRACE_SECONDS = 5.0
-"""How long a worker without a parent may take to save its state."""
+"""Seconds that a worker may take to save its state after its parent was killed."""
 
 
 class Ended(NamedTuple):
-    """What a worker says of a stage that it ran."""
+    """The message by which a worker reports that a stage has ended."""
 
     error: Exception | None = None
-    """None when the stage is made."""
+    """Why the stage failed; None when its artifact was made."""
 
 
 def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
-    """Run what comes through the pipe, (stage, log) each, until it is closed.
+    """Run each (stage, log) that comes through the pipe, until the pipe is closed.
 
-    SIGTERM ends the process, once the state of a network that is trained (`training.loop.fit`) is saved.
+    SIGTERM ends the process, after the state of a network in training (`distill.training.loop.fit`) is saved.
     """
-    # Ctrl-C reaches every process of the terminal. The parent says what it means, by SIGTERM, or ignores it.
+    # Ctrl-C reaches every process of the terminal. The parent decides what it means: SIGTERM to its workers, or
+    # nothing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _exit_once)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    faulthandler.enable()  # where native code crashed
+    faulthandler.enable()  # says where native code crashed
     lock = threading.Lock()
 
     def send(message: object) -> None:
-        # Without a parent: what trains must not lose its state by that.
+        # If the parent is gone, a training must not lose its state by this error.
         with lock, suppress(OSError):
             pipe.send(message)
 
@@ -56,17 +57,17 @@ def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
         while True:
             stage, log = pipe.recv()
             ended = run_logged(run, stage, log)
-            if _told:  # native code made another error of the exit
+            if _told:  # native code turned the SystemExit into another error
                 _leave(128 + _told[0])
             send(ended)
     except EOFError:
-        pass  # the parent needs no more, or is gone
+        pass  # the parent has no more stages, or is gone
     except SystemExit as stop:
         _leave(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
 
 
 _told: list[int] = []
-"""The signal that is to end this process."""
+"""The signal that is to end this process, if one came."""
 
 
 def _exit_once(number: int, _frame: object) -> None:
@@ -76,8 +77,8 @@ def _exit_once(number: int, _frame: object) -> None:
 
 
 def _leave(exit_code: int) -> NoReturn:
-    # At once: what was saved is on the disk, and to take torch apart can last longer than who stops it waits. Nor
-    # may its own children, which make views, outlive it: the parent would wait for them.
+    # Leave at once: the state is on the disk, and unloading torch can last longer than the parent waits. The
+    # children of this process, which make views, must not outlive it: the parent would wait for them.
     for child in multiprocessing.active_children():
         child.kill()
     for stream in (sys.stdout, sys.stderr):
@@ -90,14 +91,14 @@ def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        # The parent was killed outright: what trains saves its state, and nobody waits for a result.
+        # The parent was killed outright, and nobody waits for a result. A training saves its state on SIGTERM.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_GRACE_SECONDS)
         os._exit(128 + signal.SIGTERM)
 
 
 def run_logged(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
-    """Run a stage; what it writes goes to its log, and so does the traceback of what is no user's mistake."""
+    """Run a stage; write its output, and the traceback of an error that is no user's mistake, to its log."""
     with _written_to(log):
         try:
             run(stage)
@@ -115,10 +116,10 @@ def run_logged(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
 
 @contextmanager
 def _written_to(log: Path) -> Iterator[None]:
-    """Send stdout and stderr, of native code too, to a file that is deleted when it stays empty."""
+    """Send stdout and stderr, even of native code, to a file; delete the file if it stays empty."""
     try:
         file = open_log(log)
-    except OSError:  # the store cannot be written, which the stage will say better, or it is no file of ours
+    except OSError:  # the stage explains better that the store cannot be written; or the log is a link or a pipe
         yield
         return
     before = [os.dup(descriptor) for descriptor in (1, 2)]
