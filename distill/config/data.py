@@ -29,7 +29,8 @@ class DataConfig(MayNamePlugin):
     label_noise: Share = 0.0
     """Probability that a label is replaced by a wrong one, in training and held-out split; test labels stay."""
     noise: Literal["symmetric", "pair"] = "symmetric"
-    """symmetric: a label becomes any other class; pair: it becomes the next class (both as in Han et al. 2018)."""
+    """Kind of wrong labels. symmetric: a label becomes any other class; pair: it becomes the next class (both as in
+    Han et al. 2018)."""
     noise_seed: Seed = 0
     """Seed of the wrong labels."""
 

@@ -231,14 +231,15 @@ class LossConfig(Config):
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """Temperature of the soft targets."""
     temperature_on: Literal["both", "teacher"] = "both"
-    """both: Hinton's, times T²; teacher: Müller's CIFAR runs, no T²."""
+    """Whose logits are divided by the temperature. both: Hinton's, times T²; teacher: Müller's CIFAR runs, no
+    T²."""
     soft: Annotated[SoftName, Field(description=_HELP_OF_SOFT)] = "kl"
     kwargs: Annotated[Kwargs, Field(description=_HELP_OF_KWARGS)] = {}
     smoothing: Fraction = 0.0
     """Label smoothing ε of the hard term; --smoothing for short."""
     smoothing_convention: SmoothingConvention = "uniform"
-    """uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class; maxsup: hard labels, and ε
-    times the largest logit over the mean one (Zhou 2025)."""
+    """Convention of smoothing. uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class;
+    maxsup: hard labels, and ε times the largest logit over the mean one (Zhou 2025)."""
     labels: LabelsConfig = LabelsConfig()
     """Further options of the hard term for its labels."""
 

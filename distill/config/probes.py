@@ -71,8 +71,7 @@ class KnowledgeProbe(Config):
 
 
 class SnapshotsProbe(Config):
-    """Accuracy, calibration and dark knowledge of snapshots, the weights kept along training; nothing without
-    any."""
+    """Accuracy, calibration and dark knowledge of the snapshots of a training, if any were kept."""
 
     probe: Literal["snapshots"] = "snapshots"
     bins: Count = 15

@@ -95,8 +95,10 @@ class EnsembleConfig(Config):
 
 
 class ImportConfig(Config):
-    """Logits from elsewhere: the files are proven by their sha256; who made them, from which pixels, is
-    declared."""
+    """Logits from elsewhere, in files.
+
+    The files are proven by their sha256. Who made the logits, and from which pixels, is declared.
+    """
 
     stage: Literal["import"] = "import"
     sha256: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -281,8 +283,9 @@ class CalibrationConfig(Config):
     stage: Literal["calibration"] = "calibration"
     network: TrainedConfig
     method: CalibrationMethod = "temperature"
-    """temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt: a scale and a bias of
-    the log-odds of a class against the rest, one sigmoid each, normalised (Zadrozny & Elkan 2002)."""
+    """Method of calibration. temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt:
+    a scale and a bias of the log-odds of a class against the rest, one sigmoid each, normalised (Zadrozny & Elkan
+    2002)."""
 
 
 _MOST_IN_A_SWEEP = 10_000

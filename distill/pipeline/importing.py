@@ -260,8 +260,7 @@ def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
 
 
 def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """Return, for an image folder, a function from a number of rows to their file names within `train/`; else
-    None."""
+    """Return, for an image folder, a function from a number of rows to file names within `train/`; else None."""
     kind, _, path = config.name.partition(":")
     if kind != "imagefolder":
         return None

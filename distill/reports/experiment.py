@@ -70,7 +70,9 @@ class Table:
         return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
 
     def by_seed(self, condition: str, measure: str, unseen: bool = False) -> dict[int, float]:
-        """Return seed → value, averaged over left-out classes; a seed with a diverged class is left out whole.
+        """Map each seed to the value of a measure, averaged over left-out classes.
+
+        A seed with a diverged class is left out whole.
 
         Args:
             condition: condition of the runs.
@@ -101,17 +103,17 @@ class Experiment(Protocol):
     PAPER: Sequence[Published]
 
     runs: Callable[[Scale, str], dict[Label, TeacherConfig | StudentConfig]]
-    """Pure function of (scale, data) → label → config, which takes milliseconds.
+    """Pure function from (scale, data) to the runs: label → config; it takes milliseconds.
 
     It raises a UserError for data on which the experiment cannot be run.
     """
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
-    """Function of (scale, data) → what is measured of each run beside what all runs get."""
+    """Function from (scale, data) to the probes: what is measured of each run beside what all runs get."""
     draw: Callable[[Table], Mapping[str, object]]
-    """Function of a table → name → matplotlib figure.
+    """Function from a table to figures: name → matplotlib figure.
 
     A module may also define:
-    - `derived`: function of a table → label → measures, for what no single network has: the best of several by
+    - `derived`: function from a table to label → measures, for what no single network has: the best of several by
       held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
     - `MEASURES`: how reports show the measures of the experiment, as a tuple of `distill.metrics.measures.Measure`.
     - `CELLS`: functions without arguments that return text, for a section of the report that reads like a notebook.

@@ -65,8 +65,7 @@ def _named(rows: list[dict[str, Any]], experiment: Experiment) -> set[str]:
 
 
 def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a published value with the row that corresponds to it; without such a row the fields of the row are
-    empty."""
+    """Return a published value with the fields of the corresponding row; they are empty if there is no such row."""
     mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
     ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
     return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}
@@ -119,8 +118,10 @@ def _judged(claim: Claim, table: Table) -> dict[str, Any]:
 
 
 def _by_seed(table: Table, condition: str, measure: str) -> dict[int, float]:
-    """Return seed → value: measures of an unseen class from runs that left one out, other measures from whole
-    runs."""
+    """Map each seed to the value of a measure.
+
+    Measures of an unseen class come from runs that left one out, other measures from whole runs.
+    """
     left_out = any(at.condition == condition and at.unseen is not None for at in [*table.values, *table.diverged])
     return table.by_seed(condition, measure, unseen=left_out and measure.startswith("unseen_"))
 

@@ -162,7 +162,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 
 def _rows(found: Mapping[str, Any], measure: str) -> dict[float, Mapping[str, Any]]:
-    """Return smoothing → row of a measure of held-out images, weakest smoothing first."""
+    """Map each smoothing, weakest first, to the row of a measure on held-out images."""
     rows = [row for row in found["rows"] if (row["split"], row["measure"]) == ("held_out", measure)]
     return {row["smoothing"]: row for row in sorted(rows, key=lambda row: row["smoothing"])}
 

@@ -279,7 +279,7 @@ def _numeric(table: Grid, index: int) -> bool:
 
 
 def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
-    """Format mean ± half-interval in the column's unit; without an interval (one seed, or a constant) only the
+    """Format mean ± half-interval in the column's unit; without an interval (one seed, a constant) only the
     mean."""
     if row is None or row["mean"] is None:
         return ABSENT

@@ -1,2 +1,1 @@
-"""The stages of the pipeline: one public function each, from a config and its inputs to the files of an
-artifact."""
+"""The stages of the pipeline: functions from a config and its inputs to the files of an artifact."""

@@ -198,8 +198,7 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
 
 
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
-    """Return the smoothing of the labels, in the uniform convention; None if a network learned from other targets
-    too."""
+    """Return the smoothing of the labels, in the uniform convention; None if they are not the only targets."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
         return None
     cache = config.cache if isinstance(config, StudentConfig) else None

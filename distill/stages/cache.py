@@ -56,8 +56,7 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
 
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
-    """Return what tells a teacher apart, with its preprocessing; for a snapshot, with the weights of the
-    snapshot."""
+    """Return what tells a teacher, or a snapshot of it, apart: its weights and its preprocessing."""
     data, kwargs = teacher.data, network_config(teacher).data.kwargs
     return TeacherIdentity(
         title=title(teacher.config),

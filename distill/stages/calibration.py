@@ -35,7 +35,9 @@ BEFORE = "_before"
 
 
 def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
-    """Write the map (`SCALING`), a reliability diagram before and after (`RELIABILITY`), and measures of both.
+    """Calibrate a network: write the map (`SCALING`), a reliability diagram (`RELIABILITY`) and measures.
+
+    The diagram and the measures show the probabilities before and after.
 
     The metrics `held_out/…` and `test/…` are of the calibrated probabilities; the same names with `_before` are of
     the network's own probabilities. The metric `temperature` is the one that held-out images choose, whatever the

@@ -88,7 +88,7 @@ class Runtime(Folders):
     """Show progress bars where the output is a terminal."""
 
     def jobs_for(self, stages: int) -> int:
-        """Return how many processes to use for that many independent stages."""
+        """Return how many processes to use for a number of independent stages."""
         # Importing torch takes seconds, so it is not imported when the fields already decide.
         if self.jobs is None and self.device != "cpu" and self.torch_device() != "cpu":
             return 1
