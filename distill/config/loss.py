@@ -148,7 +148,7 @@ def _check_numbers(where: str, kwargs: Kwargs, defaults: Mapping[str, float], of
 
 
 class LabelsConfig(Config):
-    """What a network is taught of its labels, beyond one smoothing for all classes, samples and steps."""
+    """Options for teaching labels, beyond one smoothing for all classes, samples and steps."""
 
     per_class: tuple[Fraction, ...] = ()
     """Label smoothing of each class in turn, instead of one for all."""

@@ -39,7 +39,7 @@ _SCALES: dict[Scale, str] = {
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one experiment."""
+    """The part of the page that is about one experiment."""
 
     name: str
     """What the experiment reproduces; for a question of our own, the experiment's name."""

@@ -321,7 +321,7 @@ def _cancel(ray: ModuleType, references: list[Any]) -> None:
 
 @dataclass(frozen=True)
 class _Desk:
-    """What a worker needs to work as if it were this process."""
+    """The settings with which a worker works as if it were the process that asked."""
 
     inbox: Any
     token: Path
