@@ -1,4 +1,4 @@
-"""Typed, frozen configs of everything that may change a number; all of them are hashed into keys."""
+"""Define typed, frozen configs of everything that may change a number; all of them are hashed into keys."""
 
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Positive, Seed, Share
 from distill.config.data import AugmentConfig, DataConfig

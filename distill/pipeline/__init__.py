@@ -1,1 +1,1 @@
-"""The graph of stages: which stages are missing, how each is run, and what an experiment asks for."""
+"""Plan and run the graph of stages: find missing stages, run them, and plan what an experiment asks for."""

@@ -1,1 +1,1 @@
-"""Pages and tables of what experiments measured."""
+"""Make the pages and tables of what experiments measured."""

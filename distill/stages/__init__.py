@@ -1,1 +1,1 @@
-"""The stages of the pipeline: functions from a config and its inputs to the files of an artifact."""
+"""Define the stages of the pipeline: functions from a config and its inputs to the files of an artifact."""

@@ -1,1 +1,1 @@
-"""Code about the machine and its files: folders, ranks, progress, plug-ins, and the reading of others' files."""
+"""Handle the machine and its files: folders, ranks, progress, plug-ins, and files that others may have written."""

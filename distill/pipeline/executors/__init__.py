@@ -1,1 +1,1 @@
-"""Executors, which run the stages of a graph in one of several places; numbers do not depend on the place."""
+"""Run the stages of a graph in one of several places; the numbers do not depend on the place."""
