@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,27 +13,20 @@ from distill.config import (
     CacheConfig,
     DataConfig,
     LossConfig,
-    ModelConfig,
-    ScheduleConfig,
+    StageConfig,
     StudentConfig,
     TeacherConfig,
 )
+from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
+from tests import made
+from tests.small import SHORT, TINY
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)
 # A shell ignores Ctrl-C for what it runs in the background, and so would all children of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY = ModelConfig(name="mlp", kwargs={"widths": [16]})
-SHORT = ScheduleConfig(epochs=2, batch_size=64)
-
-
-def sealed(fields: dict[str, Any]) -> bytes:
-    """The content of a record that says this, with a seal that fits: as who made it up would write it."""
-    before, name, after = json.dumps(fields | {"seal": ""}, indent=1).rpartition('"seal": "')
-    return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +43,12 @@ def runtime(tmp_path: Path) -> Runtime:
 @pytest.fixture
 def store(runtime: Runtime) -> ArtifactStore:
     return ArtifactStore(runtime.store)
+
+
+@pytest.fixture
+def make(store: ArtifactStore, runtime: Runtime) -> Callable[[StageConfig], Artifact]:
+    """The artefact of a config in the store of this test."""
+    return lambda config: made.make(config, store, runtime)
 
 
 @pytest.fixture

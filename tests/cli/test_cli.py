@@ -18,7 +18,7 @@ from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure
 from distill.pipeline.experiments import Reproduced
 from distill.store.store import ArtifactStore
-from tests.conftest import sealed
+from tests.store.records import sealed
 
 TINY = ["--model.kwargs", '{"widths": [8]}', "--schedule.epochs", "1", "--device", "cpu"]
 

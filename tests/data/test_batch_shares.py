@@ -21,8 +21,8 @@ DATA = DataConfig(limit=600, held_out=0.1)
 SCHEDULE = ScheduleConfig(epochs=3, batch_size=60)
 CNN = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16})
 TOKENS = {
-    "data": DataConfig(name="tests.data.test_tokens:copies"),
-    "model": ModelConfig(name="tests.data.test_tokens:copyist"),
+    "data": DataConfig(name="tests.data.copies:copies"),
+    "model": ModelConfig(name="tests.data.copies:copyist"),
 }
 
 

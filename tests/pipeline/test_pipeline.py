@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, TeacherConfig
@@ -33,23 +32,9 @@ from distill.store.key import key
 from distill.store.record import RESUME
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from distill.training.network import WEIGHTS, load_network, load_predictions
+from distill.training.network import load_network, load_predictions
 from distill.training.predict import predict
-
-
-def make(config, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    made = ensure([config], store, runtime)[key(config)]
-    assert isinstance(made, Artifact)
-    return made
-
-
-def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
-    return load_file(str(artifact.path / WEIGHTS))
-
-
-def assert_same_bits(one: Artifact, other: Artifact) -> None:
-    for name, tensor in weights(one).items():
-        assert torch.equal(tensor, weights(other)[name]), name
+from tests.made import assert_same_bits, make
 
 
 def test_a_student_brings_its_upstream_with_it(student, store, runtime) -> None:

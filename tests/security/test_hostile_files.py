@@ -34,7 +34,7 @@ from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system.reading import map_array, parse_json, read_json, read_tensors
 from distill.training.network import WEIGHTS, load_network, load_predictions
-from tests.conftest import sealed
+from tests.store.records import sealed
 
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TINY = TeacherConfig(model=ModelConfig(kwargs={"widths": [8]}))

@@ -8,31 +8,16 @@ import pytest
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
-from distill.store import artifact
 from distill.store.key import key
-from distill.store.record import RECORD, RESUME, Record
+from distill.store.record import RECORD, RESUME
 from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system import files
-from tests.conftest import sealed
+from tests.store.records import publish_draft, sealed
 
 
-def publish(store: ArtifactStore, config: TeacherConfig, text: str = "weights") -> artifact.Artifact:
-    with store.draft(config) as draft:
-        (draft / "model.safetensors").write_text(text)
-        (draft / RESUME).write_text("state of the optimiser")
-        record = Record(
-            key=key(config),
-            version=1,
-            config=config.model_dump(mode="json"),
-            inputs={},
-            files=store.describe_files(draft),
-        )
-        return store.publish(config, draft, record)
-
-
-def test_a_published_artifact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
-    made = publish(store, TeacherConfig())
+def test_a_published_artefact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
     found = store.find(TeacherConfig())
     assert found is not None
     assert found.path == made.path
@@ -52,7 +37,7 @@ def test_nothing_is_found_before_it_is_published(store: ArtifactStore) -> None:
 
 @pytest.mark.parametrize("damage", ["change", "truncate", "delete"])
 def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> None:
-    made = publish(store, TeacherConfig())
+    made = publish_draft(store, TeacherConfig())
     assert made.file("model.safetensors").read_text() == "weights"
     path = made.path / "model.safetensors"
     if damage == "change":
@@ -69,7 +54,7 @@ def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> No
 
 
 def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(store: ArtifactStore) -> None:
-    made = publish(store, TeacherConfig())
+    made = publish_draft(store, TeacherConfig())
     record = json.loads((made.path / RECORD).read_text())
     record["config"]["loss"]["smoothing"] = 0.3
     without = {name: value for name, value in record.items() if name != "seal"}
@@ -81,9 +66,9 @@ def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(s
     assert any("key" in problem for problem in store.read(made.path).problems())
 
 
-def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
-    made = publish(store, TeacherConfig())
-    publish(store, TeacherConfig(seed=1))
+def test_an_artefact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
+    publish_draft(store, TeacherConfig(seed=1))
     for name in (str(made.path), made.record.key, made.record.key[:6]):
         assert store.resolve(name).path == made.path
     for name in ("", "nothing-like-it"):
@@ -101,7 +86,7 @@ def test_what_is_not_ours_is_refused(store: ArtifactStore, tmp_path: Path) -> No
 
 
 def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactStore) -> None:
-    made = publish(store, TeacherConfig())
+    made = publish_draft(store, TeacherConfig())
     with store.draft(TeacherConfig()) as draft:
         draft.rmdir()
         made.path.rename(draft)  # as if killed between the record and the rename
@@ -142,12 +127,12 @@ def test_a_link_where_an_artifact_belongs_is_replaced(store: ArtifactStore, tmp_
     (tmp_path / "home").mkdir()
     store.path(TeacherConfig()).parent.mkdir(parents=True)
     store.path(TeacherConfig()).symlink_to(tmp_path / "home")
-    assert publish(store, TeacherConfig()).problems() == []
+    assert publish_draft(store, TeacherConfig()).problems() == []
     assert not list((tmp_path / "home").iterdir())
 
 
 def test_what_is_aside_comes_back_unless_all_went_well(store: ArtifactStore) -> None:
-    made = publish(store, TeacherConfig())
+    made = publish_draft(store, TeacherConfig())
     for error in (UserError("a", 1, "b", "c"), KeyboardInterrupt()):
         with pytest.raises(type(error)), store.aside(made.path):
             raise error

@@ -12,34 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.config import CacheConfig, DataConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.config import CacheConfig, DataConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.store import index
 from distill.store.index import FOLDER, Entry, kind, published
 from distill.store.key import _KEYS, key
-from distill.store.record import RECORD, Record
-from distill.store.stages import STAGES, inputs
+from distill.store.record import RECORD
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from tests.conftest import sealed
-
-
-def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """An artifact of one small file, written without a draft."""
-    folder = store.path(config)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "weights").write_text(f"weights of {key(config)}")
-    known = {
-        "key": key(config),
-        "version": STAGES[config.stage].version,
-        "config": config.model_dump(mode="json"),
-        "inputs": {key(upstream): "" for upstream in inputs(config)},
-        "files": store.describe_files(folder),
-        "metrics": {"test/accuracy": accuracy},
-        "data": {"sizes": {"train": 9, "held_out": 1, "test": 5}, "shape": [1, 8, 8], "classes": ["a", "b"]},
-        "provenance": {"seconds": 1.5},
-    }
-    (folder / RECORD).write_bytes(Record.model_validate(known | fields).sealed())
-    return folder
+from tests.store.records import publish, sealed
 
 
 def listed(root: Path, stage: str = "teacher") -> list[Entry]:

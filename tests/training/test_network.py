@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,12 +20,14 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import WARNINGS, load_predictions
 from distill.training.tracking import read_metrics
+from tests import made as artefacts
+from tests.memory import forget_warnings
 
 
 @pytest.fixture(autouse=True)
 def nothing_shown(monkeypatch) -> None:
     """Of one kind only the first warnings of a process are shown."""
-    monkeypatch.setattr("distill.training.tracking._shown", Counter())
+    forget_warnings(monkeypatch)
 
 
 @pytest.fixture
@@ -36,9 +37,7 @@ def smoothed(teacher: TeacherConfig) -> TeacherConfig:
 
 
 def make(config: TeacherConfig | StudentConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    made = ensure([config], store, runtime.model_copy(update={"progress": True, "jobs": 1}))[key(config)]
-    assert isinstance(made, Artifact)
-    return made
+    return artefacts.make(config, store, runtime.model_copy(update={"progress": True, "jobs": 1}))
 
 
 def texts(made: Artifact, name: str) -> list[str]:

@@ -12,8 +12,9 @@ from PIL import Image
 from distill.config import DataConfig
 from distill.data.sets import decoded_copy
 from distill.data.sets.dataset import Dataset
-from distill.data.sets.load import _load, load
+from distill.data.sets.load import load
 from distill.errors import UserError
+from tests.memory import forget_data_sets
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -84,7 +85,7 @@ def test_a_zip_gives_what_the_folder_gives(tmp_path, prefix):
     ours = load_path(packed, tmp_path / "root")
     assert ours.fingerprint == folder.fingerprint
     packed.write_bytes(packed.read_bytes()[:1000])
-    _load.cache_clear()
+    forget_data_sets()
     with pytest.raises(UserError, match=r"pets\.zip \(1,000 bytes\).*a complete zip"):
         load_path(packed, tmp_path / "root")
 
@@ -105,7 +106,7 @@ def test_a_tar_gives_what_the_folder_gives(tmp_path, suffix, mode, prefix):
 def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "pets", make_files())
     first = load_path(path, tmp_path / "root")
-    _load.cache_clear()
+    forget_data_sets()
     monkeypatch.setattr(decoded_copy, "_decode_all", lambda *args: pytest.fail("decoded again"))
     second = load_path(path, tmp_path / "root")
     assert second is not first
@@ -116,7 +117,7 @@ def test_a_changed_folder_is_decoded_again(tmp_path):
     path = write_folder(tmp_path / "pets", make_files())
     first = load_path(path, tmp_path / "root")
     (path / "train" / "cat" / "10.png").write_bytes(png(np.zeros((6, 5, 3), np.uint8)))
-    _load.cache_clear()
+    forget_data_sets()
     second = load_path(path, tmp_path / "root")
     assert first.fingerprint != second.fingerprint
     assert len(decoded(tmp_path / "root")) == 2
