@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.cache import LogitCache
 from distill.config import (
+    AugmentConfig,
     CacheConfig,
     DataConfig,
     LossConfig,
@@ -17,6 +19,8 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
@@ -66,3 +70,21 @@ def student(cache: CacheConfig) -> StudentConfig:
     return StudentConfig(
         cache=cache, data=cache.transfer_set, model=TINY, schedule=SHORT, loss=LossConfig(temperature=4)
     )
+
+
+@pytest.fixture
+def shifted(cache: CacheConfig) -> CacheConfig:
+    """A cache of three views."""
+    return cache.replace(views=3, augment=AugmentConfig(pad=1))
+
+
+@pytest.fixture
+def opened(shifted: CacheConfig, make: Callable[[StageConfig], Artifact]) -> LogitCache:
+    """The same, made and opened."""
+    return LogitCache.open(make(shifted).path)
+
+
+@pytest.fixture
+def dataset(cache: CacheConfig, runtime: Runtime) -> Dataset:
+    """What it is a cache of."""
+    return load(cache.transfer_set, runtime.data_root)

@@ -330,7 +330,7 @@ def test_the_name_of_a_folder_is_no_word_for_a_plug_in(stranger: Path, capsys: p
     assert not (stranger / "ran").exists()
 
 
-def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
+def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LogitCache.open(Path("cache").resolve())
     with pytest.raises(UserError, match="name yourself"):
         CachedDataset(cache, stranger)
@@ -343,7 +343,7 @@ def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
 
 
 def test_an_exported_folder_is_refused_until_it_is_said_to_be_ones_own(
-    stranger: Path, capsys: pytest.CaptureFixture[str]
+    stranger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, told = run(capsys, stranger, "export", "teacher", "--to", "own", "--trust", *MACHINE)
     assert code == 0, told

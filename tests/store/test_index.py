@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from distill.config import CacheConfig, DataConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.store import index
 from distill.store.index import FOLDER, Entry, kind, published
-from distill.store.key import _KEYS, key
+from distill.store.key import key
 from distill.store.record import RECORD
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
@@ -167,26 +166,6 @@ def test_what_costs_alike_is_of_one_kind() -> None:
     assert kind(cache) != kind(cache.replace(dtype="float32"))
     reports = [ReportConfig(experiment=name, source="", scale="quick", data="", analyses=()) for name in "ab"]
     assert kind(reports[0]) != kind(reports[1])
-
-
-def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
-    gc.collect()
-    before = len(_KEYS)
-    teacher = TeacherConfig()
-    first = key(teacher)
-    assert len(_KEYS) == before + 1
-    assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
-    assert key(teacher) == first == key(TeacherConfig())
-    del teacher
-    gc.collect()
-    assert len(_KEYS) == before
-
-
-def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = CacheConfig()
-    before = key(cache)
-    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
-    assert key(cache) != before
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
