@@ -124,7 +124,7 @@ def test_pixels_that_differ_are_found_although_the_images_are_the_same(
 def test_the_command_names_the_mean_the_store_and_what_must_go(teacher, store, runtime, dataset) -> None:
     ensemble = EnsembleConfig(members=(teacher, teacher.replace(seed=1)), mean="logits")
     config = CacheConfig(teacher=ensemble, transfer_set=teacher.data, top_k=2)
-    opened = LogitCache(make(config, store, runtime))
+    opened = LogitCache(make(config, store, runtime.model_copy(update={"jobs": 1})))
     command = remake(config, opened.path)
     assert command.startswith(f"rm -r {opened.path} && distill cache --teacher ")
     parsed, machine = parse_config("cache", shlex.split(command.partition("distill cache ")[2]))
