@@ -51,7 +51,7 @@ def store(runtime: Runtime) -> ArtifactStore:
 
 @pytest.fixture
 def make(store: ArtifactStore, runtime: Runtime) -> Callable[[StageConfig], Artifact]:
-    """The artefact of a config in the store of this test."""
+    """The artifact of a config in the store of this test."""
     return lambda config: made.make(config, store, runtime)
 
 

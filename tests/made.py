@@ -1,4 +1,4 @@
-"""Makes one artefact, and compares the weights of two."""
+"""Makes one artifact, and compares the weights of two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.training.network import WEIGHTS
 
 
 def make(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """The artefact of a config, with all that it needs."""
+    """The artifact of a config, with all that it needs."""
     made = ensure([config], store, runtime)[key(config)]
     assert isinstance(made, Artifact)
     return made

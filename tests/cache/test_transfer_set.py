@@ -19,12 +19,11 @@ from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, 
 from distill.data.loader import Loader
 from distill.data.sets import load as load_module
 from distill.errors import UserError
-from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_network
+from tests.made import make
 from tests.memory import forget_data_sets, forget_names
 
 pytestmark = [
@@ -52,9 +51,7 @@ def made(config: CacheConfig | TeacherConfig, folder: Path) -> Artifact:
     runtime = Runtime(
         store=folder / "store", data_root=folder / "data", device="cpu", progress=False, min_teacher_accuracy=0
     )
-    artifact = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
-    assert isinstance(artifact, Artifact)
-    return artifact
+    return make(config, ArtifactStore(runtime.store), runtime)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The commands that read artefacts."""
+"""The commands that read artifacts."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from tests.cli.commands import TINY, fail, run
 from tests.store.records import sealed
 
 
-def test_a_wrong_kind_of_artefact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the artefact of a cache, this is a teacher" in fail(capsys, "student", "--cache", str(teacher))
+def test_a_wrong_kind_of_artifact_is_refused(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the artifact of a cache, this is a teacher" in fail(capsys, "student", "--cache", str(teacher))
 
 
-def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
+def test_an_artifact_of_an_older_form_is_rubbish_and_no_input(
     teacher: Path, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads((teacher / "record.json").read_text())
@@ -27,7 +27,7 @@ def test_an_artefact_of_an_older_form_is_rubbish_and_no_input(
     with pytest.raises(SystemExit) as stopped:
         main(["cache", "--teacher", str(teacher)])
     assert stopped.value.code == 2
-    assert "an artefact of this version" in capsys.readouterr().err
+    assert "an artifact of this version" in capsys.readouterr().err
 
 
 def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A batch in parts and over ranks: every sample once, and the gradient of the whole."""
+"""A batch in parts and over ranks: every sample once, or a line that says why not."""
 
 from __future__ import annotations
 

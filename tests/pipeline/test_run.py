@@ -12,7 +12,7 @@ from distill.store.artifact import Artifact
 from tests.made import make
 
 
-def test_eight_who_want_the_same_artefact_get_one(teacher, store, runtime) -> None:
+def test_eight_who_want_the_same_artifact_get_one(teacher, store, runtime) -> None:
     made: list[Artifact] = []
     threads = [threading.Thread(target=lambda: made.append(run_stage(teacher, store, runtime))) for _ in range(8)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Artefacts that somebody can send, and the one line that refuses them."""
+"""Artifacts that somebody can send, and the one line that refuses them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATA = {"classes": list("ab"), "shape": [1, 2, 2]}
 
 
 def published(store: ArtifactStore, config: TeacherConfig | CacheConfig = TINY, **files: bytes) -> Artifact:
-    """An artefact with these files, whose record fits them: what somebody can send."""
+    """An artifact with these files, whose record fits them: what somebody can send."""
     with store.draft(config) as draft:
         for name, content in files.items():
             (draft / name.replace("_", ".")).write_bytes(content)

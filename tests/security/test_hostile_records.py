@@ -121,7 +121,7 @@ def test_records_that_say_what_none_says_are_refused(store, changes, capsys):
         assert all(line.isprintable() for line in (said.out + said.err).splitlines())
 
 
-def test_a_record_of_another_artefact_is_a_miss(store):
+def test_a_record_of_another_artifact_is_a_miss(store):
     one, other = published(store), TINY.replace(seed=1)
     store.path(other).mkdir()
     (store.path(other) / RECORD).write_bytes((one.path / RECORD).read_bytes())

@@ -1,4 +1,4 @@
-"""Artefacts and records that tests write themselves, without a stage that makes them."""
+"""Artifacts and records that tests write themselves, without a stage that makes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sealed(fields: dict[str, Any]) -> bytes:
 
 
 def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """An artefact of one small file, written without a draft."""
+    """An artifact of one small file, written without a draft."""
     folder = store.path(config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -43,7 +43,7 @@ def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **
 
 
 def publish_draft(store: ArtifactStore, config: TeacherConfig) -> Artifact:
-    """An artefact of one small file, by way of a draft that has a resume point."""
+    """An artifact of one small file, by way of a draft that has a resume point."""
     with store.draft(config) as draft:
         (draft / "model.safetensors").write_text("weights")
         (draft / RESUME).write_text("state of the optimiser")

@@ -14,7 +14,7 @@ from distill.store.store import ArtifactStore
 from tests.store.records import publish_draft
 
 
-def test_a_published_artefact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
+def test_a_published_artifact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
     made = publish_draft(store, TeacherConfig())
     found = store.find(TeacherConfig())
     assert found is not None
@@ -33,7 +33,7 @@ def test_nothing_is_found_before_it_is_published(store: ArtifactStore) -> None:
         assert (again / "model.safetensors").read_text() == "half", "an interrupted draft is kept"
 
 
-def test_an_artefact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
+def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
     made = publish_draft(store, TeacherConfig())
     publish_draft(store, TeacherConfig(seed=1))
     for name in (str(made.path), made.record.key, made.record.key[:6]):
@@ -72,7 +72,7 @@ def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: 
     assert [path.name for path in home.iterdir()] == [RESUME]
 
 
-def test_a_link_where_an_artefact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_link_where_an_artifact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     store.path(TeacherConfig()).parent.mkdir(parents=True)
     store.path(TeacherConfig()).symlink_to(tmp_path / "home")

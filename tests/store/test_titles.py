@@ -1,4 +1,4 @@
-"""Titles of artefacts."""
+"""Titles of artifacts."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import WARNINGS, load_predictions
 from distill.training.tracking import read_metrics
-from tests import made as artefacts
+from tests import made as artifacts
 from tests.memory import forget_warnings
 
 
@@ -37,7 +37,7 @@ def smoothed(teacher: TeacherConfig) -> TeacherConfig:
 
 
 def make(config: TeacherConfig | StudentConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    return artefacts.make(config, store, runtime.model_copy(update={"progress": True, "jobs": 1}))
+    return artifacts.make(config, store, runtime.model_copy(update={"progress": True, "jobs": 1}))
 
 
 def texts(made: Artifact, name: str) -> list[str]:
