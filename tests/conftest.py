@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from distill.cache import LogitCache
 from distill.config import (
+    AugmentConfig,
     CacheConfig,
     DataConfig,
     LossConfig,
-    ModelConfig,
-    ScheduleConfig,
+    StageConfig,
     StudentConfig,
     TeacherConfig,
 )
+from distill.data.sets.dataset import Dataset
+from distill.data.sets.load import load
+from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
+from tests import made
+from tests.small import SHORT, TINY
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)
 # A shell ignores Ctrl-C for what it runs in the background, and so would all children of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY = ModelConfig(name="mlp", kwargs={"widths": [16]})
-SHORT = ScheduleConfig(epochs=2, batch_size=64)
-
-
-def sealed(fields: dict[str, Any]) -> bytes:
-    """The content of a record that says this, with a seal that fits: as who made it up would write it."""
-    before, name, after = json.dumps(fields | {"seal": ""}, indent=1).rpartition('"seal": "')
-    return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +50,12 @@ def store(runtime: Runtime) -> ArtifactStore:
 
 
 @pytest.fixture
+def make(store: ArtifactStore, runtime: Runtime) -> Callable[[StageConfig], Artifact]:
+    """The artifact of a config in the store of this test."""
+    return lambda config: made.make(config, store, runtime)
+
+
+@pytest.fixture
 def teacher() -> TeacherConfig:
     return TeacherConfig(data=DataConfig(held_out=0.15), model=TINY, schedule=SHORT)
 
@@ -69,3 +70,21 @@ def student(cache: CacheConfig) -> StudentConfig:
     return StudentConfig(
         cache=cache, data=cache.transfer_set, model=TINY, schedule=SHORT, loss=LossConfig(temperature=4)
     )
+
+
+@pytest.fixture
+def shifted(cache: CacheConfig) -> CacheConfig:
+    """A cache of three views."""
+    return cache.replace(views=3, augment=AugmentConfig(pad=1))
+
+
+@pytest.fixture
+def opened(shifted: CacheConfig, make: Callable[[StageConfig], Artifact]) -> LogitCache:
+    """The same, made and opened."""
+    return LogitCache.open(make(shifted).path)
+
+
+@pytest.fixture
+def dataset(cache: CacheConfig, runtime: Runtime) -> Dataset:
+    """What it is a cache of."""
+    return load(cache.transfer_set, runtime.data_root)

@@ -16,3 +16,8 @@ def test_errors_cross_from_a_worker_to_its_parent() -> None:
         assert type(again) is type(error)
         assert str(again) == str(error)
         assert again.field == error.field
+
+
+def test_a_value_of_megabytes_does_not_fill_the_screen():
+    assert len(str(UserError("field", "x" * 10**7, "less", "Shorten it."))) < 3000
+    assert "way \\x1b[31m out" in str(UserError("field", 1, "2", "way \x1b[31m out"))

@@ -118,8 +118,8 @@ def test_students_without_one_teacher(student, groups):
         ({"model": ModelConfig(name="tests.probes.test_knowledge:pooled")}, "torch.nn.Linear"),
         (
             {
-                "data": DataConfig(name="tests.data.test_tokens:copies", held_out=0.15),
-                "model": ModelConfig(name="tests.data.test_tokens:copyist"),
+                "data": DataConfig(name="tests.data.copies:copies", held_out=0.15),
+                "model": ModelConfig(name="tests.data.copies:copyist"),
                 "optim": {"name": "adamw", "lr": 0.02},
             },
             "images with one label each",

@@ -23,20 +23,10 @@ from distill.store.store import ArtifactStore
 from distill.system.files import sha256
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS, load_network, load_predictions
-from tests.data import test_tokens
+from tests.data import copies
 
 # torch's own, about its internals, while it traces.
 pytestmark = [pytest.mark.filterwarnings("ignore:::torch"), pytest.mark.filterwarnings("ignore:::copyreg")]
-
-
-@pytest.fixture
-def make(store, runtime):
-    def run(config) -> Artifact:
-        made = ensure([config], store, runtime)[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return run
 
 
 def teacher_with(model: ModelConfig) -> TeacherConfig:
@@ -191,7 +181,7 @@ def test_a_damaged_folder_is_refused_in_a_line(name, how, make, store, runtime, 
 def test_sentences_and_caches_are_refused(make, cache, store, runtime, tmp_path):
     with pytest.raises(UserError, match="a teacher or a student"):
         export(make(cache), tmp_path / "out", None, store, runtime)
-    tokens = test_tokens.TEACHER.replace(schedule=ScheduleConfig(epochs=1, batch_size=64))
+    tokens = copies.TEACHER.replace(schedule=ScheduleConfig(epochs=1, batch_size=64))
     with pytest.raises(UserError, match="a network of images") as raised:
         export(make(tokens), tmp_path / "out", None, store, runtime)
     assert "\n" not in str(raised.value)

@@ -12,7 +12,7 @@ from distill.pipeline.graph import ensure
 from distill.store.stages import inputs
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from tests.store.test_index import publish
+from tests.store.records import publish
 
 
 def test_bytes_of_a_cache_are_exact(cache: CacheConfig, store: ArtifactStore, runtime: Runtime) -> None:

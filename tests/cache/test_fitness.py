@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from distill.cache.fitness import least_accuracy, refuse_if_training, refuse_if_wrong
+from distill.config import (
+    AugmentConfig,
+    CacheConfig,
+)
 from distill.errors import UnfitTeacher
+from distill.pipeline.graph import ensure
+from tests.made import make
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
@@ -83,3 +89,17 @@ def test_evaluation_mode_passes() -> None:
 def test_training_mode_is_found(layer: nn.Module) -> None:
     with torch.inference_mode(), pytest.raises(UnfitTeacher, match="two passes that differ"):
         refuse_if_training(network(layer).train(), images())
+
+
+def test_the_gate_keeps_a_teacher_from_images_that_it_does_not_know(teacher, store, runtime) -> None:
+    trained = teacher.replace(schedule=teacher.schedule.replace(epochs=10))
+    far = CacheConfig(teacher=trained, transfer_set=teacher.data, augment=AugmentConfig(pad=6))
+    careful = runtime.model_copy(update={"min_teacher_accuracy": None})
+    told = (
+        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*--min-teacher-accuracy"
+    )
+    with pytest.raises(UnfitTeacher, match=told):
+        ensure([far], store, careful)
+    made = ensure([far], store, careful, tolerate_divergence=True)
+    assert "right on" in str(*made.values())
+    assert make(far, store, runtime).record.metrics["gate/accuracy"] < 0.5

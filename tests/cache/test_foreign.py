@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from distill.cache.foreign import ForeignArrays, log_floor
+from distill.cache.foreign import ArrayFile, ForeignArrays, log_floor
 from distill.errors import UserError
 
 VALUES = ("logits", "probabilities", "log-probabilities")
@@ -197,3 +197,10 @@ def test_two_arrays_of_which_one_is_named_logits(tmp_path):
 def test_files_are_mapped_and_not_read(tmp_path, suffix):
     source = ForeignArrays([save(tmp_path / f"a{suffix}", draw())])
     assert isinstance(source._arrays[0]._array, np.memmap)
+
+
+def test_an_npz_larger_than_its_file_can_be_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.cache.foreign._NPZ_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "a.npz", logits=np.zeros((1 << 14, 100), np.float32))
+    with pytest.raises(UserError, match=r"numpy\.save"):
+        ArrayFile(tmp_path / "a.npz")

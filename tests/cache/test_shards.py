@@ -244,3 +244,21 @@ def test_only_shards_that_are_touched_are_opened(layout: Layout, tmp_path: Path)
     reader.rows(np.array([3, 700, 5]), 2)
     reader.rows(np.array([4]), 2)
     assert opened == [Shard(2, 0, 256).name, Shard(2, 512, 768).name]
+
+
+def test_many_classes(tmp_path) -> None:
+    for classes, top_k in ((1000, None), (21_841, None), (21_841, 100)):
+        layout = Layout(3000, 1, Encoding(classes, "float16", top_k))
+        exact = torch.randn(3000, classes, generator=torch.Generator().manual_seed(0))
+
+        def answers(shard: Shard, exact: torch.Tensor = exact) -> list[Piece]:
+            return [Piece(exact[shard.first : shard.last], torch.zeros(shard.last - shard.first, dtype=torch.long))]
+
+        folder = tmp_path / f"{classes}-{top_k}"
+        folder.mkdir()
+        write_shards(folder, layout, answers)
+        reader = ShardReader(lambda name, folder=folder: folder / name, layout)
+        index = torch.tensor([2999, 0, 2048, 7])
+        found = layout.encoding.decode(reader.rows(index.numpy(), 0)).float()
+        kept = exact[index].topk(top_k or classes).indices
+        torch.testing.assert_close(found.gather(1, kept), exact[index].gather(1, kept), atol=2e-3, rtol=1e-3)

@@ -19,13 +19,12 @@ from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, 
 from distill.data.loader import Loader
 from distill.data.sets import load as load_module
 from distill.errors import UserError
-from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.store.store import ArtifactStore
-from distill.system import trust
 from distill.system.runtime import Runtime
 from distill.training.network import load_network
+from tests.made import make
+from tests.memory import forget_data_sets, forget_names
 
 pytestmark = [
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.
@@ -52,9 +51,7 @@ def made(config: CacheConfig | TeacherConfig, folder: Path) -> Artifact:
     runtime = Runtime(
         store=folder / "store", data_root=folder / "data", device="cpu", progress=False, min_teacher_accuracy=0
     )
-    artifact = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
-    assert isinstance(artifact, Artifact)
-    return artifact
+    return make(config, ArtifactStore(runtime.store), runtime)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +185,7 @@ def test_an_epoch_that_is_left_early_does_not_leak_into_the_next(shifted: Cached
 
 
 def test_a_pickle_holds_paths_and_not_contents(shifted: CachedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "_process", trust._Process())  # other tests of this process name many plug-ins
+    forget_names(monkeypatch)  # other tests of this process name many plug-ins
     shifted.set_epoch(2)
     text = pickle.dumps(shifted)
     assert len(text) < 2000
@@ -345,13 +342,13 @@ def test_a_worker_that_opens_the_images_anew_checks_them_too(
 ) -> None:
     text = pickle.dumps(CachedDataset(LogitCache.open(of_plugin.path), tmp_path))
     monkeypatch.setattr(plugin, "CHANGE", "pixel")
-    load_module._load.cache_clear()
+    forget_data_sets()
     with pytest.raises(UserError, match=r"data\.content"):
         pickle.loads(text)[0]
 
 
 def test_no_held_out_images(of_plugin: Artifact, tmp_path: Path) -> None:
-    load_module._load.cache_clear()
+    forget_data_sets()
     dataset = CachedDataset(LogitCache.open(of_plugin.path), tmp_path)
     assert len(dataset.held_out) == 0
     assert list(DataLoader(dataset.held_out, 10)) == []

@@ -19,8 +19,8 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system.references import referenced
-from tests.conftest import TINY
-from tests.data.sets.test_mnist import write_mnist
+from tests.data.sets.mnist_files import write_mnist
+from tests.small import TINY
 
 BUILT_IN = ("digits", "translation")
 """Data sets that are here without a download."""

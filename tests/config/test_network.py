@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.config import NETWORKS, ModelConfig
+from distill.config import NETWORKS, ModelConfig, ScheduleConfig
 from distill.config.network import Network
 from distill.errors import UserError
 from distill.models import build_model
@@ -47,3 +47,8 @@ def test_help_and_refusal_name_all() -> None:
 def test_one_line_adds_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "toy", Network("toy", "distill.models.mlp:mlp", "nowhere"))
     assert isinstance(build_model(ModelConfig(name="toy", kwargs={"widths": [4]}), 3, (1, 2, 2)), MLP)
+
+
+def test_the_number_of_parts_divides_the_batch() -> None:
+    with pytest.raises(UserError, match=r"schedule\.parts = 3: expected a divisor of the batch size, 64"):
+        ScheduleConfig(batch_size=64, parts=3)

@@ -9,81 +9,26 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from distill.config import (
     IGNORED,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
-    DataConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
     ScheduleConfig,
-    StudentConfig,
-    TeacherConfig,
 )
 from distill.data.loader import Loader, Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.pipeline.graph import ensure
-from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.store import ArtifactStore
-from distill.training.network import WEIGHTS, load_network, load_predictions
+from distill.training.network import load_network, load_predictions
 from distill.training.predict import predict
 from distill.training.state import Run
-
-LENGTH, NAMES = 6, ("end", "a", "b", "c", "d")
-
-
-def sentences(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sentences of 1 to 5 letters, to be copied with an end; token 5 begins a copy."""
-    generator = torch.Generator().manual_seed(seed)
-    letters = torch.randint(1, len(NAMES), (count, LENGTH), generator=generator)
-    lengths = torch.randint(1, LENGTH, (count, 1), generator=generator)
-    place = torch.arange(LENGTH)
-    source = torch.where(place < lengths, letters, 0)
-    begun = torch.cat([torch.full((count, 1), 5), source[:, :-1]], 1)
-    labels = torch.where(place <= lengths, source, IGNORED)
-    return torch.stack([source, begun], 1)[:, None].to(torch.uint8), labels
-
-
-def copies(n: int = 200):
-    return *sentences(n, 0), *sentences(40, 1), NAMES
-
-
-class Copyist(nn.Module):
-    """Logits of each position from both tokens at it."""
-
-    def __init__(self, num_classes: int, dropout: float):
-        super().__init__()
-        self.source, self.read = nn.Embedding(8, 16), nn.Embedding(8, 16)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.ReLU(), nn.Linear(16, num_classes))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        source, read = images.long().squeeze(1).unbind(1)
-        return self.head(self.source(source) + self.read(read))
-
-
-def copyist(num_classes: int, in_shape: tuple[int, int, int], dropout: float = 0.0) -> nn.Module:
-    return Copyist(num_classes, dropout)
-
-
-DATA = DataConfig(name=f"{__name__}:copies", held_out=0.15)
-SCHEDULE = ScheduleConfig(epochs=15, batch_size=32)
-OPTIM = OptimConfig(name="adamw", lr=0.02)
-MODEL = ModelConfig(name=f"{__name__}:copyist")
-TEACHER = TeacherConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM).with_loss(smoothing=0.1)
-STUDENT = StudentConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, loss=LossConfig(alpha=0))
-
-
-def make(config, store: ArtifactStore, runtime) -> Artifact:
-    made = ensure([config], store, runtime)[key(config)]
-    assert isinstance(made, Artifact)
-    return made
+from tests.data.copies import DATA, LENGTH, MODEL, NAMES, STUDENT, TEACHER, sentences
+from tests.made import assert_same_bits, make
 
 
 def test_every_byte_reaches_the_network_as_its_own_number(runtime) -> None:
@@ -176,10 +121,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
         make(config, store, runtime)
     resumed = make(config, store, runtime)
     assert steps == list(range(15))
-    expected = load_file(str(whole.path / WEIGHTS))
-    assert all(
-        torch.equal(tensor, expected[name]) for name, tensor in load_file(str(resumed.path / WEIGHTS)).items()
-    )
+    assert_same_bits(resumed, whole)
     assert torch.equal(load_predictions(whole, "test")[0], load_predictions(resumed, "test")[0])
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -30,8 +28,6 @@ from distill.stages.sweep import SWEEP
 from distill.store.record import RECORD
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from distill.system import files
-from distill.system.files import sha256
 from distill.system.reading import read_json
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config
@@ -238,24 +234,3 @@ def test_a_folder_with_another_name_is_found(whole: Path, tmp_path: Path) -> Non
     (root / "other").rename(second)
     assert [found.path for found in examine(ArtifactStore(root)) if found.problems] == [first, second]
     assert ArtifactStore(root).find(tiny.CACHE) is None
-
-
-def test_a_change_is_seen_whatever_it_does_to_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-
-    def changed(content: bytes) -> str:
-        before = path.stat()
-        path.write_bytes(content)
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        return sha256(path)
-
-    path.write_bytes(b"one")
-    # Within one tick of the clock, as far as this is fast enough.
-    assert len({sha256(path), changed(b"two"), changed(b"six"), changed(b"ten")}) == 4
-    monkeypatch.setattr(files, "_TICK_NS", -(10**18))  # as if it had been written long ago
-    known = sha256(path)
-    reads = files._known_digest.cache_info().misses
-    assert sha256(path) == known
-    assert files._known_digest.cache_info().misses == reads, "it is read once"
-    time.sleep(0.05)
-    assert changed(b"two") != known

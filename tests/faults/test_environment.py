@@ -8,7 +8,6 @@ import random
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from distill.training.tracking import MetricWriter, read_metrics
 from tests.faults import tiny
 from tests.faults.refusals import files_of_at_most, refused
 from tests.faults.same_bits import differences
+from tests.memory import forget_warnings
 
 STAGES = ("teacher", "cache", "student", "report")
 SIZES = (0, 200, 3_000, 10_000)
@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.reports.experiment_files.load_experiment", {tiny.NAME: tiny}.__getitem__)
-        patch.setattr("distill.training.tracking._shown", Counter({"TensorBoard": 9}))
+        forget_warnings(patch, "TensorBoard")
         yield World(tmp_path_factory.mktemp("world"))
     torch.set_num_threads(threads)
 
@@ -192,7 +192,7 @@ def run_or_find(config: StageConfig, store: ArtifactStore) -> Artifact:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
 def test_a_tensorboard_folder_that_cannot_be_written_costs_no_training(world: World, capsys, monkeypatch, number):
-    monkeypatch.setattr("distill.training.tracking._shown", Counter())
+    forget_warnings(monkeypatch)
     config = world.configs["teacher"]
     store = world.without(config)
     with refused(store.root, lambda _, path: "/tb" in path, number) as refusal:
@@ -204,7 +204,7 @@ def test_a_tensorboard_folder_that_cannot_be_written_costs_no_training(world: Wo
 
 
 def test_a_tensorboard_disk_that_fills_up_keeps_what_fitted(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("distill.training.tracking._shown", Counter())
+    forget_warnings(monkeypatch)
     size = 20_000
     with files_of_at_most(size), MetricWriter(tmp_path) as writer:
         writer.scalars(1, {"loss": 1.0})

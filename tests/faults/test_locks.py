@@ -42,7 +42,6 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(locks, "_told", set())
 
 
 def wait_until(true: Any, seconds: float = 10) -> None:

@@ -10,7 +10,6 @@ from distill.config import (
     CalibrationConfig,
     DataConfig,
     LossConfig,
-    ModelConfig,
     ReportConfig,
     ScheduleConfig,
     SnapshotsProbe,
@@ -21,18 +20,18 @@ from distill.config import (
 )
 from distill.pipeline.experiments import plan_report
 from distill.reports.experiment import Claim, Label, Table
+from tests.small import TINY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DATA = DataConfig(held_out=0.15)
-_MODEL = ModelConfig(name="mlp", kwargs={"widths": [16]})
 _SCHEDULE = ScheduleConfig(epochs=4, batch_size=64)
 _SHIFTED = AugmentConfig(pad=1)
 
 TEACHER = TeacherConfig(
     data=_DATA,
-    model=_MODEL,
+    model=TINY,
     schedule=_SCHEDULE,
     augment=_SHIFTED,
     snapshots=2,
@@ -41,7 +40,7 @@ TEACHER = TeacherConfig(
 )
 CACHE = CacheConfig(teacher=TEACHER, transfer_set=_DATA, augment=_SHIFTED, views=3)
 STUDENT = StudentConfig(
-    cache=CACHE, data=_DATA, model=_MODEL, schedule=_SCHEDULE, loss=LossConfig(temperature=4, alpha=0.5)
+    cache=CACHE, data=_DATA, model=TINY, schedule=_SCHEDULE, loss=LossConfig(temperature=4, alpha=0.5)
 )
 CALIBRATION = CalibrationConfig(network=STUDENT)
 SWEEP = SweepConfig(teacher=TEACHER.replace(snapshots=0), smoothings=(0.0, 0.1), seeds=1)

@@ -1,6 +1,6 @@
 """The soft terms of other papers: closed forms, invariances, and logits where the obvious way of writing fails.
 
-Value and gradient against Python loops are in test_make_loss.py.
+Value and gradient against Python loops are in test_objective.py.
 """
 
 from __future__ import annotations

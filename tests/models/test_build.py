@@ -13,7 +13,12 @@ import distill.system.libraries
 from distill.config import ModelConfig
 from distill.errors import UserError
 from distill.models import build_model, check_model
+from distill.models.alexnet import alexnet
 from distill.models.build import refuse_larger
+from distill.models.cnn import cnn
+from distill.models.mlp import mlp
+from distill.models.resnet_cifar import resnet56
+from tests.models.sizes import parameters
 
 
 def config(name: str, **kwargs) -> ModelConfig:
@@ -194,3 +199,53 @@ def test_buffers_need_a_file_of_their_size() -> None:
     refuse_larger(network, 2, (1, 4, 4), 4008)
     with pytest.raises(UserError, match="4,008 bytes"):
         refuse_larger(network, 2, (1, 4, 4), 4007)
+
+
+CASES = [
+    (mlp, (1, 8, 8), {"widths": [16], "dropout": 0.5, "input_dropout": 0.2}),
+    (mlp, (3, 5, 7), {"widths": []}),
+    (cnn, (1, 8, 8), {"widths": [4, 8], "hidden": 16}),
+    (cnn, (1, 28, 28), {"dropout": 0.5}),
+    (cnn, (3, 32, 32), {}),
+    (alexnet, (3, 24, 24), {}),
+    (alexnet, (1, 27, 9), {}),
+    (resnet56, (3, 32, 32), {"width": 4, "blocks": 1}),
+    (resnet56, (1, 9, 7), {"width": 4, "blocks": 2}),
+]
+
+
+@pytest.mark.parametrize(("factory", "shape", "kwargs"), CASES)
+def test_logits_are_the_head_on_the_features(factory, shape, kwargs):
+    model = factory(7, shape, **kwargs).eval()
+    x = torch.randn(2, *shape)
+    assert model(x).shape == (2, 7)
+    assert model.features(x).shape == (2, model.head.in_features)
+    torch.testing.assert_close(model.head(model.features(x)), model(x))
+
+
+@pytest.mark.parametrize(("factory", "shape", "kwargs"), CASES)
+def test_initial_weights_depend_on_the_seed_alone(factory, shape, kwargs):
+    first, again, other = (
+        (torch.manual_seed(seed), nn.utils.parameters_to_vector(factory(7, shape, **kwargs).parameters()))[1]
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_parameter_counts():
+    assert parameters(mlp(10, (1, 28, 28))) == 784 * 1200 + 1200 + 1200 * 1200 + 1200 + 12010
+    assert parameters(cnn(10, (1, 28, 28))) == 9 * 32 + 64 + 9 * 32 * 64 + 128 + 3136 * 128 + 128 + 1290
+    assert parameters(alexnet(10, (3, 32, 32))) == 1_756_426
+    assert parameters(alexnet(10, (3, 24, 24))) == 1_068_298
+
+
+def test_layers_without_units_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        mlp(10, (1, 8, 8), widths=[16, 0])
+    with pytest.raises(ValueError, match="at least 1"):
+        cnn(10, (1, 8, 8), hidden=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        resnet56(10, (3, 8, 8), blocks=0)
+    with pytest.raises(ValueError, match="at least 16 × 16"):
+        cnn(10, (1, 8, 8), widths=[4, 4, 4, 4])

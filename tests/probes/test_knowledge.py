@@ -162,8 +162,8 @@ def test_a_picture_of_the_similarity_has_no_diagonal_and_names_where_there_is_ro
 
 
 def test_refusals(teacher, make, runtime, tmp_path, monkeypatch):
-    sentences = DataConfig(name="tests.data.test_tokens:copies", held_out=0.15)
-    tokens = teacher.replace(data=sentences, model=ModelConfig(name="tests.data.test_tokens:copyist"))
+    sentences = DataConfig(name="tests.data.copies:copies", held_out=0.15)
+    tokens = teacher.replace(data=sentences, model=ModelConfig(name="tests.data.copies:copyist"))
     with pytest.raises(UserError, match="images with one label each"):
         probe(ALL, make(tokens), runtime, tmp_path)
     with pytest.raises(UserError, match=r"output of a torch\.nn\.Linear"):

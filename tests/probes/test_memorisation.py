@@ -135,8 +135,8 @@ def test_without_held_out_images_there_is_no_held_out_accuracy(teacher, measure)
 
 
 def test_of_sentences_nothing_is_measured(teacher, measure):
-    sentences = DataConfig(name="tests.data.test_tokens:copies", held_out=0.15)
-    assert measure(teacher.replace(data=sentences, model=ModelConfig(name="tests.data.test_tokens:copyist"))) == {}
+    sentences = DataConfig(name="tests.data.copies:copies", held_out=0.15)
+    assert measure(teacher.replace(data=sentences, model=ModelConfig(name="tests.data.copies:copyist"))) == {}
 
 
 def test_other_data_are_refused(teacher, make, runtime, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from tests.conftest import sealed
+from tests.store.records import sealed
 
 HOSTILE = (
     "<script>alert(1)</script>",

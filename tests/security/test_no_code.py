@@ -54,7 +54,8 @@ from distill.system.runtime import Runtime
 from distill.training.kept_weights import snapshot_file
 from distill.training.network import PREDICTIONS, WEIGHTS, load_network, load_predictions, snapshot_steps
 from distill.training.tracking import read_metrics
-from tests.conftest import SHORT, TINY
+from tests.memory import forget_data_sets
+from tests.small import SHORT, TINY
 
 PACKAGE = Path(__file__).parents[2] / "distill"
 
@@ -447,7 +448,7 @@ def test_decoded_images(name: str, form, runtime: Runtime, ran: Path, tmp_path: 
     load(config, runtime.data_root, progress=False)
     (decoded,) = (runtime.data_root / "decoded").glob("photos-*/")
     (decoded / name).write_bytes(form(ran))
-    load_module._load.cache_clear()
+    forget_data_sets()
     refused(lambda: load(config, runtime.data_root, progress=False))
 
 

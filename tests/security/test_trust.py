@@ -24,7 +24,6 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
-from distill.data.sets import load as load_module
 from distill.data.sets.load import load
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
@@ -34,7 +33,8 @@ from distill.store.store import ArtifactStore
 from distill.system import trust
 from distill.system.plugins import resolve
 from distill.system.runtime import Runtime
-from tests.conftest import SHORT
+from tests.memory import forget_data_sets, forget_names
+from tests.small import SHORT
 
 EVIL = {"name": "evil:net"}
 STRANGER = """
@@ -61,9 +61,9 @@ def program():
 @pytest.fixture(autouse=True)
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process in which nobody named anything yet."""
-    monkeypatch.setattr(trust, "_process", trust._Process())
+    forget_names(monkeypatch)
     yield
-    load_module._load.cache_clear()
+    forget_data_sets()
 
 
 def read(config: dict[str, object], path: Path | None = Path("theirs/record.json")) -> TeacherConfig:
@@ -186,10 +186,11 @@ def test_programs_of_libraries_that_can_do_no_harm_need_no_word(tmp_path: Path, 
 # Worker processes
 
 
-def test_workers_get_what_their_parent_trusts() -> None:
+def test_workers_get_what_their_parent_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
     trust.name("mine:net")
     handed = pickle.dumps(trust.state())
-    trust._process.state = trust.State(named=frozenset({"own:net"}))
+    forget_names(monkeypatch)
+    trust.name("own:net")
     trust.restore(pickle.loads(handed))
     assert trust.is_trusted("mine:net")
     assert trust.is_trusted("own:net")
@@ -199,13 +200,13 @@ def test_workers_get_what_their_parent_trusts() -> None:
     assert trust.is_trusted("evil:net"), "nothing is taken back"
 
 
-def test_a_worker_of_a_view_program_is_one(stranger: Path) -> None:
+def test_a_worker_of_a_view_program_is_one(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     views = ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
     handed = pickle.dumps(views._source)
-    trust._process.state = trust.State()
+    forget_names(monkeypatch)
     assert pickle.loads(handed).pixels(torch.arange(2).numpy(), 0).shape == (2, 1, 8, 8)
-    trust._process.state = trust.State()
+    forget_names(monkeypatch)
     read({"augment": {"program": "stranger:program"}})
     with pytest.raises(UserError, match="name yourself"):
         ProgramViews(images, AugmentConfig().model_copy(update={"program": "stranger:program"}), 0)
@@ -219,10 +220,9 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that somebody sent, and the module that their plug-ins were in."""
     folder = tmp_path_factory.mktemp("sent")
     (folder / "stranger.py").write_text(STRANGER)
-    before = trust._process
-    trust._process = trust._Process()
-    sys.path.insert(0, str(folder))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        forget_names(patch)
+        patch.syspath_prepend(str(folder))
         theirs = TeacherConfig(
             data=DataConfig(name="stranger:images", held_out=0.2),
             model=ModelConfig(name="stranger:net"),
@@ -242,9 +242,6 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = ensure([theirs, cache], ArtifactStore(runtime.store), runtime)
         for name, artifact in zip(("teacher", "cache"), made.values(), strict=True):
             (folder / name).symlink_to(artifact.path)  # pyright: ignore[reportAttributeAccessIssue]
-    finally:
-        sys.path.remove(str(folder))
-        trust._process = before
     return folder
 
 
@@ -253,7 +250,7 @@ def stranger(sent: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory is what was sent; `ran` is there when its module was imported."""
     sys.modules.pop("stranger", None)
     (sent / "ran").unlink(missing_ok=True)
-    load_module._load.cache_clear()
+    forget_data_sets()
     monkeypatch.chdir(sent)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return sent
@@ -333,7 +330,7 @@ def test_the_name_of_a_folder_is_no_word_for_a_plug_in(stranger: Path, capsys: p
     assert not (stranger / "ran").exists()
 
 
-def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
+def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LogitCache.open(Path("cache").resolve())
     with pytest.raises(UserError, match="name yourself"):
         CachedDataset(cache, stranger)
@@ -341,16 +338,16 @@ def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path) -> None:
     trust.name("stranger:images")
     trust.name("stranger:program")
     handed = pickle.dumps(CachedDataset(cache, stranger))
-    trust._process.state = trust.State()
+    forget_names(monkeypatch)
     assert len(pickle.loads(handed)) == 32, "its workers open it again"
 
 
 def test_an_exported_folder_is_refused_until_it_is_said_to_be_ones_own(
-    stranger: Path, capsys: pytest.CaptureFixture[str]
+    stranger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, told = run(capsys, stranger, "export", "teacher", "--to", "own", "--trust", *MACHINE)
     assert code == 0, told
-    trust._process.state = trust.State()
+    forget_names(monkeypatch)
     (stranger / "ran").unlink()
     sys.modules.pop("stranger")
     with pytest.raises(UserError, match="plugins=True"):

@@ -24,7 +24,7 @@ from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
-from tests.conftest import TINY
+from tests.small import TINY
 
 SMOOTHINGS = (0.0, 0.2, 0.5)
 

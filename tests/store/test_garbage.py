@@ -17,7 +17,7 @@ from distill.store.key import key
 from distill.store.record import RECORD, RESUME
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from tests.store.test_index import publish
+from tests.store.records import publish
 
 
 def found(store: ArtifactStore, unreached: bool = False) -> dict[str, str]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -12,34 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.config import CacheConfig, DataConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
+from distill.config import CacheConfig, DataConfig, ReportConfig, StudentConfig, TeacherConfig
 from distill.store import index
 from distill.store.index import FOLDER, Entry, kind, published
-from distill.store.key import _KEYS, key
-from distill.store.record import RECORD, Record
-from distill.store.stages import STAGES, inputs
+from distill.store.key import key
+from distill.store.record import RECORD
+from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from tests.conftest import sealed
-
-
-def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """An artifact of one small file, written without a draft."""
-    folder = store.path(config)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "weights").write_text(f"weights of {key(config)}")
-    known = {
-        "key": key(config),
-        "version": STAGES[config.stage].version,
-        "config": config.model_dump(mode="json"),
-        "inputs": {key(upstream): "" for upstream in inputs(config)},
-        "files": store.describe_files(folder),
-        "metrics": {"test/accuracy": accuracy},
-        "data": {"sizes": {"train": 9, "held_out": 1, "test": 5}, "shape": [1, 8, 8], "classes": ["a", "b"]},
-        "provenance": {"seconds": 1.5},
-    }
-    (folder / RECORD).write_bytes(Record.model_validate(known | fields).sealed())
-    return folder
+from tests.store.records import publish, sealed
 
 
 def listed(root: Path, stage: str = "teacher") -> list[Entry]:
@@ -187,26 +166,6 @@ def test_what_costs_alike_is_of_one_kind() -> None:
     assert kind(cache) != kind(cache.replace(dtype="float32"))
     reports = [ReportConfig(experiment=name, source="", scale="quick", data="", analyses=()) for name in "ab"]
     assert kind(reports[0]) != kind(reports[1])
-
-
-def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
-    gc.collect()
-    before = len(_KEYS)
-    teacher = TeacherConfig()
-    first = key(teacher)
-    assert len(_KEYS) == before + 1
-    assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
-    assert key(teacher) == first == key(TeacherConfig())
-    del teacher
-    gc.collect()
-    assert len(_KEYS) == before
-
-
-def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = CacheConfig()
-    before = key(cache)
-    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
-    assert key(cache) != before
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])

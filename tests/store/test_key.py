@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import create_model
 
 from distill.config import (
+    SOFT_TERMS,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -33,7 +35,7 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
-from distill.store.key import key
+from distill.store.key import _KEYS, key
 from distill.store.stages import STAGES
 
 TEACHER, OF_LABELS = TeacherConfig(), StudentConfig(loss=LossConfig(alpha=0))
@@ -172,6 +174,58 @@ def test_the_version_of_a_stage_changes_its_keys_and_those_downstream(monkeypatc
 
 def recorded_today() -> dict[str, Any]:
     return {name: {"version": stage.version, "defaults": defaults(stage.config)} for name, stage in STAGES.items()}
+
+
+def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
+    gc.collect()
+    before = len(_KEYS)
+    teacher = TeacherConfig()
+    first = key(teacher)
+    assert len(_KEYS) == before + 1
+    assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
+    assert key(teacher) == first == key(TeacherConfig())
+    del teacher
+    gc.collect()
+    assert len(_KEYS) == before
+
+
+def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CacheConfig()
+    before = key(cache)
+    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
+    assert key(cache) != before
+
+
+def test_soft_terms_and_their_arguments_have_keys_of_their_own(student: StudentConfig) -> None:
+    losses = [LossConfig(soft=soft) for soft in SOFT_TERMS]
+    losses += [LossConfig(soft="dkd", kwargs={"nontarget": 2}), LossConfig(soft="dkd", kwargs={"target": 2})]
+    assert len({key(student.replace(loss=loss)) for loss in losses}) == len(losses)
+    again = parse_stage(student.replace(loss=losses[-1]).model_dump(mode="json"))
+    assert isinstance(again, StudentConfig)
+    assert again.loss == losses[-1]
+
+
+@given(lr=st.floats(1e-6, 1e3), epochs=st.integers(1, 1000), smoothing=st.floats(0, 0.9))
+def test_keys_are_stable_and_tell_apart(lr: float, epochs: int, smoothing: float) -> None:
+    base = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
+    again = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
+    longer = base.replace(schedule=base.schedule.replace(epochs=epochs + 1000))
+    assert key(base) == key(again)
+    assert key(base) != key(longer)
+
+
+def test_a_key_depends_on_what_is_upstream(student: StudentConfig) -> None:
+    teacher = student.cache.teacher.replace(seed=1)
+    other = student.replace(cache=student.cache.replace(teacher=teacher))
+    assert key(other) != key(student)
+    # … but a sweep over temperatures shares one cache.
+    assert key(student.replace(loss=LossConfig(temperature=9)).cache) == key(student.cache)
+
+
+def test_one_part_leaves_keys_as_they_were() -> None:
+    config = TeacherConfig()
+    assert key(config) == key(config.replace(schedule=config.schedule.replace(parts=1)))
+    assert key(config) != key(config.replace(schedule=config.schedule.replace(parts=2)))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ import pytest
 from distill.errors import UserError
 from distill.system import trust
 from distill.system.plugins import bind, resolve
+from tests.memory import forget_names
 
 
 @pytest.fixture(autouse=True)
 def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "_process", trust._Process(trust.State(everything=True)))
+    forget_names(monkeypatch)
+    trust.trust_everything()
 
 
 def test_a_function_is_found_by_its_name() -> None:

@@ -15,7 +15,7 @@ from distill.training.kept_weights import snapshot_file
 from distill.training.network import load_network, snapshot_steps
 from distill.training.seeds import reproducible
 from distill.training.state import Run
-from tests.pipeline.test_pipeline import assert_same_bits, make, weights
+from tests.made import assert_same_bits, make, weights
 
 
 def test_the_first_are_the_initial_weights_and_the_last_the_final_ones(teacher, store, runtime) -> None:

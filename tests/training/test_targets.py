@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,9 +12,6 @@ from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.losses import make_loss
-from distill.pipeline.graph import ensure
-from distill.store.artifact import Artifact
-from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
 from distill.training.targets import smoothing_matrix
@@ -24,16 +20,6 @@ from distill.training.targets import smoothing_matrix
 @pytest.fixture
 def digits(runtime: Runtime) -> Dataset:
     return load(DataConfig(held_out=0.15), runtime.data_root)
-
-
-@pytest.fixture
-def make(store: ArtifactStore, runtime: Runtime) -> Callable[[TeacherConfig | StudentConfig], Artifact]:
-    def made(config: TeacherConfig | StudentConfig) -> Artifact:
-        (artifact,) = ensure([config], store, runtime).values()
-        assert isinstance(artifact, Artifact)
-        return artifact
-
-    return made
 
 
 def targets(**fields: object) -> LossConfig:

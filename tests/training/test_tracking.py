@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.training.tracking import MetricWriter, read_metrics, warn
+from tests.memory import forget_warnings
 
 
 def test_a_resumed_run_drops_what_lies_after_its_step(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_hparams_are_one_flat_row(tmp_path: Path) -> None:
 
 
 def test_of_one_kind_the_first_warnings_of_a_process_are_shown(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("distill.training.tracking._shown", Counter())
+    forget_warnings(monkeypatch)
     for number in range(5):
         warn("under-confident", f"network {number}")
     warn("no effect", "another kind")

@@ -6,7 +6,7 @@ import pytest
 
 from distill.data.sets import fetch
 from distill.data.sets.at_hand import Unavailable
-from distill.data.sets.load import _load
+from tests.memory import forget_data_sets
 
 PLUGIN = """
 import torch
@@ -69,7 +69,7 @@ def two_classes():
 @pytest.fixture
 def fresh(monkeypatch):
     """No memory of other tests, and no network."""
-    _load.cache_clear()
+    forget_data_sets()
 
     def offline(*args):
         raise Unavailable("offline")

@@ -1,5 +1,4 @@
 import gzip
-import struct
 from pathlib import Path
 
 import pytest
@@ -7,11 +6,7 @@ import torch
 
 from distill.data.sets.idx import read_idx
 from distill.errors import UserError
-
-
-def idx_bytes(array: torch.Tensor) -> bytes:
-    shape = struct.pack(f">{array.ndim}I", *array.shape)
-    return b"\x00\x00\x08" + bytes([array.ndim]) + shape + array.numpy().tobytes()
+from tests.data.sets.mnist_files import idx_bytes
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from distill.config import DataConfig
-from distill.data.sets.load import _load, load
+from distill.data.sets.load import load
 from distill.errors import UserError
+from tests.memory import forget_data_sets
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -39,7 +40,7 @@ def test_the_test_set_does_not_depend_on_the_held_out_split(tmp_path):
 def test_loads_once_per_process_whatever_the_progress_bar(tmp_path):
     assert load(DataConfig(), tmp_path) is load(DataConfig(), tmp_path, progress=False)
     first = load(DataConfig(), tmp_path)
-    _load.cache_clear()
+    forget_data_sets()
     assert load(DataConfig(), tmp_path).fingerprint == first.fingerprint
 
 

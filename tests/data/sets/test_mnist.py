@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
 from distill.data.sets import fetch
-from distill.data.sets.load import _load, load
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.reports.experiment import Label
@@ -20,7 +19,8 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
 from experiments import mnist_distillation
-from tests.data.sets.test_idx import idx_bytes
+from tests.data.sets.mnist_files import idx_bytes, write_mnist
+from tests.memory import forget_data_sets
 
 FORMS = [(bytes, ""), (gzip.compress, ".gz")]
 
@@ -28,27 +28,8 @@ FORMS = [(bytes, ""), (gzip.compress, ".gz")]
 @pytest.fixture(autouse=True)
 def _at_hand_alone(monkeypatch):
     """No memory of other tests, and nothing is fetched."""
-    _load.cache_clear()
+    forget_data_sets()
     monkeypatch.setattr(fetch, "download", lambda *_: pytest.fail("files at hand are not fetched"))
-
-
-def write_mnist(
-    root: Path, pack, suffix: str, train: int = 600, test: int = 100, place: str = "MNIST/raw"
-) -> dict[str, torch.Tensor]:
-    """Noisy stripes whose height is their class, as the four files of MNIST."""
-    folder = root / place
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(0)
-    written = {}
-    for part, count in (("train", train), ("t10k", test)):
-        labels = torch.randint(0, 10, (count,), generator=generator).to(torch.uint8)
-        images = torch.randint(0, 60, (count, 28, 28), generator=generator).to(torch.uint8)
-        for row in range(2):
-            images[torch.arange(count), 4 + 2 * labels.long() + row] += 180
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            (folder / f"{part}-{kind}-ubyte{suffix}").write_bytes(pack(idx_bytes(array)))
-        written |= {f"{part}-images": images, f"{part}-labels": labels}
-    return written
 
 
 @pytest.mark.parametrize(("name", "place"), [("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from distill.config import SOFT_TERMS, LabelsConfig, LossConfig
 from distill.errors import UserError
 from distill.losses import cross_entropy, has_one_smoothing, label_loss, make_loss, max_suppression
-from distill.losses.adaptive import sample_factor, strength
 from distill.losses.matrices import smoothed, towards_all, towards_given
 from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss, slow_target
 from tests.losses.slow_smoothing import slow_labels
@@ -186,45 +183,6 @@ def test_an_epsilon_per_class_is_that_of_its_label(convention):
         cross_entropy(z[None], y[None], each[y], convention) for z, y in zip(student, labels, strict=True)
     ]
     torch.testing.assert_close(found, torch.stack(one_by_one).mean())
-
-
-@given(st.sampled_from(["none", "difficulty", "confidence"]), st.floats(0, 60), st.integers(0, 2**31))
-@settings(deadline=None)
-def test_the_factor_of_a_sample_is_a_share_without_gradient(by_sample, scale, seed):
-    student, labels, _ = draw(n=8, k=7, scale=scale, seed=seed)
-    for own in (labels, mixed(labels, 7).double()):
-        factor = sample_factor(by_sample, torch.log_softmax(student, 1), own)
-        assert not factor.requires_grad
-        assert ((factor >= 0) & (factor <= 1)).all()
-
-
-def test_hard_samples_are_smoothed_by_difficulty_and_sure_ones_by_confidence():
-    log_p = torch.log_softmax(torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 0], [-9.0, 0, 9, 0]]).double(), 1)
-    labels = torch.zeros(3, dtype=torch.long)
-    difficulty, confidence = (sample_factor(how, log_p, labels) for how in ("difficulty", "confidence"))
-    torch.testing.assert_close(difficulty, 1 - log_p[:, 0].exp())
-    assert difficulty[0] < difficulty[1] < difficulty[2]
-    assert confidence[1].item() == pytest.approx(0, abs=1e-12)
-    assert min(confidence[0], confidence[2]) > 0.98
-
-
-SCHEDULES = {
-    "constant": ({}, {0: 1, 0.5: 1, 1: 1}),
-    "linear": ({"first": 0.2}, {0: 0.2, 0.5: 0.6, 1: 1}),
-    "cosine": ({"first": 3}, {0: 3, 0.25: 3 - 2 * (1 - math.sqrt(0.5)) / 2, 0.5: 2, 1: 1}),
-    "warm-down": ({"hold": 0.6}, {0: 1, 0.6: 1, 0.8: 0.5, 1: 0}),
-}
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_schedules_pass_these_points(schedule):
-    more, points = SCHEDULES[schedule]
-    config = LabelsConfig(schedule=schedule, **more)
-    for progress, expected in points.items():
-        assert strength(config, progress) == pytest.approx(expected, abs=1e-12)
-    if schedule != "constant":
-        with pytest.raises(ValueError, match="progress"):
-            strength(config, 1.1)
 
 
 def test_a_schedule_that_is_at_nothing_is_the_plain_loss():

@@ -1,0 +1,102 @@
+"""The command line as people meet it: help, and one line for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.cli.main import main
+from distill.store.store import ArtifactStore
+from tests.cli.commands import TINY, fail
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys; from distill.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for name in (
+        "reproduce",
+        "plan",
+        "teacher",
+        "cache",
+        "student",
+        "evaluate",
+        "ls",
+        "show",
+        "verify",
+        "gc",
+        "doctor",
+    ):
+        assert f" {name} " in told
+
+
+@pytest.mark.parametrize("command", ["reproduce", "teacher", "cache", "student", "plan", "evaluate", "gc"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], folders: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert not stop.value.code
+    assert f"distill {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "nonsense"),
+        (["teacher", "--no-such-field", "1"], "--no-such-field"),
+        (["teacher", "--seed", "many"], "many"),
+        (["teacher", "--optim.lr", "-1"], "OptimConfig.lr = -1.0: expected greater than 0"),
+        (["teacher", "--smoothing", "1.5"], "less than 1"),
+        (["teacher", "--model.name", "no-such-net"], "no-such-net"),
+        (["teacher", "--model.name", "timm:resnet51"], "timm:resnet51"),
+        (["teacher", "--model.name", "no.such.module:net"], "no.such.module:net"),
+        (["teacher", "--model.kwargs", '{"width": 3}'], "width"),
+        (["teacher", "--model.kwargs", "{"], "JSON"),
+        (["teacher", "--model.name", "torchvision:resnet18"], "shape"),
+        (["teacher", "--optim.name", "no-such-optimiser"], "no-such-optimiser"),
+        (["teacher", "--data.name", "no-such-data"], "no-such-data"),
+        (["teacher", "--data.name", "imagefolder:nowhere"], "nowhere"),
+        (["teacher", "--smoothing", "0.95", "--loss.smoothing-convention", "others"], "Lower the smoothing"),
+        (["teacher", "--seed", "99999999999999999999999"], "TeacherConfig.seed"),
+        (["teacher", "--model.name", "torch.nn:Linear"], "torch.nn:Linear"),
+        (["teacher", "--device", "cuda"], "--device auto"),
+        (["teacher", "--store", "/proc/here"], "DISTILL_STORE"),
+        (["student", "--exclude-classes", *"0123456789"], "a class is left"),
+        (["student", "--loss.temperature", "1e30"], "LossConfig.temperature"),
+        (["plan", "--data", "no-such-data"], "no-such-data"),
+        (["cache"], "--teacher"),
+        (["cache", "--teacher", "nowhere"], "nowhere"),
+        (["student", "--loss.alpha", "0.5"], "Give a cache"),
+        (["student", "--cache", "weights.pt"], "weights.pt"),
+        (["reproduce", "no_such_experiment"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
+        (["plan", "no_such_experiment"], "expected all, or one of"),
+        (["reproduce", "all", "--data", "no-such-data"], "no-such-data"),
+        (["reproduce", "--scale", "huge"], "huge"),
+        (["evaluate", "abc"], "abc"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str],
+    says: str,
+    folders: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (folders / "weights.pt").write_bytes(b"\x80\x04code")
+    told = fail(capsys, *[str(folders / word) if word == "weights.pt" else word for word in arguments])
+    assert told.startswith("error: ")
+    assert says in told
+    store = ArtifactStore(folders / "store")
+    assert list(store.all()) == []
+    drafts = [path for path in (store.root / "drafts").glob("*") if path.suffix != ".lock"]
+    assert drafts == [], "nothing half-made is left"
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = fail(capsys, "teacher", *TINY, "--optim.lr", "1e30", "--optim.clip", "None")
+    assert "finite" in told
+    assert "--optim.lr" in told
+    assert list(ArtifactStore(folders / "store").all()) == []

@@ -1,0 +1,133 @@
+"""Configs of stages: they survive JSON, and refuse in one line what means nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from distill.config import (
+    AnalysisConfig,
+    AugmentConfig,
+    CacheConfig,
+    DataConfig,
+    LabelsConfig,
+    LossConfig,
+    OptimConfig,
+    StudentConfig,
+    SweepConfig,
+    TeacherConfig,
+    parse_stage,
+)
+from distill.errors import UserError
+from distill.store.key import key
+
+
+def test_a_config_survives_json(student: StudentConfig) -> None:
+    analysis = AnalysisConfig(runs=(student.cache.teacher, student), reference=student.cache.teacher)
+    for config in (student, student.cache, student.cache.teacher, analysis):
+        again = parse_stage(config.model_dump(mode="json"))
+        assert again == config
+        assert key(again) == key(config)
+
+
+def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentConfig) -> None:
+    # The trap: a field typed as a base class serialises the base's fields only.
+    dumped = AnalysisConfig(runs=(student,)).model_dump(mode="json")["runs"][0]
+    assert dumped["loss"]["temperature"] == 4
+    assert dumped["cache"]["teacher"]["loss"]["smoothing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "says"),
+    [
+        (lambda: OptimConfig(lr=-1), "OptimConfig.lr", "greater than 0"),
+        (lambda: OptimConfig(lr=float("nan")), "OptimConfig.lr", "finite"),
+        (lambda: TeacherConfig().with_loss(smoothing=1.0), "LossConfig.smoothing", "less than 1"),
+        (lambda: TeacherConfig(temperature=3), "TeacherConfig.temperature", "no such field"),
+        (lambda: CacheConfig(views=4), "views", "Set --augment"),
+        (lambda: StudentConfig(), "loss.alpha", "Give a cache"),
+        (
+            lambda: StudentConfig(cache=CacheConfig(), augment=AugmentConfig(flip=True)),
+            "augment",
+            "views of its cache",
+        ),
+        (
+            lambda: StudentConfig(cache=CacheConfig(), data=DataConfig(name="mnist")),
+            "data",
+            "the cache's transfer set",
+        ),
+    ],
+)
+def test_a_bad_value_names_field_and_way_out(make, field: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert caught.value.field == field
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
+    sweep = SweepConfig(teacher=TeacherConfig(seed=5).with_loss(smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
+    assert sweep.networks() == {
+        (smoothing, seed): TeacherConfig(seed=seed).with_loss(smoothing=smoothing)
+        for smoothing in (0.0, 0.2)
+        for seed in (5, 6)
+    }
+
+
+def test_a_sweep_has_the_network_of_hard_labels_whatever_its_smoothing_does() -> None:
+    labels = LabelsConfig(towards="similar", schedule="linear", by_sample="difficulty", confidence_penalty=0.1)
+    recipe = TeacherConfig(
+        loss=LossConfig(alpha=0, smoothing=0.2, labels=labels), smoothing_source=TeacherConfig(seed=9)
+    )
+    networks = SweepConfig(teacher=recipe, smoothings=(0.0, 0.2), seeds=1).networks()
+    assert networks[0.0, 0] == TeacherConfig().with_loss(labels=LabelsConfig(confidence_penalty=0.1))
+    assert networks[0.2, 0] == recipe
+
+
+def test_a_sweep_has_networks_that_can_be_counted_and_can_be() -> None:
+    with pytest.raises(UserError, match="at most 10,000"):
+        SweepConfig(seeds=10**9)
+    with pytest.raises(UserError, match="seed"):
+        SweepConfig(teacher=TeacherConfig(seed=2**63 - 1), seeds=2)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = (
+    "labels",
+    "loss",
+    "towards",
+    "soft",
+    "kwargs",
+    "teacher",
+    "cache",
+    "data",
+    "model",
+    "runs",
+    "seeds",
+    "self",
+)
+_OBJECTS = st.recursive(
+    st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(_FIELDS), inner | _JSON, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["teacher", "cache", "student", "sweep", "analysis", "report", "calibration"]), _OBJECTS)
+@example("teacher", {"loss": {"labels": 5}})
+@example("teacher", {"loss": {"labels": {"towards": [], "kwargs": {}}}})
+@example("student", {"loss": [1]})
+@example("student", {"loss": {"soft": {}, "kwargs": {}}})
+@example("teacher", {"self": 1})
+@settings(suppress_health_check=[HealthCheck.too_slow])  # text is slow the first time
+def test_a_stage_of_wrong_types_is_one_line(stage: str, fields: dict[str, object]) -> None:
+    with suppress(UserError):
+        key(parse_stage({**fields, "stage": stage}))

@@ -1,0 +1,57 @@
+"""Artifacts and records that tests write themselves, without a stage that makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distill.config import StageConfig, TeacherConfig
+from distill.store.artifact import Artifact
+from distill.store.key import key
+from distill.store.record import RECORD, RESUME, Record
+from distill.store.stages import STAGES, inputs
+from distill.store.store import ArtifactStore
+
+
+def sealed(fields: dict[str, Any]) -> bytes:
+    """The content of a record that says this, with a seal that fits: as who made it up would write it."""
+    before, name, after = json.dumps(fields | {"seal": ""}, indent=1).rpartition('"seal": "')
+    return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
+
+
+def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
+    """An artifact of one small file, written without a draft."""
+    folder = store.path(config)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(f"weights of {key(config)}")
+    known = {
+        "key": key(config),
+        "version": STAGES[config.stage].version,
+        "config": config.model_dump(mode="json"),
+        "inputs": {key(upstream): "" for upstream in inputs(config)},
+        "files": store.describe_files(folder),
+        "metrics": {"test/accuracy": accuracy},
+        "data": {"sizes": {"train": 9, "held_out": 1, "test": 5}, "shape": [1, 8, 8], "classes": ["a", "b"]},
+        "provenance": {"seconds": 1.5},
+    }
+    (folder / RECORD).write_bytes(Record.model_validate(known | fields).sealed())
+    return folder
+
+
+def publish_draft(store: ArtifactStore, config: TeacherConfig) -> Artifact:
+    """An artifact of one small file, by way of a draft that has a resume point."""
+    with store.draft(config) as draft:
+        (draft / "model.safetensors").write_text("weights")
+        (draft / RESUME).write_text("state of the optimiser")
+        record = Record(
+            key=key(config),
+            version=1,
+            config=config.model_dump(mode="json"),
+            inputs={},
+            files=store.describe_files(draft),
+        )
+        return store.publish(config, draft, record)

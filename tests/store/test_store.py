@@ -1,0 +1,98 @@
+"""Drafts, and what is published from them: found whole, under its path or its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill.config import TeacherConfig
+from distill.errors import UserError
+from distill.store.key import key
+from distill.store.record import RECORD, RESUME
+from distill.store.store import ArtifactStore
+from tests.store.records import publish_draft
+
+
+def test_a_published_artifact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
+    found = store.find(TeacherConfig())
+    assert found is not None
+    assert found.path == made.path
+    assert found.config == TeacherConfig()
+    assert found.problems() == []
+    assert sorted(path.name for path in found.path.iterdir()) == ["model.safetensors", RECORD]
+    assert found.path.name.startswith("digits-mlp-ls0.00-s0-")
+
+
+def test_nothing_is_found_before_it_is_published(store: ArtifactStore) -> None:
+    with store.draft(TeacherConfig()) as draft:
+        (draft / "model.safetensors").write_text("half")
+        assert store.find(TeacherConfig()) is None
+    with store.draft(TeacherConfig()) as again:
+        assert (again / "model.safetensors").read_text() == "half", "an interrupted draft is kept"
+
+
+def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
+    publish_draft(store, TeacherConfig(seed=1))
+    for name in (str(made.path), made.record.key, made.record.key[:6]):
+        assert store.resolve(name).path == made.path
+    for name in ("", "nothing-like-it"):
+        with pytest.raises(UserError, match="distill ls"):
+            store.resolve(name)
+
+
+def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
+    with store.draft(TeacherConfig()) as draft:
+        draft.rmdir()
+        made.path.rename(draft)  # as if killed between the record and the rename
+        (draft / RESUME).write_text("not removed yet")
+        again = store.publish_recorded(TeacherConfig(), draft)
+    assert again.problems() == []
+    assert not (again.path / RESUME).exists()
+
+
+def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / RESUME).write_text("not of this store")
+    draft = store.root / "drafts" / key(TeacherConfig())
+    draft.parent.mkdir(parents=True)
+    for link, inside in [(draft, draft), (draft / "events", draft / "events")]:
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(home)
+        with pytest.raises(UserError, match="no link in a draft") as refused, store.draft(TeacherConfig()):
+            pass
+        assert repr(str(inside)) in str(refused.value)
+        with pytest.raises(UserError, match="no link in a draft"):
+            store.publish_recorded(TeacherConfig(), draft)
+        link.unlink()
+    assert [path.name for path in home.iterdir()] == [RESUME]
+
+
+def test_a_link_where_an_artifact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    store.path(TeacherConfig()).parent.mkdir(parents=True)
+    store.path(TeacherConfig()).symlink_to(tmp_path / "home")
+    assert publish_draft(store, TeacherConfig()).problems() == []
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_what_is_aside_comes_back_unless_all_went_well(store: ArtifactStore) -> None:
+    made = publish_draft(store, TeacherConfig())
+    for error in (UserError("a", 1, "b", "c"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), store.aside(made.path):
+            raise error
+        assert made.problems() == []
+    with store.aside(made.path):
+        assert not made.path.exists()
+    assert not made.path.exists()
+    assert [path.suffix for path in (store.root / "drafts").iterdir()] == [".lock"]
+
+
+def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
+    with store.draft(TeacherConfig()) as draft:
+        store.delete(draft)
+        assert draft.exists()

@@ -1,0 +1,44 @@
+"""Files that are written as a whole or not, and digests that are read once."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from distill.system import files
+from distill.system.files import sha256
+
+
+def test_threads_that_write_the_same_json_do_not_meet(tmp_path: Path) -> None:
+    values = [[number] * 1000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for written in [pool.submit(files.write_json, tmp_path / "value.json", value) for value in values * 4]:
+            written.result()
+    assert json.loads((tmp_path / "value.json").read_text()) in values
+    assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_change_is_seen_whatever_it_does_to_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+
+    def changed(content: bytes) -> str:
+        before = path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return sha256(path)
+
+    path.write_bytes(b"one")
+    # Within one tick of the clock, as far as this is fast enough.
+    assert len({sha256(path), changed(b"two"), changed(b"six"), changed(b"ten")}) == 4
+    monkeypatch.setattr(files, "_TICK_NS", -(10**18))  # as if it had been written long ago
+    known = sha256(path)
+    reads = files._known_digest.cache_info().misses
+    assert sha256(path) == known
+    assert files._known_digest.cache_info().misses == reads, "it is read once"
+    time.sleep(0.05)
+    assert changed(b"two") != known

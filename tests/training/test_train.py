@@ -1,0 +1,71 @@
+"""A training from its config: seeds, precision, and what it logs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from distill.errors import UserError
+from distill.pipeline.run import run_stage
+from distill.store.store import ArtifactStore
+from tests.made import assert_same_bits, make
+
+
+def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "distill.training.train.fit", lambda model, loader, *_, **__: seen.append((model, loader)) or model
+    )
+    for smoothing in (0.0, 0.1):
+        run_stage(teacher.with_loss(smoothing=smoothing), store, runtime)
+    (one, batches), (other, same_batches) = seen
+    for parameter, twin in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter, twin)
+    for batch, twin in zip(batches.epoch(1), same_batches.epoch(1), strict=True):
+        assert torch.equal(batch.images, twin.images)
+        assert torch.equal(batch.index, twin.index)
+
+
+def test_a_left_out_class_is_never_seen(student, store, runtime, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr("distill.training.train.fit", lambda model, loader, *_, **__: seen.append(loader) or model)
+    make(student.cache, store, runtime)
+    run_stage(student.replace(exclude_classes=(3, 5)), store, runtime)
+    labels = torch.cat([batch.labels for batch in seen[-1].epoch(0)])
+    assert sorted(set(labels.tolist())) == [0, 1, 2, 4, 6, 7, 8, 9]
+    with pytest.raises(UserError, match="exclude_classes"):
+        run_stage(student.replace(exclude_classes=(10,)), store, runtime)
+
+
+def test_the_numbers_do_not_depend_on_what_ran_before(teacher, store, runtime, tmp_path) -> None:
+    torch.manual_seed(123)
+    one = make(teacher, store, runtime)
+    torch.randn(7)
+    elsewhere = ArtifactStore(tmp_path / "elsewhere")
+    assert_same_bits(one, make(teacher, elsewhere, runtime))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_trains_on_the_cpu(teacher, store, runtime, precision: str) -> None:
+    made = make(teacher.replace(precision=precision), store, runtime)
+    assert made.record.metrics["test/accuracy"] > 0.3
+
+
+def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = make(teacher, store, runtime)
+    events = EventAccumulator(str(made.path / "tb")).Reload()
+    tags = events.Tags()
+    scalars = {"loss/total", "loss/hard", "train/accuracy", "train/nll", "train/ece", "train/confidence"}
+    scalars |= {"train/interclass_variance", "train/equivalent_smoothing", "held_out/accuracy"}
+    scalars |= {"lr", "images_per_second"}
+    assert scalars <= set(tags["scalars"])
+    assert {"logits/correct", "logits/incorrect"} <= set(tags["histograms"])
+    assert "test/reliability" in tags["images"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    lines = [json.loads(line) for line in (made.path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == teacher.schedule.epochs
+    assert scalars <= set(lines[-1])
