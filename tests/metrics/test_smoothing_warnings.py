@@ -10,7 +10,6 @@ import torch
 from distill.config import AugmentConfig, CacheConfig, LabelsConfig, LossConfig, StudentConfig, TeacherConfig
 from distill.metrics.smoothing_warnings import (
     has_ceiling,
-    label_terms,
     mixed_labels,
     no_effect,
     strongest,
@@ -51,7 +50,6 @@ def test_the_strongest_smoothing_is_that_of_taught_labels():
     assert strongest(TeacherConfig().with_loss(smoothing=0.2)) == 0.2
     assert strongest(TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.3)))) == 0.3
     assert strongest(StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=1, smoothing=0.2))) == 0
-    assert label_terms(TeacherConfig().with_loss(smoothing=0.2)) == LossConfig(alpha=0, smoothing=0.2)
 
 
 def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes_of_a_target():
@@ -59,7 +57,7 @@ def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes
     found = mixed_labels(TeacherConfig(augment=AugmentConfig(mixup=0.8, cutmix=1.0)).with_loss(smoothing=0.1), 10)
     assert found is not None
     assert found.kind == "mixed labels"
-    for part in ("smoothing 0.1", "mixup 0.8 and cutmix 1", "1 to 0.91", "0.5 to 0.46", "--labels.on-mixed"):
+    for part in ("smoothing 0.1", "mixup 0.8 and cutmix 1", "1 to 0.91", "0.5 to 0.46", "--loss.labels.on-mixed"):
         assert part in found.text
 
 
