@@ -157,7 +157,7 @@ def test_nothing_held_out(teacher, make):
 def test_maximum_suppression_is_no_smoothing_of_targets(teacher, student, make, smoothing):
     suppressed = {"smoothing": smoothing, "smoothing_convention": "maxsup"}
     of_labels = student.replace(cache=None, loss=LossConfig(alpha=0, **suppressed))
-    for config in (teacher.replace(**suppressed), of_labels):
+    for config in (teacher.with_loss(**suppressed), of_labels):
         assert "equivalent_smoothing" not in measure(config, make(config), None).values
 
 

@@ -55,7 +55,7 @@ def test_of_labels_it_is_the_uniform_smoothing(teacher, student, store, runtime,
     smoothing = {"smoothing": 0.3, "smoothing_convention": convention}
     of_labels = student.replace(cache=None, loss=LossConfig(alpha=0, **smoothing))
     of_labels_with_views = student.replace(loss=LossConfig(alpha=0, **smoothing))
-    for config in (teacher.replace(**smoothing), of_labels, of_labels_with_views):
+    for config in (teacher.with_loss(**smoothing), of_labels, of_labels_with_views):
         measured = analysis.measure(config, make(config, store, runtime), teacher=None)
         assert measured.values["equivalent_smoothing"] == pytest.approx(expected)
 
