@@ -1,13 +1,14 @@
-"""The errors that a user can cause, each of one line that says what to do about it."""
+"""Define the errors that a user can cause; each is one line that says what to do about it."""
 
 from __future__ import annotations
 
 _LONGEST = 2000
-"""Characters of each part of an error that its line shows."""
+"""Number of characters that are shown of each part of an error; the rest is cut off."""
 
 
 def printable(text: str) -> str:
-    """The same with what a terminal would not show, or would obey, as escapes: names come from files of others."""
+    """Return the text with escapes for characters that a terminal would not show, or would obey."""
+    # Names in messages may come from files of other people.
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -16,9 +17,9 @@ def _short(text: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: printed as one line, without a traceback, exit code 2.
+    """A mistake in what the user gave; the command prints it as one line, without a traceback, and exits with 2.
 
-    The line names the field, the value it has, what was expected, and the way out.
+    The line names the field, its value, what was expected, and the way out.
     """
 
     def __init__(self, field: str, value: object, expected: str, way_out: str):
@@ -32,16 +33,16 @@ class UserError(Exception):
 
 
 class UnfitTeacher(UserError):
-    """A teacher that must not teach these images: wrong too often, not finite, or not in evaluation mode."""
+    """A teacher that must not teach a transfer set: wrong too often, not finite, or not in evaluation mode."""
 
 
 class Diverged(UserError):
     """Training met a loss or weights that are not finite; nothing is published, and the last resume point is kept.
 
     Args:
-        step: the first whose loss was not finite, or whose update made such weights.
+        step: first step whose loss was not finite, or whose update made weights that are not finite.
         lr: learning rate.
-        loss: of that step; nan where it was the weights.
+        loss: loss of that step; nan where only the weights were not finite.
         cause: what is known of the cause, and the way out.
     """
 
@@ -51,4 +52,4 @@ class Diverged(UserError):
         self.step, self.lr, self.loss, self.cause = step, lr, loss, cause
 
     def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, float, str]]:
-        return Diverged, (self.step, self.lr, self.loss, self.cause)  # it crosses from a worker to its parent
+        return Diverged, (self.step, self.lr, self.loss, self.cause)  # workers pickle it for their parent

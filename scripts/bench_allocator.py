@@ -1,6 +1,6 @@
-"""What it is worth to let the C library keep freed memory: a convolutional teacher's step, with and without.
+"""Measure what it is worth to let the C library keep freed memory, by the step of a convolutional teacher.
 
-The setting belongs to a process, so each measurement is a process of its own; the two take turns.
+The setting belongs to a process, so each measurement is a process of its own. The two settings take turns.
 
     python scripts/bench_allocator.py [--rounds 3] [--threads 1]
 """
@@ -39,7 +39,7 @@ print(statistics.median(times[10:]), resource.getrusage(resource.RUSAGE_SELF).ru
 
 
 def main() -> None:
-    """Print milliseconds and page faults per step of both, and the ratio."""
+    """Print milliseconds and page faults per step with and without the setting, and the ratio of the times."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,23 +1,24 @@
-"""What a logit cache costs: bytes, reading, writing, opening, memory; beside other formats and an online teacher.
+"""Measure what a logit cache costs (bytes, time, memory), beside other formats and an online teacher.
 
-All of it is measured in one run and printed as one table. Ratios stand beside the most that is asked of ours.
+One run measures everything and prints one table. Each ratio stands beside the largest value that is asked for.
 
-- Reading 128 random samples from a warm page cache, up to the logits (or probabilities) that a loss takes. Each
-  read comes right after a training step of the student (MLP 784-800-800-K, cross-entropy, batch 128), which it is
-  a share of and which leaves the processor's caches as a real step does. The formats take turns in a new order
-  every round; medians over rounds. `logits()` per batch is what a loop of one's own calls; "chunks" are how the
-  student stage reads, so many samples at a time as `distill.stages.student` takes. A dense cache of up to 1 GiB
-  is held in memory; "mapped" is how larger ones are read.
-- The TinyViT record (int32 seed, k int16 class numbers, k float16 probabilities) is found by its key, read by a
-  seek and parsed, sample by sample, and spread over all classes batch by batch, as in microsoft/Cream
-  (TinyViT/main.py, data/augmentation/manager.py and dataset_wrapper.py). One `torch.save` per sample is
-  torchdistill's way. Both do this in DataLoader workers, and it is timed where it is done. The online teacher is a
-  forward of the MLP 784-1200-1200-K in inference mode.
-- Writing against the same forwards without storing, in turns: the shards (fsync, sha256, stamps), and the whole
-  artifact (manifest, proof, errors of the stored form, sha256 of every file, record).
-- Opening in a fresh process, and the first batch, for which the shards that it needs are hashed.
-- `--imagenet`: a synthetic cache of 1,281,167 × 1,000 float16 (2.6 GB) is written by one process, and all of it is
-  read in random order by another: its memory beyond the page cache (RssAnon) at the peak.
+- Reading: 128 random samples are read from a warm page cache, up to the logits or probabilities that a loss takes.
+  Each read comes right after a training step of the student (MLP 784-800-800-K, cross-entropy, batch 128). The
+  ratio is the time of the read as a share of this step, which also leaves the processor's caches as a real step
+  does. The formats take turns in a new order every round; results are medians over rounds. A loop of your own calls
+  `logits()` per batch. "chunks" is how the student stage reads: as many samples at a time as
+  `distill.stages.student` takes. A dense cache of up to 1 GiB is held in memory; "mapped" is how larger caches are
+  read.
+- Other formats: the TinyViT record (int32 seed, k int16 class numbers, k float16 probabilities) is found by its
+  key, read by a seek and parsed, sample by sample, and spread over all classes batch by batch, as in
+  microsoft/Cream (TinyViT/main.py, data/augmentation/manager.py and dataset_wrapper.py). torchdistill has one
+  `torch.save` per sample. Both do their reading in DataLoader workers, and it is timed where it is done. The online
+  teacher is a forward pass of the MLP 784-1200-1200-K in inference mode.
+- Writing: the shards (fsync, sha256, stamps) and the whole artifact (manifest, proof, errors of the stored form,
+  sha256 of every file, record) are compared, in turns, with equal forward passes that store nothing.
+- Opening: a cache is opened in a fresh process, and its first batch is read, which hashes the shards that it needs.
+- `--imagenet`: one process writes a synthetic cache of 1,281,167 × 1,000 float16 (2.6 GB), and another process
+  reads all of it in random order. The peak of the reader's memory beyond the page cache (RssAnon) is measured.
 
     python scripts/bench_cache.py [--threads 1] [--imagenet] [--folder DIR]
 """
@@ -68,21 +69,21 @@ MNIST, PIXEL = (1, 28, 28), (1, 1, 1)
 TEACHER = ModelConfig(name="mlp", kwargs={"widths": [1200, 1200]})
 STUDENT = ModelConfig(name="mlp", kwargs={"widths": [800, 800]})
 FILES = 2048
-"""Samples that are saved to a file each."""
+"""Number of samples that are saved, each to a file of its own."""
 WARM_UP = 3
-"""Rounds of reading before any is timed."""
+"""Number of rounds of reading before the first timed round."""
 TARGET_BYTES = 4 << 20
-"""Soft targets that the student stage makes at a time."""
+"""Bytes of soft targets that the student stage makes at a time."""
 STATUS = Path("/proc/self/status")
 READ, WRITE, RESIDENT = 0.01, 1.05, 1e9
-"""The most that is asked: of a step, of bare inference, in bytes."""
+"""Largest values that are asked for: a share of a step, a ratio to bare inference, and bytes in memory."""
 WIDTH = 54
-"""Of the table's first column."""
+"""Width of the table's first column in characters."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table."""
+    """One line of the printed table."""
 
     what: str
     bytes_per_view: float | None = None
@@ -105,7 +106,7 @@ HEADING = (
 
 
 class Synthetic:
-    """Logits as a pure function of the sample's number, of which class number % classes has by far the largest."""
+    """Logits as a pure function of the sample's number; class number % classes has by far the largest logit."""
 
     def __init__(self, classes: int):
         self.classes = classes
@@ -120,7 +121,7 @@ class Synthetic:
 
 
 class Network:
-    """A network's answers to the images of a data set, as `distill.cache.teacher_logits` asks for them."""
+    """A network that gives logits on the images of a data set in pieces, like `distill.cache.teacher_logits`."""
 
     def __init__(self, model: ModelConfig, data: Dataset, config: CacheConfig):
         self.model = build_model(model, len(data.classes), data.shape).eval()
@@ -134,7 +135,7 @@ class Network:
 
 
 def make_dataset(samples: int, classes: int, shape: tuple[int, int, int]) -> Dataset:
-    """Random images; label number % classes."""
+    """Make a data set of random images; the label of a sample is its number % classes."""
     images = torch.randint(256, (samples, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     number = torch.arange(samples)
     train, none = Split(images, number % classes), Split(images[:0], number[:0])
@@ -144,13 +145,13 @@ def make_dataset(samples: int, classes: int, shape: tuple[int, int, int]) -> Dat
 
 
 def make_config(samples: int, classes: int, top_k: int | None = None) -> CacheConfig:
-    """Config of a cache of synthetic samples."""
+    """Make the config of a cache of synthetic samples."""
     transfer_set = DataConfig(name="bench:samples", kwargs={"samples": samples, "classes": classes})
     return CacheConfig(transfer_set=transfer_set, top_k=top_k)
 
 
 def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
-    """Of a teacher that has no weights."""
+    """Return the identity of a teacher that has no weights."""
     return TeacherIdentity(
         title=title(teacher),
         key=key(teacher),
@@ -163,7 +164,7 @@ def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
 
 
 def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic | Network) -> Path:
-    """Write a whole cache as the pipeline does; its folder."""
+    """Write a whole cache as the pipeline does, and return its folder."""
     store = ArtifactStore(root)
     loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
 
@@ -197,16 +198,16 @@ def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic |
 
 @dataclass(frozen=True)
 class Format:
-    """A way to come by a teacher's answers.
+    """A format of teacher outputs, or another way to get them.
 
     Attributes:
-        name: of the line.
-        bytes_per_view: on disk.
-        read: sample numbers → what a loss takes.
-        samples: how many there are.
-        size: samples that are read at a time.
-        most: asked: share of a step.
-        stored: answers are `Synthetic`'s, read from somewhere.
+        name: name of its line in the table.
+        bytes_per_view: bytes of a view on disk.
+        read: function from sample numbers to what a loss takes.
+        samples: number of samples.
+        size: number of samples that are read at a time.
+        most: largest share of a step that reading may take.
+        stored: whether the outputs are the stored outputs of `Synthetic`.
     """
 
     name: str
@@ -219,20 +220,20 @@ class Format:
 
 
 def chunk_size(classes: int) -> int:
-    """Samples that the student stage reads at a time, for 28 × 28 images."""
+    """Return the number of samples that the student stage reads at a time, for 28 × 28 images."""
     by_images = max(1, CHUNK_BYTES // (4 * 784 * BATCH)) * BATCH
     by_targets = max(1, TARGET_BYTES // (4 * classes) // BATCH) * BATCH
     return min(by_images, by_targets)
 
 
 def ours(root: Path, samples: int, classes: int, top_k: int | None = None) -> list[Format]:
-    """Our cache, by the batch and by the chunk, in memory and mapped."""
+    """Write our cache, and return how it is read: by batches and by chunks, in memory and mapped."""
     data = make_dataset(samples, classes, PIXEL)
     cache = LogitCache.open(publish(root, make_config(samples, classes, top_k), data, Synthetic(classes)))
     kind = "dense float16" if top_k is None else f"top-{top_k}"
     ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {f"{kind}, logits()": cache.logits}
     if classes == MANY and top_k is None:
-        # What logits() does with a cache that does not fit into memory.
+        # This is what logits() does with a cache that does not fit into memory.
         ways[f"{kind}, mapped"] = lambda index: cache.encoding.decode(cache.rows(index))
     size, many = cache.encoding.bytes_per_row, min(chunk_size(classes), samples)
     return [
@@ -243,7 +244,7 @@ def ours(root: Path, samples: int, classes: int, top_k: int | None = None) -> li
 
 
 def tinyvit(root: Path, samples: int, classes: int, top_k: int, until: ExitStack) -> Format:
-    """TinyViT's record, sample by sample; its file stays open `until` then."""
+    """Write TinyViT's records, and return how they are read, one by one; `until` closes their file."""
     root.mkdir()
     values, record = root / "rank0-values.bin", record_type(top_k)
     (root / "rank0-keys.txt").write_text("".join(f"{number}\n" for number in range(samples)))
@@ -274,7 +275,7 @@ def tinyvit(root: Path, samples: int, classes: int, top_k: int, until: ExitStack
 
 
 def file_each(root: Path, samples: int, classes: int) -> Format:
-    """A file for each sample, in folders by the last four digits of its number."""
+    """Write a file per sample, in folders named by the last four digits of its number; return how they are read."""
     samples = min(samples, FILES)
 
     def path(number: int) -> Path:
@@ -286,7 +287,7 @@ def file_each(root: Path, samples: int, classes: int) -> Format:
         torch.save({"teacher_outputs": row.clone()}, path(number))
 
     def read(index: torch.Tensor) -> torch.Tensor:
-        # As torchdistill does: without the check of what is unpickled, which costs time.
+        # As in torchdistill: a check of what is unpickled would cost time.
         rows = [torch.load(path(number), weights_only=False) for number in index.tolist()]
         return torch.stack([row["teacher_outputs"] for row in rows])
 
@@ -295,7 +296,7 @@ def file_each(root: Path, samples: int, classes: int) -> Format:
 
 
 def online(classes: int) -> Format:
-    """A teacher in the step."""
+    """Return the format in which no logits are stored: the teacher runs in every step."""
     model = build_model(TEACHER, classes, MNIST).eval()
     images = torch.randn(BATCH, *MNIST)
 
@@ -307,7 +308,7 @@ def online(classes: int) -> Format:
 
 
 def student_step(classes: int) -> Callable[[], None]:
-    """A training step of the student on labels, which a student costs at least."""
+    """Make the training step of a student on labels alone, which is the least that a student costs."""
     model = build_model(STUDENT, classes, MNIST)
     optimizer = build_optimizer(model, OptimConfig(lr=0.01))
     images, labels = torch.randn(BATCH, *MNIST), torch.arange(BATCH) % classes
@@ -322,21 +323,21 @@ def student_step(classes: int) -> Callable[[], None]:
 
 
 def endless(format: Format) -> Iterator[torch.Tensor]:
-    """Random parts of a format's samples, every sample once before any is read again."""
+    """Yield random parts of a format's samples; every sample comes once before any comes again."""
     parts = max(1, format.samples // format.size)
     while True:
         yield from torch.randperm(format.samples).split(format.size)[:parts]
 
 
 def timed(action: Callable[[], Any]) -> float:
-    """Seconds that it takes."""
+    """Run an action, and return the seconds that it takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def reading(title: str, formats: Sequence[Format], classes: int, rounds: int) -> list[Line]:
-    """Seconds per batch of each format, and as a share of the step before it."""
+    """Measure the seconds per batch that each format takes to read, and their share of a student's step."""
     for format in formats:
         check(format, classes)
     step = student_step(classes)
@@ -365,10 +366,10 @@ def reading(title: str, formats: Sequence[Format], classes: int, rounds: int) ->
 
 
 def check(format: Format, classes: int) -> None:
-    """Read some samples, and refuse to time a format that gives other samples' answers.
+    """Read some samples, and refuse to time a format that gives the outputs of other samples.
 
     Raises:
-        RuntimeError: it does.
+        RuntimeError: the outputs belong to other samples.
     """
     if not format.stored:
         return
@@ -379,7 +380,7 @@ def check(format: Format, classes: int) -> None:
 
 
 def show(seconds: float) -> str:
-    """A duration, for people."""
+    """Format a duration with its unit, for people."""
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} µs"
@@ -391,7 +392,7 @@ def show(seconds: float) -> str:
 def writing(
     folder: Path, model: ModelConfig, shape: tuple[int, int, int], config: CacheConfig, rounds: int
 ) -> list[Line]:
-    """Seconds of a bare teacher, of writing its shards, and of making the artifact, in turns."""
+    """Measure the seconds of a bare teacher, of writing its shards, and of making the artifact, in turns."""
     samples, classes = (config.transfer_set.kwargs[name] for name in ("samples", "classes"))
     data, layout = make_dataset(samples, classes, shape), layout_of(config, samples, classes)
     teacher = Network(model, data, config)
@@ -432,13 +433,13 @@ def writing(
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a fresh process."""
+    """Call a function in a fresh process, and return its result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def settle(threads: int) -> None:
-    """The settings of every stage."""
+    """Make the settings that every stage makes: memory, threads and seeds."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     random.seed(0)
@@ -446,7 +447,7 @@ def settle(threads: int) -> None:
 
 
 def opening(title: str, path: Path) -> tuple[LogitCache, list[Line]]:
-    """A cache, and seconds to open it and to its first batch."""
+    """Open a cache, and measure the seconds to open it and to read its first batch."""
     started = time.perf_counter()
     cache = LogitCache.open(path)
     opened = time.perf_counter() - started
@@ -457,20 +458,20 @@ def opening(title: str, path: Path) -> tuple[LogitCache, list[Line]]:
 
 
 def openings(paths: dict[str, Path], threads: int) -> list[Line]:
-    """The same of several caches."""
+    """Measure the opening and the first batch of several caches."""
     settle(threads)
     return [line for title, path in paths.items() for line in opening(title, path)[1]]
 
 
 def resident() -> tuple[float, float]:
-    """Bytes of this process in memory: its own (RssAnon), and those of files, which are page cache (RssFile)."""
+    """Return the bytes of this process in memory: its own (RssAnon), and files in the page cache (RssFile)."""
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     anonymous, of_files = (1024.0 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
     return anonymous, of_files
 
 
 def write_imagenet(root: Path, samples: int, threads: int) -> tuple[Path, float]:
-    """Write the synthetic cache; its folder and the seconds it took."""
+    """Write the synthetic cache of ImageNet's size, and return its folder and the seconds that it took."""
     settle(threads)
     data, config = make_dataset(samples, MANY, PIXEL), make_config(samples, MANY)
     started = time.perf_counter()
@@ -478,7 +479,7 @@ def write_imagenet(root: Path, samples: int, threads: int) -> tuple[Path, float]
 
 
 def read_imagenet(path: Path, threads: int, rounds: int) -> list[Line]:
-    """Read all of it in random order, by the batch and by the chunk, then in turns with a student's step."""
+    """Read a whole cache in random order, by batches and by chunks, then in turns with a student's step."""
     title = "ImageNet size"
     settle(threads)
     before = resident()[0]
@@ -505,7 +506,7 @@ def read_imagenet(path: Path, threads: int, rounds: int) -> list[Line]:
 
 
 def refuse_imagenet(folder: Path, samples: int) -> None:
-    """Say before anything is measured what `--imagenet` lacks.
+    """Refuse `--imagenet` where it cannot work, before anything is measured.
 
     Raises:
         UserError: there is no /proc, or the disk is too small.
@@ -519,7 +520,7 @@ def refuse_imagenet(folder: Path, samples: int) -> None:
 
 
 def imagenet(folder: Path, samples: int, threads: int, rounds: int) -> list[Line]:
-    """The synthetic cache of ImageNet's size, written by one process and read by another."""
+    """Measure a synthetic cache of ImageNet's size, written by one process and read by another."""
     path, seconds = alone(write_imagenet, folder, samples, threads)
     written = sum(file.stat().st_size for file in path.rglob("*.npy")) / 1e9
     line = Line(f"ImageNet size: writing {written:.2f} GB, no teacher", None, show(seconds))
@@ -527,7 +528,7 @@ def imagenet(folder: Path, samples: int, threads: int, rounds: int) -> list[Line
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=60_000, help="samples of the caches that are read")
     parser.add_argument("--rounds", type=int, default=200, help="reads of each format")
@@ -552,7 +553,7 @@ def main() -> None:
 
 
 def measurements(folder: Path, given: argparse.Namespace) -> Iterator[list[Line]]:
-    """All lines, each part when it is measured."""
+    """Yield the lines of the table, part by part, as soon as each part is measured."""
     samples, threads = given.samples, given.threads
     few = [*ours(folder / "store", samples, FEW), file_each(folder / "files", samples, FEW), online(FEW)]
     yield reading(f"K = {FEW}", few, FEW, given.rounds)
@@ -561,7 +562,7 @@ def measurements(folder: Path, given: argparse.Namespace) -> Iterator[list[Line]
         many += [tinyvit(folder / f"tinyvit{top_k}", samples, MANY, top_k, until) for top_k in (10, 100)]
         many += [file_each(folder / "more-files", samples, MANY), online(MANY)]
         yield reading(f"K = {MANY}", many, MANY, given.rounds)
-    # The slower a teacher, the fewer samples: each case takes a few seconds.
+    # Slower teachers get fewer samples, so that each case takes a few seconds.
     for model, shape, classes, top_k, share in (
         (TEACHER, MNIST, FEW, None, 1),
         (TEACHER, MNIST, MANY, None, 2),

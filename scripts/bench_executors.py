@@ -1,10 +1,10 @@
-"""Seconds of a graph of small students, one after another and side by side in processes.
+"""Measure the seconds of a graph of small students, one after another and side by side in processes.
 
-The teacher and its cache are made first and not timed. Each measurement is a process of its own, from its start to
-its end, so it pays for the start of Python and torch (the pool once more in each worker). The executors take turns,
-and medians of the ratio within a round count, so that the drift of a shared machine falls on both alike.
-Where others are at work on the cores the ratio says little: look at the load, and at the seconds of CPU, of which
-each core can spend one a second.
+The teacher and its cache are made first and are not timed. Each measurement is a process of its own, from its start
+to its end, and so includes the start of Python and torch (the pool starts them once more in each worker). The
+executors take turns, and the result is the median over rounds of the ratio within a round, so that the drift of a
+shared machine falls on both alike. Where other programs use the cores, the ratio says little: look at the load, and
+at the seconds of CPU, of which each core can spend one per second.
 
     python scripts/bench_executors.py [--students 8] [--epochs 6] [--jobs 2] [--rounds 3] [--device cpu]
 """
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 
 def add_arguments(parser: argparse.ArgumentParser, students: int, epochs: int) -> None:
-    """What this bench and that of GPUs have in common."""
+    """Add the arguments that this benchmark shares with `bench_gpu_sharing`."""
     parser.add_argument("--students", type=int, default=students)
     parser.add_argument("--epochs", type=int, default=epochs, help="of each student")
     parser.add_argument("--batch", type=int, default=128, help="images per step")
@@ -51,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser, students: int, epochs: int) -
 
 
 def runtime(given: argparse.Namespace, store: Path, **more: Any) -> dict[str, Any]:
-    """Fields of a Runtime."""
+    """Return the fields of a `Runtime`."""
     data = os.environ.get("DISTILL_DATA", "data")
     common = {"store": str(store), "data_root": data, "device": given.device, "threads": given.threads}
     return common | {"progress": False, "min_teacher_accuracy": 0} | more
 
 
 def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) -> list[dict[str, Any]]:
-    """Configs of students that differ in their seeds."""
+    """Return configs of students that differ only in their seeds."""
     data: dict[str, Any] = {"name": given.data, "held_out": 0.1}
     schedule = {"epochs": given.epochs, "batch_size": given.batch}
     config: dict[str, Any] = {"stage": "student", "data": data, "model": model, "schedule": schedule}
@@ -72,9 +72,9 @@ def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) 
 
 
 def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path) -> float:
-    """Make artifacts in a process of its own; students that are there already are made again."""
+    """Make artifacts in a process of its own, and return its seconds; existing students are made again."""
     shutil.rmtree(Path(fields["store"]) / "students", ignore_errors=True)
-    script.write_text(CHILD)  # a file, which the workers' processes can import again
+    script.write_text(CHILD)  # in a file, which the processes of the workers can import
     started = time.perf_counter()
     subprocess.run([sys.executable, script, json.dumps({"configs": configs, "runtime": fields})], check=True)
     return time.perf_counter() - started

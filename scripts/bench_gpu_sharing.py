@@ -1,9 +1,10 @@
-"""Sixteen small students on one GPU: one after another, in several processes at a time, and as one program.
+"""Time sixteen small students on one GPU: one after another, in several processes at once, and as one program.
 
-The pipeline's students are made by `ensure`, inline and in a pool. The batched program is a bare loop, in this
-script only: the weights of all students are stacked (torch.func), and one vmap makes their steps, each with its own
-order of images, clipping and momentum as in the pipeline. It has no views, measures or records, so it is an upper
-bound of what batching could bring. Each measurement is a process of its own, from its start to its end.
+`ensure` makes the students of the pipeline, inline and in a pool. The one program is a bare loop, which exists in
+this script only. It stacks the weights of all students (torch.func), and one vmap makes their steps, each with its
+own order of images, and with clipping and momentum as in the pipeline. It has no views, measures or records, so its
+speed is an upper bound of what batching students could bring. Each measurement is a process of its own, from its
+start to its end.
 
     python scripts/bench_gpu_sharing.py [--model mlp alexnet] [--jobs 2 4 8 16] [--students 16] [--epochs 20]
 """
@@ -72,7 +73,7 @@ def batched(given: argparse.Namespace, model: dict[str, Any]) -> None:
 
 
 def measure(given: argparse.Namespace, name: str, folder: Path) -> dict[str, float]:
-    """Way → seconds, of one round."""
+    """Time each way to train the students in one round, and return way → seconds."""
     configs = students(given, _model(given, name), distilled=False)
     took = {"inline": seconds(configs, runtime(given, folder / "store", executor="inline"), folder / "child.py")}
     for jobs in given.jobs:
@@ -88,7 +89,7 @@ def _model(given: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the medians of all ways, and how many times faster than one after another they are."""
+    """Print the median seconds of each way to train the students, and its speed relative to one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, students=16, epochs=20)
     parser.add_argument("--model", nargs="+", default=["mlp", "alexnet"])

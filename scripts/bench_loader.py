@@ -1,9 +1,9 @@
-"""Images per second of `distill.data.loader` against DataLoader + torchvision transforms on PIL images.
+"""Compare the images per second of `distill.data.loader` with DataLoader and torchvision transforms on PIL images.
 
 Both do the classic CIFAR augmentation on random 32x32x3 images: zero-pad by 4, crop, flip, normalise, batches
 of 128. The baseline is a DataLoader with 2 (persistent) workers and v1 transforms: RandomCrop(32, padding=4),
-RandomHorizontalFlip, ToTensor, Normalize. The third line indexes a uint8 tensor per batch (`crops.render`).
-All are timed in turn within one run, an epoch each per round, and the median round counts.
+RandomHorizontalFlip, ToTensor, Normalize. A third contestant indexes a uint8 tensor per batch (`crops.render`).
+All three are timed in turn within one run, an epoch each per round, and the result is the median over rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAD, SIDE = 4, 32
 
 
 class PilImages(TorchDataset[tuple[Any, int]]):
-    """A map-style set of PIL images, as torchvision.datasets.CIFAR10 is one."""
+    """A map-style data set of PIL images, like torchvision.datasets.CIFAR10."""
 
     def __init__(self, split: Split):
         from torchvision import transforms
@@ -46,18 +46,18 @@ class PilImages(TorchDataset[tuple[Any, int]]):
         )
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.pixels)
 
     def __getitem__(self, position: int) -> tuple[Any, int]:
-        """One transformed image and its label."""
+        """Return one transformed image and its label."""
         from PIL import Image
 
         return self.transform(Image.fromarray(self.pixels[position])), self.labels[position]
 
 
 def fancy_indexing(split: Split, augment: AugmentConfig, batch_size: int, epoch: int) -> int:
-    """An epoch by advanced indexing of each batch; the number of images made."""
+    """Make an epoch by advanced indexing of each batch, and return the number of images."""
     normalise = Normaliser(MEAN, STD)
     count = 0
     for index in permutation(0, epoch, len(split)).split(batch_size):
@@ -67,7 +67,7 @@ def fancy_indexing(split: Split, augment: AugmentConfig, batch_size: int, epoch:
 
 
 def rate(epoch: Callable[[int], int], number: int) -> float:
-    """Images per second of one epoch."""
+    """Return the images per second of one epoch."""
     start = time.perf_counter()
     return epoch(number) / (time.perf_counter() - start)
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each loader")
     parser.add_argument("--batch-size", type=int, default=128)
     arguments = parser.parse_args()
-    keep_freed_memory()  # as every stage does; it holds for all three
+    keep_freed_memory()  # as in every stage; the setting holds for all three contestants
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (arguments.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.randint(0, 10, (arguments.images,), generator=generator))

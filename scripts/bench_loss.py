@@ -1,9 +1,9 @@
-"""What smoothing costs: every loss of labels beside torch's own, forward and backward, and in a whole step.
+"""Measure what smoothing costs: every loss of labels beside torch's own, forward and backward, and in a whole step.
 
-One thread, in processor time: what others on the machine do counts only as far as they share its caches. The
-contestants take turns in a new order every round, so that this falls on all of them alike; ratios are medians over
-the rounds of the ratio within a round. The step is that of an MLP
-784-800-800-10 at batch 128: network, loss, backward, clipping and optimiser, as the trainer has them.
+One thread is measured in processor time, so other programs on the machine count only as far as they share its
+caches. The contestants take turns in a new order every round, so that such effects fall on all of them alike. Each
+ratio is the median over rounds of the ratio within a round. The step is the step of an MLP 784-800-800-10 at batch
+128: network, loss, backward, clipping and optimiser, as in the trainer.
 
     python scripts/bench_loss.py [--rounds 60] [--steps 20]
 """
@@ -36,7 +36,7 @@ Charge = Callable[[Tensor, Tensor], Tensor]
 
 
 def losses(classes: int) -> dict[str, Charge]:
-    """Each loss of (logits, labels)."""
+    """Return the contestants: name → loss as a function of (logits, labels)."""
     torch.manual_seed(0)
     rows = torch.rand(classes, classes).tolist()
     matrix = smoothed(SMOOTHING, towards_given(rows, [str(name) for name in range(classes)]))
@@ -64,7 +64,7 @@ def _ours(labels: LabelsConfig, matrix: Tensor | None = None, smoothing_conventi
 
 
 def alone(charge: Charge, n: int, classes: int) -> Callable[[], None]:
-    """Value and gradient of one batch of logits."""
+    """Make a step that computes the value and the gradient of a loss on one batch of logits."""
     logits = torch.randn(n, classes, requires_grad=True)
     labels = torch.randint(classes, (n,))
 
@@ -76,7 +76,7 @@ def alone(charge: Charge, n: int, classes: int) -> Callable[[], None]:
 
 
 def trained(charge: Charge) -> Callable[[], None]:
-    """A whole step of training on random images."""
+    """Make a step that is a whole step of training on random images."""
     model = build_model(ModelConfig(name="mlp", kwargs={"widths": [800, 800]}), 10, (1, 28, 28))
     optimizer = build_optimizer(model, OptimConfig(lr=0.01))
     images, labels = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
@@ -92,7 +92,8 @@ def trained(charge: Charge) -> Callable[[], None]:
 
 
 def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Processor seconds per step of each contestant in each round; backward runs in the same thread."""
+    """Return the processor seconds per step of each contestant in each round."""
+    # On a CPU backward runs in the same thread, so the time of this thread holds everything.
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for step in contestants.values():
         for _ in range(3):
@@ -109,7 +110,7 @@ def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int)
 
 
 def table(title: str, times: dict[str, list[float]], unit: float, name_of_unit: str) -> None:
-    """Print the median of each, and its ratio to both of torch's."""
+    """Print the median time of each contestant, and its ratios to both losses of torch."""
     print(f"{title}: {name_of_unit}, / {TORCH}, / {PLAIN}")
     for name, measured in times.items():
         ratios = [
@@ -121,7 +122,7 @@ def table(title: str, times: dict[str, list[float]], unit: float, name_of_unit: 
 
 
 def main() -> None:
-    """Print one table per shape, and that of the whole step."""
+    """Print one table per shape of the logits, and a table of the whole step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--steps", type=int, default=20)

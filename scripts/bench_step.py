@@ -1,8 +1,8 @@
-"""What a distillation step costs: against plain cross-entropy, against an online teacher, against a matmul.
+"""Measure what a distillation step costs: against plain cross-entropy, an online teacher, and a matmul.
 
-Three ratios, each measured side by side in one run, the contestants taking turns in a new order every round, so
-that the drift of a shared machine falls on all of them alike; medians over rounds. Nets as in Müller et al. 2019:
-teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the teacher's own training).
+All three ratios are measured in one run. The contestants take turns in a new order every round, so that the drift
+of a shared machine falls on all of them alike; results are medians over rounds. Networks are as in Müller et al.
+2019: teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the training of the teacher).
 
     python scripts/bench_step.py [--rounds 40] [--steps 20]
 """
@@ -35,7 +35,7 @@ OPTIM = OptimConfig(lr=0.01)
 
 
 class Steps:
-    """Endless training of one net on random images, fed by the package's own loader."""
+    """The endless training of one network on random images, fed by `distill.data.loader`."""
 
     def __init__(self, model: nn.Module, batch_size: int, join: Join | None = None):
         self.model, self.optimizer = model, build_optimizer(model, OPTIM)
@@ -51,7 +51,7 @@ class Steps:
             yield from self.loader.epoch(epoch, join=join)
 
     def descend(self, loss: torch.Tensor) -> None:
-        """One step of gradient descent, clipped as the trainer clips."""
+        """Take one step of gradient descent, with clipping as in the trainer."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -59,7 +59,7 @@ class Steps:
 
 
 def plain(batch_size: int = 128, model: ModelConfig = STUDENT) -> Callable[[], None]:
-    """Cross-entropy with labels: what every student costs at least."""
+    """Make a step of cross-entropy with labels, which is the least that a student costs."""
     steps = Steps(build_model(model, CLASSES, SHAPE), batch_size)
     loss = make_loss(LossConfig(alpha=0))
 
@@ -71,7 +71,7 @@ def plain(batch_size: int = 128, model: ModelConfig = STUDENT) -> Callable[[], N
 
 
 def cached(alpha: float) -> Callable[[], None]:
-    """Distilling from a cache in float16, as the student stage does it."""
+    """Make a step that distils from a cache in float16, as in the student stage."""
     cache, config = torch.randn(SAMPLES, CLASSES).half(), LossConfig(alpha=alpha, temperature=4)
     loss = make_loss(config)
 
@@ -88,7 +88,7 @@ def cached(alpha: float) -> Callable[[], None]:
 
 
 def unfused(alpha: float) -> Callable[[], None]:
-    """The same in plain autograd operations, batch by batch: what the fused loss saves."""
+    """Make a step that distils with plain autograd operations, batch by batch: what the fused loss replaces."""
     steps = Steps(build_model(STUDENT, CLASSES, SHAPE), 128)
     cache = torch.randn(SAMPLES, CLASSES).half()
 
@@ -102,12 +102,12 @@ def unfused(alpha: float) -> Callable[[], None]:
 
 
 def online(alpha: float) -> Callable[[], None]:
-    """timm's own task: the teacher runs in every step."""
+    """Make a step of timm's distillation task, in which the teacher runs in every step."""
     from timm.task import LogitDistillationTask
 
     student = build_model(STUDENT, CLASSES, SHAPE)
     teacher = build_model(TEACHER, CLASSES, SHAPE).eval()
-    # timm takes the normalisation of both nets from these, to feed each its own; here they are the same.
+    # timm reads from these the normalisation that each network needs; here both need the same.
     for model in (student, teacher):
         vars(model).update(num_classes=CLASSES, in_chans=1, pretrained_cfg={"mean": (0.5,), "std": (0.5,)})
     task = LogitDistillationTask(
@@ -130,13 +130,13 @@ def online(alpha: float) -> Callable[[], None]:
 
 
 def matmul() -> Callable[[], None]:
-    """A float32 matrix product of side 2048: the rate that the machine can reach."""
+    """Make a step that is a float32 matrix product of side 2048, for the rate that the machine can reach."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     return lambda: (torch.mm(a, b), None)[1]
 
 
 def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds per step of each contestant in each round."""
+    """Return the seconds per step of each contestant in each round."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for step in contestants.values():
         for _ in range(3):
@@ -154,18 +154,18 @@ def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int)
 
 
 def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
-    """Median over rounds of the ratio within a round."""
+    """Return the median over rounds of the ratio of two contestants within a round."""
     return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
 def operations(widths: tuple[int, ...], training: bool) -> float:
-    """Floating-point operations per sample of an MLP; training leaves out the gradient of the images."""
+    """Return the floating-point operations per sample of an MLP; training needs no gradient of the images."""
     products = [a * b for a, b in itertools.pairwise(widths)]
     return 2.0 * (3 * sum(products) - products[0] if training else sum(products))
 
 
 def main() -> None:
-    """Print the three ratios beside what was asked of them."""
+    """Print the three ratios beside the values that are asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=20)

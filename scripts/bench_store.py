@@ -1,12 +1,12 @@
-"""What a store of many artifacts costs: `ls`, `plan` of a large graph, `gc`, naming one by its key, cold and warm.
+"""Measure what a store of many artifacts costs: `ls`, `plan` of a large graph, `gc`, `show` by key, cold and warm.
 
     python scripts/bench_store.py FOLDER [--artifacts 100000] [--runs 10000]
 
-The folder is filled once, with records whose configs, keys and inputs are those of real runs (networks of a seed,
-their caches and students, an analysis of each seed, a report of ten), and with files of a few bytes. Each command
-is a process of its own: seconds from start to end, those of a core (what they are on a quiet machine), and the most
-memory it held. Beside it stands the same question
-answered by opening every record.
+The folder is filled once. Its records have the configs, keys and inputs of real runs (networks of a seed, their
+caches and students, an analysis of each seed, a report of ten seeds), and its files have a few bytes. Each command
+is a process of its own. The table has its seconds from start to end, its seconds of a core (which are the seconds
+on a quiet machine), and the most memory that it held. For comparison the artifacts are also listed by opening
+every record.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SHAPE = (1, 28, 28)
 
 
 def analysis_of(seed: int) -> AnalysisConfig:
-    """Two teachers, and students of each at every temperature."""
+    """Return the analysis of one seed: two teachers, and students of each teacher at every temperature."""
     runs: list[TeacherConfig | StudentConfig] = []
     data = DataConfig(name="fashion-mnist")
     for smoothing in _SMOOTHINGS:
@@ -62,20 +62,20 @@ def analysis_of(seed: int) -> AnalysisConfig:
 
 
 def report_of(first: int, seeds: int) -> ReportConfig:
-    """Of the analyses of some seeds."""
+    """Return a report of the analyses of some seeds."""
     analyses = tuple(analysis_of(seed) for seed in range(first, first + seeds))
     return ReportConfig(experiment="bench", source="0" * 64, scale="quick", data="fashion-mnist", analyses=analyses)
 
 
 def fill(store: ArtifactStore, seeds: int) -> None:
-    """Publish everything of so many seeds."""
+    """Publish the reports of many seeds, and everything that they are made from."""
     for first in range(0, seeds, _PER_REPORT):
         for config in behind(report_of(first, min(_PER_REPORT, seeds - first))):
             publish(store, config)
 
 
 def behind(config: StageConfig) -> Iterator[StageConfig]:
-    """A config and all that it is made from, each once, upstream first."""
+    """Yield a config and all configs that it is made from, each once, inputs first."""
     seen: dict[str, StageConfig] = {}
 
     def visit(config: StageConfig) -> None:
@@ -89,7 +89,7 @@ def behind(config: StageConfig) -> Iterator[StageConfig]:
 
 
 def publish(store: ArtifactStore, config: StageConfig) -> None:
-    """An artifact with one small file."""
+    """Publish an artifact with one small file."""
     folder = store.path(config)
     folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(b"weights")
@@ -109,12 +109,12 @@ def publish(store: ArtifactStore, config: StageConfig) -> None:
 
 
 def opened(store: ArtifactStore) -> int:
-    """List the store by opening every record, as before there was an index."""
+    """Count the artifacts by opening every record, without the index."""
     return sum(1 for artifact in store.all() if artifact.record.metrics.get("test/accuracy", 0) >= 0)
 
 
 def planned(store: ArtifactStore, seeds: int, runs: int) -> str:
-    """The plan of a report of so many runs, half of which are there."""
+    """Return the plan of a report of `runs` runs, half of which are in the store."""
     from distill.audit import plan
 
     wanted = runs // len(analysis_of(0).runs) + 1
@@ -122,7 +122,7 @@ def planned(store: ArtifactStore, seeds: int, runs: int) -> str:
 
 
 def measured(arguments: list[str]) -> tuple[float, float, float]:
-    """Seconds, seconds of a core and the most MB of a process, which must succeed."""
+    """Run a process, which must succeed, and return its seconds, seconds of a core and most MB of memory."""
     started = time.perf_counter()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -133,7 +133,7 @@ def measured(arguments: list[str]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Fill the folder where it is empty, and print a table."""
+    """Fill the folder if it does not exist, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--artifacts", type=int, default=100_000)

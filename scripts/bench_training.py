@@ -1,12 +1,12 @@
-"""Images per second of the whole training pipeline, against a bare loop of the same net on one fixed batch.
+"""Compare the images per second of the training pipeline with a bare loop of the same network on one fixed batch.
 
 The pipeline is what a teacher's training does in every step: order and views of the loader (crop after padding by
 4, and flip), normalisation, forward, loss, backward, clipping, optimiser, schedule, and what the measures keep. The
 bare loop is forward, cross-entropy, backward and the same optimiser, on a batch that is already there. Both have
-the same precision, memory format and compiler. They take turns in a new order every round, and medians over rounds
-count, so that the drift of a shared machine falls on both alike. The loader makes about 500 images at a time, so a
-round should have many more. On a GPU the clock is read when the device has finished, and it is counted how often a
-step of the pipeline waits for the device (never, it should be).
+the same precision, memory format and compiler. They take turns in a new order every round, and results are medians
+over rounds, so that the drift of a shared machine falls on both alike. The loader makes about 500 images at a time,
+so a round should have many more. On a GPU the clock is read when the device has finished, and the script counts how
+often a step of the pipeline waits for the device (it should never wait).
 
     python scripts/bench_training.py [--model resnet56] [--batch 128] [--channels-last] [--precision bfloat16]
 """
@@ -57,7 +57,7 @@ Step = Callable[[], object]
 
 
 class Bench:
-    """The contestants of one net, with what they share."""
+    """The two contestants of one network, pipeline and bare loop, with the data and settings that they share."""
 
     def __init__(self, given: argparse.Namespace):
         self.given = given
@@ -78,7 +78,7 @@ class Bench:
         )
 
     def network(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
-        """A net on the device, and what is called in its place."""
+        """Make a network on the device, and return it and the function to call: itself, or its compiled form."""
         torch.manual_seed(0)
         model = build_model(ModelConfig(name=self.given.model), self.classes, self.shape).to(self.device)
         if self.given.channels_last:
@@ -87,12 +87,12 @@ class Bench:
         return model, torch.compile(model) if self.given.compile else model
 
     def batches(self) -> Iterator[Batch]:
-        """Epochs without end."""
+        """Yield batches of one epoch after another, without end."""
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch)
 
     def pipeline(self, folder: Path) -> Step:
-        """A step of `training.loop.fit`."""
+        """Make a training step as in `distill.training.loop.fit`."""
         model, forward = self.network()
         config = TeacherConfig(
             optim=OPTIM, schedule=ScheduleConfig(name="constant", epochs=1), precision=self.given.precision
@@ -107,7 +107,7 @@ class Bench:
         return step
 
     def bare(self) -> Step:
-        """Forward, backward and optimiser on one batch."""
+        """Make a training step of forward, backward and optimiser on one fixed batch."""
         model, forward = self.network()
         optimizer, batch = build_optimizer(model, OPTIM), next(self.batches())
         dtype = getattr(torch, self.given.precision)
@@ -123,12 +123,12 @@ class Bench:
         return step
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device != "cpu":
             getattr(torch, self.device).synchronize()
 
     def rates(self, contestants: dict[str, Step]) -> dict[str, list[float]]:
-        """Images per second of each contestant in each round."""
+        """Return the images per second of each contestant in each round."""
         found: dict[str, list[float]] = {name: [] for name in contestants}
         for step in contestants.values():
             for _ in range(self.given.warmup):
@@ -147,7 +147,7 @@ class Bench:
         return found
 
     def waits(self, step: Step) -> int:
-        """How often the host waits for the device in as many steps as a round has."""
+        """Return how often the host waits for the device in as many steps as a round has."""
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
@@ -160,7 +160,7 @@ class Bench:
 
 
 def _images(given: argparse.Namespace) -> tuple[Split, int, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Training images, number of classes, and (mean, standard deviation) per channel."""
+    """Return training images, the number of classes, and (mean, standard deviation) per channel."""
     if given.data:
         dataset = load(DataConfig(name=given.data), default_data_root())
         split, classes, moments = dataset.train, len(dataset.classes), (dataset.mean, dataset.std)
@@ -193,7 +193,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both contestants, and print their images per second and the ratio."""
     given = _arguments()
     keep_freed_memory()
     random.seed(0)

@@ -1,4 +1,4 @@
-"""Write a teacher's logits to disk; the cache's path is the last line printed. The same as `distill cache`."""
+"""Write a teacher's logits to disk, like `distill cache`; the last line printed is the path of the cache."""
 
 import sys
 

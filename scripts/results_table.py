@@ -1,9 +1,11 @@
-"""Print the recorded results, as Markdown: what README.md and experiments/results/README.md show.
+"""Print the recorded results as Markdown, for README.md and experiments/results/README.md.
 
-To record a run: `--record checkpoints/reports/<report>` keeps its `summary.json` as
-`experiments/results/<experiment>-<data>.json`, of an experiment of thousands of rows only those that are shown.
-With names of experiments as arguments, only theirs; with `--paper`, every claim of the paper and its verdict. The
-README has the latter, and dark_knowledge.
+Names of experiments as arguments print only the results of these experiments. `--paper` prints every claim of the
+paper with its verdict. README.md shows the output of `--paper` and of `dark_knowledge`.
+
+To record a run, `--record checkpoints/reports/<report>` keeps its `summary.json` as
+`experiments/results/<experiment>-<data>.json`. Of an experiment with thousands of rows it keeps only the rows that
+are shown.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from distill.reports.tables import Grid, caution, comparison, paper_table, place
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
 MOST_ROWS = 1000
-"""Of more rows than these a recorded run keeps a part."""
+"""Number of rows beyond which a recorded run keeps only the rows that are shown."""
 
 
 class Section(NamedTuple):
@@ -32,7 +34,7 @@ class Section(NamedTuple):
     tables: Mapping[str, tuple[str, ...]]
     """Caption → measures, one table per data set."""
     beside: Mapping[str, tuple[str, ...]] = {}
-    """Caption → measures shown before them, of conditions that have any of those."""
+    """Caption → further measures in the first columns, for conditions that have any of the measures in `tables`."""
 
 
 CLASS_NEVER_SEEN = ("unseen_recall", "unseen_recall_corrected", "unseen_auc")
@@ -195,11 +197,11 @@ SECTIONS = {
         },
     ),
 }
-"""Experiments in the order in which they are printed; others follow by name, with the measures of the first."""
+"""Sections in the order of printing; other experiments follow by name, with the measures of the first section."""
 
 
 def results(folder: Path = FOLDER, only: Collection[str] = ()) -> str:
-    """A section per experiment that has a recorded run: measures per data set, then the verdicts side by side."""
+    """Return a section per recorded experiment: measures per data set, then the verdicts of all data sets."""
     recorded: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
         summary = _read(path)
@@ -211,9 +213,9 @@ def results(folder: Path = FOLDER, only: Collection[str] = ()) -> str:
 
 
 def claims_of_paper(folder: Path = FOLDER) -> str:
-    """A row per claim of the experiments that reproduce a figure or a table, in the order of the paper."""
+    """Return a table of the paper's claims, in the order of its figures and tables, with a verdict for each."""
     summaries = [_read(path) for path in sorted(folder.glob("*.json"))]
-    # Later papers, named by their authors, have sections of their own.
+    # Experiments of other papers name the authors ("et al."); they have sections of their own.
     own = (summary for summary in summaries if summary.get("reproduces") and "et al." not in summary["reproduces"])
     recorded = sorted(own, key=place)
     rows = [
@@ -225,7 +227,7 @@ def claims_of_paper(folder: Path = FOLDER) -> str:
 
 
 def record(report: Path, folder: Path = FOLDER) -> Path:
-    """Keep the summary of a report; of very many rows those of measures that a table or a claim here shows."""
+    """Record the summary of a report; of very many rows it keeps the measures that a table or a claim shows."""
     summary = json.loads((report / "summary.json").read_text())
     if len(summary["rows"]) > MOST_ROWS:
         shown = SECTIONS[summary["experiment"]]
@@ -240,7 +242,7 @@ def record(report: Path, folder: Path = FOLDER) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a recorded summary; one that was kept before summaries said as much gets today's columns."""
+    """Read a recorded summary; an old one that does not describe its columns gets the columns of today."""
     summary = {"published": [], **json.loads(path.read_text())}
     if "columns" not in summary:
         name = summary["experiment"]

@@ -1,4 +1,4 @@
-"""Train a student; its artifact's path is the last line printed. The same as `distill student`."""
+"""Train a student, like `distill student`; the last line printed is the path of its artifact."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a teacher; its artifact's path is the last line printed. The same as `distill teacher`."""
+"""Train a teacher, like `distill teacher`; the last line printed is the path of its artifact."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""The command `distill`: words in, words out, no logic."""
+"""Run the command `distill`: parse its arguments and print results; the logic is in other packages."""

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands take, and how their output is printed."""
+"""Define the arguments that several subcommands take, and print their output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artif
 Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
 
 
-# Their defaults are the models' own, made when a command runs and not when this file is read.
+# `Where` and `How` have no defaults here: their models make them when a command runs, not when this file is read.
 Where = Annotated[Folders, tyro.conf.arg(name="")]
 
 
@@ -24,11 +24,11 @@ How = Annotated[Runtime, tyro.conf.arg(name="")]
 
 
 def print_lines(text: str) -> None:
-    """Print lines in which words of somebody else may stand, without what a terminal would obey."""
+    """Print lines that may hold text of other people, with escapes for what a terminal would obey."""
     print(*map(printable, text.split("\n")), sep="\n")
 
 
 def print_skipped(skipped: Mapping[str, UserError]) -> None:
-    """Print why experiments were left out, a line each."""
+    """Print one line per experiment that was left out, with the reason."""
     for name, reason in skipped.items():
         print(f"skipped      {name}: {reason}")

@@ -1,4 +1,4 @@
-"""Subcommands that look after the store: ls, show, verify, gc, doctor."""
+"""Implement the subcommands that look after the store: ls, show, verify, gc, doctor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ls(
     """List artifacts: key, stage, accuracy on the test set, path.
 
     Args:
-        stage: only those of this stage.
+        stage: stage whose artifacts are listed.
         where: folders.
     """
     store = ArtifactStore(where.store)
@@ -47,7 +47,7 @@ def show(artifact: Name, *, where: Where) -> None:
     """Print the record of an artifact: config, inputs, files, measures, provenance.
 
     Args:
-        artifact: its path or key.
+        artifact: path or key of the artifact.
         where: folders.
     """
     text = ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2)
@@ -55,12 +55,12 @@ def show(artifact: Name, *, where: Where) -> None:
 
 
 def verify(artifacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
-    """Check files against their records, and of named caches pixels and logits; exit 1 if one differs.
+    """Check files against their records, and the pixels and logits of named caches; exit 1 if one differs.
 
     Args:
         artifacts: paths or keys; none means the files of all.
-        samples: views of a named cache to make again, at random.
-        repair: make those that are named and not whole again.
+        samples: number of random views of a named cache to make again.
+        repair: make named artifacts again that are damaged.
         runtime: machine and folders.
     """
     from distill.audit import verify
@@ -96,7 +96,7 @@ def verify(artifacts: Names = (), samples: int = 256, repair: bool = False, *, r
 
 
 def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[bool | None]:
-    """Whether what was looked at still fits; None for what could not be looked at."""
+    """Make views of a cache again; return whether each check passed, or None for a check that was impossible."""
     from distill.audit.replay import replay
 
     found = list(replay(cache, folder, runtime, samples))
@@ -107,12 +107,12 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
 
 
 def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
-    """List what no run can use any more, and how much room it takes; what a current artifact needs is not in it.
+    """List what no run can use any more, and its size; what a current artifact needs is never listed.
 
     Args:
-        delete: delete it too.
-        drafts: also what interrupted runs would go on from.
-        unreached: also artifacts that no report and no sweep was made from.
+        delete: also delete what is listed.
+        drafts: also list what interrupted runs would go on from.
+        unreached: also list artifacts that no report and no sweep was made from.
         where: folders.
     """
     from distill.store.garbage import collect

@@ -1,4 +1,4 @@
-"""Examines a machine: what works here, what does not, and what to do about it."""
+"""Examine a machine: what works, what does not, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEW_BYTES = 2 << 30
 
 
 def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
-    """Lines to print, and whether everything that is needed works."""
+    """Return lines to print, and whether everything that the pipeline needs works."""
     lines = [f"python         {platform.python_version()} on {platform.system()} {platform.machine()}"]
     healthy = sys.version_info >= (3, 11)
     for package in PACKAGES:
@@ -46,7 +46,7 @@ def _torch() -> tuple[list[str], bool]:
         import torch
         import torchvision
     except (ImportError, RuntimeError) as error:
-        # A CPU-only torch beside the index's torchvision fails just so: `operator torchvision::nms …`.
+        # A CPU-only torch beside the torchvision of the package index fails with `operator torchvision::nms …`.
         reason = str(error).strip().splitlines()[0]
         return [
             f"torch          BROKEN: {reason}",

@@ -1,4 +1,4 @@
-"""Typed command-line flags made from the configs: one source for defaults, types and one-line help."""
+"""Make command-line flags from the configs, which are the only source of defaults, types and one-line help."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _parse_json_object(words: list[str]) -> dict[str, Any]:
 
 
 def parse_call(function: Callable[..., None], arguments: list[str], command: str) -> Callable[[], None]:
-    """The call of `function` with the flags in `arguments`, to be made by whoever asked.
+    """Return a function that calls `function` with the flags in `arguments`.
 
     Raises:
         UserError: a flag is unknown, missing or of the wrong type.
@@ -75,7 +75,7 @@ def parse_call(function: Callable[..., None], arguments: list[str], command: str
 
 
 def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) -> Any:
-    """What `what` gives for these flags.
+    """Parse flags for `what`, a class or a function, and return the object that it makes of them.
 
     Raises:
         UserError: a flag is unknown, missing or of the wrong type.
@@ -84,13 +84,13 @@ def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) 
     for plugin in _named_plugins(arguments):
         trust.name(plugin)
     try:
-        # Defaults are of records, so what stands in them is not the user's word.
+        # Defaults come from records, so the user has not named the plug-ins in them.
         with trust.reading(), _registry, contextlib.redirect_stderr(told):
             return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
     except SystemExit as stop:
         if not stop.code:
             raise
-        # tyro draws a box; an error of ours is one line.
+        # tyro draws a box around its error; our errors are one line.
         words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
         words = re.sub(r"For further information.*|\[type=.*?\]", " ", words, flags=re.DOTALL)
         line = re.sub(r"\s+", " ", words).strip()
@@ -100,7 +100,7 @@ def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) 
 
 
 def _named_plugins(arguments: list[str]) -> Iterator[str]:
-    """What follows flags such as --model.name and --augment.program."""
+    """Yield the values of flags that may name a plug-in, such as --model.name and --augment.program."""
     for word, following in itertools.pairwise([*arguments, ""]):
         flag, equals, value = word.partition("=")
         if flag.startswith("--") and flag.rpartition(".")[2] in ("name", "program"):
@@ -108,27 +108,27 @@ def _named_plugins(arguments: list[str]) -> Iterator[str]:
 
 
 def parse_beside(kind: type[_Flags], arguments: list[str], command: str) -> tuple[_Flags, list[str]]:
-    """Flags of a class that are mixed with others, and the others."""
+    """Parse the flags of a class among other arguments; return the object of that class and the other arguments."""
     return _parse_flags(kind, arguments, command, return_unknown_args=True)
 
 
 def parse_config(
     command: str, arguments: list[str], upstream: StageConfig | None = None
 ) -> tuple[StageConfig, Runtime]:
-    """The config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime flags beside it.
+    """Return the config of `distill teacher`, `cache`, `student` or `sweep-smoothing`, and the runtime settings.
 
-    An input is named by the path (or key) of its artifact, and what it fixes becomes the default.
+    An input is named by the path or key of its artifact. What the input fixes becomes the default of the flags.
 
     Args:
-        command: whose flags they are.
-        arguments: of the command line.
-        upstream: the teacher of a cache, or the cache of a student, that is not made yet: none is to be named.
+        command: command that has the flags.
+        arguments: arguments of the command line.
+        upstream: teacher of a cache, or cache of a student, that is not made yet; then no flag names an input.
     """
     arguments = [re.sub(r"^--smoothing(?==|$)", "--loss.smoothing", word) for word in arguments]
     store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
     source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
     if command == "teacher":
-        # Left out of validation until all flags are read: alone it would be refused.
+        # The source is validated only together with all flags: alone it would be refused.
         return _parse(TeacherConfig(), {"smoothing_source": _SOURCE}, arguments, {"smoothing_source": source})
     if command == SWEEP:
         return _parse_sweep(arguments, source)
@@ -158,7 +158,14 @@ _SOURCE: Any = (
 def _parse(
     default: Any, named: dict[str, Any], arguments: list[str], found: dict[str, Any] | None = None
 ) -> tuple[Any, Runtime]:
-    """Config and runtime of these flags; `found` are inputs that `named` flags stand for, else the default's."""
+    """Return the config and the runtime settings that flags give.
+
+    Args:
+        default: config with the defaults of the flags, and with the inputs that are not in `found`.
+        named: flags that name an input by path or key.
+        arguments: arguments of the command line.
+        found: configs of the inputs that flags name.
+    """
     kind = type(default)
     _, fields, machine = _given(default, named, arguments, default.stage)
     inputs = {name: getattr(default, name) for name in named if name in kind.model_fields} | (found or {})
@@ -176,14 +183,14 @@ def _parse(
 def _given(
     default: Any, named: dict[str, Any], arguments: list[str], command: str, about: str | None = None
 ) -> tuple[BaseModel, dict[str, Any], Runtime]:
-    """All flags as they were given, of these the fields of the default's class, and the runtime.
+    """Parse flags, and return all their values, the values of the config's fields, and the runtime settings.
 
     Args:
-        default: of the fields that are no `named` flags.
-        named: flags of another form, or that the class does not have.
-        arguments: of the command line.
-        command: whose they are.
-        about: heads the help; None takes the description of the class.
+        default: config with the defaults of all fields that are not in `named`.
+        named: flags that have another form than the field of their name, or that are no field of the config.
+        arguments: arguments of the command line.
+        command: command that has the flags.
+        about: heading of the help; None takes the docstring of the config's class.
     """
     kind = type(default)
     own: dict[str, Any] = {
@@ -212,7 +219,12 @@ def _given(
 
 
 def _of_labels(default: LossConfig, left_out: str) -> tuple[type[BaseModel], BaseModel]:
-    """Flags of a loss without a soft term."""
+    """Make the flags of a loss without a soft term: its class, and an instance with the defaults.
+
+    Args:
+        default: loss with the defaults of the flags.
+        left_out: name of a field that gets no flag; "" for none.
+    """
     fields: dict[str, Any] = {
         name: (field.annotation, Field(getattr(default, name), description=field.description))
         for name, field in LossConfig.model_fields.items()
@@ -223,11 +235,11 @@ def _of_labels(default: LossConfig, left_out: str) -> tuple[type[BaseModel], Bas
 
 
 SWEEP = "sweep-smoothing"
-"""The command that is no stage's name."""
+"""Name of the command that makes a sweep; the other commands of `parse_config` are names of stages."""
 
 
 def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[SweepConfig, Runtime]:
-    """The sweep of these flags: those of `distill teacher`, but for its smoothing, which is tried at several."""
+    """Return the sweep of these flags: the flags of `distill teacher`, but with several strengths of smoothing."""
     if smoothing := _peek(arguments, "loss.smoothing"):
         way_out = "Name all that are to be tried: --smoothings 0 0.1 0.2."
         raise UserError("smoothing", smoothing[0], "none in a sweep, which sets it", way_out)
@@ -244,7 +256,8 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
     about = "Train one recipe with several strengths of label smoothing, and say which to take for what use."
     given, fields, machine = _given(TeacherConfig().with_loss(smoothing=max(tried)), named, arguments, SWEEP, about)
     chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
-    # Where smoothing goes and when takes some, and a config without any refuses it; else one recipe has one key.
+    # A config without smoothing refuses flags that say where smoothing goes and when. So smoothing is set to 0, for
+    # one key per recipe, only where no such flag is given.
     recipe = TeacherConfig(**fields, smoothing_source=source)
     labels = recipe.loss.labels.replace(confidence_penalty=0, on_mixed=False, per_class=())
     if labels == LabelsConfig():
@@ -253,11 +266,11 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
 
 
 _FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}
-"""What a student takes from its cache → the cache's name for it."""
+"""Field that a student takes from its cache → name of this field in the cache's config."""
 
 
 def _with_command(error: UserError, cache: CacheConfig, path: Path, changes: dict[str, Any]) -> UserError:
-    """The same refusal, with the command that makes the cache that was wanted."""
+    """Return an error like `error`, with the command that makes the cache that the flags ask for."""
     from distill.cache.remake import remake
 
     field, value, expected, _ = error.args
@@ -278,7 +291,7 @@ _CACHE_INPUTS: dict[str, Any] = {
 
 
 def _cache_of(store: ArtifactStore, arguments: list[str], teacher: TeacherConfig | None) -> CacheConfig:
-    """The cache of a teacher, else of those that are named, with its other fields at their defaults."""
+    """Return the config of a cache of `teacher`, or of the teachers that flags name, with defaults elsewhere."""
     teachers = [teacher] if teacher else _inputs(store, arguments, "teacher", TeacherConfig)
     means = _peek(arguments, "mean")
     if not teachers:
@@ -310,11 +323,12 @@ def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_I
 
 
 def _peek(arguments: list[str], name: str) -> list[str]:
-    """Values of one flag, read before the others because their defaults depend on it.
+    """Return the values of one flag, which is read before the others because their defaults depend on it.
 
     Raises:
-        UserError: it is given twice; the parser would take one of them without a word.
+        UserError: the flag is given twice.
     """
+    # The parser would silently take one of two equal flags.
     if sum(word == f"--{name}" or word.startswith(f"--{name}=") for word in arguments) > 1:
         raise UserError(name, "given twice", f"one --{name}", f"Several values follow one flag: --{name} A B.")
     for position, word in enumerate(arguments):

@@ -1,4 +1,4 @@
-"""The command `distill`: finds the subcommand, and turns errors into lines and exit codes."""
+"""Find the subcommand that `distill` is to run, and turn errors into lines and exit codes."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _REST = "All that needs none of these is made. Run the same command again to try
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of `distill` and of `python -m distill`; a user's mistake is one line and exit code 2."""
+    """Run the command `distill` or `python -m distill`; a user's mistake gives one line and exit code 2."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    warnings.filterwarnings("ignore", module="torch")  # theirs, about their own internals
+    warnings.filterwarnings("ignore", module="torch")  # torch warns about its own internals
     try:
         if command in ("-h", "--help"):
             print(_HELP)
@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     except StagesFailed as error:
         print(error, _REST, sep="\n", file=sys.stderr)
         raise SystemExit(1) from None
-    except BrokenPipeError:  # as of `distill ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+    except BrokenPipeError:  # as in `distill ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at its end
         raise SystemExit(1) from None
     except OSError as error:
         print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)

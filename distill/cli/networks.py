@@ -1,4 +1,4 @@
-"""Subcommands that look at one network or cache: evaluate, calibrate, export, import."""
+"""Implement the subcommands for one network or cache: evaluate, calibrate, export, import."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def evaluate(
     """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
 
     Args:
-        artifact: path of a teacher, student or cache, or its key.
-        split: which predictions of a network.
-        measures: usual are those of every report; all are those of dark knowledge and geometry too, of which some
-            load the network and its images.
-        temperature: of the soft targets that `--measures all` measures.
+        artifact: path or key of a teacher, student or cache.
+        split: split whose predictions are measured, of a network.
+        measures: usual are the measures of every report; all adds dark knowledge and geometry, for which some
+            measures load the network and its images.
+        temperature: temperature of the soft targets that `--measures all` measures.
         runtime: machine and folders.
     """
     folder = ArtifactStore(runtime.store)
@@ -94,9 +94,9 @@ def calibrate(
     """Fit a map of a network's logits on its held-out images, and print calibration before and after.
 
     Args:
-        network: path of a teacher or a student, or its key.
+        network: path or key of a teacher or a student.
         method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
-        temperature: one that you mean to divide its logits by: say too what that would do to its confidence.
+        temperature: T by which you mean to divide logits; also say what it would do to the confidence.
         runtime: machine and folders.
     """
     from distill.audit.export import calibrated
@@ -120,9 +120,9 @@ def export(
     """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
 
     Args:
-        artifact: path of a teacher, a student or a calibration, or its key.
+        artifact: path or key of a teacher, a student or a calibration.
         to: folder to write, new or empty.
-        calibration: which is applied to its logits; None takes that of a calibration, and none for a network.
+        calibration: calibration of the logits; None takes a calibration's own method, and none for a network.
         runtime: machine and folders.
     """
     from distill.audit.export import export
@@ -140,12 +140,12 @@ def import_(
     flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
     runtime: How,
 ) -> None:
-    """Make a cache of logits from elsewhere; what only their maker can know is marked as declared.
+    """Make a cache of logits from elsewhere; facts that only their maker can know are marked as declared.
 
     Args:
         files: arrays [rows, classes] or [rows, view, classes] (.npy, .npz, .safetensors), several for their mean;
             or the folders of a TinyViT file set.
-        flags: what is known of them.
+        flags: facts about the logits.
         runtime: machine, folders and switches.
     """
     from distill.pipeline.importing import import_logits

@@ -1,4 +1,4 @@
-"""Subcommands that run or plan experiments and stages."""
+"""Implement the subcommands that run or plan experiments and stages."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExperimentFlags:
-    """Which experiment, on what, how large."""
+    """The experiment to run, its data set and its scale."""
 
     experiment: tyro.conf.Positional[str] = "dark_knowledge"
     """Name of a file in experiments/, or "all"."""
     data: str | None = None
     """The data set to run on; None takes each experiment's own."""
     scale: Literal["smoke", "quick", "short", "paper"] = "quick"
-    """smoke takes seconds, quick minutes on two CPU cores; short the published nets with short schedules, for one
-    GPU; paper the published schedules."""
+    """smoke takes seconds, quick minutes on two CPU cores; short takes the published networks with short schedules,
+    for one GPU; paper takes the published schedules."""
 
 
 Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]
 
 
 def reproduce(*, wanted: Wanted, runtime: How) -> None:
-    """Run an experiment, or all, as far as they are not done; print verdicts, write a page of all reports.
+    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports.
 
     Args:
-        wanted: which experiment.
+        wanted: experiment to run.
         runtime: machine, folders and switches.
     """
     from distill.pipeline import experiments
@@ -92,7 +92,7 @@ def sweep_smoothing(arguments: list[str]) -> None:
     config, runtime = parse_config(SWEEP, arguments)
     assert isinstance(config, SweepConfig), "which this command's flags make"
     check_sweep(config, ArtifactStore(runtime.store), runtime)
-    # What diverges is left out and told: other strengths still answer the question.
+    # Networks that diverge are left out and named: the other strengths still answer the question.
     made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
     assert isinstance(made, Artifact)
     print_lines(format_sweep(read_json(made.file("sweep.json"))))
@@ -105,17 +105,17 @@ _STAGES = ("teacher", "cache", "student", SWEEP)
 
 @dataclass(frozen=True)
 class PlanFlags:
-    """What is known of images that are not here, and of the machine where it will run."""
+    """Facts about images that are not here, and about the machine that will run the plan."""
 
     shape: tuple[int, int, int, int, int, int] | None = None
     """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""
     tflops: float | None = None
-    """10^12 operations per second that it reaches in training (a multiplication and an addition are two); None
-    takes what this machine does. With --workers, the cores that render views there."""
+    """10^12 operations per second that the machine reaches in training (a multiplication and an addition are two);
+    None takes this machine's. Give --workers too: the cores that render views there."""
 
 
 def plan(arguments: list[str]) -> None:
-    """Say what would run, its bytes and its rough time; run nothing."""
+    """Say what would run, its bytes and its rough time, without running anything."""
     if not arguments or arguments[0] not in _STAGES:
         parse_call(_plan_experiment, arguments, "plan")()
         return
@@ -135,12 +135,12 @@ def plan(arguments: list[str]) -> None:
 
 
 def _plan_experiment(*, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How) -> None:
-    """Say what an experiment, or all, would run, its bytes and rough time, or what stages would, from their flags:
+    """Say what an experiment, all experiments or some stages would run, its bytes and its rough time. For stages:
     `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
 
     Args:
-        wanted: which experiment.
-        flags: of images and a machine that are not here.
+        wanted: experiment to plan.
+        flags: facts about images and a machine that are not here.
         runtime: machine, folders and switches.
     """
     from distill.pipeline import experiments
@@ -156,5 +156,5 @@ def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlag
     shape = plan.shape_of(flags.shape) if flags.shape else None
     found = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
     print(found.text)
-    if flags.tflops is None:  # else it will run on another disk
+    if flags.tflops is None:  # with tflops it will run on another machine's disk
         found.refuse_small_disk(runtime.store)

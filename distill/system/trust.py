@@ -1,7 +1,8 @@
-"""Which plug-ins may be imported: those that the user named, not those that only a record names.
+"""Decide which plug-ins may be imported: those that the user named, not those that only a record names.
 
-`package.module:function` is code that would run here. A config that the user's own code or flags make counts as the
-user's word for the plug-ins in it. One that is read from a file does not: whoever wrote the file chose them.
+A plug-in, `package.module:function`, is code that would run here. A user whose own code or flags make a config
+trusts the plug-ins in it. A config that is read from a file makes no plug-in trusted: whoever wrote the file chose
+its plug-ins.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class State:
-    """What the user of this process said, to be handed to its workers."""
+    """The plug-ins that the user of this process trusts, to be handed to its workers."""
 
     everything: bool = False
     named: frozenset[str] = frozenset()
@@ -25,7 +26,7 @@ class State:
 class _Process:
     state: State = State()
     records: dict[str, Path] = field(default_factory=dict)
-    """Plug-in → the file that names it."""
+    """Plug-in → the first file that names it."""
 
 
 _process = _Process()
@@ -37,31 +38,31 @@ class _Reading:
 
 
 _reading: ContextVar[_Reading | None] = ContextVar("reading", default=None)
-"""What the configs are read from that are made now; None where the user makes them."""
+"""The file from which configs are being read; None where the user's own code or flags make them."""
 
 
 def name(reference: str) -> None:
-    """Say that this plug-in may be imported, whatever names it; for the life of the process."""
+    """Trust a plug-in for the life of the process, whatever names it."""
     _process.state = State(_process.state.everything, _process.state.named | {reference})
 
 
 def trust_everything() -> None:
-    """Say that any plug-in may be imported (`--trust`); for the life of the process."""
+    """Trust all plug-ins for the life of the process (`--trust`)."""
     _process.state = State(True, _process.state.named)
 
 
 def is_trusted(reference: str) -> bool:
-    """Whether the user named this plug-in, or trusts all."""
+    """Return whether the user named this plug-in or trusts all plug-ins."""
     return _process.state.everything or reference in _process.state.named
 
 
 def record_of(reference: str) -> Path | None:
-    """The first file that was read here and names this plug-in."""
+    """Return the first file that names this plug-in among those read in this process, or None."""
     return _process.records.get(reference)
 
 
 def met(reference: str) -> None:
-    """Note a plug-in that stands in a config which is made now: the user's word, or a file's."""
+    """Note a plug-in in a config that is being made: trust it if the user makes the config, else note its file."""
     source = _reading.get()
     if source is None:
         if reference not in _process.state.named:
@@ -72,7 +73,7 @@ def met(reference: str) -> None:
 
 @contextmanager
 def reading(path: Path | None = None) -> Iterator[None]:
-    """What configs that are made in this block say comes from this file, and is nobody's word without one."""
+    """Do not trust plug-ins in the configs that are made in this block, which come from `path` (if from a file)."""
     token = _reading.set(_Reading(path))
     try:
         yield
@@ -81,11 +82,11 @@ def reading(path: Path | None = None) -> Iterator[None]:
 
 
 def state() -> State:
-    """What `restore` takes in a worker process."""
+    """Return what this process trusts, for `restore` in a worker process."""
     return _process.state
 
 
 def restore(state: State) -> None:
-    """Trust what the parent of this process trusts too."""
+    """Trust, in a worker process, what its parent trusts, in addition to what it trusts itself."""
     own = _process.state
     _process.state = State(own.everything or state.everything, own.named | state.named)

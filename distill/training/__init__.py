@@ -1,1 +1,1 @@
-"""Training of one network: the loop, its step, its resume point, its log, and what it leaves behind."""
+"""Train one network: the loop, its step, its resume point, its log and the files that it writes."""

@@ -1,7 +1,8 @@
-"""Batch norm over the ranks of torchrun: statistics of a batch that they share, or of parts that each has alone.
+"""Compute batch norm over the ranks of torchrun, which share a part of a batch or have parts of their own.
 
-Networks are left as they are: a context takes the place of torch's `SyncBatchNorm`, which has to be put in for
-every batch norm, drops what subclasses of it add (timm's activations), and does not work on CPUs.
+A context takes the place of torch's `SyncBatchNorm`, and networks are left as they are. `SyncBatchNorm` would have
+to replace every batch norm, drops what subclasses of batch norm add (timm's activations), and does not work on
+CPUs.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class SharedBatchNorm(TorchFunctionMode):
-    """While it is entered, batch norm in training takes its statistics over all ranks.
+    """A context in which batch norm in training takes its statistics over all ranks.
 
-    On GPUs it is the function inside of torch's `SyncBatchNorm`.
+    On GPUs it uses the function inside torch's `SyncBatchNorm`.
     """
 
     def __torch_function__(
@@ -46,7 +47,7 @@ def over_ranks(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Float[Tensor, "n c *s"]:
-    """`F.batch_norm` of the batch that all ranks have together, of which each has as many samples."""
+    """Compute `F.batch_norm` of the batch that all ranks form together; each rank has equally many samples."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if input.device.type == "cuda":
@@ -76,7 +77,7 @@ def over_ranks(
 
 
 class _Mean(torch.autograd.Function):
-    """Mean over the ranks, each of which minimises its own loss: so the gradient is a mean over them, too."""
+    """The mean of a tensor over the ranks, for use in autograd."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -84,6 +85,7 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Each rank minimises its own loss, so the gradient is a mean over the ranks too.
         return _mean(gradients[0])
 
 
@@ -96,12 +98,13 @@ def _mean(value: Tensor) -> Tensor:
 class RunningStatistics:
     """Running mean and variance as one process would have them, where each rank has parts of its own.
 
-    One process updates them by each part in turn, r ← (1 - m) r + m s. That is affine in r, so what each rank made
-    of the r that all began with says what all parts together make of it.
+    One process updates a statistic r by each part in turn, r ← (1 - m) r + m s, with momentum m and the statistic s
+    of the part. The update is affine in r, so the results of all ranks from the same initial r determine the
+    result of all parts together.
 
     Args:
-        model: whose batch norms are meant; those with a cumulative average (momentum None) are averaged.
-        shares: of this rank.
+        model: network with the batch norms; those with a cumulative average (momentum None) are averaged.
+        shares: shares of this rank.
     """
 
     def __init__(self, model: nn.Module, shares: Shares):
@@ -118,8 +121,9 @@ class RunningStatistics:
         if not self._buffers:
             return
         steps, world, rank = shares.steps, shares.world, shares.rank
+        # `kept` is what is left of r after the parts of one rank.
         kept = [1.0 if norm.momentum is None else (1 - norm.momentum) ** steps for norm in norms for _ in range(2)]
-        # What is left of r after the parts of one rank: rank 0's parts come first, so later ones fade them.
+        # The parts of rank 0 come first, so the parts of later ranks fade them.
         own = [1 / world if a == 1 else a ** (world - 1 - rank) for a in kept]
         old = [0.0 if a == 1 else a**world / world - a * a ** (world - 1 - rank) for a in kept]
         sizes = torch.tensor([buffer.numel() for buffer in self._buffers])
@@ -131,7 +135,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """After the parts of a step: the same on all ranks."""
+        """Merge the statistics of all ranks after the parts of a step, so that all ranks have the same."""
         if not self._buffers:
             return
         merged = self._flat() * self._own + self._before * self._old

@@ -1,4 +1,4 @@
-"""When and why a training stopped being finite: found out once it is noticed, so that no step waits for it."""
+"""Find out when and why a training stopped being finite, after the fact, so that no step waits for the device."""
 
 from __future__ import annotations
 
@@ -19,39 +19,41 @@ if TYPE_CHECKING:
     from distill.losses import Terms
 
 _MUCH = 10.0
-"""A loss that grew by this factor was on its way."""
+"""Factor from which on the growth of a loss is reported as the way to its divergence."""
 
 
 class Trail:
-    """The losses of the steps since all was last known to be finite, where they lie; it is read when it is not."""
+    """The losses of all steps since the last check, kept on the device and read only if the next check fails."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, list[Terms]]] = []
 
     def add(self, step: int, terms: Sequence[Terms]) -> None:
-        """Note the terms of a step's loss, or those of its pieces, without waiting for them."""
+        """Note the loss terms of a step, or of each piece of the step, without waiting for the device."""
         self._steps.append((step, list(terms)))
 
     def clear(self) -> None:
-        """All is finite up to here."""
+        """Forget all losses so far, since everything is finite."""
         self._steps.clear()
 
     def end(self) -> Bad:
-        """Where it was not."""
+        """Describe the step at which the training stopped being finite."""
         return Bad([(step, _summed(pieces)) for step, pieces in self._steps])
 
 
 def weights_are_finite(model: nn.Module) -> bool:
-    """Whether all weights are: a loss is of the weights before the update, so it does not tell."""
+    """Return whether all weights are finite."""
+    # The loss does not tell, since it is computed with the weights before the update.
     return bool(torch.stack([torch.isfinite(weight).all() for weight in model.parameters()]).all())
 
 
 class Bad:
-    """What was not finite.
+    """The first step whose loss was not finite, or whose update made weights that are not.
 
     Attributes:
-        step: the first whose loss was not finite; the last one where only its update made weights that are not.
-        loss: of that step.
+        step: number of the first step whose loss was not finite; of the last step if all losses were finite.
+        terms: loss terms of this step, name → value.
+        loss: total loss of this step.
         weights_only: whether the loss of every step was finite.
     """
 
@@ -65,13 +67,13 @@ class Bad:
     def error(
         self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
     ) -> Diverged:
-        """What to raise.
+        """Return the error that says what was not finite, the likely cause and the way out.
 
         Args:
-            config: of the training.
+            config: config of the training.
             lr: learning rate now.
-            scale: of the loss, for float16; else 1.
-            batches: of the step, made again.
+            scale: scale of the loss for float16; else 1.
+            batches: batches of the step, made again.
         """
         loss = float("nan") if self.weights_only else self.loss
         return Diverged(self.step, lr, loss, " ".join(self._causes(config, lr, scale, batches)))
@@ -79,7 +81,7 @@ class Bad:
     def _causes(
         self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
     ) -> Iterator[str]:
-        """Sentences, from what is certain to what is likely."""
+        """Yield sentences about the causes, from certain causes to likely ones."""
         for batch in batches:
             if not torch.isfinite(batch.images).all():
                 yield "Its images hold values that are not finite: look at the data or the view program."
@@ -108,7 +110,7 @@ class Bad:
         yield f"Lower --optim.lr (its peak is {peak:g}){slow} or {clip} --optim.clip."
 
     def _risen(self) -> str:
-        """How the loss went up before, if it did."""
+        """Return a sentence on how the loss rose before this step, or "" if it did not rise."""
         losses = [(step, terms["total"]) for step, terms in self._before]
         if not losses:
             return ""
@@ -128,7 +130,7 @@ def _finite(value: float) -> bool:
 
 
 def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
-    """The terms of a whole step, of which each piece has a share."""
+    """Return the loss terms of a whole step as sums over its pieces."""
     return {
         name: sum(float(value) for value in values)
         for name, values in zip(pieces[0]._fields, zip(*pieces, strict=True), strict=True)
@@ -137,7 +139,7 @@ def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors of what a loader joins to a batch: logits, or probabilities and their logarithms."""
+    """Yield all tensors that a loader joins to a batch: logits, or probabilities and their logarithms."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, tuple):

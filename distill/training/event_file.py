@@ -1,7 +1,7 @@
-"""TensorBoard's event file, written by the thread that logs.
+"""Write TensorBoard's event file in the thread that logs.
 
-torch's writer hands its events to a thread of its own, where nobody can catch the error of a full disk, and names
-its files by the clock alone, though TensorBoard reads the files of a run in the order of their names.
+torch's writer hands its events to a thread of its own, where nobody can catch the error of a full disk. It also
+names its files by the clock alone, although TensorBoard reads the files of a run in the order of their names.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NAME = "events.out.tfevents."
 
 
 class Board(SummaryWriter):
-    """A `SummaryWriter` that no disk can stop: after its first error it drops what it is given.
+    """A `SummaryWriter` that a full disk cannot stop: after its first error it drops all further events.
 
     Args:
-        folder: of the run; made if it is missing.
-        failed: told that error, once.
+        folder: folder of the log; made if it is missing.
+        failed: called once, with the first error.
         purge_step: events of this step and later, in older files of the folder, are hidden.
     """
 
@@ -44,14 +44,14 @@ class Board(SummaryWriter):
 
 
 class _FileWriter(FileWriter):
-    """torch's, over another event file."""
+    """A `FileWriter` of torch that writes to an `_EventFile`."""
 
     def __init__(self, events: _EventFile):
         self.event_writer: Any = events
 
 
 class _EventFile:
-    """What torch wants of an event writer."""
+    """An event file with the methods that torch's `FileWriter` calls."""
 
     def __init__(self, folder: Path, failed: Callable[[OSError], object]):
         self._folder, self._failed = folder, failed
@@ -91,12 +91,12 @@ class _EventFile:
             if records is not None:
                 records.close()
         except OSError:
-            pass  # what is still in its buffer cannot be written either
+            pass  # the rest of the buffer cannot be written either
         self._failed(error)
 
 
 def _next_name(folder: Path) -> str:
-    """A name after those of all files that are there, though the clock may have been set back."""
+    """Return a file name that sorts after all event files of the folder, even if the clock was set back."""
     there = [path.name.removeprefix(_NAME).split(".")[0] for path in folder.glob(f"{_NAME}*")]
     latest = max((int(number) for number in there if number.isdecimal()), default=0)
     return f"{_NAME}{max(int(time.time()), latest + 1):010d}.{socket.gethostname()}.{os.getpid()}"

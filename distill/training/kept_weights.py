@@ -1,4 +1,4 @@
-"""Weights that are kept along a training."""
+"""Save snapshots of the weights during training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import nn
 
 
 def snapshot_file(step: int) -> str:
-    """Path of a snapshot within the folder of its network."""
+    """Return the path of a snapshot within the folder of its network."""
     return f"snapshots/{step:08d}.safetensors"
 
 
 def save_snapshot(model: nn.Module, step: int, folder: Path) -> None:
-    """Keep the weights after `step` updates; an interrupted call leaves no half of them."""
+    """Save the weights after `step` updates; an interrupted call leaves no snapshot that is half written."""
     path = folder / snapshot_file(step)
     path.parent.mkdir(exist_ok=True)
     save_model(model, str(path.with_suffix(".partial")))

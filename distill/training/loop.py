@@ -1,4 +1,4 @@
-"""The one training loop, for teacher and student alike; it can be interrupted at any moment and resumed."""
+"""Run the training loop of teachers and students, which can be interrupted at any moment and resumed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
-"""model → measures on held-out data."""
-_POINTS = 20
-"""A run is measured about this many times, whatever its length: curves stay readable, logging stays cheap."""
+"""A function from a model to its measures on held-out data."""
+_POINTS = 20  # few enough for readable curves and cheap logging
+"""Number of times that a run is measured, approximately, whatever its length."""
 
 
 def fit(
@@ -55,44 +55,46 @@ def fit(
     notices: Sequence[Notice] = (),
     tell: Callable[[Notice], object] = lambda _: None,
 ) -> nn.Module:
-    """Train `model`, or go on where a former call in the same folder was interrupted.
+    """Train `model`, or continue a training that was interrupted in the same folder.
 
-    On a CPU an interrupted run ends in the same bits as an uninterrupted one: order and views are pure
-    functions of the step, and everything else that changes is in the resume point.
+    On a CPU an interrupted run ends with the same bits as an uninterrupted one.
 
-    Under torchrun all ranks call this. Each computes its share of every batch (`batch_shares`), and gradients are
-    averaged, so that after a step all have the same state; only the first one writes files.
+    Under torchrun all ranks call this function. Each rank computes its share of every batch
+    (`distill.data.batch_shares`), and gradients are averaged, so after a step all ranks have the same state. Only
+    the first rank writes files.
 
-    The loss that is logged and shown is what is minimised; runs of different smoothing are compared by the NLL of
-    hard labels (`train/nll`), which the progress bar shows beside it where labels are smoothed.
+    The loss that is logged and shown is the one that is minimised. Runs of different smoothing are compared by the
+    NLL of hard labels (`train/nll`), which the progress bar shows too where labels are smoothed.
 
     Args:
-        model: on its device, with its initial weights.
+        model: network on its device, with its initial weights.
         loader: gives the batches of an epoch, cut into `Shares.here(config.schedule.parts)`.
-        loss: of `losses.make_loss`.
+        loss: loss function of `losses.make_loss`.
         config: optimiser, schedule, precision and seed.
         folder: where the resume point, snapshots, `metrics.jsonl` and `tb/` are written.
-        runtime: switches that leave the numbers alone.
-        teacher: what the loss wants of the teacher for each batch, for a distilled student.
-        evaluate: model → measures on held-out data, logged beside those on the training data.
-        at_start: what is known before the first step, logged at step 0.
-        notices: of the config, put into TensorBoard at step 0.
-        tell: called once when smoothing seems to have no effect.
+        runtime: settings of the machine, which do not change results.
+        teacher: gives what the loss needs of the teacher for each batch, for a distilled student.
+        evaluate: computes measures on held-out data, logged beside those on the training data.
+        at_start: measures known before the first step, logged at step 0.
+        notices: warnings about the config, written to TensorBoard at step 0.
+        tell: called once, with a warning, when smoothing seems to have no effect.
 
     Returns:
         The trained model, or the moving average of its weights where the config asks for one.
 
     Raises:
-        Diverged: a loss was not finite.
+        Diverged: a loss or a weight was not finite.
         UserError: the ranks of torchrun cannot share this training.
         KeyboardInterrupt: the run was interrupted and its state is saved.
     """
+    # Order and views are pure functions of the step, and everything else that changes is in the resume point.
     run = Run(model, config, len(loader), folder / RESUME)
     shares = run.shares
     labels = loader.batch_size * shares.steps * shares.world * loader.labels_per_sample
     recent = RecentSamples(labels, smoothed=strongest(config) > 0, pieces=shares.steps)
     run.load(recent)
-    # What is measured and not yet logged is in the resume point: the step after this one may be due to be logged.
+    # The resume point holds the measures since the last logged point. Where there are some, the point of step
+    # `run.step` may still have to be logged.
     logged = run.step - (recent.steps > 0)
     model.train()
     with Interrupts() as interrupts, _log_file(folder, logged) as writer:
@@ -119,7 +121,7 @@ def fit(
 
 
 def _step_of(run: Run) -> tuple[nn.Module, Step]:
-    """Choose how a step is taken: what it calls, and the step itself."""
+    """Return the network that a step calls, and the function that takes the step."""
     if run.shares.steps * run.shares.world == 1:
         return run.model, partial(take_step, run)
     in_parts = StepInParts(run)
@@ -151,20 +153,24 @@ def _log_start(writer: MetricWriter, notices: Sequence[Notice], at_start: Mappin
 
 
 def _by_step(batches: Iterator[Batch], pieces: int) -> Iterator[Iterator[Batch]]:
-    """The batches of each step in turn, one after another, since together they may not fit into memory."""
+    """Yield, for each step, an iterator over the batches of its pieces."""
+    # An iterator and not a list, since all batches of a step may not fit into memory.
     for batch in batches:
         yield chain((batch,), islice(batches, pieces - 1))
 
 
 def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
-    """Steps after which weights are kept: 0 and the end of each of so many equal parts; none for none."""
+    """Return the steps after which weights are kept: 0 and the end of each of `snapshots` equal parts of training.
+
+    The list is empty where `snapshots` is 0.
+    """
     if not snapshots:
         return []
     return sorted({round(part * total_steps / snapshots) for part in range(snapshots + 1)})
 
 
 class _Watch:
-    """Looks after a training between its steps: what is not finite, what is logged, and what is saved."""
+    """Looks after a training between its steps: stops it where it is not finite, logs measures, and saves state."""
 
     def __init__(
         self,
@@ -183,19 +189,19 @@ class _Watch:
         self._kept = set(steps_to_keep(run.config.snapshots, run.total_steps)) if ranks.is_first() else set[int]()
 
     def note(self, parts: Sequence[StepPart]) -> None:
-        """Take in what came of a step, and save what is due after it."""
+        """Take in the results of a step, and save what is due after it."""
         self._recent.add(parts)
         self._trail.add(self._run.step, [part.terms for part in parts])
         self.keep_snapshot()
         self.save_when_due()
 
     def keep_snapshot(self) -> None:
-        """Keep the weights where the config asks for them at this step."""
+        """Save a snapshot of the weights if the config asks for one at this step."""
         if self._run.step in self._kept:
             save_snapshot(self._run.averaged(), self._run.step, self._folder)
 
     def save_when_due(self, last_of_epoch: bool = False) -> None:
-        """Write the resume point when its time has come or the run is to be interrupted; then end the run.
+        """Write the resume point if it is due or the run is to be interrupted; in the second case end the run.
 
         Raises:
             KeyboardInterrupt: the run was interrupted and its state is saved.
@@ -210,10 +216,10 @@ class _Watch:
         self._interrupts.raise_pending()
 
     def check_finite(self) -> None:
-        """Refuse to go on from, and to save, what is not finite; all ranks find the same.
+        """Stop the training if a loss or a weight is not finite, with the same error on all ranks.
 
         Raises:
-            Diverged: the loss of a step, or the weights after it, were not finite.
+            Diverged: the loss of a step, or the weights after the step, were not finite.
         """
         run = self._run
         if not self._recent.steps:
@@ -228,7 +234,7 @@ class _Watch:
         raise min(ranks.gather((bad.weights_only, bad.step, error)), key=lambda of: of[:2])[2]
 
     def log(self, evaluate: Evaluate | None, bounding: Loss | None, tell: Callable[[Notice], object]) -> None:
-        """Write a point of the curve; all ranks give what they have, and wait for the one that writes it."""
+        """Write a point of the training curve; all ranks must call this, and wait for the first one to write."""
         rate = self._recent.rate
         losses = {f"loss/{name}": value for name, value in self._recent.losses().items()}
         measured = self._recent.states()
@@ -256,7 +262,8 @@ class _Watch:
             progress = (run.step - 1) / max(1, run.total_steps - 1)
             ceiling = confidence_ceiling(bounding, labels.to(run.device), logits.shape[1], progress)
             values["train/confidence_ceiling"] = ceiling
-        # May take minutes, and whoever waits for the end of a training does so for a second or two.
+        # An evaluation may take minutes, and whoever interrupts a training waits for a second or two only. So a
+        # signal saves the state at once.
         with self._interrupts.at_once(lambda: run.write(measured)):
             held_out = evaluate(run.averaged()) if evaluate else {}
         values |= {f"held_out/{name}": value for name, value in held_out.items()}

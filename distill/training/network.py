@@ -1,4 +1,4 @@
-"""A trained network on disk: its weights, its predictions, and how it is loaded again."""
+"""Load the weights, the predictions and the training data of a trained network from disk."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ PREDICTIONS = "predictions.safetensors"
 
 
 WARNINGS = "warnings.json"
-"""What a user should know of a network, kind → one line; not there when there is nothing."""
+"""File of warnings about a network, kind → one line; missing where there is none."""
 
 
 def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:
-    """The network of a teacher or student artifact, in evaluation mode.
+    """Load the network of a teacher or student artifact, in evaluation mode.
 
     Args:
-        artifact: of a teacher or a student.
-        device: where the network shall live.
-        step: of a snapshot (`snapshot_steps`); None takes the weights at the end.
+        artifact: artifact of a teacher or a student.
+        device: device of the network.
+        step: step of a snapshot (`snapshot_steps`); None takes the weights at the end.
 
     Raises:
-        UserError: the artifact holds no network, or not this snapshot, or its weights are damaged.
+        UserError: the artifact holds no network or no such snapshot, or its weights are damaged.
     """
     config = network_config(artifact)
     if step is not None and step not in snapshot_steps(artifact):
@@ -64,16 +64,16 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
 
 
 def _outline(artifact: Artifact) -> tuple[int, tuple[int, int, int]]:
-    """Number of classes, and shape of an image, as the record has them."""
+    """Return the number of classes and the shape of an image, from the record of an artifact."""
     channels, height, width = artifact.data["shape"]
     return len(artifact.data["classes"]), (channels, height, width)
 
 
 def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
-    """The data set that a network was trained on.
+    """Load the data set that a network was trained on.
 
     Raises:
-        UserError: it is not there, or other images have its place.
+        UserError: the data set is missing, or other images are in its place.
     """
     dataset = load(network_config(artifact).data, runtime.data_root, runtime.progress)
     if artifact.data["fingerprint"] != dataset.fingerprint:
@@ -83,7 +83,7 @@ def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
 
 
 def snapshot_steps(artifact: Artifact) -> list[int]:
-    """Numbers of updates whose weights were kept, ascending, the initial ones first; none without `snapshots`.
+    """Return the numbers of updates after which weights were kept, ascending from 0; none without `snapshots`.
 
     Raises:
         UserError: the artifact is of another stage.
@@ -93,7 +93,7 @@ def snapshot_steps(artifact: Artifact) -> list[int]:
 
 
 def snapshot_step(artifact: Artifact, part: int) -> int:
-    """Number of updates after so many of the equal parts of training that `snapshots` asked for.
+    """Return the number of updates after `part` of the equal parts of training that `snapshots` asked for.
 
     Raises:
         UserError: the network keeps no such snapshot.
@@ -105,12 +105,12 @@ def snapshot_step(artifact: Artifact, part: int) -> int:
 
 
 def weights_file(artifact: Artifact, part: int | None) -> str:
-    """Name of the file with a network's weights: at the end, or after so many parts of its training."""
+    """Return the file name of a network's weights: at the end, or after `part` of the equal parts of training."""
     return WEIGHTS if part is None else snapshot_file(snapshot_step(artifact, part))
 
 
 def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
-    """The config of a teacher or student.
+    """Return the config of a teacher or student artifact.
 
     Raises:
         UserError: the artifact is of another stage.
@@ -125,7 +125,7 @@ def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
 
 
 def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
-    """Logits and labels that a network stored at the end of its training.
+    """Load the logits and labels that a network stored at the end of its training.
 
     Raises:
         UserError: the artifact is of another stage, or its file is damaged.
@@ -140,10 +140,10 @@ def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tens
 
 
 def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:
-    """Refuse to fit something on held-out predictions that a network does not have.
+    """Refuse to fit something on the held-out predictions of a network that has none.
 
     Raises:
-        UserError: there is no label.
+        UserError: there are no labels.
     """
     if not len(labels):
         value = network_config(network).data.held_out

@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and weight average, all timm's, from a config."""
+"""Build timm's optimiser, learning-rate schedule and moving average of weights from a config."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _FUSED_DEVICES = ("cpu", "cuda")
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Optimiser of the model's parameters; biases, norms and `model.no_weight_decay()` are not decayed.
+    """Build the optimiser of a model; biases, norms and `model.no_weight_decay()` get no weight decay.
 
     Where `head_lr` is not 1, the parameters of the last layer (`last_layer`) are in groups of their own, after all
-    others, with timm's `lr_scale`: schedules multiply their rate by it, and until there is one it has no effect.
+    other groups, with timm's `lr_scale`. A schedule multiplies the rate of a group by its `lr_scale`; without a
+    schedule it has no effect.
 
     Raises:
-        UserError: timm does not know the optimiser, or it does not take one of the arguments; or no layer is the
-            last one.
+        UserError: timm does not know the optimiser, the optimiser does not take one of the arguments, or no layer
+            is the last one.
     """
     optim = import_library("timm.optim")
     names = optim.list_optimizers()
@@ -60,17 +61,17 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
 
 
 def last_layer(model: nn.Module, head_lr: float) -> list[nn.Parameter]:
-    """Parameters of the layer that gives the logits.
+    """Return the parameters of the layer that gives the logits.
 
-    It is what the network says it is, by timm's `get_classifier()` or as its attribute `head`; otherwise the last
+    The network names this layer by timm's `get_classifier()` or by its attribute `head`. Otherwise it is the last
     `nn.Linear` in the order of `model.modules()`.
 
     Args:
         model: any network.
-        head_lr: of the config, for the message.
+        head_lr: value in the config, for the error message.
 
     Raises:
-        UserError: the network names none and has no `nn.Linear`.
+        UserError: the network names no such layer and has no `nn.Linear`.
     """
     named: Any = getattr(model, "get_classifier", lambda: getattr(model, "head", None))()
     layers = [layer for layer in (named if isinstance(named, tuple) else (named,)) if isinstance(layer, nn.Module)]
@@ -84,7 +85,7 @@ def last_layer(model: nn.Module, head_lr: float) -> list[nn.Parameter]:
 
 
 def _set_apart(optimizer: Optimizer, parameters: list[nn.Parameter], scale: float) -> None:
-    """Move parameters to groups of their own, with all that their old groups say, and `lr_scale`."""
+    """Move parameters to groups of their own, with the settings of their old groups and an `lr_scale`."""
     apart = {id(parameter) for parameter in parameters}
     kept, moved = [], []
     for group in optimizer.param_groups:
@@ -94,12 +95,12 @@ def _set_apart(optimizer: Optimizer, parameters: list[nn.Parameter], scale: floa
             kept.append({**group, "params": others})
         if own:
             moved.append({**group, "params": own, "lr_scale": scale * group.get("lr_scale", 1.0)})
-    # Last, since the rate of the first group is the one that is shown.
+    # The moved groups come last, since the rate of the first group is the one that is shown.
     optimizer.param_groups = kept + moved
 
 
 def _check_arguments(kind: Any, create: Any, config: OptimConfig) -> None:
-    # timm drops `betas` and `eps` without a word where an optimiser has none.
+    # timm silently drops `betas` and `eps` where an optimiser has none.
     own = inspect.signature(kind).parameters
     known = {*own, *inspect.signature(create).parameters}
     unknown = sorted(set(config.kwargs) - known)
@@ -110,11 +111,9 @@ def _check_arguments(kind: Any, create: Any, config: OptimConfig) -> None:
 
 
 def _fastest(kind: Any, model: nn.Module, kwargs: dict[str, Any]) -> dict[str, bool]:
-    """The fused kernel where there is one.
-
-    For an MLP 784-1200-1200-10 on two CPU cores, ms per step, fused | foreach | loop: SGD 0.6 | 0.7 | 0.7,
-    Nesterov 0.6 | 1.0 | 1.3, AdamW 0.9 | 3.6 | 4.1; forward and backward take 10.
-    """
+    """Return the argument that selects the fused kernel, where the optimiser has one."""
+    # Milliseconds per step for an MLP 784-1200-1200-10 on two CPU cores, fused | foreach | loop: SGD 0.6 | 0.7 |
+    # 0.7, Nesterov 0.6 | 1.0 | 1.3, AdamW 0.9 | 3.6 | 4.1. Forward and backward take 10.
     parameters = list(model.parameters())
     fits = bool(parameters) and all(
         parameter.device.type in _FUSED_DEVICES and parameter.is_floating_point() for parameter in parameters
@@ -124,8 +123,8 @@ def _fastest(kind: Any, model: nn.Module, kwargs: dict[str, Any]) -> dict[str, b
 
 
 def _match_layout(optimizer: Optimizer) -> None:
-    # Fused kernels walk parameter and state side by side through memory and never look at strides: a momentum
-    # that was saved in another memory format would be applied to the wrong weights, silently.
+    # Fused kernels go through the memory of parameter and state side by side and ignore strides. A momentum that
+    # was saved in another memory format would silently be applied to the wrong weights.
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
@@ -133,15 +132,16 @@ def _match_layout(optimizer: Optimizer) -> None:
 
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps_per_epoch: int) -> Scheduler:
-    """Learning rate of every update: `schedule.step_update(t)` sets it for update t = 0, 1, ...
+    """Build the learning-rate schedule: `schedule.step_update(t)` sets the rate of update t = 0, 1, ...
 
     The rate is a pure function of t, so a resumed run calls `step_update` with the number of updates made and
     needs no other state. Warm-up ends at the peak after `warmup_epochs`, and its first rate is not zero. Cosine
-    and linear reach `lr × min_lr` at t = epochs × steps_per_epoch: just after the last update, which would do
-    nothing at a rate of zero. A group with an `lr_scale` has that share of it all, warm-up and final rate included.
+    and linear schedules reach `lr × min_lr` at t = epochs × steps_per_epoch, just after the last update: an update
+    at a rate of zero would do nothing. A group with an `lr_scale` gets that share of every rate, in warm-up and at
+    the end too.
 
     Raises:
-        UserError: the warm-up or a step of the schedule lies beyond its end.
+        UserError: the warm-up or a step of the schedule lies beyond the end of training.
     """
     scheduler = import_library("timm.scheduler")
     total = config.epochs * steps_per_epoch
@@ -176,13 +176,15 @@ def _milestones(config: ScheduleConfig, steps_per_epoch: int) -> list[int]:
 
 
 def build_ema(model: nn.Module, decay: float) -> ModelEmaV3:
-    """Exponential moving average of weights and buffers; call `update(model, step=updates_made)` after each.
+    """Build the exponential moving average of a model's weights and buffers.
 
-    The decay grows to its value as `1 - (1 + step)^(-2/3)`, so that the random initial weights are soon
-    forgotten: at 0.999 and without it, a short run would mostly keep those.
+    Call its `update(model, step=updates_made)` after each update. The decay grows to its final value as
+    `1 - (1 + step)^(-2/3)`.
 
     Args:
-        model: on its device, with its initial weights.
+        model: network on its device, with its initial weights.
         decay: final weight of the old average, in [0, 1).
     """
+    # The growing decay soon forgets the random initial weights. With a fixed decay of 0.999 a short run would
+    # mostly keep them.
     return import_library("timm.utils").ModelEmaV3(model, decay=decay, use_warmup=True)

@@ -1,4 +1,4 @@
-"""Logits of a network, batch by batch."""
+"""Compute the logits of a network, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def inference_batch(device: str) -> int:
-    """Samples per forward without gradient: few enough for a CPU's caches, enough to fill a GPU."""
+    """Return the number of samples per forward pass without gradient."""
+    # Few enough for a CPU's caches, enough to fill a GPU.
     return 128 if device == "cpu" else 2048
 
 
 def predict(
     model: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Normaliser, device: str
 ) -> Float[Tensor, "n *t k"]:
-    """Logits in float32 on the CPU, in evaluation mode; the mode of the model is restored."""
+    """Return the logits of a model in evaluation mode, in float32 on the CPU; then restore the model's mode."""
     was_training = model.training
     model.eval()
     with torch.inference_mode():

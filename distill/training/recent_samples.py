@@ -1,4 +1,4 @@
-"""The last samples of the training stream: what is shown and logged between two points of a curve."""
+"""Keep the last training samples and sums of losses, from which a run shows and logs its measures."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 _SHOWN_SECONDS = 0.5
 _LABELS = 10_000
-"""Training measures are taken over the last so many labels."""
+"""Number of the last labels over which training measures are taken."""
 
 
 class StepPart(NamedTuple):
-    """What a step made of one batch, or of one piece of it."""
+    """The results of a step on one batch, or on one piece of a batch."""
 
     logits: Float[Tensor, "b *t k"]
-    """Without gradient."""
+    """Logits of the network, without gradient."""
     labels: Tensor
-    """As the loader gave them."""
+    """Labels as the loader gave them."""
     terms: Terms
-    """Share of this piece in the loss of the step: the terms of all pieces add up to it. Without gradient."""
+    """Terms of the loss, without gradient; the terms of all pieces add up to the terms of the step."""
 
 
 def _on_cpu(value: Any) -> Any:
@@ -41,12 +41,12 @@ def _on_cpu(value: Any) -> Any:
 
 
 class RecentSamples:
-    """The last samples of the training stream of this rank, and the sums of losses since the last point.
+    """The last training samples of this rank, and the sums of losses since the last point of the curve.
 
     Args:
-        labels_per_step: of all ranks.
-        smoothed: whether labels are, so that the loss says little.
-        pieces: of a step on this rank.
+        labels_per_step: labels of all ranks in one step.
+        smoothed: whether labels are smoothed, so that the loss says little.
+        pieces: pieces of a step on this rank.
     """
 
     def __init__(self, labels_per_step: int, smoothed: bool, pieces: int = 1):
@@ -58,17 +58,17 @@ class RecentSamples:
         self.clear()
 
     def clear(self) -> None:
-        """Begin a new point of the curve."""
+        """Drop all samples and losses, to begin a new point of the curve."""
         self.logits.clear()
         self.labels.clear()
         self.sums: dict[str, Tensor] = {}
         self.steps, self.samples, self.started = 0, 0, time.perf_counter()
 
     def add(self, pieces: Sequence[StepPart]) -> None:
-        """Take in one step."""
+        """Add the results of one step, an item per piece."""
         for logits, labels, terms in pieces:
             self.logits.append(logits)
-            # The largest share of a mixed view is taken for its class.
+            # The class of a mixed view is the one with the largest share.
             self.labels.append(labels.argmax(1) if labels.is_floating_point() else labels)
             for name, value in zip(Terms._fields, terms, strict=True):
                 if value is not None:
@@ -78,7 +78,7 @@ class RecentSamples:
         self.steps += 1
 
     def states(self) -> list[dict[str, Any]]:
-        """What each rank has measured since the last point, for a resume point; all have to ask."""
+        """Return what each rank has measured since the last point, for a resume point; all ranks must call this."""
         own = {
             "logits": [*self.logits],
             "labels": [*self.labels],
@@ -89,7 +89,7 @@ class RecentSamples:
         return [own] if ranks.world() == 1 else ranks.gather(tree_map(_on_cpu, own))
 
     def restore(self, states: list[dict[str, Any]]) -> None:
-        """Go on from `states`, of as many ranks or of another number, which then share what was measured."""
+        """Restore `states` of a resume point; another number of ranks divides the samples anew."""
         if len(states) == ranks.world():
             own = states[ranks.rank()]
             self.logits.extend(own["logits"])
@@ -103,18 +103,23 @@ class RecentSamples:
         self.steps = states[0]["steps"]
 
     def _cut_anew(self, of_ranks: list[list[Tensor]], pieces: int) -> Iterator[Tensor]:
-        """This rank's pieces of each step that others cut into as many pieces, each."""
+        """Yield this rank's pieces of each step.
+
+        Args:
+            of_ranks: tensors of each rank that wrote the resume point, `pieces` per step.
+            pieces: pieces of a step on each of those ranks.
+        """
         for step in range(0, len(of_ranks[0]), pieces):
             whole = torch.cat([piece for own in of_ranks for piece in own[step : step + pieces]])
             yield from whole.chunk(ranks.world() * self.pieces)[ranks.rank() * self.pieces :][: self.pieces]
 
     @property
     def rate(self) -> float:
-        """Samples per second, of all ranks."""
+        """Return the samples per second of all ranks together."""
         return self.samples * ranks.world() / (time.perf_counter() - self.started)
 
     def losses(self) -> dict[str, float]:
-        """Mean of each term since the last point over the steps and over the ranks, which all have to ask."""
+        """Return the mean of each loss term over ranks and over steps since the last point; all ranks call this."""
         means = {name: value / self.steps for name, value in self.sums.items()}
         if ranks.world() > 1:
             means = {name: value / ranks.world() for name, value in means.items()}
@@ -122,23 +127,27 @@ class RecentSamples:
         return {name: value.item() for name, value in means.items()}
 
     def show_when_due(self, bar: tqdm[Any], step: int) -> None:
-        """Move the bar, with the loss of this rank's share beside it."""
-        # Reading the loss waits for the device, so it is done for people's eyes only, twice a second.
+        """Move the progress bar, and show the loss and the accuracy of this rank's share beside it."""
+        # Reading the loss waits for the device, so it is read only where a bar is shown, and twice a second.
         if bar.disable or time.monotonic() - self.shown_at < _SHOWN_SECONDS:
             return
         self.shown_at = time.monotonic()
         logits, labels = counted(self.logits[-1], self.labels[-1])
         accuracy = (logits.argmax(1) == labels).float().mean()
         shown = {"loss": (self.sums["total"] / self.steps).item(), "accuracy": accuracy.item()}
-        if self.smoothed:  # whose loss says little: it cannot reach 0
+        if self.smoothed:  # the loss of smoothed labels says little: it cannot reach 0
             shown["nll"] = nn.functional.cross_entropy(logits.float(), labels).item()
         bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
         bar.update(step - bar.n)
 
 
 def last_samples(states: Sequence[dict[str, Any]]) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
-    """Logits in float32 and labels of the last samples of all ranks, of `RecentSamples.states`, on the CPU."""
-    # On the CPU, since the measures take float64, which mps has not.
+    """Return the logits (float32) and labels of the last samples of all ranks, on the CPU.
+
+    Args:
+        states: result of `RecentSamples.states`.
+    """
+    # On the CPU, since the measures need float64, which mps does not have.
     logits, labels = (
         torch.cat([piece for state in states for piece in state[name]]) for name in ("logits", "labels")
     )

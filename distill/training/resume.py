@@ -1,4 +1,7 @@
-"""The resume point of a training run: tensors and plain values in one safetensors file, so that no code is read."""
+"""Save and load the resume point of a training run: tensors and plain values in one file.
+
+The file has the format safetensors, which holds no code.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,20 @@ from torch import Tensor
 from distill.system.files import replace_file
 
 _STATE = "state"
-"""Where the header of the file holds the form of the state."""
+"""Key in the header of the file under which the form of the state is stored as JSON."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a state so that a reader, even after a crash, finds the old one or the new one whole.
+    """Write a state so that a reader, even after a crash, finds either the old state or the new one whole.
 
     Args:
-        path: of the file.
-        state: dicts, lists and tuples of tensors (of any dtype, shape and order in memory; one that is there under
-            two names stays one), dtypes, numbers, texts, truth values and None. Keys are texts or whole numbers.
+        path: file to write.
+        state: dicts, lists and tuples of tensors, dtypes, numbers, texts, truth values and None. Keys are texts or
+            whole numbers. Tensors may have any dtype, shape and order in memory; a tensor that has two names stays
+            one tensor.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: the state holds something else.
     """
     writer = _Writer()
     form = json.dumps(writer.form(state))
@@ -34,20 +38,20 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: str) -> dict[str, Any]:
-    """The state that `save` wrote, its tensors on a device, with their axes in memory as they were.
+    """Load the state that `save` wrote, with its tensors on `device` and their axes in memory as they were.
 
     Raises:
-        Exception: the file is damaged or not ours. Nothing in it can run.
+        Exception: the file is damaged or not ours. Nothing in the file can run.
     """
     with safe_open(path, framework="pt", device=device) as file:
         form = json.loads((file.metadata() or {})[_STATE])
-        # A copy: what safetensors gives need not begin where torch's own memory would.
+        # Copied, since the memory of a tensor from safetensors need not begin where torch's own memory would.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
     return _value(form, tensors)
 
 
 class _Writer:
-    """Turns a state into JSON, and collects the tensors that it names."""
+    """Turns a state into JSON, and collects the tensors that the JSON names."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -55,7 +59,7 @@ class _Writer:
         self._memory: set[int] = set()
 
     def form(self, value: Any) -> Any:
-        """Plain values as they are, the rest as an object of one key that says what it is."""
+        """Return a plain value as it is, and any other value as an object with one key that says what it is."""
         match value:
             case None | bool() | int() | float() | str():
                 return value
@@ -63,7 +67,7 @@ class _Writer:
                 return {"tensor": self._tensor(value.detach())}
             case torch.dtype():
                 return {"dtype": str(value).removeprefix("torch.")}
-            case dict():  # pairs: JSON would turn the whole numbers of an optimiser's state into texts
+            case dict():  # pairs, since JSON would turn keys that are whole numbers (an optimiser's) into texts
                 return {"dict": [[_key(name), self.form(item)] for name, item in value.items()]}
             case list():
                 return {"list": [self.form(item) for item in value]}
@@ -72,7 +76,7 @@ class _Writer:
         raise TypeError(f"a {type(value).__name__} cannot be in a resume point")
 
     def _tensor(self, tensor: Tensor) -> dict[str, Any]:
-        """Its name, and its axes in the order in which they lie in memory."""
+        """Return the name of a tensor, and its axes in the order in which they lie in memory."""
         axes = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
         same = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         name = self._names.get(same) if tensor.numel() else None
@@ -82,7 +86,7 @@ class _Writer:
         return {"name": name, "axes": axes, "complex": tensor.is_complex()}
 
     def _own(self, tensor: Tensor) -> Tensor:
-        """The same on the CPU, contiguous, in memory that no other tensor of the file uses."""
+        """Return the tensor on the CPU, contiguous, in memory that no other tensor of the file uses."""
         plain = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
         own = plain.cpu().contiguous()
         if own.untyped_storage().data_ptr() in self._memory:
@@ -98,7 +102,7 @@ def _key(name: Any) -> str | int:
 
 
 def _value(form: Any, tensors: dict[str, Tensor]) -> Any:
-    """What the form stands for."""
+    """Return the value that a form of `_Writer.form` stands for."""
     if not isinstance(form, dict):
         return form
     ((kind, inside),) = form.items()

@@ -1,4 +1,4 @@
-"""Seeds every generator that a network may draw from."""
+"""Seed every random generator that a network may draw from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seed every generator (initial weights, dropout) inside the block, and leave them as they were after."""
+    """Seed every random generator (initial weights, dropout) inside the block, and restore them all after it."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Everything of a training that changes with its steps, and its resume point on disk."""
+"""Hold the state of a training run, and save it to and restore it from a resume point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.training.recent_samples import RecentSamples
 
 
 class Run:
-    """Everything of a training run that changes with its steps, and its resume point on disk."""
+    """The state of a training run (everything that changes with its steps), and its resume point on disk."""
 
     def __init__(self, model: nn.Module, config: TeacherConfig | StudentConfig, steps_per_epoch: int, path: Path):
         self.model, self.config, self.path = model, config, path
@@ -38,21 +38,21 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """How far training is at the next step: 0 at the first one, 1 at the last."""
+        """Return how far training is at the next step: 0 at the first step, 1 at the last step."""
         return self.step / max(1, self.total_steps - 1)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Make the context in which the forward pass takes the precision of the config."""
+        """Return a context in which the forward pass has the precision of the config."""
         return nullcontext() if self.amp is None else torch.autocast(self.device, dtype=self.amp)
 
     def clip_gradients(self) -> None:
-        """Bring gradients down to the norm that the config allows."""
+        """Clip the gradients to the norm that the config allows, if it sets one."""
         if self.config.optim.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip)
 
     def update(self) -> None:
-        """Update the weights, and what goes with them: count of steps, learning rate, moving average."""
+        """Update the weights, the count of steps, the learning rate and the moving average of weights."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -62,26 +62,31 @@ class Run:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """Return the learning rate of the next step."""
         return self.optimizer.param_groups[0]["lr"]
 
     def averaged(self) -> nn.Module:
-        """The moving average of the weights, where there is one; else the model."""
+        """Return the model with averaged weights where there is an average, else the model itself."""
         return self.model if self.ema is None else self.ema.module
 
     def seconds_since_save(self) -> float:
-        """Seconds since the resume point was written."""
+        """Return the seconds since the resume point was last written, or since the start."""
         return time.monotonic() - self.saved_at
 
     def save(self, recent: RecentSamples) -> None:
-        """Write the resume point; all ranks give what they have."""
+        """Write the resume point; all ranks must call this method."""
         measured = recent.states()
+        # Only the recent measures differ between ranks, so that one rank can write the state of all.
         if ranks.is_first():
             self.write(measured)
         self.saved_at = time.monotonic()
 
     def write(self, measured: list[dict[str, Any]]) -> None:
-        """Write the resume point, with what the windows of all ranks hold; one rank has all the rest."""
+        """Write the resume point of all ranks, from one rank.
+
+        Args:
+            measured: result of `RecentSamples.states`, an item per rank.
+        """
         state: dict[str, Any] = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -90,7 +95,7 @@ class Run:
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "rng": torch.get_rng_state(),
             "device_rng": _device_rng(self.device).get_rng_state() if self.device != "cpu" else None,
-            # Sums over more threads are rounded in another order.
+            # The number of threads decides in which order sums are rounded.
             "threads": torch.get_num_threads(),
             "ranks": self.shares.world,
             "recent": measured,
@@ -98,10 +103,10 @@ class Run:
         resume.save(self.path, state)
 
     def load(self, recent: RecentSamples) -> None:
-        """Take up the resume point if there is one.
+        """Restore the state from the resume point if there is one.
 
         Raises:
-            UserError: the file is damaged, or of another network or optimiser.
+            UserError: the file is damaged, or belongs to another network or optimiser.
         """
         if not self.path.exists():
             return
@@ -111,7 +116,7 @@ class Run:
             recent.restore(state["recent"])
         except Exception as error:
             if isinstance(error, OSError) or memory_fault(error, self.config):
-                raise  # which says nothing of the file
+                raise  # such an error says nothing about the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             way_out = "Delete this file: the run then starts anew."
             raise UserError(str(self.path), reason, "a resume point of ours", way_out) from error

@@ -1,4 +1,4 @@
-"""A step of gradient descent, as the textbook has it."""
+"""Take one step of gradient descent on a whole batch, as a textbook does."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from distill.training.recent_samples import StepPart
 from distill.training.state import Run
 
 Forward = Callable[[Tensor], Tensor]
-"""The network, or what `torch.compile` or torchrun made of it."""
+"""A function from inputs to logits: the network itself, compiled by `torch.compile`, or wrapped for torchrun."""
 Step = Callable[[Forward, Iterator[Batch], Loss], Sequence[StepPart]]
-"""Takes one step on a batch, which comes in as many parts as this rank computes, and gives what came of each."""
+"""A function that takes one step on the parts of a batch that this rank computes, and returns a result per part."""
 
 
 def take_step(run: Run, forward: Forward, batches: Iterator[Batch], loss: Loss) -> Sequence[StepPart]:
-    """Take one step on a whole batch. Nothing here waits for the device."""
+    """Take one step on the next batch, without waiting for the device."""
     batch = next(batches)
     with run.autocast():
         logits = forward(batch.images)

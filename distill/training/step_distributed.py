@@ -1,4 +1,4 @@
-"""A step on a batch that is cut into parts (gradient accumulation), over the ranks of torchrun."""
+"""Take one step on a batch that is cut into parts: by gradient accumulation, and over the ranks of torchrun."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from distill.training.step import Forward
 
 
 class StepInParts:
-    """Takes steps like `take_step`, on batches of which this rank computes one part after another.
+    """Takes steps like `take_step`, on batches whose parts this rank computes one after another.
 
     Args:
-        run: of this rank; its shares say how batches are cut.
+        run: training of this rank; its shares say how batches are cut.
 
     Attributes:
-        network: what a step calls: under torchrun its backward pass averages gradients over the ranks.
+        network: module that a step calls; under torchrun its backward pass averages gradients over the ranks.
 
     Raises:
         UserError: the ranks cannot share this training.
@@ -52,7 +52,7 @@ class StepInParts:
         self.network = self._replica
 
     def __call__(self, forward: Forward, batches: Iterator[Batch], loss: Loss) -> Sequence[StepPart]:
-        """Take one step on all parts of a batch. Nothing here waits for the device."""
+        """Take one step on all parts of a batch, without waiting for the device."""
         run, done = self._run, list[StepPart]()
         counting: list[Tensor] = []
         for batch in batches:
@@ -78,7 +78,7 @@ class StepInParts:
 
     @contextmanager
     def _around(self, part: int) -> Iterator[None]:
-        """Set up what the forward pass of a part runs in."""
+        """Enter the contexts in which the forward pass of one part of a batch runs."""
         shares = self._shares
         with ExitStack() as stack:
             if self._replica is not None and part < shares.steps - 1:
@@ -86,17 +86,18 @@ class StepInParts:
             stack.enter_context(self._run.autocast())
             if shares.shared:
                 stack.enter_context(SharedBatchNorm())
-            # Dropout is drawn by step and part, whoever computes it: another number of ranks may go on.
+            # Dropout depends on the step and the part, not on the rank, so that a run can be resumed with another
+            # number of ranks.
             draws = np.random.SeedSequence([self._run.config.seed, self._run.step, shares.number(part)])
             torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
             yield
 
     def _over_all_that_count(self, done: Sequence[StepPart], counting: Tensor) -> list[StepPart]:
-        """Turn means over all labels of the step into means over those that count, in gradients and terms.
+        """Turn means over all labels of the step into means over the labels that count, in gradients and terms.
 
         Args:
-            done: parts of this rank.
-            counting: the share of this rank's labels that count.
+            done: results of this rank's parts.
+            counting: share of this rank's labels that count.
         """
         counting = counting / self._shares.world
         ranks.reduce_sum(counting)
@@ -106,7 +107,7 @@ class StepInParts:
 
 
 def _share_that_counts(labels: Tensor) -> float | Tensor:
-    """Return the share of the labels that count: all, or with a label per position those that are not ignored."""
+    """Return the share of labels that count: 1, or with a label per position the share that is not ignored."""
     if labels.ndim == 1 or labels.is_floating_point():
         return 1.0
     return (labels >= 0).float().mean()

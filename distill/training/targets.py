@@ -1,4 +1,4 @@
-"""The smoothed targets of each class as a matrix, where the config asks for more than one ε for all classes."""
+"""Make the matrix of smoothed targets, a row per class, where one ε for all classes does not describe them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"] | None:
-    """Row y is what label y is taught as; None where a number says it.
+    """Return the matrix whose row y is the target of label y, or None where a single ε describes the targets.
 
     Args:
         config: strength of smoothing, and where its mass goes.
-        dataset: whose classes these are.
-        source: the network that `smoothing_source` names; only its held-out predictions are read.
+        dataset: data set that has the classes.
+        source: network that `smoothing_source` names; only its held-out predictions are read.
 
     Raises:
         UserError: there is not one ε per class, the tree or the matrix does not have these classes, or the source
-            has others or no held-out predictions.
+            has other classes or no held-out predictions.
     """
     labels, classes = config.labels, dataset.num_classes
-    most = max(1.0, labels.first)  # a schedule that falls starts above
+    most = max(1.0, labels.first)  # a falling schedule starts above the smoothing of the config
     if not labels.per_class and labels.towards == "all":
         if config.smoothing_convention != "maxsup":
             in_uniform(most * config.smoothing, config.smoothing_convention, classes)
@@ -43,22 +43,22 @@ def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | No
         raise UserError("labels.per_class", labels.per_class, expected, "Give as many.")
     towards = _towards(config, dataset, source)
     strengths = labels.per_class or (config.smoothing,) * classes
-    # Looked at for what it refuses: a label that another class would outweigh.
+    # Called for its checks only: it refuses targets in which another class outweighs the label.
     matrices.smoothed([most * each for each in strengths], towards, config.smoothing_convention)
     return matrices.smoothed(strengths, towards, config.smoothing_convention)
 
 
 def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> None:
-    """Refuse a sweep whose strongest smoothing cannot be taught, before anything is trained.
+    """Refuse a sweep whose strongest smoothing gives invalid targets, before anything is trained.
 
     Raises:
-        UserError: as `smoothing_matrix`; or the data are not here.
+        UserError: `smoothing_matrix` refuses the targets, or the data are not here.
     """
     networks = config.networks()
     strongest = networks[max(config.smoothings), config.teacher.seed]
     source = strongest.smoothing_source
     found = store.find(source) if source else None
-    if source is None or found is not None:  # one that is not here is trained, and then looked at
+    if source is None or found is not None:  # a source that is not here is trained first, and checked then
         dataset = load(strongest.data, runtime.data_root, runtime.progress)
         smoothing_matrix(strongest.loss, dataset, found)
 

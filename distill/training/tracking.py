@@ -1,7 +1,7 @@
-"""What a training run tells while it runs: JSONL (the truth) and TensorBoard (the window on it).
+"""Log a training run while it runs: to JSONL, which the code reads, and to TensorBoard, for people.
 
-`loss/*` is what is minimised. Its scale depends on smoothing, alpha and temperature, so runs that differ in them
-are compared by `train/nll` and `held_out/nll`, the NLL of hard labels, which every run logs.
+The loss that is minimised is logged as `loss/*`. Its scale depends on smoothing, alpha and temperature, so runs
+that differ in them are compared by `train/nll` and `held_out/nll`, the NLL of hard labels, which every run logs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ _shown: Counter[str] = Counter()
 
 
 def warn(kind: str, text: str) -> None:
-    """One line on stderr that spares a progress bar; of one kind the first three of a process and its workers."""
+    """Print a warning on stderr without breaking a progress bar; of each kind only the first three are printed.
+
+    Warnings of the workers of a process count as its own.
+    """
     if pass_on(Warned(kind, text)):
         return
     _shown[kind] += 1
@@ -61,13 +64,13 @@ def warn(kind: str, text: str) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """What a run logged: one dict for each logged step, in order; none of a run that logged nothing."""
+    """Return what a run logged: one dict per logged step, in order; an empty list if it logged nothing."""
     path = folder / METRICS
     return read_json_lines(path, finite=False) if path.exists() else []
 
 
 def board(folder: Path, purge_step: int | None = None) -> Board:
-    """What writes a TensorBoard log to a folder; one that cannot be written costs a warning, and the log.
+    """Return a writer of a TensorBoard log; if the log cannot be written, it warns and drops the rest of the log.
 
     Events of `purge_step` and later, in older files of the folder, are hidden.
     """
@@ -81,18 +84,18 @@ def board(folder: Path, purge_step: int | None = None) -> Board:
 
 
 class MetricWriter:
-    """Writes `metrics.jsonl` and `tb/` in one folder; a resumed run drops what lies after its step.
+    """Writes `metrics.jsonl` and `tb/` in one folder; a resumed run drops the entries after its step.
 
-    A folder `tb/` that cannot be written costs a warning and the window, not the run.
+    If `tb/` cannot be written, the run goes on, with a warning and without a TensorBoard log.
     """
 
     def __init__(self, folder: Path, start_step: int = 0):
         self._path = folder / METRICS
-        if not start_step:  # of a run that was killed before its first resume point
+        if not start_step:  # drop the log of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)
             self._path.unlink(missing_ok=True)
         kept = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
-        # A killed process may leave half a line; it is after the resume point, so it goes too.
+        # A killed process may leave half a line. The line is after the resume point, so it is dropped too.
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]
         replace_file(self._path, "".join(whole).encode())
         self._file = self._path.open("a")
@@ -108,7 +111,7 @@ class MetricWriter:
         self.tensorboard.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of JSONL, and one TensorBoard scalar per value."""
+        """Write one line of JSONL, and one TensorBoard scalar per value."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -116,14 +119,15 @@ class MetricWriter:
         self.tensorboard.flush()
 
     def sync(self) -> None:
-        """What was logged is on the disk after this: before a resume point is, which would go on after it."""
+        """Force the JSONL log onto the disk, before a resume point is written."""
+        # A resumed run goes on after its resume point, so the log must reach as far.
         os.fsync(self._file.fileno())
 
     def histogram(self, step: int, name: str, values: Float[Tensor, ...]) -> None:
-        """One TensorBoard histogram of 64 equal bins, counted where the values lie."""
+        """Write one TensorBoard histogram of 64 equal bins, counted on the device of the values."""
         import torch
 
-        # Not `add_histogram`: it goes through numpy's BLAS, whose threads then spin through the next steps.
+        # `add_histogram` is not used: it calls numpy's BLAS, whose threads then spin through the next steps.
         low, high = torch.aminmax(values)
         edges = torch.linspace(float(low), float(high), 65).tolist()
         self.tensorboard.add_histogram_raw(
@@ -139,7 +143,7 @@ class MetricWriter:
         )
 
     def figure(self, step: int, name: str, figure: Any) -> None:
-        """One TensorBoard image of a matplotlib figure."""
+        """Write a matplotlib figure as a TensorBoard image."""
         import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -148,16 +152,16 @@ class MetricWriter:
         self.tensorboard.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
     def text(self, step: int, name: str, text: str) -> None:
-        """One TensorBoard text, in Markdown."""
+        """Write one TensorBoard text, in Markdown."""
         self.tensorboard.add_text(name, text, step)
 
     def explain(self) -> None:
-        """Charts that show together what belongs together, and how losses are compared; once for a run."""
+        """Write the layout of TensorBoard's combined charts, and a text on how to compare losses; once per run."""
         self.tensorboard.add_custom_scalars(_CHARTS)
         self.text(0, "loss/compare", _COMPARE)
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """One row of TensorBoard's HParams table, in this run's own folder so that runs compare in one table."""
+        """Write one row of TensorBoard's HParams table, in this run's own folder so that one table has all runs."""
         from torch.utils.tensorboard.summary import hparams
 
         row = {name: value for name, value in _flat(config) if isinstance(value, bool | int | float | str)}

@@ -1,4 +1,4 @@
-"""Trains a network and stores its weights, its predictions and what is wrong with its smoothing."""
+"""Train a network, and store its weights, its predictions and warnings about its label smoothing."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def train_network(
     teacher: Join | None = None,
     targets: Mapping[str, float] | None = None,
 ) -> Outcome:
-    """Train the network of `config` and store its weights and its predictions in `folder`.
+    """Train the network of `config`, and store its weights and its predictions in `folder`.
 
-    The test set is read once, after the last step; the measures during training are on the held-out split.
-    `targets` are measures of what it learns from: they are logged before the first step, and go into the record.
-    What is wrong with its smoothing is told in TensorBoard's text `warnings`, in `WARNINGS` and, where progress is
-    shown, on stderr (in a pool of stages it is not).
+    The test set is read once, after the last step. Measures during training are of the held-out split. Measures of
+    the soft targets (`targets`) are logged before the first step and stored in the record.
+
+    Warnings about label smoothing go to TensorBoard's text `warnings` and to the file `WARNINGS`. Where progress is
+    shown (not in a pool of stages) they are printed on stderr too.
     """
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
@@ -120,7 +121,7 @@ def _known(*notices: Notice | None) -> list[Notice]:
 
 
 def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
-    """Model → its logits on a split and the labels, of the positions that count."""
+    """Return a function from a model to its logits and the labels on a split, without ignored positions."""
     normalise = Normaliser(dataset.mean, dataset.std, device)
     none = torch.empty(0, *dataset.label_shape, len(dataset.classes))
     return lambda model: counted(
@@ -143,7 +144,7 @@ def _finish_log(
         writer.hparams(config.model_dump(mode="json"), metrics)
         writer.figure(step, "test/reliability", calibration_figure(logits, labels))
         if bounded := [point for point in points if "train/confidence_ceiling" in point]:
-            # Not `train/confidence`, which is a scalar: TensorBoard shows only the first kind of a name.
+            # `train/confidence` is a scalar already: TensorBoard shows only the first kind of data under a name.
             writer.figure(step, "train/confidence_curve", confidence_figure(bounded))
         for notice in notices:
             writer.text(step, "warnings", notice.text)
