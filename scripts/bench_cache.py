@@ -113,7 +113,7 @@ class Synthetic:
         self.base = torch.randn(997, classes, generator=torch.Generator().manual_seed(0))
 
     def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
-        """Logits and labels of these samples."""
+        """Yield the logits and labels of samples, given by their numbers, in pieces."""
         for part in index.split(2048):
             labels = part % self.classes
             logits = self.base[part % 997] + (part // 997).unsqueeze(1) / 256
@@ -129,7 +129,7 @@ class Network:
 
     @torch.inference_mode()
     def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
-        """Logits and labels of these samples."""
+        """Yield the logits and labels of samples, given by their numbers, in pieces."""
         for batch in self.loader.batches(index, 0):
             yield Piece(self.model(batch.images).float().cpu(), batch.labels.cpu())
 

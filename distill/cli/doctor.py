@@ -15,7 +15,7 @@ _FEW_BYTES = 2 << 30
 
 
 def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
-    """Return lines to print, and whether everything that the pipeline needs works."""
+    """Examine this machine; return lines to print, and whether everything that the pipeline needs works."""
     lines = [f"python         {platform.python_version()} on {platform.system()} {platform.machine()}"]
     healthy = sys.version_info >= (3, 11)
     for package in PACKAGES:

@@ -73,7 +73,10 @@ def met(reference: str) -> None:
 
 @contextmanager
 def reading(path: Path | None = None) -> Iterator[None]:
-    """Do not trust plug-ins in the configs that are made in this block, which come from `path` (if from a file)."""
+    """Treat the configs that are made in this block as read from `path` (or elsewhere), not as made by the user.
+
+    Their plug-ins are not trusted unless the user named them.
+    """
     token = _reading.set(_Reading(path))
     try:
         yield

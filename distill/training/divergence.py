@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distill.losses import Terms
 
 _MUCH = 10.0
-"""Factor from which on the growth of a loss is reported as the way to its divergence."""
+"""Factor by which a loss must have grown before its growth is named as a cause."""
 
 
 class Trail:

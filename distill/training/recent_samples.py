@@ -119,7 +119,7 @@ class RecentSamples:
         return self.samples * ranks.world() / (time.perf_counter() - self.started)
 
     def losses(self) -> dict[str, float]:
-        """Return the mean of each loss term over ranks and over steps since the last point; all ranks call this."""
+        """Return each loss term's mean over ranks and over steps since the last point; all ranks must call this."""
         means = {name: value / self.steps for name, value in self.sums.items()}
         if ranks.world() > 1:
             means = {name: value / ranks.world() for name, value in means.items()}

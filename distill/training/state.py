@@ -76,7 +76,7 @@ class Run:
     def save(self, recent: RecentSamples) -> None:
         """Write the resume point; all ranks must call this method."""
         measured = recent.states()
-        # Only the recent measures differ between ranks, so that one rank can write the state of all.
+        # Apart from the recent measures, the state of the first rank holds for all ranks.
         if ranks.is_first():
             self.write(measured)
         self.saved_at = time.monotonic()

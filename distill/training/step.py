@@ -1,4 +1,4 @@
-"""Take one step of gradient descent on a whole batch, as a textbook does."""
+"""Take one step of gradient descent on a whole batch."""
 
 from __future__ import annotations
 

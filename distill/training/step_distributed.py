@@ -107,7 +107,7 @@ class StepInParts:
 
 
 def _share_that_counts(labels: Tensor) -> float | Tensor:
-    """Return the share of labels that count: 1, or with a label per position the share that is not ignored."""
+    """Return the share of labels that are not ignored, which is 1 unless each position has a label."""
     if labels.ndim == 1 or labels.is_floating_point():
         return 1.0
     return (labels >= 0).float().mean()
