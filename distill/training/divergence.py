@@ -1,4 +1,7 @@
-"""Find out when and why a training stopped being finite, after the fact, so that no step waits for the device."""
+"""Find out at which step a loss or a weight stopped being finite, and why.
+
+The step is looked for after the fact, so that no step waits for the device.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class Trail:
         self._steps.clear()
 
     def end(self) -> Bad:
-        """Describe the step at which the training stopped being finite."""
+        """Describe the step at which a loss or a weight stopped being finite."""
         return Bad([(step, _summed(pieces)) for step, pieces in self._steps])
 
 
@@ -81,7 +84,7 @@ class Bad:
     def _causes(
         self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
     ) -> Iterator[str]:
-        """Yield sentences about the causes, from certain causes to likely ones."""
+        """Yield sentences about the causes of the divergence, from certain causes to likely ones."""
         for batch in batches:
             if not torch.isfinite(batch.images).all():
                 yield "Its images hold values that are not finite: look at the data or the view program."

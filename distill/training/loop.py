@@ -170,7 +170,7 @@ def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
 
 
 class _Watch:
-    """Looks after a training between its steps: stops it where it is not finite, logs measures, and saves state."""
+    """Looks after a training between its steps: stops it if it diverges, logs measures, and saves the state."""
 
     def __init__(
         self,
