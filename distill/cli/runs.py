@@ -111,7 +111,7 @@ class PlanFlags:
     """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""
     tflops: float | None = None
     """10^12 operations per second that the machine reaches in training (a multiplication and an addition are two);
-    None takes this machine's. Give --workers too: the cores that render views there."""
+    None takes this machine's. With it, --workers are the cores that render views there."""
 
 
 def plan(arguments: list[str]) -> None:
@@ -135,7 +135,7 @@ def plan(arguments: list[str]) -> None:
 
 
 def _plan_experiment(*, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How) -> None:
-    """Say what an experiment, all experiments or some stages would run, its bytes and its rough time. For stages:
+    """Say what an experiment, all experiments or some stages would run, with bytes and rough time. For stages:
     `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
 
     Args:
