@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from distill.config import AugmentConfig
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.data.sets.dataset import Split
 from distill.data.views.canvas import Canvas
 from distill.data.views.crops import ViewParameters, permutation, render, view_parameters
@@ -119,7 +119,7 @@ class Loader:
         num_classes: number of classes of the labels; needed where views are mixed.
         workers: processes that run a view program, ahead of the step; 0 runs it in this process. Pixels do not
             depend on their number.
-        shares: shares into which the samples of a step are cut; `epoch` yields each piece of this rank as a batch.
+        share: of this rank in each batch; `epoch` yields each piece of this rank as a batch.
 
     Raises:
         ValueError: the subset is not within the split, or views are mixed and there is a subset, or no
@@ -145,7 +145,7 @@ class Loader:
         channels_last: bool = False,
         num_classes: int | None = None,
         workers: int = 0,
-        shares: Shares = Shares(),  # noqa: B008 - frozen
+        share: BatchShare = BatchShare(),  # noqa: B008 - frozen
     ):
         if augment.mixes and num_classes is None:
             raise ValueError("num_classes = None: expected their number, since mixed labels are shares of classes")
@@ -161,10 +161,10 @@ class Loader:
             raise ValueError(f"subset has indices outside 0..{len(split) - 1}")
         self._subset = None if subset is None else subset.to(self.device)
         self._samples = len(split) if subset is None else len(subset)
-        if shares.steps * shares.world > 1:
+        if share.pieces * share.world > 1:
             batch_size = min(batch_size, self._samples)  # fewer samples are cut as one batch
-        self._step, self._shares = batch_size, shares
-        self.batch_size = batch_size = shares.piece(batch_size)
+        self._step, self._share = batch_size, share
+        self.batch_size = batch_size = share.rows(batch_size)
         self._shuffle, self._drop_last, self._channels_last = shuffle, drop_last, channels_last
         self._num_classes = num_classes or 0
         self._program, self._workers = None, workers
@@ -211,7 +211,7 @@ class Loader:
         """
         view = epoch if self._views is None else epoch % self._views
         order = self._order(epoch)[: len(self) * self._step][start * self._step :]
-        yield from self.batches(self._shares.of(order, self._step), view, join)
+        yield from self.batches(self._share.of(order, self._step), view, join)
 
     def batches(self, order: Int64[Tensor, "m"], view: int, join: Join | None = None) -> Iterator[Batch]:
         """Yield batches of the given view of these samples, in this order; the last batch may be smaller."""

@@ -23,7 +23,7 @@ from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config, snapshot_steps, training_data
 from distill.training.predict import inference_batch
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 _TOPIC = Topic("Mutual information")
 MEASURES = tuple(
@@ -173,7 +173,7 @@ def _differences(
 
 
 def _write(steps: list[int], information: list[float], folder: Path) -> None:
-    with board(folder) as writer:
+    with summary_writer(folder) as writer:
         for step, value in zip(steps, information, strict=True):
             writer.add_scalar("information", value, step)
 

@@ -21,7 +21,7 @@ from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, training_data
 from distill.training.predict import inference_batch
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int64
@@ -181,7 +181,7 @@ def _write(similarity: Float[Tensor, "k k"], classes: tuple[str, ...], folder: P
 
     canvas = FigureCanvasAgg(similarity_figure(similarity, classes))
     canvas.draw()
-    with board(folder) as writer:
+    with summary_writer(folder) as writer:
         writer.add_image("class_similarity", np.asarray(canvas.buffer_rgba())[..., :3], dataformats="HWC")
 
 

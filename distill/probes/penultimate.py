@@ -21,7 +21,7 @@ from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, training_data
 from distill.training.predict import inference_batch
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64, UInt8
@@ -169,7 +169,7 @@ def _write_projector(
     metadata = [
         [dataset.classes[label], split.origin] for split in shown.values() for label in split.labels.tolist()
     ]
-    with board(folder) as writer:
+    with summary_writer(folder) as writer:
         writer.add_embedding(
             torch.cat(list(activations.values())),
             metadata=metadata,

@@ -16,7 +16,7 @@ from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config, snapshot_step, snapshot_steps, training_data
 from distill.training.predict import predict
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -91,7 +91,7 @@ def _predictions(
 
 
 def _write(steps: list[int], curves: dict[str, list[float]], folder: Path) -> None:
-    with board(folder) as writer:
+    with summary_writer(folder) as writer:
         for name, values in curves.items():
             for step, value in zip(steps, values, strict=True):
                 writer.add_scalar(f"snapshots/{name.removeprefix('snapshot_')}", value, step)

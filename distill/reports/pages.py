@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
     from matplotlib.figure import Figure
 
-    from distill.training.event_file import Board
+    from distill.training.event_file import SafeSummaryWriter
 
 _PNG_DPI = 160
 
@@ -71,7 +71,7 @@ def write_figures(figures: Mapping[str, object], folder: Path) -> None:
             figure.savefig(folder / f"{name}.png", dpi=_PNG_DPI, metadata={"Software": None})
 
 
-def add_image(writer: Board, name: str, path: Path) -> None:
+def add_image(writer: SafeSummaryWriter, name: str, path: Path) -> None:
     """Add a PNG file to a TensorBoard log."""
     import numpy as np
     from PIL import Image

@@ -17,7 +17,7 @@ from distill.reports.pages import add_image, figure_file, read_drawing, render, 
 from distill.reports.summary import _LONGEST_NAME, summarise
 from distill.reports.tables import all_rows, caution, diverged_table, main_tables, paper_table, with_evidence
 from distill.system.reading import read_json
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 
 def write_report(
@@ -79,7 +79,7 @@ def log_figures(report: Path) -> None:
     """Write the figures of a report as TensorBoard images, their captions as text, to `tb/` in its folder."""
     # Not part of `write_report`, since the files of TensorBoard hold the time and the machine.
     summary = read_json(report / "summary.json")
-    with board(report / "tb") as writer:
+    with summary_writer(report / "tb") as writer:
         for figure in summary["figures"]:
             name = f"{summary['experiment']}/{figure['name']}"
             add_image(writer, name, report / "figures" / f"{figure['name']}.png")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distill.metrics.choice import listed
 from distill.reports.pages import add_image, read_drawing, render, write_figures
 from distill.reports.tables import Grid, aligned, all_rows, diverged_table, main_tables
-from distill.training.tracking import board
+from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
         **dict.fromkeys(("claims", "cells", "paper", "caution", "left_out", "provenance"), ()),
     }
     (folder / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
-    with board(folder / "tb") as writer:
+    with summary_writer(folder / "tb") as writer:
         add_image(writer, "sweep/smoothing", folder / f"{FIGURE}.png")
         lines = [f"**{each['use']}: {each['take']}** {each['reason']}" for each in answers(found)]
         writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *found["notes"]]))

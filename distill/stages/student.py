@@ -10,7 +10,7 @@ import torch
 
 from distill.cache import LogitCache
 from distill.config import LossConfig, StudentConfig
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.data.loader import Join, Loader
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
@@ -61,7 +61,7 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
         channels_last=runtime.channels_last,
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
-        shares=Shares.here(config.schedule.parts),
+        share=BatchShare.here(config.schedule.parts),
     )
     teacher = _soft_targets(logits, config.loss) if logits is not None and config.loss.alpha > 0 else None
     targets = _measures_of_targets(config, dataset, logits)

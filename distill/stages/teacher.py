@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config import TeacherConfig
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.data.loader import Loader
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
@@ -39,7 +39,7 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
         channels_last=runtime.channels_last,
         num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
-        shares=Shares.here(config.schedule.parts),
+        share=BatchShare.here(config.schedule.parts),
     )
     source = inputs.optional(config.smoothing_source)
     loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.system import ranks
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ class RunningStatistics:
 
     Args:
         model: network with the batch norms; those with a cumulative average (momentum None) are averaged.
-        shares: shares of this rank.
+        share: of this rank in each batch.
     """
 
-    def __init__(self, model: nn.Module, shares: Shares):
+    def __init__(self, model: nn.Module, share: BatchShare):
         norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
-        self._shares = shares
+        self._share = share
         self._buffers: list[Tensor] = [
             buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None
         ]
@@ -120,7 +120,7 @@ class RunningStatistics:
         ]
         if not self._buffers:
             return
-        steps, world, rank = shares.steps, shares.world, shares.rank
+        steps, world, rank = share.pieces, share.world, share.rank
         # `kept` is what is left of r after the parts of one rank.
         kept = [1.0 if norm.momentum is None else (1 - norm.momentum) ** steps for norm in norms for _ in range(2)]
         # The parts of rank 0 come first, so the parts of later ranks fade them.
@@ -143,7 +143,7 @@ class RunningStatistics:
         sizes = [buffer.numel() for buffer in self._buffers]
         parts = [part.view_as(like) for part, like in zip(merged.split(sizes), self._buffers, strict=True)]
         torch._foreach_copy_(self._buffers, parts)  # pyright: ignore[reportPrivateImportUsage]
-        new = self._shares.parts - self._shares.steps
+        new = self._share.parts - self._share.pieces
         if self._counts:
             torch._foreach_add_(self._counts, new)  # pyright: ignore[reportPrivateImportUsage]
         self._before = merged

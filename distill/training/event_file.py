@@ -20,7 +20,7 @@ from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 _NAME = "events.out.tfevents."
 
 
-class Board(SummaryWriter):
+class SafeSummaryWriter(SummaryWriter):
     """A `SummaryWriter` that a full disk cannot stop: after its first error it drops all further events.
 
     Args:

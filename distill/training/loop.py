@@ -60,7 +60,7 @@ def fit(
     On a CPU an interrupted run ends with the same bits as an uninterrupted one.
 
     Under torchrun all ranks call this function. Each rank computes its share of every batch
-    (`distill.data.batch_shares`), and gradients are averaged, so after a step all ranks have the same state. Only
+    (`distill.data.batch_share`), and gradients are averaged, so after a step all ranks have the same state. Only
     the first rank writes files.
 
     The loss that is logged and shown is the one that is minimised. Runs of different smoothing are compared by the
@@ -68,7 +68,7 @@ def fit(
 
     Args:
         model: network on its device, with its initial weights.
-        loader: gives the batches of an epoch, cut into `Shares.here(config.schedule.parts)`.
+        loader: gives the batches of an epoch, cut into `BatchShare.here(config.schedule.parts)`.
         loss: loss function of `losses.make_loss`.
         config: optimiser, schedule, precision and seed.
         folder: where the resume point, snapshots, `metrics.jsonl` and `tb/` are written.
@@ -89,9 +89,9 @@ def fit(
     """
     # Order and views are pure functions of the step, and everything else that changes is in the resume point.
     run = Run(model, config, len(loader), folder / RESUME)
-    shares = run.shares
-    labels = loader.batch_size * shares.steps * shares.world * loader.labels_per_sample
-    recent = RecentSamples(labels, smoothed=strongest(config) > 0, pieces=shares.steps)
+    share = run.share
+    labels = loader.batch_size * share.pieces * share.world * loader.labels_per_sample
+    recent = RecentSamples(labels, smoothed=strongest(config) > 0, pieces=share.pieces)
     run.load(recent)
     # The resume point holds the measures since the last logged point. Where there are some, the point of step
     # `run.step` may still have to be logged.
@@ -110,7 +110,7 @@ def fit(
         with _progress_bar(run, runtime.progress) as bar:
             for epoch in range(logged // len(loader), config.schedule.epochs):
                 batches = batches_of(epoch, run.step - epoch * len(loader))
-                for parts in _by_step(batches, shares.steps):
+                for parts in _by_step(batches, share.pieces):
                     watch.note(take(forward, parts, loss))
                     recent.show_when_due(bar, run.step)
                 watch.check_finite()
@@ -122,7 +122,7 @@ def fit(
 
 def _step_of(run: Run) -> tuple[nn.Module, Step]:
     """Return the network that a step calls, and the function that takes the step."""
-    if run.shares.steps * run.shares.world == 1:
+    if run.share.pieces * run.share.world == 1:
         return run.model, partial(take_step, run)
     in_parts = StepInParts(run)
     return in_parts.network, in_parts
@@ -228,7 +228,7 @@ class _Watch:
             self._trail.clear()
             return
         bad, per_epoch = self._trail.end(), run.total_steps // run.config.schedule.epochs
-        parts = islice(self._batches_of(*divmod(bad.step - 1, per_epoch)), run.shares.steps)
+        parts = islice(self._batches_of(*divmod(bad.step - 1, per_epoch)), run.share.pieces)
         error = bad.error(run.config, run.lr, run.scaler.get_scale(), parts)
         # A loss may be finite on this rank and not on another one.
         raise min(ranks.gather((bad.weights_only, bad.step, error)), key=lambda of: of[:2])[2]

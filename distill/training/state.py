@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.errors import UserError
 from distill.store.machine_errors import memory_fault
 from distill.system import ranks
@@ -34,7 +34,7 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device, enabled=config.precision == "float16")
         self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
         self.saved_at = time.monotonic()
-        self.shares = Shares.here(config.schedule.parts)
+        self.share = BatchShare.here(config.schedule.parts)
 
     @property
     def progress(self) -> float:
@@ -97,7 +97,7 @@ class Run:
             "device_rng": _device_rng(self.device).get_rng_state() if self.device != "cpu" else None,
             # The number of threads decides in which order sums are rounded.
             "threads": torch.get_num_threads(),
-            "ranks": self.shares.world,
+            "ranks": self.share.world,
             "recent": measured,
         }
         resume.save(self.path, state)
@@ -130,7 +130,7 @@ class Run:
         torch.set_rng_state(state["rng"].cpu())
         if self.device != "cpu":
             _device_rng(self.device).set_rng_state(state["device_rng"].cpu())
-        if state["ranks"] == self.shares.world:
+        if state["ranks"] == self.share.world:
             torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.data.loader import Batch
 from distill.errors import UserError
 from distill.losses import Loss
@@ -26,7 +26,7 @@ class StepInParts:
     """Takes steps like `take_step`, on batches whose parts this rank computes one after another.
 
     Args:
-        run: training of this rank; its shares say how batches are cut.
+        run: training of this rank; its share says how batches are cut.
 
     Attributes:
         network: module that a step calls; under torchrun its backward pass averages gradients over the ranks.
@@ -36,16 +36,16 @@ class StepInParts:
     """
 
     def __init__(self, run: Run):
-        self._run, self._shares = run, run.shares
+        self._run, self._share = run, run.share
         self.network: nn.Module = run.model
         self._replica: nn.parallel.DistributedDataParallel | None = None
         self._statistics: RunningStatistics | None = None
-        if self._shares.world == 1:
+        if self._share.world == 1:
             return
-        refuse_shares(run.config, self._shares, run.device)
+        refuse_shares(run.config, self._share, run.device)
         ranks.join()
-        if not self._shares.shared:
-            self._statistics = RunningStatistics(run.model, self._shares)
+        if not self._share.shared:
+            self._statistics = RunningStatistics(run.model, self._share)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 does not know the new name of the argument
             self._replica = nn.parallel.DistributedDataParallel(run.model, broadcast_buffers=False)
@@ -58,7 +58,7 @@ class StepInParts:
         for batch in batches:
             with self._around(len(done)):
                 logits = forward(batch.images)
-            share = _share_that_counts(batch.labels) / self._shares.steps
+            share = _share_that_counts(batch.labels) / self._share.pieces
             if isinstance(share, Tensor):
                 counting.append(share)
             terms = loss(logits, batch.labels, batch.teacher, run.progress).map(
@@ -79,16 +79,16 @@ class StepInParts:
     @contextmanager
     def _around(self, part: int) -> Iterator[None]:
         """Enter the contexts in which the forward pass of one part of a batch runs."""
-        shares = self._shares
+        share = self._share
         with ExitStack() as stack:
-            if self._replica is not None and part < shares.steps - 1:
+            if self._replica is not None and part < share.pieces - 1:
                 stack.enter_context(self._replica.no_sync())
             stack.enter_context(self._run.autocast())
-            if shares.shared:
+            if share.shared:
                 stack.enter_context(SharedBatchNorm())
             # Dropout depends on the step and the part, not on the rank, so that a run can be resumed with another
             # number of ranks.
-            draws = np.random.SeedSequence([self._run.config.seed, self._run.step, shares.number(part)])
+            draws = np.random.SeedSequence([self._run.config.seed, self._run.step, share.number(part)])
             torch.manual_seed(int(draws.generate_state(1, np.uint64)[0]))
             yield
 
@@ -99,7 +99,7 @@ class StepInParts:
             done: results of this rank's parts.
             counting: share of this rank's labels that count.
         """
-        counting = counting / self._shares.world
+        counting = counting / self._share.world
         ranks.reduce_sum(counting)
         gradients = [parameter.grad for parameter in self._run.parameters if parameter.grad is not None]
         torch._foreach_div_(gradients, counting)  # pyright: ignore[reportPrivateImportUsage]
@@ -113,7 +113,7 @@ def _share_that_counts(labels: Tensor) -> float | Tensor:
     return (labels >= 0).float().mean()
 
 
-def refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device: str) -> None:
+def refuse_shares(config: TeacherConfig | StudentConfig, share: BatchShare, device: str) -> None:
     """Refuse a training that the ranks of torchrun cannot share.
 
     Raises:
@@ -127,7 +127,7 @@ def refuse_shares(config: TeacherConfig | StudentConfig, shares: Shares, device:
         expected = f"one GPU for each rank of this machine, which has {gpus}"
         raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {gpus}.")
     soft = config.loss.soft
-    if shares.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
-        expected = f"another one for a batch that {shares.world} ranks share, since {soft} compares its samples"
-        way_out = f"Set --schedule.parts {shares.world}: it then compares those of a part, on one rank or more."
+    if share.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
+        expected = f"another one for a batch that {share.world} ranks share, since {soft} compares its samples"
+        way_out = f"Set --schedule.parts {share.world}: it then compares those of a part, on one rank or more."
         raise UserError("loss.soft", soft, expected, way_out)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from distill.training.event_file import Board
+    from distill.training.event_file import SafeSummaryWriter
 
 METRICS = "metrics.jsonl"
 _COMPARE = (
@@ -69,18 +69,18 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     return read_json_lines(path, finite=False) if path.exists() else []
 
 
-def board(folder: Path, purge_step: int | None = None) -> Board:
+def summary_writer(folder: Path, purge_step: int | None = None) -> SafeSummaryWriter:
     """Return a writer of a TensorBoard log; if the log cannot be written, it warns and drops the rest of the log.
 
     Events of `purge_step` and later, in older files of the folder, are hidden.
     """
-    from distill.training.event_file import Board
+    from distill.training.event_file import SafeSummaryWriter
 
     def failed(error: OSError) -> None:
         where = f"{error.filename}: " if error.filename else ""
         warn("TensorBoard", f"no TensorBoard log from here on ({where}{error.strerror}); all else is written")
 
-    return Board(folder, failed, purge_step)
+    return SafeSummaryWriter(folder, failed, purge_step)
 
 
 class MetricWriter:
@@ -99,7 +99,7 @@ class MetricWriter:
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]
         replace_file(self._path, "".join(whole).encode())
         self._file = self._path.open("a")
-        self.tensorboard = board(folder / "tb", start_step + 1 if start_step else None)
+        self.tensorboard = summary_writer(folder / "tb", start_step + 1 if start_step else None)
 
     def __enter__(self) -> MetricWriter:
         return self

@@ -17,7 +17,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.errors import UserError
 from distill.models import build_model
 from distill.pipeline.run import run_stage
@@ -121,14 +121,14 @@ TOKENS = {
 
 def test_samples_that_are_compared_are_not_shared() -> None:
     student = StudentConfig(cache=None, loss=LossConfig(alpha=0))
-    refuse_shares(student, Shares(1, 0, 2), "cpu")
+    refuse_shares(student, BatchShare(1, 0, 2), "cpu")
     loss = LossConfig(alpha=0.5, soft="dist", temperature=1)
     compared = student.model_copy(update={"loss": loss})
-    refuse_shares(compared, Shares(2, 0, 2), "cpu")
+    refuse_shares(compared, BatchShare(2, 0, 2), "cpu")
     with pytest.raises(UserError, match=r"--schedule\.parts 2"):
-        refuse_shares(compared, Shares(1, 0, 2), "cpu")
+        refuse_shares(compared, BatchShare(1, 0, 2), "cpu")
     with pytest.raises(UserError, match="cpu or cuda under torchrun"):
-        refuse_shares(student, Shares(1, 0, 2), "mps")
+        refuse_shares(student, BatchShare(1, 0, 2), "mps")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shares:
+class BatchShare:
     """The share of one rank in each batch."""
 
     parts: int = 1
@@ -31,7 +31,7 @@ class Shares:
     """Number of ranks."""
 
     @classmethod
-    def here(cls, parts: int) -> Shares:
+    def here(cls, parts: int) -> BatchShare:
         """Return the share of this process in each batch."""
         return cls(parts, ranks.rank(), ranks.world())
 
@@ -41,17 +41,17 @@ class Shares:
         return self.parts % self.world > 0
 
     @property
-    def steps(self) -> int:
+    def pieces(self) -> int:
         """The number of pieces of a batch that this rank computes, one after another."""
         return self.parts if self.shared else self.parts // self.world
 
-    def piece(self, batch: int) -> int:
+    def rows(self, batch: int) -> int:
         """Return the number of rows in each of the equal pieces of a batch.
 
         Raises:
             UserError: the batch cannot be cut into equal pieces.
         """
-        pieces = self.steps * self.world
+        pieces = self.pieces * self.world
         if batch % pieces:
             shared = f"{self.parts} part(s) over {self.world} rank(s)"
             expected = f"a multiple of {pieces}, for {shared}"
@@ -67,4 +67,4 @@ class Shares:
 
     def number(self, piece: int) -> int:
         """Return the position of one of this rank's pieces among all pieces of the batch, in row order."""
-        return piece * self.world + self.rank if self.shared else self.rank * self.steps + piece
+        return piece * self.world + self.rank if self.shared else self.rank * self.pieces + piece

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from distill.data.batch_shares import Shares
+from distill.data.batch_share import BatchShare
 from distill.errors import UserError
 
 
@@ -18,10 +18,10 @@ def test_the_ranks_have_each_sample_once_and_each_part_is_a_slice_of_the_batch(p
     order = torch.randperm(steps * batch)
     found = {}
     for rank in range(world):
-        shares = Shares(parts, rank, world)
-        assert shares.piece(batch) == rows
-        cut = shares.of(order, batch).view(steps, shares.steps, rows)
-        found |= {shares.number(piece): cut[:, piece] for piece in range(shares.steps)}
+        share = BatchShare(parts, rank, world)
+        assert share.rows(batch) == rows
+        cut = share.of(order, batch).view(steps, share.pieces, rows)
+        found |= {share.number(piece): cut[:, piece] for piece in range(share.pieces)}
     assert sorted(found) == list(range(pieces))  # each draws its own dropout
     together = torch.stack([found[number] for number in range(pieces)], 1).view(steps, -1)
     assert torch.equal(together, order.view(steps, batch))
@@ -29,7 +29,7 @@ def test_the_ranks_have_each_sample_once_and_each_part_is_a_slice_of_the_batch(p
 
 @given(parts=st.integers(1, 6), world=st.integers(1, 5), batch=st.integers(1, 60))
 def test_a_batch_that_cannot_be_cut_is_refused(parts, world, batch) -> None:
-    shares = Shares(parts, 0, world)
-    assume(batch % (shares.steps * world))
+    share = BatchShare(parts, 0, world)
+    assume(batch % (share.pieces * world))
     with pytest.raises(UserError, match=r"schedule\.batch_size"):
-        shares.piece(batch)
+        share.rows(batch)
