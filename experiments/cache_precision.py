@@ -115,11 +115,6 @@ def _caches(teacher: TeacherConfig, classes: int | None) -> dict[str, CacheConfi
     return found | {"float16": dense, "float32": dense.replace(dtype="float32")}
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
     return {"stored_form": _stored_form(table)}

@@ -179,11 +179,6 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     return runs_at(scale, data, TEMPERATURES, of_labels_too=False)
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def derived(table: Table) -> dict[Label, dict[str, float]]:
     """What warmth costs the students of each teacher, and each teacher's student at its best temperature.
 

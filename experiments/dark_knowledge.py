@@ -121,11 +121,6 @@ def _students(
     return found
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 _RELIABILITY = (
     "Reliability of the teachers, all seeds together: accuracy against mean confidence in each bin, on the "
     "diagonal if calibrated (Guo et al. 2017), and below, on a log scale, the share of predictions in the bin. "

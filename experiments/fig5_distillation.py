@@ -183,11 +183,6 @@ def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> 
     return plain.replace(augment=view_program(data), views=views)
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def draw(table: Table) -> Mapping[str, Any]:
     """The figure."""
     return {"distillation": _against_smoothing(table)}

@@ -150,11 +150,6 @@ def _lengths(scale: Scale, data: str) -> tuple[int, int]:
     return (64, 10) if data == "digits" else (32, 3)
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
     return {"stored_views": _stored_views(table)}

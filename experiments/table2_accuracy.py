@@ -69,11 +69,6 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     return found
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def draw(table: Table) -> Mapping[str, Any]:
     """The figure of the report."""
     return {"accuracy": _accuracy(table)}

@@ -224,11 +224,6 @@ def _students(
         yield _distilled(smoothing, temperature, pair), student.replace(cache=cache, loss=loss)
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def derived(table: Table) -> dict[Label, dict[str, float]]:
     """What students of teachers know of an unseen class above what the student of labels knows, class by class.
 

@@ -272,11 +272,6 @@ def _panel(
             yield _distilled(smoothing, temperature, share, panel), student.replace(cache=cache, loss=loss)
 
 
-def probes(scale: Scale, data: str) -> tuple[()]:
-    """None: what every network is measured by is enough."""
-    return ()
-
-
 def derived(table: Table) -> dict[Label, dict[str, float]]:
     """What no single network is: the cost of smoothing at each point, and each teacher's student at its best T.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
 from distill.reports import experiment_files
-from distill.reports.experiment import Scale
+from distill.reports.experiment import Scale, no_probes
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.record import RECORD
@@ -42,7 +44,7 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
     """
     experiment = experiment_files.load_experiment(name)
     data = experiment.DATA[scale] if data is None else data
-    probes = tuple(experiment.probes(scale, data))
+    probes = tuple(getattr(experiment, "probes", no_probes)(scale, data))
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():
         by_seed.setdefault(label.seed, []).append(config)
@@ -56,9 +58,46 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
         )
         for runs, other in zip(groups, [*groups[1:], *groups[:1]], strict=True)
     )
-    sources = sorted(experiment_files.experiments_folder().glob("*.py"))
-    source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in source_files(name))).hexdigest()
     return ReportConfig(experiment=name, source=source, scale=scale, data=data, analyses=analyses)
+
+
+def source_files(name: str) -> list[Path]:
+    """Find the files of `experiments/` that an experiment is made of: its own and what it imports there, sorted.
+
+    Imports are read off the text and nothing is executed; those inside functions count, which drawing waits with.
+
+    Args:
+        name: of the experiment; one without a file has none.
+    """
+    folder = experiment_files.experiments_folder()
+    found: set[Path] = set()
+    waiting = {folder / f"{name}.py"}
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path.is_file():
+            found.add(path)
+            package = path.parent.relative_to(folder.parent).parts
+            # The file of a package runs before what is imported from it.
+            for module in (*_imported(path.read_text(), package), (*package, "__init__")):
+                place = folder.parent.joinpath(*module)
+                waiting |= {place.with_suffix(".py"), place / "__init__.py"}
+    return sorted(found)
+
+
+@functools.cache
+def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    """What a module of this package imports from `experiments`, by parts of the name; some are no modules."""
+    names: set[tuple[str, ...]] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {tuple(each.name.split(".")) for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package itself, each further one the package above.
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            source = (*above, *(node.module.split(".") if node.module else ()))
+            names |= {source, *((*source, each.name) for each in node.names)}
+    return frozenset(name for name in names if name[0] == "experiments")
 
 
 def plan_reports(

@@ -92,8 +92,13 @@ class Table:
         return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == len(classes)}
 
 
+Run = TeacherConfig | StudentConfig
+Runs = dict[Label, Run]
+"""Every network of an experiment under its label."""
+
+
 class Experiment(Protocol):
-    """The names that `experiments/<name>.py` defines at module level."""
+    """The names that `experiments/<name>.py` must define at module level; it may define `OptionalParts` too."""
 
     REPRODUCES: str
     """Place in the paper, such as "Figure 2 and Table 3"; empty for a question of our own."""
@@ -102,22 +107,33 @@ class Experiment(Protocol):
     CLAIMS: Iterable[Claim]
     PAPER: Sequence[Published]
 
-    runs: Callable[[Scale, str], dict[Label, TeacherConfig | StudentConfig]]
+    runs: Callable[[Scale, str], Runs]
     """Pure function from (scale, data) to the runs: label → config; it takes milliseconds.
 
     It raises a UserError for data on which the experiment cannot be run.
     """
+    draw: Callable[[Table], Mapping[str, object]]
+    """Function from a table to figures: name → matplotlib figure."""
+
+
+class OptionalParts(Protocol):
+    """The names that `experiments/<name>.py` may define too, any of them; without one there is nothing of its kind."""
+
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
     """Function from (scale, data) to the probes: what is measured of each run beside what all runs get."""
-    draw: Callable[[Table], Mapping[str, object]]
-    """Function from a table to figures: name → matplotlib figure.
+    MEASURES: Sequence[Measure]
+    """How reports show the measures of the experiment."""
+    derived: Callable[[Table], Mapping[Label, dict[str, float]]]
+    """Function from a table to label → measures, for what no single network has: the best of several by held-out
+    accuracy, a rank correlation over all. Its labels must be new; they become rows like others."""
+    CELLS: Sequence[Callable[[], str]]
+    """Functions without arguments that return text, for a section of the report that reads like a notebook.
 
-    A module may also define:
-    - `derived`: function from a table to label → measures, for what no single network has: the best of several by
-      held-out accuracy, a rank correlation over all. Its labels must be new; they become rows like others.
-    - `MEASURES`: how reports show the measures of the experiment, as a tuple of `distill.metrics.measures.Measure`.
-    - `CELLS`: functions without arguments that return text, for a section of the report that reads like a notebook.
-      For each cell the page shows the docstring (first line: title; indented paragraphs: formulas), the source, and
-      what it returns when the report is written. Cells are short, take less than a second, and say the same each
-      time.
+    For each cell the page shows the docstring (first line: title; indented paragraphs: formulas), the source, and
+    what it returns when the report is written. Cells are short, take less than a second, and say the same each time.
     """
+
+
+def no_probes(scale: Scale, data: str) -> tuple[()]:
+    """Measure nothing beside what all runs get: `probes` of an experiment that has none."""
+    return ()
