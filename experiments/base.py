@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import product
 
 from distill.config import (
     DATA_SETS,
@@ -18,7 +16,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.errors import UserError
-from distill.reports.experiment import Label, Scale
+from distill.reports.experiment import Scale
 
 DATA_OF_FIGURES: dict[Scale, str] = {
     "smoke": "digits",
@@ -90,16 +88,6 @@ def setting_of_figures(data: str, scale: Scale) -> Setting:
         data=images, model=ModelConfig(name="mlp", kwargs={"widths": [256]}), schedule=schedule
     )
     return replace(chosen, teacher=teacher, student=student)
-
-
-def teachers(
-    teacher: TeacherConfig, seeds: Iterable[int], smoothings: Iterable[float]
-) -> dict[Label, TeacherConfig | StudentConfig]:
-    """A teacher with each seed and each strength of smoothing, under its label."""
-    return {
-        Label(f"teacher ε={smoothing:g}", seed): teacher.replace(seed=seed).with_loss(smoothing=smoothing)
-        for seed, smoothing in product(seeds, smoothings)
-    }
 
 
 def on_views(teacher: TeacherConfig, data: str) -> TeacherConfig:

@@ -26,11 +26,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.config import CacheConfig, TeacherConfig
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, num_classes, setting
+from experiments.conditions import distilled, labelled, smoothed, student_of, teacher_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,12 +53,8 @@ PAPER = [
 ]
 
 
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
-
-
 def _student(smoothing: float, temperature: float, form: str) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}, {form}"
+    return f"{student_of(smoothing, temperature)}, {form}"
 
 
 def _claims(smoothing: float) -> Iterator[Claim]:
@@ -82,21 +79,19 @@ def _claims(smoothing: float) -> Iterator[Claim]:
 CLAIMS = [claim for smoothing in SMOOTHINGS for claim in _claims(smoothing)]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting(data, scale)
-    seeds = _seeds(chosen.seeds, scale, data)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
-    for seed in range(seeds):
-        for smoothing in SMOOTHINGS:
-            teacher = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
-            found[Label(_teacher(smoothing), seed)] = teacher
-            caches = _caches(teacher, num_classes(data))
+    found: Runs = {}
+    for seed in range(_seeds(chosen.seeds, scale, data)):
+        student = chosen.student.replace(seed=seed)
+        for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS).items():
+            found |= labelled({teacher_of(smoothing): teacher}, seed)
+            stored = _caches(teacher, num_classes(data))
             for temperature in TEMPERATURES:
-                loss = LossConfig(alpha=1, temperature=temperature)
-                for form, cache in caches.items():
-                    student = chosen.student.replace(seed=seed, loss=loss, cache=cache)
-                    found[Label(_student(smoothing, temperature, form), seed)] = student
+                found |= labelled(
+                    distilled(student, stored, [temperature], lambda form, at: _student(smoothing, at, form)), seed
+                )
     return found
 
 

@@ -30,15 +30,16 @@ and `test/CLASS/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.measures import Measure
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
-from experiments.pure_distillation import KINDS, SMOOTHINGS, runs_at, student_of, teacher_of
+from experiments.conditions import between, claims, teacher_of
+from experiments.conditions import student_of as of_theirs
+from experiments.pure_distillation import KINDS, SMOOTHINGS, runs_at, student_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def _published() -> Iterator[Published]:
     for (net, data), rows in _STUDENTS.items():
         for temperature, row in zip(TEMPERATURES, rows, strict=True):
             for smoothing, value in zip(SMOOTHINGS, row, strict=True):
-                source = f"{_SOURCE}: {net} on {data}, {_of_teacher(smoothing, temperature)}"
+                source = f"{_SOURCE}: {net} on {data}, {of_theirs(smoothing, temperature)}"
                 kind = _OURS.get(net)
                 ours = (student_of(kind, smoothing, temperature), "accuracy") if kind else (None, None)
                 yield Published(source, value, None, *ours)
@@ -99,11 +100,7 @@ def _published() -> Iterator[Published]:
             yield Published(f"{_SOURCE}: BLEU, {pair}, teacher ε={smoothing:g}", value)
         for temperature, row in zip(TEMPERATURES, rows, strict=True):
             for smoothing, value in zip(SMOOTHINGS, row, strict=True):
-                yield Published(f"{_SOURCE}: BLEU, {pair}, {_of_teacher(smoothing, temperature)}", value)
-
-
-def _of_teacher(smoothing: float, temperature: float) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}"
+                yield Published(f"{_SOURCE}: BLEU, {pair}, {of_theirs(smoothing, temperature)}", value)
 
 
 def _change(kind: str, smoothing: float) -> str:
@@ -116,65 +113,65 @@ def _best(kind: str, smoothing: float) -> str:
     return f"{kind} student of ε={smoothing:g}, best T"
 
 
-def _claims() -> Iterator[Claim]:
-    yield Claim(
-        "teacher",
-        "smoothing raises the accuracy of the teacher",
-        "accuracy",
+def _against_hard(temperature: float, kinds: Sequence[str]) -> dict[tuple[str, float], tuple[str, str]]:
+    """Students of the smoothed teacher beside those of the hard one, at one temperature."""
+    return {
+        (kind, temperature): (student_of(kind, SMOOTHED, temperature), student_of(kind, HARD, temperature))
+        for kind in kinds
+    }
+
+
+_CLAIMED = "T={1:g}: a {0} student of the smoothed teacher is"
+CLAIMS = [
+    *between(
         teacher_of(SMOOTHED),
         teacher_of(HARD),
+        ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher"),
+    ),
+    *claims(
+        "{0}-T{1:g}",
+        f"{_CLAIMED} more accurate than one of the hard teacher",
+        "accuracy",
+        _against_hard(LOW, KINDS),
         "higher",
-    )
-    for kind in KINDS:
-        yield _against_hard(kind, LOW, "higher", "more accurate")
-    for temperature in TEMPERATURES[1:]:
-        yield _against_hard("narrow", temperature, "lower", "less accurate")
-    for kind in KINDS:
-        warmer, cooler = (student_of(kind, SMOOTHED, temperature) for temperature in (HIGHER, LOW))
-        yield Claim(
-            f"warmth-{kind}",
-            f"raising T from {LOW:g} to {HIGHER:g} makes a {kind} student of the smoothed teacher less accurate",
+    ),
+    *(
+        claim
+        for temperature in TEMPERATURES[1:]
+        for claim in claims(
+            "{0}-T{1:g}",
+            f"{_CLAIMED} less accurate than one of the hard teacher",
             "accuracy",
-            warmer,
-            cooler,
+            _against_hard(temperature, ["narrow"]),
             "lower",
         )
-    for kind in KINDS:
-        yield Claim(
-            f"warmth-more-{kind}",
-            f"raising T from {LOW:g} to {HIGHER:g} costs a {kind} student more when its teacher was smoothed",
-            "accuracy_lost",
-            _change(kind, SMOOTHED),
-            _change(kind, HARD),
-            "higher",
-        )
-    for kind in KINDS:
-        yield Claim(
-            f"rule-{kind}",
-            f"a {kind} student of the smoothed teacher at T={LOW:g} beats one of the hard teacher at its best T",
-            "accuracy",
-            student_of(kind, SMOOTHED, LOW),
-            _best(kind, HARD),
-            "higher",
-        )
-
-
-def _against_hard(kind: str, temperature: float, direction: Any, words: str) -> Claim:
-    return Claim(
-        f"{kind}-T{temperature:g}",
-        f"T={temperature:g}: a {kind} student of the smoothed teacher is {words} than one of the hard teacher",
+    ),
+    *claims(
+        "warmth-{}",
+        f"raising T from {LOW:g} to {HIGHER:g} makes a {{}} student of the smoothed teacher less accurate",
         "accuracy",
-        student_of(kind, SMOOTHED, temperature),
-        student_of(kind, HARD, temperature),
-        direction,
-    )
-
-
+        {kind: (student_of(kind, SMOOTHED, HIGHER), student_of(kind, SMOOTHED, LOW)) for kind in KINDS},
+        "lower",
+    ),
+    *claims(
+        "warmth-more-{}",
+        f"raising T from {LOW:g} to {HIGHER:g} costs a {{}} student more when its teacher was smoothed",
+        "accuracy_lost",
+        {kind: (_change(kind, SMOOTHED), _change(kind, HARD)) for kind in KINDS},
+        "higher",
+    ),
+    *claims(
+        "rule-{}",
+        f"a {{}} student of the smoothed teacher at T={LOW:g} beats one of the hard teacher at its best T",
+        "accuracy",
+        {kind: (student_of(kind, SMOOTHED, LOW), _best(kind, HARD)) for kind in KINDS},
+        "higher",
+    ),
+]
 PAPER = list(_published())
-CLAIMS = list(_claims())
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     return runs_at(scale, data, TEMPERATURES, of_labels_too=False)
 

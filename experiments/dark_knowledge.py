@@ -16,16 +16,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import LossConfig
+from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import figures
-from experiments.base import DIGITS, Setting, setting
+from experiments.base import DIGITS, setting
+from experiments.conditions import (
+    HARD,
+    OF_LABELS,
+    OF_SMOOTHED_LABELS,
+    SMOOTHED,
+    between,
+    caches,
+    claims,
+    distilled,
+    labelled,
+    smoothed,
+    student_of,
+    teacher_of,
+)
 from experiments.reliability import FEW, reliability
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = (1.0, 4.0, 16.0)
-
-HARD, SMOOTHED = "teacher ε=0", "teacher ε=0.1"
 
 REPRODUCES = ""
 DATA = DIGITS
@@ -38,86 +50,48 @@ PAPER = [
 ]
 
 
-def _student(smoothing: float, temperature: float) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}"
-
-
+_BOTH = {temperature: (student_of(0.1, temperature), student_of(0, temperature)) for temperature in TEMPERATURES}
 CLAIMS = [
-    Claim("ece", "smoothing lowers the teacher's ECE", "ece", SMOOTHED, HARD, "lower"),
-    Claim(
-        "variance",
-        "smoothing shrinks the inter-class logit variance",
-        "interclass_variance",
+    *between(
         SMOOTHED,
         HARD,
+        ("ece", "smoothing lowers the teacher's ECE", "ece", "lower"),
+        ("variance", "smoothing shrinks the inter-class logit variance", "interclass_variance", "lower"),
+        (
+            "variance-relative",
+            "smoothing shrinks it relative to the squared gap",
+            "interclass_variance_relative",
+            "lower",
+        ),
+    ),
+    *claims(
+        "unseen-T{:g}",
+        "T={:g}: a student of the smoothed teacher recognises a class it never saw less",
+        "unseen_recall_corrected",
+        _BOTH,
         "lower",
     ),
-    Claim(
-        "variance-relative",
-        "smoothing shrinks it relative to the squared gap",
-        "interclass_variance_relative",
-        SMOOTHED,
-        HARD,
-        "lower",
-    ),
-    *(
-        Claim(
-            f"unseen-T{temperature:g}",
-            f"T={temperature:g}: a student of the smoothed teacher recognises a class it never saw less",
-            "unseen_recall_corrected",
-            _student(0.1, temperature),
-            _student(0, temperature),
-            "lower",
-        )
-        for temperature in TEMPERATURES
-    ),
-    *(
-        Claim(
-            f"accuracy-T{temperature:g}",
-            f"T={temperature:g}: a student of the smoothed teacher is less accurate",
-            "accuracy",
-            _student(0.1, temperature),
-            _student(0, temperature),
-            "lower",
-        )
-        for temperature in TEMPERATURES
+    *claims(
+        "accuracy-T{:g}", "T={:g}: a student of the smoothed teacher is less accurate", "accuracy", _BOTH, "lower"
     ),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting(data, scale)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(chosen.seeds):
-        teachers = {
-            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
-        }
-        for smoothing, teacher in teachers.items():
-            found[Label(f"teacher ε={smoothing:g}", seed)] = teacher
+        taught = smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS)
+        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in taught.items()}, seed)
         for unseen in (None, *chosen.left_out):
-            for condition, student in _students(chosen, teachers, seed, unseen).items():
-                found[Label(condition, seed, unseen)] = student
-    return found
-
-
-def _students(
-    chosen: Setting, teachers: Mapping[float, TeacherConfig], seed: int, unseen: int | None
-) -> dict[str, StudentConfig]:
-    common: dict[str, Any] = {"seed": seed, "exclude_classes": () if unseen is None else (unseen,)}
-
-    def student(loss: LossConfig, cache: CacheConfig | None = None) -> StudentConfig:
-        return chosen.student.replace(**common, loss=loss, cache=cache)
-
-    found = {
-        "student of labels": student(LossConfig(alpha=0)),
-        "student of smoothed labels": student(LossConfig(alpha=0, smoothing=SMOOTHINGS[-1])),
-    }
-    for smoothing, teacher in teachers.items():
-        cache = CacheConfig(teacher=teacher, transfer_set=teacher.data)
-        for temperature in TEMPERATURES:
-            loss = LossConfig(alpha=1, temperature=temperature)
-            found[_student(smoothing, temperature)] = student(loss, cache)
+            student = chosen.student.replace(seed=seed, exclude_classes=() if unseen is None else (unseen,))
+            of_labels = {
+                OF_LABELS: student.replace(loss=LossConfig(alpha=0)),
+                OF_SMOOTHED_LABELS: student.replace(loss=LossConfig(alpha=0, smoothing=SMOOTHINGS[-1])),
+            }
+            of_teachers = distilled(student, caches(taught, student), TEMPERATURES)
+            found |= labelled(of_labels | of_teachers, seed, unseen)
     return found
 
 

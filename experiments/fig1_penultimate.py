@@ -34,7 +34,8 @@ from distill.config import PenultimateProbe, StudentConfig, TeacherConfig
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers
+from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.conditions import teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -35,7 +35,8 @@ from distill.config import StudentConfig, TeacherConfig, TemperaturesProbe
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures, teachers
+from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.conditions import teachers
 from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ from distill.config import (
 from distill.errors import UserError
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import teachers
+from experiments.conditions import teachers
 from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ from typing import TYPE_CHECKING, Literal
 from distill.config import InformationProbe, StudentConfig, TeacherConfig
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures, teachers
+from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures
+from experiments.conditions import teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

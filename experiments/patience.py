@@ -22,13 +22,15 @@ Command: `distill reproduce patience --data fashion-mnist`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from distill.config import CacheConfig, LossConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import CacheConfig, LossConfig, ModelConfig, ScheduleConfig
+from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting, view_program
+from experiments.conditions import claims, labelled, smoothed, teacher_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,10 +55,6 @@ PAPER = [
 ]
 
 
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
-
-
 def _stored(smoothing: float, views: int) -> str:
     return f"student of ε={smoothing:g}, V={views}"
 
@@ -79,44 +77,34 @@ _PLACES = {_stored(smoothing, views): log2(views) for smoothing in SMOOTHINGS fo
 _PLACES |= {_fresh(smoothing): _APART for smoothing in SMOOTHINGS}
 
 CLAIMS = [
-    *(
-        Claim(
-            f"accuracy-{views}-ls{smoothing:g}",
-            f"ε={smoothing:g}: a view per epoch teaches more accurate students than {_count(views)}",
-            "accuracy",
-            _fresh(smoothing),
-            _stored(smoothing, views),
-            "higher",
-        )
-        for smoothing in SMOOTHINGS
-        for views in VIEWS
+    *claims(
+        "accuracy-{1}-ls{0:g}",
+        "ε={0:g}: a view per epoch teaches more accurate students than {2}",
+        "accuracy",
+        {
+            (smoothing, views, _count(views)): (_fresh(smoothing), _stored(smoothing, views))
+            for smoothing, views in product(SMOOTHINGS, VIEWS)
+        },
+        "higher",
     ),
-    *(
-        Claim(
-            f"accuracy-plain-ls{smoothing:g}",
-            f"ε={smoothing:g}: a view per epoch teaches more accurate students than images as they are",
-            "accuracy",
-            _fresh(smoothing),
-            _plain(smoothing),
-            "higher",
-        )
-        for smoothing in SMOOTHINGS
+    *claims(
+        "accuracy-plain-ls{:g}",
+        "ε={:g}: a view per epoch teaches more accurate students than images as they are",
+        "accuracy",
+        {smoothing: (_fresh(smoothing), _plain(smoothing)) for smoothing in SMOOTHINGS},
+        "higher",
     ),
-    *(
-        Claim(
-            f"kl-ls{smoothing:g}",
-            f"ε={smoothing:g}: on test images, students of one fixed view are further from their teacher",
-            "kl",
-            _stored(smoothing, 1),
-            _fresh(smoothing),
-            "higher",
-        )
-        for smoothing in SMOOTHINGS
+    *claims(
+        "kl-ls{:g}",
+        "ε={:g}: on test images, students of one fixed view are further from their teacher",
+        "kl",
+        {smoothing: (_stored(smoothing, 1), _fresh(smoothing)) for smoothing in SMOOTHINGS},
+        "higher",
     ),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting(data, scale)
     epochs, seeds = _lengths(scale, data)
@@ -125,19 +113,15 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     common: dict[str, Any] = {"schedule": schedule, "loss": LossConfig(alpha=1, temperature=TEMPERATURE)}
     if scale != "paper":
         common["model"] = STUDENT
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(seeds):
-        for smoothing in SMOOTHINGS:
-            # A teacher that never saw shifted images is wrong about them: its views are those of the cache.
-            teacher = chosen.teacher.replace(seed=seed, augment=views).with_loss(smoothing=smoothing)
+        # A teacher that never saw shifted images is wrong about them: its views are those of the cache.
+        for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed, augment=views), SMOOTHINGS).items():
             plain = CacheConfig(teacher=teacher, transfer_set=teacher.data)
-            stored = plain.replace(augment=views, views=epochs)
-            student = chosen.student.replace(**common, seed=seed, cache=stored)
-            found[Label(_teacher(smoothing), seed)] = teacher
-            found[Label(_plain(smoothing), seed)] = student.replace(cache=plain)
-            for count in VIEWS:
-                found[Label(_stored(smoothing, count), seed)] = student.replace(views=count)
-            found[Label(_fresh(smoothing), seed)] = student
+            student = chosen.student.replace(**common, seed=seed, cache=plain.replace(augment=views, views=epochs))
+            of_stored = {_stored(smoothing, count): student.replace(views=count) for count in VIEWS}
+            named = {teacher_of(smoothing): teacher, _plain(smoothing): student.replace(cache=plain)}
+            found |= labelled(named | of_stored | {_fresh(smoothing): student}, seed)
     return found
 
 

@@ -5,8 +5,9 @@ What Shen et al. (2021) and Chandrasegaran et al. (2022) have in common; each as
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from distill.config import (
@@ -20,8 +21,10 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.reports.experiment import Label, Scale
+from distill.reports.experiment import Runs, Scale
 from experiments.base import is_published, setting_of_figures
+from experiments.conditions import distilled, labelled, smoothed, teacher_of
+from experiments.conditions import student_of as of_any_kind
 
 SMOOTHINGS = (0.0, 0.1)
 KINDS = ("narrow", "wide")
@@ -37,14 +40,9 @@ class Networks:
     seeds: int
 
 
-def teacher_of(smoothing: float) -> str:
-    """Condition of a teacher."""
-    return f"teacher ε={smoothing:g}"
-
-
 def student_of(kind: str, smoothing: float, temperature: float) -> str:
     """Condition of a distilled student."""
-    return f"{kind} student of ε={smoothing:g}, T={temperature:g}"
+    return f"{kind} {of_any_kind(smoothing, temperature)}"
 
 
 def of_labels(kind: str) -> str:
@@ -110,27 +108,19 @@ def _residual(data: str) -> Networks:
     return Networks(teacher, {"narrow": student, "wide": student.replace(model=teacher.model)}, 3)
 
 
-def runs_at(
-    scale: Scale, data: str, temperatures: Iterable[float], of_labels_too: bool
-) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs_at(scale: Scale, data: str, temperatures: Sequence[float], of_labels_too: bool) -> Runs:
     """Teachers, and students of each at each temperature, under their labels; T divides both sides (T² x KL)."""
     chosen = networks(data, scale)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(chosen.seeds):
-        teachers = {
-            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
-        }
-        found |= {Label(teacher_of(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
+        taught = smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS)
+        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in taught.items()}, seed)
         for kind, student in chosen.students.items():
             student = student.replace(seed=seed)
             if of_labels_too:
-                found[Label(of_labels(kind), seed)] = student.replace(augment=chosen.teacher.augment)
-            for smoothing, teacher in teachers.items():
-                cache = _cache(teacher, student)
-                for temperature in temperatures:
-                    loss = LossConfig(alpha=1, temperature=temperature)
-                    condition = student_of(kind, smoothing, temperature)
-                    found[Label(condition, seed)] = student.replace(cache=cache, loss=loss)
+                found |= labelled({of_labels(kind): student.replace(augment=chosen.teacher.augment)}, seed)
+            caches = {smoothing: _cache(teacher, student) for smoothing, teacher in taught.items()}
+            found |= labelled(distilled(student, caches, temperatures, partial(student_of, kind)), seed)
     return found
 
 

@@ -28,22 +28,19 @@ imagefolder:PATH`, where PATH is a folder or tar with `train/CLASS/` and `test/C
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from distill.config import KnowledgeProbe, StudentConfig, TeacherConfig
-from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import KnowledgeProbe
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
-from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of, teacher_of
+from experiments.conditions import HARD, SMOOTHED, between, teacher_of
+from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HARD, SMOOTHED = map(teacher_of, SMOOTHINGS)
 TEMPERATURE = 1.0
 VARIANCES = {"test": "aggregated_variance", "training": "aggregated_variance_train"}
 """Their 1 - S, by the images that it is measured on."""
@@ -102,42 +99,29 @@ def _published() -> Iterator[Published]:
         yield Published(f"Shen 2021: binary ResNet-18 on ImageNet, student of ε={smoothing:g}", value)
 
 
-def _claims() -> Iterator[Claim]:
-    for images, measure in VARIANCES.items():
-        yield Claim(
-            f"variance-{images}",
-            f"smoothing lowers the variance of the teacher's probabilities within a class (1 - S), {images} images",
-            measure,
-            SMOOTHED,
-            HARD,
-            "lower",
-        )
-    yield Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", SMOOTHED, HARD, "higher")
-    for kind in KINDS:
-        hard, smoothed = (student_of(kind, smoothing, TEMPERATURE) for smoothing in SMOOTHINGS)
-        yield Claim(
-            f"student-{kind}",
-            f"a {kind} student of the smoothed teacher is more accurate than one of the hard teacher",
-            "accuracy",
-            smoothed,
-            hard,
-            "higher",
-        )
-        yield Claim(
-            f"labels-{kind}",
-            f"a {kind} student of the smoothed teacher is more accurate than one of labels",
-            "accuracy",
-            smoothed,
-            of_labels(kind),
-            "higher",
-        )
+def _of_students(kind: str) -> list[Claim]:
+    hard, smoothed = (student_of(kind, smoothing, TEMPERATURE) for smoothing in SMOOTHINGS)
+    better = f"a {kind} student of the smoothed teacher is more accurate than one of"
+    return [
+        *between(smoothed, hard, (f"student-{kind}", f"{better} the hard teacher", "accuracy", "higher")),
+        *between(smoothed, of_labels(kind), (f"labels-{kind}", f"{better} labels", "accuracy", "higher")),
+    ]
 
 
+_LOWERS = "smoothing lowers the variance of the teacher's probabilities within a class (1 - S)"
+CLAIMS = [
+    *between(
+        SMOOTHED,
+        HARD,
+        *((f"variance-{of}", f"{_LOWERS}, {of} images", measure, "lower") for of, measure in VARIANCES.items()),
+        ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher"),
+    ),
+    *(claim for kind in KINDS for claim in _of_students(kind)),
+]
 PAPER = list(_published())
-CLAIMS = list(_claims())
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     return runs_at(scale, data, (TEMPERATURE,), of_labels_too=True)
 
@@ -166,7 +150,7 @@ def _stability(table: Table) -> Figure:
     )
     names = {teacher_of(smoothing): f"ε={smoothing:g}" for smoothing in SMOOTHINGS}
     for axes, (title, measure, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        _paired(axes, table, names, measure, scale)
+        drawing.paired(axes, table, names, measure, scale)
         drawing.heading(axes, title)
     return figure
 
@@ -183,43 +167,7 @@ def _students(table: Table) -> Figure:
         names = {of_labels(kind): "labels"} | {
             student_of(kind, smoothing, TEMPERATURE): f"teacher\nε={smoothing:g}" for smoothing in SMOOTHINGS
         }
-        _paired(axes, table, names, "accuracy", 100)
+        drawing.paired(axes, table, names, "accuracy", 100)
         drawing.heading(axes, f"{kind} students")
     figure.axes[0].set_ylabel("test accuracy, %")
     return figure
-
-
-def _paired(axes: Axes, table: Table, names: Mapping[str, str], measure: str, scale: float) -> None:
-    """Conditions side by side: seeds as dots, joined from one to the next, and means with intervals.
-
-    Args:
-        axes: where to draw.
-        table: what was measured; what is missing is not drawn.
-        names: condition → its name on the x axis.
-        measure: which measure.
-        scale: factor of it, 100 for a share in %.
-    """
-    found = [_scaled(table.by_seed(condition, measure), scale) for condition in names]
-    if not any(found):
-        drawing.nothing(axes)
-        return
-    for place, (left, right) in enumerate(pairwise(found)):
-        for seed in sorted(left.keys() & right.keys()):
-            axes.plot([place, place + 1], [left[seed], right[seed]], color="#999999", linewidth=0.9, zorder=1)
-    for place, (condition, seeds) in enumerate(zip(names, found, strict=True)):
-        if seeds:
-            _dots_and_mean(axes, place, list(seeds.values()), drawing.color_of(condition, table))
-    axes.set_xticks(range(len(names)), list(names.values()))
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    drawing.open_frame(axes)
-
-
-def _dots_and_mean(axes: Axes, place: int, values: Sequence[float], color: str) -> None:
-    mean = interval(values)
-    axes.plot([place] * len(values), values, "o", color=color, markersize=4, alpha=0.7)
-    beside = place + (0.22 if place else -0.22)  # away from the first line
-    axes.errorbar(beside, mean.mean, drawing.half_width(mean), fmt="D", color=color, markersize=5, capsize=4)
-
-
-def _scaled(values: Mapping[int, float], scale: float) -> dict[int, float]:
-    return {seed: scale * value for seed, value in values.items()}

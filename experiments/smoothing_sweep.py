@@ -41,7 +41,8 @@ from distill.metrics.measures import Measure, Topic
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures, teachers
+from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
+from experiments.conditions import teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -46,7 +46,8 @@ from distill.config import (
 from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Published, Scale, Table
 from experiments import drawing
-from experiments.base import DIGITS, setting, teachers
+from experiments.base import DIGITS, setting
+from experiments.conditions import teachers
 from experiments.smoothing_steps import CELLS as CELLS
 
 if TYPE_CHECKING:

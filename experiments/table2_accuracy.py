@@ -21,19 +21,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from distill.config import LossConfig, StudentConfig, TeacherConfig
-from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import LossConfig
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, is_published, setting_of_figures
+from experiments.conditions import HARD, OF_LABELS, OF_SMOOTHED_LABELS, SMOOTHED, labelled, smoothed
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SMOOTHING = 0.1
-TEACHER = "teacher ε=0", f"teacher ε={SMOOTHING:g}"
-STUDENT = "student of labels", "student of smoothed labels"
+TEACHER, STUDENT = (HARD, SMOOTHED), (OF_LABELS, OF_SMOOTHED_LABELS)
 
 REPRODUCES = "Table 2"
 DATA = DATA_OF_FIGURES
@@ -51,21 +49,20 @@ CLAIMS = [
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     # AlexNet is trained on crops and flips, as ResNet-56 is; MLPs see images as they are.
     augment = chosen.teacher.augment if is_published(data, scale) else chosen.student.augment
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(chosen.seeds):
-        for condition, smoothing in zip(TEACHER, (0.0, SMOOTHING), strict=True):
-            found[Label(condition, seed)] = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
-        if (data, scale) == ("cifar100", "paper"):
-            continue
-        for condition, smoothing in zip(STUDENT, (0.0, SMOOTHING), strict=True):
-            loss = LossConfig(alpha=0, smoothing=smoothing)
-            student = chosen.student.replace(seed=seed, cache=None, loss=loss, augment=augment)
-            found[Label(condition, seed)] = student
+        teachers = smoothed(chosen.teacher.replace(seed=seed), (0.0, SMOOTHING))
+        found |= labelled(dict(zip(TEACHER, teachers.values(), strict=True)), seed)
+        if (data, scale) != ("cifar100", "paper"):
+            student = chosen.student.replace(seed=seed, augment=augment)
+            losses = (LossConfig(alpha=0), LossConfig(alpha=0, smoothing=SMOOTHING))
+            students = (student.replace(loss=loss) for loss in losses)
+            found |= labelled(dict(zip(STUDENT, students, strict=True)), seed)
     return found
 
 
@@ -82,35 +79,14 @@ def _accuracy(table: Table) -> Figure:
         "beside them their mean with its 95 % interval. The panels have scales of their own.",
     )
     panels = ("teacher", TEACHER), ("student, from labels alone", STUDENT)
-    shown = [(title, pair) for title, pair in panels if any(_by_seed(table, name) for name in pair)]
+    shown = [(title, pair) for title, pair in panels if any(table.by_seed(name, "accuracy") for name in pair)]
     if not shown:
         drawing.nothing(figure.subplots())
         return figure
     row = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (title, pair) in zip(row, shown, strict=True):
-        _panel(axes, table, pair)
+        names = dict(zip(pair, ("ε=0", f"ε={SMOOTHING:g}"), strict=True))
+        drawing.paired(axes, table, names, "accuracy", 100, aside=0.18, markersize=6)
         drawing.heading(axes, title)
     row[0].set_ylabel("test accuracy, %")
     return figure
-
-
-def _panel(axes: Axes, table: Table, pair: tuple[str, str]) -> None:
-    """One network: hard labels to the left, smoothed ones to the right."""
-    hard, smoothed = (_by_seed(table, condition) for condition in pair)
-    for seed in sorted(hard.keys() & smoothed.keys()):
-        axes.plot([0, 1], [hard[seed], smoothed[seed]], color="#999999", linewidth=0.9, zorder=1)
-    for place, (condition, seeds) in enumerate(zip(pair, (hard, smoothed), strict=True)):
-        if not seeds:
-            continue
-        color, found = drawing.color_of(condition, table), interval(seeds.values())
-        axes.plot([place] * len(seeds), list(seeds.values()), "o", color=color, markersize=4, alpha=0.7)
-        beside = place + (0.18 if place else -0.18)
-        axes.errorbar(beside, found.mean, drawing.half_width(found), fmt="D", color=color, markersize=6, capsize=4)
-    axes.set_xticks([0, 1], ["ε=0", f"ε={SMOOTHING:g}"])
-    axes.set_xlim(-0.5, 1.5)
-    drawing.open_frame(axes)
-
-
-def _by_seed(table: Table, condition: str) -> dict[int, float]:
-    """Seed → accuracy in %."""
-    return {seed: 100 * value for seed, value in table.by_seed(condition, "accuracy").items()}
