@@ -24,6 +24,7 @@ Command: `distill reproduce cache_precision --data fashion-mnist`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distill.config import CacheConfig, TeacherConfig
@@ -53,7 +54,7 @@ PAPER = [
 ]
 
 
-def _student(smoothing: float, temperature: float, form: str) -> str:
+def _student(smoothing: float, form: str, temperature: float) -> str:
     return f"{student_of(smoothing, temperature)}, {form}"
 
 
@@ -63,7 +64,7 @@ def _claims(smoothing: float) -> Iterator[Claim]:
     def lower(measure: str, words: str, temperature: float, form: str, versus: str) -> Claim:
         name = f"{measure.removeprefix('interclass_').replace('_', '-')}-{form}-T{temperature:g}-ls{smoothing:g}"
         statement = f"ε={smoothing:g}, T={temperature:g}: {form} {words} than {versus}"
-        condition, other = (_student(smoothing, temperature, stored) for stored in (form, versus))
+        condition, other = (_student(smoothing, stored, temperature) for stored in (form, versus))
         return Claim(name, statement, measure, condition, other, "lower")
 
     less_accurate = "teaches less accurate students"
@@ -88,10 +89,9 @@ def runs(scale: Scale, data: str) -> Runs:
         for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS).items():
             found |= labelled({teacher_of(smoothing): teacher}, seed)
             stored = _caches(teacher, num_classes(data))
+            name = partial(_student, smoothing)
             for temperature in TEMPERATURES:
-                found |= labelled(
-                    distilled(student, stored, [temperature], lambda form, at: _student(smoothing, at, form)), seed
-                )
+                found |= labelled(distilled(student, stored, [temperature], name), seed)
     return found
 
 
@@ -137,7 +137,7 @@ def _stored_form(table: Table) -> Figure:
 def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
     """Students of both teachers at one temperature, in %."""
     places = {
-        _student(smoothing, temperature, form): float(place)
+        _student(smoothing, form, temperature): float(place)
         for smoothing in SMOOTHINGS
         for place, form in enumerate(FORMS)
     }
@@ -148,7 +148,7 @@ def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
 def _with_bytes(form: str, table: Table) -> str:
     """A form and, where it was measured, the bytes of one view."""
     for smoothing in SMOOTHINGS:
-        sizes = table.by_seed(_student(smoothing, TEMPERATURES[0], form), "cache_bytes_per_view")
+        sizes = table.by_seed(_student(smoothing, form, TEMPERATURES[0]), "cache_bytes_per_view")
         if sizes:
             return f"{form}\n{interval(sizes.values()).mean:g} B"
     return form

@@ -52,18 +52,13 @@ one seed, and no verdict. Command: `distill reproduce restore`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, StudentConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, TeacherConfig
 from distill.metrics.measures import Measure
-from distill.metrics.verdict import Interval, interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
-from experiments import drawing
+from distill.reports.experiment import Label, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.conditions import HARD, OF_LABELS, SMOOTHED, between, claims, labelled
 
 SMOOTHING = 0.1
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -79,16 +74,14 @@ PARTS = 5
 """Snapshots of a teacher along its training."""
 TRANSFER_SHARE = 0.01
 """Of the teacher's images, the part that students see."""
-HARD, SMOOTHED, SUPPRESSED = "teacher ε=0", f"teacher ε={SMOOTHING:g}", f"teacher MaxSup {SMOOTHING:g}"
-
+SUPPRESSED = f"teacher MaxSup {SMOOTHING:g}"
 TEACHERS = HARD, SMOOTHED, SUPPRESSED
-OF_LABELS = "student of labels"
 PLAIN = "T=4"
 """How a student learns where nothing is done about smoothing."""
 BEST_T, BEST_CHECKPOINT, BEST_REMEDY = "best T", "best checkpoint", "best remedy"
 
 
-def _student(teacher: str, how: str) -> str:
+def student_of(teacher: str, how: str) -> str:
     return f"student of {teacher.removeprefix('teacher ')}, {how}"
 
 
@@ -96,8 +89,8 @@ def _early(part: int) -> str:
     return f"{PLAIN}, checkpoint {part} of {PARTS}"
 
 
-_TEMPERED = {f"T={temperature:g}": temperature for temperature in TEMPERATURES}
-_CHECKPOINTS = {PLAIN: PARTS} | {_early(part): part for part in range(PARTS - 1, 0, -1)}
+TEMPERED = {f"T={temperature:g}": temperature for temperature in TEMPERATURES}
+CHECKPOINTS = {PLAIN: PARTS} | {_early(part): part for part in range(PARTS - 1, 0, -1)}
 """The end first, so that of equals the one that changes least is taken."""
 
 REPRODUCES = ""
@@ -124,120 +117,113 @@ PAPER = [
 ]
 
 _REMEDIED = {
-    "temperature": ("its best T", _student(SMOOTHED, BEST_T)),
-    "standardised": ("logit standardisation", _student(SMOOTHED, "standardised")),
-    "dist": ("DIST", _student(SMOOTHED, "DIST")),
-    "dkd": ("DKD", _student(SMOOTHED, "DKD")),
-    "wsl": ("WSL", _student(SMOOTHED, "WSL")),
-    "decoupled": ("a temperature of its own for the label", _student(SMOOTHED, "decoupled temperatures")),
-    "checkpoint": ("its best checkpoint", _student(SMOOTHED, BEST_CHECKPOINT)),
-    "maxsup": ("MaxSup in place of smoothing", _student(SUPPRESSED, PLAIN)),
+    ("temperature", "its best T"): student_of(SMOOTHED, BEST_T),
+    ("standardised", "logit standardisation"): student_of(SMOOTHED, "standardised"),
+    ("dist", "DIST"): student_of(SMOOTHED, "DIST"),
+    ("dkd", "DKD"): student_of(SMOOTHED, "DKD"),
+    ("wsl", "WSL"): student_of(SMOOTHED, "WSL"),
+    ("decoupled", "a temperature of its own for the label"): student_of(SMOOTHED, "decoupled temperatures"),
+    ("checkpoint", "its best checkpoint"): student_of(SMOOTHED, BEST_CHECKPOINT),
+    ("maxsup", "MaxSup in place of smoothing"): student_of(SUPPRESSED, PLAIN),
 }
-"""Id of a claim → the remedy in words, and the student that had it."""
+"""Id of a claim and the remedy in words → the student that had it."""
+_VARIANCE = "MaxSup leaves the teacher more inter-class logit variance, relative to the squared gap, than smoothing"
 
 CLAIMS = [
-    Claim(
-        "gap",
-        "T=4: a student of the smoothed teacher is less accurate than one of the hard teacher",
-        "accuracy",
-        _student(SMOOTHED, PLAIN),
-        _student(HARD, PLAIN),
-        "lower",
-    ),
-    *(
-        Claim(
-            f"raised-{name}",
-            f"{remedy} raises the accuracy of the smoothed teacher's student above that at T=4",
+    *between(
+        student_of(SMOOTHED, PLAIN),
+        student_of(HARD, PLAIN),
+        (
+            "gap",
+            "T=4: a student of the smoothed teacher is less accurate than one of the hard teacher",
             "accuracy",
-            student,
-            _student(SMOOTHED, PLAIN),
-            "higher",
-        )
-        for name, (remedy, student) in _REMEDIED.items()
-    ),
-    *(
-        Claim(
-            f"behind-{name}",
-            f"with {remedy}, its student is still less accurate than the hard teacher's at its best T",
-            "accuracy",
-            student,
-            _student(HARD, BEST_T),
             "lower",
-        )
-        for name, (remedy, student) in _REMEDIED.items()
+        ),
     ),
-    Claim(
-        "more-than-temperature",
-        "for the smoothed teacher, the best remedy is more accurate than the best T",
+    *claims(
+        "raised-{0}",
+        "{1} raises the accuracy of the smoothed teacher's student above that at T=4",
         "accuracy",
-        _student(SMOOTHED, BEST_REMEDY),
-        _student(SMOOTHED, BEST_T),
+        {named: (student, student_of(SMOOTHED, PLAIN)) for named, student in _REMEDIED.items()},
         "higher",
     ),
-    Claim(
-        "fair-temperature",
-        "a T of each teacher's own narrows the gap between their students: the smoothed teacher gains more from it",
-        "accuracy_gap_same_remedy",
-        f"gap of {BEST_T}",
-        f"gap of {PLAIN}",
-        "lower",
-    ),
-    Claim(
-        "fair-standardised",
-        "logit standardisation for both narrows the gap between their students: the smoothed teacher gains more",
-        "accuracy_gap_same_remedy",
-        "gap of standardised",
-        f"gap of {PLAIN}",
-        "lower",
-    ),
-    Claim(
-        "fair-checkpoint",
-        "a checkpoint of each teacher's own narrows the gap between their students: the smoothed one gains more",
-        "accuracy_gap_same_remedy",
-        f"gap of {BEST_CHECKPOINT}",
-        f"gap of {PLAIN}",
-        "lower",
-    ),
-    Claim(
-        "fair-remedy",
-        "with the best remedy of each teacher, the smoothed one's student is still less accurate",
+    *claims(
+        "behind-{0}",
+        "with {1}, its student is still less accurate than the hard teacher's at its best T",
         "accuracy",
-        _student(SMOOTHED, BEST_REMEDY),
-        _student(HARD, BEST_REMEDY),
+        {named: (student, student_of(HARD, BEST_T)) for named, student in _REMEDIED.items()},
         "lower",
     ),
-    Claim("maxsup-accuracy", "MaxSup raises the teacher's accuracy", "accuracy", SUPPRESSED, HARD, "higher"),
-    Claim("maxsup-ece", "MaxSup lowers the teacher's ECE", "ece", SUPPRESSED, HARD, "lower"),
-    Claim(
-        "maxsup-variance",
-        "MaxSup leaves the teacher more inter-class logit variance, relative to the squared gap, than smoothing",
-        "interclass_variance_relative",
+    *between(
+        student_of(SMOOTHED, BEST_REMEDY),
+        student_of(SMOOTHED, BEST_T),
+        (
+            "more-than-temperature",
+            "for the smoothed teacher, the best remedy is more accurate than the best T",
+            "accuracy",
+            "higher",
+        ),
+    ),
+    *claims(
+        "fair-{0}",
+        "{1} narrows the gap between their students: the {2} more{3}",
+        "accuracy_gap_same_remedy",
+        {
+            ("temperature", "a T of each teacher's own", "smoothed teacher gains", " from it"): (
+                f"gap of {BEST_T}",
+                f"gap of {PLAIN}",
+            ),
+            ("standardised", "logit standardisation for both", "smoothed teacher gains", ""): (
+                "gap of standardised",
+                f"gap of {PLAIN}",
+            ),
+            ("checkpoint", "a checkpoint of each teacher's own", "smoothed one gains", ""): (
+                f"gap of {BEST_CHECKPOINT}",
+                f"gap of {PLAIN}",
+            ),
+        },
+        "lower",
+    ),
+    *between(
+        student_of(SMOOTHED, BEST_REMEDY),
+        student_of(HARD, BEST_REMEDY),
+        (
+            "fair-remedy",
+            "with the best remedy of each teacher, the smoothed one's student is still less accurate",
+            "accuracy",
+            "lower",
+        ),
+    ),
+    *between(
         SUPPRESSED,
-        SMOOTHED,
-        "higher",
+        HARD,
+        ("maxsup-accuracy", "MaxSup raises the teacher's accuracy", "accuracy", "higher"),
+        ("maxsup-ece", "MaxSup lowers the teacher's ECE", "ece", "lower"),
     ),
+    *between(SUPPRESSED, SMOOTHED, ("maxsup-variance", _VARIANCE, "interclass_variance_relative", "higher")),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     images = images_of(data, scale)
     base = chosen.teacher.replace(data=chosen.teacher.data.replace(limit=images), augment=AugmentConfig())
-    student = of_few(chosen.student, images, TRANSFER_SHARE)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    few = of_few(chosen.student, images, TRANSFER_SHARE)
+    teachers = {
+        HARD: base.replace(snapshots=PARTS),
+        SMOOTHED: base.replace(snapshots=PARTS).with_loss(smoothing=SMOOTHING),
+        SUPPRESSED: base.with_loss(smoothing=SMOOTHING, smoothing_convention="maxsup"),
+    }
+    found: Runs = {}
     for seed in range(1 if scale == "smoke" else chosen.seeds):
-        teachers = {
-            HARD: base.replace(snapshots=PARTS),
-            SMOOTHED: base.replace(snapshots=PARTS).with_loss(smoothing=SMOOTHING),
-            SUPPRESSED: base.with_loss(smoothing=SMOOTHING, smoothing_convention="maxsup"),
-        }
-        found[Label(OF_LABELS, seed)] = student.replace(seed=seed)
+        student = few.replace(seed=seed)
+        found |= labelled({OF_LABELS: student}, seed)
         for name, teacher in teachers.items():
             teacher = teacher.replace(seed=seed)
-            found[Label(name, seed)] = teacher
-            for how, cache, loss in _ways(CacheConfig(teacher=teacher, transfer_set=student.data)):
-                found[Label(_student(name, how), seed)] = student.replace(seed=seed, cache=cache, loss=loss)
+            ways = _ways(CacheConfig(teacher=teacher, transfer_set=student.data))
+            students = {student_of(name, how): student.replace(cache=cache, loss=loss) for how, cache, loss in ways}
+            found |= labelled({name: teacher, **students}, seed)
     return found
 
 
@@ -281,14 +267,14 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
 def _choices(table: Table, teacher: str, seed: int) -> dict[Label, dict[str, float]]:
     """The students of one teacher that held-out images choose."""
     found = {}
-    if best := _chosen(table, teacher, seed, _TEMPERED):
-        found[BEST_T] = _of(table, teacher, best, seed) | {"chosen_temperature": _TEMPERED[best]}
-    stopped = any(_of(table, teacher, how, seed) for how in _CHECKPOINTS if how != PLAIN)
-    if stopped and (best := _chosen(table, teacher, seed, _CHECKPOINTS)):
-        found[BEST_CHECKPOINT] = _of(table, teacher, best, seed) | {"chosen_checkpoint": float(_CHECKPOINTS[best])}
-    if best := _chosen(table, teacher, seed, (*_TEMPERED, *REMEDIES, *_CHECKPOINTS)):
+    if best := _chosen(table, teacher, seed, TEMPERED):
+        found[BEST_T] = _of(table, teacher, best, seed) | {"chosen_temperature": TEMPERED[best]}
+    stopped = any(_of(table, teacher, how, seed) for how in CHECKPOINTS if how != PLAIN)
+    if stopped and (best := _chosen(table, teacher, seed, CHECKPOINTS)):
+        found[BEST_CHECKPOINT] = _of(table, teacher, best, seed) | {"chosen_checkpoint": float(CHECKPOINTS[best])}
+    if best := _chosen(table, teacher, seed, (*TEMPERED, *REMEDIES, *CHECKPOINTS)):
         found[BEST_REMEDY] = _of(table, teacher, best, seed)
-    return {Label(_student(teacher, name), seed): measures for name, measures in found.items()}
+    return {Label(student_of(teacher, name), seed): measures for name, measures in found.items()}
 
 
 def _chosen(table: Table, teacher: str, seed: int, ways: Iterable[str]) -> str | None:
@@ -299,7 +285,7 @@ def _chosen(table: Table, teacher: str, seed: int, ways: Iterable[str]) -> str |
 
 def _of(table: Table, teacher: str, how: str, seed: int) -> dict[str, float]:
     """Both accuracies of one student; nothing unless both are there."""
-    measures = table.values.get(Label(_student(teacher, how), seed), {})
+    measures = table.values.get(Label(student_of(teacher, how), seed), {})
     both = {name: measures[name] for name in ("accuracy", "held_out_accuracy") if name in measures}
     return both if len(both) == 2 else {}
 
@@ -313,7 +299,7 @@ def _gaps(table: Table, seed: int) -> dict[Label, dict[str, float]]:
     """How far students stay behind those of the hard teacher."""
 
     def accuracy(teacher: str, how: str) -> float | None:
-        return table.values.get(Label(_student(teacher, how), seed), {}).get("accuracy")
+        return table.values.get(Label(student_of(teacher, how), seed), {}).get("accuracy")
 
     found = {}
     for condition, (teacher, how) in _GAPS.items():
@@ -331,193 +317,7 @@ def _gaps(table: Table, seed: int) -> dict[Label, dict[str, float]]:
 
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report, the answer first."""
-    return {
-        "remedies": _remedies(table),
-        "calibration": _calibration(table),
-        "by_temperature": _by_temperature(table),
-    }
+    # Imported late: it takes its names from here.
+    from experiments import restore_figures
 
-
-_LOOKS = dict(
-    zip(TEACHERS, ((drawing.HARD, "o"), (drawing.SMOOTHED[0], "s"), (drawing.SMOOTHED[1], "^")), strict=True)
-)
-"""Colour and marker of each teacher."""
-_GREY = "#555555"
-_ROWS = {
-    PLAIN: "none (T=4)",
-    BEST_T: "T of its own*",
-    "standardised": "standardised",
-    "DIST": "DIST",
-    "DKD": "DKD",
-    "WSL": "WSL",
-    "decoupled temperatures": "label's own T (ATS)",
-    BEST_CHECKPOINT: "checkpoint*",
-    BEST_REMEDY: "best of all*",
-}
-"""How a remedy is named in the figure; * is chosen on held-out images."""
-
-
-def _remedies(table: Table) -> Figure:
-    """A row per remedy, a dot per teacher."""
-    figure = drawing.new_figure(
-        5.6,
-        "Test accuracy of students of few images by what was done about smoothing, best for the smoothed teacher "
-        "above: means over seeds with 95 % intervals. Asterisk: chosen per seed on held-out images. A remedy "
-        "restores something if it brings the square to the blue lines, and closer to the circle of its own row: "
-        "if the circle moves as far, it helps any teacher. Lines: students of the hard teacher without a remedy "
-        "and at its best T, and students of labels.",
-    )
-    axes = figure.subplots()
-    rows = {how: found.mean for how in _ROWS if (found := _percent(table, _student(SMOOTHED, how)))}
-    if not rows:
-        drawing.nothing(axes)
-        return figure
-    order = sorted(rows, key=lambda how: rows[how])
-    for at in range(0, len(order), 2):
-        axes.axhspan(at - 0.5, at + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
-    for teacher, shift in zip(TEACHERS, (0.25, 0.0, -0.25), strict=True):
-        found = {at + shift: _percent(table, _student(teacher, how)) for at, how in enumerate(order)}
-        _dots(axes, {at: point for at, point in found.items() if point}, teacher)
-    for condition, style, color, name in (
-        (_student(HARD, PLAIN), "-", drawing.HARD, "ε=0, T=4"),
-        (_student(HARD, BEST_T), "--", drawing.HARD, "ε=0, best T"),
-        (OF_LABELS, ":", _GREY, "labels"),
-    ):
-        if found := _percent(table, condition):
-            axes.axvline(found.mean, color=color, linestyle=style, linewidth=1.2, label=name, zorder=1)
-    axes.set_yticks(range(len(order)), [_ROWS[how] for how in order])
-    axes.set_ylim(-0.5, len(order) - 0.5)
-    axes.margins(x=0.04)
-    axes.set_xlabel("test accuracy of the student, %")
-    drawing.open_frame(axes, grid="x")
-    drawing.legend_below(figure)
-    return figure
-
-
-def _dots(axes: Axes, points: Mapping[float, Interval], teacher: str) -> None:
-    """Means with horizontal intervals, each at its height."""
-    if points:
-        color, marker = _LOOKS[teacher]
-        axes.errorbar(
-            [found.mean for found in points.values()],
-            list(points),
-            xerr=[drawing.half_width(found) for found in points.values()],
-            color=color,
-            marker=marker,
-            linestyle="none",
-            markersize=6,
-            elinewidth=1.4,
-            capsize=2.5,
-            label=f"student of {teacher.removeprefix('teacher ')}",
-        )
-
-
-def _calibration(table: Table) -> Figure:
-    """How calibrated the teacher is whose student is good."""
-    figure = drawing.new_figure(
-        4.6,
-        "What a remedy costs in calibration: ECE of the teacher (test set, 15 bins, not scaled) against the test "
-        "accuracy of its student, means over seeds with 95 % intervals. Filled: student at the T that held-out "
-        "images choose; hollow: at T=4, which moves the student and leaves the teacher where it is. A line "
-        "follows a teacher's checkpoints, numbered by the fifths of its training, to its end: its students are at "
-        "T=4. Best is above on the left.",
-    )
-    axes = figure.subplots()
-    for teacher in TEACHERS:
-        _along_training(axes, table, teacher)
-        ece = _percent(table, teacher, "ece")
-        plain, best = (_percent(table, _student(teacher, how)) for how in (PLAIN, BEST_T))
-        if ece and best:
-            _cross(axes, ece, best, teacher, markersize=7, label=f"{teacher}, best T")
-        if ece and plain:
-            _hollow(axes, ece, plain, teacher, markersize=7)
-    if not axes.has_data():
-        drawing.nothing(axes)
-        return figure
-    axes.set_xlabel("ECE of the teacher, %")
-    axes.set_ylabel("test accuracy of the student, %")
-    drawing.open_frame(axes)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _along_training(axes: Axes, table: Table, teacher: str) -> None:
-    """The checkpoints of a teacher and their students at T=4, each with its number, as far as there are any."""
-    color, path = _LOOKS[teacher][0], []
-    for how, part in sorted(_CHECKPOINTS.items(), key=lambda at: at[1]):
-        ece, found = _percent(table, teacher, f"ece_part{part}"), _percent(table, _student(teacher, how))
-        if not ece or not found:
-            continue
-        path.append((ece.mean, found.mean))
-        if part < PARTS:  # the end is drawn as the teacher that it is
-            _cross(axes, ece, found, teacher, markersize=0, alpha=0.5)
-            _hollow(axes, ece, found, teacher, markersize=5)
-            axes.annotate(str(part), path[-1], xytext=(5, 5), textcoords="offset points", color=color)
-    if len(path) > 1:
-        name = f"{teacher}, checkpoints at T=4"
-        axes.plot(*zip(*path, strict=True), color=color, linewidth=1, alpha=0.6, zorder=1, label=name)
-
-
-def _cross(axes: Axes, x: Interval, y: Interval, teacher: str, **look: Any) -> None:
-    """A point with its intervals in both directions."""
-    color, marker = _LOOKS[teacher]
-    bars = {"xerr": drawing.half_width(x), "yerr": drawing.half_width(y)}
-    axes.errorbar(x.mean, y.mean, **bars, color=color, marker=marker, linestyle="none", elinewidth=1.2, **look)
-
-
-def _hollow(axes: Axes, x: Interval, y: Interval, teacher: str, markersize: int) -> None:
-    """A point without intervals."""
-    color, marker = _LOOKS[teacher]
-    axes.plot(x.mean, y.mean, marker, color=color, markersize=markersize, markerfacecolor="white", zorder=3)
-
-
-def _by_temperature(table: Table) -> Figure:
-    """Accuracy of the students of each teacher over temperature."""
-    figure = drawing.new_figure(
-        4.2,
-        "Test accuracy of students of few images against the temperature of their soft targets, for three "
-        "teachers: means over seeds with 95 % intervals. The loss is plain distillation at T on both sides. "
-        "Dotted: students of the labels of the same images.",
-    )
-    axes = figure.subplots()
-    for index, teacher in enumerate(TEACHERS):
-        color, marker = _LOOKS[teacher]
-        points = [
-            (1.04 ** (index - 1) * temperature, found)
-            for how, temperature in _TEMPERED.items()
-            if (found := _percent(table, _student(teacher, how)))
-        ]
-        if points:
-            axes.errorbar(
-                [at for at, _ in points],
-                [found.mean for _, found in points],
-                [drawing.half_width(found) for _, found in points],
-                color=color,
-                marker=marker,
-                markersize=5,
-                linewidth=1.6,
-                elinewidth=1.4,
-                capsize=2.5,
-                label=f"students of {teacher}",
-            )
-    if found := _percent(table, OF_LABELS):
-        half = drawing.half_width(found)
-        axes.axhline(found.mean, color=_GREY, linestyle=":", linewidth=1.6, label=OF_LABELS)
-        axes.axhspan(found.mean - half, found.mean + half, color=_GREY, alpha=0.1, linewidth=0)
-    if not axes.has_data():
-        drawing.nothing(axes)
-        return figure
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(TEMPERATURES, [f"{temperature:g}" for temperature in TEMPERATURES])
-    axes.minorticks_off()
-    axes.set_xlabel("temperature T")
-    axes.set_ylabel("test accuracy of the student, %")
-    drawing.open_frame(axes)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _percent(table: Table, condition: str, measure: str = "accuracy") -> Interval | None:
-    """Mean over seeds of a share, in %, with its interval; None where there is no run."""
-    values = table.by_seed(condition, measure).values()
-    return interval(100 * value for value in values) if values else None
+    return restore_figures.draw(table)

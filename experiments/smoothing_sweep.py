@@ -32,21 +32,28 @@ Command: `distill reproduce smoothing_sweep`; of your own model and data: `disti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-from distill.config import CacheConfig, LossConfig, ScalingProbe, StudentConfig, TeacherConfig
+from distill.config import ScalingProbe
 from distill.metrics.choice import CHOSEN_BY, Choice, Use, choose
 from distill.metrics.measures import Measure, Topic
-from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
-from experiments import drawing
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
-from experiments.conditions import teachers
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.conditions import (
+    HARD,
+    OF_LABELS,
+    between,
+    caches,
+    claims,
+    distilled,
+    labelled,
+    smoothed,
+    student_of,
+    teacher_of,
+    teachers,
+)
 
 REPRODUCES = ""
 DATA = DATA_OF_FIGURES
@@ -57,14 +64,6 @@ SHARE = 0.1
 TEMPERATURES = (1.0, 4.0)
 PAPER: list[Published] = []
 USES: tuple[Use, ...] = ("accuracy", "calibration", "teaching")
-
-
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
-
-
-def _student(smoothing: float, temperature: float) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}"
 
 
 def _picked(use: Use) -> str:
@@ -79,28 +78,33 @@ def _one_seed(use: Use) -> str:
     return f"one seed's pick for {use}"
 
 
-HARD = _teacher(0)
-LABELS = "student of labels"
 UNSCALED = "no temperature"
 """Stands for T = 1, with which a fitted temperature is compared."""
 
-CLAIMS = [
-    Claim(
-        "smoothing-accuracy",
-        "The strength that is picked for accuracy makes a network more accurate than no smoothing",
+
+def _students_of(how: str, said: str, student: Callable[[float], str]) -> list[Claim]:
+    """Students of some teacher are more accurate than those of the one that is picked for accuracy."""
+    return claims(
+        f"students-of-{how}-T{{:g}}",
+        f"T={{:g}}: the teacher {said} has more accurate students than that for accuracy",
         "accuracy",
+        {at: (student(at), _student_of_picked("accuracy", at)) for at in TEMPERATURES},
+        "higher",
+    )
+
+
+CLAIMS = [
+    *between(
         _picked("accuracy"),
         HARD,
-        "higher",
+        (
+            "smoothing-accuracy",
+            "The strength that is picked for accuracy makes a network more accurate than no smoothing",
+            "accuracy",
+            "higher",
+        ),
     ),
-    Claim(
-        "smoothing-calibration",
-        "ε=0.05: smoothing lowers the ECE",
-        "ece",
-        _teacher(0.05),
-        HARD,
-        "lower",
-    ),
+    *between(teacher_of(0.05), HARD, ("smoothing-calibration", "ε=0.05: smoothing lowers the ECE", "ece", "lower")),
     Claim(
         "scaling-calibration",
         "Temperature scaling without smoothing leaves a lower ECE than the strength picked for calibration",
@@ -110,71 +114,52 @@ CLAIMS = [
         "lower",
         versus_measure="ece",
     ),
-    Claim(
-        "overconfident",
-        "ε=0: the fitted temperature is above 1, the network is too sure",
-        "temperature_fitted",
+    *between(
         HARD,
         UNSCALED,
-        "higher",
+        (
+            "overconfident",
+            "ε=0: the fitted temperature is above 1, the network is too sure",
+            "temperature_fitted",
+            "higher",
+        ),
     ),
-    Claim(
-        "over-softened",
-        "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
-        "temperature_fitted",
-        _teacher(0.1),
+    *between(
+        teacher_of(0.1),
         UNSCALED,
-        "lower",
+        (
+            "over-softened",
+            "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
+            "temperature_fitted",
+            "lower",
+        ),
     ),
-    Claim(
-        "calibration-is-not-accuracy",
-        "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
-        "chosen_smoothing",
+    *between(
         _one_seed("calibration"),
         _one_seed("accuracy"),
-        "lower",
+        (
+            "calibration-is-not-accuracy",
+            "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
+            "chosen_smoothing",
+            "lower",
+        ),
     ),
-    *(
-        Claim(
-            f"students-of-teaching-T{temperature:g}",
-            f"T={temperature:g}: the teacher picked for teaching has more accurate students than that for accuracy",
-            "accuracy",
-            _student_of_picked("teaching", temperature),
-            _student_of_picked("accuracy", temperature),
-            "higher",
-        )
-        for temperature in TEMPERATURES
-    ),
-    *(
-        Claim(
-            f"students-of-hard-T{temperature:g}",
-            f"T={temperature:g}: the teacher without smoothing has more accurate students than that for accuracy",
-            "accuracy",
-            _student(0, temperature),
-            _student_of_picked("accuracy", temperature),
-            "higher",
-        )
-        for temperature in TEMPERATURES
-    ),
+    *_students_of("teaching", "picked for teaching", partial(_student_of_picked, "teaching")),
+    *_students_of("hard", "without smoothing", partial(student_of, 0)),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     smoothings = SMOOTHINGS if scale != "smoke" else SMOOTHINGS[:3]
     seeds = range(chosen.seeds if scale != "smoke" else 1)
-    found: dict[Label, TeacherConfig | StudentConfig] = teachers(chosen.teacher, seeds, smoothings)
+    found = teachers(chosen.teacher, seeds, smoothings)
     few = of_few(chosen.student, images_of(data, scale), SHARE)
     for seed in seeds:
-        found[Label(LABELS, seed)] = few.replace(seed=seed, cache=None, loss=LossConfig(alpha=0))
-        for smoothing in smoothings:
-            teacher = chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing)
-            cache = CacheConfig(teacher=teacher, transfer_set=few.data)
-            for temperature in TEMPERATURES:
-                found[Label(_student(smoothing, temperature), seed)] = few.replace(
-                    seed=seed, cache=cache, loss=LossConfig(temperature=temperature)
-                )
+        student = few.replace(seed=seed)
+        stored = caches(smoothed(chosen.teacher.replace(seed=seed), smoothings), student)
+        found |= labelled({OF_LABELS: student} | distilled(student, stored, TEMPERATURES), seed)
     return found
 
 
@@ -190,7 +175,7 @@ def _held_out(table: Table) -> _BySmoothing:
     """What the choice rests on: smoothing → measure → seed → value, of held-out images."""
     found: _BySmoothing = {}
     for smoothing in SMOOTHINGS:
-        values = {name: table.by_seed(_teacher(smoothing), f"held_out_{name}") for name in CHOSEN_BY.values()}
+        values = {name: table.by_seed(teacher_of(smoothing), f"held_out_{name}") for name in CHOSEN_BY.values()}
         if all(values.values()):
             found[smoothing] = values
     return found
@@ -213,10 +198,10 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
     picked = choices(table)
     for use in USES if picked else ():
         smoothing = picked[use].smoothing
-        for seed, values in _of(table, _teacher(smoothing), ("accuracy", "nll", "ece")).items():
+        for seed, values in _of(table, teacher_of(smoothing), ("accuracy", "nll", "ece")).items():
             found[Label(_picked(use), seed)] = {"chosen_smoothing": smoothing, **values}
         for temperature in TEMPERATURES:
-            for seed, values in _of(table, _student(smoothing, temperature), ("accuracy", "nll")).items():
+            for seed, values in _of(table, student_of(smoothing, temperature), ("accuracy", "nll")).items():
                 found[Label(_student_of_picked(use, temperature), seed)] = values
     for seed, picks in _by_seed(table).items():
         for use in ("accuracy", "calibration"):
@@ -249,133 +234,9 @@ def _by_seed(table: Table) -> dict[int, dict[str, Choice]]:
     }
 
 
-_MARKS: dict[Use, tuple[str, str]] = {
-    "accuracy": ("D", drawing.SMOOTHED[0]),
-    "calibration": ("s", drawing.SMOOTHED[1]),
-    "teaching": ("^", drawing.SMOOTHED[2]),
-}
-_FITTED = "#444444"
-
-
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
-    return {"uses": _uses(table), "students": _students(table), "scaling": _scaling(table)}
+    # Imported late: it takes its names from here.
+    from experiments import smoothing_sweep_figures
 
-
-def _uses(table: Table) -> Figure:
-    figure = drawing.new_figure(
-        7.6,
-        "Three uses, three answers: accuracy, ECE and relative inter-class variance of the test set over the "
-        "smoothing of the network. Marked is what held-out images pick for each use; for teaching, of the "
-        "strengths that are not credibly less accurate than the best. Bars: 95 % intervals over seeds.",
-    )
-    accuracy, ece, variance = figure.subplots(3, 1, sharex=True)
-    _line(accuracy, table, _teacher, "accuracy")
-    accuracy.set_ylabel("accuracy, %")
-    _line(ece, table, _teacher, "ece")
-    ece.set_ylabel("ECE, %")
-    scaled = table.by_seed(HARD, "temperature_ece")
-    if scaled:
-        height = 100 * interval(scaled.values()).mean
-        ece.axhline(height, color=_FITTED, linestyle="--", linewidth=1.4, label="ε=0, after temperature scaling")
-    _line(variance, table, _teacher, "interclass_variance_relative")
-    variance.set_ylabel("inter-class variance\nover squared gap, %")
-    drawing.logarithmic(ece, (1, 2, 5))
-    drawing.logarithmic(variance, (1, 2, 3, 5, 7))
-    for axes, use in zip((accuracy, ece, variance), USES, strict=True):
-        measure = {"accuracy": "accuracy", "calibration": "ece", "teaching": "interclass_variance_relative"}[use]
-        _mark(axes, table, _teacher, measure, (use,))
-    _finish(figure)
-    return figure
-
-
-def _students(table: Table) -> Figure:
-    figure = drawing.new_figure(
-        6.4,
-        "Which teacher has the most accurate students? Test accuracy of students of a tenth of the images over the "
-        "smoothing of their teacher, at T = 1 and T = 4. Marked are the teachers that held-out images pick for "
-        "each use. Bars and band: 95 % intervals over seeds.",
-    )
-    panels = figure.subplots(2, 1, sharex=True)
-    for axes, temperature in zip(panels, TEMPERATURES, strict=True):
-
-        def condition(smoothing: float, temperature: float = temperature) -> str:
-            return _student(smoothing, temperature)
-
-        drawing.heading(axes, f"students at T = {temperature:g}")
-        _line(axes, table, condition, "accuracy")
-        drawing.horizontal(axes, table, [LABELS], "accuracy", 100, "--")
-        _mark(axes, table, condition, "accuracy", USES)
-        axes.set_ylabel("accuracy of students, %")
-    _finish(figure, legend=False)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _scaling(table: Table) -> Figure:
-    figure = drawing.new_figure(
-        5.8,
-        "Smoothing and temperature scaling together: ECE of the test set as trained and after scaling by the "
-        "temperature that held-out images fit, and that temperature. Below 1, smoothing has softened too much. "
-        "Bars: 95 % intervals over seeds.",
-    )
-    ece, fitted = figure.subplots(2, 1, sharex=True)
-    _line(ece, table, _teacher, "ece", label="as trained")
-    _line(ece, table, _teacher, "temperature_ece", color=_FITTED, marker="s", label="after temperature scaling")
-    drawing.logarithmic(ece, (1, 2, 5))
-    ece.set_ylabel("ECE, %")
-    _line(fitted, table, _teacher, "temperature_fitted", scale=1, color=_FITTED, marker="s")
-    fitted.axhline(1, color="#999999", linewidth=1)
-    drawing.logarithmic(fitted, (1, 2, 5))
-    fitted.set_ylabel("fitted temperature")
-    _finish(figure)
-    return figure
-
-
-def _line(
-    axes: Axes,
-    table: Table,
-    condition: Any,
-    measure: str,
-    *,
-    scale: float = 100,
-    color: str = drawing.HARD,
-    marker: str = "o",
-    label: str | None = None,
-) -> None:
-    """A measure over the smoothing, with intervals."""
-    found = _means(table, condition, measure)
-    if not found:
-        return
-    means = [scale * each.mean for each in found.values()]
-    halves = [scale * drawing.half_width(each) for each in found.values()]
-    style: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.4, "capsize": 2.5}
-    axes.errorbar(list(found), means, halves, color=color, marker=marker, label=label, **style)
-
-
-def _means(table: Table, condition: Any, measure: str) -> dict[float, Any]:
-    values = {smoothing: table.by_seed(condition(smoothing), measure) for smoothing in SMOOTHINGS}
-    return {smoothing: interval(by_seed.values()) for smoothing, by_seed in values.items() if by_seed}
-
-
-def _mark(axes: Axes, table: Table, condition: Any, measure: str, uses: tuple[Use, ...]) -> None:
-    """The picks for these uses, on the line of a measure; those of one strength inside each other."""
-    means, picked = _means(table, condition, measure), choices(table)
-    sizes: dict[float, float] = {}
-    for use in uses:
-        smoothing = picked[use].smoothing if picked else None
-        if smoothing is None or smoothing not in means:
-            continue
-        marker, color = _MARKS[use]
-        size = sizes[smoothing] = sizes.get(smoothing, 14.0) - 4
-        style: dict[str, Any] = {"linestyle": "none", "markersize": size, "zorder": 5, "markeredgecolor": "white"}
-        name = f"picked for {use}: ε={smoothing:g}"
-        axes.plot([smoothing], [100 * means[smoothing].mean], marker=marker, color=color, label=name, **style)
-
-
-def _finish(figure: Figure, legend: bool = True) -> None:
-    for axes in figure.axes:
-        drawing.open_frame(axes)
-        if legend and axes.get_legend_handles_labels()[1]:
-            axes.legend(frameon=False)
-    figure.axes[-1].set_xlabel("label smoothing ε of the teacher" if not legend else "label smoothing ε")
+    return smoothing_sweep_figures.draw(table)

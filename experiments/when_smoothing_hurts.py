@@ -51,16 +51,15 @@ one seed. Command: `distill reproduce when_smoothing_hurts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill.config import AugmentConfig, CacheConfig, LossConfig, ModelConfig, StudentConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, ModelConfig
 from distill.metrics.measures import Measure
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
-from experiments import drawing, smoothing_map
+from distill.reports.experiment import Claim, Label, Published, Run, Runs, Scale, Table
 from experiments.base import (
     DATA_OF_FIGURES,
     SNAPSHOTS,
@@ -70,14 +69,7 @@ from experiments.base import (
     on_views,
     setting_of_figures,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from distill.metrics.verdict import Judgement
-
-    _Cells = dict[smoothing_map.Place, Judgement]
+from experiments.conditions import OF_LABELS, claims, distilled, labelled, smoothed, student_of, teacher_of
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of the teacher's training images, the part that students see."""
@@ -119,28 +111,28 @@ _SMOKE = (
 """The points that claims speak of."""
 
 
-def _teacher(smoothing: float, panel: Panel) -> str:
+def _teacher_of(smoothing: float, panel: Panel) -> str:
     # Narrow students have the same teachers as wide ones.
-    return f"teacher ε={smoothing:g}" + (panel.suffix if panel.suffix == AUGMENTED.suffix else "")
+    return teacher_of(smoothing) + (panel.suffix if panel.suffix == AUGMENTED.suffix else "")
 
 
-def _distilled(smoothing: float, temperature: float, share: float, panel: Panel = MAIN) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}, {share:.0%}{panel.suffix}"
+def distilled_of(smoothing: float, temperature: float, share: float, panel: Panel = MAIN) -> str:
+    return f"{student_of(smoothing, temperature)}, {share:.0%}{panel.suffix}"
 
 
-def _of_labels(share: float, panel: Panel = MAIN) -> str:
-    return f"student of labels, {share:.0%}{panel.suffix}"
+def of_labels(share: float, panel: Panel = MAIN) -> str:
+    return f"{OF_LABELS}, {share:.0%}{panel.suffix}"
 
 
-def _best(smoothing: float, share: float) -> str:
+def best_of(smoothing: float, share: float) -> str:
     return f"student of ε={smoothing:g}, best T, {share:.0%}"
 
 
-def _cost(smoothing: float, share: float, panel: Panel = MAIN) -> str:
+def cost_of(smoothing: float, share: float, panel: Panel = MAIN) -> str:
     return f"cost of ε={smoothing:g}, {share:.0%}{panel.suffix}"
 
 
-def _cost_at(temperature: float) -> str:
+def cost_at(temperature: float) -> str:
     """The measure of a cost: accuracy of the hard teacher's student minus that of the smoothed teacher's."""
     return f"cost_T{temperature:g}"
 
@@ -165,89 +157,81 @@ PAPER = [
     ),
 ]
 
-_USUAL = drawing.USUAL
+_USUAL = 0.1
+
+
+def _pair(temperature: float, share: float) -> tuple[str, str]:
+    """Students of the smoothed and of the hard teacher."""
+    return distilled_of(_USUAL, temperature, share), distilled_of(0, temperature, share)
+
+
+def _costs_more(id_: str, statement: str, dearer: str, versus: str) -> Claim:
+    return Claim(id_, statement, cost_at(4), dearer, versus, "higher")
+
+
+_IMAGES, _STUDENT = "{0:.0%} of the images", "a student of the smoothed teacher"
 CLAIMS = [
-    *(
-        Claim(
-            f"mueller-{share:.0%}-T{temperature:g}",
-            f"{share:.0%} of the images, T={temperature:g}: a student of the smoothed teacher is less accurate",
-            "accuracy",
-            _distilled(_USUAL, temperature, share),
-            _distilled(0, temperature, share),
-            "lower",
-        )
-        for share in (1.0, 0.01)
-        for temperature in (1, 4, 16)
+    *claims(
+        "mueller-{0:.0%}-T{1:g}",
+        f"{_IMAGES}, T={{1:g}}: {_STUDENT} is less accurate",
+        "accuracy",
+        {(share, at): _pair(at, share) for share, at in product((1.0, 0.01), (1, 4, 16))},
+        "lower",
     ),
-    Claim(
+    _costs_more(
         "few-images",
         "T=4: smoothing costs more with 1% of the images than with all",
-        _cost_at(4),
-        _cost(_USUAL, 0.01),
-        _cost(_USUAL, 1.0),
-        "higher",
+        cost_of(_USUAL, 0.01),
+        cost_of(_USUAL, 1.0),
     ),
-    Claim(
+    *claims(
         "chandrasegaran-T1",
-        "T=1, all images: a student of the smoothed teacher is more accurate",
+        f"T=1, all images: {_STUDENT} is more accurate",
         "accuracy",
-        _distilled(_USUAL, 1, 1.0),
-        _distilled(0, 1, 1.0),
+        {"": _pair(1, 1.0)},
         "higher",
     ),
-    Claim(
+    *claims(
         "chandrasegaran-T16",
         "all images: smoothing costs more at T=16 than at T=1",
-        _cost_at(16),
-        _cost(_USUAL, 1.0),
-        _cost(_USUAL, 1.0),
+        cost_at(16),
+        {"": (cost_of(_USUAL, 1.0), cost_of(_USUAL, 1.0))},
         "higher",
-        versus_measure=_cost_at(1),
+        versus_measure=cost_at(1),
     ),
-    *(
-        Claim(
-            f"best-T-{share:.0%}",
-            f"{share:.0%} of the images, best T of each: a student of the smoothed teacher is more accurate",
-            "accuracy",
-            _best(_USUAL, share),
-            _best(0, share),
-            "higher",
-        )
-        for share in SHARES
+    *claims(
+        "best-T-{:.0%}",
+        f"{_IMAGES}, best T of each: {_STUDENT} is more accurate",
+        "accuracy",
+        {share: (best_of(_USUAL, share), best_of(0, share)) for share in SHARES},
+        "higher",
     ),
-    Claim(
+    _costs_more(
         "capacity",
         "10% of the images, T=4: smoothing costs a narrow student more than a wide one",
-        _cost_at(4),
-        _cost(_USUAL, 0.1, NARROW),
-        _cost(_USUAL, 0.1),
-        "higher",
+        cost_of(_USUAL, 0.1, NARROW),
+        cost_of(_USUAL, 0.1),
     ),
-    Claim(
+    _costs_more(
         "augmentation",
         "10% of the images, T=4: smoothing costs an augmented student more than one of images as they are",
-        _cost_at(4),
-        _cost(_USUAL, 0.1, AUGMENTED),
-        _cost(_USUAL, 0.1),
-        "higher",
+        cost_of(_USUAL, 0.1, AUGMENTED),
+        cost_of(_USUAL, 0.1),
     ),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    panels = _SMOKE if scale == "smoke" else PANELS
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(1 if scale == "smoke" else chosen.seeds):
-        for panel in panels:
-            found |= {Label(condition, seed): run for condition, run in _panel(panel, chosen, scale, data, seed)}
+        for panel in _SMOKE if scale == "smoke" else PANELS:
+            found |= labelled(dict(_networks(panel, chosen, scale, data, seed)), seed)
     return found
 
 
-def _panel(
-    panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int
-) -> Iterator[tuple[str, TeacherConfig | StudentConfig]]:
+def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int) -> Iterator[tuple[str, Run]]:
     """The networks of one map and one seed, each with its condition."""
     count = images_of(data, scale)
     images = chosen.teacher.data.replace(limit=count)
@@ -255,21 +239,26 @@ def _panel(
     if panel.suffix == AUGMENTED.suffix:
         # Those of Figure 6, snapshots and all, so that they are trained once.
         teacher = on_views(teacher, data).replace(snapshots=SNAPSHOTS)
-    teachers = {smoothing: teacher.with_loss(smoothing=smoothing) for smoothing in panel.smoothings}
-    for smoothing, each in teachers.items():
-        yield _teacher(smoothing, panel), each
+    teachers = smoothed(teacher, panel.smoothings)
+    yield from ((_teacher_of(smoothing, panel), each) for smoothing, each in teachers.items())
     narrow_or_wide = chosen.student.replace(model=SMALL) if panel.suffix == NARROW.suffix else chosen.student
     for share in panel.shares:
         student = of_few(narrow_or_wide, count, share).replace(seed=seed)
-        plain = CacheConfig(teacher=teachers[0.0], transfer_set=student.data)
-        yield _of_labels(share, panel), student.replace(augment=teacher.augment)
-        for smoothing, temperature in product(panel.smoothings, panel.temperatures):
-            cache = plain.replace(teacher=teachers[smoothing])
-            if panel.suffix == AUGMENTED.suffix:
-                views = min(VIEWS, student.schedule.epochs)
-                cache = cache.replace(augment=teacher.augment, views=views)
-            loss = LossConfig(alpha=1, temperature=temperature)
-            yield _distilled(smoothing, temperature, share, panel), student.replace(cache=cache, loss=loss)
+        yield of_labels(share, panel), student.replace(augment=teacher.augment)
+        stored = {
+            (smoothing, share): CacheConfig(teacher=each, transfer_set=student.data)
+            for smoothing, each in teachers.items()
+        }
+        if panel.suffix == AUGMENTED.suffix:
+            views = {"augment": teacher.augment, "views": min(VIEWS, student.schedule.epochs)}
+            stored = {of: cache.replace(**views) for of, cache in stored.items()}
+        name = partial(_of_cache, panel)
+        yield from distilled(student, stored, panel.temperatures, name).items()
+
+
+def _of_cache(panel: Panel, of: tuple[float, float], temperature: float) -> str:
+    smoothing, share = of
+    return distilled_of(smoothing, temperature, share, panel)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
@@ -283,11 +272,11 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
     found: dict[Label, dict[str, float]] = {}
     for panel in PANELS:
         for smoothing, share, temperature in product(panel.smoothings[1:], panel.shares, panel.temperatures):
-            hard = table.by_seed(_distilled(0, temperature, share, panel), "accuracy")
-            smoothed = table.by_seed(_distilled(smoothing, temperature, share, panel), "accuracy")
+            hard = table.by_seed(distilled_of(0, temperature, share, panel), "accuracy")
+            smoothed = table.by_seed(distilled_of(smoothing, temperature, share, panel), "accuracy")
             for seed in sorted(hard.keys() & smoothed.keys()):
-                at = found.setdefault(Label(_cost(smoothing, share, panel), seed), {})
-                at[_cost_at(temperature)] = hard[seed] - smoothed[seed]
+                at = found.setdefault(Label(cost_of(smoothing, share, panel), seed), {})
+                at[cost_at(temperature)] = hard[seed] - smoothed[seed]
     for smoothing, share in product(SMOOTHINGS, SHARES):
         found |= _chosen(table, smoothing, share)
     return found
@@ -300,7 +289,7 @@ def _chosen(table: Table, smoothing: float, share: float) -> dict[Label, dict[st
     be that of fewer.
     """
     known = {*table.values, *table.diverged}
-    students = {temperature: _distilled(smoothing, temperature, share) for temperature in TEMPERATURES}
+    students = {temperature: distilled_of(smoothing, temperature, share) for temperature in TEMPERATURES}
     tried = {label.condition for label in known} & set(students.values())
     found = {}
     for seed in sorted({label.seed for label in known if label.condition in tried}):
@@ -315,202 +304,16 @@ def _chosen(table: Table, smoothing: float, share: float) -> dict[Label, dict[st
             continue
         best = max(options, key=lambda temperature: (options[temperature]["held_out_accuracy"], -temperature))
         values = {name: options[best][name] for name in ("accuracy", "held_out_accuracy")}
-        labels = table.values.get(Label(_of_labels(share), seed))
+        labels = table.values.get(Label(of_labels(share), seed))
         if labels:
             values["gain_over_labels"] = values["accuracy"] - labels["accuracy"]
-        found[Label(_best(smoothing, share), seed)] = values | {"chosen_temperature": best}
+        found[Label(best_of(smoothing, share), seed)] = values | {"chosen_temperature": best}
     return found
 
 
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report, the map first."""
-    return {
-        "map": _map(table),
-        "best_temperature": _best_temperature(table),
-        "augmentation": _beside(
-            table,
-            AUGMENTED,
-            ("images as they are", "augmented"),
-            "What smoothing the teacher costs students of images as they are (left) and of up to 16 stored views "
-            "per image, read in turn, whose teachers were trained on such views for twice the epochs (middle).",
-        ),
-        "capacity": _beside(
-            table,
-            NARROW,
-            ("wide student", "narrow student"),
-            "What smoothing the teacher costs a wide student (left) and a narrow one of the same teachers "
-            "(middle).",
-        ),
-    }
+    # Imported late: it takes its names from here.
+    from experiments import when_smoothing_hurts_figures
 
-
-_HOW_TO_READ = (
-    "Orange: smoothing hurts; purple: it helps; hatched: the seeds cannot tell. With so many cells, about one in "
-    "twenty of those without any effect is decided by chance."
-)
-_HELPS, _HURTS = "smoothing helps", "smoothing hurts"
-
-
-def _map(table: Table) -> Figure:
-    """The cost of smoothing over sizes (columns) and temperatures (rows), one map per strength."""
-    figure = drawing.new_figure(
-        6.9,
-        "Should I smooth my teacher? Each cell is the test accuracy of the hard teacher's student minus that of "
-        f"the smoothed teacher's student, in points, mean over seeds. {_HOW_TO_READ}",
-    )
-    maps = [
-        smoothing_map.Map(f"teacher smoothed by ε = {value:g}", _cells(table, value)) for value in SMOOTHINGS[1:]
-    ]
-    scale = smoothing_map.scale_of(maps)
-    panels = list(figure.subplots(len(maps), 1))
-    for axes, each in zip(panels, maps, strict=True):
-        smoothing_map.draw_map(axes, each, scale, _temperatures(MAIN), _shares(MAIN))
-        axes.set_ylabel("temperature")
-    panels[-1].set_xlabel(_SHARE_SEEN)
-    smoothing_map.key_below(figure, panels, scale, _HELPS, _HURTS)
-    return figure
-
-
-_SHARE_SEEN = "part of the teacher's images that students see"
-
-
-def _cells(table: Table, smoothing: float, panel: Panel = MAIN, points: Panel | None = None) -> _Cells:
-    """The cost of this smoothing at the places of `points`, those of the panel unless others are given."""
-    at = points or panel
-    return _defined(
-        at,
-        lambda share, temperature: smoothing_map.compare(
-            table,
-            _distilled(0, temperature, share, panel),
-            _distilled(smoothing, temperature, share, panel),
-        ),
-    )
-
-
-def _differences(table: Table, smoothing: float, panel: Panel) -> _Cells:
-    """How much more smoothing costs on this panel than on the main one."""
-    return _defined(
-        panel,
-        lambda share, temperature: smoothing_map.compare(
-            table, _cost(smoothing, share, panel), _cost(smoothing, share), _cost_at(temperature)
-        ),
-    )
-
-
-def _defined(points: Panel, judged: Callable[[float, float], Judgement | None]) -> _Cells:
-    """The verdicts on (share, temperature) at their places."""
-    places = product(enumerate(points.temperatures), enumerate(points.shares))
-    found = {(row, column): judged(share, temperature) for (row, temperature), (column, share) in places}
-    return {place: cell for place, cell in found.items() if cell is not None}
-
-
-def _temperatures(panel: Panel) -> list[str]:
-    return [f"{value:g}" for value in panel.temperatures]
-
-
-def _shares(panel: Panel) -> list[str]:
-    return [f"{value:.0%}".replace("%", " %") for value in panel.shares]
-
-
-def _beside(table: Table, panel: Panel, names: tuple[str, str], caption: str) -> Figure:
-    """Maps of the main panel and of another one at the same points, and of the difference between the two."""
-    strengths = panel.smoothings[1:]
-    figure = drawing.new_figure(
-        1.35 + 1.65 * len(strengths),
-        f"{caption} In points of test accuracy, mean over seeds. {_HOW_TO_READ} Right: the middle minus the left "
-        "one, seed by seed; orange where smoothing costs more in the middle.",
-    )
-    rows = [
-        [
-            smoothing_map.Map(names[0], _cells(table, value, MAIN, panel)),
-            smoothing_map.Map(names[1], _cells(table, value, panel)),
-            smoothing_map.Map("difference", _differences(table, value, panel)),
-        ]
-        for value in strengths
-    ]
-    scale = smoothing_map.scale_of(each for row in rows for each in row)
-    grid = figure.subplots(len(rows), 3, squeeze=False, sharex=True, sharey=True)
-    for value, line, row in zip(strengths, grid, rows, strict=True):
-        for axes, each in zip(line, row, strict=True):
-            smoothing_map.draw_map(axes, each, scale, _temperatures(panel), _shares(panel))
-        line[0].set_ylabel(f"ε = {value:g}\ntemperature")
-    grid[-1, 1].set_xlabel(_SHARE_SEEN)
-    smoothing_map.key_below(figure, list(grid.flat), scale, _HELPS, _HURTS)
-    return figure
-
-
-def _best_temperature(table: Table) -> Figure:
-    """What each teacher's students gain over students of labels at their best temperature, and which that is."""
-    figure = drawing.new_figure(
-        7.2,
-        "For each teacher, size and seed the temperature that held-out images choose. Above: what its student "
-        "gains in test accuracy over a student of labels that sees the same images, mean over seeds with 95 % "
-        "intervals; under each size that student's accuracy. In the middle: the hard teacher's student minus the "
-        f"smoothed teacher's, in points. {_HOW_TO_READ} Below: the temperatures chosen, lowest to highest.",
-    )
-    gain, cost, chosen = figure.subplots(3, 1, gridspec_kw={"height_ratios": [5, 3, 3]})
-    places = {_best(value, share): place for value in SMOOTHINGS for place, share in enumerate(SHARES)}
-    drawing.lines(
-        gain, table, "gain_over_labels", places.get, lambda at, side: at + 0.09 * side, smoothing_map.POINTS
-    )
-    drawing.heading(gain, "gain over a student of labels, best temperature")
-    if gain.has_data():
-        gain.axhline(0, color="#555555", linewidth=1, linestyle=":")
-        gain.set_ylabel("points")
-        gain.set_xticks(range(len(SHARES)), _shares_with_labels(table))
-        gain.set_xlim(-0.5, len(SHARES) - 0.5)
-        handles, names = gain.get_legend_handles_labels()
-        short = [name.removeprefix("students of teacher ") for name in names]
-        gain.legend(handles, short, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.18))
-        drawing.open_frame(gain)
-    else:
-        drawing.nothing(gain)
-    _cost_at_best(figure, cost, table)
-    _write_chosen(chosen, table)
-    chosen.set_xlabel(_SHARE_SEEN)
-    return figure
-
-
-def _shares_with_labels(table: Table) -> list[str]:
-    """Each size, and below it how accurate students of labels are."""
-    names = []
-    for share, name in zip(SHARES, _shares(MAIN), strict=True):
-        accuracies = table.by_seed(_of_labels(share), "accuracy").values()
-        names.append(f"{name}\n({smoothing_map.POINTS * fmean(accuracies):.1f} %)" if accuracies else name)
-    return names
-
-
-def _cost_at_best(figure: Figure, axes: Axes, table: Table) -> None:
-    """A map of sizes and strengths of smoothing, at the best temperature of each teacher."""
-    judged = {
-        (row, column): smoothing_map.compare(table, _best(0, share), _best(value, share))
-        for (row, value), (column, share) in product(enumerate(SMOOTHINGS[1:]), enumerate(SHARES))
-    }
-    cells = {place: cell for place, cell in judged.items() if cell is not None}
-    shown = smoothing_map.Map("cost of smoothing, best temperature of each teacher", cells)
-    scale = smoothing_map.scale_of([shown])
-    strengths = [f"ε = {value:g}" for value in SMOOTHINGS[1:]]
-    smoothing_map.draw_map(axes, shown, scale, strengths, _shares(MAIN))
-    smoothing_map.key_below(figure, [axes], scale, _HELPS, _HURTS)
-
-
-def _write_chosen(axes: Axes, table: Table) -> None:
-    """A table of the temperatures that held-out images chose."""
-    drawing.heading(axes, "temperature chosen on held-out images")
-    empty = True
-    for (row, value), (column, share) in product(enumerate(SMOOTHINGS), enumerate(SHARES)):
-        temperatures = table.by_seed(_best(value, share), "chosen_temperature").values()
-        if temperatures:
-            low, high = min(temperatures), max(temperatures)
-            text = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=10)
-            empty = False
-    if empty:
-        drawing.nothing(axes)
-        return
-    axes.set_xticks(range(len(SHARES)), _shares(MAIN))
-    axes.set_yticks(range(len(SMOOTHINGS)), [f"ε = {value:g}" for value in SMOOTHINGS])
-    axes.set_xlim(-0.5, len(SHARES) - 0.5)
-    axes.set_ylim(-0.5, len(SMOOTHINGS) - 0.5)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    return when_smoothing_hurts_figures.draw(table)

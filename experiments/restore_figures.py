@@ -1,0 +1,223 @@
+"""Draws what remedies against smoothing do to students and to the calibration of their teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distill.metrics.verdict import Interval, interval
+from distill.reports.experiment import Table
+from experiments import drawing
+from experiments.conditions import OF_LABELS
+from experiments.restore import (
+    BEST_CHECKPOINT,
+    BEST_REMEDY,
+    BEST_T,
+    CHECKPOINTS,
+    HARD,
+    PARTS,
+    PLAIN,
+    SMOOTHED,
+    TEACHERS,
+    TEMPERATURES,
+    TEMPERED,
+    student_of,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(table: Table) -> Mapping[str, Any]:
+    """The figures of the report, the answer first."""
+    return {
+        "remedies": _remedies(table),
+        "calibration": _calibration(table),
+        "by_temperature": _by_temperature(table),
+    }
+
+
+_LOOKS = dict(
+    zip(TEACHERS, ((drawing.HARD, "o"), (drawing.SMOOTHED[0], "s"), (drawing.SMOOTHED[1], "^")), strict=True)
+)
+"""Colour and marker of each teacher."""
+_GREY = "#555555"
+_ROWS = {
+    PLAIN: "none (T=4)",
+    BEST_T: "T of its own*",
+    "standardised": "standardised",
+    "DIST": "DIST",
+    "DKD": "DKD",
+    "WSL": "WSL",
+    "decoupled temperatures": "label's own T (ATS)",
+    BEST_CHECKPOINT: "checkpoint*",
+    BEST_REMEDY: "best of all*",
+}
+"""How a remedy is named in the figure; * is chosen on held-out images."""
+
+
+def _remedies(table: Table) -> Figure:
+    """A row per remedy, a dot per teacher."""
+    figure = drawing.new_figure(
+        5.6,
+        "Test accuracy of students of few images by what was done about smoothing, best for the smoothed teacher "
+        "above: means over seeds with 95 % intervals. Asterisk: chosen per seed on held-out images. A remedy "
+        "restores something if it brings the square to the blue lines, and closer to the circle of its own row: "
+        "if the circle moves as far, it helps any teacher. Lines: students of the hard teacher without a remedy "
+        "and at its best T, and students of labels.",
+    )
+    axes = figure.subplots()
+    rows = {how: found.mean for how in _ROWS if (found := _percent(table, student_of(SMOOTHED, how)))}
+    if not rows:
+        drawing.nothing(axes)
+        return figure
+    order = sorted(rows, key=lambda how: rows[how])
+    for at in range(0, len(order), 2):
+        axes.axhspan(at - 0.5, at + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+    for teacher, shift in zip(TEACHERS, (0.25, 0.0, -0.25), strict=True):
+        found = {at + shift: _percent(table, student_of(teacher, how)) for at, how in enumerate(order)}
+        _dots(axes, {at: point for at, point in found.items() if point}, teacher)
+    for condition, style, color, name in (
+        (student_of(HARD, PLAIN), "-", drawing.HARD, "ε=0, T=4"),
+        (student_of(HARD, BEST_T), "--", drawing.HARD, "ε=0, best T"),
+        (OF_LABELS, ":", _GREY, "labels"),
+    ):
+        if found := _percent(table, condition):
+            axes.axvline(found.mean, color=color, linestyle=style, linewidth=1.2, label=name, zorder=1)
+    axes.set_yticks(range(len(order)), [_ROWS[how] for how in order])
+    axes.set_ylim(-0.5, len(order) - 0.5)
+    axes.margins(x=0.04)
+    axes.set_xlabel("test accuracy of the student, %")
+    drawing.open_frame(axes, grid="x")
+    drawing.legend_below(figure)
+    return figure
+
+
+def _dots(axes: Axes, points: Mapping[float, Interval], teacher: str) -> None:
+    """Means with horizontal intervals, each at its height."""
+    if points:
+        color, marker = _LOOKS[teacher]
+        axes.errorbar(
+            [found.mean for found in points.values()],
+            list(points),
+            xerr=[drawing.half_width(found) for found in points.values()],
+            color=color,
+            marker=marker,
+            linestyle="none",
+            markersize=6,
+            elinewidth=1.4,
+            capsize=2.5,
+            label=f"student of {teacher.removeprefix('teacher ')}",
+        )
+
+
+def _calibration(table: Table) -> Figure:
+    """How calibrated the teacher is whose student is good."""
+    figure = drawing.new_figure(
+        4.6,
+        "What a remedy costs in calibration: ECE of the teacher (test set, 15 bins, not scaled) against the test "
+        "accuracy of its student, means over seeds with 95 % intervals. Filled: student at the T that held-out "
+        "images choose; hollow: at T=4, which moves the student and leaves the teacher where it is. A line "
+        "follows a teacher's checkpoints, numbered by the fifths of its training, to its end: its students are at "
+        "T=4. Best is above on the left.",
+    )
+    axes = figure.subplots()
+    for teacher in TEACHERS:
+        _along_training(axes, table, teacher)
+        ece = _percent(table, teacher, "ece")
+        plain, best = (_percent(table, student_of(teacher, how)) for how in (PLAIN, BEST_T))
+        if ece and best:
+            _cross(axes, ece, best, teacher, markersize=7, label=f"{teacher}, best T")
+        if ece and plain:
+            _hollow(axes, ece, plain, teacher, markersize=7)
+    if not axes.has_data():
+        drawing.nothing(axes)
+        return figure
+    axes.set_xlabel("ECE of the teacher, %")
+    axes.set_ylabel("test accuracy of the student, %")
+    drawing.open_frame(axes)
+    drawing.legend_below(figure)
+    return figure
+
+
+def _along_training(axes: Axes, table: Table, teacher: str) -> None:
+    """The checkpoints of a teacher and their students at T=4, each with its number, as far as there are any."""
+    color, path = _LOOKS[teacher][0], []
+    for how, part in sorted(CHECKPOINTS.items(), key=lambda at: at[1]):
+        ece, found = _percent(table, teacher, f"ece_part{part}"), _percent(table, student_of(teacher, how))
+        if not ece or not found:
+            continue
+        path.append((ece.mean, found.mean))
+        if part < PARTS:  # the end is drawn as the teacher that it is
+            _cross(axes, ece, found, teacher, markersize=0, alpha=0.5)
+            _hollow(axes, ece, found, teacher, markersize=5)
+            axes.annotate(str(part), path[-1], xytext=(5, 5), textcoords="offset points", color=color)
+    if len(path) > 1:
+        name = f"{teacher}, checkpoints at T=4"
+        axes.plot(*zip(*path, strict=True), color=color, linewidth=1, alpha=0.6, zorder=1, label=name)
+
+
+def _cross(axes: Axes, x: Interval, y: Interval, teacher: str, **look: Any) -> None:
+    """A point with its intervals in both directions."""
+    color, marker = _LOOKS[teacher]
+    bars = {"xerr": drawing.half_width(x), "yerr": drawing.half_width(y)}
+    axes.errorbar(x.mean, y.mean, **bars, color=color, marker=marker, linestyle="none", elinewidth=1.2, **look)
+
+
+def _hollow(axes: Axes, x: Interval, y: Interval, teacher: str, markersize: int) -> None:
+    """A point without intervals."""
+    color, marker = _LOOKS[teacher]
+    axes.plot(x.mean, y.mean, marker, color=color, markersize=markersize, markerfacecolor="white", zorder=3)
+
+
+def _by_temperature(table: Table) -> Figure:
+    """Accuracy of the students of each teacher over temperature."""
+    figure = drawing.new_figure(
+        4.2,
+        "Test accuracy of students of few images against the temperature of their soft targets, for three "
+        "teachers: means over seeds with 95 % intervals. The loss is plain distillation at T on both sides. "
+        "Dotted: students of the labels of the same images.",
+    )
+    axes = figure.subplots()
+    for index, teacher in enumerate(TEACHERS):
+        color, marker = _LOOKS[teacher]
+        points = [
+            (1.04 ** (index - 1) * temperature, found)
+            for how, temperature in TEMPERED.items()
+            if (found := _percent(table, student_of(teacher, how)))
+        ]
+        if points:
+            axes.errorbar(
+                [at for at, _ in points],
+                [found.mean for _, found in points],
+                [drawing.half_width(found) for _, found in points],
+                color=color,
+                marker=marker,
+                markersize=5,
+                linewidth=1.6,
+                elinewidth=1.4,
+                capsize=2.5,
+                label=f"students of {teacher}",
+            )
+    if found := _percent(table, OF_LABELS):
+        half = drawing.half_width(found)
+        axes.axhline(found.mean, color=_GREY, linestyle=":", linewidth=1.6, label=OF_LABELS)
+        axes.axhspan(found.mean - half, found.mean + half, color=_GREY, alpha=0.1, linewidth=0)
+    if not axes.has_data():
+        drawing.nothing(axes)
+        return figure
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(TEMPERATURES, [f"{temperature:g}" for temperature in TEMPERATURES])
+    axes.minorticks_off()
+    axes.set_xlabel("temperature T")
+    axes.set_ylabel("test accuracy of the student, %")
+    drawing.open_frame(axes)
+    drawing.legend_below(figure)
+    return figure
+
+
+def _percent(table: Table, condition: str, measure: str = "accuracy") -> Interval | None:
+    """Mean over seeds of a share, in %, with its interval; None where there is no run."""
+    values = table.by_seed(condition, measure).values()
+    return interval(100 * value for value in values) if values else None
