@@ -53,11 +53,10 @@ from distill.config import (
     LossConfig,
     ModelConfig,
     ScheduleConfig,
-    StudentConfig,
     TeacherConfig,
 )
 from distill.metrics.measures import Measure, Topic, of_kind
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import gain_figures
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
@@ -180,7 +179,7 @@ def _distilled(name: str, temperature: float) -> str:
 OF_LABELS = "student of labels"
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     base = _base(chosen.teacher, scale, data)
@@ -188,7 +187,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     if scale == "smoke":
         recipes = dict(list(recipes.items())[::8])
     student = of_few(chosen.student, images_of(data, scale), TRANSFER_SHARE, steps=2 / 3)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(1 if scale == "smoke" else min(SEEDS, chosen.seeds)):
         found[Label(OF_LABELS, seed)] = student.replace(seed=seed)
         for name, recipe in recipes.items():

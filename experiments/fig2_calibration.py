@@ -31,9 +31,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from distill.config import StudentConfig, TeacherConfig, TemperaturesProbe
+from distill.config import TemperaturesProbe
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
 from experiments.conditions import teachers
@@ -100,7 +100,7 @@ CLAIMS = [
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)

@@ -37,13 +37,12 @@ from distill.config import (
     ModelConfig,
     OptimConfig,
     ScheduleConfig,
-    StudentConfig,
     TeacherConfig,
     TemperaturesProbe,
     TranslationProbe,
 )
 from distill.errors import UserError
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.conditions import teachers
 from experiments.reliability import FEW, reliability
@@ -136,7 +135,7 @@ SIZES: dict[Scale, Size] = {
 }
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label.
 
     Raises:

@@ -36,8 +36,8 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import CacheConfig, LossConfig, TeacherConfig
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
 
@@ -134,11 +134,11 @@ CLAIMS = [
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     taught, smoothings, temperatures = _points(scale, data)
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(chosen.seeds):
         teachers = {
             smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in taught

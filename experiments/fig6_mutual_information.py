@@ -38,8 +38,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from distill.config import InformationProbe, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.config import InformationProbe
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures
 from experiments.conditions import teachers
@@ -123,7 +123,7 @@ CLAIMS = [
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     teacher = on_views(chosen.teacher, data).replace(snapshots=3 if scale == "smoke" else SNAPSHOTS)

@@ -49,7 +49,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import refuse_sentences
 
@@ -146,14 +146,14 @@ def _mlp(widths: list[int], **kwargs: float) -> ModelConfig:
     return ModelConfig(name="mlp", kwargs={"widths": widths, "init_std": INIT_STD, **kwargs})
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     size = _size(scale, data)
     # Rate 1 on a running mean of gradients that starts at 0 is rate 0.1 on their momentum. torch's dampening is not
     # that: it starts at the whole first gradient, which then counts ten times.
     optim = OptimConfig(name="momentum", lr=0.1, momentum=0.9, head_lr=0.1, clip=None)
     common: dict[str, Any] = {"data": size.data, "schedule": size.schedule}
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(size.seeds):
         smoothed = TeacherConfig(
             **common, model=_mlp(size.teacher), augment=AugmentConfig(pad=size.shift), optim=optim, seed=seed

@@ -47,10 +47,9 @@ from distill.config import (
     MemorisationProbe,
     ScheduleConfig,
     StudentConfig,
-    TeacherConfig,
 )
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
 
@@ -112,7 +111,7 @@ def _claims() -> Iterator[Claim]:
 CLAIMS = list(_claims())
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     # What is learned by heart is the image as it is.
@@ -123,7 +122,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
             data=teacher.data.replace(limit=teacher.data.limit // 2), schedule=ScheduleConfig(epochs=20)
         )
     noise = [cell for cell in NOISE if scale != "smoke" or cell[1] == 0.4]
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(1 if scale == "smoke" else min(chosen.seeds, _SEEDS)):
         for kind, rate in noise:
             images = teacher.data.replace(label_noise=rate, noise=kind if rate else "symmetric")

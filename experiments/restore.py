@@ -56,7 +56,7 @@ from typing import Any
 
 from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, TeacherConfig
 from distill.metrics.measures import Measure
-from distill.reports.experiment import Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.conditions import HARD, OF_LABELS, SMOOTHED, between, claims, labelled
 
@@ -82,6 +82,7 @@ BEST_T, BEST_CHECKPOINT, BEST_REMEDY = "best T", "best checkpoint", "best remedy
 
 
 def student_of(teacher: str, how: str) -> str:
+    """Name a student by its teacher and how it learned."""
     return f"student of {teacher.removeprefix('teacher ')}, {how}"
 
 
@@ -127,18 +128,22 @@ _REMEDIED = {
     ("maxsup", "MaxSup in place of smoothing"): student_of(SUPPRESSED, PLAIN),
 }
 """Id of a claim and the remedy in words → the student that had it."""
+_NARROWS = "narrows the gap between their students: the smoothed"
+_FAIR = (
+    ("temperature", f"a T of each teacher's own {_NARROWS} teacher gains more from it", BEST_T),
+    ("standardised", f"logit standardisation for both {_NARROWS} teacher gains more", "standardised"),
+    ("checkpoint", f"a checkpoint of each teacher's own {_NARROWS} one gains more", BEST_CHECKPOINT),
+)
 _VARIANCE = "MaxSup leaves the teacher more inter-class logit variance, relative to the squared gap, than smoothing"
 
 CLAIMS = [
-    *between(
+    Claim(
+        "gap",
+        "T=4: a student of the smoothed teacher is less accurate than one of the hard teacher",
+        "accuracy",
         student_of(SMOOTHED, PLAIN),
         student_of(HARD, PLAIN),
-        (
-            "gap",
-            "T=4: a student of the smoothed teacher is less accurate than one of the hard teacher",
-            "accuracy",
-            "lower",
-        ),
+        "lower",
     ),
     *claims(
         "raised-{0}",
@@ -154,45 +159,28 @@ CLAIMS = [
         {named: (student, student_of(HARD, BEST_T)) for named, student in _REMEDIED.items()},
         "lower",
     ),
-    *between(
+    Claim(
+        "more-than-temperature",
+        "for the smoothed teacher, the best remedy is more accurate than the best T",
+        "accuracy",
         student_of(SMOOTHED, BEST_REMEDY),
         student_of(SMOOTHED, BEST_T),
-        (
-            "more-than-temperature",
-            "for the smoothed teacher, the best remedy is more accurate than the best T",
-            "accuracy",
-            "higher",
-        ),
+        "higher",
     ),
     *claims(
         "fair-{0}",
-        "{1} narrows the gap between their students: the {2} more{3}",
+        "{1}",
         "accuracy_gap_same_remedy",
-        {
-            ("temperature", "a T of each teacher's own", "smoothed teacher gains", " from it"): (
-                f"gap of {BEST_T}",
-                f"gap of {PLAIN}",
-            ),
-            ("standardised", "logit standardisation for both", "smoothed teacher gains", ""): (
-                "gap of standardised",
-                f"gap of {PLAIN}",
-            ),
-            ("checkpoint", "a checkpoint of each teacher's own", "smoothed one gains", ""): (
-                f"gap of {BEST_CHECKPOINT}",
-                f"gap of {PLAIN}",
-            ),
-        },
+        {(name, says): (f"gap of {how}", f"gap of {PLAIN}") for name, says, how in _FAIR},
         "lower",
     ),
-    *between(
+    Claim(
+        "fair-remedy",
+        "with the best remedy of each teacher, the smoothed one's student is still less accurate",
+        "accuracy",
         student_of(SMOOTHED, BEST_REMEDY),
         student_of(HARD, BEST_REMEDY),
-        (
-            "fair-remedy",
-            "with the best remedy of each teacher, the smoothed one's student is still less accurate",
-            "accuracy",
-            "lower",
-        ),
+        "lower",
     ),
     *between(
         SUPPRESSED,

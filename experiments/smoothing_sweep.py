@@ -94,15 +94,13 @@ def _students_of(how: str, said: str, student: Callable[[float], str]) -> list[C
 
 
 CLAIMS = [
-    *between(
+    Claim(
+        "smoothing-accuracy",
+        "The strength that is picked for accuracy makes a network more accurate than no smoothing",
+        "accuracy",
         _picked("accuracy"),
         HARD,
-        (
-            "smoothing-accuracy",
-            "The strength that is picked for accuracy makes a network more accurate than no smoothing",
-            "accuracy",
-            "higher",
-        ),
+        "higher",
     ),
     *between(teacher_of(0.05), HARD, ("smoothing-calibration", "ε=0.05: smoothing lowers the ECE", "ece", "lower")),
     Claim(
@@ -114,35 +112,29 @@ CLAIMS = [
         "lower",
         versus_measure="ece",
     ),
-    *between(
+    Claim(
+        "overconfident",
+        "ε=0: the fitted temperature is above 1, the network is too sure",
+        "temperature_fitted",
         HARD,
         UNSCALED,
-        (
-            "overconfident",
-            "ε=0: the fitted temperature is above 1, the network is too sure",
-            "temperature_fitted",
-            "higher",
-        ),
+        "higher",
     ),
-    *between(
+    Claim(
+        "over-softened",
+        "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
+        "temperature_fitted",
         teacher_of(0.1),
         UNSCALED,
-        (
-            "over-softened",
-            "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
-            "temperature_fitted",
-            "lower",
-        ),
+        "lower",
     ),
-    *between(
+    Claim(
+        "calibration-is-not-accuracy",
+        "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
+        "chosen_smoothing",
         _one_seed("calibration"),
         _one_seed("accuracy"),
-        (
-            "calibration-is-not-accuracy",
-            "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
-            "chosen_smoothing",
-            "lower",
-        ),
+        "lower",
     ),
     *_students_of("teaching", "picked for teaching", partial(_student_of_picked, "teaching")),
     *_students_of("hard", "without smoothing", partial(student_of, 0)),

@@ -40,11 +40,9 @@ from distill.config import (
     OptimConfig,
     ScheduleConfig,
     SmoothingConvention,
-    StudentConfig,
-    TeacherConfig,
 )
 from distill.metrics.measures import Measure, Topic
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting
 from experiments.conditions import teachers
@@ -128,7 +126,7 @@ CLAIMS = [
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting(data, scale)
     teacher = chosen.teacher
@@ -142,7 +140,7 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
         )
     seeds = range(1 if scale == "smoke" else chosen.seeds)
     smoothings = (drawing.USUAL,) if scale == "smoke" else SMOOTHINGS
-    found: dict[Label, TeacherConfig | StudentConfig] = {**teachers(teacher, seeds, (0.0, *smoothings))}
+    found: Runs = {**teachers(teacher, seeds, (0.0, *smoothings))}
     others = teacher.with_loss(smoothing=0.1, smoothing_convention="others")
     return found | {Label(OTHERS, seed): others.replace(seed=seed) for seed in seeds}
 

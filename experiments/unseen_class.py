@@ -36,20 +36,16 @@ teachers, which are those of Figure 5. Command: `distill reproduce unseen_class`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
+from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.measures import Measure, Topic
-from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Scale, Table
-from experiments import drawing, figures
+from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, num_classes, setting_of_figures
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.conditions import OF_LABELS, caches, claims, distilled, labelled, smoothed, student_of, teacher_of
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = (1.0, 4.0, 16.0)
@@ -57,19 +53,18 @@ PAIRS = ((7, 8), (2, 4))
 """Hinton's 7s and 8s, which on Fashion-MNIST are sneakers and bags; and pullovers and coats, which look alike."""
 
 
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
+def distilled_of(smoothing: float, temperature: float, pair: tuple[int, int] | None = None) -> str:
+    """Name a student of a teacher; of a pair, if it saw these two classes only."""
+    return student_of(smoothing, temperature) + only(pair)
 
 
-def _distilled(smoothing: float, temperature: float, pair: tuple[int, int] | None = None) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}" + _only(pair)
+def of_labels(pair: tuple[int, int] | None = None) -> str:
+    """Name a student of labels; of a pair, if it saw these two classes only."""
+    return OF_LABELS + only(pair)
 
 
-def _of_labels(pair: tuple[int, int] | None = None) -> str:
-    return "student of labels" + _only(pair)
-
-
-def _only(pair: tuple[int, int] | None) -> str:
+def only(pair: tuple[int, int] | None) -> str:
+    """Say which classes a student saw, if not all."""
     return f", only {pair[0]} and {pair[1]}" if pair else ""
 
 
@@ -94,69 +89,67 @@ PAPER = [
         f"{_HINTON}: recall of 3, never seen (133 of 1,010 wrong)",
         0.868,
         None,
-        _distilled(HARD, 16),
+        distilled_of(HARD, 16),
         "unseen_recall",
     ),
     Published(
         f"{_HINTON}: the same after a shift of its bias by 3.5 (14 wrong)",
         0.986,
         None,
-        _distilled(HARD, 16),
+        distilled_of(HARD, 16),
         "unseen_recall_corrected",
     ),
     Published(
         f"{_HINTON}: accuracy of a student of 7 and 8 only (47.3 % errors)",
         0.527,
         None,
-        _distilled(HARD, 16, HINTONS),
+        distilled_of(HARD, 16, HINTONS),
         "accuracy",
     ),
     Published(
         f"{_HINTON}: the same after a shift of both biases by 7.6 (13.2 %)",
         0.868,
         None,
-        _distilled(HARD, 16, HINTONS),
+        distilled_of(HARD, 16, HINTONS),
         "pair_accuracy_corrected",
     ),
 ]
+
+
+def _both(temperature: float, pair: tuple[int, int] | None = None) -> tuple[str, str]:
+    """Students of the smoothed teacher and of the other one."""
+    return distilled_of(SMOOTHED, temperature, pair), distilled_of(HARD, temperature, pair)
+
+
 CLAIMS = [
-    *(
-        Claim(
-            f"told-T{temperature:g}",
-            f"T={temperature:g}: a student of the teacher without smoothing recognises a class it never saw better "
-            "than a student of labels",
-            "unseen_recall_corrected",
-            _distilled(HARD, temperature),
-            _of_labels(),
-            "higher",
-        )
-        for temperature in TEMPERATURES[1:]
+    *claims(
+        "told-T{:g}",
+        "T={:g}: a student of the teacher without smoothing recognises a class it never saw better than a student "
+        "of labels",
+        "unseen_recall_corrected",
+        {temperature: (distilled_of(HARD, temperature), of_labels()) for temperature in TEMPERATURES[1:]},
+        "higher",
     ),
     Claim(
         "temperature",
         "a higher temperature tells more of a class never seen: T=16 against T=1, ε=0",
         "unseen_recall_corrected",
-        _distilled(HARD, 16),
-        _distilled(HARD, 1),
+        distilled_of(HARD, 16),
+        distilled_of(HARD, 1),
         "higher",
     ),
-    *(
-        Claim(
-            f"smoothing-T{temperature:g}",
-            f"T={temperature:g}: a student of the smoothed teacher recognises a class it never saw less",
-            "unseen_recall_corrected",
-            _distilled(SMOOTHED, temperature),
-            _distilled(HARD, temperature),
-            "lower",
-        )
-        for temperature in TEMPERATURES
+    *claims(
+        "smoothing-T{:g}",
+        "T={:g}: a student of the smoothed teacher recognises a class it never saw less",
+        "unseen_recall_corrected",
+        {temperature: _both(temperature) for temperature in TEMPERATURES},
+        "lower",
     ),
     Claim(
         "smoothing-auc",
         "T=4: nor does it rank images of that class above the others as well (AUC)",
         "unseen_auc",
-        _distilled(SMOOTHED, 4),
-        _distilled(HARD, 4),
+        *_both(4),
         "lower",
     ),
     Claim(
@@ -164,26 +157,21 @@ CLAIMS = [
         "two classes only, T=16: a student of the teacher without smoothing is more accurate on all, bias "
         "corrected, than a student of labels",
         "pair_accuracy_corrected",
-        _distilled(HARD, 16, HINTONS),
-        _of_labels(HINTONS),
+        distilled_of(HARD, 16, HINTONS),
+        of_labels(HINTONS),
         "higher",
     ),
-    *(
-        Claim(
-            f"pair-smoothing-T{temperature:g}",
-            f"two classes only, T={temperature:g}: a student of the smoothed teacher is less accurate on all, bias "
-            "corrected",
-            "pair_accuracy_corrected",
-            _distilled(SMOOTHED, temperature, HINTONS),
-            _distilled(HARD, temperature, HINTONS),
-            "lower",
-        )
-        for temperature in TEMPERATURES
+    *claims(
+        "pair-smoothing-T{:g}",
+        "two classes only, T={:g}: a student of the smoothed teacher is less accurate on all, bias corrected",
+        "pair_accuracy_corrected",
+        {temperature: _both(temperature, HINTONS) for temperature in TEMPERATURES},
+        "lower",
     ),
 ]
 
 
-def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
+def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
     # A set of one's own may have few classes.
@@ -193,35 +181,28 @@ def runs(scale: Scale, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
     student = chosen.student
     if scale == "quick":
         student = student.replace(schedule=student.schedule.replace(epochs=10))
-    found: dict[Label, TeacherConfig | StudentConfig] = {}
+    found: Runs = {}
     for seed in range(chosen.seeds):
-        teachers = {
-            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in SMOOTHINGS
-        }
-        found |= {Label(_teacher(smoothing), seed): teacher for smoothing, teacher in teachers.items()}
+        taught = smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS)
+        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in taught.items()}, seed)
         for cls in (None, *unseen):
-            excluded = () if cls is None else (cls,)
-            each = student.replace(seed=seed, exclude_classes=excluded)
-            found |= {Label(condition, seed, cls): run for condition, run in _students(each, teachers, None)}
+            each = student.replace(seed=seed, exclude_classes=() if cls is None else (cls,))
+            found |= labelled(_students(each, taught, None), seed, cls)
         for pair in pairs:
             excluded = tuple(cls for cls in range(classes) if cls not in pair)
             # As many steps on fewer images.
-            epochs = round(student.schedule.epochs * classes / 2)
-            schedule = student.schedule.replace(epochs=epochs)
-            each = student.replace(seed=seed, exclude_classes=excluded, schedule=schedule)
-            found |= {Label(condition, seed): run for condition, run in _students(each, teachers, pair)}
+            longer = student.schedule.replace(epochs=round(student.schedule.epochs * classes / 2))
+            each = student.replace(seed=seed, exclude_classes=excluded, schedule=longer)
+            found |= labelled(_students(each, taught, pair), seed)
     return found
 
 
 def _students(
     student: StudentConfig, teachers: Mapping[float, TeacherConfig], pair: tuple[int, int] | None
-) -> Iterator[tuple[str, StudentConfig]]:
+) -> dict[str, StudentConfig]:
     """A student of labels, and one of each teacher at each temperature, by condition."""
-    yield _of_labels(pair), student
-    for (smoothing, teacher), temperature in product(teachers.items(), TEMPERATURES):
-        cache = CacheConfig(teacher=teacher, transfer_set=teacher.data)
-        loss = LossConfig(alpha=1, temperature=temperature)
-        yield _distilled(smoothing, temperature, pair), student.replace(cache=cache, loss=loss)
+    name = partial(distilled_of, pair=pair)
+    return {of_labels(pair): student} | distilled(student, caches(teachers, student), TEMPERATURES, name)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
@@ -231,13 +212,13 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
     seed is left out where a run of either side diverged: the mean over classes is then the difference of the means.
     """
     found: dict[Label, dict[str, float]] = {}
-    conditions = [_distilled(*each) for each in product(SMOOTHINGS, TEMPERATURES)]
+    conditions = [distilled_of(*each) for each in product(SMOOTHINGS, TEMPERATURES)]
     for condition, (measure, name) in product(conditions, OVER_LABELS.items()):
-        compared = [table.by_seed(each, measure, unseen=True) for each in (condition, _of_labels())]
+        compared = [table.by_seed(each, measure, unseen=True) for each in (condition, of_labels())]
         seeds = compared[0].keys() & compared[1].keys()
         for label, values in table.values.items():
             if label.condition == condition and label.unseen is not None and label.seed in seeds:
-                control = table.values[label._replace(condition=_of_labels())]
+                control = table.values[label._replace(condition=of_labels())]
                 above = label._replace(condition=f"{condition}, over labels")
                 found.setdefault(above, {})[name] = values[measure] - control[measure]
     return found
@@ -245,128 +226,7 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
 
 def draw(table: Table) -> Mapping[str, Any]:
     """The figures of the report."""
-    return {
-        "unseen_recall": _by_class(table),
-        "over_temperature": figures.unseen_recall(table),
-        "pairs": _pairs(table),
-    }
+    # Imported late: it takes its names from here.
+    from experiments import unseen_class_figures
 
-
-_OF_LABELS_COLOR = "#777777"
-_MEASURES_OF_PAIRS = (
-    ("pair_accuracy_corrected", "all classes, bias corrected"),
-    ("unseen_among_unseen", "unseen classes among themselves"),
-)
-
-
-def _by_class(table: Table) -> Figure:
-    """Corrected recall of each class by students that never saw it, a panel per temperature."""
-    classes = sorted({label.unseen for label in table.values if label.unseen is not None})
-    classes.sort(key=lambda cls: -_told(table, cls))
-    figure = drawing.new_figure(
-        1.7 + 0.32 * max(len(classes), 3),
-        "Which classes can a student know without one image of them? Recall of a class that was left out of the "
-        "transfer set, after one shift of its bias that makes it be answered as often as it occurs: means over "
-        "seeds with 95 % intervals, the class that students of teachers know best on top. Grey: students of "
-        "labels, whom no teacher told about the class.",
-    )
-    row = figure.subplots(1, len(TEMPERATURES), sharey=True)
-    for axes, temperature in zip(row, TEMPERATURES, strict=True):
-        drawing.heading(axes, f"T = {temperature:g}")
-        if not classes:
-            drawing.nothing(axes)
-            continue
-        style: dict[str, Any] = {"color": _OF_LABELS_COLOR, "marker": "|", "label": "students of labels"}
-        _dots(axes, table, _of_labels(), classes, -0.22, **style, markersize=8)
-        for shift, series in enumerate(drawing.series_of(table)):
-            style = {"color": series.color, "marker": series.marker, "label": f"students of {series.teacher}"}
-            condition = _distilled(series.smoothing, temperature)
-            _dots(axes, table, condition, classes, 0.22 * shift, **style, markersize=5)
-        for place in range(1, len(classes)):
-            axes.axhline(place - 0.5, color="#e3e3e3", linewidth=0.8)
-        axes.set_xlim(-4, 104)
-        axes.set_xticks([0, 50, 100])
-        axes.set_xlabel("recall, %")
-        drawing.open_frame(axes, grid="x")
-    if classes:
-        row[0].set_yticks(range(len(classes)), [_name(table, cls) for cls in classes])
-        row[0].set_ylim(len(classes) - 0.5, -0.5)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _name(table: Table, cls: int) -> str:
-    return table.classes[cls] if cls < len(table.classes) else str(cls)
-
-
-def _told(table: Table, cls: int) -> float:
-    """Mean corrected recall of a class over all students of teachers that never saw it."""
-    recalls = [
-        values["unseen_recall_corrected"]
-        for label, values in table.values.items()
-        if label.unseen == cls and label.condition != _of_labels() and "unseen_recall_corrected" in values
-    ]
-    return sum(recalls) / len(recalls) if recalls else 0.0
-
-
-def _dots(axes: Axes, table: Table, condition: str, classes: list[int], shift: float, **style: Any) -> None:
-    """A dot per class with its interval over seeds, a little below the middle of its row."""
-    points = []
-    for row, cls in enumerate(classes):
-        values = [
-            100 * measures["unseen_recall_corrected"]
-            for label, measures in table.values.items()
-            if (label.condition, label.unseen) == (condition, cls) and "unseen_recall_corrected" in measures
-        ]
-        if values:
-            found = interval(values)
-            points.append((found.mean, row + shift, drawing.half_width(found)))
-    if points:
-        means, places, halves = zip(*points, strict=True)
-        axes.errorbar(means, places, xerr=halves, linestyle="none", elinewidth=1.2, **style)
-
-
-def _pairs(table: Table) -> Figure:
-    """What students that saw two classes know of all ten: a row per pair, a panel per measure."""
-    shown = [pair for pair in PAIRS if any(name.endswith(_only(pair)) for name in table.conditions())]
-    figure = drawing.new_figure(
-        1.0 + 2.1 * max(len(shown), 1),
-        "Students that saw two classes only. Left: accuracy on images of all classes, after one shift of the "
-        "biases of the two that makes them be answered as often as they occur. Right: accuracy on images of the "
-        "classes that they never saw, when only those may be answered; no bias is corrected. Means over seeds with "
-        "95 % intervals. Dashed: students of labels. Dotted: chance.",
-    )
-    if not shown:
-        drawing.nothing(figure.subplots())
-        return figure
-    grid = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey=True)
-    for row, pair in zip(grid, shown, strict=True):
-        for axes, (measure, _) in zip(row, _MEASURES_OF_PAIRS, strict=True):
-            _panel_of_pair(axes, table, pair, measure)
-        row[0].set_ylabel(f"only {_name(table, pair[0])}, {_name(table, pair[1])}\naccuracy, %")
-    for column, (_, title) in enumerate(_MEASURES_OF_PAIRS):
-        drawing.heading(grid[0, column], title)
-        grid[-1, column].set_xlabel("temperature")
-    drawing.legend_below(figure)
-    return figure
-
-
-def _panel_of_pair(axes: Axes, table: Table, pair: tuple[int, int], measure: str) -> None:
-    """A line per teacher against temperature, and what students of labels reach."""
-
-    def place(condition: str) -> float | None:
-        return drawing.temperature(condition) if condition.endswith(_only(pair)) else None
-
-    drawing.lines(axes, table, measure, place, lambda at, side: at * (1 + 0.05 * side), 100)
-    if values := table.by_seed(_of_labels(pair), measure):
-        found = interval(values.values())
-        mean, half = 100 * found.mean, 100 * drawing.half_width(found)
-        axes.axhline(mean, color=_OF_LABELS_COLOR, linestyle="--", linewidth=1.6, label="students of labels")
-        axes.axhspan(mean - half, mean + half, color=_OF_LABELS_COLOR, alpha=0.15, linewidth=0)
-    if measure == "unseen_among_unseen" and len(table.classes) > 2:
-        axes.axhline(100 / (len(table.classes) - 2), color="black", linestyle=":", linewidth=1.2, label="chance")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(TEMPERATURES, [f"{temperature:g}" for temperature in TEMPERATURES])
-    axes.minorticks_off()
-    axes.set_ylim(0, 100)
-    drawing.open_frame(axes)
+    return unseen_class_figures.draw(table)

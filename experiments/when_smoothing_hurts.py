@@ -13,9 +13,8 @@ images and their order, and the cell is decided by the paired differences of fiv
 of the images, at 1 % the same 100: intervals are over initial weights, order and teachers, and say nothing of
 another 100 images. Two smaller maps ask the same of 16 stored views per image (15 where there are 15 epochs),
 read in turn, with teachers trained on such views for twice the epochs and students of labels that see a new view
-in every epoch (`patience` could not tell 16 from that over 32 epochs; 1 % runs for 1,170), and of a narrow
-student (16 hidden units). Whether these differ from the main map is a difference of differences, which has cells
-of its own: that one cell is decided and another is not says nothing.
+in every epoch (`patience` cannot tell them apart), and of a narrow student (16 hidden units). Whether these differ
+from the main map is a difference of differences, which has cells of its own.
 
 The practical answer compares the best that a user can do with each teacher: for each seed the temperature, of the
 four, is chosen on held-out images. These are 10,000 even where the transfer set has 100: whoever has fewer chooses
@@ -57,19 +56,21 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from distill.config import AugmentConfig, CacheConfig, ModelConfig
+from distill.config import AugmentConfig, ModelConfig
 from distill.metrics.measures import Measure
 from distill.reports.experiment import Claim, Label, Published, Run, Runs, Scale, Table
-from experiments.base import (
-    DATA_OF_FIGURES,
-    SNAPSHOTS,
-    Setting,
-    images_of,
-    of_few,
-    on_views,
-    setting_of_figures,
+from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, Setting, images_of, of_few, on_views, setting_of_figures
+from experiments.conditions import (
+    OF_LABELS,
+    between,
+    caches,
+    claims,
+    distilled,
+    labelled,
+    smoothed,
+    student_of,
+    teacher_of,
 )
-from experiments.conditions import OF_LABELS, claims, distilled, labelled, smoothed, student_of, teacher_of
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of the teacher's training images, the part that students see."""
@@ -117,23 +118,27 @@ def _teacher_of(smoothing: float, panel: Panel) -> str:
 
 
 def distilled_of(smoothing: float, temperature: float, share: float, panel: Panel = MAIN) -> str:
+    """Name a student by its teacher's smoothing, its temperature and its share of the images."""
     return f"{student_of(smoothing, temperature)}, {share:.0%}{panel.suffix}"
 
 
 def of_labels(share: float, panel: Panel = MAIN) -> str:
+    """Name a student of labels by its share of the images."""
     return f"{OF_LABELS}, {share:.0%}{panel.suffix}"
 
 
 def best_of(smoothing: float, share: float) -> str:
+    """Name the student at the temperature that held-out images choose."""
     return f"student of ε={smoothing:g}, best T, {share:.0%}"
 
 
 def cost_of(smoothing: float, share: float, panel: Panel = MAIN) -> str:
+    """Name what a smoothing costs students of a share of the images."""
     return f"cost of ε={smoothing:g}, {share:.0%}{panel.suffix}"
 
 
 def cost_at(temperature: float) -> str:
-    """The measure of a cost: accuracy of the hard teacher's student minus that of the smoothed teacher's."""
+    """Name the measure of a cost: accuracy of the hard teacher's student minus that of the smoothed teacher's."""
     return f"cost_T{temperature:g}"
 
 
@@ -165,58 +170,56 @@ def _pair(temperature: float, share: float) -> tuple[str, str]:
     return distilled_of(_USUAL, temperature, share), distilled_of(0, temperature, share)
 
 
-def _costs_more(id_: str, statement: str, dearer: str, versus: str) -> Claim:
-    return Claim(id_, statement, cost_at(4), dearer, versus, "higher")
-
-
-_IMAGES, _STUDENT = "{0:.0%} of the images", "a student of the smoothed teacher"
+_STUDENT = "a student of the smoothed teacher"
+_MAIN_COST = cost_of(_USUAL, 0.1)
 CLAIMS = [
     *claims(
         "mueller-{0:.0%}-T{1:g}",
-        f"{_IMAGES}, T={{1:g}}: {_STUDENT} is less accurate",
+        f"{{0:.0%}} of the images, T={{1:g}}: {_STUDENT} is less accurate",
         "accuracy",
         {(share, at): _pair(at, share) for share, at in product((1.0, 0.01), (1, 4, 16))},
         "lower",
     ),
-    _costs_more(
+    Claim(
         "few-images",
         "T=4: smoothing costs more with 1% of the images than with all",
+        cost_at(4),
         cost_of(_USUAL, 0.01),
         cost_of(_USUAL, 1.0),
-    ),
-    *claims(
-        "chandrasegaran-T1",
-        f"T=1, all images: {_STUDENT} is more accurate",
-        "accuracy",
-        {"": _pair(1, 1.0)},
         "higher",
     ),
-    *claims(
+    *between(
+        *_pair(1, 1.0),
+        ("chandrasegaran-T1", f"T=1, all images: {_STUDENT} is more accurate", "accuracy", "higher"),
+    ),
+    Claim(
         "chandrasegaran-T16",
         "all images: smoothing costs more at T=16 than at T=1",
         cost_at(16),
-        {"": (cost_of(_USUAL, 1.0), cost_of(_USUAL, 1.0))},
+        cost_of(_USUAL, 1.0),
+        cost_of(_USUAL, 1.0),
         "higher",
         versus_measure=cost_at(1),
     ),
     *claims(
         "best-T-{:.0%}",
-        f"{_IMAGES}, best T of each: {_STUDENT} is more accurate",
+        f"{{:.0%}} of the images, best T of each: {_STUDENT} is more accurate",
         "accuracy",
         {share: (best_of(_USUAL, share), best_of(0, share)) for share in SHARES},
         "higher",
     ),
-    _costs_more(
-        "capacity",
-        "10% of the images, T=4: smoothing costs a narrow student more than a wide one",
-        cost_of(_USUAL, 0.1, NARROW),
-        cost_of(_USUAL, 0.1),
-    ),
-    _costs_more(
-        "augmentation",
-        "10% of the images, T=4: smoothing costs an augmented student more than one of images as they are",
-        cost_of(_USUAL, 0.1, AUGMENTED),
-        cost_of(_USUAL, 0.1),
+    *claims(
+        "{0}",
+        "10% of the images, T=4: smoothing costs {1}",
+        cost_at(4),
+        {
+            ("capacity", "a narrow student more than a wide one"): (cost_of(_USUAL, 0.1, NARROW), _MAIN_COST),
+            ("augmentation", "an augmented student more than one of images as they are"): (
+                cost_of(_USUAL, 0.1, AUGMENTED),
+                _MAIN_COST,
+            ),
+        },
+        "higher",
     ),
 ]
 
@@ -245,20 +248,12 @@ def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int)
     for share in panel.shares:
         student = of_few(narrow_or_wide, count, share).replace(seed=seed)
         yield of_labels(share, panel), student.replace(augment=teacher.augment)
-        stored = {
-            (smoothing, share): CacheConfig(teacher=each, transfer_set=student.data)
-            for smoothing, each in teachers.items()
-        }
+        stored = caches(teachers, student)
         if panel.suffix == AUGMENTED.suffix:
             views = {"augment": teacher.augment, "views": min(VIEWS, student.schedule.epochs)}
-            stored = {of: cache.replace(**views) for of, cache in stored.items()}
-        name = partial(_of_cache, panel)
+            stored = {smoothing: cache.replace(**views) for smoothing, cache in stored.items()}
+        name = partial(distilled_of, share=share, panel=panel)
         yield from distilled(student, stored, panel.temperatures, name).items()
-
-
-def _of_cache(panel: Panel, of: tuple[float, float], temperature: float) -> str:
-    smoothing, share = of
-    return distilled_of(smoothing, temperature, share, panel)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
