@@ -38,7 +38,6 @@ eighth recipe and one seed, and no verdict. Command: `distill reproduce bits_of_
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -46,21 +45,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    KnowledgeProbe,
-    LossConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TeacherConfig,
-)
+from distill.config import KnowledgeProbe
 from distill.metrics.measures import Measure, Topic, of_kind
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
-from experiments import gain_figures
+from experiments import gain_figures, gain_ranking
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
+from experiments.conditions import OF_LABELS, caches, distilled, labelled
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
 from experiments.prediction import chosen_without, left_out_concordance, rank_correlation
+from experiments.teacher_population import base_of, families, kin, population
 
 TEMPERATURES = (1.0, 4.0)
 TRANSFER_SHARE = 0.1
@@ -125,119 +118,33 @@ def _claims(temperature: float) -> Iterator[Claim]:
 CLAIMS = [claim for temperature in TEMPERATURES for claim in _claims(temperature)]
 
 
-def population(base: TeacherConfig) -> dict[str, dict[str, TeacherConfig]]:
-    """Family → name → recipe: each family varies one thing, early stopping at a constant rate."""
-    epochs = base.schedule.epochs
-
-    def scheduled(name: str, factor: float) -> TeacherConfig:
-        return base.replace(schedule=base.schedule.replace(name=name, epochs=max(1, round(factor * epochs))))
-
-    return {
-        "base": {"as it is": base},
-        "smoothing": {
-            f"ε={strength:g}": base.with_loss(smoothing=strength)
-            for strength in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.75)
-        },
-        "smoothing over the others": {
-            f"others ε={strength:g}": base.with_loss(smoothing=strength, smoothing_convention="others")
-            for strength in (0.05, 0.1, 0.3, 0.6)
-        },
-        "dropout": {f"dropout {share:g}": _with(base, dropout=share) for share in (0.1, 0.2, 0.4, 0.6, 0.8)},
-        "weight decay": {
-            f"weight decay {decay:g}": base.replace(optim=base.optim.replace(weight_decay=decay))
-            for decay in (1e-4, 5e-4, 2e-3, 5e-3, 1e-2)
-        },
-        "mixup": {
-            f"mixup {strength:g}": base.replace(augment=AugmentConfig(mixup=strength))
-            for strength in (0.1, 0.2, 0.4, 1.0)
-        },
-        # A constant rate, stopped early; and the whole schedule, shorter or longer.
-        "early stopping": {
-            f"stopped at {factor:g}": scheduled("constant", factor) for factor in (0.1, 0.2, 0.3, 0.5, 0.8)
-        },
-        "length": {f"length {factor:g}": scheduled("cosine", factor) for factor in (0.2, 0.4, 0.6, 2, 4)},
-        "width": {f"width {factor:g}": _widened(base, factor) for factor in (0.25, 0.5, 2, 4)},
-    }
-
-
-def _with(base: TeacherConfig, **kwargs: Any) -> TeacherConfig:
-    return base.replace(model=base.model.replace(kwargs=base.model.kwargs | kwargs))
-
-
-def _widened(base: TeacherConfig, factor: float) -> TeacherConfig:
-    sizes = base.model.kwargs
-    wider: dict[str, Any] = {"widths": [max(1, round(factor * width)) for width in sizes["widths"]]}
-    if "hidden" in sizes:
-        wider["hidden"] = max(1, round(factor * sizes["hidden"]))
-    return _with(base, **wider)
-
-
-def _distilled(name: str, temperature: float) -> str:
+def distilled_of(name: str, temperature: float) -> str:
+    """Name a student by its teacher and the temperature of its soft targets."""
     return f"student of {name}, T={temperature:g}"
-
-
-OF_LABELS = "student of labels"
 
 
 def runs(scale: Scale, data: str) -> Runs:
     """Every network of the experiment under its label."""
     chosen = setting_of_figures(data, scale)
-    base = _base(chosen.teacher, scale, data)
+    base = base_of(chosen.teacher, scale, data)
     recipes = {name: recipe for family in population(base).values() for name, recipe in family.items()}
     if scale == "smoke":
         recipes = dict(list(recipes.items())[::8])
     student = of_few(chosen.student, images_of(data, scale), TRANSFER_SHARE, steps=2 / 3)
     found: Runs = {}
     for seed in range(1 if scale == "smoke" else min(SEEDS, chosen.seeds)):
-        found[Label(OF_LABELS, seed)] = student.replace(seed=seed)
-        for name, recipe in recipes.items():
-            teacher = recipe.replace(seed=seed)
-            cache = CacheConfig(teacher=teacher, transfer_set=student.data)
-            found[Label(teacher_of(name), seed)] = teacher
-            for temperature in TEMPERATURES:
-                loss = LossConfig(alpha=1, temperature=temperature)
-                found[Label(_distilled(name, temperature), seed)] = student.replace(
-                    seed=seed, cache=cache, loss=loss
-                )
+        few = student.replace(seed=seed)
+        taught = {name: recipe.replace(seed=seed) for name, recipe in recipes.items()}
+        found |= labelled({OF_LABELS: few}, seed)
+        for name, cache in caches(taught, few).items():
+            found |= labelled({teacher_of(name): taught[name]}, seed)
+            found |= labelled(distilled(few, {name: cache}, TEMPERATURES, distilled_of), seed)
     return found
-
-
-def _base(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
-    """The recipe that all others vary: small enough that hundreds can be trained."""
-    if data == "digits":
-        model = ModelConfig(name="mlp", kwargs={"widths": [128, 128]})
-    elif scale in ("smoke", "quick"):
-        model = ModelConfig(name="cnn", kwargs={"widths": [8, 16], "hidden": 64})
-    else:
-        model = ModelConfig(name="cnn", kwargs={"widths": [64, 128], "hidden": 256})
-    schedule = teacher.schedule
-    if scale == "quick" and data != "digits":
-        schedule = ScheduleConfig(epochs=10)
-    return teacher.replace(
-        data=teacher.data.replace(limit=images_of(data, scale)),
-        model=model,
-        augment=AugmentConfig(),
-        optim=teacher.optim.replace(weight_decay=0.0),
-        schedule=schedule,
-    )
 
 
 def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
     """Every measure of the teachers."""
     return (KnowledgeProbe(teachers_only=True),)
-
-
-@functools.cache
-def families() -> dict[str, str]:
-    """Name of a teacher → its family; the names depend on neither scale nor data."""
-    base = _base(setting_of_figures("digits", "smoke").teacher, "smoke", "digits")
-    return {name: family for family, recipes in population(base).items() for name in recipes}
-
-
-@functools.cache
-def kin() -> dict[str, str]:
-    """Name of a teacher → those left out with it: ε over the others is ε K/(K-1) over all, one family."""
-    return {name: "smoothing" if "smoothing" in family else family for name, family in families().items()}
 
 
 class Gains(NamedTuple):
@@ -262,7 +169,7 @@ def gains_of(table: Table, seed: int, temperature: float) -> Gains:
     gain = {
         name: table.values[student]["accuracy"] - of_labels
         for name in families()
-        if (student := Label(_distilled(name, temperature), seed)) in table.values
+        if (student := Label(distilled_of(name, temperature), seed)) in table.values
         and Label(teacher_of(name), seed) in table.values
         and math.isfinite(of_labels)
     }
@@ -350,7 +257,7 @@ def draw(table: Table) -> Mapping[str, Any]:
     main = [found for seed in seeds if (found := gains_of(table, seed, TEMPERATURES[-1])).measures]
     chosen = [chosen_without(found.measures, found.gain, found.families).shares for found in main]
     return {
-        "ranking": gain_figures.ranking(table, kin(), CANDIDATES, named, chosen),
+        "ranking": gain_ranking.ranking(table, kin(), CANDIDATES, named, chosen),
         "gain_by_measure": gain_figures.gain_by_measure(table, families(), CANDIDATES, PROPOSAL),
         "gains_by_family": gain_figures.gains_by_family(table, families()),
     }

@@ -272,6 +272,11 @@ def heading(axes: Axes, text: str) -> None:
 def nothing(axes: Axes) -> None:
     """Say that there is no run to draw, rather than show empty axes."""
     axes.set_axis_off()
+    say_nothing(axes)
+
+
+def say_nothing(axes: Axes) -> None:
+    """Say that there is no run to draw, in axes that stay."""
     axes.text(0.5, 0.5, "no run to draw", ha="center", va="center", transform=axes.transAxes, color="#555555")
 
 

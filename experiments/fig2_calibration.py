@@ -36,7 +36,7 @@ from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
-from experiments.conditions import teachers
+from experiments.conditions import HARD, claims, teacher_of, teachers
 from experiments.reliability import FEW, reliability
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-10, 16))
 """From 1/4 to 8, 1 among them; rounded, or a platform's last digit would make another config."""
 
 
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
-
-
-HARD = _teacher(0)
-
 REPRODUCES = "Figure 2 and Table 3"
 DATA: dict[Scale, str] = {**DATA_OF_FIGURES, "short": "cifar100", "paper": "cifar100"}
 _TABLE = "Müller 2019, Table 3"
@@ -61,11 +55,11 @@ PAPER = [
     Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0", 0.150, None, HARD, "ece"),
     Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0, scaled", 0.021, None, HARD, "scaled_ece"),
     Published(f"{_TABLE}: temperature of ResNet-56 on CIFAR-100", 1.9, None, HARD, "scaled_temperature"),
-    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0.05", 0.024, None, _teacher(0.05), "ece"),
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0.05", 0.024, None, teacher_of(0.05), "ece"),
     Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0", 0.071, None, HARD, "ece"),
     Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0, scaled", 0.022, None, HARD, "scaled_ece"),
     Published(f"{_TABLE}: temperature of Inception-v4 on ImageNet", 1.4, None, HARD, "scaled_temperature"),
-    Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0.1", 0.035, None, _teacher(0.1), "ece"),
+    Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0.1", 0.035, None, teacher_of(0.1), "ece"),
 ]
 CLAIMS = [
     Claim(
@@ -77,23 +71,19 @@ CLAIMS = [
         "lower",
         "ece",
     ),
-    *(
-        Claim(
-            f"smoothing-{smoothing:g}",
-            f"smoothing by {smoothing:g} lowers the ECE, without temperature scaling",
-            "ece",
-            _teacher(smoothing),
-            HARD,
-            "lower",
-        )
-        for smoothing in SMOOTHINGS[1:]
+    *claims(
+        "smoothing-{:g}",
+        "smoothing by {:g} lowers the ECE, without temperature scaling",
+        "ece",
+        {smoothing: (teacher_of(smoothing), HARD) for smoothing in SMOOTHINGS[1:]},
+        "lower",
     ),
     Claim(
         "nll",
         "at its best temperature, the network of hard labels has a lower NLL than that of ε=0.1 "
         "(the paper's claim is on translation)",
         "lowest_nll",
-        _teacher(0.1),
+        teacher_of(0.1),
         HARD,
         "higher",
     ),

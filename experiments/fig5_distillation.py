@@ -37,9 +37,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.config import CacheConfig, LossConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
+from experiments.conditions import OF_LABELS, claims, distilled, labelled, smoothed, student_of, teacher_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,16 +56,8 @@ REPRODUCES = "Figure 5"
 DATA = DATA_OF_FIGURES
 
 
-def _teacher(smoothing: float) -> str:
-    return f"teacher ε={smoothing:g}"
-
-
 def _of_labels(smoothing: float) -> str:
-    return f"student of labels, ε={smoothing:g}"
-
-
-def _distilled(smoothing: float, temperature: float = 1.0) -> str:
-    return f"student of ε={smoothing:g}, T={temperature:g}"
+    return f"{OF_LABELS}, ε={smoothing:g}"
 
 
 HARD, BEST = 0.0, 0.6
@@ -73,10 +66,10 @@ MILDEST, STRONGEST = SMOOTHINGS[1], SMOOTHINGS[-1]
 
 _BASELINE = "Müller 2019, Table 2: AlexNet on CIFAR-10"
 _DRAWN = [
-    *map(_teacher, SMOOTHINGS),
+    *map(teacher_of, SMOOTHINGS),
     *map(_of_labels, SMOOTHINGS[1:]),
-    *(_distilled(HARD, temperature) for temperature in TEMPERATURES),
-    *map(_distilled, SMOOTHINGS[1:]),
+    *(student_of(HARD, temperature) for temperature in TEMPERATURES),
+    *(student_of(smoothing, 1) for smoothing in SMOOTHINGS[1:]),
 ]
 PAPER = [
     Published(f"{_BASELINE}, ε=0", 0.868, 0.002, _of_labels(HARD), "accuracy"),
@@ -85,51 +78,40 @@ PAPER = [
 ]
 
 CLAIMS = [
-    Claim(
+    *claims(
         "teacher",
-        f"smoothing makes the teacher more accurate: ε={BEST:g} against 0",
+        "smoothing makes the teacher more accurate: ε={:g} against 0",
         "accuracy",
-        _teacher(BEST),
-        _teacher(HARD),
+        {BEST: (teacher_of(BEST), teacher_of(HARD))},
         "higher",
     ),
-    Claim(
+    *claims(
         "baseline",
-        f"smoothing makes a student of labels (slightly) less accurate: ε={STRONGEST:g} against 0",
+        "smoothing makes a student of labels (slightly) less accurate: ε={:g} against 0",
         "accuracy",
-        _of_labels(STRONGEST),
-        _of_labels(HARD),
+        {STRONGEST: (_of_labels(STRONGEST), _of_labels(HARD))},
         "lower",
     ),
-    *(
-        Claim(
-            f"distilled-T{temperature:g}",
-            f"T={temperature:g}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})",
-            "accuracy",
-            _distilled(HARD, temperature),
-            _of_labels(MILDEST),
-            "higher",
-        )
-        for temperature in TEMPERATURES
+    *claims(
+        "distilled-T{:g}",
+        f"T={{:g}}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})",
+        "accuracy",
+        {temperature: (student_of(HARD, temperature), _of_labels(MILDEST)) for temperature in TEMPERATURES},
+        "higher",
     ),
-    Claim(
+    *claims(
         "better-teacher",
-        f"and yet a worse teacher: at T=1 its student (ε={BEST:g}) is less accurate than that of the hard one",
+        "and yet a worse teacher: at T=1 its student (ε={:g}) is less accurate than that of the hard one",
         "accuracy",
-        _distilled(BEST),
-        _distilled(HARD),
+        {BEST: (student_of(BEST, 1), student_of(HARD, 1))},
         "lower",
     ),
-    *(
-        Claim(
-            f"smoothed-ls{smoothing:g}",
-            f"ε={smoothing:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed",
-            "accuracy",
-            _distilled(smoothing),
-            _of_labels(smoothing),
-            "lower",
-        )
-        for smoothing in SMOOTHINGS[1:]
+    *claims(
+        "smoothed-ls{:g}",
+        "ε={:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed",
+        "accuracy",
+        {smoothing: (student_of(smoothing, 1), _of_labels(smoothing)) for smoothing in SMOOTHINGS[1:]},
+        "lower",
     ),
 ]
 
@@ -140,26 +122,18 @@ def runs(scale: Scale, data: str) -> Runs:
     taught, smoothings, temperatures = _points(scale, data)
     found: Runs = {}
     for seed in range(chosen.seeds):
-        teachers = {
-            smoothing: chosen.teacher.replace(seed=seed).with_loss(smoothing=smoothing) for smoothing in taught
-        }
-        caches = {smoothing: _cache(teacher, chosen, scale, data) for smoothing, teacher in teachers.items()}
+        teachers = smoothed(chosen.teacher.replace(seed=seed), taught)
+        stored = {smoothing: _cache(teacher, chosen, scale, data) for smoothing, teacher in teachers.items()}
         student = chosen.student.replace(seed=seed)
         # Where there are views, students of labels read them from a cache too, so that all see the same pixels.
-        of_labels = student if caches[0].views == 1 else student.replace(cache=caches[0])
-        for smoothing, teacher in teachers.items():
-            found[Label(_teacher(smoothing), seed)] = teacher
+        of_labels = student if stored[0].views == 1 else student.replace(cache=stored[0])
+        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in teachers.items()}, seed)
         for smoothing in smoothings:
             loss = LossConfig(alpha=0, smoothing=smoothing)
-            found[Label(_of_labels(smoothing), seed)] = of_labels.replace(loss=loss)
-        for temperature in temperatures:
-            found[Label(_distilled(0, temperature), seed)] = student.replace(
-                cache=caches[0], loss=_soft_targets(temperature)
-            )
-        for smoothing in taught[1:]:
-            found[Label(_distilled(smoothing), seed)] = student.replace(
-                cache=caches[smoothing], loss=_soft_targets(1)
-            )
+            found |= labelled({_of_labels(smoothing): of_labels.replace(loss=loss)}, seed)
+        hard = {0.0: stored.pop(0.0)}
+        for caches, at in ((hard, temperatures), (stored, (1.0,))):
+            found |= labelled(distilled(student, caches, at, temperature_on="teacher"), seed)
     return found
 
 
@@ -168,10 +142,6 @@ def _points(scale: Scale, data: str) -> tuple[tuple[float, ...], tuple[float, ..
     if scale == "short" and is_published(data, scale):
         return (HARD, MILDEST, BEST), (HARD, MILDEST, BEST, STRONGEST), (1.0, 2.0, 4.0, 16.0)
     return SMOOTHINGS, SMOOTHINGS, TEMPERATURES
-
-
-def _soft_targets(temperature: float) -> LossConfig:
-    return LossConfig(alpha=1, temperature=temperature, temperature_on="teacher")
 
 
 def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> CacheConfig:
@@ -200,11 +170,11 @@ def _against_smoothing(table: Table) -> Figure:
     )
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2, 5]})
     blue, vermilion, green = drawing.HARD, drawing.SMOOTHED[0], drawing.SMOOTHED[1]
-    smoothed = map(_distilled, SMOOTHINGS[1:])
-    _curve(above, table, map(_teacher, SMOOTHINGS), vermilion, "s-", "teachers of labels smoothed by ε")
+    of_smoothed = [student_of(smoothing, 1) for smoothing in SMOOTHINGS[1:]]
+    _curve(above, table, map(teacher_of, SMOOTHINGS), vermilion, "s-", "teachers of labels smoothed by ε")
     _curve(below, table, map(_of_labels, SMOOTHINGS), green, "^-", "students of labels smoothed by ε")
-    _curve(below, table, smoothed, vermilion, "s--", "students of those teachers, T=1")
-    hard = [_distilled(HARD, temperature) for temperature in TEMPERATURES]
+    _curve(below, table, of_smoothed, vermilion, "s--", "students of those teachers, T=1")
+    hard = [student_of(HARD, temperature) for temperature in TEMPERATURES]
     _curve(below, table, hard, blue, "o--", "students of the teacher of ε=0, at each T")
     for temperature in TEMPERATURES:
         _name_temperature(below, table, temperature, blue)
@@ -239,7 +209,7 @@ def _curve(axes: Axes, table: Table, conditions: Iterable[str], color: str, styl
 
 def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) -> None:
     """T above the point of the students of the hard teacher; only the last one says that it is T."""
-    if point := _point(table, _distilled(HARD, temperature)):
+    if point := _point(table, student_of(HARD, temperature)):
         axes.annotate(
             f"T={temperature:g}" if temperature == TEMPERATURES[-1] else f"{temperature:g}",
             (point.gamma, point.high),

@@ -39,17 +39,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from distill.config import InformationProbe
-from distill.reports.experiment import Claim, Published, Runs, Scale, Table
+from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures
-from experiments.conditions import teachers
+from experiments.conditions import HARD, SMOOTHED, between, claims, teachers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SMOOTHINGS = (0.0, 0.1)
-HARD, SMOOTHED = "teacher ε=0", "teacher ε=0.1"
 
 CLASSES = (0, 5)
 """Airplane and dog, as in the paper; where the classes are others, those with the same numbers."""
@@ -79,46 +78,34 @@ PAPER = [
         measure="information_log_n",
     ),
 ]
+_ITSELF = {("hard", HARD): (HARD, HARD), ("smoothed", SMOOTHED): (SMOOTHED, SMOOTHED)}
 CLAIMS = [
-    *(
-        Claim(
-            f"rise-{name}",
-            f"{condition}: mutual information is higher early in training than at the start",
-            "information_early",
-            condition,
-            condition,
-            "higher",
-            versus_measure="information_first",
-        )
-        for name, condition in (("hard", HARD), ("smoothed", SMOOTHED))
-    ),
-    *(
-        Claim(
-            f"fall-{name}",
-            f"{condition}: mutual information is lower late in training than early",
-            "information_late",
-            condition,
-            condition,
-            "lower",
-            versus_measure="information_early",
-        )
-        for name, condition in (("hard", HARD), ("smoothed", SMOOTHED))
-    ),
-    Claim(
-        "falls-further",
-        "from early to late, mutual information falls further with smoothing",
-        "information_drop",
-        SMOOTHED,
-        HARD,
+    *claims(
+        "rise-{0}",
+        "{1}: mutual information is higher early in training than at the start",
+        "information_early",
+        _ITSELF,
         "higher",
+        versus_measure="information_first",
     ),
-    Claim(
-        "ends-lower",
-        "late in training, mutual information is lower with smoothing",
+    *claims(
+        "fall-{0}",
+        "{1}: mutual information is lower late in training than early",
         "information_late",
+        _ITSELF,
+        "lower",
+        versus_measure="information_early",
+    ),
+    *between(
         SMOOTHED,
         HARD,
-        "lower",
+        (
+            "falls-further",
+            "from early to late, mutual information falls further with smoothing",
+            "information_drop",
+            "higher",
+        ),
+        ("ends-lower", "late in training, mutual information is lower with smoothing", "information_late", "lower"),
     ),
 ]
 

@@ -5,17 +5,12 @@ They are drawn from the table with its derived rows, whose conditions are named 
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from distill.metrics.verdict import CONFIDENCE, Interval, interval
+from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Label, Table
 from experiments import drawing
-from experiments.prediction import family_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +23,7 @@ OTHER_SEEDS = "mean gain of all other seeds"
 
 POINTS = 100
 """By which a share is multiplied to be in percentage points."""
-_COLD, _WARM = 1.0, 4.0
+COLD, WARM = 1.0, 4.0
 """Temperatures: the second is what measures are ordered by."""
 _SHOWN = 15
 """Measures in the ranking, beside those that are named."""
@@ -63,82 +58,18 @@ def gain_of(name: str, temperature: float) -> str:
     return f"gain of {name}, T={temperature:g}"
 
 
-def _words(measure: str) -> str:
+def words(measure: str) -> str:
+    """Say which measure it is, and of which images."""
     for split in ("train", "held_out"):
         if measure.endswith(f"_{split}"):
             return f"{measure.removesuffix(f'_{split}').replace('_', ' ')}, {split.replace('_', ' ')}"
     return measure.replace("_", " ")
 
 
-def ranking(
-    table: Table,
-    families: Mapping[str, str],
-    candidates: Iterable[str],
-    named: Mapping[str, str],
-    chosen: Sequence[Mapping[str, float]],
-) -> Figure:
-    """Measures by how well they order teachers, the best on top, beside chance and what other seeds tell.
-
-    Args:
-        table: with its derived rows.
-        families: name of a teacher → its family.
-        candidates: all measures.
-        named: those that are shown wherever they stand → what they are, in words.
-        chosen: per seed, measure → share of pairs for which it was chosen on other families.
-    """
-    figure = drawing.new_figure(7.6, _caption(chosen))
-    axes = figure.subplots()
-    rows = _ranked(table, candidates, named)
-    if not rows:
-        drawing.nothing(axes)
-        return figure
-    errors = _family_errors(table, families, [row for row in rows if row != CHOSEN])
-    for place, row in enumerate(rows):
-        color = _row_color(row, named)
-        if row in errors:
-            mean, error = interval(_concordances(table, row, _WARM).values()).mean, errors[row]
-            axes.plot([mean - error, mean + error], [place - 0.1] * 2, color="#c9c9c9", linewidth=5, zorder=1)
-        _dot(axes, table, row, _COLD, place + 0.2, color)
-        _dot(axes, table, row, _WARM, place - 0.1, color)
-    axes.axvline(0.5, color="#444444", linewidth=1.2)
-    axes.text(0.5, -0.75, "chance ", ha="right", va="center", color="#444444", fontsize=8.5)
-    for temperature, style in ((_COLD, ":"), (_WARM, "--")):
-        if told := table.by_seed(OTHER_SEEDS, f"concordance_T{temperature:g}"):
-            mean = interval(told.values()).mean
-            axes.axvline(
-                mean, color="#444444", linewidth=1.2, linestyle=style, label=f"other seeds, T={temperature:g}"
-            )
-    axes.set_yticks(range(len(rows)), [_row_name(table, row, named) for row in rows], fontsize=8.5)
-    for row, tick in zip(rows, axes.get_yticklabels(), strict=True):
-        tick.set_color(_row_color(row, named))
-    axes.set_ylim(len(rows) - 0.4, -1.2)
-    low, high = axes.get_xlim()  # intervals of two seeds can be wider than all shares
-    axes.set_xlim(max(0.0, low), min(1.0, high))
-    axes.set_xlabel("share of pairs ordered as the gain orders them")
-    drawing.open_frame(axes, grid="x")
-    drawing.legend_below(figure)
-    return figure
-
-
-def _caption(chosen: Sequence[Mapping[str, float]]) -> str:
-    told: Counter[str] = Counter()
-    for shares in chosen:
-        told.update(shares)
-    most = [f"{_words(name)} ({share / len(chosen):.0%} of pairs)" for name, share in told.most_common(2)]
-    return (
-        "Which measure tells beforehand whose students gain more? Share of pairs of teachers that a measure orders "
-        "as the gain of their students does, its sign learned on the families of neither. Dots: means over seeds "
-        "with 95 % intervals. Grey bars, T=4: 95 % intervals over families of teachers (jackknife), which tell how "
-        "far it would hold for other kinds. ↑ more of it, more gain at T=4; ↓ less. Dashed and dotted: what the "
-        "mean gain of all other seeds tells of this one."
-        + (f" The best measure, if chosen on other families at T=4, is {' or '.join(most)}." if most else "")
-    )
-
-
-def _ranked(table: Table, candidates: Iterable[str], named: Mapping[str, str]) -> list[str]:
+def ranked(table: Table, candidates: Iterable[str], named: Mapping[str, str]) -> list[str]:
     """What the ranking shows, the best first: measures that all seeds have, and those that are named."""
-    seeds = len(table.by_seed(CHANCE, f"concordance_T{_WARM:g}"))
-    found = {name: _concordances(table, name, _WARM) for name in (*candidates, CHOSEN)}
+    seeds = len(table.by_seed(CHANCE, f"concordance_T{WARM:g}"))
+    found = {name: concordances(table, name, WARM) for name in (*candidates, CHOSEN)}
     means = {
         name: interval(values.values()).mean
         for name, values in found.items()
@@ -149,66 +80,13 @@ def _ranked(table: Table, candidates: Iterable[str], named: Mapping[str, str]) -
     return [name for name in ordered if name in best or name in named or name == CHOSEN]
 
 
-def _concordances(table: Table, row: str, temperature: float) -> dict[int, float]:
+def concordances(table: Table, row: str, temperature: float) -> dict[int, float]:
+    """Look up the concordance of a row of the ranking, seed by seed."""
     condition = row if row == CHOSEN else measured_by(row)
     return table.by_seed(condition, f"concordance_T{temperature:g}")
 
 
-def _row_color(row: str, named: Mapping[str, str]) -> str:
-    if row == CHOSEN:
-        return drawing.SMOOTHED[1]
-    if row not in named:
-        return "#333333"
-    return drawing.SMOOTHED[0] if row in list(named)[:2] else drawing.HARD
-
-
-def _row_name(table: Table, row: str, named: Mapping[str, str]) -> str:
-    if row == CHOSEN:
-        return "best measure, chosen\non other families"
-    signs = table.by_seed(measured_by(row), f"rank_correlation_T{_WARM:g}").values()
-    arrow = "" if not signs else " ↑" if sum(signs) > 0 else " ↓"
-    text = _words(row)
-    return f"{text}{arrow}\n({named[row]})" if row in named else f"{text}{arrow}"
-
-
-def _dot(axes: Axes, table: Table, row: str, temperature: float, place: float, color: str) -> None:
-    """The mean of one measure at one temperature with its interval, if there is one."""
-    values = _concordances(table, row, temperature)
-    if values:
-        found = interval(values.values())
-        filled = temperature == _WARM
-        axes.errorbar(
-            found.mean,
-            place,
-            xerr=drawing.half_width(found),
-            color=color,
-            marker="o" if filled else "D",
-            markersize=5.5 if filled else 4,
-            markerfacecolor=color if filled else "white",
-            elinewidth=1.3 if filled else 0.8,
-            linestyle="none",
-            label=f"T={temperature:g}" if row == CHOSEN else None,
-        )
-
-
-def _family_errors(table: Table, families: Mapping[str, str], measures: Sequence[str]) -> dict[str, float]:
-    """Measure → half of the 95 % interval of its concordance over families, from means over seeds."""
-    points = {measure: _points(table, families, measure, _WARM) for measure in measures}
-    common = set.intersection(*({point.name for point in found} for found in points.values())) if points else set()
-    kept = {name: [point for point in found if point.name in common] for name, found in points.items()}
-    some = next(iter(kept.values()), [])
-    named = [families[point.name] for point in some]
-    if len(set(named)) < 3:
-        return {}
-    from scipy.stats import t as student_t
-
-    values = np.array([[point.measure for point in found] for found in kept.values()])
-    error = family_error(values, np.array([point.gain for point in some]), named)
-    times = float(student_t.ppf((1 + CONFIDENCE) / 2, len(set(named)) - 1))
-    return {name: times * float(each) for name, each in zip(kept, error, strict=True) if math.isfinite(each)}
-
-
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """A recipe: means over the seeds that have both."""
 
     name: str
@@ -216,7 +94,8 @@ class _Point(NamedTuple):
     gain: float
 
 
-def _points(table: Table, families: Mapping[str, str], measure: str, temperature: float) -> list[_Point]:
+def points_of(table: Table, families: Mapping[str, str], measure: str, temperature: float) -> list[Point]:
+    """Find what each teacher has of a measure, and what its students gain."""
     seeds = sorted({label.seed for label in table.values})
     found = []
     for name in families:
@@ -229,13 +108,13 @@ def _points(table: Table, families: Mapping[str, str], measure: str, temperature
         ]
         if pairs:
             values, gained = zip(*pairs, strict=True)
-            found.append(_Point(name, sum(values) / len(pairs), sum(gained) / len(pairs)))
+            found.append(Point(name, sum(values) / len(pairs), sum(gained) / len(pairs)))
     return found
 
 
 def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Iterable[str], proposal: str) -> Figure:
     """What students gain against the proposal, and against the best of the other measures."""
-    others = [row for row in _ranked(table, candidates, {}) if row not in (CHOSEN, proposal)]
+    others = [row for row in ranked(table, candidates, {}) if row not in (CHOSEN, proposal)]
     shown = [proposal, *others[:1]]
     figure = drawing.new_figure(
         6.2,
@@ -244,12 +123,12 @@ def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Itera
         "mean over seeds; the line goes from no smoothing to the strongest.",
     )
     panels = figure.subplots(2, 2, sharey="row", sharex="col", squeeze=False)
-    for across, temperature in zip(panels, (_WARM, _COLD), strict=True):
+    for across, temperature in zip(panels, (WARM, COLD), strict=True):
         for axes, measure in zip(across, shown, strict=False):
-            _scatter(axes, _points(table, families, measure, temperature), families)
+            _scatter(axes, points_of(table, families, measure, temperature), families)
         across[0].set_ylabel(f"gain at T={temperature:g}, points")
     for column, measure in enumerate(shown):
-        panels[1, column].set_xlabel(_words(measure))
+        panels[1, column].set_xlabel(words(measure))
     for axes in figure.axes:
         if not axes.has_data():
             drawing.nothing(axes)
@@ -257,7 +136,7 @@ def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Itera
     return figure
 
 
-def _scatter(axes: Axes, points: Sequence[_Point], families: Mapping[str, str]) -> None:
+def _scatter(axes: Axes, points: Sequence[Point], families: Mapping[str, str]) -> None:
     """A marker per recipe, and a line through the recipes of smoothing, from none."""
     if not points:
         return
@@ -319,7 +198,7 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
     gains = {
         (name, temperature): interval(values.values())
         for name in families
-        for temperature in (_WARM, _COLD)
+        for temperature in (WARM, COLD)
         if (values := table.by_seed(gain_of(name, temperature), "gain"))
     }
     if not gains:
@@ -328,7 +207,7 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
     for (name, temperature), found in gains.items():
         place = kinds.index(families[name])
         color, marker = _LOOKS[place]
-        filled = temperature == _WARM
+        filled = temperature == WARM
         axes.plot(
             POINTS * found.mean,
             place - 0.16 if filled else place + 0.18,

@@ -40,14 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    LossConfig,
-    MemorisationProbe,
-    ScheduleConfig,
-    StudentConfig,
-)
+from distill.config import AugmentConfig, CacheConfig, LossConfig, MemorisationProbe, ScheduleConfig, StudentConfig
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing

@@ -45,7 +45,7 @@ from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting
-from experiments.conditions import teachers
+from experiments.conditions import HARD, claims, teachers
 from experiments.smoothing_steps import CELLS as CELLS
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ MEASURES = (
 SMOOTHINGS = (0.05, 0.1, 0.2, 0.4)
 TOLERANCE = 0.01
 """What counts as reached: less than half of the distance between both conventions at ε = 0.1."""
-HARD = "teacher ε=0"
 OTHERS = f"teacher ε={drawing.USUAL:g} over the others"
 LOSSES: dict[str, tuple[float, SmoothingConvention]] = {
     **{f"teacher ε={smoothing:g}": (smoothing, "uniform") for smoothing in SMOOTHINGS},
@@ -81,30 +80,25 @@ def _training(teacher: str) -> str:
     return f"training at {teacher.removeprefix('teacher ')}"
 
 
-_NAMES = dict(zip(LOSSES, (*(f"{smoothing:g}" for smoothing in SMOOTHINGS), "others"), strict=True))
-"""Condition of a teacher of smoothed labels → its part in the id of a claim."""
+_NAMES = {
+    ("others" if teacher == OTHERS else f"{smoothing:g}", teacher.removeprefix("teacher ")): teacher
+    for teacher, (smoothing, _) in LOSSES.items()
+}
+"""Part in the id of a claim, and the loss in words → condition of a teacher of smoothed labels."""
 CLAIMS = [
-    *(
-        Claim(
-            f"reached-{name}",
-            f"{teacher.removeprefix('teacher ')}: the gap of training images is above {BELOW}",
-            "reached_share",
-            _training(teacher),
-            BELOW,
-            "higher",
-        )
-        for teacher, name in _NAMES.items()
+    *claims(
+        "reached-{0}",
+        f"{{1}}: the gap of training images is above {BELOW}",
+        "reached_share",
+        {named: (_training(teacher), BELOW) for named, teacher in _NAMES.items()},
+        "higher",
     ),
-    *(
-        Claim(
-            f"not-passed-{name}",
-            f"{teacher.removeprefix('teacher ')}: the gap of training images is below {ABOVE}",
-            "reached_share",
-            _training(teacher),
-            ABOVE,
-            "lower",
-        )
-        for teacher, name in _NAMES.items()
+    *claims(
+        "not-passed-{0}",
+        f"{{1}}: the gap of training images is below {ABOVE}",
+        "reached_share",
+        {named: (_training(teacher), ABOVE) for named, teacher in _NAMES.items()},
+        "lower",
     ),
     Claim(
         "conventions",

@@ -45,7 +45,7 @@ PAPER = [
     Published(f"{_TABLE}: Inception-v4 on ImageNet, ε=0.1", 0.809, None, TEACHER[1], "accuracy"),
 ]
 CLAIMS = [
-    Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", TEACHER[1], TEACHER[0], "higher"),
+    Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", TEACHER[1], TEACHER[0], "higher")
 ]
 
 

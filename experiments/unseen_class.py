@@ -70,10 +70,7 @@ def only(pair: tuple[int, int] | None) -> str:
 
 HINTONS = PAIRS[0]
 HARD, SMOOTHED = SMOOTHINGS
-OVER_LABELS = {
-    "unseen_recall_corrected": "unseen_recall_over_labels",
-    "unseen_auc": "unseen_auc_over_labels",
-}
+OVER_LABELS = {"unseen_recall_corrected": "unseen_recall_over_labels", "unseen_auc": "unseen_auc_over_labels"}
 """Measures, and the names of what they are above those of the student of labels."""
 
 REPRODUCES = ""

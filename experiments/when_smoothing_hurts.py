@@ -189,8 +189,7 @@ CLAIMS = [
         "higher",
     ),
     *between(
-        *_pair(1, 1.0),
-        ("chandrasegaran-T1", f"T=1, all images: {_STUDENT} is more accurate", "accuracy", "higher"),
+        *_pair(1, 1.0), ("chandrasegaran-T1", f"T=1, all images: {_STUDENT} is more accurate", "accuracy", "higher")
     ),
     Claim(
         "chandrasegaran-T16",

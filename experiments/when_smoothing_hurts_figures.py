@@ -90,9 +90,7 @@ def _cells(table: Table, smoothing: float, panel: Panel = MAIN, points: Panel | 
     return _defined(
         at,
         lambda share, temperature: smoothing_map.compare(
-            table,
-            distilled_of(0, temperature, share, panel),
-            distilled_of(smoothing, temperature, share, panel),
+            table, distilled_of(0, temperature, share, panel), distilled_of(smoothing, temperature, share, panel)
         ),
     )
 
