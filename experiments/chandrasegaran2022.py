@@ -237,9 +237,7 @@ def _panel(axes: Axes, table: Table, kind: str) -> None:
     place = {student_of(kind, smoothing, at): at for smoothing in SMOOTHINGS for at in TEMPERATURES}
     drawing.lines(axes, table, "accuracy", place.get, lambda at, side: at * (1 + 0.08 * side), 100)
     drawing.horizontal(axes, table, map(teacher_of, SMOOTHINGS), "accuracy", 100, "--")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(TEMPERATURES, [f"{at:g}" for at in TEMPERATURES])
-    axes.minorticks_off()
+    drawing.temperatures(axes, TEMPERATURES)
     axes.set_xlim(TEMPERATURES[0] / 1.4, TEMPERATURES[-1] * 1.4)
     axes.set_xlabel("temperature")
     drawing.open_frame(axes)

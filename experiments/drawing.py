@@ -25,6 +25,8 @@ SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
 """Colours of smoothed targets: of `USUAL` if it is there, then of the others, weakest first."""
 USUAL = 0.1
 """The ε of most experiments here, and of most runs of Müller et al. (2019)."""
+BARS: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.4, "capsize": 2.5}
+"""How a line of means with intervals is drawn."""
 _MARKERS = ("o", "s", "^", "D")
 _WIDTH = 6.4
 
@@ -106,18 +108,15 @@ def lines(
     """
     shown = series_of(table)
     for index, series in enumerate(shown):
-        points = []
+        found = {}
         for condition in table.conditions():
             at = place(condition)
             values = table.by_seed(condition, measure, unseen)
             if at is not None and smoothing(condition) == series.smoothing and values:
-                points.append((at, interval(values.values())))
-        if points:
-            points.sort(key=lambda point: point[0])
-            places = [shift(at, index - (len(shown) - 1) / 2) for at, _ in points]
-            means = [scale * found.mean for _, found in points]
-            halves = [scale * half_width(found) for _, found in points]
-            axes.errorbar(places, means, halves, **look(series), label=f"students of {series.teacher}")
+                found[at] = interval(values.values())
+        side = index - (len(shown) - 1) / 2
+        shifted = {shift(at, side): found[at] for at in sorted(found)}
+        points(axes, shifted, scale, **look(series), label=f"students of {series.teacher}")
 
 
 def horizontal(
@@ -134,9 +133,34 @@ def horizontal(
         values = table.by_seed(condition, measure, unseen)
         if values:
             found, color = interval(values.values()), color_of(condition, table)
-            mean, half = scale * found.mean, scale * half_width(found)
-            axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=condition)
-            axes.axhspan(mean - half, mean + half, color=color, alpha=0.1, linewidth=0)
+            level(axes, found, scale, color, style, condition)
+
+
+def level(
+    axes: Axes, found: Interval, scale: float, color: str, style: str, label: str, opacity: float = 0.1
+) -> None:
+    """A line over the whole width, with its interval as a band."""
+    mean, half = scale * found.mean, scale * half_width(found)
+    axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=label)
+    axes.axhspan(mean - half, mean + half, color=color, alpha=opacity, linewidth=0)
+
+
+def points(
+    axes: Axes, found: Mapping[float, Interval], scale: float = 1, sideways: bool = False, **style: Any
+) -> None:
+    """Means with their intervals, each at its place on the x axis, or sideways on the y axis; nothing for none."""
+    if found:
+        means = [scale * each.mean for each in found.values()]
+        halves = [scale * half_width(each) for each in found.values()]
+        x, y = (means, list(found)) if sideways else (list(found), means)
+        axes.errorbar(x, y, **{"xerr" if sideways else "yerr": halves}, **style)
+
+
+def temperatures(axes: Axes, shown: Sequence[float]) -> None:
+    """A logarithmic x axis with these temperatures on it."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shown, [f"{at:g}" for at in shown])
+    axes.minorticks_off()
 
 
 def paired(
@@ -244,10 +268,7 @@ def look(series: Series) -> dict[str, Any]:
     return {
         "color": series.color,
         "marker": series.marker,
-        "markersize": 5,
-        "linewidth": 1.6,
-        "elinewidth": 1.4,
-        "capsize": 2.5,
+        **BARS,
     }
 
 

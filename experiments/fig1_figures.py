@@ -215,20 +215,12 @@ def _by_split(axes: Axes, table: Table, measure: str, suffix: str) -> None:
     shown = drawing.series_of(table)
     for index, series in enumerate(shown):
         shift = (index - (len(shown) - 1) / 2) * 0.24
-        found = [
-            (place + shift, interval(values.values()))
+        found = {
+            place + shift: interval(values.values())
             for place, split in enumerate(SPLITS)
             if (values := table.by_seed(series.teacher, f"{measure}_{split}{suffix}"))
-        ]
-        if found:
-            axes.errorbar(
-                [at for at, _ in found],
-                [value.mean for _, value in found],
-                [drawing.half_width(value) for _, value in found],
-                **drawing.look(series),
-                linestyle="none",
-                label=series.teacher,
-            )
+        }
+        drawing.points(axes, found, **drawing.look(series), linestyle="none", label=series.teacher)
     if not axes.has_data():
         drawing.nothing(axes)
         return

@@ -30,9 +30,9 @@ from itertools import product
 from typing import Any
 
 from distill.config import PenultimateProbe
-from distill.reports.experiment import Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
-from experiments.conditions import HARD, SMOOTHED, between, teacher_of, teachers
+from experiments.conditions import HARD, SMOOTHED, teacher_of, teachers
 
 SMOOTHINGS = (0.0, 0.1)
 SPLITS = {"train": "train", "held_out": "held-out"}
@@ -61,28 +61,14 @@ PAPER = [
         (("compactness", "spread"), ("imbalance", "distance to incorrect templates")), SPLITS, SMOOTHINGS
     )
 ]
-CLAIMS = between(
-    SMOOTHED,
-    HARD,
-    *(
-        (
-            f"tight-{name}",
-            f"smoothing makes the clusters of {name} images tighter, relative to their distance",
-            f"compactness_{split}",
-            "lower",
-        )
-        for split, name in SPLITS.items()
-    ),
-    *(
-        (
-            f"equidistant-{name}",
-            f"smoothing puts {name} images more equally far from the templates of the incorrect classes",
-            f"imbalance_{split}",
-            "lower",
-        )
-        for split, name in SPLITS.items()
-    ),
-)
+_SAID = {
+    "tight-{}": ("makes the clusters of {} images tighter, relative to their distance", "compactness"),
+    "equidistant-{}": ("puts {} images more equally far from the templates of the incorrect classes", "imbalance"),
+}
+CLAIMS = [
+    Claim(id_.format(name), f"smoothing {said.format(name)}", f"{measure}_{split}", SMOOTHED, HARD, "lower")
+    for (id_, (said, measure)), (split, name) in product(_SAID.items(), SPLITS.items())
+]
 
 
 def runs(scale: Scale, data: str) -> Runs:

@@ -193,18 +193,9 @@ def _curve(axes: Axes, table: Table, conditions: Iterable[str], color: str, styl
     found = [point for condition in conditions if (point := _point(table, condition))]
     if found:
         bars = [[point.mean - point.low for point in found], [point.high - point.mean for point in found]]
-        axes.errorbar(
-            [point.gamma for point in found],
-            [point.mean for point in found],
-            bars,
-            color=color,
-            fmt=style,
-            markersize=5,
-            linewidth=1.6,
-            elinewidth=1.2,
-            capsize=2,
-            label=label,
-        )
+        gammas, means = [point.gamma for point in found], [point.mean for point in found]
+        look: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.2, "capsize": 2}
+        axes.errorbar(gammas, means, bars, color=color, fmt=style, label=label, **look)
 
 
 def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) -> None:

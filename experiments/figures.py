@@ -23,6 +23,7 @@ from experiments.drawing import (
     open_frame,
     series_of,
     temperature,
+    temperatures,
 )
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, u
     lines(axes, table, measure, temperature, lambda at, side: at * (1 + 0.05 * side), scale, unseen)
     every = {found for name in table.conditions() if (found := temperature(name)) is not None}
     if every:
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(sorted(every), [f"{value:g}" for value in sorted(every)])
-        axes.minorticks_off()
+        temperatures(axes, sorted(every))
         axes.set_xlim(min(every) / 1.3, max(every) * 1.3)
     axes.set_xlabel("temperature")
     open_frame(axes)

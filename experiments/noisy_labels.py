@@ -229,24 +229,16 @@ def _against_noise(table: Table, height: float, caption: str, *rows: _Row) -> Fi
 
 def _lines(axes: Axes, table: Table, row: _Row, kind: str) -> None:
     for index, method in enumerate(_METHODS):
-        aside = _SHIFT * (index - (len(_METHODS) - 1) / 2)
-        points = {rate: found for rate in _rates(kind) if (found := _at(table, row, kind, rate, method))}
-        if not points or (row.above_hard and method is _METHODS[0]):
+        if row.above_hard and method is _METHODS[0]:
             continue
-        intervals = [interval(found) for found in points.values()]
-        axes.errorbar(
-            [100 * rate + aside for rate in points],
-            [100 * found.mean for found in intervals],
-            [100 * drawing.half_width(found) for found in intervals],
-            color=method.color,
-            marker=method.marker,
-            linestyle=method.style,
-            markersize=5,
-            linewidth=1.6,
-            elinewidth=1.4,
-            capsize=2.5,
-            label=method.name,
-        )
+        aside = _SHIFT * (index - (len(_METHODS) - 1) / 2)
+        found = {
+            100 * rate + aside: interval(values)
+            for rate in _rates(kind)
+            if (values := _at(table, row, kind, rate, method))
+        }
+        style = {"color": method.color, "marker": method.marker, "linestyle": method.style, **drawing.BARS}
+        drawing.points(axes, found, 100, **style, label=method.name)
 
 
 def _rates(kind: str) -> list[float]:

@@ -96,20 +96,10 @@ def _remedies(table: Table) -> Figure:
 
 def _dots(axes: Axes, points: Mapping[float, Interval], teacher: str) -> None:
     """Means with horizontal intervals, each at its height."""
-    if points:
-        color, marker = _LOOKS[teacher]
-        axes.errorbar(
-            [found.mean for found in points.values()],
-            list(points),
-            xerr=[drawing.half_width(found) for found in points.values()],
-            color=color,
-            marker=marker,
-            linestyle="none",
-            markersize=6,
-            elinewidth=1.4,
-            capsize=2.5,
-            label=f"student of {teacher.removeprefix('teacher ')}",
-        )
+    color, marker = _LOOKS[teacher]
+    style: dict[str, Any] = {"linestyle": "none", "markersize": 6, "elinewidth": 1.4, "capsize": 2.5}
+    name = f"student of {teacher.removeprefix('teacher ')}"
+    drawing.points(axes, points, sideways=True, color=color, marker=marker, label=name, **style)
 
 
 def _calibration(table: Table) -> Figure:
@@ -182,34 +172,19 @@ def _by_temperature(table: Table) -> Figure:
     axes = figure.subplots()
     for index, teacher in enumerate(TEACHERS):
         color, marker = _LOOKS[teacher]
-        points = [
-            (1.04 ** (index - 1) * temperature, found)
+        found = {
+            1.04 ** (index - 1) * temperature: accuracy
             for how, temperature in TEMPERED.items()
-            if (found := _percent(table, student_of(teacher, how)))
-        ]
-        if points:
-            axes.errorbar(
-                [at for at, _ in points],
-                [found.mean for _, found in points],
-                [drawing.half_width(found) for _, found in points],
-                color=color,
-                marker=marker,
-                markersize=5,
-                linewidth=1.6,
-                elinewidth=1.4,
-                capsize=2.5,
-                label=f"students of {teacher}",
-            )
-    if found := _percent(table, OF_LABELS):
-        half = drawing.half_width(found)
-        axes.axhline(found.mean, color=_GREY, linestyle=":", linewidth=1.6, label=OF_LABELS)
-        axes.axhspan(found.mean - half, found.mean + half, color=_GREY, alpha=0.1, linewidth=0)
+            if (accuracy := _percent(table, student_of(teacher, how)))
+        }
+        style = {"color": color, "marker": marker, **drawing.BARS}
+        drawing.points(axes, found, **style, label=f"students of {teacher}")
+    if of_labels := _percent(table, OF_LABELS):
+        drawing.level(axes, of_labels, 1, _GREY, ":", OF_LABELS)
     if not axes.has_data():
         drawing.nothing(axes)
         return figure
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(TEMPERATURES, [f"{temperature:g}" for temperature in TEMPERATURES])
-    axes.minorticks_off()
+    drawing.temperatures(axes, TEMPERATURES)
     axes.set_xlabel("temperature T")
     axes.set_ylabel("test accuracy of the student, %")
     drawing.open_frame(axes)

@@ -110,12 +110,11 @@ def _of_students(kind: str) -> list[Claim]:
 
 _LOWERS = "smoothing lowers the variance of the teacher's probabilities within a class (1 - S)"
 CLAIMS = [
-    *between(
-        SMOOTHED,
-        HARD,
-        *((f"variance-{of}", f"{_LOWERS}, {of} images", measure, "lower") for of, measure in VARIANCES.items()),
-        ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher"),
+    *(
+        Claim(f"variance-{of}", f"{_LOWERS}, {of} images", measure, SMOOTHED, HARD, "lower")
+        for of, measure in VARIANCES.items()
     ),
+    Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", SMOOTHED, HARD, "higher"),
     *(claim for kind in KINDS for claim in _of_students(kind)),
 ]
 PAPER = list(_published())

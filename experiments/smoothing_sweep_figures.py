@@ -112,12 +112,7 @@ def _line(
 ) -> None:
     """A measure over the smoothing, with intervals."""
     found = _means(table, condition, measure)
-    if not found:
-        return
-    means = [scale * each.mean for each in found.values()]
-    halves = [scale * drawing.half_width(each) for each in found.values()]
-    style: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.4, "capsize": 2.5}
-    axes.errorbar(list(found), means, halves, color=color, marker=marker, label=label, **style)
+    drawing.points(axes, found, scale, color=color, marker=marker, label=label, **drawing.BARS)
 
 
 def _means(table: Table, condition: Any, measure: str) -> dict[float, Any]:

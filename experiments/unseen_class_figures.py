@@ -83,19 +83,16 @@ def _told(table: Table, cls: int) -> float:
 
 def _dots(axes: Axes, table: Table, condition: str, classes: list[int], shift: float, **style: Any) -> None:
     """A dot per class with its interval over seeds, a little below the middle of its row."""
-    points = []
+    found = {}
     for row, cls in enumerate(classes):
         values = [
-            100 * measures["unseen_recall_corrected"]
+            measures["unseen_recall_corrected"]
             for label, measures in table.values.items()
             if (label.condition, label.unseen) == (condition, cls) and "unseen_recall_corrected" in measures
         ]
         if values:
-            found = interval(values)
-            points.append((found.mean, row + shift, drawing.half_width(found)))
-    if points:
-        means, places, halves = zip(*points, strict=True)
-        axes.errorbar(means, places, xerr=halves, linestyle="none", elinewidth=1.2, **style)
+            found[row + shift] = interval(values)
+    drawing.points(axes, found, 100, sideways=True, linestyle="none", elinewidth=1.2, **style)
 
 
 def _pairs(table: Table) -> Figure:
@@ -131,14 +128,11 @@ def _panel_of_pair(axes: Axes, table: Table, pair: tuple[int, int], measure: str
 
     drawing.lines(axes, table, measure, place, lambda at, side: at * (1 + 0.05 * side), 100)
     if values := table.by_seed(of_labels(pair), measure):
-        found = interval(values.values())
-        mean, half = 100 * found.mean, 100 * drawing.half_width(found)
-        axes.axhline(mean, color=_OF_LABELS_COLOR, linestyle="--", linewidth=1.6, label="students of labels")
-        axes.axhspan(mean - half, mean + half, color=_OF_LABELS_COLOR, alpha=0.15, linewidth=0)
+        drawing.level(
+            axes, interval(values.values()), 100, _OF_LABELS_COLOR, "--", "students of labels", opacity=0.15
+        )
     if measure == "unseen_among_unseen" and len(table.classes) > 2:
         axes.axhline(100 / (len(table.classes) - 2), color="black", linestyle=":", linewidth=1.2, label="chance")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(TEMPERATURES, [f"{temperature:g}" for temperature in TEMPERATURES])
-    axes.minorticks_off()
+    drawing.temperatures(axes, TEMPERATURES)
     axes.set_ylim(0, 100)
     drawing.open_frame(axes)
