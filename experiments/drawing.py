@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from distill.metrics.verdict import Interval, interval
@@ -161,47 +160,6 @@ def temperatures(axes: Axes, shown: Sequence[float]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(shown, [f"{at:g}" for at in shown])
     axes.minorticks_off()
-
-
-def paired(
-    axes: Axes,
-    table: Table,
-    names: Mapping[str, str],
-    measure: str,
-    scale: float,
-    aside: float = 0.22,
-    markersize: float = 5,
-) -> None:
-    """Put conditions side by side: seeds as dots, joined from one to the next, and means with intervals.
-
-    Args:
-        axes: where to draw.
-        table: what was measured; what is missing is not drawn.
-        names: condition → its name on the x axis.
-        measure: which measure.
-        scale: factor of it, 100 for a share in %.
-        aside: how far a mean stands beside its dots.
-        markersize: of a mean.
-    """
-    found = [
-        {seed: scale * value for seed, value in table.by_seed(condition, measure).items()} for condition in names
-    ]
-    if not any(found):
-        nothing(axes)
-        return
-    for place, (left, right) in enumerate(pairwise(found)):
-        for seed in sorted(left.keys() & right.keys()):
-            axes.plot([place, place + 1], [left[seed], right[seed]], color="#999999", linewidth=0.9, zorder=1)
-    for place, (condition, seeds) in enumerate(zip(names, found, strict=True)):
-        if seeds:
-            color, mean = color_of(condition, table), interval(seeds.values())
-            axes.plot([place] * len(seeds), list(seeds.values()), "o", color=color, markersize=4, alpha=0.7)
-            beside = place + (aside if place else -aside)  # away from the first line
-            half, style = half_width(mean), {"markersize": markersize, "capsize": 4}
-            axes.errorbar(beside, mean.mean, half, fmt="D", color=color, **style)
-    axes.set_xticks(range(len(names)), list(names.values()))
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    open_frame(axes)
 
 
 def curves(table: Table, condition: str, name: str) -> list[list[float]]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config import KnowledgeProbe
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
-from experiments import drawing
+from experiments import drawing, figures
 from experiments.base import DATA_OF_FIGURES
 from experiments.conditions import HARD, SMOOTHED, between, teacher_of
 from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of
@@ -149,7 +149,7 @@ def _stability(table: Table) -> Figure:
     )
     names = {teacher_of(smoothing): f"ε={smoothing:g}" for smoothing in SMOOTHINGS}
     for axes, (title, measure, scale) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        drawing.paired(axes, table, names, measure, scale)
+        figures.paired(axes, table, names, measure, scale)
         drawing.heading(axes, title)
     return figure
 
@@ -166,7 +166,7 @@ def _students(table: Table) -> Figure:
         names = {of_labels(kind): "labels"} | {
             student_of(kind, smoothing, TEMPERATURE): f"teacher\nε={smoothing:g}" for smoothing in SMOOTHINGS
         }
-        drawing.paired(axes, table, names, "accuracy", 100)
+        figures.paired(axes, table, names, "accuracy", 100)
         drawing.heading(axes, f"{kind} students")
     figure.axes[0].set_ylabel("test accuracy, %")
     return figure

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config import LossConfig
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
-from experiments import drawing
+from experiments import drawing, figures
 from experiments.base import DATA_OF_FIGURES, is_published, setting_of_figures
 from experiments.conditions import HARD, OF_LABELS, OF_SMOOTHED_LABELS, SMOOTHED, labelled, smoothed
 
@@ -86,7 +86,7 @@ def _accuracy(table: Table) -> Figure:
     row = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (title, pair) in zip(row, shown, strict=True):
         names = dict(zip(pair, ("ε=0", f"ε={SMOOTHING:g}"), strict=True))
-        drawing.paired(axes, table, names, "accuracy", 100, aside=0.18, markersize=6)
+        figures.paired(axes, table, names, "accuracy", 100, aside=0.18, markersize=6)
         drawing.heading(axes, title)
     row[0].set_ylabel("test accuracy, %")
     return figure

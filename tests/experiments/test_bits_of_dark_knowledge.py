@@ -16,8 +16,9 @@ from experiments import bits_of_dark_knowledge as bits
 from experiments.base import setting_of_figures
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
 from experiments.prediction import left_out_concordance
+from experiments.teacher_population import base_of, families, population
 
-ALL = tuple(bits.families())
+ALL = tuple(families())
 SMOKE = ALL[::8]
 RANKS = ("rank_correlation_T1", "rank_correlation_T4")
 SHARES = ("concordance_T1", "concordance_T4")
@@ -43,7 +44,7 @@ def table_of(names=SMOKE, seeds: int = 3, derive: bool = True) -> Table:
                 **{candidate: _value(candidate, true, rng.normal()) for candidate in bits.CANDIDATES},
             }
             for temperature in bits.TEMPERATURES:
-                student = Label(bits._distilled(name, temperature), seed)
+                student = Label(bits.distilled_of(name, temperature), seed)
                 table.values[student] = {"accuracy": 0.8 + 0.01 * seed + 0.02 * true * temperature}
     if derive:
         table.values |= bits.derived(table)
@@ -64,13 +65,13 @@ def half() -> Table:
     ],
 )
 def test_each_teacher_differs_from_the_base_in_one_field(scale, data):
-    base = bits._base(setting_of_figures(data, scale).teacher, scale, data)
-    population = bits.population(base)
-    assert population["base"] == {"as it is": base}
-    recipes = [recipe for family in population.values() for recipe in family.values()]
+    base = base_of(setting_of_figures(data, scale).teacher, scale, data)
+    varied = population(base)
+    assert varied["base"] == {"as it is": base}
+    recipes = [recipe for family in varied.values() for recipe in family.values()]
     assert len(recipes) >= 40
     assert len(set(map(repr, recipes))) == len(recipes) or scale == "smoke"
-    for family, members in population.items():
+    for family, members in varied.items():
         # A strength of smoothing means nothing without its convention.
         fields = [name for name in TeacherConfig.model_fields if name != "smoothing_convention"]
         changed = [
@@ -81,10 +82,10 @@ def test_each_teacher_differs_from_the_base_in_one_field(scale, data):
 
 
 def test_names_are_of_one_family_at_every_scale():
-    base = bits._base(setting_of_figures("cifar10", "paper").teacher, "paper", "cifar10")
-    named = [(name, family) for family, recipes in bits.population(base).items() for name in recipes]
+    base = base_of(setting_of_figures("cifar10", "paper").teacher, "paper", "cifar10")
+    named = [(name, family) for family, recipes in population(base).items() for name in recipes]
     assert len(dict(named)) == len(named)
-    assert bits.families() == dict(named)
+    assert families() == dict(named)
 
 
 def test_students_differ_in_their_teacher_and_temperature_alone():
@@ -100,7 +101,7 @@ def test_students_differ_in_their_teacher_and_temperature_alone():
         if isinstance(run, StudentConfig) and run.cache:
             own = next(name for name in ALL if label.condition.startswith(f"student of {name}, T="))
             assert run.cache.teacher == runs[Label(teacher_of(own), label.seed)]
-    assert list(bits.families())[::8] == [
+    assert list(families())[::8] == [
         label.condition.removeprefix("teacher, ")
         for label in bits.runs("smoke", "digits")
         if label.condition.startswith("teacher") and label.seed == 0
@@ -169,17 +170,17 @@ def test_sizes_of_gains_of_other_seeds_are_what_they_tell():
     table = table_of(derive=False)
     first, second = SMOKE[:2]
     for seed, name in ((1, first), (2, second)):
-        table.values[Label(bits._distilled(name, 4), seed)]["accuracy"] += 0.055
+        table.values[Label(bits.distilled_of(name, 4), seed)]["accuracy"] += 0.055
     derived = bits.derived(table)
     gains = {
         seed: np.array([derived[Label(gain_of(name, 4), seed)]["gain"] for name in SMOKE]) for seed in range(3)
     }
-    families = [bits.families()[name] for name in SMOKE]
+    of_smoke = [families()[name] for name in SMOKE]
     for seed, following in ((0, 1), (1, 2), (2, 0)):
-        expected = left_out_concordance(gains[following], gains[seed], families)
+        expected = left_out_concordance(gains[following], gains[seed], of_smoke)
         assert derived[Label(ANOTHER_SEED, seed)]["concordance_T4"] == pytest.approx(float(expected))
         others = (sum(gains.values()) - gains[seed]) / 2
-        expected = left_out_concordance(others, gains[seed], families)
+        expected = left_out_concordance(others, gains[seed], of_smoke)
         assert derived[Label(OTHER_SEEDS, seed)]["concordance_T4"] == pytest.approx(float(expected))
 
 
@@ -188,8 +189,8 @@ def test_what_diverged_is_left_out_in_pairs():
     lost, at = SMOKE[1], 0
     table.diverged[Label(teacher_of(lost), at)] = "accuracy at chance"
     del table.values[Label(teacher_of(lost), at)]
-    table.diverged[Label(bits._distilled(SMOKE[2], 4), at)] = "its teacher diverged"
-    del table.values[Label(bits._distilled(SMOKE[2], 4), at)]
+    table.diverged[Label(bits.distilled_of(SMOKE[2], 4), at)] = "its teacher diverged"
+    del table.values[Label(bits.distilled_of(SMOKE[2], 4), at)]
     del table.values[Label(bits.OF_LABELS, 2)]
     assert bits.gains_of(table, at, 4).names == (SMOKE[0], *SMOKE[3:])
     assert bits.gains_of(table, at, 1).names == (SMOKE[0], *SMOKE[2:])
@@ -229,7 +230,7 @@ def test_the_scatter_joins_smoothing_from_weak_to_strong():
     shown = ALL[:12]
     figure = bits.draw(table_of(shown, seeds=1))["gain_by_measure"]
     line = figure.axes[0].lines[0]
-    joined = [name for name, family in bits.families().items() if family in ("base", "smoothing")]
+    joined = [name for name, family in families().items() if family in ("base", "smoothing")]
     true = [(shown.index(name) * 5 % 12) / 12 for name in joined]
     assert list(line.get_xdata()) == pytest.approx([math.exp(value) for value in true])
     assert list(line.get_ydata()) == pytest.approx([8 * value for value in true])
