@@ -30,7 +30,7 @@ def test_networks_of_a_seed_differ_in_smoothing_and_temperature_alone(scale, dat
     for seed in seeds:
         hard, smoothed = (runs[Label(teacher_of(smoothing), seed)] for smoothing in SMOOTHINGS)
         assert isinstance(hard, TeacherConfig)
-        assert (hard.seed, hard.smoothing) == (seed, 0)
+        assert (hard.seed, hard.loss.smoothing) == (seed, 0)
         assert smoothed == hard.with_loss(smoothing=0.1)
         for kind in KINDS:
             plain = set()

@@ -25,7 +25,7 @@ def test_networks_differ_in_smoothing_alone(scale, data):
     assert len(runs) == len(SMOOTHINGS) * chosen.seeds
     for label, config in runs.items():
         assert isinstance(config, TeacherConfig)
-        assert config.smoothing == drawing.smoothing(label.condition)
+        assert config.loss.smoothing == drawing.smoothing(label.condition)
         assert config.replace(seed=0).with_loss(smoothing=0) == chosen.teacher
         assert config.data.held_out > 0, "a temperature is fitted on held-out images"
 

@@ -31,7 +31,7 @@ def test_the_papers_set_up():
     assert isinstance(dropout, TeacherConfig)
     assert smoothed.model.kwargs == {"widths": [1200, 1200], "init_std": 0.03}
     assert dropout.model.kwargs == {**smoothed.model.kwargs, "dropout": 0.5, "input_dropout": 0.2}
-    assert (dropout.smoothing, smoothed.smoothing) == (0, 0.1)
+    assert (dropout.loss.smoothing, smoothed.loss.smoothing) == (0, 0.1)
     assert dropout.replace(model=smoothed.model).with_loss(smoothing=0.1) == smoothed
     assert smoothed.augment == AugmentConfig(pad=2)
     assert (smoothed.data.held_out, smoothed.data.limit) == (0, None), "all 60,000 images train"

@@ -43,7 +43,7 @@ def test_networks_of_a_seed_and_a_noise_differ_in_their_targets_alone(scale, dat
         assert hard.augment == AugmentConfig()
         if isinstance(config, TeacherConfig):
             assert config.with_loss(smoothing=0) == hard
-            assert config.smoothing == drawing.smoothing(method)
+            assert config.loss.smoothing == drawing.smoothing(method)
         else:
             assert config.cache is not None
             assert config.cache.teacher == hard, "it learned the same wrong labels"

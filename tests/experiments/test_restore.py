@@ -66,8 +66,8 @@ def test_teachers_differ_in_smoothing_and_students_in_targets_alone(scale, data)
     for label, config in restore.runs(scale, data).items():
         assert (config.seed, config.augment) == (label.seed, AugmentConfig())
         if isinstance(config, TeacherConfig):
-            alike = {"seed": 0, "smoothing": 0, "smoothing_convention": "uniform", "snapshots": 0}
-            teachers.add(repr(config.replace(**alike)))
+            taught = config.with_loss(smoothing=0, smoothing_convention="uniform")
+            teachers.add(repr(taught.replace(seed=0, snapshots=0)))
         else:
             students.add(repr(config.replace(seed=0, cache=None, loss=LossConfig(alpha=0))))
     assert (len(teachers), len(students)) == (1, 1)
@@ -229,7 +229,7 @@ def full(seeds: int = 3) -> Table:
         if isinstance(config, TeacherConfig):
             table.values[label] = {
                 "accuracy": 0.9,
-                "ece": 0.05 + config.smoothing / 10,
+                "ece": 0.05 + config.loss.smoothing / 10,
                 "interclass_variance_relative": 1,
             }
             if config.snapshots:

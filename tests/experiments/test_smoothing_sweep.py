@@ -57,7 +57,7 @@ def test_strengths_share_all_but_their_smoothing():
     assert {label.seed for label in runs} == {*SEEDS}
     for seed in SEEDS:
         teachers = [config for at, config in runs.items() if at.seed == seed and isinstance(config, TeacherConfig)]
-        assert [config.smoothing for config in teachers] == [*SMOOTHINGS]
+        assert [config.loss.smoothing for config in teachers] == [*SMOOTHINGS]
         assert len({repr(config.with_loss(smoothing=0)) for config in teachers}) == 1
         students = [config for at, config in runs.items() if at.seed == seed and isinstance(config, StudentConfig)]
         assert len(students) == 1 + len(SMOOTHINGS) * len(TEMPERATURES)

@@ -20,7 +20,7 @@ def test_pairs_differ_in_smoothing_alone(scale, data):
     for seed in range(setting_of_figures(data, scale).seeds):
         hard, smoothed = (runs[Label(condition, seed)] for condition in TEACHER)
         assert isinstance(hard, TeacherConfig)
-        assert hard.smoothing == 0
+        assert hard.loss.smoothing == 0
         assert hard.with_loss(smoothing=0.1) == smoothed
         if (data, scale) == ("cifar100", "paper"):
             continue

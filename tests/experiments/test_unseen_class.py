@@ -57,14 +57,14 @@ def test_students_of_a_seed_share_the_caches_of_their_teachers(scale, data):
     runs = subject.runs(scale, data)
     teachers = [run for at, run in runs.items() if at.seed == 1 and isinstance(run, TeacherConfig)]
     students = of_seed(scale, data, 1)
-    assert [teacher.smoothing for teacher in teachers] == [0.0, 0.1]
+    assert [teacher.loss.smoothing for teacher in teachers] == [0.0, 0.1]
     assert teachers[1].with_loss(smoothing=0) == teachers[0]
     caches = {key(run.cache): run.cache for run in students.values() if run.cache}
     assert [cache.teacher for cache in caches.values()] == teachers, "one cache of each"
     for at, student in students.items():
         if student.cache:
             assert isinstance(student.cache.teacher, TeacherConfig)
-            assert student.cache.teacher.smoothing == drawing.smoothing(at.condition)
+            assert student.cache.teacher.loss.smoothing == drawing.smoothing(at.condition)
             assert student.loss.temperature == drawing.temperature(at.condition)
             assert student.loss.alpha == 1
         else:

@@ -58,7 +58,7 @@ def test_students_of_a_point_differ_in_their_teacher_alone(scale, data):
         smoothing = drawing.smoothing(label.condition)
         suffix = ", augmented" if "augmented" in label.condition else ""
         assert teacher == runs[Label(f"teacher ε={smoothing:g}{suffix}", label.seed)]
-        assert (teacher.smoothing, teacher.seed, student.seed) == (smoothing, label.seed, label.seed)
+        assert (teacher.loss.smoothing, teacher.seed, student.seed) == (smoothing, label.seed, label.seed)
         assert student.loss == LossConfig(alpha=1, temperature=drawing.temperature(label.condition))
         twin = found[Label(label.condition.replace(f"ε={smoothing:g}", "ε=0"), label.seed)]
         (hard,) = twin.cache.teachers
