@@ -124,7 +124,7 @@ def distilled_of(name: str, temperature: float) -> str:
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     base = base_of(chosen.teacher, scale, data)
     recipes = {name: recipe for family in population(base).values() for name, recipe in family.items()}
@@ -245,7 +245,7 @@ def _told_by(gains: Gains, others: list[Gains]) -> tuple[float, float] | None:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     named = {
         PROPOSAL: "our proposal",
         PROPOSED_PART: "part of our proposal",

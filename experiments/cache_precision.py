@@ -81,7 +81,7 @@ CLAIMS = [claim for smoothing in SMOOTHINGS for claim in _claims(smoothing)]
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     found: Runs = {}
     for seed in range(_seeds(chosen.seeds, scale, data)):
@@ -111,7 +111,7 @@ def _caches(teacher: TeacherConfig, classes: int | None) -> dict[str, CacheConfi
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {"stored_form": _stored_form(table)}
 
 

@@ -172,7 +172,7 @@ PAPER = list(_published())
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     return runs_at(scale, data, TEMPERATURES, of_labels_too=False)
 
 
@@ -213,7 +213,7 @@ def _by_seed(table: Table, kind: str, smoothing: float, temperature: float, meas
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figure of the report."""
+    """Draw the figure of the report."""
     return {"accuracy_by_temperature": _accuracy_by_temperature(table)}
 
 

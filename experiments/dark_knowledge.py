@@ -78,7 +78,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     found: Runs = {}
     for seed in range(chosen.seeds):
@@ -104,7 +104,7 @@ _RELIABILITY = (
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the headline picture first."""
+    """Draw the figures of the report, the headline picture first."""
     return {
         "nontarget_spread": figures.nontarget_spread(table),
         "unseen_recall": figures.unseen_recall(table),

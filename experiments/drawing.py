@@ -138,7 +138,7 @@ def horizontal(
 def level(
     axes: Axes, found: Interval, scale: float, color: str, style: str, label: str, opacity: float = 0.1
 ) -> None:
-    """A line over the whole width, with its interval as a band."""
+    """Draw a line over the whole width, with its interval as a band."""
     mean, half = scale * found.mean, scale * half_width(found)
     axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=label)
     axes.axhspan(mean - half, mean + half, color=color, alpha=opacity, linewidth=0)
@@ -147,7 +147,7 @@ def level(
 def points(
     axes: Axes, found: Mapping[float, Interval], scale: float = 1, sideways: bool = False, **style: Any
 ) -> None:
-    """Means with their intervals, each at its place on the x axis, or sideways on the y axis; nothing for none."""
+    """Draw means with their intervals, each at its place on the x axis, or sideways on the y axis."""
     if found:
         means = [scale * each.mean for each in found.values()]
         halves = [scale * half_width(each) for each in found.values()]
@@ -156,7 +156,7 @@ def points(
 
 
 def temperatures(axes: Axes, shown: Sequence[float]) -> None:
-    """A logarithmic x axis with these temperatures on it."""
+    """Make the x axis logarithmic, with these temperatures on it."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(shown, [f"{at:g}" for at in shown])
     axes.minorticks_off()

@@ -21,7 +21,7 @@ _CLASS_LOOKS = (("#56B4E9", "o"), ("#E69F00", "s"), ("#CC79A7", "^"))
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the picture first."""
+    """Draw the figures of the report, the picture first."""
     return {
         "projections": _projections(
             table,

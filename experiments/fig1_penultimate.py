@@ -72,7 +72,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)
 
@@ -83,7 +83,7 @@ def probes(scale: Scale, data: str) -> tuple[PenultimateProbe]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the picture first."""
+    """Draw the figures of the report, the picture first."""
     # Imported late: it takes its names from here.
     from experiments import fig1_figures
 

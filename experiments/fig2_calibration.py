@@ -91,7 +91,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)
 
@@ -102,7 +102,7 @@ def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {"reliability": reliability(table, _RELIABILITY), "by_temperature": _by_temperature(table)}
 
 

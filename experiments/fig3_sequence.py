@@ -134,7 +134,7 @@ SIZES: dict[Scale, Size] = {
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label.
+    """Build every network of the experiment, under its label.
 
     Raises:
         UserError: the data are not `translation`, which alone has a target sentence.
@@ -174,7 +174,7 @@ _RELIABILITY = (
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report: Figure 3, the left and centre panels of Figure 4, and its right panel."""
+    """Draw the figures of the report: Figure 3, the left and centre panels of Figure 4, and its right panel."""
     return {
         "reliability": reliability(table, _RELIABILITY),
         "ece_and_bleu": _ece_and_bleu(table),

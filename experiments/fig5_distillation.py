@@ -117,7 +117,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     taught, smoothings, temperatures = _points(scale, data)
     found: Runs = {}
@@ -154,7 +154,7 @@ def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> 
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figure."""
+    """Draw the figure of the report."""
     return {"distillation": _against_smoothing(table)}
 
 

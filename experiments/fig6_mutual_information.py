@@ -111,7 +111,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     teacher = on_views(chosen.teacher, data).replace(snapshots=3 if scale == "smoke" else SNAPSHOTS)
     return teachers(teacher, range(chosen.seeds), SMOOTHINGS)
@@ -124,7 +124,7 @@ def probes(scale: Scale, data: str) -> tuple[InformationProbe]:
 
 
 def draw(table: Table) -> Mapping[str, Figure]:
-    """The figure of the paper: mutual information against training step."""
+    """Draw the figure of the paper: mutual information against training step."""
     figure = drawing.new_figure(
         4.6,
         f"Mutual information between a training image of two classes{_named(table)} and the difference of their "

@@ -6,7 +6,7 @@ They are drawn from the table with its derived rows, whose conditions are named 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Label, Table
@@ -142,31 +142,21 @@ def _scatter(axes: Axes, points: Sequence[Point], families: Mapping[str, str]) -
         return
     kinds = list(dict.fromkeys(families.values()))
     joined = [point for point in points if families[point.name] in (kinds[0], _SMOOTHED)]
-    axes.plot(
-        [point.measure for point in joined],
-        [POINTS * point.gain for point in joined],
-        color=_LOOKS[1][0],
-        linewidth=1,
-        alpha=0.7,
-    )
+    axes.plot(*_places(joined), color=_LOOKS[1][0], linewidth=1, alpha=0.7)
     for kind, (color, marker) in zip(kinds, _LOOKS, strict=False):
         own = [point for point in points if families[point.name] == kind]
-        axes.plot(
-            [point.measure for point in own],
-            [POINTS * point.gain for point in own],
-            linestyle="none",
-            color=color,
-            marker=marker,
-            markersize={"*": 11, "P": 7}.get(marker, 5.5),
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            label=_kind(kind) if own else None,
-            zorder=4 if marker == "*" else 3,
-        )
+        size, above = {"*": 11, "P": 7}.get(marker, 5.5), 4 if marker == "*" else 3
+        style: dict[str, Any] = {"markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.4}
+        name = _kind(kind) if own else None
+        axes.plot(*_places(own), marker, linestyle="none", color=color, label=name, zorder=above, **style)
     values = [point.measure for point in points]
     if min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
     drawing.open_frame(axes)
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [point.measure for point in points], [POINTS * point.gain for point in points]
 
 
 def _kind(family: str) -> str:
@@ -208,16 +198,9 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
         place = kinds.index(families[name])
         color, marker = _LOOKS[place]
         filled = temperature == WARM
-        axes.plot(
-            POINTS * found.mean,
-            place - 0.16 if filled else place + 0.18,
-            color=color,
-            marker=marker,
-            markersize=9 if marker == "*" else 5.5,
-            markerfacecolor=color if filled else "white",
-            alpha=0.85,
-            linestyle="none",
-        )
+        height, size = place - 0.16 if filled else place + 0.18, 9 if marker == "*" else 5.5
+        style: dict[str, Any] = {"color": color, "markerfacecolor": color if filled else "white", "alpha": 0.85}
+        axes.plot(POINTS * found.mean, height, marker, markersize=size, linestyle="none", **style)
         if families[name] == kinds[0] and filled:
             axes.axvline(POINTS * found.mean, color="#444444", linewidth=1, linestyle="--", zorder=1)
     for place, kind in enumerate(kinds):

@@ -118,18 +118,11 @@ def _dot(axes: Axes, table: Table, row: str, temperature: float, place: float, c
     if values:
         found = interval(values.values())
         filled = temperature == WARM
-        axes.errorbar(
-            found.mean,
-            place,
-            xerr=drawing.half_width(found),
-            color=color,
-            marker="o" if filled else "D",
-            markersize=5.5 if filled else 4,
-            markerfacecolor=color if filled else "white",
-            elinewidth=1.3 if filled else 0.8,
-            linestyle="none",
-            label=f"T={temperature:g}" if row == CHOSEN else None,
-        )
+        marker, size, width = ("o", 5.5, 1.3) if filled else ("D", 4, 0.8)
+        style = {"marker": marker, "markersize": size, "markerfacecolor": color if filled else "white"}
+        name = f"T={temperature:g}" if row == CHOSEN else None
+        style |= {"color": color, "elinewidth": width, "linestyle": "none", "label": name}
+        drawing.points(axes, {place: found}, sideways=True, **style)
 
 
 def _family_errors(table: Table, families: Mapping[str, str], measures: Sequence[str]) -> dict[str, float]:

@@ -139,7 +139,7 @@ def _mlp(widths: list[int], **kwargs: float) -> ModelConfig:
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     size = _size(scale, data)
     # Rate 1 on a running mean of gradients that starts at 0 is rate 0.1 on their momentum. torch's dampening is not
     # that: it starts at the whole first gradient, which then counts ten times.
@@ -165,7 +165,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figure of the report."""
+    """Draw the figure of the report."""
     return {"errors": _errors(table)}
 
 

@@ -105,7 +105,7 @@ CLAIMS = list(_claims())
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     # What is learned by heart is the image as it is.
     teacher = chosen.teacher.replace(augment=AugmentConfig())
@@ -180,7 +180,7 @@ class _Row(NamedTuple):
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {
         "accuracy": _against_noise(
             table,

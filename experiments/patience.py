@@ -105,7 +105,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     epochs, seeds = _lengths(scale, data)
     views = view_program(data)
@@ -135,7 +135,7 @@ def _lengths(scale: Scale, data: str) -> tuple[int, int]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {"stored_views": _stored_views(table)}
 
 

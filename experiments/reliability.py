@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
@@ -92,36 +92,17 @@ def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: 
     accuracies = [found.accuracy for found in bins]
     many = [found.accuracy if found.total >= FEW else math.nan for found in bins]
     for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
+        style: dict[str, Any] = {"linestyle": line.style, "linewidth": 1.6, "marker": marker, "markersize": 5}
+        style["markerfacecolor"] = color if line.style == "-" else "white"
         diagram.plot(
-            [found.confidence for found in bins],
-            heights,
-            color=color,
-            alpha=opacity,
-            linestyle=line.style,
-            linewidth=1.6,
-            marker=marker,
-            markersize=5,
-            markerfacecolor=color if line.style == "-" else "white",
-            label=label,
+            [found.confidence for found in bins], heights, color=color, alpha=opacity, label=label, **style
         )
     for few in (True, False):
         barred = [found for found in bins if (found.total < FEW) == few]
-        diagram.vlines(
-            [found.confidence for found in barred],
-            [found.lowest for found in barred],
-            [found.highest for found in barred],
-            color=color,
-            alpha=0.3 if few else 1.0,
-            linewidth=1,
-        )
-    histogram.hlines(
-        [found.share for found in bins],
-        [found.low for found in bins],
-        [found.high for found in bins],
-        color=color,
-        linestyle=line.style,
-        linewidth=1.6,
-    )
+        bars = zip(*((found.confidence, found.lowest, found.highest) for found in barred), strict=True)
+        diagram.vlines(*(bars if barred else ([], [], [])), color=color, alpha=0.3 if few else 1.0, linewidth=1)
+    steps = zip(*((found.share, found.low, found.high) for found in bins), strict=True)
+    histogram.hlines(*steps, color=color, linestyle=line.style, linewidth=1.6)
 
 
 class _Bin(NamedTuple):

@@ -182,7 +182,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     images = images_of(data, scale)
     base = chosen.teacher.replace(data=chosen.teacher.data.replace(limit=images), augment=AugmentConfig())
@@ -293,7 +293,7 @@ def _gaps(table: Table, seed: int) -> dict[Label, dict[str, float]]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the answer first."""
+    """Draw the figures of the report, the answer first."""
     # Imported late: it takes its names from here.
     from experiments import restore_figures
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the answer first."""
+    """Draw the figures of the report, the answer first."""
     return {
         "remedies": _remedies(table),
         "calibration": _calibration(table),

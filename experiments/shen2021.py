@@ -121,7 +121,7 @@ PAPER = list(_published())
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     return runs_at(scale, data, (TEMPERATURE,), of_labels_too=True)
 
 
@@ -131,7 +131,7 @@ def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {"stability": _stability(table), "students": _students(table)}
 
 

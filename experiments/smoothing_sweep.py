@@ -142,7 +142,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     smoothings = SMOOTHINGS if scale != "smoke" else SMOOTHINGS[:3]
     seeds = range(chosen.seeds if scale != "smoke" else 1)
@@ -227,7 +227,7 @@ def _by_seed(table: Table) -> dict[int, dict[str, Choice]]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     # Imported late: it takes its names from here.
     from experiments import smoothing_sweep_figures
 

@@ -25,7 +25,7 @@ _FITTED = "#444444"
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {"uses": _uses(table), "students": _students(table), "scaling": _scaling(table)}
 
 

@@ -121,7 +121,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     teacher = chosen.teacher
     if data == "digits":
@@ -187,7 +187,7 @@ def target(smoothing: float, convention: SmoothingConvention, classes: int) -> f
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     reached = _new(
         "Gap of the training images, the label's logit minus the mean of the others: the minimum of the loss "
         "(line), and where each training ended (a mark per seed). Over the others, the ε of the axis is the one "

@@ -50,7 +50,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     # AlexNet is trained on crops and flips, as ResNet-56 is; MLPs see images as they are.
     augment = chosen.teacher.augment if is_published(data, scale) else chosen.student.augment
@@ -67,7 +67,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figure of the report."""
+    """Draw the figure of the report."""
     return {"accuracy": _accuracy(table)}
 
 

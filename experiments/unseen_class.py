@@ -169,7 +169,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     # A set of one's own may have few classes.
     classes = num_classes(data) or max(chosen.left_out) + 1
@@ -222,7 +222,7 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     # Imported late: it takes its names from here.
     from experiments import unseen_class_figures
 

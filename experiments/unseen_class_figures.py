@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report."""
+    """Draw the figures of the report."""
     return {
         "unseen_recall": _by_class(table),
         "over_temperature": figures.unseen_recall(table),

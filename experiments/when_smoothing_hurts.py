@@ -212,7 +212,7 @@ CLAIMS = [
 
 
 def runs(scale: Scale, data: str) -> Runs:
-    """Every network of the experiment under its label."""
+    """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     found: Runs = {}
     for seed in range(1 if scale == "smoke" else chosen.seeds):
@@ -293,7 +293,7 @@ def _chosen(table: Table, smoothing: float, share: float) -> dict[Label, dict[st
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the map first."""
+    """Draw the figures of the report, the map first."""
     # Imported late: it takes its names from here.
     from experiments import when_smoothing_hurts_figures
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """The figures of the report, the map first."""
+    """Draw the figures of the report, the map first."""
     return {
         "map": _map(table),
         "best_temperature": _best_temperature(table),

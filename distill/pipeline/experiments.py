@@ -65,10 +65,10 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
 def source_files(name: str) -> list[Path]:
     """Find the files of `experiments/` that an experiment is made of: its own and what it imports there, sorted.
 
-    Imports are read off the text and nothing is executed; those inside functions count, which drawing waits with.
+    Imports are read off the text and nothing is executed; those inside functions count too.
 
     Args:
-        name: of the experiment; one without a file has none.
+        name: name of the experiment; one without a file has none.
     """
     folder = experiment_files.experiments_folder()
     found: set[Path] = set()
@@ -87,7 +87,7 @@ def source_files(name: str) -> list[Path]:
 
 @functools.cache
 def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """What a module of this package imports from `experiments`, by parts of the name; some are no modules."""
+    """Read off a text what it imports from `experiments`: names by their parts, some of which are no modules."""
     names: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -97,7 +97,7 @@ def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]
             above = package[: len(package) + 1 - node.level] if node.level else ()
             source = (*above, *(node.module.split(".") if node.module else ()))
             names |= {source, *((*source, each.name) for each in node.names)}
-    return frozenset(name for name in names if name[0] == "experiments")
+    return frozenset(name for name in names if name[:1] == ("experiments",))
 
 
 def plan_reports(

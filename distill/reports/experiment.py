@@ -117,7 +117,7 @@ class Experiment(Protocol):
 
 
 class OptionalParts(Protocol):
-    """The names that `experiments/<name>.py` may define too, any of them; without one there is nothing of its kind."""
+    """The names that `experiments/<name>.py` may define too; without one there is nothing of its kind."""
 
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
     """Function from (scale, data) to the probes: what is measured of each run beside what all runs get."""
@@ -130,7 +130,8 @@ class OptionalParts(Protocol):
     """Functions without arguments that return text, for a section of the report that reads like a notebook.
 
     For each cell the page shows the docstring (first line: title; indented paragraphs: formulas), the source, and
-    what it returns when the report is written. Cells are short, take less than a second, and say the same each time.
+    what it returns when the report is written. Cells are short, take less than a second, and say the same each
+    time.
     """
 
 

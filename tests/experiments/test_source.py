@@ -47,7 +47,7 @@ def test_an_edited_drawing_changes_the_reports_that_import_it(copy: Path) -> Non
 
 
 def test_what_is_imported_through_others_counts(copy: Path) -> None:
-    """Two experiments import `base` through `pure_distillation` too; the one on sentences has networks of its own."""
+    """Some import `base` through another module; the experiment on sentences has networks of its own."""
     names = set(experiment_files.experiment_names())
     assert changed(copy / "base.py") == names - {"fig3_sequence"}
     assert changed(copy / "pure_distillation.py") == {"chandrasegaran2022", "shen2021"}
