@@ -94,13 +94,13 @@ def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: 
     for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
         style: dict[str, Any] = {"linestyle": line.style, "linewidth": 1.6, "marker": marker, "markersize": 5}
         style["markerfacecolor"] = color if line.style == "-" else "white"
-        diagram.plot(
-            [found.confidence for found in bins], heights, color=color, alpha=opacity, label=label, **style
-        )
+        confidences = [found.confidence for found in bins]
+        diagram.plot(confidences, heights, color=color, alpha=opacity, label=label, **style)
     for few in (True, False):
         barred = [found for found in bins if (found.total < FEW) == few]
-        bars = zip(*((found.confidence, found.lowest, found.highest) for found in barred), strict=True)
-        diagram.vlines(*(bars if barred else ([], [], [])), color=color, alpha=0.3 if few else 1.0, linewidth=1)
+        places = [found.confidence for found in barred]
+        lows, highs = [found.lowest for found in barred], [found.highest for found in barred]
+        diagram.vlines(places, lows, highs, color=color, alpha=0.3 if few else 1.0, linewidth=1)
     steps = zip(*((found.share, found.low, found.high) for found in bins), strict=True)
     histogram.hlines(*steps, color=color, linestyle=line.style, linewidth=1.6)
 
