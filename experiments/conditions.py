@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, Literal
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Run, Runs
+from distill.reports.experiment import Claim, Label, Network, Runs
 
 OF_LABELS, OF_SMOOTHED_LABELS = "student of labels", "student of smoothed labels"
 
@@ -29,7 +29,7 @@ HARD, SMOOTHED = teacher_of(0), teacher_of(0.1)
 """The two teachers that most experiments compare."""
 
 
-def labelled(runs: Mapping[str, Run], seed: int, unseen: int | None = None) -> Runs:
+def labelled(runs: Mapping[str, Network], seed: int, unseen: int | None = None) -> Runs:
     """Put networks, by condition, under the labels of one seed."""
     return {Label(condition, seed, unseen): run for condition, run in runs.items()}
 

@@ -51,7 +51,7 @@ from typing import Any
 
 from distill.config import AugmentConfig, ModelConfig
 from distill.metrics.measures import Measure
-from distill.reports.experiment import Claim, Label, Published, Run, Runs, Scale, Table
+from distill.reports.experiment import Claim, Label, Network, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, Setting, images_of, of_few, on_views, setting_of_figures
 from experiments.conditions import (
     OF_LABELS,
@@ -221,7 +221,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return found
 
 
-def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int) -> Iterator[tuple[str, Run]]:
+def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int) -> Iterator[tuple[str, Network]]:
     """The networks of one map and one seed, each with its condition."""
     count = images_of(data, scale)
     images = chosen.teacher.data.replace(limit=count)

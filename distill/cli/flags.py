@@ -124,7 +124,7 @@ def parse_config(
         arguments: arguments of the command line.
         upstream: teacher of a cache, or cache of a student, that is not made yet; then no flag names an input.
     """
-    arguments = [re.sub(r"^--smoothing(?==|$)", "--loss.smoothing", word) for word in arguments]
+    arguments = [_plain(word) for word in arguments]
     store = ArtifactStore(Path(*_peek(arguments, "store")[:1] or [default_store()]))
     source = next(iter(_inputs(store, arguments, "smoothing-source", TeacherConfig)), None)
     if command == "teacher":
@@ -252,7 +252,12 @@ def _parse_sweep(arguments: list[str], source: TeacherConfig | None) -> tuple[Sw
         if name not in ("stage", "teacher")
     }
     named = {"smoothing_source": _SOURCE, **of_sweep}
-    tried = map(float, _peek(arguments, "smoothings") or SweepConfig.model_fields["smoothings"].default)
+    words = _peek(arguments, "smoothings")
+    try:
+        tried = [*map(float, words)] or SweepConfig.model_fields["smoothings"].default
+    except ValueError:
+        way_out = "Write --smoothings 0 0.1 0.2."
+        raise UserError("smoothings", " ".join(words), "numbers from 0 to below 1", way_out) from None
     about = "Train one recipe with several strengths of label smoothing, and say which to take for what use."
     given, fields, machine = _given(TeacherConfig().with_loss(smoothing=max(tried)), named, arguments, SWEEP, about)
     chosen: dict[str, Any] = {name: getattr(given, name) for name in of_sweep}
@@ -320,6 +325,15 @@ def _inputs(store: ArtifactStore, arguments: list[str], name: str, kind: type[_I
             raise UserError(name, named, "an artifact of this version, and unchanged", way_out)
         found.append(artifact.config)
     return found
+
+
+def _plain(word: str) -> str:
+    """Return a flag in the one form that is looked for: with hyphens, and the short --smoothing written out."""
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    flag = flag.replace("_", "-")
+    return f"{'--loss.smoothing' if flag == '--smoothing' else flag}{equals}{value}"
 
 
 def _peek(arguments: list[str], name: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from distill.cli.arguments import How, Name, print_lines
-from distill.config import ImportFlags, StoredSplit
+from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
@@ -86,7 +86,7 @@ def _of_network(network: Artifact, folder: ArtifactStore, split: StoredSplit) ->
 
 def calibrate(
     network: Name,
-    method: Literal["temperature", "vector", "platt"] = "temperature",
+    method: CalibrationMethod = "temperature",
     temperature: float | None = None,
     *,
     runtime: How,
@@ -113,7 +113,7 @@ def calibrate(
 def export(
     artifact: Name,
     to: Path,
-    calibration: Literal["none", "temperature", "vector", "platt"] | None = None,
+    calibration: Literal["none", CalibrationMethod] | None = None,
     *,
     runtime: How,
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from distill.cli.arguments import How, print_lines, print_skipped
 from distill.cli.flags import SWEEP, parse_beside, parse_call, parse_config
-from distill.config import SweepConfig
+from distill.config import Scale, SweepConfig
 from distill.errors import UserError
 from distill.pipeline.executors.failures import StagesFailed
 from distill.store.artifact import Artifact
@@ -32,7 +32,7 @@ class ExperimentFlags:
     """Name of a file in experiments/, or "all"."""
     data: str | None = None
     """The data set to run on; None takes each experiment's own."""
-    scale: Literal["smoke", "quick", "short", "paper"] = "quick"
+    scale: Scale = "quick"
     """smoke takes seconds, quick minutes on two CPU cores; short takes the published networks with short schedules,
     for one GPU; paper takes the published schedules."""
 

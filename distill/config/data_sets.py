@@ -57,7 +57,7 @@ class DataSet:
     # A reference and not the function, so that reading a config does not import torch.
     load: str
     """Reference `package.module:function`; the function maps the folder of the files to a
-    `distill.data.sets.dataset.Published`."""
+    `distill.data.sets.dataset.Splits`."""
     origin: Origin | TorchvisionOrigin | None = None
     """Where the files come from; None if there are none: the function is then given the data root."""
     samples: str = "images"

@@ -89,6 +89,9 @@ SOFT_TERMS: dict[str, SoftTerm] = {
 }
 """All soft terms: name → soft term; to add one, write its function and add an entry here."""
 
+TemperatureOn = Literal["both", "teacher"]
+"""Whose logits are divided by the temperature."""
+
 if TYPE_CHECKING:
     SoftName = str
 else:
@@ -230,7 +233,7 @@ class LossConfig(Config):
     """Weight of the soft term; 0 trains from labels alone."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """Temperature of the soft targets."""
-    temperature_on: Literal["both", "teacher"] = "both"
+    temperature_on: TemperatureOn = "both"
     """Whose logits are divided by the temperature. both: Hinton's, times T²; teacher: Müller's CIFAR runs, no
     T²."""
     soft: Annotated[SoftName, Field(description=_HELP_OF_SOFT)] = "kl"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     Discriminator,
@@ -90,7 +90,7 @@ class ScalingProbe(Config):
     """Calibration after a network's logits are scaled, with parameters that are fitted on held-out images."""
 
     probe: Literal["scaling"] = "scaling"
-    methods: tuple[CalibrationMethod, ...] = ("temperature", "vector", "platt")
+    methods: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
     """Calibration methods to apply."""
     bins: Count = 15
     """Bins of the calibration error."""

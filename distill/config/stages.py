@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -88,7 +89,8 @@ class EnsembleConfig(Config):
 
     @model_validator(mode="after")
     def _different_members(self) -> EnsembleConfig:
-        if len(set(map(repr, self.members))) < len(self.members):
+        dumps = {json.dumps(member.model_dump(mode="json"), sort_keys=True) for member in self.members}
+        if len(dumps) < len(self.members):
             value = f"{len(self.members)} teachers, some of them the same"
             raise UserError("teacher", value, "teachers that differ", "Name each once.")
         return self
@@ -331,6 +333,10 @@ class SweepConfig(Config):
         }
 
 
+Scale = Literal["smoke", "quick", "short", "paper"]
+"""Size of an experiment: seconds, minutes on two cores, one GPU, and the published networks and schedules."""
+
+
 class ReportConfig(Config):
     """The figures, tables and verdicts of one experiment."""
 
@@ -338,8 +344,8 @@ class ReportConfig(Config):
     experiment: str
     """Name of the experiment: its file name."""
     source: str
-    """sha256 of the files in experiments/, so that an edited figure is drawn again."""
-    scale: Literal["smoke", "quick", "short", "paper"]
+    """sha256 of the files of the experiment and of what it imports, so that an edited figure is drawn again."""
+    scale: Scale
     data: str
     analyses: tuple[AnalysisConfig, ...]
 

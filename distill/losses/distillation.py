@@ -6,16 +6,15 @@ Where a term needs the label of a mixed view, `classes_of` decides what it is.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from distill.config.loss import TemperatureOn
 from distill.losses.terms import Labels, at_least_float32
-
-TemperatureOn = Literal["both", "teacher"]
 
 
 def kl_distillation(

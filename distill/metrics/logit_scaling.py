@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from distill.config import CalibrationMethod
 from distill.errors import UserError
 from distill.metrics.calibration_error import fit_temperature
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 
-Method = Literal["none", "temperature", "vector", "platt"]
+Method = Literal["none", CalibrationMethod]
 """Method of calibration: those of `config.CalibrationMethod`, and none, which leaves logits as they are."""
 RIDGE = 0.01
 """Strength of the ridge of vector scaling, in samples.

@@ -6,9 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from distill.config import (
-    StageConfig,
-)
+from distill.config import StageConfig
 from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.executors.inline import run_inline

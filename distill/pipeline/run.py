@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import (
-    StageConfig,
-)
+from distill.config import StageConfig
 from distill.store.artifact import Artifact
 from distill.store.inputs import Inputs
 from distill.store.key import key

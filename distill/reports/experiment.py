@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from distill.config import ProbeConfig, StudentConfig, TeacherConfig
+from distill.config import ProbeConfig, Scale, StudentConfig, TeacherConfig
 from distill.metrics.measures import MEASURES, Measure
-
-Scale = Literal["smoke", "quick", "short", "paper"]
 
 
 class Label(NamedTuple):
@@ -92,8 +90,8 @@ class Table:
         return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == len(classes)}
 
 
-Run = TeacherConfig | StudentConfig
-Runs = dict[Label, Run]
+Network = TeacherConfig | StudentConfig
+Runs = dict[Label, Network]
 """Every network of an experiment under its label."""
 
 

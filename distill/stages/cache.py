@@ -47,7 +47,7 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     teacher = TeacherLogits(config, teachers, dataset, runtime.torch_device(), runtime.workers_for())
-    reached = ranks.on_first(lambda: _gate(teacher, teachers, dataset, runtime))
+    reached = ranks.on_first(lambda: _fitness(teacher, teachers, dataset, runtime))
     manifest = make_manifest(config, dataset, tuple(identify(artifact, config.snapshot) for artifact in teachers))
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
@@ -69,7 +69,7 @@ def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
     )
 
 
-def _gate(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dataset, runtime: Runtime) -> float:
+def _fitness(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dataset, runtime: Runtime) -> float:
     """Return the accuracy on a sample of the first view, as the student will see it; refuse an unfit teacher."""
     index = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     index = index.to(runtime.torch_device())

@@ -15,10 +15,7 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.geometry import linear_cka
 from distill.metrics.measures import compute, defined, of_kind
-from distill.pipeline.graph import ensure
 from distill.probes import knowledge
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_predictions
 
 NAMES = {each.name for each in of_kind("knowledge", "features", "teacher")}
@@ -31,16 +28,6 @@ def logit_measures(logits, labels, temperature):
 def fidelity_measures(student, teacher, labels, temperature):
     given = {"student": student, "teacher": teacher, "labels": labels, "temperature": temperature}
     return defined(compute(of_kind("teacher"), **given))
-
-
-@pytest.fixture
-def make(store, runtime):
-    def make(config) -> Artifact:
-        made = ensure([config], store, runtime.model_copy(update={"jobs": 1}))[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return make
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_each_names_a_function_of_a_folder(data_set: DataSet) -> None:
     assert inspect.isfunction(function)
     signature = inspect.signature(function)
     assert [each.annotation for each in signature.parameters.values()] == ["Path"]
-    assert signature.return_annotation == "Published"
+    assert signature.return_annotation == "Splits"
 
 
 def test_which_are_built_in() -> None:

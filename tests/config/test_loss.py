@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from distill.cli.main import main
 from distill.config import (
     SOFT_TERMS,
+    TOWARDS,
     DataConfig,
     LabelsConfig,
     LossConfig,
@@ -204,3 +206,7 @@ def test_a_new_line_in_the_list_is_a_soft_term(monkeypatch: pytest.MonkeyPatch) 
     config = LossConfig.model_construct(**dict(LossConfig()) | {"soft": "toy"})
     found = make_loss(config)(student, labels, teacher).total
     torch.testing.assert_close(found, (student - teacher).abs().max() / 8)
+
+
+def test_what_smoothing_can_lead_towards_is_one_set() -> None:
+    assert get_args(LabelsConfig.model_fields["towards"].annotation) == tuple(TOWARDS)

@@ -13,8 +13,10 @@ from distill.config import (
     AugmentConfig,
     CacheConfig,
     DataConfig,
+    EnsembleConfig,
     LabelsConfig,
     LossConfig,
+    ModelConfig,
     OptimConfig,
     StudentConfig,
     SweepConfig,
@@ -131,3 +133,9 @@ _OBJECTS = st.recursive(
 def test_a_stage_of_wrong_types_is_one_line(stage: str, fields: dict[str, object]) -> None:
     with suppress(UserError):
         key(parse_stage({**fields, "stage": stage}))
+
+
+def test_arguments_in_another_order_are_no_other_teacher() -> None:
+    one, other = (ModelConfig(kwargs=kwargs) for kwargs in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    with pytest.raises(UserError, match="some of them the same"):
+        EnsembleConfig(members=(TeacherConfig(model=one), TeacherConfig(model=other)))

@@ -16,24 +16,11 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measures import compute, defined, of_kind
-from distill.pipeline.graph import ensure
 from distill.probes import knowledge, probe
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_network
 
 ALL = KnowledgeProbe()
 NAMES = {each.name for each in of_kind("knowledge", "features")}
-
-
-@pytest.fixture
-def make(store, runtime):
-    def make(config) -> Artifact:
-        made = ensure([config], store, runtime.model_copy(update={"jobs": 1}))[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return make
 
 
 def by_hand(network, split, dataset, temperature=1.0):

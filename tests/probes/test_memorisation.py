@@ -10,25 +10,12 @@ from distill.config import DataConfig, MemorisationProbe, ModelConfig, OptimConf
 from distill.data.loader import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
-from distill.pipeline.graph import ensure
 from distill.probes import memorisation, probe
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_network
 
 DATA = DataConfig(held_out=0.15, limit=200, label_noise=0.4, noise="symmetric", noise_seed=2)
 CLEAN = DataConfig(held_out=0.15, limit=200)
 NAMES = {"wrong_labels", "memorised", "recovered", "fitted_right", "held_out_accuracy_clean"}
-
-
-@pytest.fixture
-def make(store, runtime):
-    def make(config) -> Artifact:
-        made = ensure([config], store, runtime.model_copy(update={"jobs": 1}))[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return make
 
 
 @pytest.fixture

@@ -6,21 +6,8 @@ import torch
 from distill.config import DataConfig, ScalingProbe
 from distill.errors import UserError
 from distill.metrics import accuracy, calibration_error, logit_scaling
-from distill.pipeline.graph import ensure
 from distill.probes import probe, probe_measures
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_predictions
-
-
-@pytest.fixture
-def trained(teacher, store, runtime):
-    def train(config=teacher) -> Artifact:
-        made = ensure([config], store, runtime)[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return train
 
 
 def test_what_is_measured_of_a_network(trained, runtime, tmp_path):

@@ -9,24 +9,11 @@ import torch
 from distill.config import DataConfig, TemperaturesProbe
 from distill.errors import UserError
 from distill.metrics import accuracy, calibration_error
-from distill.pipeline.graph import ensure
 from distill.probes import probe
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_predictions
 
 GRID = TemperaturesProbe(temperatures=(0.5, 1.0, 2.0, 4.0))
 VALUES = {"scaled_temperature", "scaled_ece", "scaled_nll", "lowest_nll"}
-
-
-@pytest.fixture
-def trained(teacher, store, runtime):
-    def train(config=teacher) -> Artifact:
-        made = ensure([config], store, runtime)[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return train
 
 
 def test_what_is_measured_of_a_network(trained, runtime, tmp_path):

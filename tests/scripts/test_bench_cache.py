@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import subprocess
@@ -17,6 +16,7 @@ import torch
 
 from distill.errors import UserError
 from distill.stages import student
+from tests.scripts.script import script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cache.py"
 TOY = "--samples 300 --rounds 2 --write-samples 16 --write-rounds 1 --threads 1 --imagenet --imagenet-samples 2500"
@@ -33,13 +33,7 @@ class Row(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_cache", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_cache"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script(SCRIPT)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from argparse import Namespace
@@ -12,18 +11,15 @@ from types import ModuleType
 import pytest
 import torch
 
+from tests.scripts.script import script
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_training.py"
 TOY = "--model cnn --images 64 --batch 16 --rounds 2 --steps 2 --warmup 1"
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_training", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(SCRIPT)
 
 
 def arguments(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, *more: str) -> Namespace:

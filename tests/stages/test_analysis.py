@@ -15,10 +15,8 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity, similarity_correlation
 from distill.metrics.measures import compute, of_kind
-from distill.pipeline.graph import ensure
 from distill.stages import analysis
 from distill.stages.analysis import measure, measure_cache, own_teacher
-from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.training.network import load_predictions
 
@@ -29,17 +27,6 @@ DARK_KNOWLEDGE = {
     "nontarget_entropy",
     "aggregated_variance",
 }
-
-
-@pytest.fixture
-def make(store, runtime):
-    def make(config) -> Artifact:
-        # One process: these nets take less time than to start one.
-        made = ensure([config], store, runtime.model_copy(update={"jobs": 1}))[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return make
 
 
 @pytest.fixture

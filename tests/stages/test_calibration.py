@@ -13,21 +13,8 @@ from distill.config import CalibrationConfig, DataConfig, LabelsConfig
 from distill.errors import UserError
 from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap
-from distill.pipeline.graph import ensure
 from distill.stages import calibration as stage
-from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.training.network import load_predictions
-
-
-@pytest.fixture
-def make(store, runtime):
-    def run(config) -> Artifact:
-        made = ensure([config], store, runtime)[key(config)]
-        assert isinstance(made, Artifact)
-        return made
-
-    return run
 
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "platt"])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
+from pydantic.fields import FieldInfo
 
 from distill.config import (
     SOFT_TERMS,
+    TOWARDS,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -35,7 +37,7 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
-from distill.store.key import _KEYS, key
+from distill.store.key import key
 from distill.store.stages import STAGES
 
 TEACHER, OF_LABELS = TeacherConfig(), StudentConfig(loss=LossConfig(alpha=0))
@@ -58,7 +60,7 @@ GOLDEN = {
     "report": "54fd46be44e2e6e2",
 }
 DEFAULTS = Path(__file__).with_name("defaults.json")
-"""Stage → its version, and the default of every field of its config, by dotted name."""
+"""Versions of stages, and the default of every field of every config and of every argument of a loss."""
 
 
 def test_golden_keys() -> None:
@@ -70,29 +72,89 @@ def test_every_stage_has_a_golden_key() -> None:
     assert list(CONFIGS) == list(STAGES)
 
 
-def defaults(kind: type[Config], prefix: str = "") -> dict[str, Any]:
-    """Dotted name → default, of all fields of a config and of those that it holds by default."""
-    known: dict[str, Any] = {}
-    for name, field in kind.model_fields.items():
-        if isinstance(field.default, Config) and not hasattr(field.default, "stage"):
-            known |= defaults(type(field.default), f"{prefix}{name}.")
-        # What the holder puts there may differ from the defaults of its class: LossConfig(alpha=0) of a teacher.
-        value = field.default if not isinstance(field.default, Config) else field.default.model_dump(mode="json")
-        known[f"{prefix}{name}"] = "required" if field.is_required() else json.loads(json.dumps(value))
-    return known
+def configs_in(annotation: Any) -> Iterator[type[Config]]:
+    """Yield the config classes that a type names, in unions, tuples and beside metadata too."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for part in get_args(annotation):
+        yield from configs_in(part)
+
+
+def parts_of(kind: type[Config]) -> Iterator[type[Config]]:
+    """Yield a config class and those that its fields can hold, but not the stages that are its inputs."""
+    yield kind
+    for field in kind.model_fields.values():
+        for part in configs_in(field.annotation):
+            if part not in INPUTS:
+                yield from parts_of(part)
+
+
+INPUTS = {stage.config for stage in STAGES.values()}
+TABLES: dict[str, tuple[type[Config], dict[str, Any]]] = {
+    "soft terms": (LossConfig, {term.name: term.defaults for term in SOFT_TERMS.values()}),
+    "towards": (LabelsConfig, {name: each.defaults for name, each in TOWARDS.items()}),
+}
+"""Defaults that stand in lists beside the configs, and the config whose `kwargs` they complete."""
+
+
+def defaults_today() -> dict[str, dict[str, Any]]:
+    """Class, or list of arguments → name → default."""
+    known: dict[str, dict[str, Any]] = {}
+    for stage in STAGES.values():
+        for kind in parts_of(stage.config):
+            known[kind.__name__] = {name: default_of(field) for name, field in kind.model_fields.items()}
+    return known | {name: table for name, (_, table) in TABLES.items()}
+
+
+def default_of(field: FieldInfo) -> Any:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, Config):  # what its holder puts there, beside the defaults of its class
+        return field.default.model_dump(mode="json", exclude_defaults=True)
+    return json.loads(json.dumps(field.default))
+
+
+def holders(name: str) -> set[str]:
+    """Stages whose numbers depend on a default of this class or list."""
+    name = TABLES[name][0].__name__ if name in TABLES else name
+    return {stage.name for stage in STAGES.values() if name in {kind.__name__ for kind in parts_of(stage.config)}}
+
+
+def complaints(recorded: dict[str, Any], today: dict[str, dict[str, Any]]) -> list[str]:
+    """Defaults that changed although the version of a stage that depends on them did not."""
+    return [
+        f"the default of {name}.{field} changed: raise the version of {stage} in STAGES"
+        for name, fields in recorded["defaults"].items()
+        for field, value in fields.items()
+        if today.get(name, {}).get(field, "gone") != value
+        for stage in sorted(holders(name))
+        if STAGES[stage].version <= recorded["versions"][stage]
+    ]
 
 
 def test_who_changes_a_default_raises_the_version() -> None:
     """A default is no part of a key: another default would give old artifacts for new numbers."""
+    assert complaints(json.loads(DEFAULTS.read_text()), defaults_today()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "stages"),
+    [
+        ("KnowledgeProbe", "images", {"analysis"}),
+        ("EnsembleConfig", "mean", {"cache"}),
+        ("OptimConfig", "clip", {"student", "teacher"}),
+        ("LabelsConfig", "hold", {"student", "teacher"}),
+        ("soft terms", "dkd", {"student", "teacher"}),
+        ("CacheConfig", "views", {"cache"}),
+    ],
+)
+def test_a_default_that_changes_is_found_wherever_it_stands(name: str, field: str, stages: set[str]) -> None:
     recorded = json.loads(DEFAULTS.read_text())
-    for name, stage in STAGES.items():
-        if stage.version > recorded[name]["version"]:
-            continue
-        today = defaults(stage.config)
-        for field, value in recorded[name]["defaults"].items():
-            if isinstance(value, dict) and isinstance(today.get(field), dict):
-                today[field] = {each: today[field][each] for each in value}  # fields may have been added
-            assert today.get(field, "no such field") == value, f"{field} of {name}: raise its version in STAGES"
+    recorded["defaults"][name][field] = "another"
+    told = complaints(recorded, defaults_today())
+    assert {text.split("version of ")[1].split()[0] for text in told} == stages
+    del recorded["defaults"][name][field]
+    assert complaints(recorded, defaults_today()) == [], "a field that was added"
 
 
 def test_recorded_defaults_are_those_of_today() -> None:
@@ -173,60 +235,10 @@ def test_the_version_of_a_stage_changes_its_keys_and_those_downstream(monkeypatc
 
 
 def recorded_today() -> dict[str, Any]:
-    return {name: {"version": stage.version, "defaults": defaults(stage.config)} for name, stage in STAGES.items()}
-
-
-def test_a_key_is_remembered_for_one_config_only_and_as_long_as_it_lives() -> None:
-    gc.collect()
-    before = len(_KEYS)
-    teacher = TeacherConfig()
-    first = key(teacher)
-    assert len(_KEYS) == before + 1
-    assert key(teacher.model_copy(update={"seed": 1})) == key(TeacherConfig(seed=1)) != first
-    assert key(teacher) == first == key(TeacherConfig())
-    del teacher
-    gc.collect()
-    assert len(_KEYS) == before
-
-
-def test_a_remembered_key_is_of_the_versions_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = CacheConfig()
-    before = key(cache)
-    monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=2))
-    assert key(cache) != before
-
-
-def test_soft_terms_and_their_arguments_have_keys_of_their_own(student: StudentConfig) -> None:
-    losses = [LossConfig(soft=soft) for soft in SOFT_TERMS]
-    losses += [LossConfig(soft="dkd", kwargs={"nontarget": 2}), LossConfig(soft="dkd", kwargs={"target": 2})]
-    assert len({key(student.replace(loss=loss)) for loss in losses}) == len(losses)
-    again = parse_stage(student.replace(loss=losses[-1]).model_dump(mode="json"))
-    assert isinstance(again, StudentConfig)
-    assert again.loss == losses[-1]
-
-
-@given(lr=st.floats(1e-6, 1e3), epochs=st.integers(1, 1000), smoothing=st.floats(0, 0.9))
-def test_keys_are_stable_and_tell_apart(lr: float, epochs: int, smoothing: float) -> None:
-    base = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
-    again = TeacherConfig(optim=OptimConfig(lr=lr)).with_loss(smoothing=smoothing)
-    longer = base.replace(schedule=base.schedule.replace(epochs=epochs + 1000))
-    assert key(base) == key(again)
-    assert key(base) != key(longer)
-
-
-def test_a_key_depends_on_what_is_upstream(student: StudentConfig) -> None:
-    teacher = student.cache.teacher.replace(seed=1)
-    other = student.replace(cache=student.cache.replace(teacher=teacher))
-    assert key(other) != key(student)
-    # … but a sweep over temperatures shares one cache.
-    assert key(student.replace(loss=LossConfig(temperature=9)).cache) == key(student.cache)
-
-
-def test_one_part_leaves_keys_as_they_were() -> None:
-    config = TeacherConfig()
-    assert key(config) == key(config.replace(schedule=config.schedule.replace(parts=1)))
-    assert key(config) != key(config.replace(schedule=config.schedule.replace(parts=2)))
+    return {"versions": {stage.name: stage.version for stage in STAGES.values()}, "defaults": defaults_today()}
 
 
 if __name__ == "__main__":
+    if DEFAULTS.exists() and (told := complaints(json.loads(DEFAULTS.read_text()), defaults_today())):
+        raise SystemExit("\n".join(told))
     DEFAULTS.write_text(json.dumps(recorded_today(), indent=1) + "\n", encoding="utf-8")

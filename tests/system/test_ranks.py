@@ -1,4 +1,4 @@
-"""Without torchrun there is one rank, and nothing of torch is needed; `test_torchrun` has two."""
+"""Without torchrun there is one rank, and nothing of torch is needed; `test_step_distributed` has two."""
 
 from __future__ import annotations
 

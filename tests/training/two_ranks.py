@@ -1,4 +1,4 @@
-"""What two ranks of torchrun do for `test_torchrun`, which does the same as one process and compares.
+"""What two ranks of torchrun do for `test_step_distributed`, which does the same as one process and compares.
 
 torchrun --standalone --nproc-per-node 2 tests/training/two_ranks.py FOLDER
 """

@@ -10,27 +10,27 @@ import numpy as np
 import torch
 
 from distill.data.sets.at_hand import verify
-from distill.data.sets.dataset import Published, Split
+from distill.data.sets.dataset import Split, Splits
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 
-def load_cifar10(folder: Path) -> Published:
+def load_cifar10(folder: Path) -> Splits:
     """Read CIFAR-10 from its files."""
     from torchvision.datasets import CIFAR10
 
     return _read(folder, CIFAR10)
 
 
-def load_cifar100(folder: Path) -> Published:
+def load_cifar100(folder: Path) -> Splits:
     """Read CIFAR-100 from its files."""
     from torchvision.datasets import CIFAR100
 
     return _read(folder, CIFAR100)
 
 
-def _read(folder: Path, source: type[CIFAR10]) -> Published:
+def _read(folder: Path, source: type[CIFAR10]) -> Splits:
     root = folder.parent
     # The files are pickles: only those with torchvision's checksums are opened, since a pickle can hold code.
     for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:

@@ -28,7 +28,7 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
 
-Published = tuple[Split, Split, tuple[str, ...]]
+Splits = tuple[Split, Split, tuple[str, ...]]
 """Training split, test split and class names, as they were published."""
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.data.sets.dataset import Published, Split
+from distill.data.sets.dataset import Split, Splits
 from distill.data.sets.splits import stratified_split
 
 _TEST_SHARE = 0.2
 
 
-def load_digits(_: Path) -> Published:
+def load_digits(_: Path) -> Splits:
     """Read the digits of scikit-learn, with pixels scaled to 0..255."""
     from sklearn import datasets
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from distill.config import DATA_SETS, DataConfig
-from distill.data.sets.dataset import Dataset, Published
+from distill.data.sets.dataset import Dataset, Splits
 from distill.data.sets.fetch import fetch
 from distill.data.sets.folder import load_image_folder
 from distill.data.sets.noise import with_wrong_labels
@@ -58,7 +58,7 @@ def _load(request: _Request) -> Dataset:
     return Dataset(config.name, *splits, classes, *summarise(*splits, classes), positions=kept)
 
 
-def _listed(config: DataConfig, root: Path, progress: bool) -> Published:
+def _listed(config: DataConfig, root: Path, progress: bool) -> Splits:
     """Load a data set of the table `DATA_SETS`."""
     if config.kwargs:
         raise UserError("data.kwargs", config.kwargs, f"none for {config.name}", "Drop --data.kwargs.")

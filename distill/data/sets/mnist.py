@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.data.sets.at_hand import damaged, find
-from distill.data.sets.dataset import Published, Split
+from distill.data.sets.dataset import Split, Splits
 from distill.data.sets.idx import read_idx
 
 
-def load_mnist(folder: Path) -> Published:
+def load_mnist(folder: Path) -> Splits:
     """Read MNIST from its four files."""
     from torchvision.datasets import MNIST
 
     return _read(folder, tuple(MNIST.classes))
 
 
-def load_fashion_mnist(folder: Path) -> Published:
+def load_fashion_mnist(folder: Path) -> Splits:
     """Read Fashion-MNIST from its four files."""
     from torchvision.datasets import FashionMNIST
 
     return _read(folder, tuple(FashionMNIST.classes))
 
 
-def _read(folder: Path, classes: tuple[str, ...]) -> Published:
+def _read(folder: Path, classes: tuple[str, ...]) -> Splits:
     splits = []
     for part in ("train", "t10k"):
         image_file = find(folder, f"{part}-images-idx3-ubyte")

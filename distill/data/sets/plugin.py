@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from distill.config import IGNORED, DataConfig
-from distill.data.sets.dataset import Published, Split
+from distill.data.sets.dataset import Split, Splits
 from distill.errors import UserError
 from distill.system.plugins import bind, resolve
 
 
-def call_plugin(config: DataConfig) -> Published:
+def call_plugin(config: DataConfig) -> Splits:
     """Call the function that a config names, and check the data set that it returns."""
     returned = bind(resolve(config.name, "data.name"), "data.kwargs", **config.kwargs)()
     form = "(train_images, train_labels, test_images, test_labels, class_names)"

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from distill.config import IGNORED
 from distill.data.sets import lexicon
-from distill.data.sets.dataset import Published, Split
+from distill.data.sets.dataset import Split, Splits
 from distill.data.sets.lexicon import Inflected, Noun, Plain, Share, Verb
 
 PAD, BOS, EOS = 0, 1, 2
@@ -110,7 +110,7 @@ def generate() -> tuple[Corpus, Corpus]:
     return train, test
 
 
-def load_translation(_: Path) -> Published:
+def load_translation(_: Path) -> Splits:
     """Generate the data set; its classes are the words of the target vocabulary."""
     train, test = generate()
     return Split(*train), Split(*test), TARGET

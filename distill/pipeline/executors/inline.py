@@ -7,14 +7,14 @@ from pathlib import Path
 
 from distill.pipeline.executors.failures import Failure, log_file, write_traceback
 from distill.pipeline.executors.signals import sigterm_exits
-from distill.pipeline.executors.waiting import Graph, Stage
+from distill.pipeline.executors.waiting import Graph, Work
 from distill.system.progress import bar
 
 
 def run_inline(
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, Work],
     needs: Mapping[str, Sequence[str]],
-    run: Callable[[Stage], object],
+    run: Callable[[Work], object],
     logs: Path,
     show: bool = False,
     done: Callable[[str], object] = lambda _: None,

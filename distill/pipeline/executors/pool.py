@@ -19,7 +19,7 @@ from typing import Any
 
 from distill.pipeline.executors.failures import Failure, WorkerDied, log_file
 from distill.pipeline.executors.signals import sigterm_exits
-from distill.pipeline.executors.waiting import Graph, Stage
+from distill.pipeline.executors.waiting import Graph, Work
 from distill.pipeline.executors.worker import Ended, work
 from distill.system.progress import Lines, Message, Report, Warned
 from distill.training.tracking import warn
@@ -31,9 +31,9 @@ _IDLE_SECONDS = 2.0
 
 
 def run_pool(
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, Work],
     needs: Mapping[str, Sequence[str]],
-    run: Callable[[Stage], object],
+    run: Callable[[Work], object],
     jobs: int,
     logs: Path,
     show: bool = False,

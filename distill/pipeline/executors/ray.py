@@ -26,7 +26,7 @@ from distill.errors import UserError
 from distill.pipeline.executors import worker
 from distill.pipeline.executors.failures import Failure, log_file
 from distill.pipeline.executors.signals import sigterm_exits
-from distill.pipeline.executors.waiting import Graph, Stage
+from distill.pipeline.executors.waiting import Graph, Work
 from distill.system.progress import Lines, Message, Report, Warned, report_to
 from distill.training.tracking import warn
 
@@ -43,9 +43,9 @@ _OBJECTS = 80 << 20
 
 
 def run_ray(
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, Work],
     needs: Mapping[str, Sequence[str]],
-    run: Callable[[Stage], object],
+    run: Callable[[Work], object],
     logs: Path,
     address: str | None = None,
     cpus: int = 1,

@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 from distill.pipeline.executors.failures import Failure
 
 __all__ = ["Failure", "Graph"]
-Stage = TypeVar("Stage")
+Work = TypeVar("Work")
 
 
-class Graph(Generic[Stage]):
+class Graph(Generic[Work]):
     """The state of a graph of stages while it is run.
 
     Args:
@@ -20,7 +20,7 @@ class Graph(Generic[Stage]):
         needs: name → names of its inputs; names that are not in `stages` are taken to exist.
     """
 
-    def __init__(self, stages: Mapping[str, Stage], needs: Mapping[str, Sequence[str]]):
+    def __init__(self, stages: Mapping[str, Work], needs: Mapping[str, Sequence[str]]):
         self.stages = dict(stages)
         self.failures: dict[str, Failure] = {}
         self.blocked: set[str] = set()
@@ -43,7 +43,7 @@ class Graph(Generic[Stage]):
         """List the stages that may start now, in the order of the stages: not started, all inputs finished."""
         return sorted(self._ready, key=self._position.__getitem__)
 
-    def start(self, name: str) -> Stage:
+    def start(self, name: str) -> Work:
         """Note that a ready stage runs, and return the stage."""
         self._ready.remove(name)
         self.running.add(name)
