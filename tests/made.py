@@ -1,7 +1,11 @@
-"""Makes one artifact, and compares the weights of two."""
+"""Makes one artifact, interrupts its training, and compares the weights of two."""
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -12,6 +16,7 @@ from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS
+from distill.training.state import Run
 
 
 def make(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -19,6 +24,20 @@ def make(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifac
     made = ensure([config], store, runtime)[key(config)]
     assert isinstance(made, Artifact)
     return made
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, stop_at: int) -> list[int]:
+    """Send SIGINT in one of the steps that follow, and return a list to which each step adds its number."""
+    update, steps = Run.update, list[int]()
+
+    def interrupting(run: Run) -> None:
+        steps.append(run.step)
+        if len(steps) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        update(run)
+
+    monkeypatch.setattr(Run, "update", interrupting)
+    return steps
 
 
 def weights(artifact: Artifact) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ from distill.system.progress import bar as progress_bar
 from distill.system.runtime import Runtime
 from distill.training.ceiling import confidence_ceiling
 from distill.training.divergence import Trail, weights_are_finite
-from distill.training.kept_weights import save_snapshot
+from distill.training.kept_weights import save_snapshot, steps_to_keep
 from distill.training.recent_samples import RecentSamples, StepPart, last_samples
 from distill.training.state import Run
 from distill.training.step import Step, take_step
@@ -102,7 +102,8 @@ def fit(
             _log_start(writer, notices, at_start)
         batches_of = partial(loader.epoch, join=teacher)
         watch = _Watch(run, recent, writer, interrupts, batches_of, folder, runtime.checkpoint_seconds)
-        watch.keep_snapshot()
+        if run.step == 0:
+            watch.keep_snapshot()
         network, take = _step_of(run)
         forward = torch.compile(network) if runtime.compile else network
         bounding = loss if has_ceiling(config) else None
@@ -157,16 +158,6 @@ def _by_step(batches: Iterator[Batch], pieces: int) -> Iterator[Iterator[Batch]]
     # An iterator and not a list, since all batches of a step may not fit into memory.
     for batch in batches:
         yield chain((batch,), islice(batches, pieces - 1))
-
-
-def steps_to_keep(snapshots: int, total_steps: int) -> list[int]:
-    """Return the steps after which weights are kept: 0 and the end of each of `snapshots` equal parts of training.
-
-    The list is empty where `snapshots` is 0.
-    """
-    if not snapshots:
-        return []
-    return sorted({round(part * total_steps / snapshots) for part in range(snapshots + 1)})
 
 
 class _Watch:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 
 import pytest
 import torch
@@ -26,9 +24,8 @@ from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.training.network import load_network, load_predictions
 from distill.training.predict import predict
-from distill.training.state import Run
 from tests.data.copies import DATA, LENGTH, MODEL, NAMES, STUDENT, TEACHER, sentences
-from tests.made import assert_same_bits, make
+from tests.made import assert_same_bits, interrupt, make
 
 
 def test_every_byte_reaches_the_network_as_its_own_number(runtime) -> None:
@@ -108,15 +105,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     noisy = MODEL.replace(kwargs={"dropout": 0.3})
     config = TEACHER.replace(model=noisy, ema=0.9, schedule=ScheduleConfig(epochs=3, batch_size=32))
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
-    update, steps = Run.update, []
-
-    def interrupting(self, *arguments):
-        steps.append(self.step)
-        if len(steps) == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return update(self, *arguments)
-
-    monkeypatch.setattr(Run, "update", interrupting)
+    steps = interrupt(monkeypatch, stop_at)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     resumed = make(config, store, runtime)

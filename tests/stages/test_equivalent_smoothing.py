@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from distill.pipeline.graph import ensure
 from distill.stages import analysis
 from distill.stages import student as student_stage
 from distill.store.key import key
+from tests.made import interrupt
 
 NAME = "targets/equivalent_smoothing"
 
@@ -124,17 +123,8 @@ def test_a_large_set_is_measured_in_pieces_and_in_part(student, store, runtime, 
 
 def test_it_stands_once_at_the_start_of_the_log(student, store, runtime, monkeypatch):
     make(student.cache, store, runtime)
-    from distill.training.state import Run
 
-    update, steps = Run.update, []
-
-    def interrupting(self, *arguments):
-        steps.append(self.step)
-        if len(steps) == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return update(self, *arguments)
-
-    monkeypatch.setattr(Run, "update", interrupting)
+    steps = interrupt(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         make(student, store, runtime)
     made = make(student, store, runtime)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
 from distill.training.step_distributed import refuse_shares
 from distill.training.tracking import read_metrics
-from tests.made import assert_same_bits, make
+from tests.made import assert_same_bits, interrupt, make
 
 HARD_TO_RESUME = {
     "model": {"name": "mlp", "kwargs": {"widths": [16], "dropout": 0.3}},
@@ -45,15 +44,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     config = TeacherConfig(**HARD_TO_RESUME)
     whole = make(config, ArtifactStore(tmp_path / "whole"), runtime)
 
-    update, steps = Run.update, []
-
-    def interrupting(self, *arguments):
-        steps.append(self.step)
-        if len(steps) == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        return update(self, *arguments)
-
-    monkeypatch.setattr(Run, "update", interrupting)
+    steps = interrupt(monkeypatch, stop_at)
     with pytest.raises(KeyboardInterrupt):
         make(config, store, runtime)
     assert store.find(config) is None
