@@ -118,7 +118,8 @@ def difficulty(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperat
     """
     p = torch.softmax(logits.double() / temperature, dim=1)
     # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident network.
-    return p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1).mean().item()
+    # Rounding may take a sum of almost all of the mass above 1.
+    return p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1).clamp(max=1).mean().item()
 
 
 def nontarget_entropy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float = 1.0) -> float:
