@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from distill.config import AugmentConfig
-from distill.data.loader import Loader, Normaliser
+from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.views.crops import permutation, render, view_parameters
+from distill.data.views.views import Views
 from distill.system.memory import keep_freed_memory
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -84,7 +86,7 @@ def main() -> None:
     images = torch.randint(0, 256, (arguments.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.randint(0, 10, (arguments.images,), generator=generator))
     augment, size = AugmentConfig(pad=PAD, flip=True), arguments.batch_size
-    ours = Loader(split, MEAN, STD, augment, seed=0, batch_size=size, drop_last=False)
+    ours = Loader(Views(split, Normaliser(MEAN, STD), augment, seed=0), size, seed=0, drop_last=False)
     baseline = DataLoader(PilImages(split), size, shuffle=True, num_workers=2, persistent_workers=True)
     loaders: dict[str, Callable[[int], int]] = {
         "distill.data.loader": lambda epoch: sum(len(batch.images) for batch in ours.epoch(epoch)),

@@ -37,9 +37,11 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.data.loader import Batch, Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
-from distill.losses import make_loss
+from distill.data.views.views import Views
+from distill.losses import TeacherRows, make_loss
 from distill.models import build_model
 from distill.store.record import RESUME
 from distill.system.memory import keep_freed_memory
@@ -66,16 +68,8 @@ class Bench:
         split, self.classes, (mean, std) = _images(given)
         channels, height, width = split.images.shape[1:]
         self.shape = channels, height, width
-        self.loader = Loader(
-            split,
-            mean,
-            std,
-            AUGMENT,
-            seed=0,
-            batch_size=given.batch,
-            device=self.device,
-            channels_last=given.channels_last,
-        )
+        normalise = Normaliser(mean, std, self.device, given.channels_last)
+        self.loader = Loader(Views(split, normalise, AUGMENT, seed=0), given.batch, seed=0)
 
     def network(self) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
         """Make a network on the device, and return it and the function to call: itself, or its compiled form."""
@@ -86,7 +80,7 @@ class Bench:
         model.train()
         return model, torch.compile(model) if self.given.compile else model
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch[TeacherRows]]:
         """Yield batches of one epoch after another, without end."""
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch)

@@ -26,7 +26,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.data.loader import shift_and_factor
+from distill.data.normaliser import shift_and_factor
 from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model

@@ -14,6 +14,8 @@ from distill.cache.remake import remake
 from distill.cache.shards import Layout, ShardReader, layout_of
 from distill.config import AugmentConfig, CacheConfig
 from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
 from distill.store.artifact import Artifact
@@ -201,17 +203,6 @@ def view_loader(
     workers: int = 0,
 ) -> Loader:
     """Make a loader of a cache's views, normalised for one network, in the order of the transfer set."""
-    return Loader(
-        dataset.train,
-        mean,
-        std,
-        config.augment,
-        seed=config.view_seed,
-        batch_size=batch_size,
-        device=device,
-        views=config.views,
-        shuffle=False,
-        drop_last=False,
-        num_classes=len(dataset.classes),
-        workers=workers,
-    )
+    normalise = Normaliser(mean, std, device)
+    views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
+    return Loader(views, batch_size, seed=None, cycle=config.views, drop_last=False, workers=workers)

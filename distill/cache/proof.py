@@ -74,7 +74,7 @@ class Proof:
     def same_pixels(self, loader: Loader) -> Bool[Tensor, "p"]:
         """Say for each view whether the loader renders the same pixels as for the teacher."""
         return torch.cat([
-            pixel_checksum(loader.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
+            pixel_checksum(loader.views.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
             for view, rows in by_view(self.view)
         ] or [torch.empty(0, dtype=torch.bool)])  # fmt: skip
 
@@ -117,6 +117,6 @@ def prove(
         answer: function from (index, view) to logits on the CPU.
     """
     parts = by_view(view)
-    checksums = [pixel_checksum(loader.pixels(index[rows], number)).cpu() for number, rows in parts]
+    checksums = [pixel_checksum(loader.views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]
     return Proof(index, view, torch.cat(checksums), torch.cat(logits))

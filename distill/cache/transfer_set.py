@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from distill.cache.logit_cache import LogitCache
-from distill.data.loader import Batch, Loader, Normaliser
+from distill.data.loader import Batch, Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.sets.load import load
 from distill.data.views.crops import permutation
@@ -147,7 +148,7 @@ class CachedDataset(TorchDataset[Sample]):
         seed: int = 0,
         drop_last: bool = True,
         workers: int = 0,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Batch[Tensor]]:
         """Yield whole batches of one epoch on the cache's device, without a `DataLoader`: the fastest way to read.
 
         The order is that of a student of this package with the same seed. The teacher's logits (float32) are in
@@ -221,7 +222,7 @@ class _Opened:
         self.data: Dataset = load(cache.config.transfer_set, root, progress)
         cache.check_fits(self.data)
         self.loader = cache.loader(self.data, batch_size=_AT_A_TIME)
-        self.loader.settle()  # workers are forked later, and then share its memory
+        self.loader.views.settle()  # workers are forked later, and then share its memory
         self._batch_loader: tuple[tuple[int, int], Loader] | None = None
 
     def expect(self, view: int) -> None:
@@ -251,9 +252,11 @@ class _Opened:
         return self._batch_loader[1]
 
 
-def _samples(batch: Batch) -> Iterator[Sample]:
+def _samples(batch: Batch[Tensor]) -> Iterator[Sample]:
+    teacher = batch.teacher
+    assert teacher is not None, "the loader joins logits to every batch"
     labels = batch.labels.tolist() if batch.labels.ndim == 1 else batch.labels.unbind()
-    return map(Sample, batch.images.unbind(), labels, batch.teacher.unbind(), batch.index.tolist())
+    return map(Sample, batch.images.unbind(), labels, teacher.unbind(), batch.index.tolist())
 
 
 def _within(indices: Sequence[int], n: int) -> Int64[Tensor, "b"]:

@@ -55,7 +55,7 @@ class BatchShare:
         if batch % pieces:
             shared = f"{self.parts} part(s) over {self.world} rank(s)"
             expected = f"a multiple of {pieces}, for {shared}"
-            raise UserError("schedule.batch_size", batch, expected, "Set --schedule.batch-size to one.")
+            raise UserError("schedule.batch_size", batch, expected, "Set `schedule.batch_size` to such a multiple.")
         return batch // pieces
 
     def of(self, order: Int64[Tensor, " n"], batch: int) -> Int64[Tensor, " m"]:

@@ -29,12 +29,13 @@ from distill.losses.labels import (
     uniform_smoothing,
 )
 from distill.losses.objective import make_loss, prepare
-from distill.losses.terms import Labels, Loss, Targets, Terms
+from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms
 
 __all__ = [
     "Labels",
     "Loss",
     "Targets",
+    "TeacherRows",
     "Terms",
     "check_batch",
     "cross_entropy",

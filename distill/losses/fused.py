@@ -12,15 +12,13 @@ from torch import Tensor
 
 from distill.config import LossConfig
 from distill.losses.labels import in_uniform
-from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32, required
+from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_least_float32, required
 
 
 def distilled(config: LossConfig) -> Loss:
     """Make the whole loss of a student with `soft` kl; it takes the teacher's logits or prepared `Targets`."""
 
-    def loss(
-        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
-    ) -> Terms:
+    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
         z = at_least_float32(logits.detach()).t()
         if not isinstance(teacher, Targets):
             log_p = _log_soft_targets(required(teacher), config.temperature, z.dtype)

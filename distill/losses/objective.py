@@ -13,10 +13,10 @@ from distill.config import LossConfig
 from distill.losses.checks import check_batch
 from distill.losses.fused import distilled, prepare_targets
 from distill.losses.hard_term import HardTerm, hard_term, is_one_cross_entropy
-from distill.losses.terms import Labels, Loss, Targets, Terms, at_least_float32, required
+from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_least_float32, required
 from distill.system.references import referenced
 
-SoftTermOfBatch = Callable[[Tensor, Labels, "Tensor | Targets | None"], Tensor]
+SoftTermOfBatch = Callable[[Tensor, Labels, "TeacherRows | None"], Tensor]
 """A function (student logits, labels, teacher's logits or prepared targets) → soft term, mean over the batch."""
 
 
@@ -42,9 +42,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
     return _checking_the_first_batch(_weighted_sum(config, hard), uses_labels)
 
 
-def prepare(
-    config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int
-) -> Sequence[Tensor | Targets]:
+def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
     """Compute what `make_loss` takes from the teacher, batch by batch, for thousands of samples at once.
 
     The last batch may be smaller.
@@ -63,7 +61,7 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
         how["temperature_on"] = config.temperature_on
     function = partial(referenced(term.function), **how)
 
-    def soft(logits: Tensor, labels: Labels, prepared: Tensor | Targets | None) -> Tensor:
+    def soft(logits: Tensor, labels: Labels, prepared: TeacherRows | None) -> Tensor:
         assert not isinstance(prepared, Targets), "prepared for another loss"
         teacher = required(prepared)
         return function(logits, teacher, labels=labels) if term.needs_labels else function(logits, teacher)
@@ -87,9 +85,7 @@ def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
 
 
 def _labels_only(hard_term: HardTerm) -> Loss:
-    def loss(
-        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
-    ) -> Terms:
+    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
         hard = hard_term(logits, labels, progress)
         return Terms(hard, hard.detach(), None)
 
@@ -97,9 +93,7 @@ def _labels_only(hard_term: HardTerm) -> Loss:
 
 
 def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -> Loss:
-    def loss(
-        logits: Tensor, labels: Labels, teacher: Tensor | Targets | None = None, progress: float = 1.0
-    ) -> Terms:
+    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
         # Cast here, so that the gradients of both terms are added before they are rounded to half precision.
         logits = at_least_float32(logits)
         soft = soft_term(logits, labels, teacher)

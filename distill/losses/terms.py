@@ -38,6 +38,10 @@ class Targets(NamedTuple):
     log_p: Float[Tensor, "k n"]
 
 
+TeacherRows = Tensor | Targets
+"""What a loss takes from the teacher for one batch: logits [n, k], or the targets that `prepare` made of them."""
+
+
 class Loss(Protocol):
     """A loss that a run calls at each step."""
 
@@ -45,7 +49,7 @@ class Loss(Protocol):
         self,
         logits: Float[Tensor, "n *t k"],
         labels: Labels,
-        teacher: Tensor | Targets | None = None,
+        teacher: TeacherRows | None = None,
         progress: float = 1.0,
         /,
     ) -> Terms:

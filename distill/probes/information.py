@@ -13,8 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from distill.config import AugmentConfig, InformationProbe, StudentConfig
-from distill.data.loader import Loader
 from distill.data.sets.dataset import Dataset
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
@@ -146,20 +146,9 @@ def _views(
 ) -> list[list[Float[Tensor, "b c h w"]]]:
     """Render normalised views on the device, once for all snapshots: one list of batches per view number."""
     device = runtime.torch_device()
-    batch_size = inference_batch(device)
-    loader = Loader(
-        dataset.train,
-        dataset.mean,
-        dataset.std,
-        augment,
-        seed=config.view_seed,
-        batch_size=batch_size,
-        device=device,
-        channels_last=runtime.channels_last,
-        num_classes=len(dataset.classes),
-    )
-    parts = index.split(batch_size)
-    return [[loader.render_views(part, view) for part in parts] for view in range(config.draws + 1)]
+    views = Views.of_training(dataset, augment, config.view_seed, device, runtime.channels_last)
+    parts = index.split(inference_batch(device))
+    return [[views.images_of(part, view) for part in parts] for view in range(config.draws + 1)]
 
 
 def _differences(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from distill.config import KnowledgeProbe
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity

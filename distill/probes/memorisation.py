@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.config import MemorisationProbe, StudentConfig, TeacherConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.metrics.accuracy import accuracy

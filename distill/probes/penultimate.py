@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from distill.config import PenultimateProbe
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics import geometry

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config import SnapshotsProbe
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset
 from distill.metrics.measured import Measured
 from distill.metrics.measures import BY_NAME, Measure, compute

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,8 +14,9 @@ from distill.data.loader import Join, Loader
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
+from distill.data.views.views import Views
 from distill.errors import UserError
-from distill.losses import has_one_smoothing, in_uniform, make_loss, prepare
+from distill.losses import TeacherRows, has_one_smoothing, in_uniform, make_loss, prepare
 from distill.metrics.dark_knowledge import equivalent_smoothing
 from distill.models import check_model
 from distill.store.inputs import Inputs
@@ -46,20 +46,14 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     logits = LogitCache(cache, device) if cache else None
     if logits is not None:
         logits.check_fits(dataset, views=config.views)
-    views = logits.config if logits is not None else None
+    cached = logits.config if logits is not None else None
+    augment, view_seed = (cached.augment, cached.view_seed) if cached else (config.augment, config.seed)
     loader = Loader(
-        dataset.train,
-        dataset.mean,
-        dataset.std,
-        views.augment if views else config.augment,
-        seed=config.seed,
-        batch_size=config.schedule.batch_size,
-        device=device,
-        views=(config.views or views.views) if views else None,
-        view_seed=views.view_seed if views else None,
+        Views.of_training(dataset, augment, view_seed, device, runtime.channels_last),
+        config.schedule.batch_size,
+        config.seed,
+        cycle=(config.views or cached.views) if cached else None,
         subset=_transfer_subset(config, dataset),
-        channels_last=runtime.channels_last,
-        num_classes=len(dataset.classes),
         workers=runtime.workers_for(),
         share=BatchShare.here(config.schedule.parts),
     )
@@ -74,11 +68,11 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     return Outcome(outcome.metrics | of_cache, outcome.data)
 
 
-def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join:
+def _soft_targets(logits: LogitCache, loss: LossConfig) -> Join[TeacherRows]:
     # With many classes the targets of a whole chunk of images would fill the memory.
     rows = max(1, _TARGET_BYTES // (4 * len(logits.classes)))
 
-    def join(index: torch.Tensor, view: int, batch_size: int) -> Iterator[Any]:
+    def join(index: torch.Tensor, view: int, batch_size: int) -> Iterator[TeacherRows]:
         for part in index.split(max(1, rows // batch_size) * batch_size):
             yield from prepare(loss, logits.logits(part, view), batch_size)
 

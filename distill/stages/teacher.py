@@ -9,6 +9,7 @@ from distill.data.batch_share import BatchShare
 from distill.data.loader import Loader
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
+from distill.data.views.views import Views
 from distill.losses import make_loss
 from distill.models import check_model
 from distill.store.inputs import Inputs
@@ -28,19 +29,10 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
     dataset = load(config.data, runtime.data_root, runtime.progress)
     refuse_augment(dataset, config.augment)
     check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)
-    loader = Loader(
-        dataset.train,
-        dataset.mean,
-        dataset.std,
-        config.augment,
-        seed=config.seed,
-        batch_size=config.schedule.batch_size,
-        device=runtime.torch_device(),
-        channels_last=runtime.channels_last,
-        num_classes=len(dataset.classes),
-        workers=runtime.workers_for(),
-        share=BatchShare.here(config.schedule.parts),
-    )
+    device, channels_last = runtime.torch_device(), runtime.channels_last
+    views = Views.of_training(dataset, config.augment, config.seed, device, channels_last)
+    share = BatchShare.here(config.schedule.parts)
+    loader = Loader(views, config.schedule.batch_size, config.seed, workers=runtime.workers_for(), share=share)
     source = inputs.optional(config.smoothing_source)
     loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))
     return train_network(config, dataset, loader, loss, folder, runtime)

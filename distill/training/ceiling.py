@@ -30,9 +30,9 @@ def confidence_ceiling(loss: Loss, labels: Int64[Tensor, " n"], classes: int, pr
         classes: number of classes.
         progress: progress of training, 0 to 1.
     """
-    found, counts = labels.unique(return_counts=True)
+    classes_there, counts = labels.unique(return_counts=True)
     largest = []
-    for part in found.split(max(1, _TARGETS // classes)):
+    for part in classes_there.split(max(1, _TARGETS // classes)):
         logits = torch.zeros(len(part), classes, device=labels.device, requires_grad=True)
         (gradient,) = torch.autograd.grad(loss(logits, part, None, progress).total, logits)
         largest.append((1 / classes - len(part) * gradient).amax(1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distill.data.loader import Batch
-    from distill.losses import Terms
+    from distill.losses import TeacherRows, Terms
 
-_MUCH = 10.0
+_EXPLOSION = 10.0
 """Factor by which a loss must have grown before its growth is named as a cause."""
 
 
-class Trail:
+class LossHistory:
     """The losses of all steps since the last check, kept on the device and read only if the next check fails."""
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class Trail:
         """Forget all losses so far, since everything is finite."""
         self._steps.clear()
 
-    def end(self) -> Bad:
-        """Describe the step at which a loss or a weight stopped being finite."""
-        return Bad([(step, _summed(pieces)) for step, pieces in self._steps])
+    def first_not_finite(self) -> NotFinite:
+        """Return the step at which a loss or a weight stopped being finite."""
+        return NotFinite([(step, _summed(pieces)) for step, pieces in self._steps])
 
 
 def weights_are_finite(model: nn.Module) -> bool:
@@ -50,10 +50,11 @@ def weights_are_finite(model: nn.Module) -> bool:
     return bool(torch.stack([torch.isfinite(weight).all() for weight in model.parameters()]).all())
 
 
-class Bad:
-    """The first step whose loss was not finite, or whose update made weights that are not.
+class NotFinite:
+    """The first step whose loss was not finite, or whose update made weights that are not finite.
 
     Attributes:
+        before: earlier steps since the last check, each with its loss terms.
         step: number of the first step whose loss was not finite; of the last step if all losses were finite.
         terms: loss terms of this step, name → value.
         loss: total loss of this step.
@@ -63,12 +64,12 @@ class Bad:
     def __init__(self, steps: Sequence[tuple[int, dict[str, float]]]):
         wrong = (at for at, (_, terms) in enumerate(steps) if not _finite(terms["total"]))
         at = next(wrong, len(steps) - 1)
-        self._before, (self.step, self.terms) = steps[:at], steps[at]
+        self.before, (self.step, self.terms) = steps[:at], steps[at]
         self.loss = self.terms["total"]
         self.weights_only = _finite(self.loss)
 
     def error(
-        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch[TeacherRows]]
     ) -> Diverged:
         """Return the error that says what was not finite, the likely cause and the way out.
 
@@ -82,7 +83,7 @@ class Bad:
         return Diverged(self.step, lr, loss, " ".join(self._causes(config, lr, scale, batches)))
 
     def _causes(
-        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch]
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch[TeacherRows]]
     ) -> Iterator[str]:
         """Yield sentences about the causes of the divergence, from certain causes to likely ones."""
         for batch in batches:
@@ -98,23 +99,23 @@ class Bad:
             yield risen
         if config.precision == "float16":
             yield (
-                f"float16 ends at 65504 (the loss scale has come to {scale:g}): --precision bfloat16 or float32 "
-                "has the range."
+                f"float16 ends at 65504 (the loss scale has come to {scale:g}): `precision=bfloat16` or "
+                "`precision=float32` has the range."
             )
         hard, soft = self.terms.get("hard"), self.terms.get("soft")
         if isinstance(config, StudentConfig) and soft is not None:
             weight = config.loss.temperature**2 * config.loss.alpha
             if hard is not None and _finite(hard) and not _finite(soft):
                 yield "Only its soft term is not finite."
-            yield f"The soft term grows as T² × alpha, here {weight:.3g}: lower --loss.temperature."
+            yield f"The soft term grows as T² × alpha, here {weight:.3g}: lower `loss.temperature`."
         peak = config.optim.lr
-        slow = "" if config.schedule.warmup_epochs else ", add --schedule.warmup-epochs"
+        slow = "" if config.schedule.warmup_epochs else ", add `schedule.warmup_epochs`"
         clip = "set" if config.optim.clip is None else f"lower ({config.optim.clip:g} now)"
-        yield f"Lower --optim.lr (its peak is {peak:g}){slow} or {clip} --optim.clip."
+        yield f"Lower `optim.lr` (its peak is {peak:g}){slow} or {clip} `optim.clip`."
 
     def _risen(self) -> str:
         """Return a sentence on how the loss rose before this step, or "" if it did not rise."""
-        losses = [(step, terms["total"]) for step, terms in self._before]
+        losses = [(step, terms["total"]) for step, terms in self.before]
         if not losses:
             return ""
         start = len(losses) - 1
@@ -123,7 +124,7 @@ class Bad:
                 break
             start = at
         (first, low), (last, high) = losses[start], losses[-1]
-        if high < _MUCH * abs(low):
+        if high < _EXPLOSION * abs(low):
             return ""
         return f"The loss rose from {low:.3g} (step {first}) to {high:.3g} (step {last}): the gradient exploded."
 
@@ -141,10 +142,8 @@ def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
     }
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield all tensors that a loader joins to a batch: logits, or probabilities and their logarithms."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _tensors(item)
+def _tensors(teacher: TeacherRows | None) -> tuple[Tensor, ...]:
+    """Return the logits of a batch, or its soft targets and their logarithms."""
+    if teacher is None:
+        return ()
+    return teacher if isinstance(teacher, tuple) else (teacher,)

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 
 WEIGHTS = "model.safetensors"
-
-
 PREDICTIONS = "predictions.safetensors"
-
-
 WARNINGS = "warnings.json"
 """File of warnings about a network, kind → one line; missing where there is none."""
 
@@ -49,7 +45,7 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
     config = network_config(artifact)
     if step is not None and step not in snapshot_steps(artifact):
         expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"
-        raise UserError("step", step, expected, "Train it with --snapshots.")
+        raise UserError("step", step, expected, "Train it with `snapshots`.")
     classes, shape = _outline(artifact)
     path = artifact.file(WEIGHTS if step is None else snapshot_file(step))
     refuse_larger(config.model, classes, shape, path.stat().st_size)
@@ -100,7 +96,7 @@ def snapshot_step(artifact: Artifact, part: int) -> int:
     """
     steps, parts = snapshot_steps(artifact), network_config(artifact).snapshots
     if not 0 <= part <= parts or not steps:
-        raise UserError("snapshot", part, f"0 to {parts} for this network", "Train it with more --snapshots.")
+        raise UserError("snapshot", part, f"0 to {parts} for this network", "Train it with more `snapshots`.")
     return round(part * steps[-1] / parts)
 
 
@@ -132,11 +128,11 @@ def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tens
     """
     network_config(artifact)
     path, logits, labels = artifact.file(PREDICTIONS), f"{split}.logits", f"{split}.labels"
-    found = read_tensors(path, {logits: "F32 n k", labels: "I64 n"})
-    classes = found[logits].shape[1]
-    if len(found[labels]) and not 0 <= int(found[labels].min()) <= int(found[labels].max()) < classes:
+    stored = read_tensors(path, {logits: "F32 n k", labels: "I64 n"})
+    classes = stored[logits].shape[1]
+    if len(stored[labels]) and not 0 <= int(stored[labels].min()) <= int(stored[labels].max()) < classes:
         raise UserError(f"{path}, {labels}", "other numbers", f"classes 0 to {classes - 1}", "Train it again.")
-    return found[logits], found[labels]
+    return stored[logits], stored[labels]
 
 
 def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:
@@ -148,4 +144,4 @@ def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str
     if not len(labels):
         value = network_config(network).data.held_out
         expected = f"a share that holds out one image or more, since {what} is fitted on images not trained on"
-        raise UserError("data.held_out", value, expected, "Set data.held_out to 0.1, with --data.held-out 0.1.")
+        raise UserError("data.held_out", value, expected, "Set `data.held_out=0.1`.")

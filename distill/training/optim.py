@@ -77,11 +77,11 @@ def last_layer(model: nn.Module, head_lr: float) -> list[nn.Parameter]:
     layers = [layer for layer in (named if isinstance(named, tuple) else (named,)) if isinstance(layer, nn.Module)]
     if not layers:
         layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
-    found = [parameter for layer in layers for parameter in layer.parameters()]
-    if not found:
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    if not parameters:
         expected = f"1 for {type(model).__name__}, which has no linear layer and names no head"
-        raise UserError("optim.head_lr", head_lr, expected, "Call its last layer `head`, or drop --optim.head-lr.")
-    return found
+        raise UserError("optim.head_lr", head_lr, expected, "Call its last layer `head`, or drop `optim.head_lr`.")
+    return parameters
 
 
 def _set_apart(optimizer: Optimizer, parameters: list[nn.Parameter], scale: float) -> None:
@@ -169,7 +169,7 @@ def build_schedule(optimizer: Optimizer, config: ScheduleConfig, steps_per_epoch
 def _milestones(config: ScheduleConfig, steps_per_epoch: int) -> list[int]:
     if not config.decay_epochs or not all(0 < epoch < config.epochs for epoch in config.decay_epochs):
         expected = f"one or more epochs between 0 and schedule.epochs = {config.epochs}"
-        way_out = "Set --schedule.decay-epochs, or --schedule.name constant."
+        way_out = "Set `schedule.decay_epochs`, or `schedule.name=constant`."
         raise UserError("schedule.decay_epochs", config.decay_epochs, expected, way_out)
     # timm's milestone m is in force from update m - 1 on.
     return sorted(round(epoch * steps_per_epoch) + 1 for epoch in config.decay_epochs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

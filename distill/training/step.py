@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from distill.data.loader import Batch
-from distill.losses import Loss
+from distill.losses import Loss, TeacherRows
 from distill.training.recent_samples import StepPart
 from distill.training.state import Run
 
 Forward = Callable[[Tensor], Tensor]
 """A function from inputs to logits: the network itself, compiled by `torch.compile`, or wrapped for torchrun."""
-Step = Callable[[Forward, Iterator[Batch], Loss], Sequence[StepPart]]
+Step = Callable[[Forward, Iterator[Batch[TeacherRows]], Loss], Sequence[StepPart]]
 """A function that takes one step on the parts of a batch that this rank computes, and returns a result per part."""
 
 
-def take_step(run: Run, forward: Forward, batches: Iterator[Batch], loss: Loss) -> Sequence[StepPart]:
+def take_step(run: Run, forward: Forward, batches: Iterator[Batch[TeacherRows]], loss: Loss) -> Sequence[StepPart]:
     """Take one step on the next batch, without waiting for the device."""
     batch = next(batches)
     with run.autocast():

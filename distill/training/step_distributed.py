@@ -14,7 +14,7 @@ from distill.config import StudentConfig, TeacherConfig
 from distill.data.batch_share import BatchShare
 from distill.data.loader import Batch
 from distill.errors import UserError
-from distill.losses import Loss
+from distill.losses import Loss, TeacherRows
 from distill.system import ranks
 from distill.training.batch_norm import RunningStatistics, SharedBatchNorm
 from distill.training.recent_samples import StepPart
@@ -51,7 +51,7 @@ class StepInParts:
             self._replica = nn.parallel.DistributedDataParallel(run.model, broadcast_buffers=False)
         self.network = self._replica
 
-    def __call__(self, forward: Forward, batches: Iterator[Batch], loss: Loss) -> Sequence[StepPart]:
+    def __call__(self, forward: Forward, batches: Iterator[Batch[TeacherRows]], loss: Loss) -> Sequence[StepPart]:
         """Take one step on all parts of a batch, without waiting for the device."""
         run, done = self._run, list[StepPart]()
         counting: list[Tensor] = []
@@ -121,13 +121,15 @@ def refuse_shares(config: TeacherConfig | StudentConfig, share: BatchShare, devi
             lie on several ranks.
     """
     if device not in ("cpu", "cuda"):
-        raise UserError("device", device, "cpu or cuda under torchrun", "Set --device, or run it without torchrun.")
+        raise UserError("device", device, "cpu or cuda under torchrun", "Set `device`, or run it without torchrun.")
     if device == "cuda" and ranks.on_this_machine() > torch.cuda.device_count():
         gpus = torch.cuda.device_count()
         expected = f"one GPU for each rank of this machine, which has {gpus}"
-        raise UserError("nproc-per-node", ranks.on_this_machine(), expected, f"Set --nproc-per-node {gpus}.")
+        raise UserError(
+            "nproc-per-node", ranks.on_this_machine(), expected, f"Run torchrun with --nproc-per-node {gpus}."
+        )
     soft = config.loss.soft
     if share.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
         expected = f"another one for a batch that {share.world} ranks share, since {soft} compares its samples"
-        way_out = f"Set --schedule.parts {share.world}: it then compares those of a part, on one rank or more."
+        way_out = f"Set `schedule.parts={share.world}`: it then compares those of a part, on one rank or more."
         raise UserError("loss.soft", soft, expected, way_out)

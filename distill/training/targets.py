@@ -57,10 +57,10 @@ def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> 
     networks = config.networks()
     strongest = networks[max(config.smoothings), config.teacher.seed]
     source = strongest.smoothing_source
-    found = store.find(source) if source else None
-    if source is None or found is not None:  # a source that is not here is trained first, and checked then
+    network = store.find(source) if source else None
+    if source is None or network is not None:  # a source that is not here is trained first, and checked then
         dataset = load(strongest.data, runtime.data_root, runtime.progress)
-        smoothing_matrix(strongest.loss, dataset, found)
+        smoothing_matrix(strongest.loss, dataset, network)
 
 
 def _towards(config: LossConfig, dataset: Dataset, source: Artifact | None) -> Float[Tensor, "k k"]:
@@ -95,6 +95,6 @@ def _held_out(dataset: Dataset, source: Artifact | None) -> tuple[Tensor, Tensor
     missing = set(taught[taught != IGNORED].unique().tolist()) - set(labels.unique().tolist())
     if missing:
         expected = f"a network with held-out samples of every class; of {sorted(missing)} it has none"
-        way_out = "Train it with a larger --data.held-out, or name another."
+        way_out = "Train it with a larger `data.held_out`, or name another."
         raise UserError("smoothing_source", str(source.path), expected, way_out)
     return logits, labels

@@ -90,6 +90,7 @@ class MetricWriter:
     """
 
     def __init__(self, folder: Path, start_step: int = 0):
+        self.folder = folder
         self._path = folder / METRICS
         if not start_step:  # drop the log of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)

@@ -13,13 +13,14 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.loader import Join, Loader, Normaliser
+from distill.data.loader import Join, Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import Diverged
-from distill.losses import Loss
+from distill.losses import Loss, TeacherRows
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
-from distill.metrics.smoothing_warnings import Notice, mixed_labels, no_effect, not_used, under_confidence
+from distill.metrics.smoothing_warnings import mixed_labels, no_effect, not_used, under_confidence
 from distill.models import build_model
 from distill.store.key import key
 from distill.store.outcome import Outcome
@@ -27,12 +28,16 @@ from distill.system import ranks
 from distill.system.runtime import Runtime
 from distill.training.loop import fit
 from distill.training.network import PREDICTIONS, WARNINGS, WEIGHTS
+from distill.training.notices import Notices
 from distill.training.predict import predict
 from distill.training.seeds import reproducible
-from distill.training.tracking import MetricWriter, read_metrics, warn
+from distill.training.tracking import MetricWriter, read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Predictions = Mapping[str, tuple[Tensor, Tensor]]
+    """Split → logits and labels."""
 
 
 def train_network(
@@ -42,7 +47,7 @@ def train_network(
     loss: Loss,
     folder: Path,
     runtime: Runtime,
-    teacher: Join | None = None,
+    teacher: Join[TeacherRows] | None = None,
     targets: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Train the network of `config`, and store its weights and its predictions in `folder`.
@@ -55,69 +60,33 @@ def train_network(
     """
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
-    held_out = _evaluation(dataset, dataset.held_out, device)
-    told: dict[str, Notice] = {}
-
-    def tell(notice: Notice) -> None:
-        if notice.kind not in told and runtime.progress:
-            warn(notice.kind, notice.text)
-        told[notice.kind] = notice
-
-    before = _known(not_used(config), mixed_labels(config, len(dataset.classes)))
-    for notice in before:
-        tell(notice)
+    held_out, notices = _evaluation(dataset, dataset.held_out, device), Notices(runtime.progress)
+    notices.keep(not_used(config), mixed_labels(config, dataset.num_classes))
     with reproducible(config.seed):
-        model = build_model(config.model, len(dataset.classes), dataset.shape).to(device)
+        model = build_model(config.model, dataset.num_classes, dataset.shape).to(device)
         if runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        model = fit(
-            model,
-            loader,
-            loss,
-            config,
-            folder,
-            runtime,
-            teacher,
-            evaluate=lambda model: evaluation_measures(*held_out(model)),
-            at_start=of_targets,
-            notices=before,
-            tell=tell,
-        )
 
-    def write() -> Outcome:
+        def evaluate(model: nn.Module) -> dict[str, float]:
+            return evaluation_measures(*held_out(model))
+
+        model = fit(model, loader, loss, config, folder, runtime, teacher, evaluate, of_targets, notices)
+
+    def store() -> Outcome:
+        steps = len(loader) * config.schedule.epochs
         predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
         if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
-            raise Diverged(len(loader) * config.schedule.epochs, config.optim.lr, math.nan)
+            raise Diverged(steps, config.optim.lr, math.nan)
         metrics = {
-            f"{name}/{measure}": value
-            for name, (logits, labels) in predictions.items()
+            f"{split}/{measure}": value
+            for split, (logits, labels) in predictions.items()
             for measure, value in evaluation_measures(logits, labels).items()
-        }
-        metrics |= of_targets
-        points = read_metrics(folder)
-        after = _known(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
-        for notice in after:
-            tell(notice)
-        _finish_log(config, *predictions["test"], metrics, points, after, loader, folder)
-        if found := {notice.kind: notice.text for notice in before + after}:
-            (folder / WARNINGS).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
-        save_file(
-            {
-                "held_out.logits": predictions["held_out"][0],
-                "held_out.labels": predictions["held_out"][1].clone(),
-                "test.logits": predictions["test"][0],
-                "test.labels": predictions["test"][1].clone(),
-            },
-            str(folder / PREDICTIONS),
-        )
+        } | of_targets
+        _finish_log(config, predictions, metrics, notices, steps, folder)
+        _save(model, predictions, notices, folder)
         return Outcome(metrics, dataset.identity())
 
-    return ranks.on_first(write)
-
-
-def _known(*notices: Notice | None) -> list[Notice]:
-    return [notice for notice in notices if notice is not None]
+    return ranks.on_first(store)
 
 
 def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
@@ -131,20 +100,31 @@ def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Mod
 
 def _finish_log(
     config: TeacherConfig | StudentConfig,
-    logits: Tensor,
-    labels: Tensor,
-    metrics: dict[str, float],
-    points: list[dict[str, float]],
-    notices: list[Notice],
-    loader: Loader,
+    predictions: Predictions,
+    metrics: Mapping[str, float],
+    notices: Notices,
+    step: int,
     folder: Path,
 ) -> None:
-    step = len(loader) * config.schedule.epochs
+    """Log what is known after the last step: measures, figures and warnings."""
+    points = read_metrics(folder)
+    late = notices.keep(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
     with MetricWriter(folder, step) as writer:
         writer.hparams(config.model_dump(mode="json"), metrics)
-        writer.figure(step, "test/reliability", calibration_figure(logits, labels))
+        writer.figure(step, "test/reliability", calibration_figure(*predictions["test"]))
         if bounded := [point for point in points if "train/confidence_ceiling" in point]:
             # `train/confidence` is a scalar already: TensorBoard shows only the first kind of data under a name.
             writer.figure(step, "train/confidence_curve", confidence_figure(bounded))
-        for notice in notices:
+        for notice in late:
             writer.text(step, "warnings", notice.text)
+
+
+def _save(model: nn.Module, predictions: Predictions, notices: Notices, folder: Path) -> None:
+    """Write weights, predictions and, where there are any, warnings."""
+    if texts := {notice.kind: notice.text for notice in notices.kept}:
+        (folder / WARNINGS).write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n")
+    save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
+    tensors = {}
+    for split, (logits, labels) in predictions.items():
+        tensors |= {f"{split}.logits": logits, f"{split}.labels": labels.clone()}
+    save_file(tensors, str(folder / PREDICTIONS))

@@ -12,7 +12,7 @@ import torch
 from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported
 from distill.cli.main import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics import logit_scaling

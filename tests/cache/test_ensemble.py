@@ -11,7 +11,7 @@ from distill.config import (
     CacheConfig,
     EnsembleConfig,
 )
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.training.network import load_network
 from distill.training.predict import predict
 from tests.made import make

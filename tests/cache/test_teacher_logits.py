@@ -7,7 +7,7 @@ import torch
 
 from distill.cache import LogitCache
 from distill.config import AugmentConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.training.network import load_network
 from distill.training.predict import predict

@@ -18,6 +18,7 @@ from distill.cache.transfer_set import Sample
 from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.loader import Loader
 from distill.data.sets import load as load_module
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
@@ -227,16 +228,7 @@ def test_a_subset_leaves_out_a_class(shifted: CachedDataset) -> None:
 def test_whole_batches_are_those_of_a_student_of_ours(shifted: CachedDataset) -> None:
     data = load_module.load(TEACHER.data, Path("unused"))
     config = shifted.cache.config
-    student = Loader(
-        data.train,
-        data.mean,
-        data.std,
-        config.augment,
-        seed=5,
-        batch_size=64,
-        views=VIEWS,
-        view_seed=config.view_seed,
-    )
+    student = Loader(Views.of_training(data, config.augment, config.view_seed), 64, seed=5, cycle=VIEWS)
     for epoch in (0, 4):
         ours = list(shifted.batches(64, epoch, seed=5))
         for batch, expected in zip(ours, student.epoch(epoch), strict=True):

@@ -2,52 +2,20 @@ from multiprocessing import active_children
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from distill.config import AugmentConfig
 from distill.data import loader as loader_module
 from distill.data.checksum import pixel_checksum
-from distill.data.loader import Batch, Loader, Normaliser
+from distill.data.loader import Batch, Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
-from distill.data.views.crops import render, view_parameters
-from distill.data.views.mixing import mix, mix_parameters
-
-MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
-AUGMENTS = [AugmentConfig(), AugmentConfig(pad=2), AugmentConfig(flip=True), AugmentConfig(pad=4, flip=True)]
-
-CROP = {"program": "torchvision.transforms.v2:RandomResizedCrop", "kwargs": {"size": [8, 9]}}
-TIMM = {
-    "program": "timm.data:create_transform",
-    "kwargs": {"input_size": [3, 8, 9], "is_training": True, "mean": [0, 0, 0], "std": [1, 1, 1], "re_prob": 0.5},
-}
-FLIP = {"pad": 2, "flip": True}
-VIEWS = {
-    "crop and flip": AugmentConfig(**FLIP),
-    "mixup": AugmentConfig(mixup=1.0),
-    "crop, cutmix": AugmentConfig(**FLIP, cutmix=1.0),
-    "crop, both": AugmentConfig(**FLIP, mixup=0.4, cutmix=1.0),
-    "program": AugmentConfig(**CROP),
-    "program, mixup": AugmentConfig(**CROP, mixup=0.3),
-    "float program, both": AugmentConfig(**TIMM, mixup=0.3, cutmix=0.5),
-}
-"""View programs whose pixels `Loader.pixels` tells; those by name work image by image."""
+from distill.data.views.mixing import mix_parameters
+from tests.data.views.made import AUGMENTS, MEAN, STD, VIEWS, make_split, make_views, reference
 
 
-def make_split(n: int = 103, height: int = 8, width: int = 9) -> Split:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=generator)
-    return Split(images, torch.randint(0, 10, (n,), generator=generator))
-
-
-def make_loader(split: Split, augment: AugmentConfig, **kwargs) -> Loader:
-    return Loader(split, MEAN, STD, augment, **{"seed": 1, "batch_size": 16, "num_classes": 10, **kwargs})
-
-
-def reference(split: Split, index: torch.Tensor, view: int, augment: AugmentConfig, seed: int = 1) -> torch.Tensor:
-    pixels = render(split.images[index], view_parameters(seed, index, view, augment), augment.pad)
-    mean, std = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (MEAN, STD))
-    return (pixels.float() - (mean * 255).float()) * (1 / (std * 255)).float()
+def make_loader(split: Split, augment: AugmentConfig, channels_last: bool = False, device: str = "cpu", **kwargs):
+    views = make_views(split, augment, device=device, channels_last=channels_last)
+    return Loader(views, **{"batch_size": 16, "seed": 1, **kwargs})
 
 
 def by_index(batches: list[Batch]) -> dict[int, torch.Tensor]:
@@ -58,14 +26,6 @@ def by_index(batches: list[Batch]) -> dict[int, torch.Tensor]:
 def same(one: Batch, other: Batch) -> bool:
     fields = ("images", "labels", "index")
     return one.view == other.view and all(torch.equal(getattr(one, f), getattr(other, f)) for f in fields)
-
-
-@pytest.fixture(params=["whole", "by chunk", "float"])
-def memory(request, monkeypatch):
-    """The three ways in which a set is kept, chosen by its size."""
-    monkeypatch.setattr(loader_module, "CHUNK_BYTES", 40_000)
-    monkeypatch.setattr(loader_module, "NORMALISED_BYTES", 1 << 30 if request.param == "float" else 0)
-    monkeypatch.setattr(loader_module, "RESIDENT_BYTES", -1 if request.param == "by chunk" else 1 << 30)
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=str)
@@ -80,28 +40,12 @@ def test_fast_path_equals_the_reference_bit_for_bit(memory, augment, channels_la
         assert batch.images.is_contiguous(memory_format=layout)
 
 
-@given(
-    n=st.integers(1, 60),
-    height=st.integers(1, 7),
-    width=st.integers(1, 7),
-    pad=st.integers(0, 9),
-    flip=st.booleans(),
-    view=st.integers(0, 10**6),
-)
-@settings(max_examples=60)
-def test_any_shape_and_pad_equals_the_reference(n, height, width, pad, flip, view):
-    split, augment = make_split(n, height, width), AugmentConfig(pad=pad, flip=flip)
-    index = torch.arange(n).flip(0)
-    images = make_loader(split, augment).render_views(index, view)
-    assert torch.equal(images, reference(split, index, view, augment))
-
-
 @pytest.mark.parametrize("augment", AUGMENTS, ids=str)
 def test_pixels_ignore_batch_size_order_and_subset(augment):
     split, subset = make_split(), torch.tensor([5, 1, 99, 42, 7])
     whole = by_index(list(make_loader(split, augment, drop_last=False).epoch(4)))
     assert sorted(whole) == list(range(len(split)))
-    for kwargs in ({"batch_size": 7}, {"shuffle": False}, {"subset": subset}, {"seed": 8, "view_seed": 1}):
+    for kwargs in ({"batch_size": 7}, {"seed": None}, {"subset": subset}, {"seed": 8}):
         part = by_index(list(make_loader(split, augment, drop_last=False, **kwargs).epoch(4)))
         assert all(torch.equal(image, whole[index]) for index, image in part.items())
     assert sorted(part) == sorted(whole)
@@ -135,7 +79,7 @@ def test_last_batch(n, drop_last, sizes):
 
 
 def test_order_changes_by_epoch_and_views_repeat():
-    loader = make_loader(make_split(), AUGMENTS[-1], views=2)
+    loader = make_loader(make_split(), AUGMENTS[-1], cycle=2)
     epochs = [list(loader.epoch(epoch)) for epoch in range(4)]
     assert [batches[0].view for batches in epochs] == [0, 1, 0, 1]
     assert not torch.equal(epochs[0][0].index, epochs[2][0].index)
@@ -146,10 +90,10 @@ def test_order_changes_by_epoch_and_views_repeat():
 
 
 def test_no_shuffle_keeps_the_order():
-    loader = make_loader(make_split(), AUGMENTS[0], shuffle=False, drop_last=False)
+    loader = make_loader(make_split(), AUGMENTS[0], seed=None, drop_last=False)
     assert torch.cat([batch.index for batch in loader.epoch(7)]).tolist() == list(range(103))
     subset = torch.tensor([3, 1, 2])
-    loader = make_loader(make_split(), AUGMENTS[0], shuffle=False, subset=subset)
+    loader = make_loader(make_split(), AUGMENTS[0], seed=None, subset=subset)
     assert next(loader.epoch(0)).index.tolist() == [3, 1, 2]
 
 
@@ -158,29 +102,12 @@ def test_subset_outside_the_split_is_refused():
         make_loader(make_split(), AUGMENTS[0], subset=torch.tensor([103]))
 
 
-def test_normalised_to_mean_and_std():
-    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
-    found = Normaliser(MEAN, STD)(images).view(2, 3)
-    expected = (torch.tensor([[0.0], [1.0]]) - torch.tensor(MEAN)) / torch.tensor(STD)
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("augment", AUGMENTS, ids=str)
-def test_pixels_are_the_views_before_normalisation(memory, augment):
-    split, index = make_split(), torch.tensor([4, 100, 4, 0])
-    loader = make_loader(split, augment)
-    pixels = loader.pixels(index, 3)
-    assert torch.equal(pixels, render(split.images[index], view_parameters(1, index, 3, augment), augment.pad))
-    assert torch.equal(Normaliser(MEAN, STD)(pixels), loader.render_views(index, 3))
-    assert len(loader.pixels(index[:0], 3)) == 0
-
-
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_show_the_pixels_of_any_views(memory, name, workers):
     """Pixels and labels are the same one at a time, by any batch size and order, and from workers."""
     split, order = make_split(), torch.randperm(103, generator=torch.Generator().manual_seed(3))
-    single = make_loader(split, VIEWS[name])
+    single = make_views(split, VIEWS[name])
     whole = single.pixels(torch.arange(103), 2)
     for sample in (0, 57, 102):
         assert torch.equal(single.pixels(torch.tensor([sample]), 2), whole[sample : sample + 1])
@@ -212,19 +139,6 @@ def labels_of(split: Split, index: torch.Tensor, view: int, augment: AugmentConf
     return shares
 
 
-@pytest.mark.parametrize("name", ["crop, both", "program, mixup", "float program, both"])
-def test_a_mixed_view_is_mixed_of_two_views(name):
-    augment, split, index = VIEWS[name], make_split(), torch.arange(103)
-    apart = make_loader(split, augment.replace(mixup=0.0, cutmix=0.0))
-    found = mix_parameters(1, index, 6, augment, 103, 8, 9)
-    expected = mix(apart.pixels(index, 6), apart.pixels(found.partner, 6), found)
-    loader = make_loader(split, augment)
-    assert torch.equal(loader.pixels(index, 6), expected)
-    assert not torch.equal(loader.pixels(index, 7), expected)
-    assert not torch.equal(make_loader(split, augment, view_seed=4).pixels(index, 6), expected)
-    assert torch.equal(make_loader(split, augment, seed=8, view_seed=1).pixels(index, 6), expected)
-
-
 def test_what_is_joined_belongs_to_its_batch(memory):
     def join(index, view, size):
         return (100 * index + view).split(size)
@@ -239,7 +153,7 @@ def test_what_is_joined_belongs_to_its_batch(memory):
 def test_many_classes_make_smaller_chunks(monkeypatch):
     monkeypatch.setattr(loader_module, "CHUNK_BYTES", 40_000)
     chunks = []
-    loader = make_loader(make_split(), VIEWS["mixup"], num_classes=500)
+    loader = Loader(make_views(make_split(), VIEWS["mixup"], num_classes=500), 16, seed=1)
     list(
         loader.batches(
             torch.arange(103), 0, lambda index, view, size: chunks.append(len(index)) or index.split(size)
@@ -258,14 +172,9 @@ def test_a_program_leaves_the_generator_of_a_run_alone():
 
 def test_mixing_wants_all_classes_and_all_samples():
     with pytest.raises(ValueError, match="num_classes = None"):
-        make_loader(make_split(), VIEWS["mixup"], num_classes=None)
+        make_views(make_split(), VIEWS["mixup"], num_classes=None)
     with pytest.raises(ValueError, match="subset with mixup or cutmix"):
         make_loader(make_split(), VIEWS["crop, cutmix"], subset=torch.arange(5))
-
-
-def test_floats_are_normalised_as_bytes_are():
-    images = make_split().images
-    assert torch.equal(Normaliser(MEAN, STD)(images.float()), Normaliser(MEAN, STD)(images))
 
 
 @pytest.mark.gpu
@@ -276,7 +185,7 @@ def test_gpu_pixels_equal_cpu_pixels(memory, name):
     workers = 1 if "program" in name else 0
     here, there = (make_loader(make_split(), VIEWS[name], device=d, workers=workers) for d in ("cpu", "cuda"))
     index = torch.arange(103)
-    one, other = here.pixels(index, 5), there.pixels(index, 5)
+    one, other = here.views.pixels(index, 5), there.views.pixels(index, 5)
     assert other.is_cuda
     assert torch.equal(one, other.cpu())
     assert torch.equal(pixel_checksum(one), pixel_checksum(other).cpu())

@@ -17,8 +17,10 @@ from distill.config import (
     OptimConfig,
     ScheduleConfig,
 )
-from distill.data.loader import Loader, Normaliser
+from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.key import key
 from distill.store.store import ArtifactStore
@@ -34,7 +36,7 @@ def test_every_byte_reaches_the_network_as_its_own_number(runtime) -> None:
     mean, std = json.loads(json.dumps([data.mean, data.std]))  # as a record keeps them
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 2, 128)
     assert torch.equal(Normaliser(mean, std)(every), every.float())
-    loader = Loader(data.train, data.mean, data.std, AugmentConfig(), seed=3, batch_size=32)
+    loader = Loader(Views.of_training(data, AugmentConfig(), seed=3), 32, seed=3)
     for batch in loader.epoch(0):
         assert torch.equal(batch.images, data.train.images[batch.index].float())
         assert torch.equal(batch.labels, data.train.labels[batch.index])

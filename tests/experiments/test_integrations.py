@@ -144,7 +144,7 @@ def shown(path: Path, watch: Watch) -> list[tuple[int, int]]:
     loader = cache.loader(load(cache.config.transfer_set, path.parent))
     found = []
     for epoch, batch in watch.batches:
-        by_pixels = [v for v in range(VIEWS) if torch.equal(loader.render_views(batch.index, v), batch.image)]
+        by_pixels = [v for v in range(VIEWS) if torch.equal(loader.views.images_of(batch.index, v), batch.image)]
         by_logits = [v for v in range(VIEWS) if torch.equal(cache.logits(batch.index, v).float(), batch.teacher)]
         assert by_pixels == by_logits
         found += [(epoch, view) for view in by_pixels]

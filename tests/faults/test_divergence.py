@@ -17,7 +17,7 @@ from distill.pipeline.run import run_stage
 from distill.store.key import key
 from distill.store.record import RESUME
 from distill.training import resume
-from distill.training.divergence import Bad, Trail, weights_are_finite
+from distill.training.divergence import LossHistory, NotFinite, weights_are_finite
 from distill.training.state import Run
 
 TEACHER = TeacherConfig()
@@ -25,12 +25,12 @@ STUDENT = StudentConfig(cache=CacheConfig(teacher=TEACHER), loss=LossConfig(temp
 LR = 0.1
 
 
-def trail(*totals: float, first: int = 1, soft: float | None = None) -> Bad:
-    noted = Trail()
+def trail(*totals: float, first: int = 1, soft: float | None = None) -> NotFinite:
+    noted = LossHistory()
     for step, total in enumerate(totals, first):
         value = torch.tensor(total)
         noted.add(step, [Terms(value, value, None if soft is None else torch.tensor(soft))])
-    return noted.end()
+    return noted.first_not_finite()
 
 
 def batch(images: float = 1.0, teacher: float = 1.0) -> Batch:
@@ -39,7 +39,7 @@ def batch(images: float = 1.0, teacher: float = 1.0) -> Batch:
 
 
 def told(
-    bad: Bad, config: TeacherConfig | StudentConfig = TEACHER, scale: float = 1.0, of: Batch | None = None
+    bad: NotFinite, config: TeacherConfig | StudentConfig = TEACHER, scale: float = 1.0, of: Batch | None = None
 ) -> str:
     return str(bad.error(config, LR, scale, [of or batch()]))
 
@@ -53,15 +53,15 @@ def test_the_first_step_that_is_not_finite_is_named(bad) -> None:
 
 
 def test_the_pieces_of_a_step_are_one_loss() -> None:
-    noted = Trail()
+    noted = LossHistory()
     for step in (1, 2):
         noted.add(
             step,
             [Terms(torch.tensor(1.5), None, None), Terms(torch.tensor(step / (2 - step or math.nan)), None, None)],
         )
-    bad = noted.end()
+    bad = noted.first_not_finite()
     assert bad.step == 2
-    assert bad._before == [(1, {"total": 2.5})]
+    assert bad.before == [(1, {"total": 2.5})]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_the_pieces_of_a_step_are_one_loss() -> None:
         ),
         (lambda: told(trail(2.0, 2.1)), "The loss was still 2.1, but its update left weights"),
         (lambda: told(trail(math.nan), TEACHER.replace(precision="float16"), 0.25), "has come to 0.25"),
-        (lambda: told(trail(math.nan), STUDENT, of=batch()), "Lower --optim.lr"),
-        (lambda: told(trail(math.nan, soft=math.nan), STUDENT), "grows as T² × alpha, here 8: lower --loss.temp"),
-        (lambda: told(trail(math.nan), TEACHER.replace(optim={"clip": None})), "or set --optim.clip"),
-        (lambda: told(trail(math.nan), TEACHER.replace(optim={"clip": 5.0})), "or lower (5 now) --optim.clip"),
+        (lambda: told(trail(math.nan), STUDENT, of=batch()), "Lower `optim.lr`"),
+        (lambda: told(trail(math.nan, soft=math.nan), STUDENT), "grows as T² × alpha, here 8: lower `loss.temp"),
+        (lambda: told(trail(math.nan), TEACHER.replace(optim={"clip": None})), "or set `optim.clip`"),
+        (lambda: told(trail(math.nan), TEACHER.replace(optim={"clip": 5.0})), "or lower (5 now) `optim.clip`"),
     ],
 )
 def test_the_likely_cause_is_told(line, expected) -> None:
@@ -142,7 +142,7 @@ def test_what_is_not_finite_is_never_saved(teacher, store, runtime, monkeypatch,
     bad = 10  # in the first epoch: at its end the loss is asked for its targets too
     monkeypatch.setattr("distill.stages.teacher.make_loss", spoilt(bad, gradient=gradient))
     often = runtime.model_copy(update={"checkpoint_seconds": 1e-9})
-    with pytest.raises(Diverged, match=rf"step {bad}, .*--optim\.lr") as caught:
+    with pytest.raises(Diverged, match=rf"step {bad}, .*`optim\.lr`") as caught:
         run_stage(teacher, store, often)
     assert caught.value.step == bad
     assert store.find(teacher) is None

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from distill.config import AugmentConfig, CacheConfig, InformationProbe, LossConfig, StudentConfig, TeacherConfig
-from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.metrics.mutual_information import collapsed_information, mutual_information
 from distill.pipeline.graph import ensure
@@ -38,7 +39,7 @@ def made(config: TeacherConfig | StudentConfig, store: ArtifactStore, runtime: R
 def by_hand(network: Artifact, runtime: Runtime, augment: AugmentConfig, step: int) -> float:
     """The same from the loader of training, image by image and view by view."""
     data = load(network_config(network).data, runtime.data_root)
-    loader = Loader(data.train, data.mean, data.std, augment, seed=0, batch_size=7, view_seed=CONFIG.view_seed)
+    views = Views(data.train, Normaliser(data.mean, data.std), augment, CONFIG.view_seed)
     labels = data.train.labels.tolist()
     rows = [[i for i, label in enumerate(labels) if label == cls][: CONFIG.per_class] for cls in CONFIG.classes]
     index = torch.tensor(rows[0] + rows[1])
@@ -47,7 +48,7 @@ def by_hand(network: Artifact, runtime: Runtime, augment: AugmentConfig, step: i
     for view in range(CONFIG.draws + 1):
         for place, row in enumerate(index):
             with torch.no_grad():
-                logits = model(loader.render_views(row.unsqueeze(0), view))[0]
+                logits = model(views.images_of(row.unsqueeze(0), view))[0]
             values[place, view] = logits[3] - logits[8]
     return mutual_information(values[:, CONFIG.draws], values[:, : CONFIG.draws])
 

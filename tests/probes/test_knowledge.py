@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from distill.config import DataConfig, KnowledgeProbe, ModelConfig, ScheduleConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
 from distill.errors import UserError

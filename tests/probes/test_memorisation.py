@@ -7,7 +7,7 @@ import torch
 
 from distill.cache import LogitCache
 from distill.config import DataConfig, MemorisationProbe, ModelConfig, OptimConfig, ScheduleConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.probes import memorisation, probe

@@ -11,7 +11,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import nn
 
 from distill.config import DataConfig, ModelConfig, PenultimateProbe
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics import geometry

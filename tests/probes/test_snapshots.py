@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill.config import CacheConfig, ScheduleConfig, SnapshotsProbe, StudentConfig, TeacherConfig
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.measured import Measured

@@ -75,7 +75,7 @@ def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, mo
 def test_a_snapshot_that_is_not_there_is_refused(teacher, store, runtime) -> None:
     made = make(teacher, store, runtime)
     assert snapshot_steps(made) == []
-    with pytest.raises(UserError, match="--snapshots"):
+    with pytest.raises(UserError, match="`snapshots`"):
         load_network(made, step=0)
 
 
@@ -93,5 +93,5 @@ def test_a_cache_of_a_snapshot_holds_what_the_network_said_then(teacher, store, 
 
 @pytest.mark.parametrize(("kept", "wanted"), [(0, 0), (2, 3)])
 def test_a_cache_of_a_snapshot_that_is_not_kept_is_refused(teacher, kept, wanted) -> None:
-    with pytest.raises(UserError, match="--snapshots"):
+    with pytest.raises(UserError, match="`snapshots`"):
         CacheConfig(teacher=teacher.replace(snapshots=kept), transfer_set=teacher.data, snapshot=wanted)

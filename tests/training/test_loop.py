@@ -109,7 +109,7 @@ def test_smoothing_of_mixed_labels_is_told_at_the_start_unless_meant(teacher, st
 
 def test_smoothing_without_effect_is_told_during_training_and_once(smoothed, store, runtime, capsys, monkeypatch):
     """Targets that are said to ask for less than the network gives."""
-    monkeypatch.setattr("distill.training.loop.confidence_ceiling", lambda *_: 0.1)
+    monkeypatch.setattr("distill.training.curve.confidence_ceiling", lambda *_: 0.1)
     made = make(smoothed, store, runtime)
     assert capsys.readouterr().err.count("no effect") == 1
     found = json.loads(made.file(WARNINGS).read_text())["no effect"]
@@ -118,7 +118,7 @@ def test_smoothing_without_effect_is_told_during_training_and_once(smoothed, sto
 
 def test_the_bits_do_not_depend_on_what_is_watched(smoothed, store, runtime, tmp_path, monkeypatch):
     watched = make(smoothed, store, runtime)
-    monkeypatch.setattr("distill.training.loop.has_ceiling", lambda _: False)
+    monkeypatch.setattr("distill.training.curve.has_ceiling", lambda _: False)
     other = ArtifactStore(tmp_path / "other")
     alone = make(smoothed, other, runtime.model_copy(update={"store": other.root}))
     assert (watched.path / "model.safetensors").read_bytes() == (alone.path / "model.safetensors").read_bytes()

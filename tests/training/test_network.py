@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from distill.data.loader import Normaliser
+from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.training.network import load_network, load_predictions
 from distill.training.predict import predict

@@ -116,7 +116,7 @@ def test_samples_that_are_compared_are_not_shared() -> None:
     loss = LossConfig(alpha=0.5, soft="dist", temperature=1)
     compared = student.model_copy(update={"loss": loss})
     refuse_shares(compared, BatchShare(2, 0, 2), "cpu")
-    with pytest.raises(UserError, match=r"--schedule\.parts 2"):
+    with pytest.raises(UserError, match=r"schedule\.parts=2"):
         refuse_shares(compared, BatchShare(1, 0, 2), "cpu")
     with pytest.raises(UserError, match="cpu or cuda under torchrun"):
         refuse_shares(student, BatchShare(1, 0, 2), "mps")
