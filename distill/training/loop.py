@@ -45,6 +45,7 @@ def fit(
     evaluate: Evaluate | None = None,
     at_start: Mapping[str, float] | None = None,
     notices: Notices | None = None,
+    data: str = "",
 ) -> nn.Module:
     """Train `model`, or continue a training that was interrupted in the same folder; return the trained model.
 
@@ -62,6 +63,7 @@ def fit(
         evaluate: computes measures on held-out data for the training curve.
         at_start: measures known before the first step.
         notices: warnings about the config, to which the training adds its own.
+        data: fingerprint of the images, which an interrupted run must find again.
 
     Raises:
         Diverged: a loss or a weight was not finite.
@@ -69,7 +71,7 @@ def fit(
         KeyboardInterrupt: the run was interrupted and its state is saved.
     """
     # Order and views are pure functions of the step, and everything else that changes is in the resume point.
-    run = Run(model, config, len(loader), folder / RESUME)
+    run = Run(model, config, len(loader), folder / RESUME, data)
     recent = RecentSamples(loader.labels_per_step, smoothed=strongest(config) > 0, pieces=run.share.pieces)
     run.load(recent)
     # The resume point holds the measures since the last logged point. Where there are some, the point of step

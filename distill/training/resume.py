@@ -1,16 +1,17 @@
 """Save and load the resume point of a training run: tensors and plain values in one file.
 
-The file has the format safetensors, which holds no code.
+The file has the format safetensors, which holds no code. Its header has the sha256 of the file itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -18,6 +19,10 @@ from distill.system.files import replace_file
 
 _STATE = "state"
 """Key in the header of the file under which the form of the state is stored as JSON."""
+_DIGEST = "sha256"
+"""Key in the header of the file under which the digest of the file is stored."""
+_BLANK = b"-" * 64
+"""Text in place of the digest while the digest is computed."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -34,7 +39,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     writer = _Writer()
     form = json.dumps(writer.form(state))
-    replace_file(path, to_safetensors(writer.tensors, {_STATE: form}))
+    blank = to_safetensors(writer.tensors, {_STATE: form, _DIGEST: _BLANK.decode()})
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    replace_file(path, blank.replace(_entry(_BLANK), _entry(digest), 1))
 
 
 def load(path: Path, device: str) -> dict[str, Any]:
@@ -43,11 +50,19 @@ def load(path: Path, device: str) -> dict[str, Any]:
     Raises:
         Exception: the file is damaged or not ours. Nothing in the file can run.
     """
-    with safe_open(path, framework="pt", device=device) as file:
-        form = json.loads((file.metadata() or {})[_STATE])
-        # Copied, since the memory of a tensor from safetensors need not begin where torch's own memory would.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
-    return _value(form, tensors)
+    whole = path.read_bytes()
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]
+    blank = whole.replace(_entry(header[_DIGEST].encode()), _entry(_BLANK), 1)
+    if hashlib.sha256(blank).hexdigest() != header[_DIGEST]:
+        raise ValueError("its digest differs, so the file is damaged")
+    # Copied, since the memory of a tensor from safetensors need not begin where torch's own memory would.
+    tensors = {name: tensor.to(device, copy=True) for name, tensor in from_safetensors(whole).items()}
+    return _value(json.loads(header[_STATE]), tensors)
+
+
+def _entry(digest: bytes) -> bytes:
+    """Return the digest as the header of the file holds it."""
+    return b'"%s":"%s"' % (_DIGEST.encode(), digest)
 
 
 class _Writer:

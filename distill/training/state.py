@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.batch_share import BatchShare
 from distill.errors import UserError
 from distill.store.machine_errors import memory_fault
 from distill.system import ranks
-from distill.training import resume
+from distill.training import draft_files, resume
 from distill.training.optim import build_ema, build_optimizer, build_schedule
 from distill.training.recent_samples import RecentSamples
 
 
 class Run:
-    """The state of a training run (everything that changes with its steps), and its resume point on disk."""
+    """The state of a training run (everything that changes with its steps), and its resume point on disk.
 
-    def __init__(self, model: nn.Module, config: TeacherConfig | StudentConfig, steps_per_epoch: int, path: Path):
-        self.model, self.config, self.path = model, config, path
+    Args:
+        model: network on its device, with its initial weights.
+        config: optimiser, schedule, precision and seed.
+        steps_per_epoch: number of steps in an epoch.
+        path: file of the resume point.
+        data: fingerprint of the images, which an interrupted run must find again.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TeacherConfig | StudentConfig,
+        steps_per_epoch: int,
+        path: Path,
+        data: str = "",
+    ):
+        self.model, self.config, self.path, self.data = model, config, path, data
         self.device = next(model.parameters()).device.type
         self.optimizer = build_optimizer(model, config.optim)
         self.schedule = build_schedule(self.optimizer, config.schedule, steps_per_epoch)
@@ -93,12 +110,19 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "buffers": _unsaved_buffers(self.model),
+            "ema_buffers": None if self.ema is None else _unsaved_buffers(self.ema.module),
             "rng": torch.get_rng_state(),
+            # A network of the user may draw from these generators too.
+            "python_rng": random.getstate(),
+            "numpy_rng": _numpy_state(),
             "device_rng": _device_rng(self.device).get_rng_state() if self.device != "cpu" else None,
             # The number of threads decides in which order sums are rounded.
             "threads": torch.get_num_threads(),
             "ranks": self.share.world,
             "recent": measured,
+            "data": self.data,
+            "files": draft_files.digests(self.path.parent),
         }
         resume.save(self.path, state)
 
@@ -106,27 +130,40 @@ class Run:
         """Restore the state from the resume point if there is one.
 
         Raises:
-            UserError: the file is damaged, or belongs to another network or optimiser.
+            UserError: the file is damaged, belongs to another network or optimiser or to other images, or files
+                beside it have changed.
         """
         if not self.path.exists():
             return
         try:
             state = resume.load(self.path, self.device)
+            self._check(state)
             self._restore(state)
             recent.restore(state["recent"])
         except Exception as error:
-            if isinstance(error, OSError) or memory_fault(error, self.config):
+            if isinstance(error, OSError | UserError) or memory_fault(error, self.config):
                 raise  # such an error says nothing about the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             way_out = "Delete this file: the run then starts anew."
             raise UserError(str(self.path), reason, "a resume point of ours", way_out) from error
 
+    def _check(self, state: dict[str, Any]) -> None:
+        if state["data"] != self.data:
+            way_out = f"Bring them back, or delete {self.path.parent}: the run then starts anew."
+            raise UserError("data", self.data, f"the images of the interrupted run ({state['data']})", way_out)
+        draft_files.check(self.path.parent, state["files"])
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        _restore_buffers(self.model, state["buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
+            _restore_buffers(self.ema.module, state["ema_buffers"])
+        random.setstate(state["python_rng"])
+        kind, words, *rest = state["numpy_rng"]
+        np.random.set_state((kind, words.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
         torch.set_rng_state(state["rng"].cpu())
         if self.device != "cpu":
             _device_rng(self.device).set_rng_state(state["device_rng"].cpu())
@@ -134,6 +171,24 @@ class Run:
             torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """Return the state of numpy's old generator, with its words as a tensor."""
+    kind, words, *rest = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002
+    return kind, torch.from_numpy(words.astype(np.int64)), *rest
+
+
+def _unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that a state dict leaves out (`persistent=False`)."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
+def _restore_buffers(model: nn.Module, buffers: dict[str, Tensor]) -> None:
+    for name, buffer in buffers.items():
+        module, _, own = name.rpartition(".")
+        setattr(model.get_submodule(module), own, buffer)
 
 
 def _device_rng(device: str) -> Any:

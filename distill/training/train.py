@@ -70,7 +70,19 @@ def train_network(
         def evaluate(model: nn.Module) -> dict[str, float]:
             return evaluation_measures(*held_out(model))
 
-        model = fit(model, loader, loss, config, folder, runtime, teacher, evaluate, of_targets, notices)
+        model = fit(
+            model,
+            loader,
+            loss,
+            config,
+            folder,
+            runtime,
+            teacher,
+            evaluate=evaluate,
+            at_start=of_targets,
+            notices=notices,
+            data=dataset.fingerprint,
+        )
 
     def store() -> Outcome:
         steps = len(loader) * config.schedule.epochs

@@ -142,3 +142,16 @@ def test_people_can_read_what_is_in_it(tmp_path: Path) -> None:
     with safe_open(tmp_path / "r", framework="pt") as file:
         form = json.loads(file.metadata()["state"])
     assert form["dict"][0] == ["step", 3]
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    state = {"step": 3, "first": torch.arange(5.0), "second": torch.zeros(2, 3, dtype=torch.int64)}
+    save(tmp_path / "r", state)
+    whole = (tmp_path / "r").read_bytes()
+    assert_same(load(tmp_path / "r", "cpu"), state)
+    for bit in range(8 * len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "r").write_bytes(spoilt)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - of json, safetensors, or the digest
+            load(tmp_path / "r", "cpu")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from distill.config import (
     DataConfig,
@@ -17,11 +22,13 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.data.batch_share import BatchShare
+from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.models import build_model
 from distill.pipeline.run import run_stage
 from distill.store.record import RESUME
 from distill.store.store import ArtifactStore
+from distill.system import trust
 from distill.training.network import load_network
 from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
@@ -29,6 +36,13 @@ from distill.training.step_distributed import refuse_shares
 from distill.training.tracking import read_metrics
 from tests.made import assert_same_bits, interrupt, make
 
+DATA = DataConfig(limit=600, held_out=0.1)
+SCHEDULE = ScheduleConfig(epochs=3, batch_size=60)
+CNN = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16})
+TOKENS = {
+    "data": DataConfig(name="tests.data.copies:copies"),
+    "model": ModelConfig(name="tests.data.copies:copyist"),
+}
 HARD_TO_RESUME = {
     "model": {"name": "mlp", "kwargs": {"widths": [16], "dropout": 0.3}},
     "schedule": {"epochs": 6, "batch_size": 100, "warmup_epochs": 1},
@@ -80,7 +94,8 @@ def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) 
         with store.draft(teacher) as draft:
             torch.set_num_threads(2)
             model = load_model_for(teacher)
-            Run(model, teacher, 19, draft / RESUME).save(RecentSamples(64, smoothed=False))
+            data = load(teacher.data, runtime.data_root).fingerprint
+            Run(model, teacher, 19, draft / RESUME, data).save(RecentSamples(64, smoothed=False))
         torch.set_num_threads(1)
         run_stage(teacher, store, runtime)
         assert torch.get_num_threads() == 2
@@ -88,7 +103,7 @@ def test_a_resumed_run_takes_the_threads_it_began_with(teacher, store, runtime) 
         torch.set_num_threads(before)
 
 
-def load_model_for(config: TeacherConfig) -> torch.nn.Module:
+def load_model_for(config: TeacherConfig) -> nn.Module:
     return build_model(config.model, 10, (1, 8, 8))
 
 
@@ -101,13 +116,73 @@ def test_a_resume_point_that_holds_code_or_is_not_ours_is_refused(teacher, store
     assert store.find(teacher) is None
 
 
-DATA = DataConfig(limit=600, held_out=0.1)
-SCHEDULE = ScheduleConfig(epochs=3, batch_size=60)
-CNN = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16})
-TOKENS = {
-    "data": DataConfig(name="tests.data.copies:copies"),
-    "model": ModelConfig(name="tests.data.copies:copyist"),
-}
+class Drawing(nn.Module):
+    """A network that draws from all generators of a process, and counts in a buffer that no state dict has."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.calls += 1
+        noise = random.random() + np.random.random() + torch.rand(())  # noqa: NPY002
+        return self.head(images.flatten(1)) * (1 + 0.1 * noise) / (1 + self.calls)
+
+
+def drawing(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    return Drawing(num_classes)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_every_generator_and_buffer_of_a_network_goes_on(store, runtime, tmp_path, monkeypatch, ema) -> None:
+    trust.name(f"{__name__}:drawing")
+    config = TeacherConfig(
+        model={"name": f"{__name__}:drawing"}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema
+    )
+    lenient = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
+    whole = make(config, ArtifactStore(tmp_path / "whole"), lenient)
+    interrupt(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, store, lenient)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert_same_bits(whole, make(config, store, lenient))
+
+
+def interrupted(config: TeacherConfig, store: ArtifactStore, runtime, monkeypatch) -> Path:
+    """Interrupt a training in its third epoch, and return its folder."""
+    interrupt(monkeypatch, 25)
+    with pytest.raises(KeyboardInterrupt):
+        make(config, store, runtime)
+    monkeypatch.undo()
+    (path,) = store.root.glob(f"drafts/*/{RESUME}")
+    return path.parent
+
+
+@pytest.mark.parametrize("name", [RESUME, "metrics.jsonl", "snapshots/00000000.safetensors"])
+def test_a_run_does_not_go_on_with_a_changed_file(teacher, store, runtime, monkeypatch, name) -> None:
+    config = teacher.replace(snapshots=2)
+    path = interrupted(config, store, runtime, monkeypatch) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 16]) + whole[-19:])
+    with pytest.raises(UserError, match="Delete"):
+        make(config, store, runtime)
+    path.unlink()
+    if name != RESUME:
+        with pytest.raises(UserError, match="missing or changed"):
+            make(config, store, runtime)
+    path.write_bytes(whole)
+    make(config, store, runtime)
+
+
+def test_a_run_does_not_go_on_with_other_images(teacher, store, runtime, monkeypatch) -> None:
+    interrupted(teacher, store, runtime, monkeypatch)
+    other = replace(load(teacher.data, runtime.data_root), fingerprint="0" * 64)
+    monkeypatch.setattr("distill.stages.teacher.load", lambda *_: other)
+    with pytest.raises(UserError, match="the images of the interrupted run"):
+        make(teacher, store, runtime)
 
 
 def test_samples_that_are_compared_are_not_shared() -> None:

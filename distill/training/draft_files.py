@@ -1,0 +1,36 @@
+"""Hold the files of an interrupted run to the digests in its resume point: its log and its snapshots."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from distill.errors import UserError
+from distill.system.files import sha256
+from distill.training.tracking import METRICS
+
+Digests = dict[str, tuple[int, str]]
+"""File within the folder of the run → number of its first bytes that are digested, and their sha256."""
+
+
+def digests(folder: Path) -> Digests:
+    """Return the digests of the log and of every snapshot in the folder of a run."""
+    files = [folder / METRICS, *sorted((folder / "snapshots").glob("*.safetensors"))]
+    return {str(path.relative_to(folder)): (path.stat().st_size, sha256(path)) for path in files if path.is_file()}
+
+
+def check(folder: Path, expected: Digests) -> None:
+    """Refuse to go on with files that have changed since the resume point was written.
+
+    A log may be longer than it was: what was added is dropped when the run goes on.
+
+    Raises:
+        UserError: a file is missing or has changed.
+    """
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        whole = path.is_file() and path.stat().st_size == size and sha256(path) == digest
+        if whole or (path.is_file() and hashlib.sha256(path.read_bytes()[:size]).hexdigest() == digest):
+            continue
+        way_out = f"Delete {folder}: the run then starts anew."
+        raise UserError(str(path), "missing or changed", "the file that the resume point names", way_out)
