@@ -20,8 +20,9 @@ def forget_data_sets() -> None:
 
 
 def forget_names(patch: pytest.MonkeyPatch) -> None:
-    """Nobody named a plug-in in this process yet, nor was a file read that does; until the patch is undone."""
-    patch.setattr(trust, "_process", trust._Process())
+    """Trust no plug-in and forget which files name one, until the patch is undone."""
+    patch.setattr(trust, "current", trust.Trusted())
+    patch.setattr(trust, "naming_files", {})
 
 
 def forget_warnings(patch: pytest.MonkeyPatch, *told_often: str) -> None:

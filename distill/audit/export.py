@@ -277,8 +277,7 @@ def _read_description(path: Path) -> _Description:
     if not isinstance(described, dict):
         raise UserError(str(path), "of another form", "an object with the fields of an export", _AGAIN)
     try:
-        with trust.reading(path):
-            return _Description(**described)
+        return _Description(**described)
     except UserError as error:
         field, value, expected, _ = error.args
         raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error

@@ -20,7 +20,6 @@ from distill.errors import UserError
 from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
-from distill.system import trust
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,9 +155,7 @@ class LogitCache:
             self.config.views if views is None else views,
             self.config.view_seed if view_seed is None else view_seed,
         )
-        with trust.reading():
-            program = AugmentConfig(**wanted.augment)
-        changes = {"augment": program, "views": wanted.views, "view_seed": wanted.seed}
+        changes = {"augment": AugmentConfig(**wanted.augment), "views": wanted.views, "view_seed": wanted.seed}
         if cached.data.name != dataset.name:
             changes["transfer_set"] = self.config.transfer_set.replace(name=dataset.name, kwargs={})
         way_out = f"Make one that fits: {self._command(**changes)}"

@@ -14,7 +14,6 @@ from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, Im
 from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
-from distill.system import trust
 from distill.system.libraries import PIXELS, versions
 from distill.system.reading import read_json
 
@@ -62,9 +61,8 @@ class DataIdentity(_Part):
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fill in all fields of a view program, without trust in a plug-in that only the manifest names."""
-    with trust.reading():
-        return AugmentConfig.model_validate(fields).model_dump(mode="json")
+    """Fill in all fields of a view program."""
+    return AugmentConfig.model_validate(fields).model_dump(mode="json")
 
 
 class ViewIdentity(_Part):

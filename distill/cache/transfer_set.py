@@ -175,10 +175,10 @@ class CachedDataset(TorchDataset[Sample]):
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None, "_trust": trust.state()}
+        return {**vars(self), "_opened": None, "_trusted": trust.current}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        trust.restore(state.pop("_trust"))
+        trust.add(state.pop("_trusted"))
         vars(self).update(state)
         # Between processes torch passes on the shared memory itself; a copy of any other kind has its own epoch.
         if not self._epoch.is_shared():

@@ -84,8 +84,7 @@ def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) 
     for plugin in _named_plugins(arguments):
         trust.name(plugin)
     try:
-        # Defaults come from records, so the user has not named the plug-ins in them.
-        with trust.reading(), _registry, contextlib.redirect_stderr(told):
+        with _registry, contextlib.redirect_stderr(told):
             return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
     except SystemExit as stop:
         if not stop.code:
@@ -100,10 +99,10 @@ def _parse_flags(what: Any, arguments: list[str], command: str, **options: Any) 
 
 
 def _named_plugins(arguments: list[str]) -> Iterator[str]:
-    """Yield the values of flags that may name a plug-in, such as --model.name and --augment.program."""
+    """Yield the values of flags that may name a plug-in, such as --model.name, --augment.program and --data."""
     for word, following in itertools.pairwise([*arguments, ""]):
         flag, equals, value = word.partition("=")
-        if flag.startswith("--") and flag.rpartition(".")[2] in ("name", "program"):
+        if flag == "--data" or (flag.startswith("--") and flag.rpartition(".")[2] in ("name", "program")):
             yield value if equals else following
 
 

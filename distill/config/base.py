@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from distill.errors import UserError
-from distill.system import trust
+from distill.system.plugins import trust_function
 
 Kwargs = dict[str, Any]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -50,34 +51,27 @@ class Config(BaseModel):
         # pydantic's `model_copy` would not validate the values.
         return type(self)(**{**dict(self), **changes})
 
-
-class MayNamePlugin(Config):
-    """A config that may name a plug-in, `package.module:function`.
-
-    Making the config in code or with flags counts as the user's word for the plug-in (`distill.system.trust`).
-    """
-
     @property
     def plugin(self) -> str | None:
-        """Return the reference of the plug-in that would be imported, or None if the config names none."""
-        raise NotImplementedError
+        """Return the reference of the plug-in that this config itself names, or None."""
+        return None
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Note the plug-in that this config names."""
-        # Not done in a validator: validators run again when another config takes this one as its part.
+    def plugins(self) -> Iterator[str]:
+        """Yield the references of all plug-ins that this config and its parts name."""
         if self.plugin is not None:
-            trust.met(self.plugin)
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a validated copy with other values; only a plug-in that changes counts as named by the user."""
-        with trust.reading():
-            made = super().replace(**changes)
-        if made.plugin is not None and made.plugin != self.plugin:
-            trust.met(made.plugin)
-        return made
+            yield self.plugin
+        for _, value in self:
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Config):
+                    yield from part.plugins()
 
 
 def function_of(name: str, *libraries: str) -> str | None:
     """Return a name if it refers to a function outside the given libraries, else None."""
     library, _, function = name.partition(":")
     return name if function and library not in libraries else None
+
+
+def or_function(field: str) -> BeforeValidator:
+    """Let a field that holds a plug-in's reference also take the function itself, which makes it trusted."""
+    return BeforeValidator(lambda value: trust_function(value, field) if callable(value) else value)

@@ -9,15 +9,15 @@ from pydantic import (
     model_validator,
 )
 
-from distill.config.base import Count, Fraction, Kwargs, MayNamePlugin, NonNegative, Seed, Share, function_of
+from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
 from distill.config.data_sets import DATA_SETS, EXPECTED
 from distill.errors import UserError
 
 
-class DataConfig(MayNamePlugin):
+class DataConfig(Config):
     """The data set: its images, how its training set is split, and how many of its labels are wrong."""
 
-    name: Annotated[str, Field(description=f"{EXPECTED}.")] = "digits"
+    name: Annotated[str, or_function("data.name"), Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
     """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
     held_out: Fraction = 0.1
@@ -46,14 +46,14 @@ class DataConfig(MayNamePlugin):
         return self
 
 
-class AugmentConfig(MayNamePlugin):
+class AugmentConfig(Config):
     """The view program: how a view (seed, sample index, view number) changes an image."""
 
     pad: NonNegative = 0
     """Random crop after zero padding by this many pixels on each side (a random shift)."""
     flip: bool = False
     """Random horizontal flip."""
-    program: str | None = None
+    program: Annotated[str | None, or_function("augment.program")] = None
     """Use this program instead of pad and flip: package.module:factory of any transform of one PIL image, such as
     torchvision.transforms.v2:RandomResizedCrop or timm.data:create_transform."""
     kwargs: Kwargs = {}

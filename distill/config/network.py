@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from distill.config.base import Config, Count, Fraction, Kwargs, MayNamePlugin, Positive, Share, function_of
+from distill.config.base import Config, Count, Fraction, Kwargs, Positive, Share, function_of, or_function
 from distill.errors import UserError
 
 
@@ -49,10 +49,14 @@ ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 """Forms of name that refer to networks of other libraries or plug-ins."""
 
 
-class ModelConfig(MayNamePlugin):
+class ModelConfig(Config):
     """The network: its name and its arguments."""
 
-    name: Annotated[str, Field(description=f"{', '.join(map(str, NETWORKS.values()))}, {ELSEWHERE}.")] = "mlp"
+    name: Annotated[
+        str,
+        or_function("model.name"),
+        Field(description=f"{', '.join(map(str, NETWORKS.values()))}, {ELSEWHERE}."),
+    ] = "mlp"
     kwargs: Kwargs = {}
     """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,7 +19,6 @@ from distill.config.loss import LabelsConfig, LossConfig
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import CalibrationMethod, ProbeConfig
 from distill.errors import UserError
-from distill.system import trust
 
 _MOST_SOURCES = 16
 
@@ -359,18 +357,13 @@ StageConfig = Annotated[
 _STAGE_CONFIG: TypeAdapter[StageConfig] = TypeAdapter(StageConfig)
 
 
-def parse_stage(fields: dict[str, Any], record: Path | None = None) -> StageConfig:
+def parse_stage(fields: dict[str, Any]) -> StageConfig:
     """Return the config of any stage from its JSON form; the field `stage` says of which stage.
-
-    Args:
-        fields: the fields, as a record has them; plug-ins that they name do not count as named by the user.
-        record: the file that the fields are from.
 
     Raises:
         UserError: a field is unknown, missing or of the wrong type.
     """
     try:
-        with trust.reading(record):
-            return _STAGE_CONFIG.validate_python(fields)
+        return _STAGE_CONFIG.validate_python(fields)
     except ValidationError as error:
         raise invalid(error, "config") from error

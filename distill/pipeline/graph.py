@@ -124,7 +124,7 @@ def run_missing(
         store=store,
         runtime=runtime.model_copy(update={"threads": threads, "workers": workers}),
         tolerate_divergence=tolerate_divergence,
-        trusted=trust.state(),
+        trusted=trust.current,
     )
     logs = store.root / LOGS
     match executor:
@@ -157,9 +157,9 @@ def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequenc
 
 
 def _attempt(
-    config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool, trusted: trust.State
+    config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool, trusted: trust.Trusted
 ) -> None:
-    trust.restore(trusted)
+    trust.add(trusted)
     if tolerate_divergence and ranks.on_first(lambda: _hopeless(config, store)):
         return
     try:

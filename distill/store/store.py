@@ -21,6 +21,7 @@ from distill.store.locks import held
 from distill.store.machine_errors import explained
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
 from distill.store.stages import STAGES, title
+from distill.system import trust
 from distill.system.files import replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
 
@@ -56,7 +57,7 @@ class ArtifactStore:
         try:
             content = read_bytes(path / RECORD)
             record = Record.model_validate(parse_json(content, RECORD))
-            config = parse_stage(record.config, path / RECORD)
+            config = parse_stage(record.config)
         except OSError as error:
             lost = path.is_dir() and path.parent.name in {stage.folder for stage in STAGES.values()}
             raise UserError("path", str(path), expected, _DELETE if lost else way_out) from error
@@ -65,6 +66,7 @@ class ArtifactStore:
             raise UserError("path", str(path / RECORD), expected, _DELETE) from error
         if not record.fits(content):
             raise UserError("path", str(path / RECORD), "the record as it was published, it was changed", _DELETE)
+        trust.note_file(config.plugins(), path / RECORD)
         return Artifact(path, record, config)
 
     def resolve(self, text: str) -> Artifact:

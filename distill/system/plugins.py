@@ -24,8 +24,8 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
     """Import the function that a reference names; the working directory is searched too.
 
     Raises:
-        UserError: the reference is malformed, only a record names it, the module cannot be imported, or it has no
-            such function.
+        UserError: the reference is malformed or not trusted, the module cannot be imported, or it has no such
+            function.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
@@ -49,11 +49,30 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
 
 
 def _untrusted(reference: str, module: str, function: str, field: str) -> UserError:
-    record = trust.record_of(reference)
-    named_by = "nothing of yours names it" if record is None else f"only {str(record)!r} names it"
-    expected = f"a plug-in that you name yourself; {named_by}, and it would import {module!r} and call {function!r}"
-    way_out = f"If you trust who wrote that, add --trust; in Python: distill.system.trust.name({reference!r})."
+    file = trust.naming_files.get(reference)
+    named_by = "" if file is None else f"; {str(file)!r} names it"
+    expected = f"a plug-in that you trust; it would import {module!r} and call {function!r}{named_by}"
+    way_out = f"If you trust who wrote it, set `trust`, or call distill.system.trust.name({reference!r})."
     return UserError(field, reference, expected, way_out)
+
+
+def trust_function(function: Any, field: str) -> str:
+    """Trust a function that the user passed, and return its reference `module:function`.
+
+    Raises:
+        UserError: it is not a function or a class that another process could import by its name.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    importable = (inspect.isfunction(function) or inspect.isclass(function)) and (
+        module not in ("__main__", "__mp_main__") and getattr(sys.modules.get(module), name, None) is function
+    )
+    if not importable:
+        expected = "a function at the top level of a module that can be imported"
+        way_out = "Move it into a file that both can import, or give the field the text 'package.module:function'."
+        raise UserError(field, function, expected, way_out)
+    reference = f"{module}:{name}"
+    trust.name(reference)
+    return reference
 
 
 def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:

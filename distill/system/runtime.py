@@ -47,8 +47,8 @@ class Folders(BaseModel):
     data_root: Path = Field(default_factory=default_data_root)
     """Folder of the data sets, in torchvision's layout (DISTILL_DATA)."""
     trust: bool = False
-    """Import even plug-ins (package.module:function) that only a record names; without it only those that you
-    name."""
+    """Import every plug-in (package.module:function) that a record or a config names; without it, only those that
+    flags name, and those that code trusts."""
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:

@@ -10,13 +10,15 @@ import torch
 from distill.audit import evaluate
 from distill.audit.evaluate import Group, format_groups, measures_of_cache, measures_of_network
 from distill.cache import LogitCache
-from distill.config import AugmentConfig, DataConfig, EnsembleConfig, LossConfig, ModelConfig
+from distill.config import AugmentConfig, EnsembleConfig, LossConfig, ModelConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.geometry import linear_cka
 from distill.metrics.measures import compute, defined, of_kind
 from distill.probes import knowledge
 from distill.training.network import load_predictions
+from tests.data import copies
+from tests.probes.test_knowledge import pooled
 
 NAMES = {each.name for each in of_kind("knowledge", "features", "teacher")}
 
@@ -102,11 +104,11 @@ def test_students_without_one_teacher(student, groups):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": ModelConfig(name="tests.probes.test_knowledge:pooled")}, "torch.nn.Linear"),
+        ({"model": ModelConfig(name=pooled)}, "torch.nn.Linear"),
         (
             {
-                "data": DataConfig(name="tests.data.copies:copies", held_out=0.15),
-                "model": ModelConfig(name="tests.data.copies:copyist"),
+                "data": copies.DATA,
+                "model": copies.MODEL,
                 "optim": {"name": "adamw", "lr": 0.02},
             },
             "images with one label each",

@@ -35,14 +35,6 @@ def teacher_with(model: ModelConfig) -> TeacherConfig:
     )
 
 
-MODELS = {
-    "mlp": ModelConfig(name="mlp", kwargs={"widths": [16]}),
-    "cnn": ModelConfig(name="cnn", kwargs={"widths": [4, 8], "hidden": 8}),
-    "timm": ModelConfig(name="timm:resnet10t"),
-    "plug-in": ModelConfig(name=f"{__name__}:counts"),
-}
-
-
 class Counting(torch.nn.Module):
     """What torch.export cannot trace: what it does depends on the values of its input."""
 
@@ -57,6 +49,14 @@ class Counting(torch.nn.Module):
 
 def counts(num_classes: int, in_shape: tuple[int, int, int]) -> torch.nn.Module:
     return Counting(num_classes, in_shape)
+
+
+MODELS = {
+    "mlp": ModelConfig(name="mlp", kwargs={"widths": [16]}),
+    "cnn": ModelConfig(name="cnn", kwargs={"widths": [4, 8], "hidden": 8}),
+    "timm": ModelConfig(name="timm:resnet10t"),
+    "plug-in": ModelConfig(name=counts),
+}
 
 
 def expected_logits(network: Artifact, method: logit_scaling.Method, images: torch.Tensor) -> torch.Tensor:

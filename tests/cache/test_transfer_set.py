@@ -296,7 +296,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def of_plugin(plugin: ModuleType, folder: Path) -> Artifact:
-    data = DataConfig(name="changing_images:make", held_out=0)
+    data = DataConfig(name=plugin.make, held_out=0)
     teacher = TEACHER.replace(data=data, schedule=ScheduleConfig(epochs=1, batch_size=30))
     return made(CacheConfig(teacher=teacher, transfer_set=data), folder)
 

@@ -52,9 +52,9 @@ def copyist(num_classes: int, in_shape: tuple[int, int, int], dropout: float = 0
     return Copyist(num_classes, dropout)
 
 
-DATA = DataConfig(name=f"{__name__}:copies", held_out=0.15)
+DATA = DataConfig(name=copies, held_out=0.15)
 SCHEDULE = ScheduleConfig(epochs=15, batch_size=32)
 OPTIM = OptimConfig(name="adamw", lr=0.02)
-MODEL = ModelConfig(name=f"{__name__}:copyist")
+MODEL = ModelConfig(name=copyist)
 TEACHER = TeacherConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM).with_loss(smoothing=0.1)
 STUDENT = StudentConfig(data=DATA, model=MODEL, schedule=SCHEDULE, optim=OPTIM, loss=LossConfig(alpha=0))

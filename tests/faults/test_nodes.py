@@ -19,6 +19,7 @@ from distill.store.key import key
 from distill.store.record import RESUME
 from distill.store.stages import inputs
 from distill.store.store import ArtifactStore
+from distill.system import trust
 from distill.system.runtime import Runtime
 from tests.faults.same_bits import differences
 
@@ -100,6 +101,7 @@ def configs() -> list[TeacherConfig | StudentConfig]:
 
 
 def slow(name: str) -> ModelConfig:
+    trust.name("slow_net:build")
     return ModelConfig(name="slow_net:build", kwargs={"name": name})
 
 

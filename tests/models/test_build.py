@@ -18,6 +18,7 @@ from distill.models.build import refuse_larger
 from distill.models.cnn import cnn
 from distill.models.mlp import mlp
 from distill.models.resnet_cifar import resnet56
+from distill.system import trust
 from tests.models.sizes import parameters
 
 
@@ -61,7 +62,7 @@ def plugin_no_module(num_classes, in_shape):
         ("resnet56", (3, 32, 32), {}),
         ("timm:resnet18", (1, 64, 64), {}),
         ("torchvision:resnet18", (3, 64, 64), {}),
-        (f"{__name__}:plugin_reads_numbers", (1, 8, 8), {"rate": 0.5}),
+        (plugin_reads_numbers, (1, 8, 8), {"rate": 0.5}),
     ],
 )
 def test_fitting_networks_pass_and_leave_the_generator_alone(name, shape, kwargs):
@@ -99,11 +100,13 @@ def test_library_networks_are_built_from_the_seed(name):
         ("timm:resnet18", {"pretrained": True}, "model.kwargs", "Drop pretrained"),
         ("timm:resnet18", {"depht": 3}, "model.kwargs", "depht"),
         ("torchvision:resnet18", {"depht": 3}, "model.kwargs", "depht"),
-        (f"{__name__}:plugin_pair", {"depht": 3}, "model.kwargs", "depht"),
-        (f"{__name__}:plugin_no_module", {}, "model.name", "returned a str"),
+        (plugin_pair, {"depht": 3}, "model.kwargs", "depht"),
+        (plugin_no_module, {}, "model.name", "returned a str"),
     ],
 )
 def test_unknown_names_and_arguments(name, kwargs, field, says):
+    if isinstance(name, str):
+        trust.name(name)
     for call in (build_model, check_model):
         with pytest.raises(UserError) as caught:
             call(config(name, **kwargs), 10, (1, 28, 28))
@@ -119,7 +122,7 @@ def test_unknown_names_and_arguments(name, kwargs, field, says):
         ("torchvision:alexnet", (3, 32, 32), "images of shape [3, 32, 32]"),
         ("timm:vit_tiny_patch16_224", (3, 32, 32), '"img_size": 32'),
         ("cnn", (1, 3, 3), "at least 4 × 4 pixels"),
-        (f"{__name__}:plugin_pair", (1, 4, 4), "In training mode it gives tuple"),
+        (plugin_pair, (1, 4, 4), "In training mode it gives tuple"),
     ],
 )
 def test_networks_that_do_not_take_the_images(name, shape, says):
@@ -130,9 +133,10 @@ def test_networks_that_do_not_take_the_images(name, shape, says):
 
 
 def test_wrong_number_of_logits_names_both(monkeypatch):
+    pair = config(plugin_pair)
     monkeypatch.setattr(sys.modules[__name__], "plugin_pair", lambda num_classes, in_shape: build_three())
     with pytest.raises(UserError) as caught:
-        check_model(config(f"{__name__}:plugin_pair"), 10, (1, 4, 4))
+        check_model(pair, 10, (1, 4, 4))
     assert "[2, 10]" in str(caught.value)
     assert "[2, 3]" in str(caught.value)
 
@@ -143,7 +147,7 @@ def build_three() -> nn.Module:
 
 def test_a_plugin_that_breaks_is_one_line_with_its_cause():
     with pytest.raises(UserError, match="inside the plug-in") as caught:
-        check_model(config(f"{__name__}:plugin_breaks"), 10, (1, 4, 4))
+        check_model(config(plugin_breaks), 10, (1, 4, 4))
     assert isinstance(caught.value.__cause__, KeyError)
 
 
@@ -179,7 +183,7 @@ def plugin_per_position(num_classes, in_shape, positions=7):
 
 
 def test_a_network_answers_for_each_label() -> None:
-    name = f"{__name__}:plugin_per_position"
+    name = plugin_per_position
     check_model(config(name), 3, (1, 2, 7), (7,))
     with pytest.raises(UserError, match=r"3 logits per position: \[2, 7, 3\] for two images\. .* \[2, 5, 3\]"):
         check_model(config(name, positions=5), 3, (1, 2, 7), (7,))
@@ -195,7 +199,7 @@ def plugin_of_buffers(num_classes, in_shape):
 
 
 def test_buffers_need_a_file_of_their_size() -> None:
-    network = config(f"{__name__}:plugin_of_buffers")
+    network = config(plugin_of_buffers)
     refuse_larger(network, 2, (1, 4, 4), 4008)
     with pytest.raises(UserError, match="4,008 bytes"):
         refuse_larger(network, 2, (1, 4, 4), 4007)

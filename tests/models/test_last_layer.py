@@ -51,7 +51,7 @@ def images_of(shape, n=5):
         (ModelConfig(name="timm:resnet10t"), (1, 32, 32)),
         (ModelConfig(name="timm:test_vit"), (3, 160, 160)),
         (ModelConfig(name="torchvision:mobilenet_v3_small"), (3, 32, 32)),
-        (ModelConfig(name=f"{__name__}:net"), (1, 8, 8)),
+        (ModelConfig(name=net), (1, 8, 8)),
     ],
     ids=lambda value: value.name if isinstance(value, ModelConfig) else "",
 )

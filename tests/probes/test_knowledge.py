@@ -18,6 +18,7 @@ from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measures import compute, defined, of_kind
 from distill.probes import knowledge, probe
 from distill.training.network import load_network
+from tests.data import copies
 
 ALL = KnowledgeProbe()
 NAMES = {each.name for each in of_kind("knowledge", "features")}
@@ -108,7 +109,7 @@ def spots(classes=2, empty=None):
 
 @pytest.mark.parametrize("kwargs", [{"classes": 2}, {"classes": 4, "empty": 2}], ids=["two classes", "no sample"])
 def test_what_is_not_defined_is_left_out(teacher, make, runtime, tmp_path, kwargs):
-    data = DataConfig(name=f"{__name__}:spots", kwargs=kwargs, held_out=0.3)
+    data = DataConfig(name=spots, kwargs=kwargs, held_out=0.3)
     network = make(teacher.replace(data=data, schedule=ScheduleConfig(epochs=30, batch_size=16)))
     found = probe(ALL, network, runtime, tmp_path)
     assert all(map(math.isfinite, found.values.values()))
@@ -149,12 +150,11 @@ def test_a_picture_of_the_similarity_has_no_diagonal_and_names_where_there_is_ro
 
 
 def test_refusals(teacher, make, runtime, tmp_path, monkeypatch):
-    sentences = DataConfig(name="tests.data.copies:copies", held_out=0.15)
-    tokens = teacher.replace(data=sentences, model=ModelConfig(name="tests.data.copies:copyist"))
+    tokens = teacher.replace(data=copies.DATA, model=copies.MODEL)
     with pytest.raises(UserError, match="images with one label each"):
         probe(ALL, make(tokens), runtime, tmp_path)
     with pytest.raises(UserError, match=r"output of a torch\.nn\.Linear"):
-        probe(ALL, make(teacher.replace(model=ModelConfig(name=f"{__name__}:pooled"))), runtime, tmp_path)
+        probe(ALL, make(teacher.replace(model=ModelConfig(name=pooled))), runtime, tmp_path)
     network = make(teacher)
     monkeypatch.setitem(network.record.data, "fingerprint", "other")
     with pytest.raises(UserError, match="the images that digits-mlp16"):

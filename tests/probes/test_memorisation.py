@@ -12,6 +12,7 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.probes import memorisation, probe
 from distill.training.network import load_network
+from tests.data import copies
 
 DATA = DataConfig(held_out=0.15, limit=200, label_noise=0.4, noise="symmetric", noise_seed=2)
 CLEAN = DataConfig(held_out=0.15, limit=200)
@@ -122,8 +123,7 @@ def test_without_held_out_images_there_is_no_held_out_accuracy(teacher, measure)
 
 
 def test_of_sentences_nothing_is_measured(teacher, measure):
-    sentences = DataConfig(name="tests.data.copies:copies", held_out=0.15)
-    assert measure(teacher.replace(data=sentences, model=ModelConfig(name="tests.data.copies:copyist"))) == {}
+    assert measure(teacher.replace(data=copies.DATA, model=copies.MODEL)) == {}
 
 
 def test_other_data_are_refused(teacher, make, runtime, tmp_path, monkeypatch):

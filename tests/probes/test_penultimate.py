@@ -49,7 +49,7 @@ def trained(teacher, store, runtime):
 
 
 def plugin(held_out=0.3, **kwargs) -> DataConfig:
-    return DataConfig(name=f"{__name__}:stripes", kwargs=kwargs, held_out=held_out)
+    return DataConfig(name=stripes, kwargs=kwargs, held_out=held_out)
 
 
 def test_measures_are_those_of_the_first_images_of_each_class(trained, runtime, tmp_path):
@@ -161,7 +161,7 @@ def test_refusals(trained, runtime, tmp_path, monkeypatch):
 
 
 def test_a_network_without_a_linear_head_is_refused(teacher, store, runtime, tmp_path):
-    config = teacher.replace(model=ModelConfig(name=f"{__name__}:pooled"))
+    config = teacher.replace(model=ModelConfig(name=pooled))
     made = ensure([config], store, runtime)[key(config)]
     assert isinstance(made, Artifact)
     with pytest.raises(UserError, match=r"output of a torch\.nn\.Linear"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import importlib
 import json
 import pickle
+import re
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +19,9 @@ import torch
 
 from distill.audit.export import load_exported
 from distill.cache import CachedDataset, LogitCache
+from distill.cli.flags import parse_beside, parse_config
 from distill.cli.main import main
+from distill.cli.runs import ExperimentFlags
 from distill.config import (
     AugmentConfig,
     CacheConfig,
@@ -33,6 +40,7 @@ from distill.store.store import ArtifactStore
 from distill.system import trust
 from distill.system.plugins import resolve
 from distill.system.runtime import Runtime
+from tests.data.copies import Copyist, copies, copyist
 from tests.memory import forget_data_sets, forget_names
 from tests.small import SHORT
 
@@ -66,10 +74,12 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_data_sets()
 
 
-def read(config: dict[str, object], path: Path | None = Path("theirs/record.json")) -> TeacherConfig:
-    found = parse_stage({"stage": "teacher", **config}, path)
-    assert isinstance(found, TeacherConfig)
-    return found
+def read(config: dict[str, object], path: Path = Path("theirs/record.json")) -> TeacherConfig:
+    """The teacher of a record, as a store reads it."""
+    teacher = parse_stage({"stage": "teacher", **config})
+    trust.note_file(teacher.plugins(), path)
+    assert isinstance(teacher, TeacherConfig)
+    return teacher
 
 
 def refused(reference: str) -> str:
@@ -79,76 +89,136 @@ def refused(reference: str) -> str:
     return str(caught.value)
 
 
-# What counts as the user's word
+# What makes a plug-in trusted, and what does not
+
+
+def flags(*words: str) -> object:
+    return parse_config("teacher", list(words))
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("grant", "reference"),
     [
-        lambda: ModelConfig(name="evil:net"),
-        lambda: DataConfig(name="evil:net"),
-        lambda: AugmentConfig(program="evil:net"),
-        lambda: TeacherConfig.model_validate({"model": EVIL}),
-        lambda: TeacherConfig().replace(model=EVIL),
-        lambda: ModelConfig().replace(name="evil:net"),
-        lambda: read({"model": {"name": "other:net"}}).replace(model=EVIL),
-        lambda: read({"model": {"name": "other:net"}}).model.replace(name="evil:net"),
-        lambda: trust.name("evil:net"),
-        lambda: Runtime(trust=True),
+        (lambda: trust.name("evil:net"), "evil:net"),
+        (lambda: Runtime(trust=True), "evil:net"),
+        (lambda: flags("--model.name", "evil:net"), "evil:net"),
+        (lambda: flags("--data.name=evil:net"), "evil:net"),
+        (lambda: flags("--augment.program", "evil:net"), "evil:net"),
+        (lambda: flags("--trust"), "evil:net"),
+        (lambda: parse_beside(ExperimentFlags, ["all", "--data", "evil:net"], "reproduce"), "evil:net"),
+        (lambda: ModelConfig(name=copyist), "tests.data.copies:copyist"),
+        (lambda: DataConfig(name=copies), "tests.data.copies:copies"),
+        (lambda: AugmentConfig(program=Copyist), "tests.data.copies:Copyist"),
+        (lambda: TeacherConfig().replace(model=ModelConfig().replace(name=copyist)), "tests.data.copies:copyist"),
+        (lambda: TeacherConfig.model_validate({"model": {"name": copyist}}), "tests.data.copies:copyist"),
     ],
 )
-def test_who_writes_a_config_names_its_plug_ins(make) -> None:
-    make()
-    assert trust.is_trusted("evil:net")
-    assert not trust.is_trusted("other:net") or trust.state().everything
+def test_a_flag_a_call_and_the_function_itself_are_the_users_word(grant, reference: str) -> None:
+    assert not trust.is_trusted(reference)
+    grant()
+    assert trust.is_trusted(reference)
+    assert not trust.is_trusted("other:net") or trust.current.everything
 
 
-@pytest.mark.parametrize("field", [{"model": EVIL}, {"data": EVIL}, {"augment": {"program": "evil:net"}}])
+def test_a_function_is_stored_as_its_reference() -> None:
+    config = ModelConfig(name=copyist)
+    assert config == ModelConfig(name="tests.data.copies:copyist")
+    assert resolve(config.name, "model.name") is copyist
+
+
+def test_a_function_that_no_other_process_can_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested() -> None: ...
+
+    def of_main() -> None: ...
+
+    of_main.__module__, of_main.__qualname__ = "__main__", "of_main"
+    monkeypatch.setattr(sys.modules["__main__"], "of_main", of_main, raising=False)
+    imposter = types.FunctionType(nested.__code__, {}, "copyist")
+    imposter.__module__, imposter.__qualname__ = "tests.data.copies", "copyist"
+    for function in (nested, of_main, imposter, lambda: None, functools.partial(copyist, 2), Copyist.forward):
+        for make in (
+            lambda function=function: ModelConfig(name=function),
+            lambda function=function: TeacherConfig().replace(augment={"program": function}),
+        ):
+            with pytest.raises(UserError, match=r"top level of a module.* Move it into a file") as caught:
+                make()
+            assert caught.value.field in ("model.name", "augment.program")
+            assert "\n" not in str(caught.value)
+    assert trust.current == trust.Trusted()
+
+
+NAMING = [{"model": EVIL}, {"data": EVIL}, {"augment": {"program": "evil:net"}}]
+
+
+@pytest.mark.parametrize("field", NAMING)
 @pytest.mark.parametrize(
     "use",
     [
         lambda config: config,
         lambda config: config.replace(seed=1),
         lambda config: config.replace(model=config.model, data=config.data.replace(label_noise=0.5)),
+        lambda config: config.replace(model=EVIL, data=EVIL, augment={"program": "evil:net"}),
+        lambda config: config.model.replace(name="evil:net"),
         lambda config: config.model.replace(kwargs={"width": 3}),
         lambda config: config.augment.replace(mixup=0.5),
         lambda config: CacheConfig(teacher=config, transfer_set=config.data, augment=config.augment),
         lambda config: StudentConfig(cache=CacheConfig(teacher=config, transfer_set=config.data), data=config.data),
         lambda config: pickle.loads(pickle.dumps(config)),
+        lambda config: copy.deepcopy(config),
         lambda config: config.model_copy(update={"seed": 1}),
+        lambda config: config.model_copy(update={"model": ModelConfig.model_construct(name="evil:net")}),
+        lambda config: TeacherConfig.model_validate_json(config.model_dump_json()),
         lambda config: Runtime(),
     ],
 )
-def test_who_reads_one_does_not(field: dict[str, object], use) -> None:
-    use(read(field))
-    assert not trust.is_trusted("evil:net")
+@pytest.mark.parametrize("by", [read, lambda fields: TeacherConfig(**fields)], ids=["a record", "code"])
+def test_no_config_is(by, field: dict[str, object], use) -> None:
+    use(by(field))
+    assert trust.current == trust.Trusted()
     told = refused("evil:net")
-    for part in (
-        "theirs/record.json",
-        "import 'evil' and call 'net'",
-        "--trust",
-        "distill.system.trust.name('evil:net')",
-    ):
+    for part in ("import 'evil' and call 'net'", "set `trust`", "distill.system.trust.name('evil:net')"):
         assert part in told
+    assert ("'theirs/record.json' names it" in told) is (by is read)
+
+
+def test_neither_is_a_default() -> None:
+    class Theirs(TeacherConfig):
+        model: ModelConfig = ModelConfig(name="evil:net")
+
+    Theirs()
+    assert trust.current == trust.Trusted()
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_module_that_can_be_imported_or_is_makes_nothing_trusted(
+    imported: bool, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(stranger))
+    if imported:
+        importlib.import_module("stranger")
+    assert "expected a plug-in that you trust" in refused("stranger:net")
+    assert (stranger / "ran").exists() is imported
 
 
 def test_nested_inputs_of_a_record_are_not_the_users_word_either() -> None:
     teacher = {"stage": "teacher", "model": EVIL}
-    parse_stage({"stage": "student", "cache": {"stage": "cache", "teacher": teacher}})
-    parse_stage({"stage": "calibration", "network": teacher})
-    parse_stage(
+    for fields in (
+        {"stage": "student", "cache": {"stage": "cache", "teacher": teacher}},
+        {"stage": "calibration", "network": teacher},
+        {"stage": "analysis", "runs": [teacher]},
         {
             "stage": "teacher",
             "smoothing_source": teacher,
             "loss": {"alpha": 0, "smoothing": 0.1, "labels": {"towards": "similar"}},
-        }
-    )
-    assert not trust.is_trusted("evil:net")
-    assert "nothing of yours names it" in refused("evil:net")
+        },
+    ):
+        assert set(parse_stage(fields).plugins()) == {"evil:net"}
+    assert trust.current == trust.Trusted()
+    assert "names it" not in refused("evil:net")
 
 
 def test_one_plug_in_is_not_another() -> None:
-    ModelConfig(name="mine:net")
+    trust.name("mine:net")
     read({"model": {"name": "mine:other"}})
     refused("mine:other")
     refused("mine.net:net")
@@ -156,10 +226,9 @@ def test_one_plug_in_is_not_another() -> None:
 
 
 def test_a_name_in_a_library_is_no_plug_in_of_that_name() -> None:
-    ModelConfig(name="timm:create_model")  # would take a path of a checkpoint
-    DataConfig(name="imagefolder:photos")
-    assert trust.state() == trust.State()
-    with pytest.raises(UserError, match="expected a plug-in that you name yourself"):
+    assert not list(ModelConfig(name="timm:create_model").plugins())  # would take a path of a checkpoint
+    assert not list(DataConfig(name="imagefolder:photos").plugins())
+    with pytest.raises(UserError, match="expected a plug-in that you trust"):
         load(read({"data": {"name": "timm:create_model"}}).data, Path())
 
 
@@ -188,28 +257,28 @@ def test_programs_of_libraries_that_can_do_no_harm_need_no_word(tmp_path: Path, 
 
 def test_workers_get_what_their_parent_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
     trust.name("mine:net")
-    handed = pickle.dumps(trust.state())
+    handed = pickle.dumps(trust.current)
     forget_names(monkeypatch)
     trust.name("own:net")
-    trust.restore(pickle.loads(handed))
+    trust.add(pickle.loads(handed))
     assert trust.is_trusted("mine:net")
     assert trust.is_trusted("own:net")
     assert not trust.is_trusted("evil:net")
-    trust.restore(trust.State(everything=True))
-    trust.restore(trust.State())
+    trust.add(trust.Trusted(everything=True))
+    trust.add(trust.Trusted())
     assert trust.is_trusted("evil:net"), "nothing is taken back"
 
 
 def test_a_worker_of_a_view_program_is_one(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    trust.name("stranger:program")
     views = ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
     handed = pickle.dumps(views._source)
     forget_names(monkeypatch)
     assert pickle.loads(handed).pixels(torch.arange(2).numpy(), 0).shape == (2, 1, 8, 8)
     forget_names(monkeypatch)
-    read({"augment": {"program": "stranger:program"}})
-    with pytest.raises(UserError, match="name yourself"):
-        ProgramViews(images, AugmentConfig().model_copy(update={"program": "stranger:program"}), 0)
+    with pytest.raises(UserError, match="plug-in that you trust"):
+        ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
 
 
 # Every command that reads records
@@ -223,6 +292,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         forget_names(patch)
         patch.syspath_prepend(str(folder))
+        for name in ("images", "net", "program"):
+            trust.name(f"stranger:{name}")
         theirs = TeacherConfig(
             data=DataConfig(name="stranger:images", held_out=0.2),
             model=ModelConfig(name="stranger:net"),
@@ -297,11 +368,11 @@ def test_a_command_that_needs_a_plug_in_says_what_it_would_import(
     found, told = run(capsys, stranger, *arguments, *MACHINE)
     assert found == code, told
     assert (stranger / "ran").exists() is ("--data.name" in arguments), "its own flag names one of them"
-    (line,) = [line for line in told.splitlines() if "name yourself" in line]
+    (line,) = [line for line in told.splitlines() if "plug-in that you trust" in line]
     assert f"'{named}" in line
     assert "record.json' names it" in line
     assert "import 'stranger' and call" in line
-    assert "--trust" in line
+    assert re.search("--trust|`trust`", line)
     assert "Traceback" not in told
 
 
@@ -326,13 +397,13 @@ def test_the_name_of_a_folder_is_no_word_for_a_plug_in(stranger: Path, capsys: p
     code, told = run(capsys, stranger, "evaluate", "stranger:images", *MACHINE)
     shutil.rmtree(stranger / "stranger:images")
     assert code == 2
-    assert "name yourself" in told
+    assert "plug-in that you trust" in told
     assert not (stranger / "ran").exists()
 
 
 def test_a_cache_in_ones_own_loop_is_refused_too(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LogitCache.open(Path("cache").resolve())
-    with pytest.raises(UserError, match="name yourself"):
+    with pytest.raises(UserError, match="plug-in that you trust"):
         CachedDataset(cache, stranger)
     assert not (stranger / "ran").exists()
     trust.name("stranger:images")

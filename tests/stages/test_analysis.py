@@ -163,7 +163,7 @@ def blobs(classes=2, absent=None, n=120, split=60):
 
 @pytest.mark.parametrize("kwargs", [{"classes": 2}, {"classes": 4, "absent": 2}], ids=["two classes", "no sample"])
 def test_what_is_not_defined_is_left_out(teacher, student, make, analysed, kwargs):
-    data = DataConfig(name=f"{__name__}:blobs", kwargs=kwargs, held_out=0.2)
+    data = DataConfig(name=blobs, kwargs=kwargs, held_out=0.2)
     own = TeacherConfig(data=data, model=teacher.model, schedule=teacher.schedule.replace(epochs=40, batch_size=32))
     cache = student.cache.replace(teacher=own, transfer_set=data)
     pupil = student.replace(data=data, cache=cache, schedule=own.schedule)

@@ -34,14 +34,15 @@ from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
 from distill.training.step_distributed import refuse_shares
 from distill.training.tracking import read_metrics
+from tests.data import copies
 from tests.made import assert_same_bits, interrupt, make
 
 DATA = DataConfig(limit=600, held_out=0.1)
 SCHEDULE = ScheduleConfig(epochs=3, batch_size=60)
 CNN = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16})
 TOKENS = {
-    "data": DataConfig(name="tests.data.copies:copies"),
-    "model": ModelConfig(name="tests.data.copies:copyist"),
+    "data": DataConfig(name=copies.copies),
+    "model": copies.MODEL,
 }
 HARD_TO_RESUME = {
     "model": {"name": "mlp", "kwargs": {"widths": [16], "dropout": 0.3}},
@@ -137,9 +138,8 @@ def drawing(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_every_generator_and_buffer_of_a_network_goes_on(store, runtime, tmp_path, monkeypatch, ema) -> None:
-    trust.name(f"{__name__}:drawing")
     config = TeacherConfig(
-        model={"name": f"{__name__}:drawing"}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema
+        model={"name": drawing}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema
     )
     lenient = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
     whole = make(config, ArtifactStore(tmp_path / "whole"), lenient)

@@ -31,6 +31,7 @@ from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.runtime import Runtime
 from distill.training.state import Run
+from tests.data import copies
 
 DATA = DataConfig(limit=600, held_out=0.1)
 OPTIM = OptimConfig(lr=0.05)
@@ -42,8 +43,8 @@ MLP = ModelConfig(name="mlp", kwargs={"widths": [32]})
 CNN = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16})
 """With batch norm."""
 DROPPING = ModelConfig(name="cnn", kwargs={"widths": [8], "hidden": 16, "dropout": 0.3})
-TOKENS = DataConfig(name="tests.data.copies:copies", held_out=0.15)
-COPYIST = ModelConfig(name="tests.data.copies:copyist")
+TOKENS = copies.DATA
+COPYIST = copies.MODEL
 
 TEACHER = TeacherConfig(data=DATA, model=MLP, optim=OPTIM, schedule=SHARED, ema=0.9).with_loss(smoothing=0.1)
 CACHE = CacheConfig(teacher=TEACHER, transfer_set=DATA, views=3, augment={"pad": 1})

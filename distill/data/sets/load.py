@@ -15,7 +15,6 @@ from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.plugin import call_plugin
 from distill.data.sets.splits import limited_rows, stratified_split
 from distill.errors import UserError
-from distill.system import trust
 from distill.system.references import referenced
 
 
@@ -46,8 +45,7 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _load(request: _Request) -> Dataset:
-    with trust.reading():  # whether the user named the plug-in was decided when the config was made
-        config = DataConfig.model_validate_json(request.config)
+    config = DataConfig.model_validate_json(request.config)
     kind, _, path = config.name.partition(":")
     if kind == "imagefolder" and path:
         return load_image_folder(config, Path(path).expanduser().resolve(), request.root, request.progress)

@@ -106,10 +106,10 @@ class _Source(TorchDataset[Any]):
         self._dtype: torch.dtype | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_program": None, "_trust": trust.state()}
+        return {**vars(self), "_program": None, "_trusted": trust.current}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        trust.restore(state.pop("_trust"))
+        trust.add(state.pop("_trusted"))
         vars(self).update(state)
         self._program = _make(self._augment, self._seed)
 

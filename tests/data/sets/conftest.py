@@ -6,7 +6,8 @@ import pytest
 
 from distill.data.sets import fetch
 from distill.data.sets.at_hand import Unavailable
-from tests.memory import forget_data_sets
+from distill.system import trust
+from tests.memory import forget_data_sets, forget_names
 
 PLUGIN = """
 import torch
@@ -83,5 +84,7 @@ def plugin(tmp_path, monkeypatch, fresh):
     (tmp_path / "my_sets.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    forget_names(monkeypatch)
+    trust.trust_everything()
     yield "my_sets"
     sys.modules.pop("my_sets", None)

@@ -19,9 +19,9 @@ from torchvision.transforms import v2
 from distill.config import AugmentConfig
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
+from distill.system import trust
 
 SHAPE = (3, 12, 14)
-HERE = __name__
 
 
 def make_images(n: int = 21, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
@@ -29,7 +29,9 @@ def make_images(n: int = 21, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
 
 
 def program(name: str, /, **kwargs) -> AugmentConfig:
-    return AugmentConfig(program=name if "." in name else f"{HERE}:{name}", kwargs=kwargs)
+    reference = name if "." in name else f"{__name__}:{name}"
+    trust.name(reference)
+    return AugmentConfig(program=reference, kwargs=kwargs)
 
 
 def crop_and_augment(floats: bool = False):
