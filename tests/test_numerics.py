@@ -47,6 +47,7 @@ from distill.pipeline.experiments import reproduce
 from distill.pipeline.graph import ensure
 from distill.store.key import key
 from distill.store.store import ArtifactStore
+from distill.system import trust
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS
 
@@ -56,6 +57,7 @@ TOLERANCE = 1e-4
 SAMPLES = 6
 """Elements of an array that are recorded, evenly spread: the first ones may be of a row that is never trained."""
 
+trust.name("torchvision.transforms.v2:RandomAffine")
 HARD = TeacherConfig(
     data=DataConfig(held_out=0.15),
     model=ModelConfig(name="mlp", kwargs={"widths": [32]}),

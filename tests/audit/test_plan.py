@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torchvision.transforms.v2 import RandomCrop
 
 from distill.audit.plan import Estimate, Shape, count, describe
 from distill.cli.main import main
@@ -111,7 +112,7 @@ def test_what_was_made_here_says_nothing_of_another_machine(store: ArtifactStore
 
 
 def test_views_of_a_program_are_timed_and_bound_the_network(store: ArtifactStore, runtime: Runtime) -> None:
-    program = AugmentConfig(program="torchvision.transforms.v2:RandomCrop", kwargs={"size": 8})
+    program = AugmentConfig(program=RandomCrop, kwargs={"size": 8})
     teacher = TeacherConfig(augment=program)
     one, two = (Estimate(store, runtime.model_copy(update={"workers": n}), tflops=1e6) for n in (1, 2))
     costs = one.cost(teacher), two.cost(teacher)
