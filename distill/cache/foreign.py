@@ -237,8 +237,8 @@ def _open_npz(path: Path) -> np.ndarray:
             value, expected = f"{path.name} with {member.file_size:,} bytes inside", f"at most {most:,}"
             raise UserError("files", value, expected, "Save it with numpy.save: a .npy file is not read whole.")
         with archive.zip.open(member) as inside:
-            shape, dtype, start = read_npy_header(inside)
-            if start + math.prod(shape) * dtype.itemsize != member.file_size or dtype.hasobject:
+            shape, dtype, start, _ = read_npy_header(inside)
+            if start + math.prod(shape) * dtype.itemsize != member.file_size:
                 raise ValueError(f"shape {list(shape)} of {dtype} in {member.file_size:,} bytes")
         return archive[name]
 

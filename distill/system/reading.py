@@ -31,39 +31,20 @@ _NPY_HEADER_BYTES = 10_000
 _WAY_OUT = "It is damaged, or not what this program wrote: delete it, or fetch it again."
 
 
-def read_json(path: Path, limit: int = JSON_BYTES, finite: bool = True) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: the file to read.
-        limit: largest size in bytes; as Python objects the value may take twenty times as much.
-        finite: also refuse NaN and Infinity, which are not JSON although Python writes them.
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file of at most `limit` bytes; its value may take twenty times as much memory.
 
     Raises:
         UserError: the file is not regular, too large, or JSON that `parse_json` refuses.
         OSError: the file cannot be read.
     """
-    return parse_json(read_bytes(path, limit), str(path), finite)
+    return parse_json(read_bytes(path, limit), str(path))
 
 
-def read_json_lines(path: Path, limit: int = JSON_BYTES, finite: bool = True) -> list[Any]:
-    """Read one JSON value from each line of a file; arguments and errors are those of `read_json`."""
-    lines = read_bytes(path, limit).split(b"\n")
-    lines = lines[:-1] if not lines[-1] else lines
-    return [parse_json(line, f"{path}, line {number}", finite) for number, line in enumerate(lines, 1)]
-
-
-def read_text(path: Path, limit: int = JSON_BYTES) -> str:
-    """Read a UTF-8 text file.
-
-    Raises:
-        UserError: the file is not regular, too large, or no text.
-        OSError: the file cannot be read.
-    """
-    try:
-        return read_bytes(path, limit).decode()
-    except UnicodeDecodeError as error:
-        raise UserError(str(path), f"bytes that are no text ({error.reason})", "text in UTF-8", _WAY_OUT) from error
+def read_json_lines(path: Path) -> list[Any]:
+    """Read one JSON value, which may hold NaN and Infinity, from each line of a file; errors as for `read_json`."""
+    lines = read_bytes(path).splitlines()
+    return [parse_json(line, f"{path}, line {number}", finite=False) for number, line in enumerate(lines, 1)]
 
 
 def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
@@ -75,26 +56,23 @@ def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
         finite: also refuse NaN and Infinity.
 
     Raises:
-        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or contains a number
-            or a string that no file of this program has: an integer of more than 64 bits, infinity, half of a
-            surrogate pair.
+        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or holds an integer of
+            more than 64 bits, a number that is not finite, or half of a surrogate pair.
     """
-    hooks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
+    hooks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
         text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_unique, parse_int=_integer, **hooks)
         _refuse_depth(value, text)
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise _no_json(source, _too_deep()) from error
-    except ValueError as error:
-        raise _no_json(source, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(source, str(error)[:200], "JSON as this program writes it", _WAY_OUT) from error
     return value
 
 
 def check_safetensors(path: Path) -> None:
-    """Check the header length that a safetensors file declares, before anything reads that much.
+    """Refuse a safetensors file that declares a header longer than the file, or far too long.
 
     Raises:
         UserError: the file is not regular, or its header cannot be that long.
@@ -133,13 +111,13 @@ def read_tensors(path: Path, forms: Mapping[str, str]) -> dict[str, Tensor]:
         raise UserError(str(path), reason, f"a safetensors file with {', '.join(forms)}", _WAY_OUT) from error
 
 
-def _check_form(where: str, form: str, found: Sequence[Any], lengths: dict[str, int]) -> None:
+def _check_form(where: str, form: str, actual: Sequence[Any], lengths: dict[str, int]) -> None:
     wanted = form.split()
-    fits = len(wanted) == len(found) and wanted[0] == found[0]
-    for axis, length in zip(wanted[1:], found[1:], strict=False):
+    fits = len(wanted) == len(actual) and wanted[0] == actual[0]
+    for axis, length in zip(wanted[1:], actual[1:], strict=False):
         fits = fits and length == (int(axis) if axis.isdigit() else lengths.setdefault(axis, length))
     if not fits:
-        raise UserError(where, " ".join(map(str, found)), f"{form} (type and shape)", _WAY_OUT)
+        raise UserError(where, " ".join(map(str, actual)), f"{form} (type and shape)", _WAY_OUT)
 
 
 def map_array(
@@ -148,12 +126,12 @@ def map_array(
     shape: Sequence[int | None] | None = None,
     mode: Literal["r", "c"] = "r",
 ) -> np.memmap[Any, Any]:
-    """Map the array of a npy file into memory.
+    """Map the numbers of a npy file into memory; they are read only when they are used.
 
     Args:
         path: the file to map.
-        dtype: required dtype, with its byte order; None takes any dtype but Python objects.
-        shape: required shape in C order, where None stands for any length; None takes any shape in any order.
+        dtype: required type; None takes any type of number.
+        shape: required shape in C order, where None takes any length; None takes any shape in any order.
         mode: "r" to read; "c" to change the array in memory only.
 
     Raises:
@@ -164,42 +142,29 @@ def map_array(
     size = _size(path)
     try:
         with path.open("rb") as file:
-            declared, fortran, found, start = _npy_header(file)
+            declared, type_, start, fortran = read_npy_header(file)
     except Exception as error:  # numpy, ast and tokenize raise many errors on a forged header
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(str(path), reason, "a whole .npy file of numbers", _WAY_OUT) from error
-    if found.hasobject:
-        expected = "a whole .npy file of numbers, since objects can hold code"
-        raise UserError(str(path), "Python objects", expected, _WAY_OUT)
-    needed = start + math.prod(declared) * found.itemsize
+    needed = start + math.prod(declared) * type_.itemsize
+    value = f"shape {list(declared)} of {type_}{' in Fortran order' if fortran else ''} in {size:,} bytes"
     if needed > size or (shape is not None and needed != size):
-        value = f"shape {list(declared)} of {found} in {size:,} bytes"
         raise UserError(str(path), value, "a whole .npy file, of as many bytes as it declares", _WAY_OUT)
-    if (fortran and shape is not None) or not _fits(declared, shape) or (dtype is not None and found != dtype):
-        value = f"shape {list(declared)} of {found}{' in Fortran order' if fortran else ''}"
+    fits = shape is None or (not fortran and len(shape) == len(declared))
+    fits = fits and all(wanted in (None, length) for wanted, length in zip(shape or (), declared, strict=False))
+    if not fits or (dtype is not None and type_ != dtype):
         expected = "any shape" if shape is None else f"shape {['any' if n is None else n for n in shape]}"
         of_type = "" if dtype is None else f" of {np.dtype(dtype)}"
         raise UserError(str(path), value, expected + of_type, _WAY_OUT)
-    return np.memmap(path, found, mode, start, declared, "F" if fortran else "C")
+    return np.memmap(path, type_, mode, start, declared, "F" if fortran else "C")
 
 
-def _fits(declared: tuple[int, ...], shape: Sequence[int | None] | None) -> bool:
-    if shape is None:
-        return True
-    return len(shape) == len(declared) and all(a in (None, b) for a, b in zip(shape, declared, strict=True))
-
-
-def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return the shape and the dtype that a npy file declares, and the offset in bytes where its numbers begin.
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int, bool]:
+    """Read what a npy file declares: shape, type, offset in bytes of the numbers, and whether in Fortran order.
 
     Raises:
-        Exception: the header is damaged.
+        Exception: the header is damaged, or declares Python objects.
     """
-    shape, _, dtype, start = _npy_header(file)
-    return shape, dtype, start
-
-
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     from numpy.lib import format as npy
 
     major, _ = npy.read_magic(file)
@@ -211,9 +176,11 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
     # Version 3 is version 2 with field names beyond latin-1, which no array of numbers has.
     read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     shape, fortran, dtype = read(file, max_header_size=_NPY_HEADER_BYTES)
+    if dtype.hasobject:
+        raise ValueError("Python objects, which can hold code")
     if min(shape, default=0) < 0 or len(shape) > 32 or math.prod(filter(None, shape)) * dtype.itemsize >= 1 << 63:
         raise ValueError("a shape that no array can have")
-    return shape, fortran, dtype, file.tell()
+    return shape, dtype, file.tell(), fortran
 
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
@@ -240,10 +207,10 @@ def _size(path: Path) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         raise ValueError("a key twice in one object")
-    return found
+    return value
 
 
 def _integer(text: str) -> int:
@@ -255,12 +222,8 @@ def _integer(text: str) -> int:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]}, which is infinite")
+        raise ValueError(f"{text[:20]}, which is no finite number")
     return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text}, which is no number")
 
 
 def _refuse_depth(value: Any, text: str) -> None:
@@ -272,13 +235,5 @@ def _refuse_depth(value: Any, text: str) -> None:
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
         if depth > DEPTH:
-            raise ValueError(_too_deep())
+            raise ValueError(f"objects and lists inside each other more than {DEPTH} deep")
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-
-
-def _too_deep() -> str:
-    return f"objects and lists inside each other more than {DEPTH} deep"
-
-
-def _no_json(source: str, reason: object) -> UserError:
-    return UserError(source, str(reason)[:200], "JSON as this program writes it", _WAY_OUT)

@@ -66,7 +66,7 @@ def warn(kind: str, text: str) -> None:
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """Return what a run logged: one dict per logged step, in order; an empty list if it logged nothing."""
     path = folder / METRICS
-    return read_json_lines(path, finite=False) if path.exists() else []
+    return read_json_lines(path) if path.exists() else []
 
 
 def summary_writer(folder: Path, purge_step: int | None = None) -> SafeSummaryWriter:
