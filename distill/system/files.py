@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_TICK_NS = 2_000_000_000
+TICK_NS = 2_000_000_000
 """Coarsest step in which file systems count time, in nanoseconds."""
 
 
@@ -21,17 +21,13 @@ def sha256(path: Path) -> str:
     # Whoever changes a file can put its mtime back, but not its ctime.
     changed = state.st_mtime_ns, state.st_ctime_ns
     # A file that changed within the last step may change again without a new time, so its digest is not kept.
-    if time.time_ns() - max(changed) < _TICK_NS:
-        return _digest(path)
-    return _known_digest(path, state.st_ino, state.st_size, changed)
+    if time.time_ns() - max(changed) < TICK_NS:
+        return _digest.__wrapped__(path)
+    return _digest(path, state.st_ino, state.st_size, *changed)
 
 
 @lru_cache(maxsize=4096)
-def _known_digest(path: Path, _inode: int, _size: int, _changed: tuple[int, int]) -> str:
-    return _digest(path)
-
-
-def _digest(path: Path) -> str:
+def _digest(path: Path, *_state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

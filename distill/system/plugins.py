@@ -13,10 +13,10 @@ from distill.errors import UserError
 from distill.system import trust
 
 _HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
-"""View programs that a record may name although the user did not.
+"""View programs that need no trust.
 
-Both are of installed libraries. They look up in tables, or use as numbers, whatever JSON gives them; their
-arguments name no file and no code. Read the code of a function in this way before you add it.
+They are of installed libraries, and only look up in tables, or use as numbers, whatever JSON gives them: no
+argument names a file or code. Read the code of a function in this way before you add it.
 """
 
 
@@ -34,7 +34,11 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
         if str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))
     elif reference not in _HARMLESS:
-        raise _untrusted(reference, module_name, attribute, field)
+        file = trust.naming_files.get(reference)
+        named_by = "" if file is None else f"; {str(file)!r} names it"
+        expected = f"a plug-in that you trust; it would import {module_name!r} and call {attribute!r}{named_by}"
+        way_out = f"If you trust who wrote it, set `trust`, or call distill.system.trust.name({reference!r})."
+        raise UserError(field, reference, expected, way_out)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -42,18 +46,10 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
         raise UserError(field, reference, "a module that can be imported", way_out) from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        way_out = f"It has: {', '.join(sorted(names)) or 'none'}."
+        names = sorted(name for name, value in vars(module).items() if callable(value) and name[0] != "_")
+        way_out = f"It has: {', '.join(names) or 'none'}."
         raise UserError(field, reference, f"a function of module {module_name}", way_out)
     return function
-
-
-def _untrusted(reference: str, module: str, function: str, field: str) -> UserError:
-    file = trust.naming_files.get(reference)
-    named_by = "" if file is None else f"; {str(file)!r} names it"
-    expected = f"a plug-in that you trust; it would import {module!r} and call {function!r}{named_by}"
-    way_out = f"If you trust who wrote it, set `trust`, or call distill.system.trust.name({reference!r})."
-    return UserError(field, reference, expected, way_out)
 
 
 def trust_function(function: Any, field: str) -> str:
@@ -62,17 +58,15 @@ def trust_function(function: Any, field: str) -> str:
     Raises:
         UserError: it is not a function or a class that another process could import by its name.
     """
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    importable = (inspect.isfunction(function) or inspect.isclass(function)) and (
-        module not in ("__main__", "__mp_main__") and getattr(sys.modules.get(module), name, None) is function
-    )
-    if not importable:
-        expected = "a function at the top level of a module that can be imported"
-        way_out = "Move it into a file that both can import, or give the field the text 'package.module:function'."
-        raise UserError(field, function, expected, way_out)
-    reference = f"{module}:{name}"
-    trust.name(reference)
-    return reference
+    if inspect.isfunction(function) or inspect.isclass(function):
+        module, name = function.__module__, function.__qualname__
+        is_main = module in ("__main__", "__mp_main__")  # other processes have another main module
+        if not is_main and getattr(sys.modules.get(module), name, None) is function:
+            trust.name(f"{module}:{name}")
+            return f"{module}:{name}"
+    expected = "a function at the top level of a module"
+    way_out = "Move it into a module of its own and import it, or name it as 'package.module:function'."
+    raise UserError(field, function, expected, way_out)
 
 
 def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
@@ -85,8 +79,6 @@ def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) ->
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        name = getattr(function, "__name__", repr(function))
-        raise UserError(
-            field, kwargs, f"the arguments of {name}{signature}", f"{str(error).capitalize()}."
-        ) from error
+        expected = f"the arguments of {getattr(function, '__name__', repr(function))}{signature}"
+        raise UserError(field, kwargs, expected, f"{str(error).capitalize()}.") from error
     return lambda: function(*args, **kwargs)

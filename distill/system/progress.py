@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 _SECONDS_BETWEEN = 0.5
-_TITLE = 60
+"""Least seconds between two reports of a worker's bar."""
+_TITLE_CHARACTERS = 60
 
 
 class Report(NamedTuple):
-    """The progress of a worker's bar, as sent to the parent."""
+    """Tells the parent how far a worker's bar is."""
 
     description: str
     n: float
@@ -23,15 +24,17 @@ class Report(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """A warning of a worker, for whoever reads the terminal."""
+    """Tells the parent a warning, which it shows on its terminal."""
 
     kind: str
     text: str
 
 
 Message = Report | Warned
-_send: Callable[[Message], object] | None = None
-_bars_too = False
+to_parent: Callable[[Message], object] | None = None
+"""Function that sends a message to the parent; None in a process that has no parent to report to."""
+sends_bars = False
+"""Whether the parent wants reports of bars, and not only warnings."""
 
 
 def bar(*arguments: Any, **keywords: Any) -> tqdm[Any]:
@@ -39,41 +42,35 @@ def bar(*arguments: Any, **keywords: Any) -> tqdm[Any]:
 
     With `disable=None` a worker's bar always reports: only the parent knows whether its output is a terminal.
     """
-    if _send is None or not _bars_too:
+    if to_parent is None or not sends_bars:
         return tqdm(*arguments, **keywords)
-    return _Reporting(_send, *arguments, **keywords)
+    return _Reporting(to_parent, *arguments, **keywords)
 
 
 def report_to(send: Callable[[Message], object], bars: bool = True) -> None:
     """Send the warnings of this process as messages, and its progress bars too if `bars` is true."""
-    global _send, _bars_too
+    global to_parent, sends_bars
     tqdm.monitor_interval = 0  # start no thread that refreshes bars
     tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a killed worker would leave behind
-    _send, _bars_too = send, bars
+    to_parent, sends_bars = send, bars
 
 
 def pass_on(message: Message) -> bool:
     """Send a message to the parent; return False in a process that has no parent to report to."""
-    if _send is None:
+    if to_parent is None:
         return False
-    _send(message)
+    to_parent(message)
     return True
 
 
-class _Parent(io.TextIOBase):
-    """The stand-in for a terminal that a reporting bar writes to."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def write(self, text: str, /) -> int:
-        return len(text)
-
-
 class _Reporting(tqdm):
+    """A bar of a worker, which sends what a bar on a terminal would draw."""
+
     def __init__(self, send: Callable[[Message], object], *arguments: Any, **keywords: Any):
         self._send = send
-        super().__init__(*arguments, **keywords | {"file": _Parent(), "mininterval": _SECONDS_BETWEEN})
+        disable = keywords.get("disable") or False
+        replaced = {"disable": disable, "file": io.StringIO(), "mininterval": _SECONDS_BETWEEN}
+        super().__init__(*arguments, **keywords | replaced)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         if msg is None:  # with a message the bar is being cleared
@@ -82,25 +79,19 @@ class _Reporting(tqdm):
 
 
 class Lines:
-    """A progress line for a whole graph, and one below it for each stage that runs; drawn only on a terminal.
+    """Draws a progress line for a whole graph, and below it one for each stage that runs; only on a terminal.
 
     Args:
         stages: number of stages in the graph.
         show: False draws nothing, even on a terminal.
+        delay: seconds before the line of the graph is drawn, which spares short runs the line.
     """
 
-    def __init__(self, stages: int, show: bool):
-        self._graph: tqdm[Any] = tqdm(
-            total=stages,
-            desc="all",
-            unit="stage",
-            position=0,
-            delay=2,
-            mininterval=0,
-            miniters=1,
-            disable=None if show else True,
-        )
-        self._stages: dict[str, tqdm[Any]] = {}
+    def __init__(self, stages: int, show: bool, delay: float = 2):
+        drawn: dict[str, Any] = {"position": 0, "mininterval": 0, "miniters": 1, "disable": None if show else True}
+        self._graph: tqdm[Any] = tqdm(total=stages, desc="all", unit="stage", delay=delay, **drawn)
+        self.running: dict[str, tqdm[Any]] = {}
+        """Name of each running stage → its line."""
 
     @property
     def shown(self) -> bool:
@@ -111,21 +102,19 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for line in self._stages.values():
+        for line in self.running.values():
             line.close()
         self._graph.close()
 
     def start(self, name: str) -> None:
         """Open the line of a stage, on the first free place."""
         if self.shown:
-            taken = {abs(line.pos) for line in self._stages.values()}
-            place = next(place for place in range(1, len(taken) + 2) if place not in taken)
-            title = name if len(name) <= _TITLE else f"{name[: _TITLE - 1]}…"
-            self._stages[name] = tqdm(desc=title, position=place, leave=False, bar_format="{desc}")
+            title = name if len(name) <= _TITLE_CHARACTERS else f"{name[: _TITLE_CHARACTERS - 1]}…"
+            self.running[name] = tqdm(desc=title, leave=False, bar_format="{desc}")
 
     def show(self, name: str, report: Report) -> None:
         """Draw what the worker of a stage reported."""
-        if (line := self._stages.get(name)) is None:
+        if (line := self.running.get(name)) is None:
             return
         if line.bar_format or line.total != report.total or line.n > report.n:  # another bar of the same stage
             line.bar_format = None
@@ -137,7 +126,7 @@ class Lines:
 
     def end(self, name: str, failed: int) -> None:
         """Clear the line of a stage that has ended, and count it; `failed` is the number of all failed stages."""
-        if (line := self._stages.pop(name, None)) is not None:
+        if (line := self.running.pop(name, None)) is not None:
             line.close()
         if failed:
             self._graph.set_postfix_str(f"{failed} failed", refresh=False)

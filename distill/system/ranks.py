@@ -1,7 +1,7 @@
 """Let the processes of one `torchrun`, its ranks, exchange values and end together.
 
-Values travel over gloo on the CPU; gradients on GPUs travel over NCCL. The group is formed when it is first needed.
-Without torchrun there is one rank: everything here is then trivial, and torch is not imported.
+Values travel over gloo on the CPU; gradients on GPUs travel over NCCL. Without torchrun there is one rank: all
+functions here are then trivial, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The wait can be long because it need not detect dead ranks: their connections close, which is noticed at once.
+# A rank may wait long for another one, which evaluates. A dead rank is noticed at once, for its connections close.
 _TIMEOUT = timedelta(days=30)
-"""Time that a rank waits for another one, which may be evaluating or may itself wait for a process."""
-_AGREED = (Diverged, UnfitTeacher)
-"""Errors that a stage raises on all ranks or on none."""
 
 
 def rank() -> int:
@@ -62,7 +59,7 @@ def join() -> None:
 
 @functools.cache
 def _store() -> Any:
-    """Form the group, and return the key-value store that the ranks share; it lives in the process of torchrun."""
+    """Form the group, and return the key-value store that the ranks share; torchrun holds it."""
     import torch
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
@@ -85,15 +82,6 @@ def reduce_sum(*values: Tensor) -> None:
 
     All tensors have one dtype and one device, and each rank passes tensors of the same shapes.
     """
-    _reduce("SUM", values)
-
-
-def reduce_max(*values: Tensor) -> None:
-    """Replace each number of the tensors by its maximum over the ranks, in place; as `reduce_sum` otherwise."""
-    _reduce("MAX", values)
-
-
-def _reduce(operation: str, values: Sequence[Tensor]) -> None:
     if world() == 1 or not values:
         return
     import torch
@@ -102,7 +90,7 @@ def _reduce(operation: str, values: Sequence[Tensor]) -> None:
     join()
     # All values travel as one message, because a message costs as much as thousands of numbers.
     flat = torch.cat([value.reshape(-1) for value in values])
-    distributed.all_reduce(flat, getattr(distributed.ReduceOp, operation))
+    distributed.all_reduce(flat)
     for value, part in zip(values, flat.split([value.numel() for value in values]), strict=True):
         value.copy_(part.view_as(value))
 
@@ -114,9 +102,9 @@ def gather(value: T) -> list[T]:
     from torch import distributed
 
     join()
-    found: list[Any] = [None] * world()
-    distributed.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * world()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def broadcast(value: T) -> T:
@@ -133,7 +121,6 @@ def broadcast(value: T) -> T:
 
 def barrier() -> None:
     """Wait until all ranks have arrived here."""
-    broadcast(None)
     gather(None)
 
 
@@ -147,11 +134,10 @@ def on_first(make: Callable[[], T]) -> T:
         return make()
     value: Any = None
     error: Exception | None = None
-    if is_first():
-        try:
-            value = make()
-        except Exception as raised:
-            error = raised
+    try:
+        value = make() if is_first() else None
+    except Exception as raised:
+        error = raised
     value, error = broadcast((value, error))
     if error is not None:
         raise error
@@ -169,9 +155,8 @@ def mute_others() -> None:
 def end_together() -> Iterator[None]:
     """End the run on all ranks when an error is raised inside the block on one of them.
 
-    The rank that failed first prints its error, once; errors that follow from it on other ranks are not shown.
-    torchrun stops ranks that still wait. `Diverged` and `UnfitTeacher`, which a stage raises on all ranks or on
-    none, are raised as they are.
+    The rank that failed first prints its error; errors that follow from it on other ranks are not shown. torchrun
+    stops ranks that still wait. `Diverged` and `UnfitTeacher`, which a stage raises on all ranks or on none, pass.
 
     Raises:
         SystemExit: 2 after a user's mistake, else 1.
@@ -183,7 +168,7 @@ def end_together() -> Iterator[None]:
     try:
         join()
         yield
-    except _AGREED:
+    except (Diverged, UnfitTeacher):
         raise
     except (KeyboardInterrupt, SystemExit):
         _is_first_to_fail()  # so that errors that follow on other ranks are not printed

@@ -56,8 +56,8 @@ def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
         finite: also refuse NaN and Infinity.
 
     Raises:
-        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or holds an integer of
-            more than 64 bits, a number that is not finite, or half of a surrogate pair.
+        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or holds an integer
+            of more than 64 bits, a number that is not finite, or half of a surrogate pair.
     """
     hooks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
@@ -147,15 +147,15 @@ def map_array(
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(str(path), reason, "a whole .npy file of numbers", _WAY_OUT) from error
     needed = start + math.prod(declared) * type_.itemsize
-    value = f"shape {list(declared)} of {type_}{' in Fortran order' if fortran else ''} in {size:,} bytes"
-    if needed > size or (shape is not None and needed != size):
-        raise UserError(str(path), value, "a whole .npy file, of as many bytes as it declares", _WAY_OUT)
-    fits = shape is None or (not fortran and len(shape) == len(declared))
-    fits = fits and all(wanted in (None, length) for wanted, length in zip(shape or (), declared, strict=False))
-    if not fits or (dtype is not None and type_ != dtype):
-        expected = "any shape" if shape is None else f"shape {['any' if n is None else n for n in shape]}"
-        of_type = "" if dtype is None else f" of {np.dtype(dtype)}"
-        raise UserError(str(path), value, expected + of_type, _WAY_OUT)
+    fits = needed <= size and dtype in (None, type_)
+    if shape is not None:
+        fits = fits and needed == size and not fortran and len(shape) == len(declared)
+        fits = fits and all(wanted in (None, length) for wanted, length in zip(shape, declared, strict=True))
+    if not fits:
+        value = f"shape {list(declared)} of {type_}{' in Fortran order' if fortran else ''} in {size:,} bytes"
+        wanted = "any shape" if shape is None else f"shape {['any' if n is None else n for n in shape]}"
+        expected = f"a whole .npy file of {wanted} and {'any type' if dtype is None else np.dtype(dtype)}"
+        raise UserError(str(path), value, expected, _WAY_OUT)
     return np.memmap(path, type_, mode, start, declared, "F" if fortran else "C")
 
 

@@ -74,7 +74,7 @@ class Runtime(Folders):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads per process; None shares the cores among the jobs."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that run a view program (--augment.program) for one stage; None shares the cores among the jobs."""
+    """Processes that run a view program (augment.program) for one stage; None shares the cores among the jobs."""
     channels_last: bool = False
     """Use the channels-last memory format for convolutions; faster on GPUs."""
     compile: bool = False
@@ -109,10 +109,9 @@ class Runtime(Folders):
         """
         import torch
 
-        here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if self.device != "auto":
-            if not here[self.device]:
-                found = ", ".join(name for name, there in here.items() if there)
-                raise UserError("device", self.device, f"a device of this machine: {found}", "Use --device auto.")
-            return self.device
-        return next(name for name in ("cuda", "mps", "cpu") if here[name])
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        present = [name for name, is_here in here.items() if is_here]
+        if self.device not in ("auto", *present):
+            expected = f"a device of this machine: {', '.join(present)}"
+            raise UserError("device", self.device, expected, "Set `device=auto`.")
+        return present[0] if self.device == "auto" else self.device

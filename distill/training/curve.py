@@ -99,7 +99,7 @@ class Curve:
             values["train/confidence_ceiling"] = ceiling
         # An evaluation may take minutes, and whoever interrupts a training waits for a second or two only. So a
         # signal saves the state at once.
-        with self._interrupts.at_once(lambda: run.write(measured)):
+        with self._interrupts.obeyed_at_once(lambda: run.write(measured)):
             held_out = self._evaluate(run.averaged()) if self._evaluate else {}
         values |= {f"held_out/{name}": value for name, value in held_out.items()}
         if not all(map(math.isfinite, values.values())):

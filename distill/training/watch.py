@@ -76,12 +76,12 @@ class Watch:
             KeyboardInterrupt: the run was interrupted and its state is saved.
         """
         is_due = not last_of_epoch and self._run.seconds_since_save() > self._seconds
-        if not self._interrupts.save_now(self._run.step, is_due, last=last_of_epoch):
+        if not self._interrupts.should_save(self._run.step, is_due, last_of_epoch):
             return
         self._check_finite()
         self._curve.sync()
         self._run.save(self._recent)
-        self._interrupts.raise_pending()
+        self._interrupts.raise_signal()
 
     def _check_finite(self) -> None:
         """Stop the training if a loss or a weight is not finite, with the same error on all ranks.

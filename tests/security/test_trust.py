@@ -140,7 +140,7 @@ def test_a_function_that_no_other_process_can_import_is_refused(monkeypatch: pyt
             lambda function=function: ModelConfig(name=function),
             lambda function=function: TeacherConfig().replace(augment={"program": function}),
         ):
-            with pytest.raises(UserError, match=r"top level of a module.* Move it into a file") as caught:
+            with pytest.raises(UserError, match=r"top level of a module\. Move it into a module") as caught:
                 make()
             assert caught.value.field in ("model.name", "augment.program")
             assert "\n" not in str(caught.value)

@@ -21,8 +21,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[progress.Message]]:
     """What this process tells, which is taken for a worker."""
-    monkeypatch.setattr(progress, "_send", None)
-    monkeypatch.setattr(progress, "_bars_too", False)
+    monkeypatch.setattr(progress, "to_parent", None)
+    monkeypatch.setattr(progress, "sends_bars", False)
     monkeypatch.setattr(progress.tqdm, "monitor_interval", 10)
     told: list[progress.Message] = []
     before = progress.tqdm.get_lock()
@@ -76,12 +76,11 @@ def test_a_graph_has_one_line_and_each_running_stage_one(monkeypatch) -> None:
         screen.seek(0)
         return text
 
-    with Lines(3, show=True) as lines:
+    with Lines(3, show=True, delay=0) as lines:
         assert lines.shown
-        lines._graph.delay = 0  # which spares short runs the bars
         lines.start("teachers/a")
         lines.start("students/" + "b" * 99)
-        assert {abs(line.pos) for line in lines._stages.values()} == {1, 2}
+        assert {abs(line.pos) for line in lines.running.values()} == {1, 2}
         drawn()
         lines.show("teachers/a", Report("teacher", 20, 80, "loss=1.000"))
         assert re.search(r"teachers/a: +25%.* 20/80 .*teacher loss=1.000", drawn())
@@ -90,10 +89,10 @@ def test_a_graph_has_one_line_and_each_running_stage_one(monkeypatch) -> None:
         lines.end("teachers/a", failed=0)
         assert "all:  33%" in drawn()
         lines.start("caches/c")
-        assert {abs(line.pos) for line in lines._stages.values()} == {1, 2}, "the free place is taken"
+        assert {abs(line.pos) for line in lines.running.values()} == {1, 2}, "the free place is taken"
         lines.end("caches/c", failed=1)
         assert "1 failed" in drawn()
-        titles = [line.desc for line in lines._stages.values()]
+        titles = [line.desc for line in lines.running.values()]
         assert [len(title) for title in titles] == [60]
     assert not progress.tqdm._instances
 
