@@ -28,7 +28,6 @@ from distill.models import build_model
 from distill.pipeline.run import run_stage
 from distill.store.record import RESUME
 from distill.store.store import ArtifactStore
-from distill.system import trust
 from distill.training.network import load_network
 from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
@@ -138,9 +137,7 @@ def drawing(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_every_generator_and_buffer_of_a_network_goes_on(store, runtime, tmp_path, monkeypatch, ema) -> None:
-    config = TeacherConfig(
-        model={"name": drawing}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema
-    )
+    config = TeacherConfig(model={"name": drawing}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema)
     lenient = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
     whole = make(config, ArtifactStore(tmp_path / "whole"), lenient)
     interrupt(monkeypatch, 5)
