@@ -33,7 +33,7 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         obeyed = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        with suppress(ValueError):  # this is not the main thread, whose owner decides about signals
+        with suppress(ValueError):  # outside the main thread, whose owner decides about signals
             self._handlers = {number: signal.signal(number, self._receive) for number in obeyed}
         return self
 

@@ -54,12 +54,12 @@ def join() -> None:
         UserError: torch has no distributed package.
     """
     if world() > 1:
-        _store()
+        _group()
 
 
 @functools.cache
-def _store() -> Any:
-    """Form the group, and return the key-value store that the ranks share; torchrun holds it."""
+def _group() -> tuple[Any, Any]:
+    """Form the group; return `torch.distributed`, and the key-value store in torchrun that the ranks share."""
     import torch
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
@@ -74,7 +74,7 @@ def _store() -> Any:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, store=store, rank=number, world_size=size, timeout=_TIMEOUT)
     atexit.register(distributed.destroy_process_group)
-    return store
+    return distributed, store
 
 
 def reduce_sum(*values: Tensor) -> None:
@@ -85,12 +85,10 @@ def reduce_sum(*values: Tensor) -> None:
     if world() == 1 or not values:
         return
     import torch
-    from torch import distributed
 
-    join()
     # All values travel as one message, because a message costs as much as thousands of numbers.
     flat = torch.cat([value.reshape(-1) for value in values])
-    distributed.all_reduce(flat)
+    _group()[0].all_reduce(flat)
     for value, part in zip(values, flat.split([value.numel() for value in values]), strict=True):
         value.copy_(part.view_as(value))
 
@@ -99,11 +97,8 @@ def gather(value: T) -> list[T]:
     """Return the value of each rank in order of rank, on all ranks; tensors must be on the CPU."""
     if world() == 1:
         return [value]
-    from torch import distributed
-
-    join()
     values: list[Any] = [None] * world()
-    distributed.all_gather_object(values, value)
+    _group()[0].all_gather_object(values, value)
     return values
 
 
@@ -111,11 +106,8 @@ def broadcast(value: T) -> T:
     """Return the value of the first rank, on all ranks; tensors must be on the CPU."""
     if world() == 1:
         return value
-    from torch import distributed
-
-    join()
     box: list[Any] = [value]
-    distributed.broadcast_object_list(box, 0)
+    _group()[0].broadcast_object_list(box, 0)
     return box[0]
 
 
@@ -184,6 +176,6 @@ def end_together() -> Iterator[None]:
 
 def _is_first_to_fail() -> bool:
     try:
-        return _store().add("failed", 1) == 1
+        return _group()[1].add("failed", 1) == 1
     except Exception:  # the group could not be formed, or torchrun is gone
         return is_first()
