@@ -35,11 +35,13 @@ from distill.data.sets.load import load
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 from distill.models import build_model
+from distill.pipeline.executors.failures import StagesFailed
 from distill.pipeline.graph import ensure
 from distill.store.store import ArtifactStore
 from distill.system import trust
 from distill.system.plugins import resolve
 from distill.system.runtime import Runtime
+from tests.data import copies as sentences
 from tests.data.copies import Copyist, copies, copyist
 from tests.memory import forget_data_sets, forget_names
 from tests.small import SHORT
@@ -279,6 +281,16 @@ def test_a_worker_of_a_view_program_is_one(stranger: Path, monkeypatch: pytest.M
     forget_names(monkeypatch)
     with pytest.raises(UserError, match="plug-in that you trust"):
         ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
+
+
+def test_workers_of_a_pool_trust_what_their_parent_trusts(tmp_path: Path) -> None:
+    short = sentences.TEACHER.replace(schedule=SHORT)
+    runtime = Runtime(store=tmp_path, device="cpu", progress=False, executor="pool", jobs=2, threads=1)
+    with pytest.raises(StagesFailed, match="a plug-in that you trust"):
+        ensure([short, short.replace(seed=1)], ArtifactStore(tmp_path), runtime)
+    trust.name("tests.data.copies:copies")
+    trust.name("tests.data.copies:copyist")
+    assert len(ensure([short, short.replace(seed=1)], ArtifactStore(tmp_path), runtime)) == 2
 
 
 # Every command that reads records
