@@ -7,7 +7,6 @@ import functools
 import importlib
 import json
 import pickle
-import re
 import shutil
 import sys
 import types
@@ -35,7 +34,6 @@ from distill.data.sets.load import load
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 from distill.models import build_model
-from distill.pipeline.executors.failures import StagesFailed
 from distill.pipeline.graph import ensure
 from distill.store.store import ArtifactStore
 from distill.system import trust
@@ -283,14 +281,11 @@ def test_a_worker_of_a_view_program_is_one(stranger: Path, monkeypatch: pytest.M
         ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
 
 
-def test_workers_of_a_pool_trust_what_their_parent_trusts(tmp_path: Path) -> None:
-    short = sentences.TEACHER.replace(schedule=SHORT)
-    runtime = Runtime(store=tmp_path, device="cpu", progress=False, executor="pool", jobs=2, threads=1)
-    with pytest.raises(StagesFailed, match="a plug-in that you trust"):
-        ensure([short, short.replace(seed=1)], ArtifactStore(tmp_path), runtime)
+def test_a_worker_of_a_pool_trusts_what_its_parent_trusts(tmp_path: Path) -> None:
     trust.name("tests.data.copies:copies")
     trust.name("tests.data.copies:copyist")
-    assert len(ensure([short, short.replace(seed=1)], ArtifactStore(tmp_path), runtime)) == 2
+    runtime = Runtime(store=tmp_path, device="cpu", progress=False, executor="pool", threads=1)
+    ensure([sentences.TEACHER.replace(schedule=SHORT)], ArtifactStore(tmp_path), runtime)
 
 
 # Every command that reads records
@@ -384,7 +379,7 @@ def test_a_command_that_needs_a_plug_in_says_what_it_would_import(
     assert f"'{named}" in line
     assert "record.json' names it" in line
     assert "import 'stranger' and call" in line
-    assert re.search("--trust|`trust`", line)
+    assert "--trust" in line
     assert "Traceback" not in told
 
 
