@@ -20,7 +20,7 @@ from distill.metrics.measures import MEASURES
 from distill.probes import PROBES, probe_measures
 from distill.reports.columns import as_columns, read_columns
 from distill.reports.experiment_files import experiment_names, load_experiment
-from distill.reports.tables import Grid, caution, comparison, paper_table, place, with_evidence
+from distill.reports.tables import Grid, caution, comparison, paper_order, paper_table, with_evidence
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "results"
 MOST_ROWS = 1000
@@ -217,7 +217,7 @@ def claims_of_paper(folder: Path = FOLDER) -> str:
     summaries = [_read(path) for path in sorted(folder.glob("*.json"))]
     # Experiments of other papers name the authors ("et al."); they have sections of their own.
     own = (summary for summary in summaries if summary.get("reproduces") and "et al." not in summary["reproduces"])
-    recorded = sorted(own, key=place)
+    recorded = sorted(own, key=paper_order)
     rows = [
         [summary["reproduces"], claim["statement"], f"**{claim['verdict']}**", claim["evidence"]]
         for summary in recorded

@@ -20,7 +20,7 @@ from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
 from distill.reports import experiment_files
-from distill.reports.experiment import Scale, no_probes
+from distill.reports.experiment import Scale
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.record import RECORD
@@ -44,7 +44,7 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
     """
     experiment = experiment_files.load_experiment(name)
     data = experiment.DATA[scale] if data is None else data
-    probes = tuple(getattr(experiment, "probes", no_probes)(scale, data))
+    probes = tuple(getattr(experiment, "probes", lambda *_: ())(scale, data))
     by_seed: dict[int, list[TeacherConfig | StudentConfig]] = {}
     for label, config in experiment.runs(scale, data).items():
         by_seed.setdefault(label.seed, []).append(config)

@@ -10,7 +10,6 @@ from distill.metrics.measures import Measure, Topic
 _SHOWN = ("name", "heading", "unit", "decimals", "stands_alone")
 # A summary may come from somebody else, and a number with a million digits would fill the memory.
 _MOST_DECIMALS = 9
-"""Largest number of decimals that a summary may ask for."""
 
 Columns = Mapping[str, Measure]
 """How measures are shown: name of a measure → its entry."""
@@ -33,11 +32,13 @@ def read_columns(summary: Mapping[str, Any]) -> Columns:
     Raises:
         ValueError: an entry asks for more digits than a number has.
     """
-    found = {}
+    columns = {}
     for entry in summary["columns"]:
         topic = entry["topic"]
-        shown = Measure(**entry | {"topic": Topic(**topic | {"beside": tuple(topic["beside"])}) if topic else None})
-        if not 0 <= shown.decimals <= _MOST_DECIMALS:
-            raise ValueError(f"decimals = {shown.decimals}: expected 0 to {_MOST_DECIMALS}.")
-        found[shown.name] = shown
-    return found
+        column = Measure(
+            **entry | {"topic": Topic(**topic | {"beside": tuple(topic["beside"])}) if topic else None}
+        )
+        if not 0 <= column.decimals <= _MOST_DECIMALS:
+            raise ValueError(f"decimals = {column.decimals}: expected 0 to {_MOST_DECIMALS}.")
+        columns[column.name] = column
+    return columns

@@ -9,9 +9,11 @@ from typing import Literal, NamedTuple, Protocol
 from distill.config import ProbeConfig, Scale, StudentConfig, TeacherConfig
 from distill.metrics.measures import MEASURES, Measure
 
+Direction = Literal["lower", "higher"]
+
 
 class Label(NamedTuple):
-    """The place of one trained network in an experiment."""
+    """The name of one trained network within an experiment."""
 
     condition: str
     """What differs from other runs, in words: "teacher ε=0.1", "student of ε=0.1, T=4"."""
@@ -29,7 +31,7 @@ class Claim:
     measure: str
     condition: str
     versus: str
-    direction: Literal["lower", "higher"]
+    direction: Direction
     versus_measure: str | None = None
     """The measure of `versus`; None takes `measure`."""
 
@@ -67,27 +69,25 @@ class Table:
         """List the conditions in the order of the experiment, diverged ones included."""
         return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
 
-    def by_seed(self, condition: str, measure: str, unseen: bool = False) -> dict[int, float]:
-        """Map each seed to the value of a measure, averaged over left-out classes.
+    def by_seed(self, condition: str, measure: str) -> dict[int, float]:
+        """Map each seed to the value of a measure.
 
-        A seed with a diverged class is left out whole.
-
-        Args:
-            condition: condition of the runs.
-            measure: measure of the runs.
-            unseen: whether to take the runs with a class left out, or the other runs.
+        Measures of a class never seen (kind "unseen class") are averaged over the runs that left one class out,
+        if the condition has such runs; all other measures come from the runs on all classes. A seed with a diverged
+        run is left out whole.
         """
-
-        def wanted(label: Label) -> bool:
-            return label.condition == condition and unseen == (label.unseen is not None)
-
-        found: dict[int, list[float]] = {}
-        for label, measures in self.values.items():
-            if wanted(label) and measure in measures:
-                found.setdefault(label.seed, []).append(measures[measure])
+        labels = [label for label in [*self.values, *self.diverged] if label.condition == condition]
+        if any(each.name == measure and each.of == "unseen class" for each in self.measures):
+            labels = [label for label in labels if label.unseen is not None] or labels
+        else:
+            labels = [label for label in labels if label.unseen is None]
+        values: dict[int, list[float]] = {}
+        for label in labels:
+            if measure in self.values.get(label, {}):
+                values.setdefault(label.seed, []).append(self.values[label][measure])
         # Only a class-for-class comparison is paired: the mean over fewer classes is another quantity.
-        classes = {label.unseen for label in [*self.values, *self.diverged] if wanted(label)}
-        return {seed: sum(values) / len(values) for seed, values in found.items() if len(values) == len(classes)}
+        classes = len({label.unseen for label in labels})
+        return {seed: sum(each) / len(each) for seed, each in values.items() if len(each) == classes}
 
 
 Network = TeacherConfig | StudentConfig
@@ -98,12 +98,9 @@ Runs = dict[Label, Network]
 class Experiment(Protocol):
     """The names that `experiments/<name>.py` must define at module level; it may define `OptionalParts` too."""
 
-    REPRODUCES: str
-    """Place in the paper, such as "Figure 2 and Table 3"; empty for a question of our own."""
     DATA: Mapping[Scale, str]
     """The data set of each scale, unless the user names one."""
     CLAIMS: Iterable[Claim]
-    PAPER: Sequence[Published]
 
     runs: Callable[[Scale, str], Runs]
     """Pure function from (scale, data) to the runs: label → config; it takes milliseconds.
@@ -117,6 +114,12 @@ class Experiment(Protocol):
 class OptionalParts(Protocol):
     """The names that `experiments/<name>.py` may define too; without one there is nothing of its kind."""
 
+    REPRODUCES: str
+    """Place in the paper, such as "Figure 2 and Table 3"; an experiment without it asks a question of our own."""
+    DATA_OF_PAPER: str
+    """The data set of the paper, if it is not the one that `DATA` names at scale "paper"."""
+    PAPER: Sequence[Published]
+    """Numbers that papers print, to be shown beside ours."""
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
     """Function from (scale, data) to the probes: what is measured of each run beside what all runs get."""
     MEASURES: Sequence[Measure]
@@ -131,8 +134,3 @@ class OptionalParts(Protocol):
     what it returns when the report is written. Cells are short, take less than a second, and say the same each
     time.
     """
-
-
-def no_probes(scale: Scale, data: str) -> tuple[()]:
-    """Measure nothing beside what all runs get: `probes` of an experiment that has none."""
-    return ()

@@ -32,13 +32,14 @@ def load_experiment(name: str) -> Experiment:
 def experiments_folder() -> Path:
     """Return `experiments/` of the working directory, else of the clone that this package is installed from."""
     here = Path.cwd() / "experiments"
-    return here if here.is_dir() else Path(__file__).parents[1] / "experiments"
+    return here if here.is_dir() else Path(__file__).parents[2] / "experiments"
 
 
 def experiment_names() -> list[str]:
     """Return the names of all experiments, sorted."""
-    return sorted(path.stem for path in experiments_folder().glob("*.py") if _is_experiment(path))
+    return sorted(path.stem for path in experiments_folder().glob("*.py") if is_experiment(path))
 
 
-def _is_experiment(path: Path) -> bool:
+def is_experiment(path: Path) -> bool:
+    """Tell whether a file is an experiment: it defines `runs`."""
     return "\ndef runs(" in path.read_text()

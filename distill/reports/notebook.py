@@ -23,25 +23,19 @@ def run_cells(cells: Sequence[Callable[[], str]]) -> list[dict[str, str]]:
     Raises:
         ValueError: a cell has no docstring.
     """
-    return [_run(cell) for cell in cells]
+    ran = []
+    for cell in cells:
+        title, _, text = (inspect.getdoc(cell) or "").partition("\n")
+        if not title:
+            raise ValueError(f"Cell {cell.__name__}: expected a docstring, title first. Say what it shows.")
+        shown = {"title": title.rstrip("."), "text": text.strip("\n")}
+        ran.append(shown | {"code": _code(cell), "output": cell().rstrip("\n")})
+    return ran
 
 
 def for_pages(cells: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
     """Add to each cell what templates need: `parts` of the text (is a formula, text), and `fence` for Markdown."""
     return [cell | {"parts": _parts(cell["text"]), "fence": _fence(cell)} for cell in cells]
-
-
-def _run(cell: Callable[[], str]) -> dict[str, str]:
-    doc = inspect.getdoc(cell)
-    if not doc:
-        raise ValueError(f"Cell {cell.__name__}: expected a docstring, title first. Say what it shows.")
-    title, _, text = doc.partition("\n")
-    return {
-        "title": title.rstrip("."),
-        "text": text.strip("\n"),
-        "code": _code(cell),
-        "output": cell().rstrip("\n"),
-    }
 
 
 def _code(cell: Callable[[], str]) -> str:
@@ -56,11 +50,8 @@ def _code(cell: Callable[[], str]) -> str:
 
 def _parts(text: str) -> list[tuple[bool, str]]:
     """Split a text into paragraphs; a formula keeps its lines, and for other paragraphs the page breaks lines."""
-    found = []
-    for paragraph in filter(None, re.split(r"\n\s*\n", text)):
-        formula = paragraph.startswith("    ")
-        found.append((formula, textwrap.dedent(paragraph) if formula else " ".join(paragraph.split())))
-    return found
+    paragraphs = [(each.startswith("    "), each) for each in re.split(r"\n\s*\n", text) if each]
+    return [(formula, textwrap.dedent(each) if formula else " ".join(each.split())) for formula, each in paragraphs]
 
 
 def _fence(cell: dict[str, str]) -> str:

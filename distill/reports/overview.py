@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,9 @@ from jinja2 import TemplateError
 
 from distill.errors import UserError
 from distill.reports.experiment import Scale
-from distill.reports.pages import Drawing, figure_file, read_drawing, render
-from distill.reports.tables import (
-    Grid,
-    Overview,
-    caution,
-    main_tables,
-    overview_of,
-    paper_table,
-    place,
-    with_evidence,
-)
+from distill.reports.pages import render
+from distill.reports.report_page import results
+from distill.reports.tables import overview_of, paper_order
 from distill.store.artifact import Artifact
 from distill.store.stages import STAGES
 from distill.system.files import replace_file
@@ -35,23 +26,8 @@ _SCALES: dict[Scale, str] = {
     "short": "The paper's networks with short schedules, for one GPU.",
     "paper": "The paper's networks and schedules.",
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    """The part of the page that is about one experiment."""
-
-    name: str
-    """What the experiment reproduces; for a question of our own, the experiment's name."""
-    summary: Mapping[str, Any]
-    folder: str
-    """Folder of the report, relative to the page."""
-    overview: Overview
-    claims: list[dict[str, Any]]
-    drawings: list[Drawing]
-    paper: Grid | None
-    tables: list[Grid]
-    caution: str
+# A forged summary may lack anything.
+_DAMAGED = (UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError)
 
 
 def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], known: Collection[str]) -> Path | None:
@@ -67,45 +43,36 @@ def write_overview(folder: Path, scale: Scale, reports: Iterable[Artifact], know
     Returns:
         The page; None if there is no report to show.
     """
-    found: dict[str, Section] = {}
+    sections: dict[str, dict[str, Any]] = {}
     for report in reports:
         if report.record.version == STAGES["report"].version:
-            # A forged summary may lack anything.
-            with suppress(
-                UserError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError
-            ):
-                summary = read_json(report.file("summary.json"))
+            with suppress(*_DAMAGED):
+                section = _section(report)
+                summary = section["summary"]
                 if summary["scale"] == scale and summary["experiment"] in known:
-                    section = _section(report, summary)
                     _page(scale, [section])
-                    found[summary["experiment"]] = section
-    if not found:
+                    sections[summary["experiment"]] = section
+    if not sections:
         return None
-    replace_file(folder / PAGE, _page(scale, found.values()).encode())
+    replace_file(folder / PAGE, _page(scale, sections.values()).encode())
     return folder / PAGE
 
 
-def _page(scale: Scale, found: Iterable[Section]) -> str:
-    sections = sorted(found, key=lambda section: place(section.summary))
-    cautions: dict[str, list[Section]] = {}
-    for section in sections:
-        if section.caution:
-            cautions.setdefault(section.caution, []).append(section)
-    page = {"scale": scale, "meaning": _SCALES[scale], "sections": sections, "cautions": cautions}
+def _page(scale: Scale, sections: Iterable[dict[str, Any]]) -> str:
+    ordered = sorted(sections, key=lambda section: paper_order(section["summary"]))
+    cautions: dict[str, list[dict[str, Any]]] = {}
+    for section in ordered:
+        if section["caution"]:
+            cautions.setdefault(section["caution"], []).append(section)
+    page = {"scale": scale, "meaning": _SCALES[scale], "sections": ordered, "cautions": cautions}
     return render("overview.html.j2", page)
 
 
-def _section(report: Artifact, summary: Mapping[str, Any]) -> Section:
-    return Section(
-        name=summary["reproduces"] or summary["experiment"].replace("_", " "),
-        summary=summary,
-        folder=report.path.name,
-        overview=overview_of(summary),
-        claims=with_evidence(summary),
-        drawings=[
-            read_drawing(report.file(figure_file(figure["name"])), **figure) for figure in summary["figures"]
-        ],
-        paper=paper_table(summary),
-        tables=main_tables(summary),
-        caution=caution(summary),
-    )
+def _section(report: Artifact) -> dict[str, Any]:
+    """Return the part of the page that is about one report: its results, folder, name and overview."""
+    summary = read_json(report.file("summary.json"))
+    return results(summary, report.file) | {
+        "name": summary["reproduces"] or summary["experiment"].replace("_", " "),
+        "folder": report.path.name,
+        "overview": overview_of(summary),
+    }

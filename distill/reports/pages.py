@@ -11,9 +11,8 @@ import base64
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from markupsafe import Markup, escape
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 _PNG_DPI = 160
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure in the form that pages need."""
 
     name: str
@@ -44,12 +42,7 @@ def figure_file(name: str) -> str:
 
 
 def read_drawing(path: Path, name: str, caption: str) -> Drawing:
-    """Read a figure from the folder of a report.
-
-    Args:
-        path: the SVG file.
-        name: name of the figure.
-        caption: text that says what the figure shows.
+    """Read a figure from its SVG file.
 
     Raises:
         UserError: the file is too large.
@@ -58,7 +51,7 @@ def read_drawing(path: Path, name: str, caption: str) -> Drawing:
 
 
 def write_figures(figures: Mapping[str, object], folder: Path) -> None:
-    """Write each figure as SVG and PNG, so that the same figure gives the same bytes."""
+    """Write each figure as SVG and PNG, so that equal figures give equal bytes."""
     import matplotlib
 
     folder.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,22 @@ from distill.errors import printable
 from distill.reports.experiment import Experiment, Table
 from distill.reports.notebook import for_pages
 from distill.reports.pages import add_image, figure_file, read_drawing, render, write_figures
-from distill.reports.summary import _LONGEST_NAME, summarise
+from distill.reports.summary import summarise
 from distill.reports.tables import all_rows, caution, diverged_table, main_tables, paper_table, with_evidence
 from distill.system.reading import read_json
 from distill.training.tracking import summary_writer
 
+_LONGEST_NAME = 60
+"""Longest name of a class in a figure, in characters."""
+
 
 def write_report(
-    config: ReportConfig,
-    experiment: Experiment,
-    title: str,
-    table: Table,
-    provenance: Mapping[str, Any],
-    out: Path,
+    config: ReportConfig, experiment: Experiment, title: str, table: Table, provenance: Mapping[str, Any], out: Path
 ) -> dict[str, Any]:
     """Write index.html (self-contained), report.md, summary.json, table.csv and figures/ into a folder.
 
-    The same table gives the same bytes. A figure's label (`Figure.set_label`) is its caption. Cells of the
-    experiment are run here.
+    Equal tables give equal bytes. A figure's label (`Figure.set_label`) is its caption. Cells of the experiment are
+    run here.
 
     Args:
         config: config of the report.
@@ -50,13 +48,7 @@ def write_report(
     (out / "summary.json").write_text(text, encoding="utf-8")
     _write_table(table, out / "table.csv")
     write_figures(figures, out / "figures")
-    page = {
-        "summary": summary,
-        "claims": with_evidence(summary),
-        "drawings": [read_drawing(out / figure_file(figure["name"]), **figure) for figure in summary["figures"]],
-        "tables": main_tables(summary),
-        "paper": paper_table(summary),
-        "caution": caution(summary),
+    page = results(summary, out.joinpath) | {
         "left_out": _left_out(table),
         "diverged": diverged_table(summary),
         "cells": for_pages(summary.get("cells", ())),
@@ -66,6 +58,24 @@ def write_report(
     (out / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
     (out / "report.md").write_text(render("report.md.j2", page), encoding="utf-8")
     return summary
+
+
+def results(summary: Mapping[str, Any], file: Callable[[str], Path]) -> dict[str, Any]:
+    """Return what the page of a report and the page of all reports show of a summary, as templates need it.
+
+    Args:
+        summary: summary of the report.
+        file: maps the name of a file of the report to its path.
+    """
+    figures = summary["figures"]
+    return {
+        "summary": summary,
+        "claims": with_evidence(summary),
+        "drawings": [read_drawing(file(figure_file(figure["name"])), **figure) for figure in figures],
+        "tables": main_tables(summary),
+        "paper": paper_table(summary),
+        "caution": caution(summary),
+    }
 
 
 def _for_figures(table: Table) -> Table:
@@ -92,10 +102,8 @@ def _write_table(table: Table, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["condition", "seed", "unseen", "measure", "value"])
         for label, measures in table.values.items():
-            unseen = "" if label.unseen is None else label.unseen
-            writer.writerows(
-                [label.condition, label.seed, unseen, name, measures[name]] for name in sorted(measures)
-            )
+            # `csv` leaves the cell of a None empty.
+            writer.writerows([*label, name, measures[name]] for name in sorted(measures))
 
 
 def _left_out(table: Table) -> list[str]:

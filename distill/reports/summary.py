@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_LONGEST_NAME = 60
-"""Longest name of a class in a figure, in characters."""
-
-
 def summarise(
     config: ReportConfig,
     experiment: Experiment,
@@ -34,34 +30,30 @@ def summarise(
     The summary holds means with intervals, verdicts, diverged runs, the paper's numbers beside ours, which figures
     there are, how measures are shown, and the output of `CELLS` if the experiment has them.
     """
-    rows = list(_rows(table))
+    rows, claims = list(_rows(table)), list(experiment.CLAIMS)
+    reproduces, paper = getattr(experiment, "REPRODUCES", ""), getattr(experiment, "PAPER", ())
+    named = {row["measure"] for row in rows} | {each.measure for each in (*claims, *paper) if each.measure}
     cells = run_cells(getattr(experiment, "CELLS", ()))
     return _as_json(
         {
             "experiment": config.experiment,
             "title": title,
             "introduction": _introduction(experiment, title),
-            "reproduces": experiment.REPRODUCES,
+            "reproduces": reproduces,
             "scale": config.scale,
             "data": config.data,
             # A question of our own has no data set in the paper.
-            "data_of_paper": experiment.DATA["paper"] if experiment.REPRODUCES else None,
+            "data_of_paper": getattr(experiment, "DATA_OF_PAPER", experiment.DATA["paper"]) if reproduces else None,
             "rows": rows,
-            "columns": as_columns(table.measures, _named(rows, experiment)),
-            "claims": [_judged(claim, table) for claim in experiment.CLAIMS],
-            "published": [_beside_ours(entry, rows) for entry in experiment.PAPER],
+            "columns": as_columns(table.measures, named),
+            "claims": [_judged(claim, table) for claim in claims],
+            "published": [_beside_ours(entry, rows) for entry in paper],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
-            "figures": [{"name": name, "caption": _caption(name, drawn)} for name, drawn in figures.items()],
+            "figures": [{"name": name, "caption": _caption(name, figure)} for name, figure in figures.items()],
             **({"cells": cells} if cells else {}),
             "provenance": provenance,
         }
     )
-
-
-def _named(rows: list[dict[str, Any]], experiment: Experiment) -> set[str]:
-    """Collect the measures that rows, claims or published values name."""
-    names = {row["measure"] for row in rows} | {claim.measure for claim in experiment.CLAIMS}
-    return names | {entry.measure for entry in experiment.PAPER if entry.measure}
 
 
 def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -82,48 +74,21 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
     order = [*(name for name in listed if name in measured), *sorted(measured.difference(listed))]
     for condition in table.conditions():
         for measure in order:
-            values = _by_seed(table, condition, measure)
+            values = table.by_seed(condition, measure)
             if values:
                 # A mean that includes an infinite value is null, not the mean of the others.
                 finite = all(map(math.isfinite, values.values()))
                 mean, low, high = interval(values[seed] for seed in sorted(values)) if finite else [math.nan] * 3
-                yield {
-                    "measure": measure,
-                    "condition": condition,
-                    "mean": mean,
-                    "low": low,
-                    "high": high,
-                    "seeds": len(values),
-                }
+                row = {"measure": measure, "condition": condition, "mean": mean, "low": low, "high": high}
+                yield row | {"seeds": len(values)}
 
 
 def _judged(claim: Claim, table: Table) -> dict[str, Any]:
     """Return a claim with its verdict."""
-    verdict = judge(
-        _by_seed(table, claim.condition, claim.measure),
-        _by_seed(table, claim.versus, claim.versus_measure or claim.measure),
-        claim.direction,
-    )
-    return {
-        "id": claim.id,
-        "statement": claim.statement,
-        "verdict": verdict.verdict,
-        "effect": verdict.effect,
-        "low": verdict.low,
-        "high": verdict.high,
-        "p": verdict.p,
-        "measure": claim.measure,
-        "seeds": verdict.seeds,
-    }
-
-
-def _by_seed(table: Table, condition: str, measure: str) -> dict[int, float]:
-    """Map each seed to the value of a measure.
-
-    Measures of an unseen class come from runs that left one out, other measures from whole runs.
-    """
-    left_out = any(at.condition == condition and at.unseen is not None for at in [*table.values, *table.diverged])
-    return table.by_seed(condition, measure, unseen=left_out and measure.startswith("unseen_"))
+    condition = table.by_seed(claim.condition, claim.measure)
+    versus = table.by_seed(claim.versus, claim.versus_measure or claim.measure)
+    judgement = vars(judge(condition, versus, claim.direction))
+    return {"id": claim.id, "statement": claim.statement, "measure": claim.measure} | judgement
 
 
 def _as_json(value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Show what a sweep over smoothing found: answers and a figure, on a page like a report's and in a terminal."""
+"""Show the results of a sweep over smoothing: answers and a figure, on a page and in a terminal."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,112 +28,98 @@ CAUTION = (
     "one sweep of fifteen."
 )
 """Text that is shown below the answers."""
-
-
 _READ_WITH = (
     "Training losses of different smoothing cannot be compared; NLL is of hard labels. Gap is accuracy less "
     "confidence: above 0 a network is less sure than it could be."
 )
 
 
-def write_page(found: Mapping[str, Any], recipe: str, folder: Path) -> None:
+def write_page(sweep: Mapping[str, Any], recipe: str, folder: Path) -> None:
     """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
 
     Args:
-        found: content of `sweep.json`.
+        sweep: content of `sweep.json`.
         recipe: name of the recipe of the networks.
         folder: an existing folder.
     """
-    figure = draw(found)
+    figure = draw(sweep)
     write_figures({FIGURE: figure}, folder)
-    seeds = len(found["seeds"])
+    seeds = len(sweep["seeds"])
     introduction = (
-        f"One recipe, {len(found['smoothings'])} strengths of smoothing, {seeds} seed{'s' if seeds != 1 else ''}; "
+        f"One recipe, {len(sweep['smoothings'])} strengths of smoothing, {seeds} seed{'s' if seeds != 1 else ''}; "
         "networks of one seed have the same initial weights and see samples in the same order. Held-out images "
         "choose; the test set is only measured."
     )
     title = f"How much label smoothing, for what use? {recipe}"
-    summary = {"title": title, "introduction": introduction, "reproduces": "", "data": found["data"], "scale": ""}
+    summary = {"title": title, "introduction": introduction, "reproduces": "", "data": sweep["data"], "scale": ""}
     page = {
         "summary": summary,
-        "answers": [
-            {"verdict": each["use"], "statement": each["take"], "evidence": each["reason"]}
-            for each in answers(found)
-        ],
-        "notes": [CAUTION, *found["notes"], _READ_WITH],
+        "answers": answers(sweep),
+        "notes": [CAUTION, *sweep["notes"], _READ_WITH],
         "drawings": [read_drawing(folder / f"{FIGURE}.svg", FIGURE, str(figure.get_label()))],
-        "tables": tables(found),
-        "diverged": diverged_table(_as_summary(found, "held_out")),
-        "rows": all_rows(_of_both(found)),
+        "tables": tables(sweep),
+        "diverged": diverged_table(_as_summary(sweep, "held_out")),
+        "rows": all_rows(_of_both(sweep)),
         **dict.fromkeys(("claims", "cells", "paper", "caution", "left_out", "provenance"), ()),
     }
     (folder / "index.html").write_text(render("report.html.j2", page), encoding="utf-8")
     with summary_writer(folder / "tb") as writer:
         add_image(writer, "sweep/smoothing", folder / f"{FIGURE}.png")
-        lines = [f"**{each['use']}: {each['take']}** {each['reason']}" for each in answers(found)]
-        writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *found["notes"]]))
+        lines = [f"**{each['verdict']}: {each['statement']}** {each['evidence']}" for each in page["answers"]]
+        writer.add_text("sweep/answers", "\n\n".join([*lines, CAUTION, *sweep["notes"]]))
 
 
-def answers(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return for each use what to `take`, which other strengths the seeds do not tell from it, and the `reason`."""
+def answers(sweep: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return for each use which strength to take and why, under the names that pages have for verdicts."""
     told = []
-    for use, choice in found["choices"].items():
-        take = f"ε = {choice['smoothing']:g}"
-        if choice["undecided"]:
-            take += f" (not told apart from {listed(choice['undecided'])})"
-        told.append({"use": use, "take": take, "reason": choice["reason"]})
+    for use, choice in sweep["choices"].items():
+        alike = choice["undecided"]
+        take = f"ε = {choice['smoothing']:g}" + (f" (not told apart from {listed(alike)})" if alike else "")
+        told.append({"verdict": use, "statement": take, "evidence": choice["reason"]})
     return told
 
 
-def tables(found: Mapping[str, Any]) -> list[Grid]:
+def tables(sweep: Mapping[str, Any]) -> list[Grid]:
     """Make tables of means with intervals: first of held-out images, then of the test set."""
-    shown = (table for split in _WORDS for table in main_tables(_as_summary(found, split)))
+    shown = (table for split in _WORDS for table in main_tables(_as_summary(sweep, split)))
     return [Grid(table.caption, ["smoothing", *table.header[1:]], table.rows) for table in shown]
 
 
-def format_sweep(found: Mapping[str, Any]) -> str:
+def format_sweep(sweep: Mapping[str, Any]) -> str:
     """Format the tables, the answers, and what was left out, for a terminal."""
-    blocks = [aligned(table) for table in tables(found)]
-    blocks += [f"{answer['use']:12} {answer['take']}\n{_wrapped(answer['reason'])}" for answer in answers(found)]
-    blocks += [f"{_wrapped(note).replace(' ' * 4, 'note', 1)}" for note in [CAUTION, *found["notes"]]]
-    blocks += [
-        f"diverged     ε = {run['smoothing']:g}, seed {run['seed']}, left out: {run['reason']}"
-        for run in found["diverged"]
-    ]
+    indent = " " * 13
+    wrapped = textwrap.TextWrapper(110, initial_indent=indent, subsequent_indent=indent).fill
+    blocks = [aligned(table) for table in tables(sweep)]
+    for answer in answers(sweep):
+        blocks.append(f"{answer['verdict']:12} {answer['statement']}\n{wrapped(answer['evidence'])}")
+    blocks += [wrapped(note).replace(" " * 4, "note", 1) for note in [CAUTION, *sweep["notes"]]]
+    for run in sweep["diverged"]:
+        left_out = f"ε = {run['smoothing']:g}, seed {run['seed']}, left out: {run['reason']}"
+        blocks.append(f"diverged     {left_out}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _wrapped(text: str) -> str:
-    indent = " " * 13
-    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent)
-
-
-def _as_summary(found: Mapping[str, Any], split: str) -> dict[str, Any]:
+def _as_summary(sweep: Mapping[str, Any], split: str) -> dict[str, Any]:
     """Bring the results of one split into the form of a report's summary."""
     return {
-        "columns": found["columns"][split],
+        "columns": sweep["columns"][split],
         "rows": [
             {**row, "condition": f"ε={row['smoothing']:g}", "seeds": len(row["values"])}
-            for row in found["rows"]
+            for row in sweep["rows"]
             if row["split"] == split
         ],
-        "diverged": [{**run, "condition": f"ε={run['smoothing']:g}", "unseen": None} for run in found["diverged"]],
+        "diverged": [{**run, "condition": f"ε={run['smoothing']:g}", "unseen": None} for run in sweep["diverged"]],
     }
 
 
-def _of_both(found: Mapping[str, Any]) -> dict[str, Any]:
+def _of_both(sweep: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the rows of both splits under conditions that name the split."""
-    rows = ((words, row) for split, words in _WORDS.items() for row in _as_summary(found, split)["rows"])
+    rows = ((words, row) for split, words in _WORDS.items() for row in _as_summary(sweep, split)["rows"])
     return {"rows": [{**row, "condition": f"{row['condition']}, {words}"} for words, row in rows]}
 
 
-def draw(found: Mapping[str, Any]) -> Figure:
-    """Draw accuracy, ECE and relative inter-class variance of held-out images over the smoothing.
-
-    The three axes lie one below the other. The strength that each use takes is marked; strengths that the seeds do
-    not tell from it are hollow. A dashed line is the ECE of the network without smoothing after temperature
-    scaling.
-    """
+def draw(sweep: Mapping[str, Any]) -> Figure:
+    """Draw accuracy, ECE and relative inter-class variance of held-out images over the smoothing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 7.6), facecolor="white", layout="constrained")
@@ -143,17 +129,17 @@ def draw(found: Mapping[str, Any]) -> Figure:
         "the seeds do not tell from it. Bars: 95 % intervals over seeds."
     )
     accuracy, ece, variance = figure.subplots(3, 1, sharex=True)
-    _line(accuracy, found, "accuracy", "accuracy", logarithmic=False)
+    _line(accuracy, sweep, "accuracy", "accuracy", logarithmic=False)
     accuracy.set_ylabel("accuracy, %")
-    _line(ece, found, "ece", "calibration")
+    _line(ece, sweep, "ece", "calibration")
     ece.set_ylabel("ECE, %")
-    if scaled := _rows(found, "scaled_ece").get(0.0):
+    if scaled := _rows(sweep, "scaled_ece").get(0.0):
         name = "without smoothing, after temperature scaling"
         ece.axhline(100 * scaled["mean"], color="#444444", linestyle="--", linewidth=1.4, label=name)
-    _line(variance, found, "interclass_variance_relative", "teaching")
+    _line(variance, sweep, "interclass_variance_relative", "teaching")
     variance.set_ylabel("inter-class variance\nover squared gap, %")
     variance.set_xlabel("label smoothing ε")
-    for axes in (accuracy, ece, variance):
+    for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -161,14 +147,14 @@ def draw(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _rows(found: Mapping[str, Any], measure: str) -> dict[float, Mapping[str, Any]]:
+def _rows(sweep: Mapping[str, Any], measure: str) -> dict[float, Mapping[str, Any]]:
     """Map each smoothing, weakest first, to the row of a measure on held-out images."""
-    rows = [row for row in found["rows"] if (row["split"], row["measure"]) == ("held_out", measure)]
+    rows = [row for row in sweep["rows"] if (row["split"], row["measure"]) == ("held_out", measure)]
     return {row["smoothing"]: row for row in sorted(rows, key=lambda row: row["smoothing"])}
 
 
-def _line(axes: Axes, found: Mapping[str, Any], measure: str, use: str, logarithmic: bool = True) -> None:
-    rows, choice = _rows(found, measure), found["choices"][use]
+def _line(axes: Axes, sweep: Mapping[str, Any], measure: str, use: str, logarithmic: bool = True) -> None:
+    rows, choice = _rows(sweep, measure), sweep["choices"][use]
     means = {smoothing: 100 * row["mean"] for smoothing, row in rows.items()}
     halves = [0.0 if row["low"] is None else 100 * (row["mean"] - row["low"]) for row in rows.values()]
     if logarithmic and min(means.values()) > 0:
@@ -178,26 +164,15 @@ def _line(axes: Axes, found: Mapping[str, Any], measure: str, use: str, logarith
     axes.errorbar(
         list(means), list(means.values()), halves, color=_LINE, linewidth=1.6, elinewidth=1.4, capsize=2.5
     )
-    apart = [smoothing for smoothing in means if smoothing not in (*choice["undecided"], choice["smoothing"])]
-    _points(axes, means, apart, "o", _LINE, _LINE, 5.5)
-    _points(axes, means, choice["undecided"], "o", _LINE, "white", 5.5)
-    taken = [choice["smoothing"]]
-    _points(axes, means, taken, "D", _CHOSEN, _CHOSEN, 8, f"for {use}: ε = {choice['smoothing']:g}")
-
-
-def _points(
-    axes: Axes,
-    means: Mapping[float, float],
-    places: Sequence[float],
-    marker: str,
-    edge: str,
-    face: str,
-    size: float,
-    label: str | None = None,
-) -> None:
-    heights = [means[place] for place in places]
-    style = {"linestyle": "none", "markeredgecolor": edge, "markerfacecolor": face, "markersize": size, "zorder": 5}
-    axes.plot(places, heights, marker=marker, label=label, **style)
+    taken, undecided = choice["smoothing"], choice["undecided"]
+    apart = [smoothing for smoothing in means if smoothing not in (*undecided, taken)]
+    hollow = {"markerfacecolor": "white", "markeredgecolor": _LINE}
+    for strengths, style in (
+        (apart, {"marker": "o", "color": _LINE, "markersize": 5.5}),
+        (undecided, {"marker": "o", "color": _LINE, "markersize": 5.5, **hollow}),
+        ([taken], {"marker": "D", "color": _CHOSEN, "markersize": 8, "label": f"for {use}: ε = {taken:g}"}),
+    ):
+        axes.plot(strengths, [means[each] for each in strengths], linestyle="none", zorder=5, **style)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from distill.errors import printable
 from distill.metrics.measures import Measure
@@ -15,16 +14,10 @@ from distill.reports.columns import UNKNOWN, Columns, read_columns
 
 ABSENT = "–"
 """Text of a cell without a value."""
-
-
-_DATA_OF_PAPER = ("mnist", "cifar10", "cifar100")
-
-
 VERDICTS = get_args(Verdict)
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """A table of text, with a caption."""
 
     caption: str
@@ -37,7 +30,8 @@ def comparison(
 ) -> Grid | None:
     """Make a table with conditions as rows and measures as columns.
 
-    A cell shows the mean ± half of the 95 % interval; a column shows the number of seeds.
+    A cell shows the mean ± half of the 95 % interval; a column shows the number of seeds. Columns without a value
+    are left out, and so are conditions that have values in columns of `beside` only.
 
     Args:
         summary: summary of a report.
@@ -46,18 +40,16 @@ def comparison(
         beside: measures that are shown before the columns, for comparison.
 
     Returns:
-        The table without empty columns, and without conditions of which only measures of `beside` are known; None
-            if
-        nothing is left.
+        The table; None if nothing is left of it.
     """
-    found = {(row["condition"], row["measure"]): row for row in summary["rows"]}
-    measured, about = {measure for _, measure in found}, {column.name for column in columns}
+    values = {(row["condition"], row["measure"]): row for row in summary["rows"]}
+    measured, about = {measure for _, measure in values}, {column.name for column in columns}
     if measured.isdisjoint(about):
         return None
     shown = [column for column in (*beside, *columns) if column.name in measured]
     rows = []
-    for condition in dict.fromkeys(condition for condition, _ in found):
-        cells = [found.get((condition, column.name)) for column in shown]
+    for condition in dict.fromkeys(condition for condition, _ in values):
+        cells = [values.get((condition, column.name)) for column in shown]
         if any(cell and cell["measure"] in about for cell in cells):
             texts = [_mean(cell, column) for cell, column in zip(cells, shown, strict=True)]
             rows.append([condition, _seeds([cell["seeds"] for cell in cells if cell]), *texts])
@@ -111,6 +103,7 @@ def _printed(entry: Mapping[str, Any], column: Measure) -> str:
 
 
 def _with_unit(text: str, column: Measure) -> str:
+    """Add the percent sign to a value that is shown in percent."""
     return f"{text} %" if column.unit == "%" and text != ABSENT else text
 
 
@@ -126,30 +119,20 @@ def _measured_as(entry: Mapping[str, Any], column: Measure) -> str:
 
 def all_rows(summary: Mapping[str, Any]) -> Grid:
     """Make a table of every row of the summary: one measure of one condition each, in its own unit."""
+    numbers = ("mean", "low", "high")
     rows = [
-        [
-            row["measure"],
-            row["condition"],
-            *(_plain(row[name]) for name in ("mean", "low", "high")),
-            str(row["seeds"]),
-        ]
+        [row["measure"], row["condition"], *(_plain(row[name]) for name in numbers), str(row["seeds"])]
         for row in summary["rows"]
     ]
-    return Grid("Every measure", ["measure", "condition", "mean", "low", "high", "seeds"], rows)
+    return Grid("Every measure", ["measure", "condition", *numbers, "seeds"], rows)
 
 
 def diverged_table(summary: Mapping[str, Any]) -> Grid | None:
     """Make a table of the runs that no mean includes, with the reason; return None if there are none."""
-    rows = [
-        [
-            run["condition"],
-            str(run["seed"]),
-            ABSENT if run["unseen"] is None else str(run["unseen"]),
-            run["reason"],
-        ]
-        for run in summary["diverged"]
-    ]
-    caption = "Diverged runs, left out of every mean"
+    caption, rows = "Diverged runs, left out of every mean", []
+    for run in summary["diverged"]:
+        unseen = ABSENT if run["unseen"] is None else str(run["unseen"])
+        rows.append([run["condition"], str(run["seed"]), unseen, run["reason"]])
     return Grid(caption, ["condition", "seed", "class left out", "reason"], rows) if rows else None
 
 
@@ -168,8 +151,7 @@ def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
     return f"{text}, {seeds}"
 
 
-@dataclass(frozen=True)
-class Overview:
+class Overview(NamedTuple):
     """What one line about a report shows: its verdicts, seeds and minutes."""
 
     counts: dict[str, int]
@@ -189,8 +171,8 @@ def overview_of(summary: Mapping[str, Any]) -> Overview:
     return Overview(counts, seeds, ABSENT if minutes is None else f"{minutes:.{0 if minutes >= 10 else 1}f}")
 
 
-def place(summary: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Return a sort key: the first number in what an experiment reproduces; questions of our own come last."""
+def paper_order(summary: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Return a sort key: the number of the first figure or table reproduced; questions of our own come last."""
     number = re.search(r"\d+", summary["reproduces"])
     return float(number[0]) if number else math.inf, summary["reproduces"], summary["experiment"]
 
@@ -200,7 +182,7 @@ def caution(summary: Mapping[str, Any]) -> str:
     of_paper, data, scale = summary["data_of_paper"], summary["data"], summary["scale"]
     if of_paper is None:
         return ""
-    if data != of_paper or data not in _DATA_OF_PAPER:
+    if data != of_paper:
         return f"Measured on {data}, which is not the paper's data: compare directions, not numbers."
     if scale != "paper":
         return f"Measured at scale {scale}, not with the paper's schedules: compare directions, not numbers."
@@ -215,14 +197,11 @@ def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def format_summary(summary: Mapping[str, Any]) -> str:
     """Format a summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
-    blocks = [aligned(table) for table in main_tables(summary)]
-    paper = paper_table(summary, only_numbers=True)
-    if paper:
-        blocks.append(aligned(paper))
+    tables = [*main_tables(summary), paper_table(summary, only_numbers=True)]
+    blocks = [aligned(table) for table in tables if table]
     if summary["claims"]:
         blocks.append(_verdicts(with_evidence(summary)))
-    diverged = diverged_table(summary)
-    if diverged:
+    if diverged := diverged_table(summary):
         blocks.append(aligned(diverged))
     return "\n\n".join(blocks) + "\n"
 
@@ -230,19 +209,10 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 def format_overview(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Format one line per report for a terminal: what it reproduces, on what, and how its claims fared."""
     rows = []
-    for summary in sorted(summaries, key=place):
-        found = overview_of(summary)
-        counts = map(str, found.counts.values())
-        rows.append(
-            [
-                summary["experiment"],
-                summary["reproduces"] or ABSENT,
-                summary["data"],
-                found.seeds,
-                *counts,
-                found.minutes,
-            ]
-        )
+    for summary in sorted(summaries, key=paper_order):
+        counts, seeds, minutes = overview_of(summary)
+        about = [summary["experiment"], summary["reproduces"] or ABSENT, summary["data"]]
+        rows.append([*about, seeds, *map(str, counts.values()), minutes])
     header = ["experiment", "in the paper", "data", "seeds", *VERDICTS, "minutes"]
     return aligned(Grid("All experiments", header, rows)) + "\n"
 
@@ -259,8 +229,11 @@ def aligned(table: Grid) -> str:
     """Format a table in monospace columns: text to the left, numbers to the right."""
     lines = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-    numeric = [_numeric(table, index) for index in range(len(widths))]
+    # Cells of a column of numbers start with a digit, or are absent.
+    numeric = [
+        all(row[index] == ABSENT or row[index].lstrip("−")[:1].isdigit() for row in table.rows)
+        for index in range(len(widths))
+    ]
 
     def line(cells: Sequence[str]) -> str:
         padded = (
@@ -273,14 +246,9 @@ def aligned(table: Grid) -> str:
     return "\n".join([printable(table.caption), rule, line(lines[0]), rule, *map(line, lines[1:])])
 
 
-def _numeric(table: Grid, index: int) -> bool:
-    """Tell whether each cell of a column starts with a digit or is absent."""
-    return all(row[index] == ABSENT or row[index].lstrip("−")[:1].isdigit() for row in table.rows)
-
-
 def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
-    """Format mean ± half-interval in the column's unit; without an interval (one seed, a constant) only the
-    mean."""
+    """Format the mean in the column's unit, with ± half of the interval where there is one."""
+    # One seed has no interval, nor has a constant.
     if row is None or row["mean"] is None:
         return ABSENT
     scale = column.factor

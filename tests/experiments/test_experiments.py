@@ -18,12 +18,12 @@ from distill.metrics.measures import MEASURES
 from distill.pipeline.experiments import plan_report
 from distill.probes import PROBES, probe_measures
 from distill.reports.experiment import Experiment, Label, Scale, Table
-from distill.reports.experiment_files import _is_experiment, load_experiment
+from distill.reports.experiment_files import is_experiment, load_experiment
 from distill.store.key import key
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "short", "paper")
-NAMES = sorted(path.stem for path in FOLDER.rglob("*.py") if _is_experiment(path))
+NAMES = sorted(path.stem for path in FOLDER.rglob("*.py") if is_experiment(path))
 
 
 def test_there_are_experiments_and_the_readme_names_them() -> None:
