@@ -24,26 +24,26 @@ DATA_OF_FIGURES: dict[Scale, str] = {
     "short": "cifar10",
     "paper": "cifar10",
 }
-"""What the figures of the paper are drawn from, unless the user names a data set."""
+"""Data set of the paper's figures at each scale, unless the user names one."""
 DIGITS: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
-"""What questions of our own are asked of, unless the user names a data set."""
+"""Data set of our own questions at each scale, unless the user names one."""
 SNAPSHOTS = 16
-"""Of a teacher along whose training something is measured."""
+"""Number of snapshots of a teacher that is measured along its training."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A teacher, a student and how often to repeat: all that an experiment does not vary."""
+    """The teacher, the student, the number of seeds and the classes left out: what an experiment does not vary."""
 
     teacher: TeacherConfig
     student: StudentConfig
     seeds: int
     left_out: tuple[int, ...]
-    """Classes that are, one at a time, left out of the transfer set."""
+    """Classes that are left out of the transfer set, one at a time."""
 
 
 def setting(data: str, scale: Scale) -> Setting:
-    """What `data` gets at `scale`; a data set that is not named here gets the convolutional setting.
+    """Return the networks for a data set and scale; a data set not named here gets those of CIFAR.
 
     Raises:
         UserError: the data are not images.
@@ -59,18 +59,18 @@ def setting(data: str, scale: Scale) -> Setting:
 
 
 def refuse_sentences(data: str) -> None:
-    """Raise a UserError for data that are not images."""
+    """Refuse data that are not images, with a UserError."""
     if data == "translation":
         raise UserError("data", data, "images, which this experiment is about", "Drop --data.")
 
 
 def is_published(data: str, scale: Scale) -> bool:
-    """Whether this is trained with the paper's networks, ResNet-56 and AlexNet, which want images augmented."""
+    """Tell whether the networks are the paper's, ResNet-56 and AlexNet, which want images augmented."""
     return scale in ("short", "paper") and data not in ("digits", "mnist", "fashion-mnist")
 
 
 def setting_of_figures(data: str, scale: Scale) -> Setting:
-    """What the figures of the paper are drawn from: on (Fashion-)MNIST, as theirs, teachers that fit their images.
+    """Return the networks of the paper's figures: on (Fashion-)MNIST, as theirs, teachers that fit their images.
 
     On Fashion-MNIST 10,000 training images do it in seconds: with all 50,000 a short training leaves a teacher that
     is hardly overconfident, and there would be nothing for smoothing to mend. Chosen after a look at one seed of
@@ -91,7 +91,7 @@ def setting_of_figures(data: str, scale: Scale) -> Setting:
 
 
 def on_views(teacher: TeacherConfig, data: str) -> TeacherConfig:
-    """The teacher on augmented images, for twice the epochs: what is never the same twice takes longer to fit."""
+    """Return the teacher on augmented images for twice the epochs: images that always differ take longer to fit."""
     if teacher.augment == view_program(data):
         return teacher
     schedule = teacher.schedule.replace(epochs=2 * teacher.schedule.epochs)
@@ -99,14 +99,14 @@ def on_views(teacher: TeacherConfig, data: str) -> TeacherConfig:
 
 
 def images_of(data: str, scale: Scale) -> int:
-    """How many training images a teacher has whose students see a part of them."""
+    """Return how many training images a teacher has whose students see a part of them."""
     if data == "digits":
         return 1_000
     return 10_000 if scale in ("smoke", "quick") else 40_000
 
 
 def of_few(student: StudentConfig, images: int, share: float, steps: float = 1.0) -> StudentConfig:
-    """A student of a part of so many images, for as many steps as if it had all, or this part of those steps.
+    """Return a student of a share of the images, for as many steps as if it had all, or for a share of these steps.
 
     What happens after so many epochs of all images (warm-up, decay) happens after as many steps.
     """
@@ -127,14 +127,14 @@ def of_few(student: StudentConfig, images: int, share: float, steps: float = 1.0
 
 
 def num_classes(data: str) -> int | None:
-    """Classes of a built-in set of images; None for one that would have to be read first."""
+    """Return the number of classes of a built-in set of images; None for a data set that must be read first."""
     if data in DATA_SETS and data != "translation":
         return DATA_SETS[data].shape.classes
     return None
 
 
 def view_program(data: str) -> AugmentConfig:
-    """What changes an image of `data` and leaves its class alone: a shift, and a flip where that is so."""
+    """Return the views that leave the class of an image alone: a shift, and a flip unless the images are digits."""
     if data == "digits":
         return AugmentConfig(pad=1)
     if data in ("mnist", "fashion-mnist"):
@@ -237,7 +237,7 @@ def _cifar(name: str, scale: Scale) -> Setting:
 
 
 def _smoke(full: Setting) -> Setting:
-    """The same graph in seconds: two seeds, one left-out class, very short training."""
+    """Return the experiment in seconds: two seeds, one left-out class, very short training."""
     epochs = 4 if full.teacher.data.name == "digits" else 1
     schedule = ScheduleConfig(epochs=epochs, batch_size=full.teacher.schedule.batch_size)
     return Setting(

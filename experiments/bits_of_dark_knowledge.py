@@ -57,10 +57,10 @@ from experiments.teacher_population import base_of, families, kin, population
 
 TEMPERATURES = (1.0, 4.0)
 TRANSFER_SHARE = 0.1
-"""Of the teacher's images, the part that students see: few enough that the teacher knows more than their labels."""
+"""Share of the teacher's images that students see: so few that the teacher knows more than their labels."""
 
 _TWINS = ("wrong_mass_train", "wrong_mass_held_out", "equiangular_distance_held_out")
-"""Those that rank teachers exactly as others do: a multiple of the difficulty, and a measure of weights alone."""
+"""Measures that rank teachers exactly as others do: a multiple of the difficulty, a measure of weights alone."""
 _OF_OWN_IMAGES = (
     f"{each.name}_{split}" for each in of_kind("knowledge", "features") for split in ("train", "held_out")
 )
@@ -72,9 +72,8 @@ PUBLISHED, NAIVE = "conditional_mutual_information_train", "held_out_accuracy"
 SPREAD = "interclass_variance_relative_train"
 
 SEEDS = 3
-"""Of the whole population, 42 teachers and 85 students each."""
+"""Number of seeds, each of 42 teachers and 85 students."""
 
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 _PREDICTED = Topic("What predicts the gain")
 MEASURES = (
@@ -84,17 +83,17 @@ MEASURES = (
     Measure("rank_correlation_T4", "rank correlation, T=4", decimals=2, topic=_PREDICTED),
     Measure("gain", "gain", "points", 2),
 )
+# fmt: off
 PAPER = [
-    Published(
-        "Ye 2024, abstract: CIFAR-100 accuracy of students if teachers get more conditional mutual information",
-        "up to 3.32 points more",
-    ),
+    Published("Ye 2024, abstract: CIFAR-100 accuracy of students if teachers get more conditional mutual "
+              "information", "up to 3.32 points more"),
     Published("Ye 2024, abstract: the same with 5 % of the images", "up to 5.72 points more"),
 ]
+# fmt: on
 
 
 def _claims(temperature: float) -> Iterator[Claim]:
-    """What is claimed of the gain at one temperature."""
+    """Yield the claims about the gain at one temperature."""
     compared = (
         ("accuracy", "our proposal predicts the gain better than accuracy does", PROPOSAL, NAIVE),
         ("information", "our proposal predicts it better than conditional mutual information", PROPOSAL, PUBLISHED),
@@ -131,40 +130,40 @@ def runs(scale: Scale, data: str) -> Runs:
     if scale == "smoke":
         recipes = dict(list(recipes.items())[::8])
     student = of_few(chosen.student, images_of(data, scale), TRANSFER_SHARE, steps=2 / 3)
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(1 if scale == "smoke" else min(SEEDS, chosen.seeds)):
         few = student.replace(seed=seed)
         taught = {name: recipe.replace(seed=seed) for name, recipe in recipes.items()}
-        found |= labelled({OF_LABELS: few}, seed)
+        built |= labelled({OF_LABELS: few}, seed)
         for name, cache in caches(taught, few).items():
-            found |= labelled({teacher_of(name): taught[name]}, seed)
-            found |= labelled(distilled(few, {name: cache}, TEMPERATURES, distilled_of), seed)
-    return found
+            built |= labelled({teacher_of(name): taught[name]}, seed)
+            built |= labelled(distilled(few, {name: cache}, TEMPERATURES, distilled_of), seed)
+    return built
 
 
 def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """Every measure of the teachers."""
+    """Take every measure of the teachers."""
     return (KnowledgeProbe(teachers_only=True),)
 
 
 class Gains(NamedTuple):
-    """What the students of one seed gained at one temperature, and what was measured of their teachers."""
+    """The gains of the students of one seed at one temperature, and the measures of their teachers."""
 
     names: tuple[str, ...]
-    """Of the teachers that have students; none whose student, or student of labels, diverged."""
+    """Names of the teachers whose student, and whose student of labels, did not diverge."""
     gain: np.ndarray
-    """Test accuracy minus that of the student of labels, [n]."""
+    """Test accuracy minus the test accuracy of the student of labels, [n]."""
     measures: dict[str, np.ndarray]
     """Candidate → its value for each teacher, [n]; only those that all teachers have."""
 
     @property
     def families(self) -> list[str]:
-        """Of the teachers, as far as they are left out together (`kin`)."""
+        """Return the larger family (`kin`) of each teacher."""
         return [kin()[name] for name in self.names]
 
 
 def gains_of(table: Table, seed: int, temperature: float) -> Gains:
-    """The teachers and students of one seed that learned."""
+    """Return the gains and measures of one seed, for teachers and students that learned."""
     of_labels = table.values.get(Label(OF_LABELS, seed), {}).get("accuracy", math.nan)
     gain = {
         name: table.values[student]["accuracy"] - of_labels
@@ -183,17 +182,17 @@ def gains_of(table: Table, seed: int, temperature: float) -> Gains:
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """How well each measure predicts the gain of each seed, and the gains themselves.
+    """Return how well each measure predicts the gain of each seed, and the gains themselves.
 
     `rank_correlation_T*` and `concordance_T*` of "measure: …" and of what other seeds tell, `concordance_T*` of
     chance and of the measure chosen on other families; `gain` of "gain of …".
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
 
     def put(condition: str, seed: int, **values: float) -> None:
         defined = {name: value for name, value in values.items() if math.isfinite(value)}
         if defined:
-            found.setdefault(Label(condition, seed), {}).update(defined)
+            rows.setdefault(Label(condition, seed), {}).update(defined)
 
     seeds = sorted({label.seed for label in table.values})
     by_temperature = {at: {seed: gains_of(table, seed, at) for seed in seeds} for at in TEMPERATURES}
@@ -222,18 +221,18 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
         gains = by_temperature[at][seed]
         for name, gain in zip(gains.names, gains.gain, strict=True):
             put(gain_of(name, at), seed, gain=float(gain))
-    return found
+    return rows
 
 
 def _other_seeds(seed: int, seeds: list[int]) -> dict[str, list[int]]:
-    """The next seed, in a circle so that each is asked once; and all but this one."""
+    """Return the next seed, in a circle so that each is asked once; and all seeds but this one."""
     following = seeds[(seeds.index(seed) + 1) % len(seeds)]
     others = [other for other in seeds if other != seed]
     return {ANOTHER_SEED: [following], OTHER_SEEDS: others} if others else {}
 
 
 def _told_by(gains: Gains, others: list[Gains]) -> tuple[float, float] | None:
-    """Rank correlation and concordance of the mean gain of other seeds, over the teachers that all seeds have."""
+    """Return rank correlation and concordance of other seeds' mean gain, over teachers that all seeds have."""
     of_others = [dict(zip(other.names, other.gain, strict=True)) for other in others]
     rows = [row for row, name in enumerate(gains.names) if all(name in other for other in of_others)]
     if not rows:
@@ -254,8 +253,8 @@ def draw(table: Table) -> Mapping[str, Any]:
         SPREAD: "after Müller et al. 2019",
     }
     seeds = sorted({label.seed for label in table.values})
-    main = [found for seed in seeds if (found := gains_of(table, seed, TEMPERATURES[-1])).measures]
-    chosen = [chosen_without(found.measures, found.gain, found.families).shares for found in main]
+    main = [gains for seed in seeds if (gains := gains_of(table, seed, TEMPERATURES[-1])).measures]
+    chosen = [chosen_without(gains.measures, gains.gain, gains.families).shares for gains in main]
     return {
         "ranking": gain_ranking.ranking(table, kin(), CANDIDATES, named, chosen),
         "gain_by_measure": gain_figures.gain_by_measure(table, families(), CANDIDATES, PROPOSAL),

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config import CacheConfig, TeacherConfig
 from distill.metrics.verdict import interval
@@ -33,18 +33,14 @@ from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, num_classes, setting
 from experiments.conditions import distilled, labelled, smoothed, student_of, teacher_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.drawing import Axes
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = (1.0, 4.0)
 KEPT = (1, 3, 5)
 FORMS = (*(f"top-{k}" for k in KEPT), "top-K", "float16", "float32")
-"""How a view is stored, fewest logits first."""
+"""Forms in which a view is stored, fewest logits first."""
 
-REPRODUCES = ""
 DATA = DIGITS
 PAPER = [
     Published("TinyViT 2022, code: bytes per view (4-byte seed, k ids and k float16 probabilities)", "4 + 4k"),
@@ -59,7 +55,7 @@ def _student(smoothing: float, form: str, temperature: float) -> str:
 
 
 def _claims(smoothing: float) -> Iterator[Claim]:
-    """What storing less would do if it did harm; "undecided" is the answer that it does not show."""
+    """Claim that storing less does harm; "undecided" says that no harm is seen."""
 
     def lower(measure: str, words: str, temperature: float, form: str, versus: str) -> Claim:
         name = f"{measure.removeprefix('interclass_').replace('_', '-')}-{form}-T{temperature:g}-ls{smoothing:g}"
@@ -83,16 +79,16 @@ CLAIMS = [claim for smoothing in SMOOTHINGS for claim in _claims(smoothing)]
 def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(_seeds(chosen.seeds, scale, data)):
         student = chosen.student.replace(seed=seed)
         for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS).items():
-            found |= labelled({teacher_of(smoothing): teacher}, seed)
+            built |= labelled({teacher_of(smoothing): teacher}, seed)
             stored = _caches(teacher, num_classes(data))
             name = partial(_student, smoothing)
             for temperature in TEMPERATURES:
-                found |= labelled(distilled(student, stored, [temperature], name), seed)
-    return found
+                built |= labelled(distilled(student, stored, [temperature], name), seed)
+    return built
 
 
 def _seeds(most: int, scale: Scale, data: str) -> int:
@@ -102,21 +98,16 @@ def _seeds(most: int, scale: Scale, data: str) -> int:
 
 
 def _caches(teacher: TeacherConfig, classes: int | None) -> dict[str, CacheConfig]:
-    """Form → cache of one teacher, in the order of `FORMS`."""
+    """Map each form to a cache of one teacher, in the order of `FORMS`."""
     dense = CacheConfig(teacher=teacher, transfer_set=teacher.data)
-    found = {f"top-{k}": dense.replace(top_k=k) for k in KEPT}
+    stored = {f"top-{k}": dense.replace(top_k=k) for k in KEPT}
     if classes is not None:
-        found["top-K"] = dense.replace(top_k=classes)
-    return found | {"float16": dense, "float32": dense.replace(dtype="float32")}
+        stored["top-K"] = dense.replace(top_k=classes)
+    return stored | {"float16": dense, "float32": dense.replace(dtype="float32")}
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figures of the report."""
-    return {"stored_form": _stored_form(table)}
-
-
-def _stored_form(table: Table) -> Figure:
-    """Accuracy of students and the inter-class variance of their logits, against what their cache stores."""
+    """Draw accuracy of students and inter-class variance of their logits, against what their cache stores."""
     figure = drawing.new_figure(
         5.6,
         "Students of caches that keep fewer logits from right to left, at two temperatures: test accuracy, and "
@@ -131,11 +122,11 @@ def _stored_form(table: Table) -> Figure:
             drawing.heading(axes, f"T={temperature:g}: {title}")
             axes.set_xticks(range(len(FORMS)), ticks, fontsize=8)
     drawing.legend_below(figure)
-    return figure
+    return {"stored_form": figure}
 
 
 def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
-    """Students of both teachers at one temperature, in %."""
+    """Draw the students of both teachers at one temperature, in %."""
     places = {
         _student(smoothing, form, temperature): float(place)
         for smoothing in SMOOTHINGS
@@ -146,7 +137,7 @@ def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
 
 
 def _with_bytes(form: str, table: Table) -> str:
-    """A form and, where it was measured, the bytes of one view."""
+    """Name a form and, if it was measured, the bytes of one view."""
     for smoothing in SMOOTHINGS:
         sizes = table.by_seed(_student(smoothing, form, TEMPERATURES[0]), "cache_bytes_per_view")
         if sizes:

@@ -31,23 +31,21 @@ and `test/CLASS/`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 
 from distill.metrics.measures import Measure
 from distill.reports.experiment import Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES
-from experiments.conditions import between, claims, teacher_of
+from experiments.conditions import TEACHER_GAINS, claims, teacher_of
 from experiments.conditions import student_of as of_theirs
+from experiments.drawing import Axes
 from experiments.pure_distillation import KINDS, SMOOTHINGS, runs_at, student_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TEMPERATURES = (1.0, 2.0, 3.0, 64.0)
 LOW, HIGHER = TEMPERATURES[0], TEMPERATURES[2]
-"""Between which warmth is judged, as in their discussion of T = 1 and 3."""
+"""Temperatures between which the effect of warmth is judged, as in their discussion of T = 1 and 3."""
 HARD, SMOOTHED = SMOOTHINGS
 
 REPRODUCES = "Chandrasegaran et al. 2022"
@@ -68,7 +66,7 @@ _STUDENTS = {
 }
 """Top-1 at each temperature, without and with smoothing of the teacher, a ResNet-50."""
 _OURS = {"ResNet-18": "narrow", "ResNet-50": "wide"}
-"""Which of our students stands for theirs."""
+"""Their student → the kind of ours that stands for it."""
 _BLEU = {
     "English-German": (
         (0.26461, 0.26750),
@@ -79,11 +77,11 @@ _BLEU = {
         ((0.16140, 0.16197), (0.14977, 0.15100), (0.13826, 0.14106), (0.03605, 0.03590)),
     ),
 }
-"""Of the teacher, and of its students at each temperature."""
+"""BLEU of the teacher, and of its students at each temperature."""
 
 
 def _published() -> Iterator[Published]:
-    """Their tables, the rows of one condition of ours side by side."""
+    """Yield their tables, the rows of one condition of ours side by side."""
     for data, values in _TEACHERS.items():
         for smoothing, value in zip(SMOOTHINGS, values, strict=True):
             source = f"{_SOURCE}: ResNet-50 on {data}, teacher ε={smoothing:g}"
@@ -104,70 +102,44 @@ def _published() -> Iterator[Published]:
 
 
 def _change(kind: str, smoothing: float) -> str:
-    """Condition of what warmth costs; its name has no T of its own, or it would be drawn as a student."""
+    """Name what warmth costs; without a T of its own, or it would be drawn as a student."""
     return f"{kind} students of ε={smoothing:g}, from T of {LOW:g} to {HIGHER:g}"
 
 
 def _best(kind: str, smoothing: float) -> str:
-    """Condition of the student at the temperature that held-out images choose."""
+    """Name the student at the temperature that held-out images choose."""
     return f"{kind} student of ε={smoothing:g}, best T"
 
 
-def _against_hard(temperature: float, kinds: Sequence[str]) -> dict[tuple[str, float], tuple[str, str]]:
-    """Students of the smoothed teacher beside those of the hard one, at one temperature."""
+def _against_hard(temperatures: Sequence[float], kinds: Sequence[str]) -> dict[tuple[str, float], tuple[str, str]]:
+    """Pair students of the smoothed teacher with students of the hard one."""
     return {
-        (kind, temperature): (student_of(kind, SMOOTHED, temperature), student_of(kind, HARD, temperature))
-        for kind in kinds
+        (kind, at): (student_of(kind, SMOOTHED, at), student_of(kind, HARD, at))
+        for at, kind in product(temperatures, kinds)
     }
 
 
 _CLAIMED = "T={1:g}: a {0} student of the smoothed teacher is"
+# fmt: off
 CLAIMS = [
-    *between(
-        teacher_of(SMOOTHED),
-        teacher_of(HARD),
-        ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher"),
-    ),
-    *claims(
-        "{0}-T{1:g}",
-        f"{_CLAIMED} more accurate than one of the hard teacher",
-        "accuracy",
-        _against_hard(LOW, KINDS),
-        "higher",
-    ),
-    *(
-        claim
-        for temperature in TEMPERATURES[1:]
-        for claim in claims(
-            "{0}-T{1:g}",
-            f"{_CLAIMED} less accurate than one of the hard teacher",
+    TEACHER_GAINS,
+    *claims("{0}-T{1:g}", f"{_CLAIMED} more accurate than one of the hard teacher", "accuracy",
+            _against_hard([LOW], KINDS), "higher"),
+    *claims("{0}-T{1:g}", f"{_CLAIMED} less accurate than one of the hard teacher", "accuracy",
+            _against_hard(TEMPERATURES[1:], ["narrow"]), "lower"),
+    *claims("warmth-{}",
+            f"raising T from {LOW:g} to {HIGHER:g} makes a {{}} student of the smoothed teacher less accurate",
             "accuracy",
-            _against_hard(temperature, ["narrow"]),
-            "lower",
-        )
-    ),
-    *claims(
-        "warmth-{}",
-        f"raising T from {LOW:g} to {HIGHER:g} makes a {{}} student of the smoothed teacher less accurate",
-        "accuracy",
-        {kind: (student_of(kind, SMOOTHED, HIGHER), student_of(kind, SMOOTHED, LOW)) for kind in KINDS},
-        "lower",
-    ),
-    *claims(
-        "warmth-more-{}",
-        f"raising T from {LOW:g} to {HIGHER:g} costs a {{}} student more when its teacher was smoothed",
-        "accuracy_lost",
-        {kind: (_change(kind, SMOOTHED), _change(kind, HARD)) for kind in KINDS},
-        "higher",
-    ),
-    *claims(
-        "rule-{}",
-        f"a {{}} student of the smoothed teacher at T={LOW:g} beats one of the hard teacher at its best T",
-        "accuracy",
-        {kind: (student_of(kind, SMOOTHED, LOW), _best(kind, HARD)) for kind in KINDS},
-        "higher",
-    ),
+            {kind: (student_of(kind, SMOOTHED, HIGHER), student_of(kind, SMOOTHED, LOW)) for kind in KINDS},
+            "lower"),
+    *claims("warmth-more-{}",
+            f"raising T from {LOW:g} to {HIGHER:g} costs a {{}} student more when its teacher was smoothed",
+            "accuracy_lost", {kind: (_change(kind, SMOOTHED), _change(kind, HARD)) for kind in KINDS}, "higher"),
+    *claims("rule-{}",
+            f"a {{}} student of the smoothed teacher at T={LOW:g} beats one of the hard teacher at its best T",
+            "accuracy", {kind: (student_of(kind, SMOOTHED, LOW), _best(kind, HARD)) for kind in KINDS}, "higher"),
 ]
+# fmt: on
 PAPER = list(_published())
 
 
@@ -177,29 +149,28 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What warmth costs the students of each teacher, and each teacher's student at its best temperature.
+    """Return what warmth costs each teacher's students, and the student of each at its best temperature.
 
     `accuracy_lost` is the accuracy at T=1 less that at T=3, of one seed. The best temperature is, seed by seed,
     that of the highest `held_out_accuracy`, the lower one of two alike; its student's `accuracy` on the test set is
     shown, and which it was (`chosen_temperature`). A student that diverged is not chosen.
     """
-    found: dict[Label, dict[str, float]] = {}
+    values: dict[Label, dict[str, float]] = {}
     for kind in KINDS:
         for smoothing in SMOOTHINGS:
             low, high = (_by_seed(table, kind, smoothing, at, "accuracy") for at in (LOW, HIGHER))
             for seed in sorted(low.keys() & high.keys()):
-                found[Label(_change(kind, smoothing), seed)] = {"accuracy_lost": low[seed] - high[seed]}
+                values[Label(_change(kind, smoothing), seed)] = {"accuracy_lost": low[seed] - high[seed]}
         for smoothing in SMOOTHINGS:
             for seed, temperature in _chosen(table, kind, smoothing).items():
-                found[Label(_best(kind, smoothing), seed)] = {
-                    "accuracy": _by_seed(table, kind, smoothing, temperature, "accuracy")[seed],
-                    "chosen_temperature": temperature,
-                }
-    return found
+                accuracy = _by_seed(table, kind, smoothing, temperature, "accuracy")[seed]
+                best = {"accuracy": accuracy, "chosen_temperature": temperature}
+                values[Label(_best(kind, smoothing), seed)] = best
+    return values
 
 
 def _chosen(table: Table, kind: str, smoothing: float) -> dict[int, float]:
-    """Seed → the temperature whose student is the most accurate on held-out images."""
+    """Map each seed to the temperature whose student is the most accurate on held-out images."""
     held_out = {at: _by_seed(table, kind, smoothing, at, "held_out_accuracy") for at in TEMPERATURES}
     seeds = sorted({seed for values in held_out.values() for seed in values})
     return {
@@ -213,12 +184,7 @@ def _by_seed(table: Table, kind: str, smoothing: float, temperature: float, meas
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figure of the report."""
-    return {"accuracy_by_temperature": _accuracy_by_temperature(table)}
-
-
-def _accuracy_by_temperature(table: Table) -> Figure:
-    """Accuracy of narrow and of wide students against temperature, beside their teachers."""
+    """Draw the accuracy of narrow and of wide students against temperature, beside their teachers."""
     figure = drawing.new_figure(
         4.0,
         "Test accuracy of students against the temperature of their soft targets: means over seeds with 95 % "
@@ -230,7 +196,7 @@ def _accuracy_by_temperature(table: Table) -> Figure:
         drawing.heading(axes, f"{kind} students")
     figure.axes[0].set_ylabel("test accuracy, %")
     drawing.legend_below(figure)
-    return figure
+    return {"accuracy_by_temperature": figure}
 
 
 def _panel(axes: Axes, table: Table, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Builds what many experiments train and claim: teachers, students of their soft targets, and pairs to compare.
+"""Build what many experiments train and claim: teachers, students of their soft targets, and pairs to compare.
 
 A condition is named by what differs: "teacher ε=0.1", "student of ε=0.1, T=4".
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from distill.config import CacheConfig, LossConfig, StudentConfig, TeacherConfig
-from distill.reports.experiment import Claim, Label, Network, Runs
+from distill.reports.experiment import Claim, Direction, Label, Network, Runs
 
 OF_LABELS, OF_SMOOTHED_LABELS = "student of labels", "student of smoothed labels"
 
@@ -26,7 +26,11 @@ def student_of(smoothing: float, temperature: float) -> str:
 
 
 HARD, SMOOTHED = teacher_of(0), teacher_of(0.1)
-"""The two teachers that most experiments compare."""
+"""Names of the two teachers that most experiments compare."""
+# fmt: off
+TEACHER_GAINS = Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", SMOOTHED, HARD,
+                      "higher")
+# fmt: on
 
 
 def labelled(runs: Mapping[str, Network], seed: int, unseen: int | None = None) -> Runs:
@@ -37,6 +41,11 @@ def labelled(runs: Mapping[str, Network], seed: int, unseen: int | None = None) 
 def smoothed(teacher: TeacherConfig, smoothings: Iterable[float]) -> dict[float, TeacherConfig]:
     """Give a teacher each strength of smoothing: ε → config."""
     return {smoothing: teacher.with_loss(smoothing=smoothing) for smoothing in smoothings}
+
+
+def named(teachers: Mapping[float, TeacherConfig]) -> dict[str, TeacherConfig]:
+    """Name teachers by their smoothing: ε → config becomes condition → config."""
+    return {teacher_of(smoothing): teacher for smoothing, teacher in teachers.items()}
 
 
 def teachers(teacher: TeacherConfig, seeds: Iterable[int], smoothings: Iterable[float]) -> Runs:
@@ -62,10 +71,10 @@ def distilled(
     """Build a student of the soft targets alone of each cache at each temperature: condition → config.
 
     Args:
-        student: all but cache and loss.
-        caches: what `name` calls each one, such as the ε of its teacher → cache.
-        temperatures: of the loss.
-        name: (name of the cache, temperature) → condition.
+        student: the student, without its cache and its loss.
+        caches: key, such as the ε of the teacher → cache.
+        temperatures: temperatures of the loss.
+        name: function from a key and a temperature to the condition.
         loss: further fields of the loss.
     """
     return {
@@ -81,30 +90,38 @@ def claims(
     statement: str,
     measure: str,
     pairs: Mapping[Any, tuple[str, str]],
-    direction: Literal["lower", "higher"],
+    direction: Direction,
     versus_measure: str | None = None,
 ) -> list[Claim]:
-    """Claim the same of several pairs of conditions.
+    """Make one claim for each of several pairs of conditions.
 
     Args:
-        id_: of each claim, with `{}` where the name of its pair goes.
-        statement: likewise.
-        measure: which.
+        id_: id of each claim, with `{}` for the name of its pair.
+        statement: statement of each claim, with `{}` for the name of its pair.
+        measure: the measure that decides.
         pairs: name, or several to fill in → condition, and what it is compared with.
         direction: in which the condition differs.
-        versus_measure: what is measured of the other condition, where it is not `measure`.
+        versus_measure: the measure of the other condition; None takes `measure`.
     """
-    found = []
-    for named, (condition, versus) in pairs.items():
-        names = named if isinstance(named, tuple) else (named,)
-        said = id_.format(*names), statement.format(*names)
-        found.append(Claim(*said, measure, condition, versus, direction, versus_measure))
-    return found
+    each = []
+    for name, (condition, versus) in pairs.items():
+        names = name if isinstance(name, tuple) else (name,)
+        texts = id_.format(*names), statement.format(*names)
+        each.append(Claim(*texts, measure, condition, versus, direction, versus_measure))
+    return each
 
 
-def between(condition: str, versus: str, *claimed: tuple[str, str, str, Literal["lower", "higher"]]) -> list[Claim]:
-    """Claim several things of one pair of conditions: id, statement, measure and direction of each."""
-    return [
-        Claim(id_, statement, measure, condition, versus, direction)
-        for id_, statement, measure, direction in claimed
-    ]
+def scaling_lowers_ece(id_: str, statement: str) -> Claim:
+    """Claim that temperature scaling lowers the ECE of the teacher without smoothing."""
+    return Claim(id_, statement, "scaled_ece", HARD, HARD, "lower", "ece")
+
+
+def never_seen(id_: str, pairs: Mapping[float, tuple[str, str]]) -> list[Claim]:
+    """Claim at each temperature that the smoothed teacher's student knows less of a class that it never saw."""
+    statement = "T={:g}: a student of the smoothed teacher recognises a class it never saw less"
+    return claims(id_, statement, "unseen_recall_corrected", pairs, "lower")
+
+
+def between(condition: str, versus: str, *claimed: tuple[str, str, str, Direction]) -> list[Claim]:
+    """Make several claims about one pair of conditions: id, statement, measure and direction of each."""
+    return [Claim(id_, said, measure, condition, versus, direction) for id_, said, measure, direction in claimed]

@@ -1,4 +1,4 @@
-"""What figures are drawn with: colours, lines per teacher, legends and frames.
+"""Provide what figures share: colours, lines per teacher, legends and frames.
 
 Teachers and students are told apart by the targets behind them: one colour for hard targets, others for
 smoothed ones, in every figure. Nothing touches pyplot or its global state.
@@ -15,8 +15,11 @@ from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
+else:
+    # Types of parameters only: matplotlib is imported when something is drawn.
+    Axes = Figure = Any
 
 HARD = "#0072B2"
 """Colour of hard targets (Okabe and Ito's palette: safe for colour-blind readers)."""
@@ -25,13 +28,13 @@ SMOOTHED = ("#D55E00", "#009E73", "#CC79A7")
 USUAL = 0.1
 """The ε of most experiments here, and of most runs of Müller et al. (2019)."""
 BARS: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.4, "capsize": 2.5}
-"""How a line of means with intervals is drawn."""
+"""Style of a line of means with intervals."""
 _MARKERS = ("o", "s", "^", "D")
 _WIDTH = 6.4
 
 
 class Series(NamedTuple):
-    """How one strength of smoothing is drawn, wherever it appears."""
+    """The look of one strength of smoothing, in every figure."""
 
     smoothing: float
     color: str
@@ -39,24 +42,27 @@ class Series(NamedTuple):
 
     @property
     def teacher(self) -> str:
-        """Condition of the teacher."""
+        """Return the condition of the teacher."""
         return f"teacher ε={self.smoothing:g}"
 
 
 def smoothing(condition: str) -> float | None:
-    """The ε in a condition such as "student of ε=0.1, T=4"; None if it has none."""
-    found = re.search(r"ε=(\d+(?:\.\d+)?)", condition)
-    return float(found[1]) if found else None
+    """Return the ε in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    return _number(r"ε=(\d+(?:\.\d+)?)", condition)
 
 
 def temperature(condition: str) -> float | None:
-    """The T in a condition such as "student of ε=0.1, T=4"; None if it has none."""
-    found = re.search(r"\bT=(\d+(?:\.\d+)?)", condition)
-    return float(found[1]) if found else None
+    """Return the T in a condition such as "student of ε=0.1, T=4"; None if it has none."""
+    return _number(r"\bT=(\d+(?:\.\d+)?)", condition)
+
+
+def _number(pattern: str, text: str) -> float | None:
+    match = re.search(pattern, text)
+    return float(match[1]) if match else None
 
 
 def new_figure(height: float, caption: str) -> Figure:
-    """An empty figure, with its caption as label."""
+    """Make an empty figure, with its caption as label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
@@ -66,7 +72,7 @@ def new_figure(height: float, caption: str) -> Figure:
 
 
 def series_of(table: Table) -> list[Series]:
-    """The strengths of smoothing in the table, weakest first, each with its look."""
+    """List the strengths of smoothing in the table, weakest first, each with its look."""
     values = sorted({value for name in table.conditions() if (value := smoothing(name)) is not None})
     # The usual strength has one colour in every figure, whatever is beside it.
     smoothed = sorted((value for value in values if value > 0), key=lambda value: value != USUAL)
@@ -77,7 +83,7 @@ def series_of(table: Table) -> list[Series]:
 
 
 def color_of(condition: str, table: Table) -> str:
-    """Colour of the targets behind a condition; students of labels share that of the teacher of those labels."""
+    """Return the colour of a condition's targets; students of labels share that of the teacher of these labels."""
     strength = smoothing(condition)
     for series in series_of(table):
         if series.smoothing == strength:
@@ -92,9 +98,8 @@ def lines(
     place: Callable[[str], float | None],
     shift: Callable[[float, float], float],
     scale: float = 1,
-    unseen: bool = False,
 ) -> None:
-    """A line per teacher through its students, with intervals.
+    """Draw a line per teacher through its students, with intervals.
 
     Args:
         axes: where to draw.
@@ -103,55 +108,44 @@ def lines(
         place: condition → its place on the x axis, None for one that is not on the line.
         shift: (place, side) → place a hair to that side, or the intervals of two teachers hide each other.
         scale: factor of the measure, 100 for a share in %.
-        unseen: whether to take the runs with a class left out, or the others.
     """
     shown = series_of(table)
     for index, series in enumerate(shown):
-        found = {}
+        means = {}
         for condition in table.conditions():
             at = place(condition)
-            values = table.by_seed(condition, measure, unseen)
+            values = table.by_seed(condition, measure)
             if at is not None and smoothing(condition) == series.smoothing and values:
-                found[at] = interval(values.values())
+                means[at] = interval(values.values())
         side = index - (len(shown) - 1) / 2
-        shifted = {shift(at, side): found[at] for at in sorted(found)}
+        shifted = {shift(at, side): means[at] for at in sorted(means)}
         points(axes, shifted, scale, **look(series), label=f"students of {series.teacher}")
 
 
-def horizontal(
-    axes: Axes,
-    table: Table,
-    conditions: Iterable[str],
-    measure: str,
-    scale: float,
-    style: str,
-    unseen: bool = False,
-) -> None:
-    """A line over the whole width per condition, with its interval as a band."""
+def horizontal(axes: Axes, table: Table, conditions: Iterable[str], measure: str, scale: float, style: str) -> None:
+    """Draw a line over the whole width per condition, with its interval as a band."""
     for condition in conditions:
-        values = table.by_seed(condition, measure, unseen)
-        if values:
-            found, color = interval(values.values()), color_of(condition, table)
-            level(axes, found, scale, color, style, condition)
+        if values := table.by_seed(condition, measure):
+            level(axes, interval(values.values()), scale, color_of(condition, table), style, condition)
 
 
 def level(
-    axes: Axes, found: Interval, scale: float, color: str, style: str, label: str, opacity: float = 0.1
+    axes: Axes, height: Interval, scale: float, color: str, style: str, label: str, opacity: float = 0.1
 ) -> None:
     """Draw a line over the whole width, with its interval as a band."""
-    mean, half = scale * found.mean, scale * half_width(found)
+    mean, half = scale * height.mean, scale * half_width(height)
     axes.axhline(mean, color=color, linestyle=style, linewidth=1.6, label=label)
     axes.axhspan(mean - half, mean + half, color=color, alpha=opacity, linewidth=0)
 
 
 def points(
-    axes: Axes, found: Mapping[float, Interval], scale: float = 1, sideways: bool = False, **style: Any
+    axes: Axes, at: Mapping[float, Interval], scale: float = 1, sideways: bool = False, **style: Any
 ) -> None:
     """Draw means with their intervals, each at its place on the x axis, or sideways on the y axis."""
-    if found:
-        means = [scale * each.mean for each in found.values()]
-        halves = [scale * half_width(each) for each in found.values()]
-        x, y = (means, list(found)) if sideways else (list(found), means)
+    if at:
+        means = [scale * each.mean for each in at.values()]
+        halves = [scale * half_width(each) for each in at.values()]
+        x, y = (means, list(at)) if sideways else (list(at), means)
         axes.errorbar(x, y, **{"xerr" if sideways else "yerr": halves}, **style)
 
 
@@ -163,11 +157,11 @@ def temperatures(axes: Axes, shown: Sequence[float]) -> None:
 
 
 def curves(table: Table, condition: str, name: str) -> list[list[float]]:
-    """A vector measure of the runs on all classes, one vector per seed."""
+    """Return a vector measure of the runs on all classes, one vector per seed."""
     return [
-        found[name]
-        for label, found in table.curves.items()
-        if label.condition == condition and label.unseen is None and label not in table.diverged and name in found
+        curves[name]
+        for label, curves in table.curves.items()
+        if label.condition == condition and label.unseen is None and label not in table.diverged and name in curves
     ]
 
 
@@ -181,7 +175,7 @@ def band(
     opacity: float = 0.15,
     markersize: float | None = None,
 ) -> None:
-    """A curve measure of a teacher against another: the mean over seeds as a line, its interval as a band.
+    """Draw one vector measure of a teacher against another: the mean over seeds, its interval as a band.
 
     Args:
         axes: where to draw; nothing is drawn where no run has the measure.
@@ -197,9 +191,9 @@ def band(
     if not seeds:
         return
     at = curves(table, series.teacher, places)[0]
-    found = [interval(values) for values in zip(*seeds, strict=True)]
-    means = [scale * point.mean for point in found]
-    halves = [scale * half_width(point) for point in found]
+    shown = [interval(values) for values in zip(*seeds, strict=True)]
+    means = [scale * each.mean for each in shown]
+    halves = [scale * half_width(each) for each in shown]
     low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
     axes.fill_between(at, low, high, color=series.color, alpha=opacity, linewidth=0)
     marker: dict[str, Any] = {"marker": series.marker, "markersize": markersize} if markersize else {}
@@ -207,7 +201,7 @@ def band(
 
 
 def logarithmic(axes: Axes, digits: Sequence[int]) -> None:
-    """A logarithmic y axis with plain numbers at these digits times powers of ten."""
+    """Make the y axis logarithmic, with plain numbers at these digits times powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.set_yscale("log")
@@ -216,22 +210,18 @@ def logarithmic(axes: Axes, digits: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def half_width(found: Interval) -> float:
-    """Half of an interval; 0, which draws nothing, where one seed gives none."""
-    return 0.0 if math.isnan(found.low) else found.mean - found.low
+def half_width(of: Interval) -> float:
+    """Return half of an interval; 0, which draws nothing, if one seed gives none."""
+    return 0.0 if math.isnan(of.low) else of.mean - of.low
 
 
 def look(series: Series) -> dict[str, Any]:
-    """Arguments of errorbar for a strength of smoothing."""
-    return {
-        "color": series.color,
-        "marker": series.marker,
-        **BARS,
-    }
+    """Return the arguments of `errorbar` for a strength of smoothing."""
+    return {"color": series.color, "marker": series.marker, **BARS}
 
 
 def legend_below(figure: Figure) -> None:
-    """One legend for all panels, each name once."""
+    """Put one legend for all panels below a figure, each name once."""
     named = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -244,14 +234,22 @@ def legend_below(figure: Figure) -> None:
 
 
 def heading(axes: Axes, text: str) -> None:
-    """Title of one panel."""
+    """Give a panel its title."""
     axes.set_title(text, fontsize=10)
 
 
 def nothing(axes: Axes) -> None:
-    """Say that there is no run to draw, rather than show empty axes."""
+    """Say that there is no run to draw, and hide the empty axes."""
     axes.set_axis_off()
     say_nothing(axes)
+
+
+def is_empty(axes: Axes) -> bool:
+    """Tell whether nothing was drawn in axes, and if so say it there."""
+    if axes.has_data():
+        return False
+    nothing(axes)
+    return True
 
 
 def say_nothing(axes: Axes) -> None:
@@ -260,7 +258,7 @@ def say_nothing(axes: Axes) -> None:
 
 
 def open_frame(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """No frame at the top and right, and a faint grid behind the data."""
+    """Remove the frame at the top and right, and draw a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e3e3e3", linewidth=0.8)
     axes.set_axisbelow(True)

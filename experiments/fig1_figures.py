@@ -1,20 +1,17 @@
-"""Draws penultimate activations on the planes through three templates, and how tight their clusters are."""
+"""Draw penultimate activations on the planes through three templates, and how tight their clusters are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
 from math import floor, hypot, log10
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Label, Table
 from experiments import drawing
+from experiments.drawing import Axes, Figure
 from experiments.fig1_penultimate import SPLITS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without the colours that stand for teachers in all figures; markers say the same again.
 _CLASS_LOOKS = (("#56B4E9", "o"), ("#E69F00", "s"), ("#CC79A7", "^"))
@@ -53,7 +50,7 @@ class _Panel(NamedTuple):
 
 
 def _panels(table: Table) -> list[_Panel]:
-    """Without smoothing first, as in the paper; conditions without a run are left out."""
+    """List the columns, without smoothing first, as in the paper; conditions without a run are left out."""
     shown = [series.teacher for series in drawing.series_of(table) if _first_seed(table, series.teacher)]
     return [_Panel(*panel) for panel in product(shown, SPLITS)]
 
@@ -68,13 +65,13 @@ def _first_seed(table: Table, condition: str) -> Label | None:
 
 
 def _suffixes(table: Table) -> list[str]:
-    """What the names of each triple end in."""
+    """Return what the names of each triple's measures end in."""
     names = next((curves for curves in table.curves.values() if "plane_classes" in curves), {})
     return [name.removeprefix("plane_classes") for name in names if name.startswith("plane_classes")]
 
 
 def _projections(table: Table, relative: bool, caption: str) -> Figure:
-    """A row per triple, a column per network and split."""
+    """Draw a row per triple, a column per network and split."""
     panels, suffixes = _panels(table), _suffixes(table)
     figure = drawing.new_figure(2.5 * max(1, len(suffixes)), caption)
     if not panels:
@@ -99,7 +96,7 @@ def _projections(table: Table, relative: bool, caption: str) -> Figure:
 
 
 class _Points(NamedTuple):
-    """Points of one class on a plane, and its template."""
+    """The points of one class on a plane, and its template."""
 
     name: str
     x: list[float]
@@ -108,7 +105,7 @@ class _Points(NamedTuple):
 
 
 def _picture(table: Table, panel: _Panel, suffix: str, relative: bool) -> list[_Points]:
-    """What a panel shows of each class, in the unit of the figure."""
+    """Return what a panel shows of each class, in the unit of the figure."""
     label = _first_seed(table, panel.condition)
     assert label is not None, "panels are of conditions that have a run"
     unit = table.values[label][f"class_distance_train{suffix}"] if relative else 1.0
@@ -119,23 +116,23 @@ def _picture(table: Table, panel: _Panel, suffix: str, relative: bool) -> list[_
 
     at = list(zip(curve(f"{panel.split}_x"), curve(f"{panel.split}_y"), strict=True))
     owner = curves[f"plane_{panel.split}_class{suffix}"]
-    found = []
+    shown = []
     for place, template in enumerate(zip(curve("template_x"), curve("template_y"), strict=True)):
         mine = [point for point, cls in zip(at, owner, strict=True) if cls == place]
         name = _name(table, curves[f"plane_classes{suffix}"][place])
-        found.append(_Points(name, [x for x, _ in mine], [y for _, y in mine], template))
-    return found
+        shown.append(_Points(name, [x for x, _ in mine], [y for _, y in mine], template))
+    return shown
 
 
 class _Square(NamedTuple):
-    """Limits of axes."""
+    """The limits of two axes."""
 
     x: tuple[float, float]
     y: tuple[float, float]
 
 
 def _square(pictures: Iterable[list[_Points]]) -> _Square:
-    """A square that all points and templates of these pictures lie in, with air around them."""
+    """Return a square that all points and templates of the pictures lie in, with air around them."""
     classes = [points for picture in pictures for points in picture]
     sides = (
         [value for points in classes for value in (*points.x, points.template[0])],
@@ -147,7 +144,7 @@ def _square(pictures: Iterable[list[_Points]]) -> _Square:
 
 
 def _scatter(axes: Axes, picture: list[_Points], limits: _Square) -> None:
-    """Points of each class, its template, and the ray to the template from the centroid of all three."""
+    """Draw the points of each class, its template, and the ray to the template from the centroid of all three."""
     reach = sum(map(abs, (*limits.x, *limits.y)))  # beyond the edge
     for points, (color, marker) in zip(picture, _CLASS_LOOKS, strict=True):
         x, y = points.template
@@ -170,16 +167,16 @@ def _with_interval(table: Table, condition: str, measure: str) -> str:
     values = table.by_seed(condition, measure)
     if not values:
         return "–"
-    found = interval(values.values())
-    half = drawing.half_width(found)
+    mean = interval(values.values())
+    half = drawing.half_width(mean)
     if not half:
-        return f"{found.mean:.3g}"
+        return f"{mean.mean:.3g}"
     digits = max(0, 1 - floor(log10(half)))
-    return f"{found.mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean.mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def _numbers(table: Table) -> Figure:
-    """What the pictures show, as numbers: a row per triple, a panel per measure."""
+    """Draw what the pictures show as numbers: a row per triple, a panel per measure."""
     suffixes = _suffixes(table)
     figure = drawing.new_figure(
         0.6 + 1.9 * max(1, len(suffixes)),
@@ -211,16 +208,16 @@ def _triple(table: Table, suffix: str) -> str:
 
 
 def _by_split(axes: Axes, table: Table, measure: str, suffix: str) -> None:
-    """Both splits side by side, for each teacher, with intervals."""
+    """Draw both splits side by side, for each teacher, with intervals."""
     shown = drawing.series_of(table)
     for index, series in enumerate(shown):
         shift = (index - (len(shown) - 1) / 2) * 0.24
-        found = {
+        means = {
             place + shift: interval(values.values())
             for place, split in enumerate(SPLITS)
             if (values := table.by_seed(series.teacher, f"{measure}_{split}{suffix}"))
         }
-        drawing.points(axes, found, **drawing.look(series), linestyle="none", label=series.teacher)
+        drawing.points(axes, means, **drawing.look(series), linestyle="none", label=series.teacher)
     if not axes.has_data():
         drawing.nothing(axes)
         return

@@ -36,7 +36,7 @@ from experiments.conditions import HARD, SMOOTHED, teacher_of, teachers
 
 SMOOTHINGS = (0.0, 0.1)
 SPLITS = {"train": "train", "held_out": "held-out"}
-"""Splits in the names of measures, and for people."""
+"""Split in the names of measures → split in words."""
 
 FIRST = (0, 1, 2)
 SECOND = {
@@ -50,17 +50,15 @@ SECOND = {
 
 REPRODUCES = "Figure 1"
 DATA = DATA_OF_FIGURES
+# fmt: off
 PAPER = [
-    Published(
-        f"Müller 2019, Figure 1: {claimed} of {SPLITS[split]} images, ε={smoothing:g}",
-        None,
-        condition=teacher_of(smoothing),
-        measure=f"{measure}_{split}",
-    )
+    Published(f"Müller 2019, Figure 1: {claimed} of {SPLITS[split]} images, ε={smoothing:g}", None,
+              condition=teacher_of(smoothing), measure=f"{measure}_{split}")
     for (measure, claimed), split, smoothing in product(
         (("compactness", "spread"), ("imbalance", "distance to incorrect templates")), SPLITS, SMOOTHINGS
     )
 ]
+# fmt: on
 _SAID = {
     "tight-{}": ("makes the clusters of {} images tighter, relative to their distance", "compactness"),
     "equidistant-{}": ("puts {} images more equally far from the templates of the incorrect classes", "imbalance"),
@@ -78,7 +76,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def probes(scale: Scale, data: str) -> tuple[PenultimateProbe]:
-    """The plane through each triple of templates; 100 images of each class and split, as in the paper."""
+    """Project on the plane through each triple of templates, as in the paper 100 images of each class and split."""
     return (PenultimateProbe(triples=(FIRST, SECOND[data]) if data in SECOND else (FIRST,)),)
 
 

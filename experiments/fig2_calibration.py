@@ -29,19 +29,16 @@ Command: `distill reproduce fig2_calibration`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config import TemperaturesProbe
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
-from experiments.conditions import HARD, claims, teacher_of, teachers
+from experiments.conditions import HARD, claims, scaling_lowers_ece, teacher_of, teachers
+from experiments.drawing import Axes, Figure
 from experiments.reliability import FEW, reliability
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMOOTHINGS = (0.0, 0.05, 0.1)
 TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-10, 16))
@@ -61,33 +58,15 @@ PAPER = [
     Published(f"{_TABLE}: temperature of Inception-v4 on ImageNet", 1.4, None, HARD, "scaled_temperature"),
     Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0.1", 0.035, None, teacher_of(0.1), "ece"),
 ]
+# fmt: off
 CLAIMS = [
-    Claim(
-        "scaling",
-        "temperature scaling lowers the ECE of the network of hard labels",
-        "scaled_ece",
-        HARD,
-        HARD,
-        "lower",
-        "ece",
-    ),
-    *claims(
-        "smoothing-{:g}",
-        "smoothing by {:g} lowers the ECE, without temperature scaling",
-        "ece",
-        {smoothing: (teacher_of(smoothing), HARD) for smoothing in SMOOTHINGS[1:]},
-        "lower",
-    ),
-    Claim(
-        "nll",
-        "at its best temperature, the network of hard labels has a lower NLL than that of ε=0.1 "
-        "(the paper's claim is on translation)",
-        "lowest_nll",
-        teacher_of(0.1),
-        HARD,
-        "higher",
-    ),
+    scaling_lowers_ece("scaling", "temperature scaling lowers the ECE of the network of hard labels"),
+    *claims("smoothing-{:g}", "smoothing by {:g} lowers the ECE, without temperature scaling", "ece",
+            {smoothing: (teacher_of(smoothing), HARD) for smoothing in SMOOTHINGS[1:]}, "lower"),
+    Claim("nll", "at its best temperature, the network of hard labels has a lower NLL than that of ε=0.1 (the "
+          "paper's claim is on translation)", "lowest_nll", teacher_of(0.1), HARD, "higher"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -97,7 +76,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
-    """NLL and ECE at each temperature, and temperature scaling."""
+    """Measure NLL and ECE at each temperature, and temperature scaling."""
     return (TemperaturesProbe(temperatures=TEMPERATURES),)
 
 
@@ -116,7 +95,7 @@ _RELIABILITY = (
 
 
 def _by_temperature(table: Table) -> Figure:
-    """NLL and ECE of each network at each temperature, and where its fitted temperature lies."""
+    """Draw NLL and ECE of each network at each temperature, and where its fitted temperature lies."""
     figure = drawing.new_figure(
         3.9,
         "Test NLL and ECE when logits are divided by a temperature, on log scales: means over seeds with 95 % "
@@ -144,7 +123,7 @@ def _by_temperature(table: Table) -> Figure:
 
 
 def _draw_curve(axes: Axes, table: Table, series: drawing.Series, measure: str, scale: float) -> None:
-    """One measure of one network against the temperature."""
+    """Draw one measure of one network against the temperature."""
     drawing.band(axes, table, series, "temperatures", f"{measure}_by_temperature", scale)
     fitted = [table.by_seed(series.teacher, name) for name in ("scaled_temperature", f"scaled_{measure}")]
     if not all(fitted):

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.config import (
     DataConfig,
@@ -44,24 +44,22 @@ from distill.config import (
 from distill.errors import UserError
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
-from experiments.conditions import HARD, SMOOTHED, teachers
+from experiments.conditions import HARD, SMOOTHED, scaling_lowers_ece, teachers
+from experiments.drawing import Axes, Figure
 from experiments.reliability import FEW, reliability
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-5, 9))
 """From 1/2 to 3, 1 among them; rounded, or a platform's last digit would make another config."""
 QUALITY_TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
-"""Fewer: every one is a beam search."""
+"""Temperatures at which BLEU is measured: few, since each needs a beam search."""
 
 FIRST_SEED = 1
-"""With seed 0 the number of sentences and of epochs was chosen."""
+"""First seed; with seed 0 the number of sentences and of epochs was chosen."""
 
 REPRODUCES = "Figures 3 and 4"
 DATA: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "translation")
+DATA_OF_PAPER = "WMT English-German"
 _TABLE = "Müller 2019, Table 3: Transformer on English-German"
 _SURVEY = "Müller 2019, Table 1 (a survey): Transformer on English-German"
 _CURVES = "Müller 2019, Figure 4: Transformer on English-German"
@@ -79,50 +77,32 @@ PAPER = [
     Published(f"{_CURVES}: NLL at the best temperature, ε=0", None, None, HARD, "lowest_nll"),
     Published(f"{_CURVES}: NLL at the best temperature, ε=0.1", None, None, SMOOTHED, "lowest_nll"),
 ]
+# fmt: off
 CLAIMS = [
     Claim("smoothing-ece", "smoothing lowers the ECE of next tokens", "ece", SMOOTHED, HARD, "lower"),
-    Claim(
-        "scaling-ece",
-        "temperature scaling lowers the ECE of the network of hard targets",
-        "scaled_ece",
-        HARD,
-        HARD,
-        "lower",
-        "ece",
-    ),
+    scaling_lowers_ece("scaling-ece", "temperature scaling lowers the ECE of the network of hard targets"),
     Claim("smoothing-bleu", "smoothing raises BLEU", "bleu", SMOOTHED, HARD, "higher"),
-    Claim(
-        "scaling-bleu",
-        "no temperature raises the BLEU of hard targets to that of smoothing",
-        "bleu_highest",
-        HARD,
-        SMOOTHED,
-        "lower",
-        "bleu",
-    ),
+    Claim("scaling-bleu", "no temperature raises the BLEU of hard targets to that of smoothing", "bleu_highest",
+          HARD, SMOOTHED, "lower", "bleu"),
     Claim("smoothing-nll", "smoothing raises the NLL", "nll", SMOOTHED, HARD, "higher"),
-    Claim(
-        "lowest-nll",
-        "each network at its best temperature, that of hard targets has the lower NLL (the paper: at every one)",
-        "lowest_nll",
-        HARD,
-        SMOOTHED,
-        "lower",
-    ),
+    Claim("lowest-nll",
+          "each network at its best temperature, that of hard targets has the lower NLL (the paper: at every one)",
+          "lowest_nll", HARD, SMOOTHED, "lower"),
 ]
+# fmt: on
 
 
 class Size(NamedTuple):
-    """What differs between scales."""
+    """The numbers that differ between scales."""
 
     sentences: int | None
-    """To train on; None takes all that are not held out."""
+    """Number of training sentences; None takes all that are not held out."""
     width: int
     batch: int
     epochs: int
     seeds: int
     decoded: int
-    """Sentences for BLEU."""
+    """Number of sentences for BLEU."""
 
 
 SIZES: dict[Scale, Size] = {
@@ -152,7 +132,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe, TranslationProbe]:
-    """NLL, ECE and BLEU at each temperature, and temperature scaling."""
+    """Measure NLL, ECE and BLEU at each temperature, and temperature scaling."""
     _check(data)
     at = (1.0, 2.0) if scale == "smoke" else QUALITY_TEMPERATURES
     beams = TranslationProbe(temperatures=at, sentences=SIZES[scale].decoded)
@@ -183,7 +163,7 @@ def draw(table: Table) -> Mapping[str, Any]:
 
 
 def _ece_and_bleu(table: Table) -> Figure:
-    """ECE and BLEU of each network against the temperature."""
+    """Draw ECE and BLEU of each network against the temperature."""
     figure = drawing.new_figure(
         3.7,
         "ECE of next tokens and BLEU of beam search when logits are divided by a temperature: means over seeds "
@@ -202,7 +182,7 @@ def _ece_and_bleu(table: Table) -> Figure:
 
 
 def _nll(table: Table) -> Figure:
-    """NLL of each network against the temperature, and that of the true distribution."""
+    """Draw NLL of each network against the temperature, and that of the true distribution."""
     figure = drawing.new_figure(
         3.9,
         "NLL of next tokens, on a log scale, when logits are divided by a temperature: means over seeds with 95 % "
@@ -213,10 +193,8 @@ def _nll(table: Table) -> Figure:
     for series in drawing.series_of(table):
         drawing.band(axes, table, series, "temperatures", "nll_by_temperature")
     oracle = table.by_seed(HARD, "oracle_nll") | table.by_seed(SMOOTHED, "oracle_nll")
-    if oracle:
-        axes.axhline(
-            next(iter(oracle.values())), color="#555555", linestyle="--", linewidth=1.2, label="true distribution"
-        )
+    for height in list(oracle.values())[:1]:
+        axes.axhline(height, color="#555555", linestyle="--", linewidth=1.2, label="true distribution")
     _finish(axes)
     if axes.has_data():
         drawing.logarithmic(axes, (1, 2, 3, 5))
@@ -226,9 +204,8 @@ def _nll(table: Table) -> Figure:
 
 
 def _finish(axes: Axes, title: str = "") -> None:
-    """Axes against the temperature."""
-    if not axes.has_data():
-        drawing.nothing(axes)
+    """Finish axes against the temperature."""
+    if drawing.is_empty(axes):
         return
     drawing.heading(axes, title)
     axes.axvline(1, color="#555555", linestyle=":", linewidth=1)

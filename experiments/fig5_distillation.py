@@ -34,17 +34,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from distill.config import CacheConfig, LossConfig, TeacherConfig
+from distill.config import CacheConfig, TeacherConfig
 from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
-from experiments.conditions import OF_LABELS, claims, distilled, labelled, smoothed, student_of, teacher_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.conditions import OF_LABELS, claims, distilled, labelled, named, smoothed, student_of, teacher_of
+from experiments.drawing import Axes
 
 SMOOTHINGS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0)
@@ -61,7 +58,7 @@ def _of_labels(smoothing: float) -> str:
 
 
 HARD, BEST = 0.0, 0.6
-"""Smoothing of the teacher of hard labels, and that up to which the paper's teachers improve."""
+"""Smoothing of the teacher of hard labels, and the smoothing up to which the paper's teachers improve."""
 MILDEST, STRONGEST = SMOOTHINGS[1], SMOOTHINGS[-1]
 
 _BASELINE = "Müller 2019, Table 2: AlexNet on CIFAR-10"
@@ -77,75 +74,56 @@ PAPER = [
     *(Published(f"Müller 2019, Figure 5: {drawn}", None, None, drawn, "accuracy") for drawn in _DRAWN),
 ]
 
+# fmt: off
 CLAIMS = [
-    *claims(
-        "teacher",
-        "smoothing makes the teacher more accurate: ε={:g} against 0",
-        "accuracy",
-        {BEST: (teacher_of(BEST), teacher_of(HARD))},
-        "higher",
-    ),
-    *claims(
-        "baseline",
-        "smoothing makes a student of labels (slightly) less accurate: ε={:g} against 0",
-        "accuracy",
-        {STRONGEST: (_of_labels(STRONGEST), _of_labels(HARD))},
-        "lower",
-    ),
-    *claims(
-        "distilled-T{:g}",
-        f"T={{:g}}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})",
-        "accuracy",
-        {temperature: (student_of(HARD, temperature), _of_labels(MILDEST)) for temperature in TEMPERATURES},
-        "higher",
-    ),
-    *claims(
-        "better-teacher",
-        "and yet a worse teacher: at T=1 its student (ε={:g}) is less accurate than that of the hard one",
-        "accuracy",
-        {BEST: (student_of(BEST, 1), student_of(HARD, 1))},
-        "lower",
-    ),
-    *claims(
-        "smoothed-ls{:g}",
-        "ε={:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed",
-        "accuracy",
-        {smoothing: (student_of(smoothing, 1), _of_labels(smoothing)) for smoothing in SMOOTHINGS[1:]},
-        "lower",
-    ),
+    *claims("teacher", "smoothing makes the teacher more accurate: ε={:g} against 0", "accuracy",
+            {BEST: (teacher_of(BEST), teacher_of(HARD))}, "higher"),
+    *claims("baseline", "smoothing makes a student of labels (slightly) less accurate: ε={:g} against 0",
+            "accuracy", {STRONGEST: (_of_labels(STRONGEST), _of_labels(HARD))}, "lower"),
+    *claims("distilled-T{:g}",
+            f"T={{:g}}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})", "accuracy",
+            {temperature: (student_of(HARD, temperature), _of_labels(MILDEST)) for temperature in TEMPERATURES},
+            "higher"),
+    *claims("better-teacher",
+            "and yet a worse teacher: at T=1 its student (ε={:g}) is less accurate than that of the hard one",
+            "accuracy", {BEST: (student_of(BEST, 1), student_of(HARD, 1))}, "lower"),
+    *claims("smoothed-ls{:g}",
+            "ε={:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed", "accuracy",
+            {smoothing: (student_of(smoothing, 1), _of_labels(smoothing)) for smoothing in SMOOTHINGS[1:]},
+            "lower"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     taught, smoothings, temperatures = _points(scale, data)
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(chosen.seeds):
         teachers = smoothed(chosen.teacher.replace(seed=seed), taught)
         stored = {smoothing: _cache(teacher, chosen, scale, data) for smoothing, teacher in teachers.items()}
         student = chosen.student.replace(seed=seed)
         # Where there are views, students of labels read them from a cache too, so that all see the same pixels.
         of_labels = student if stored[0].views == 1 else student.replace(cache=stored[0])
-        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in teachers.items()}, seed)
-        for smoothing in smoothings:
-            loss = LossConfig(alpha=0, smoothing=smoothing)
-            found |= labelled({_of_labels(smoothing): of_labels.replace(loss=loss)}, seed)
+        built |= labelled(named(teachers), seed)
+        direct = {_of_labels(smoothing): of_labels.with_loss(smoothing=smoothing) for smoothing in smoothings}
+        built |= labelled(direct, seed)
         hard = {0.0: stored.pop(0.0)}
         for caches, at in ((hard, temperatures), (stored, (1.0,))):
-            found |= labelled(distilled(student, caches, at, temperature_on="teacher"), seed)
-    return found
+            built |= labelled(distilled(student, caches, at, temperature_on="teacher"), seed)
+    return built
 
 
 def _points(scale: Scale, data: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Smoothings of teachers, smoothings of students of labels, and temperatures."""
+    """Return the smoothings of teachers, the smoothings of students of labels, and the temperatures."""
     if scale == "short" and is_published(data, scale):
         return (HARD, MILDEST, BEST), (HARD, MILDEST, BEST, STRONGEST), (1.0, 2.0, 4.0, 16.0)
     return SMOOTHINGS, SMOOTHINGS, TEMPERATURES
 
 
 def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> CacheConfig:
-    """The images as they are, or in as many views as students of this scale want."""
+    """Store the images as they are, or in as many views as students of this scale want."""
     plain = CacheConfig(teacher=teacher, transfer_set=teacher.data)
     if not is_published(data, scale):
         return plain
@@ -154,12 +132,7 @@ def _cache(teacher: TeacherConfig, chosen: Setting, scale: Scale, data: str) -> 
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figure of the report."""
-    return {"distillation": _against_smoothing(table)}
-
-
-def _against_smoothing(table: Table) -> Figure:
-    """The four curves: teachers above, students below, over one axis of γ."""
+    """Draw the four curves: teachers above, students below, over one axis of γ."""
     figure = drawing.new_figure(
         6.2,
         "Test accuracy against the equivalent smoothing γ of the targets, teachers above and students below: means "
@@ -185,21 +158,21 @@ def _against_smoothing(table: Table) -> Figure:
         drawing.open_frame(axes)
     below.set_xlabel("equivalent smoothing γ of the targets")
     drawing.legend_below(figure)
-    return figure
+    return {"distillation": figure}
 
 
 def _curve(axes: Axes, table: Table, conditions: Iterable[str], color: str, style: str, label: str) -> None:
-    """Mean accuracy over mean γ, with bars over all seeds; conditions without a run are left out."""
-    found = [point for condition in conditions if (point := _point(table, condition))]
-    if found:
-        bars = [[point.mean - point.low for point in found], [point.high - point.mean for point in found]]
-        gammas, means = [point.gamma for point in found], [point.mean for point in found]
+    """Draw mean accuracy over mean γ, with bars over all seeds; conditions without a run are left out."""
+    points = [point for condition in conditions if (point := _point(table, condition))]
+    if points:
+        bars = [[point.mean - point.low for point in points], [point.high - point.mean for point in points]]
+        gammas, means = [point.gamma for point in points], [point.mean for point in points]
         look: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.2, "capsize": 2}
         axes.errorbar(gammas, means, bars, color=color, fmt=style, label=label, **look)
 
 
 def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) -> None:
-    """T above the point of the students of the hard teacher; only the last one says that it is T."""
+    """Write T above the point of the hard teacher's students; only the last one says that it is T."""
     if point := _point(table, student_of(HARD, temperature)):
         axes.annotate(
             f"T={temperature:g}" if temperature == TEMPERATURES[-1] else f"{temperature:g}",
@@ -213,7 +186,7 @@ def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) 
 
 
 class _Point(NamedTuple):
-    """One condition, over its seeds."""
+    """The means of one condition over its seeds."""
 
     gamma: float
     low: float
@@ -223,7 +196,7 @@ class _Point(NamedTuple):
 
 
 def _point(table: Table, condition: str) -> _Point | None:
-    """None where there is no run, or no γ."""
+    """Return the point of a condition; None if there is no run, or no γ."""
     accuracies = [100 * value for value in table.by_seed(condition, "accuracy").values()]
     gammas = table.by_seed(condition, "equivalent_smoothing").values()
     if not accuracies or not gammas:

@@ -36,78 +36,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from distill.config import InformationProbe
 from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, SNAPSHOTS, on_views, setting_of_figures
 from experiments.conditions import HARD, SMOOTHED, between, claims, teachers
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.drawing import Axes, Figure
 
 SMOOTHINGS = (0.0, 0.1)
 
 CLASSES = (0, 5)
-"""Airplane and dog, as in the paper; where the classes are others, those with the same numbers."""
+"""Airplane and dog, as in the paper; on other data the classes with these numbers."""
 DRAWS = 5
 VIEW_SEED = 1_000_000
 """No network has this seed, so the views that it is measured with were not drawn for its training."""
 
 REPRODUCES = "Figure 6"
 DATA = DATA_OF_FIGURES
+# fmt: off
 PAPER = [
-    Published(
-        "Müller 2019, Figure 6: mutual information of ResNet-56 on CIFAR-10, smoothed, late in training",
-        "slightly above log 2 = 0.693",
-        condition=SMOOTHED,
-        measure="information_late",
-    ),
-    Published(
-        "Müller 2019, Figure 6: the same, hard targets, late in training",
-        None,
-        condition=HARD,
-        measure="information_late",
-    ),
-    Published(
-        "Müller 2019, Figure 6: the largest value that there can be, for 600 images",
-        "log 600 = 6.397",
-        condition=SMOOTHED,
-        measure="information_log_n",
-    ),
+    Published("Müller 2019, Figure 6: mutual information of ResNet-56 on CIFAR-10, smoothed, late in training",
+              "slightly above log 2 = 0.693", condition=SMOOTHED, measure="information_late"),
+    Published("Müller 2019, Figure 6: the same, hard targets, late in training", None, condition=HARD,
+              measure="information_late"),
+    Published("Müller 2019, Figure 6: the largest value that there can be, for 600 images", "log 600 = 6.397",
+              condition=SMOOTHED, measure="information_log_n"),
 ]
+# fmt: on
 _ITSELF = {("hard", HARD): (HARD, HARD), ("smoothed", SMOOTHED): (SMOOTHED, SMOOTHED)}
+# fmt: off
 CLAIMS = [
-    *claims(
-        "rise-{0}",
-        "{1}: mutual information is higher early in training than at the start",
-        "information_early",
-        _ITSELF,
-        "higher",
-        versus_measure="information_first",
-    ),
-    *claims(
-        "fall-{0}",
-        "{1}: mutual information is lower late in training than early",
-        "information_late",
-        _ITSELF,
-        "lower",
-        versus_measure="information_early",
-    ),
-    *between(
-        SMOOTHED,
-        HARD,
-        (
-            "falls-further",
-            "from early to late, mutual information falls further with smoothing",
-            "information_drop",
-            "higher",
-        ),
-        ("ends-lower", "late in training, mutual information is lower with smoothing", "information_late", "lower"),
-    ),
+    *claims("rise-{0}", "{1}: mutual information is higher early in training than at the start",
+            "information_early", _ITSELF, "higher", versus_measure="information_first"),
+    *claims("fall-{0}", "{1}: mutual information is lower late in training than early", "information_late", _ITSELF,
+            "lower", versus_measure="information_early"),
+    *between(SMOOTHED, HARD, ("falls-further", "from early to late, mutual information falls further with "
+             "smoothing", "information_drop", "higher"), ("ends-lower", "late in training, mutual information is "
+             "lower with smoothing", "information_late", "lower")),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -118,7 +87,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def probes(scale: Scale, data: str) -> tuple[InformationProbe]:
-    """Mutual information at each snapshot, of 300 images of each of two classes, as in the paper."""
+    """Measure mutual information at each snapshot, of 300 images of each of two classes, as in the paper."""
     per_class = 30 if scale == "smoke" else 300
     return (InformationProbe(classes=CLASSES, per_class=per_class, draws=DRAWS, view_seed=VIEW_SEED),)
 
@@ -136,9 +105,8 @@ def draw(table: Table) -> Mapping[str, Figure]:
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1, 7])
     for series in drawing.series_of(table):
         drawing.band(axes, table, series, "information_step", "information", opacity=0.2, markersize=4)
-    if not axes.has_data():
+    if drawing.is_empty(axes):
         above.set_axis_off()
-        drawing.nothing(axes)
         return {"mutual_information": figure}
     _limits(above, axes, table)
     axes.set_xlabel("training step")
@@ -148,13 +116,13 @@ def draw(table: Table) -> Mapping[str, Figure]:
 
 
 def _named(table: Table) -> str:
-    """The two classes in brackets, as far as their names are known."""
+    """Name the two classes in brackets, as far as their names are known."""
     names = [table.classes[cls] for cls in CLASSES if cls < len(table.classes)]
     return f" ({' and '.join(names)})" if names else ""
 
 
 def _limits(above: Axes, axes: Axes, table: Table) -> None:
-    """log N in axes of its own, log 2 and the estimate for collapsed classes beside the curves."""
+    """Draw log N in axes of its own, and log 2 and the estimate for collapsed classes beside the curves."""
     # All networks are measured with as many images and views, so these are the same for all.
     log_n, floor = (_of_any(table, f"information_{name}") for name in ("log_n", "floor"))
     above.axhline(log_n, color="#555555", linewidth=1.2)
@@ -178,13 +146,13 @@ def _of_any(table: Table, measure: str) -> float:
 
 
 def _cut(axes: Axes, end: float) -> None:
-    """A slanted stroke on the vertical axis: it goes on in the other axes, after a gap."""
+    """Draw a slanted stroke on the vertical axis: it goes on in the other axes, after a gap."""
     stroke = {"marker": [(-1, -0.6), (1, 0.6)], "markersize": 8, "linestyle": "none", "color": "black"}
     axes.plot([0], [end], transform=axes.transAxes, clip_on=False, **stroke)
 
 
 def _name(axes: Axes, height: float, text: str, side: Literal["bottom", "top"]) -> None:
-    """What a horizontal line is, right of the steep rise: with its bottom or its top on the line."""
+    """Name a horizontal line, right of the steep rise, with the bottom or the top of the text on the line."""
     offset = 2 if side == "bottom" else -2
     place = axes.get_yaxis_transform()
     axes.annotate(

@@ -1,23 +1,25 @@
-"""Figures that experiments share: a table of measures in, a matplotlib figure out; what is missing is not drawn.
+"""Draw the figures that experiments share, from a table of measures; what is missing is not drawn.
 
-Teachers and students are told apart by the targets behind them: one colour for hard targets, others for
-smoothed ones, in every figure. A figure's label is its caption. Nothing touches pyplot or its global state.
+A figure's label is its caption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
+from experiments.conditions import OF_LABELS, OF_SMOOTHED_LABELS
 from experiments.drawing import (
+    Axes,
+    Figure,
     color_of,
     curves,
     half_width,
     heading,
     horizontal,
+    is_empty,
     legend_below,
     lines,
     look,
@@ -29,15 +31,11 @@ from experiments.drawing import (
     temperatures,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_FROM_LABELS = "student of labels", "student of smoothed labels"
+_FROM_LABELS = OF_LABELS, OF_SMOOTHED_LABELS
 
 
 def nontarget_spread(table: Table) -> Figure:
-    """What a teacher still says about the wrong classes: spread of their logits per class, and its parts."""
+    """Draw what a teacher says about the wrong classes: spread of their logits per class, and its parts."""
     figure = new_figure(
         5.8,
         "How much a teacher says beyond its answer. Above: standard deviation of the logits of the incorrect "
@@ -55,7 +53,7 @@ def nontarget_spread(table: Table) -> Figure:
 
 
 def unseen_recall(table: Table) -> Figure:
-    """How well students of each teacher recognise a class that they never saw, against temperature."""
+    """Draw how well students of each teacher recognise a class that they never saw, against temperature."""
     figure = new_figure(
         3.5,
         "A class that the student never saw, known to it only through the teacher's soft targets: recall as "
@@ -68,8 +66,8 @@ def unseen_recall(table: Table) -> Figure:
         ("unseen_auc", "AUC of the margin", 1.0),
     )
     for axes, (measure, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
-        _against_temperature(axes, table, measure, scale, unseen=True)
-        horizontal(axes, table, _FROM_LABELS, measure, scale, ":", unseen=True)
+        _against_temperature(axes, table, measure, scale)
+        horizontal(axes, table, _FROM_LABELS, measure, scale, ":")
         heading(axes, title)
         # Near-perfect values need air above them, and zero is where a student without a hint is.
         axes.set_ylim(-0.04 * scale, 1.04 * scale)
@@ -78,7 +76,7 @@ def unseen_recall(table: Table) -> Figure:
 
 
 def accuracy_by_temperature(table: Table) -> Figure:
-    """Accuracy of students of each teacher against temperature, beside teachers and students of labels."""
+    """Draw the accuracy of each teacher's students against temperature, beside teachers and students of labels."""
     figure = new_figure(
         4.4,
         "Test accuracy of students against the temperature of their soft targets: means over seeds with 95 % "
@@ -115,16 +113,15 @@ def paired(
         aside: how far a mean stands beside its dots.
         markersize: of a mean.
     """
-    found = [
-        {seed: scale * value for seed, value in table.by_seed(condition, measure).items()} for condition in names
-    ]
-    if not any(found):
+    values = [table.by_seed(condition, measure) for condition in names]
+    scaled = [{seed: scale * value for seed, value in each.items()} for each in values]
+    if not any(scaled):
         nothing(axes)
         return
-    for place, (left, right) in enumerate(pairwise(found)):
+    for place, (left, right) in enumerate(pairwise(scaled)):
         for seed in sorted(left.keys() & right.keys()):
             axes.plot([place, place + 1], [left[seed], right[seed]], color="#999999", linewidth=0.9, zorder=1)
-    for place, (condition, seeds) in enumerate(zip(names, found, strict=True)):
+    for place, (condition, seeds) in enumerate(zip(names, scaled, strict=True)):
         if seeds:
             color, mean = color_of(condition, table), interval(seeds.values())
             axes.plot([place] * len(seeds), list(seeds.values()), "o", color=color, markersize=4, alpha=0.7)
@@ -137,7 +134,7 @@ def paired(
 
 
 def _spread_per_class(axes: Axes, table: Table) -> None:
-    """One group per class: a dot per seed, and the mean with its interval, for each teacher."""
+    """Draw a group per class: a dot per seed, and the mean with its interval, for each teacher."""
     shown = series_of(table)
     for index, series in enumerate(shown):
         seeds = curves(table, series.teacher, "nontarget_spread")
@@ -148,10 +145,9 @@ def _spread_per_class(axes: Axes, table: Table) -> None:
             beside = [place + 0.1 * (1 if shift > 0 else -1) for place in positions]
             axes.plot(beside, values, ".", color=series.color, alpha=0.4, markersize=4)
         if seeds:
-            means, halves = [found.mean for found in intervals], [half_width(found) for found in intervals]
+            means, halves = [each.mean for each in intervals], [half_width(each) for each in intervals]
             axes.errorbar(positions, means, halves, **look(series), linestyle="none", label=series.teacher)
-    if not axes.has_data():
-        nothing(axes)
+    if is_empty(axes):
         return
     crowded = sum(map(len, table.classes)) > 45
     axes.set_xticks(
@@ -169,7 +165,7 @@ def _spread_per_class(axes: Axes, table: Table) -> None:
 
 
 def _variance_parts(axes: Axes, table: Table) -> None:
-    """A stacked bar per teacher: variance within a class, and between classes."""
+    """Draw a stacked bar per teacher: variance within a class, and between classes."""
     for index, series in enumerate(series_of(table)):
         within = _mean(table, series.teacher, "interclass_variance_within")
         between = _mean(table, series.teacher, "interclass_variance_between")
@@ -181,22 +177,18 @@ def _variance_parts(axes: Axes, table: Table) -> None:
 
 
 def _relative_variance(axes: Axes, table: Table) -> None:
-    """A bar per teacher: inter-class variance relative to the squared gap, with its interval."""
+    """Draw a bar per teacher: inter-class variance relative to the squared gap, with its interval."""
     for index, series in enumerate(series_of(table)):
-        values = table.by_seed(series.teacher, "interclass_variance_relative", unseen=False)
-        if values:
-            found = interval(values.values())
-            axes.barh(
-                index, 100 * found.mean, xerr=100 * half_width(found), color=series.color, height=0.6, capsize=3
-            )
+        if values := table.by_seed(series.teacher, "interclass_variance_relative"):
+            mean, color = interval(values.values()), series.color
+            axes.barh(index, 100 * mean.mean, xerr=100 * half_width(mean), color=color, height=0.6, capsize=3)
     _bars_by_teacher(axes, table, "variance / gap², %")
 
 
 def _bars_by_teacher(axes: Axes, table: Table, title: str) -> None:
-    """Axes of horizontal bars, first teacher on top."""
+    """Finish axes of horizontal bars, the first teacher on top."""
     heading(axes, title)
-    if not axes.has_data():
-        nothing(axes)
+    if is_empty(axes):
         return
     teachers = [series.teacher.removeprefix("teacher ") for series in series_of(table)]
     axes.set_yticks(range(len(teachers)), teachers)
@@ -205,10 +197,10 @@ def _bars_by_teacher(axes: Axes, table: Table, title: str) -> None:
     open_frame(axes, grid="x")
 
 
-def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, unseen: bool = False) -> None:
-    """A line per teacher: its students at each temperature, with intervals."""
-    lines(axes, table, measure, temperature, lambda at, side: at * (1 + 0.05 * side), scale, unseen)
-    every = {found for name in table.conditions() if (found := temperature(name)) is not None}
+def _against_temperature(axes: Axes, table: Table, measure: str, scale: float) -> None:
+    """Draw a line per teacher: its students at each temperature, with intervals."""
+    lines(axes, table, measure, temperature, lambda at, side: at * (1 + 0.05 * side), scale)
+    every = {at for name in table.conditions() if (at := temperature(name)) is not None}
     if every:
         temperatures(axes, sorted(every))
         axes.set_xlim(min(every) / 1.3, max(every) * 1.3)
@@ -217,6 +209,6 @@ def _against_temperature(axes: Axes, table: Table, measure: str, scale: float, u
 
 
 def _mean(table: Table, condition: str, measure: str) -> float | None:
-    """Mean over seeds of the runs on all classes, if any."""
-    values = table.by_seed(condition, measure, unseen=False)
+    """Return the mean over seeds of the runs on all classes, if any."""
+    values = table.by_seed(condition, measure)
     return interval(values.values()).mean if values else None

@@ -1,4 +1,4 @@
-"""Figures of a population of teachers: which measure predicts what students gain, and which teachers teach best.
+"""Draw which measure of a population of teachers predicts what students gain, and which teachers teach best.
 
 They are drawn from the table with its derived rows, whose conditions are named here.
 """
@@ -6,15 +6,12 @@ They are drawn from the table with its derived rows, whose conditions are named 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Label, Table
 from experiments import drawing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.drawing import Axes, Figure
 
 CHANCE = "chance"
 CHOSEN = "best measure, chosen on other families"
@@ -22,11 +19,11 @@ ANOTHER_SEED = "gain of another seed"
 OTHER_SEEDS = "mean gain of all other seeds"
 
 POINTS = 100
-"""By which a share is multiplied to be in percentage points."""
+"""Factor from a share to percentage points."""
 COLD, WARM = 1.0, 4.0
-"""Temperatures: the second is what measures are ordered by."""
+"""Temperatures; measures are ordered by the second."""
 _SHOWN = 15
-"""Measures in the ranking, beside those that are named."""
+"""Number of measures in the ranking, beside the named ones."""
 _SMOOTHED = "smoothing"
 """The family that a line joins, from weak to strong."""
 _LOOKS = (
@@ -44,17 +41,17 @@ _LOOKS = (
 
 
 def measured_by(measure: str) -> str:
-    """Condition of what a measure of teachers predicts."""
+    """Name what a measure of teachers predicts."""
     return f"measure: {measure}"
 
 
 def teacher_of(name: str) -> str:
-    """Condition of a teacher."""
+    """Name a teacher by its recipe."""
     return f"teacher, {name}"
 
 
 def gain_of(name: str, temperature: float) -> str:
-    """Condition of what the students of a teacher gain."""
+    """Name what the students of a teacher gain."""
     return f"gain of {name}, T={temperature:g}"
 
 
@@ -67,12 +64,12 @@ def words(measure: str) -> str:
 
 
 def ranked(table: Table, candidates: Iterable[str], named: Mapping[str, str]) -> list[str]:
-    """What the ranking shows, the best first: measures that all seeds have, and those that are named."""
+    """List what the ranking shows, the best first: measures that all seeds have, and the named ones."""
     seeds = len(table.by_seed(CHANCE, f"concordance_T{WARM:g}"))
-    found = {name: concordances(table, name, WARM) for name in (*candidates, CHOSEN)}
+    told = {name: concordances(table, name, WARM) for name in (*candidates, CHOSEN)}
     means = {
         name: interval(values.values()).mean
-        for name, values in found.items()
+        for name, values in told.items()
         if values and (len(values) == seeds or name in named)
     }
     ordered = sorted(means, key=lambda name: -means[name])
@@ -87,7 +84,7 @@ def concordances(table: Table, row: str, temperature: float) -> dict[int, float]
 
 
 class Point(NamedTuple):
-    """A recipe: means over the seeds that have both."""
+    """The means of one recipe over the seeds that have both values."""
 
     name: str
     measure: float
@@ -97,7 +94,7 @@ class Point(NamedTuple):
 def points_of(table: Table, families: Mapping[str, str], measure: str, temperature: float) -> list[Point]:
     """Find what each teacher has of a measure, and what its students gain."""
     seeds = sorted({label.seed for label in table.values})
-    found = []
+    points = []
     for name in families:
         # Looked up, since `by_seed` goes through a table of hundreds of conditions, for each of many measures.
         pairs = [
@@ -108,12 +105,12 @@ def points_of(table: Table, families: Mapping[str, str], measure: str, temperatu
         ]
         if pairs:
             values, gained = zip(*pairs, strict=True)
-            found.append(Point(name, sum(values) / len(pairs), sum(gained) / len(pairs)))
-    return found
+            points.append(Point(name, sum(values) / len(pairs), sum(gained) / len(pairs)))
+    return points
 
 
 def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Iterable[str], proposal: str) -> Figure:
-    """What students gain against the proposal, and against the best of the other measures."""
+    """Draw what students gain against the proposal, and against the best of the other measures."""
     others = [row for row in ranked(table, candidates, {}) if row not in (CHOSEN, proposal)]
     shown = [proposal, *others[:1]]
     figure = drawing.new_figure(
@@ -137,7 +134,7 @@ def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Itera
 
 
 def _scatter(axes: Axes, points: Sequence[Point], families: Mapping[str, str]) -> None:
-    """A marker per recipe, and a line through the recipes of smoothing, from none."""
+    """Draw a marker per recipe, and a line through the recipes of smoothing, from none."""
     if not points:
         return
     kinds = list(dict.fromkeys(families.values()))
@@ -175,7 +172,7 @@ def _legend(figure: Figure) -> None:
 
 
 def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
-    """What the students of every teacher gain, a row per family."""
+    """Draw what the students of every teacher gain, a row per family."""
     figure = drawing.new_figure(
         4.6,
         "Which teachers teach best? What students gain over those of labels, in points of test accuracy: a marker "
@@ -194,17 +191,17 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
     if not gains:
         drawing.nothing(axes)
         return figure
-    for (name, temperature), found in gains.items():
+    for (name, temperature), gained in gains.items():
         place = kinds.index(families[name])
         color, marker = _LOOKS[place]
         filled = temperature == WARM
         height, size = place - 0.16 if filled else place + 0.18, 9 if marker == "*" else 5.5
         style: dict[str, Any] = {"color": color, "markerfacecolor": color if filled else "white", "alpha": 0.85}
-        axes.plot(POINTS * found.mean, height, marker, markersize=size, linestyle="none", **style)
+        axes.plot(POINTS * gained.mean, height, marker, markersize=size, linestyle="none", **style)
         if families[name] == kinds[0] and filled:
-            axes.axvline(POINTS * found.mean, color="#444444", linewidth=1, linestyle="--", zorder=1)
+            axes.axvline(POINTS * gained.mean, color="#444444", linewidth=1, linestyle="--", zorder=1)
     for place, kind in enumerate(kinds):
-        own = {key: found for key, found in gains.items() if families[key[0]] == kind}
+        own = {key: gained for key, gained in gains.items() if families[key[0]] == kind}
         if own:
             _best(axes, place, *max(own.items(), key=lambda each: each[1].mean))
     axes.axvline(0, color="#444444", linewidth=1.2, zorder=1)
@@ -215,10 +212,10 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _best(axes: Axes, place: int, which: tuple[str, float], found: Interval) -> None:
-    """Beside a row: its best recipe, and what its students gain."""
+def _best(axes: Axes, place: int, which: tuple[str, float], gained: Interval) -> None:
+    """Write beside a row its best recipe, and what its students gain."""
     name, temperature = which
-    half = POINTS * drawing.half_width(found)
-    gain = f"{POINTS * found.mean:+.1f}".replace("-", "−") + (f" ± {half:.1f}" if half else "")
+    half = POINTS * drawing.half_width(gained)
+    gain = f"{POINTS * gained.mean:+.1f}".replace("-", "−") + (f" ± {half:.1f}" if half else "")
     text, at = f"{name}, T={temperature:g}\n{gain}", axes.get_yaxis_transform()
     axes.text(1.02, place, text, transform=at, va="center", fontsize=8)

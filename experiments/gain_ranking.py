@@ -1,17 +1,17 @@
-"""Draws which measure of teachers predicts what students gain, the best on top."""
+"""Draw which measure of teachers predicts what students gain, the best on top."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distill.metrics.verdict import CONFIDENCE, interval
 from distill.reports.experiment import Table
 from experiments import drawing
+from experiments.drawing import Axes, Figure
 from experiments.gain_figures import (
     CHOSEN,
     COLD,
@@ -25,10 +25,6 @@ from experiments.gain_figures import (
 )
 from experiments.prediction import family_error
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 def ranking(
     table: Table,
@@ -37,7 +33,7 @@ def ranking(
     named: Mapping[str, str],
     chosen: Sequence[Mapping[str, float]],
 ) -> Figure:
-    """Measures by how well they order teachers, the best on top, beside chance and what other seeds tell.
+    """Draw measures by how well they order teachers, the best on top, beside chance and what other seeds tell.
 
     Args:
         table: with its derived rows.
@@ -113,30 +109,30 @@ def _row_name(table: Table, row: str, named: Mapping[str, str]) -> str:
 
 
 def _dot(axes: Axes, table: Table, row: str, temperature: float, place: float, color: str) -> None:
-    """The mean of one measure at one temperature with its interval, if there is one."""
+    """Draw the mean of one measure at one temperature with its interval, if there is one."""
     values = concordances(table, row, temperature)
     if values:
-        found = interval(values.values())
+        mean = interval(values.values())
         filled = temperature == WARM
         marker, size, width = ("o", 5.5, 1.3) if filled else ("D", 4, 0.8)
         style = {"marker": marker, "markersize": size, "markerfacecolor": color if filled else "white"}
         name = f"T={temperature:g}" if row == CHOSEN else None
         style |= {"color": color, "elinewidth": width, "linestyle": "none", "label": name}
-        drawing.points(axes, {place: found}, sideways=True, **style)
+        drawing.points(axes, {place: mean}, sideways=True, **style)
 
 
 def _family_errors(table: Table, families: Mapping[str, str], measures: Sequence[str]) -> dict[str, float]:
-    """Measure → half of the 95 % interval of its concordance over families, from means over seeds."""
+    """Map each measure to half of the 95 % interval of its concordance over families, from means over seeds."""
     points = {measure: points_of(table, families, measure, WARM) for measure in measures}
-    common = set.intersection(*({point.name for point in found} for found in points.values())) if points else set()
-    kept = {name: [point for point in found if point.name in common] for name, found in points.items()}
+    common = set.intersection(*({point.name for point in row} for row in points.values())) if points else set()
+    kept = {name: [point for point in row if point.name in common] for name, row in points.items()}
     some = next(iter(kept.values()), [])
     named = [families[point.name] for point in some]
     if len(set(named)) < 3:
         return {}
     from scipy.stats import t as student_t
 
-    values = np.array([[point.measure for point in found] for found in kept.values()])
+    values = np.array([[point.measure for point in row] for row in kept.values()])
     error = family_error(values, np.array([point.gain for point in some]), named)
     times = float(student_t.ppf((1 + CONFIDENCE) / 2, len(set(named)) - 1))
     return {name: times * float(each) for name, each in zip(kept, error, strict=True) if math.isfinite(each)}

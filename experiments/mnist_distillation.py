@@ -34,7 +34,7 @@ Command: `distill reproduce mnist_distillation --scale quick`; on MNIST itself, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.config import (
     DATA_SETS,
@@ -53,10 +53,7 @@ from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Tab
 from experiments import drawing
 from experiments.base import refuse_sentences
 from experiments.conditions import OF_LABELS, SMOOTHED, between, claims
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.drawing import Axes
 
 SMOOTHING = 0.1
 DROPOUT = {"dropout": 0.5, "input_dropout": 0.2}
@@ -80,35 +77,21 @@ PAPER = [
     Published(f"{_HINTON} student of labels (146 errors)", 0.9854, None, OF_LABELS, "accuracy"),
 ]
 
+# fmt: off
 CLAIMS = [
-    *between(
-        SMOOTHED,
-        WITH_DROPOUT,
-        ("teacher", "a teacher with smoothing in place of dropout is more accurate", "accuracy", "higher"),
-    ),
-    Claim(
-        "student",
-        "the student of the smoothed teacher is less accurate than that of the teacher with dropout",
-        "accuracy",
-        OF_SMOOTHED,
-        OF_DROPOUT,
-        "lower",
-    ),
-    *claims(
-        "distilled-{0}",
-        "the student of the {1} is more accurate than the student of labels",
-        "accuracy",
-        {
-            ("dropout", "teacher with dropout"): (OF_DROPOUT, OF_LABELS),
-            ("smoothed", "smoothed teacher"): (OF_SMOOTHED, OF_LABELS),
-        },
-        "higher",
-    ),
+    *between(SMOOTHED, WITH_DROPOUT,
+             ("teacher", "a teacher with smoothing in place of dropout is more accurate", "accuracy", "higher")),
+    Claim("student", "the student of the smoothed teacher is less accurate than that of the teacher with dropout",
+          "accuracy", OF_SMOOTHED, OF_DROPOUT, "lower"),
+    *claims("distilled-{0}", "the student of the {1} is more accurate than the student of labels", "accuracy",
+            {("dropout", "teacher with dropout"): (OF_DROPOUT, OF_LABELS), ("smoothed", "smoothed teacher"):
+            (OF_SMOOTHED, OF_LABELS)}, "higher"),
 ]
+# fmt: on
 
 
 class _Size(NamedTuple):
-    """What depends on data and scale."""
+    """The sizes that depend on data and scale."""
 
     data: DataConfig
     teacher: list[int]
@@ -145,7 +128,7 @@ def runs(scale: Scale, data: str) -> Runs:
     # that: it starts at the whole first gradient, which then counts ten times.
     optim = OptimConfig(name="momentum", lr=0.1, momentum=0.9, head_lr=0.1, clip=None)
     common: dict[str, Any] = {"data": size.data, "schedule": size.schedule}
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(size.seeds):
         smoothed = TeacherConfig(
             **common, model=_mlp(size.teacher), augment=AugmentConfig(pad=size.shift), optim=optim, seed=seed
@@ -154,26 +137,21 @@ def runs(scale: Scale, data: str) -> Runs:
         student = StudentConfig(
             **common, model=_mlp(size.student), optim=optim.replace(clip=1), loss=LossConfig(alpha=0), seed=seed
         )
-        found[Label(WITH_DROPOUT, seed)] = dropout
-        found[Label(SMOOTHED, seed)] = smoothed
-        found[Label(OF_LABELS, seed)] = student
+        built[Label(WITH_DROPOUT, seed)] = dropout
+        built[Label(SMOOTHED, seed)] = smoothed
+        built[Label(OF_LABELS, seed)] = student
         matching = LossConfig(soft="logit-matching", alpha=0.6)
         for condition, teacher in ((OF_DROPOUT, dropout), (OF_SMOOTHED, smoothed)):
             cache = CacheConfig(teacher=teacher, transfer_set=size.data)
-            found[Label(condition, seed)] = student.replace(cache=cache, loss=matching)
-    return found
-
-
-def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figure of the report."""
-    return {"errors": _errors(table)}
+            built[Label(condition, seed)] = student.replace(cache=cache, loss=matching)
+    return built
 
 
 _ORDER = (WITH_DROPOUT, SMOOTHED, OF_DROPOUT, OF_SMOOTHED, OF_LABELS)
 
 
-def _errors(table: Table) -> Figure:
-    """Test error per condition, one dot per seed; and beside it what the papers print of MNIST."""
+def draw(table: Table) -> Mapping[str, Any]:
+    """Draw the test error per condition, one dot per seed; and beside it what the papers print of MNIST."""
     figure = drawing.new_figure(
         3.1,
         "Test error of two teachers and of their students. Left: this run; pale dots are seeds, full ones their "
@@ -193,31 +171,30 @@ def _errors(table: Table) -> Figure:
         axes.set_xlabel("test error, %")
         drawing.open_frame(axes, grid="x")
     theirs.legend(frameon=False, fontsize=8, loc="upper right", handletextpad=0.2)
-    return figure
+    return {"errors": figure}
 
 
 def _dots(axes: Axes, table: Table) -> None:
-    """A pale dot per seed, and below them the mean with its interval."""
+    """Draw a pale dot per seed, and below them the mean with its interval."""
     for row, condition in enumerate(_ORDER):
         errors = [100 * (1 - accuracy) for accuracy in table.by_seed(condition, "accuracy").values()]
         if errors:
-            color, found = drawing.color_of(condition, table), interval(errors)
+            color, mean = drawing.color_of(condition, table), interval(errors)
             axes.plot(errors, [row - 0.13] * len(errors), ".", color=color, alpha=0.45, markersize=7)
-            half = drawing.half_width(found)
-            axes.errorbar(found.mean, row + 0.13, xerr=half, fmt="o", color=color, markersize=5, capsize=2.5)
+            half = drawing.half_width(mean)
+            axes.errorbar(mean.mean, row + 0.13, xerr=half, fmt="o", color=color, markersize=5, capsize=2.5)
     if not axes.has_data():
         drawing.say_nothing(axes)
 
 
 def _published(axes: Axes, table: Table) -> None:
-    """Hollow markers: numbers of other networks on another day."""
+    """Draw hollow markers: numbers of other networks on another day."""
     for source, name, marker, shift in ((_MÜLLER, "Müller 2019", "D", -0.13), (_HINTON, "Hinton 2015", "s", 0.13)):
-        printed = [found for found in PAPER if found.source.startswith(source)]
-        for found in printed:
-            assert isinstance(found.value, float)
-            assert found.condition is not None
-            place = _ORDER.index(found.condition) + shift
-            color = drawing.color_of(found.condition, table)
-            axes.plot(100 * (1 - found.value), place, marker, color=color, fillstyle="none", markersize=6)
+        for printed in (each for each in PAPER if each.source.startswith(source)):
+            assert isinstance(printed.value, float)
+            assert printed.condition is not None
+            place = _ORDER.index(printed.condition) + shift
+            color = drawing.color_of(printed.condition, table)
+            axes.plot(100 * (1 - printed.value), place, marker, color=color, fillstyle="none", markersize=6)
         axes.plot([], [], marker, color="#555555", fillstyle="none", linestyle="none", label=name)
     axes.set_xlim(0.4, 1.6)

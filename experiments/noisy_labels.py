@@ -38,19 +38,15 @@ Command: `distill reproduce noisy_labels`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.config import AugmentConfig, CacheConfig, LossConfig, MemorisationProbe, ScheduleConfig, StudentConfig
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.drawing import Axes, Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 NOISE = (("symmetric", 0.0), ("symmetric", 0.2), ("symmetric", 0.4), ("pair", 0.2), ("pair", 0.4))
 SMOOTHINGS = (0.0, 0.1, 0.3)
@@ -71,17 +67,14 @@ def _distilled(temperature: float, where: str) -> str:
     return f"student, T={temperature:g}, {where}"
 
 
+# fmt: off
 PAPER = [
-    Published(
-        "Lukasik 2020, abstract: smoothing on noisy labels",
-        "competitive with loss correction",
-        None,
-        _of_labels(0.1, _noise("symmetric", 0.2)),
-        "accuracy",
-    ),
+    Published("Lukasik 2020, abstract: smoothing on noisy labels", "competitive with loss correction", None,
+              _of_labels(0.1, _noise("symmetric", 0.2)), "accuracy"),
     Published("Arpit 2017, abstract: explicit regularisation", "fits noise less, generalises as well"),
     Published("Das 2023, abstract: self-distillation on noisy labels", "can be more accurate than its teacher"),
 ]
+# fmt: on
 
 
 def _claims() -> Iterator[Claim]:
@@ -115,18 +108,18 @@ def runs(scale: Scale, data: str) -> Runs:
             data=teacher.data.replace(limit=teacher.data.limit // 2), schedule=ScheduleConfig(epochs=20)
         )
     noise = [cell for cell in NOISE if scale != "smoke" or cell[1] == 0.4]
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(1 if scale == "smoke" else min(chosen.seeds, _SEEDS)):
         for kind, rate in noise:
             images = teacher.data.replace(label_noise=rate, noise=kind if rate else "symmetric")
             where = _noise(kind, rate)
             for smoothing in SMOOTHINGS:
-                found[Label(_of_labels(smoothing, where), seed)] = teacher.replace(
+                built[Label(_of_labels(smoothing, where), seed)] = teacher.replace(
                     data=images, seed=seed
                 ).with_loss(smoothing=smoothing)
             cache = CacheConfig(teacher=teacher.replace(data=images, seed=seed), transfer_set=images)
             for temperature in TEMPERATURES:
-                found[Label(_distilled(temperature, where), seed)] = StudentConfig(
+                built[Label(_distilled(temperature, where), seed)] = StudentConfig(
                     data=images,
                     model=teacher.model,
                     optim=teacher.optim,
@@ -136,20 +129,20 @@ def runs(scale: Scale, data: str) -> Runs:
                     loss=LossConfig(temperature=temperature),
                     seed=seed + _OWN,  # initial weights that are not its teacher's
                 )
-    return found
+    return built
 
 
 def probes(scale: Scale, data: str) -> tuple[MemorisationProbe]:
-    """Accuracy on the wrong labels."""
+    """Measure how many of the wrong labels each network answers."""
     return (MemorisationProbe(),)
 
 
 class _Method(NamedTuple):
-    """How networks of one kind are drawn."""
+    """The look of networks of one kind."""
 
     name: str
     condition: str
-    """With a place for the noise."""
+    """Condition, with a place for the noise."""
     color: str
     marker: str
     style: str
@@ -172,7 +165,7 @@ _SHIFT = 1.0
 
 
 class _Row(NamedTuple):
-    """A measure of the methods, or what each has above hard labels, seed by seed."""
+    """One row of panels: a measure of each method, or its difference to hard labels, seed by seed."""
 
     measure: str
     unit: str
@@ -203,7 +196,7 @@ def draw(table: Table) -> Mapping[str, Any]:
 
 
 def _against_noise(table: Table, height: float, caption: str, *rows: _Row) -> Figure:
-    """A column of panels per kind of noise, and a line per method; clean labels belong to both kinds."""
+    """Draw a column of panels per kind of noise, and a line per method; clean labels belong to both kinds."""
     figure = drawing.new_figure(height, caption)
     panels = figure.subplots(len(rows), len(_KINDS), sharex="col", sharey="row", squeeze=False)
     for row, beside in zip(rows, panels, strict=True):
@@ -232,13 +225,13 @@ def _lines(axes: Axes, table: Table, row: _Row, kind: str) -> None:
         if row.above_hard and method is _METHODS[0]:
             continue
         aside = _SHIFT * (index - (len(_METHODS) - 1) / 2)
-        found = {
+        means = {
             100 * rate + aside: interval(values)
             for rate in _rates(kind)
             if (values := _at(table, row, kind, rate, method))
         }
         style = {"color": method.color, "marker": method.marker, "linestyle": method.style, **drawing.BARS}
-        drawing.points(axes, found, 100, **style, label=method.name)
+        drawing.points(axes, means, 100, **style, label=method.name)
 
 
 def _rates(kind: str) -> list[float]:
@@ -246,10 +239,10 @@ def _rates(kind: str) -> list[float]:
 
 
 def _at(table: Table, row: _Row, kind: str, rate: float, method: _Method) -> list[float]:
-    """The values of a method's seeds; above hard labels, of the seeds that both have."""
+    """Return the values of a method's seeds; above hard labels, of the seeds that both have."""
     where = _noise(kind, rate)
-    found = table.by_seed(method.condition.format(where), row.measure)
+    values = table.by_seed(method.condition.format(where), row.measure)
     if not row.above_hard:
-        return list(found.values())
+        return list(values.values())
     hard = table.by_seed(_of_labels(SMOOTHINGS[0], where), row.measure)
-    return [value - hard[seed] for seed, value in found.items() if seed in hard]
+    return [value - hard[seed] for seed, value in values.items() if seed in hard]

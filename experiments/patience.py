@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from math import log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config import CacheConfig, LossConfig, ModelConfig, ScheduleConfig
 from distill.reports.experiment import Published, Runs, Scale, Table
@@ -32,25 +32,21 @@ from experiments import drawing
 from experiments.base import DIGITS, setting, view_program
 from experiments.conditions import claims, labelled, smoothed, teacher_of
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 SMOOTHINGS = (0.0, 0.1)
 VIEWS = (1, 2, 4, 16)
 TEMPERATURE = 1.0
 STUDENT = ModelConfig(name="mlp", kwargs={"widths": [256]})
-"""At every scale but paper: a narrower one loses more to shifts, whatever the number of views."""
+"""Student at every scale but paper: a narrower one loses more to shifts, whatever the number of views."""
 
-REPRODUCES = ""
 DATA = DIGITS
+_TABLE = "Beyer 2022, Table 3: ImageNet top-1 of ResNet-50"
 PAPER = [
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, fixed teacher, 30 epochs", 0.7375),
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, consistent teacher, 30 epochs", 0.7495),
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, fixed teacher, 300 epochs", 0.7776),
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, consistent teacher, 300 epochs", 0.8008),
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, fixed teacher, 9600 epochs", 0.7695),
-    Published("Beyer 2022, Table 3: ImageNet top-1 of ResNet-50, consistent teacher, 9600 epochs", 0.8176),
+    Published(f"{_TABLE}, fixed teacher, 30 epochs", 0.7375),
+    Published(f"{_TABLE}, consistent teacher, 30 epochs", 0.7495),
+    Published(f"{_TABLE}, fixed teacher, 300 epochs", 0.7776),
+    Published(f"{_TABLE}, consistent teacher, 300 epochs", 0.8008),
+    Published(f"{_TABLE}, fixed teacher, 9600 epochs", 0.7695),
+    Published(f"{_TABLE}, consistent teacher, 9600 epochs", 0.8176),
     Published("Beyer 2022: ImageNet top-1 of the teacher, BiT-R152x2", 0.830),
 ]
 
@@ -72,36 +68,22 @@ def _count(views: int) -> str:
 
 
 _APART = log2(VIEWS[-1]) + 2
-"""Where a view per epoch stands on the axis of powers of two: its number of views is another at each scale."""
+"""Place of a view per epoch on the axis of powers of two: its number of views differs between scales."""
 _PLACES = {_stored(smoothing, views): log2(views) for smoothing in SMOOTHINGS for views in VIEWS}
 _PLACES |= {_fresh(smoothing): _APART for smoothing in SMOOTHINGS}
 
+# fmt: off
 CLAIMS = [
-    *claims(
-        "accuracy-{1}-ls{0:g}",
-        "ε={0:g}: a view per epoch teaches more accurate students than {2}",
-        "accuracy",
-        {
-            (smoothing, views, _count(views)): (_fresh(smoothing), _stored(smoothing, views))
-            for smoothing, views in product(SMOOTHINGS, VIEWS)
-        },
-        "higher",
-    ),
-    *claims(
-        "accuracy-plain-ls{:g}",
-        "ε={:g}: a view per epoch teaches more accurate students than images as they are",
-        "accuracy",
-        {smoothing: (_fresh(smoothing), _plain(smoothing)) for smoothing in SMOOTHINGS},
-        "higher",
-    ),
-    *claims(
-        "kl-ls{:g}",
-        "ε={:g}: on test images, students of one fixed view are further from their teacher",
-        "kl",
-        {smoothing: (_stored(smoothing, 1), _fresh(smoothing)) for smoothing in SMOOTHINGS},
-        "higher",
-    ),
+    *claims("accuracy-{1}-ls{0:g}", "ε={0:g}: a view per epoch teaches more accurate students than {2}", "accuracy",
+            {(smoothing, views, _count(views)): (_fresh(smoothing), _stored(smoothing, views)) for smoothing, views
+            in product(SMOOTHINGS, VIEWS)}, "higher"),
+    *claims("accuracy-plain-ls{:g}",
+            "ε={:g}: a view per epoch teaches more accurate students than images as they are", "accuracy",
+            {smoothing: (_fresh(smoothing), _plain(smoothing)) for smoothing in SMOOTHINGS}, "higher"),
+    *claims("kl-ls{:g}", "ε={:g}: on test images, students of one fixed view are further from their teacher", "kl",
+            {smoothing: (_stored(smoothing, 1), _fresh(smoothing)) for smoothing in SMOOTHINGS}, "higher"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -113,7 +95,7 @@ def runs(scale: Scale, data: str) -> Runs:
     common: dict[str, Any] = {"schedule": schedule, "loss": LossConfig(alpha=1, temperature=TEMPERATURE)}
     if scale != "paper":
         common["model"] = STUDENT
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(seeds):
         # A teacher that never saw shifted images is wrong about them: its views are those of the cache.
         for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed, augment=views), SMOOTHINGS).items():
@@ -121,12 +103,12 @@ def runs(scale: Scale, data: str) -> Runs:
             student = chosen.student.replace(**common, seed=seed, cache=plain.replace(augment=views, views=epochs))
             of_stored = {_stored(smoothing, count): student.replace(views=count) for count in VIEWS}
             named = {teacher_of(smoothing): teacher, _plain(smoothing): student.replace(cache=plain)}
-            found |= labelled(named | of_stored | {_fresh(smoothing): student}, seed)
-    return found
+            built |= labelled(named | of_stored | {_fresh(smoothing): student}, seed)
+    return built
 
 
 def _lengths(scale: Scale, data: str) -> tuple[int, int]:
-    """Epochs of a student, and so views of its cache; seeds."""
+    """Return the epochs of a student, which are the views of its cache, and the number of seeds."""
     if scale == "smoke":
         return max(VIEWS) + 1, 1
     if scale == "paper":
@@ -135,12 +117,7 @@ def _lengths(scale: Scale, data: str) -> tuple[int, int]:
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figures of the report."""
-    return {"stored_views": _stored_views(table)}
-
-
-def _stored_views(table: Table) -> Figure:
-    """Accuracy of students, and how far they are from their teacher, against the number of stored views."""
+    """Draw accuracy of students, and how far they are from their teacher, against the number of stored views."""
     figure = drawing.new_figure(
         3.9,
         "Students of V stored views per image, read in turn, at equal epochs: test accuracy, and KL divergence "
@@ -153,14 +130,9 @@ def _stored_views(table: Table) -> Figure:
         drawing.lines(axes, table, measure, _PLACES.get, lambda at, side: at + 0.08 * side, scale)
         drawing.horizontal(axes, table, map(_plain, SMOOTHINGS), measure, scale, ":")
         drawing.heading(axes, title)
-        _frame(axes)
+        axes.set_xticks([*map(log2, VIEWS), _APART], [*map(str, VIEWS), "one per\nepoch"])
+        axes.set_xlim(-0.5, _APART + 0.8)
+        axes.set_xlabel("stored views per image")
+        drawing.open_frame(axes)
     drawing.legend_below(figure)
-    return figure
-
-
-def _frame(axes: Axes) -> None:
-    """The axis of numbers of views."""
-    axes.set_xticks([*map(log2, VIEWS), _APART], [*map(str, VIEWS), "one per\nepoch"])
-    axes.set_xlim(-0.5, _APART + 0.8)
-    axes.set_xlabel("stored views per image")
-    drawing.open_frame(axes)
+    return {"stored_views": figure}

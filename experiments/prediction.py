@@ -1,4 +1,4 @@
-"""How well a measure of teachers predicts what their students gain, judged on families that it was not fitted on.
+"""Measure how well a measure of teachers predicts what students gain, on families that it was not fitted on.
 
 One value per teacher; a family is a set of teachers that vary one thing, such as the strength of smoothing. Only
 the order of values counts, so no monotone change of a measure or of the gain changes anything but a sign. Whether
@@ -20,10 +20,10 @@ from scipy.stats import rankdata
 
 
 class Chosen(NamedTuple):
-    """What taking the best measure comes to."""
+    """The result of always taking the measure that is best on other families."""
 
     concordance: float
-    """As `left_out_concordance`, of the measure that is chosen anew for every two families."""
+    """`left_out_concordance` of the measure that is chosen anew for every two families."""
     shares: dict[str, float]
     """Measure → share of the pairs for which it was chosen; the most frequent first, without those never chosen."""
 
@@ -39,7 +39,7 @@ class _Fold(NamedTuple):
 def rank_correlation(
     measures: Float64[np.ndarray, "*m n"], gain: Float64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "*m"]:
-    """Spearman's rank correlation of each measure with the gain, -1 to 1.
+    """Return Spearman's rank correlation of each measure with the gain, -1 to 1.
 
     Equal values share the mean of their ranks. NaN where either is constant or there are fewer than two teachers.
     O(m n log n).
@@ -58,7 +58,7 @@ def rank_correlation(
 def left_out_concordance(
     measures: Float64[np.ndarray, "*m n"], gain: Float64[np.ndarray, " n"], families: Sequence[str]
 ) -> Float64[np.ndarray, "*m"]:
-    """Share of pairs of teachers that each measure orders as the gain does, by a sign that other families taught.
+    """Return the share of pairs of teachers that each measure orders as the gain does, by a sign learned elsewhere.
 
     A pair is judged with the sign of `rank_correlation` on all teachers outside the families of the two. It counts
     half if the measure cannot order it: its two values are equal, or the other families show no sign. It does not
@@ -88,7 +88,7 @@ def left_out_concordance(
 def chosen_without(
     measures: Mapping[str, Float64[np.ndarray, " n"]], gain: Float64[np.ndarray, " n"], families: Sequence[str]
 ) -> Chosen:
-    """What to expect of taking the measure that predicts best: it is chosen, too, where it is not judged.
+    """Return what taking the best measure gives, if it is chosen on other families than it is judged on.
 
     For every two families, or one: the measure of the largest absolute `rank_correlation` on the teachers outside,
     the first of equal ones, judged on their pairs as in `left_out_concordance`. The concordance of the measure that
@@ -110,9 +110,9 @@ def chosen_without(
     _check(stacked, gain, families)
     ordered, pairs = 0.0, np.zeros(len(names))
     for fold in _folds(gain, families):
-        found = _known(rank_correlation(stacked[:, fold.outside], gain[fold.outside]))
-        best = int(np.abs(found).argmax())
-        ordered += float(_ordered(np.sign(found[best]) * stacked[best], gain, fold))
+        correlations = _known(rank_correlation(stacked[:, fold.outside], gain[fold.outside]))
+        best = int(np.abs(correlations).argmax())
+        ordered += float(_ordered(np.sign(correlations[best]) * stacked[best], gain, fold))
         pairs[best] += len(fold.first)
     if not pairs.any():
         return Chosen(math.nan, {})
@@ -123,7 +123,7 @@ def chosen_without(
 def family_error(
     measures: Float64[np.ndarray, "*m n"], gain: Float64[np.ndarray, " n"], families: Sequence[str]
 ) -> Float64[np.ndarray, "*m"]:
-    """Standard error of `left_out_concordance` over families: the jackknife that leaves out one of them at a time.
+    """Return the standard error of `left_out_concordance` over families: a jackknife that leaves out one family.
 
     How much it would differ with other kinds of teachers, which repeating the same ones with other seeds does not
     tell; rather too large than too small. NaN for fewer than two families. O(families) times the cost of the
@@ -144,7 +144,7 @@ def family_error(
 
 
 def _folds(gain: Float64[np.ndarray, " n"], families: Sequence[str]) -> Iterator[_Fold]:
-    """Every pair of teachers that differ in gain, by the families of the two."""
+    """Yield all pairs of teachers that differ in gain, by the families of the two."""
     family_of = np.asarray(families, dtype=object)
     first, second = np.triu_indices(len(gain), k=1)
     differ = gain[first] != gain[second]
@@ -158,14 +158,14 @@ def _folds(gain: Float64[np.ndarray, " n"], families: Sequence[str]) -> Iterator
 def _ordered(
     measures: Float64[np.ndarray, "*m n"], gain: Float64[np.ndarray, " n"], fold: _Fold
 ) -> Float64[np.ndarray, "*m"]:
-    """How many pairs of a fold are ordered as the gain orders them; equal ones count half."""
+    """Count the pairs of a fold that are ordered as the gain orders them; equal values count half."""
     more = np.sign(measures[..., fold.first] - measures[..., fold.second])
     better = np.sign(gain[fold.first] - gain[fold.second])
     return (0.5 + 0.5 * more * better).sum(axis=-1)
 
 
 def _known(correlations: Float64[np.ndarray, "*m"]) -> Float64[np.ndarray, "*m"]:
-    """0 where there is no correlation to learn from."""
+    """Replace a missing correlation by 0."""
     return np.nan_to_num(correlations, nan=0.0)
 
 

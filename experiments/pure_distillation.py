@@ -1,4 +1,4 @@
-"""Students of soft targets alone, of a teacher of hard labels and one of smoothed labels, at several temperatures.
+"""Build students of soft targets alone, of a teacher of hard labels and of a smoothed one, at temperatures.
 
 What Shen et al. (2021) and Chandrasegaran et al. (2022) have in common; each asks its own question of it.
 """
@@ -23,17 +23,17 @@ from distill.config import (
 )
 from distill.reports.experiment import Runs, Scale
 from experiments.base import is_published, setting_of_figures
-from experiments.conditions import distilled, labelled, smoothed, teacher_of
+from experiments.conditions import distilled, labelled, named, smoothed
 from experiments.conditions import student_of as of_any_kind
 
 SMOOTHINGS = (0.0, 0.1)
 KINDS = ("narrow", "wide")
-"""Of students: smaller than the teacher, and of the teacher's kind (their ResNet-18 and ResNet-50)."""
+"""Kinds of students: narrow is smaller than the teacher, wide is of its kind (ResNet-18 and ResNet-50)."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """A teacher, and students by name: the wide one is of the teacher's kind."""
+    """A teacher and its students by name; the wide student is of the teacher's kind."""
 
     teacher: TeacherConfig
     students: dict[str, StudentConfig]
@@ -41,17 +41,17 @@ class Networks:
 
 
 def student_of(kind: str, smoothing: float, temperature: float) -> str:
-    """Condition of a distilled student."""
+    """Name a distilled student by its kind, its teacher's smoothing and the temperature."""
     return f"{kind} {of_any_kind(smoothing, temperature)}"
 
 
 def of_labels(kind: str) -> str:
-    """Condition of a student that learned from labels."""
+    """Name a student of labels by its kind."""
     return f"{kind} student of labels"
 
 
 def networks(data: str, scale: Scale) -> Networks:
-    """What `data` gets at `scale`.
+    """Return the networks for a data set and scale.
 
     On Fashion-MNIST the teachers of the figures of Müller et al.; on other images, at quick, convolutional networks
     on 10,000 of them as they are. At paper scale a folder of one's own is taken for ImageNet or CUB (`_residual`).
@@ -75,11 +75,11 @@ def networks(data: str, scale: Scale) -> Networks:
 
 _SIDE = 224
 _CROPS: dict[str, Any] = {"input_size": _SIDE, "is_training": True, "color_jitter": None, "normalize": False}
-"""Crops and flips alone: timm's defaults would change colours too."""
+"""Arguments for crops and flips alone: timm's defaults would change colours too."""
 
 
 def _residual(data: str) -> Networks:
-    """ResNet-50 and its students on a folder of images, with 16 stored views each.
+    """Return ResNet-50 and its students on a folder of images, with 16 stored views each.
 
     As Chandrasegaran et al. (2022; their code where their README says otherwise): SGD with momentum 0.9, weight
     decay 1e-4, batches of 256, rate 0.1; teachers 90 epochs with a tenth of the rate every 30, students 200 epochs
@@ -109,23 +109,23 @@ def _residual(data: str) -> Networks:
 
 
 def runs_at(scale: Scale, data: str, temperatures: Sequence[float], of_labels_too: bool) -> Runs:
-    """Teachers, and students of each at each temperature, under their labels; T divides both sides (T² x KL)."""
+    """Build teachers and students of each at each temperature, under their labels; the loss is T² times KL."""
     chosen = networks(data, scale)
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(chosen.seeds):
         taught = smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS)
-        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in taught.items()}, seed)
+        built |= labelled(named(taught), seed)
         for kind, student in chosen.students.items():
             student = student.replace(seed=seed)
             if of_labels_too:
-                found |= labelled({of_labels(kind): student.replace(augment=chosen.teacher.augment)}, seed)
+                built |= labelled({of_labels(kind): student.replace(augment=chosen.teacher.augment)}, seed)
             caches = {smoothing: _cache(teacher, student) for smoothing, teacher in taught.items()}
-            found |= labelled(distilled(student, caches, temperatures, partial(student_of, kind)), seed)
-    return found
+            built |= labelled(distilled(student, caches, temperatures, partial(student_of, kind)), seed)
+    return built
 
 
 def _cache(teacher: TeacherConfig, student: StudentConfig) -> CacheConfig:
-    """The images as they are, or in 16 views where the teacher was trained on augmented ones."""
+    """Store the images as they are, or in 16 views if the teacher was trained on augmented ones."""
     plain = CacheConfig(teacher=teacher, transfer_set=student.data)
     if teacher.augment == AugmentConfig():
         return plain

@@ -1,18 +1,15 @@
-"""Reliability diagrams: accuracy against confidence, and how often each confidence occurs."""
+"""Draw reliability diagrams: accuracy against confidence, and how often each confidence occurs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
 from experiments import drawing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from experiments.drawing import Axes, Figure
 
 FEW = 50
 """Bins with fewer predictions are drawn pale: the standard error of their accuracy is up to 7 points."""
@@ -22,7 +19,7 @@ _BARS = "Bars are Wilson's 95 % intervals for as many predictions as one seed ha
 
 
 def reliability(table: Table, caption: str) -> Figure:
-    """Accuracy against confidence of each network and of the scaled one, and how often each confidence occurs."""
+    """Draw accuracy against confidence of each network and of the scaled one, and how often each occurs."""
     figure = drawing.new_figure(6.0, f"{caption} {_BARS}")
     shown = [(line, bins) for line in _lines(table) if (bins := _bins(table, line))]
     if not shown:
@@ -38,7 +35,7 @@ def reliability(table: Table, caption: str) -> Figure:
     histogram.set_yscale("log")
     histogram.minorticks_off()
     histogram.set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-    histogram.set_ylim(0.5 * min(found.share for _, bins in shown for found in bins), 150)
+    histogram.set_ylim(0.5 * min(each.share for _, bins in shown for each in bins), 150)
     histogram.set_ylabel("predictions, %")
     histogram.set_xlabel("confidence")
     for axes in (diagram, histogram):
@@ -52,15 +49,15 @@ class _Line(NamedTuple):
 
     condition: str
     prefix: str
-    """Of the curves that make up the diagram."""
+    """Prefix of the names of the curves that make up the diagram."""
     measure: str
-    """Its ECE."""
+    """Name of the measure that is its ECE."""
     style: str
     name: str
 
 
 def _lines(table: Table) -> Iterator[_Line]:
-    """Each network as it is, and that of hard labels at its fitted temperature."""
+    """Yield each network as it is, and the network of hard labels at its fitted temperature."""
     for series in drawing.series_of(table):
         yield _Line(series.teacher, "reliability", "ece", "-", f"ε={series.smoothing:g}")
         if series.smoothing == 0:
@@ -70,13 +67,13 @@ def _lines(table: Table) -> Iterator[_Line]:
 
 
 def _fitted(table: Table, condition: str) -> str:
-    """The mean fitted temperature of a network, as words."""
+    """Say the mean fitted temperature of a network."""
     values = table.by_seed(condition, "scaled_temperature")
     return f"T={interval(values.values()).mean:.2f}" if values else "scaled"
 
 
 def _named(line: _Line, table: Table) -> str:
-    """Name of a line in the legend, with its ECE where that was measured."""
+    """Name a line in the legend, with its ECE if it was measured."""
     values = table.by_seed(line.condition, line.measure)
     if not values:
         return line.name
@@ -86,22 +83,22 @@ def _named(line: _Line, table: Table) -> str:
 
 
 def _draw_line(diagram: Axes, histogram: Axes, table: Table, line: _Line, bins: list[_Bin]) -> None:
-    """One network: its line with a marker per bin, and its steps in the histogram."""
+    """Draw one network: its line with a marker per bin, and its steps in the histogram."""
     color = drawing.color_of(line.condition, table)
     (marker,) = {series.marker for series in drawing.series_of(table) if series.teacher == line.condition}
-    accuracies = [found.accuracy for found in bins]
-    many = [found.accuracy if found.total >= FEW else math.nan for found in bins]
+    accuracies = [each.accuracy for each in bins]
+    many = [each.accuracy if each.total >= FEW else math.nan for each in bins]
     for heights, opacity, label in ((accuracies, 0.3, None), (many, 1.0, _named(line, table))):
         style: dict[str, Any] = {"linestyle": line.style, "linewidth": 1.6, "marker": marker, "markersize": 5}
         style["markerfacecolor"] = color if line.style == "-" else "white"
-        confidences = [found.confidence for found in bins]
+        confidences = [each.confidence for each in bins]
         diagram.plot(confidences, heights, color=color, alpha=opacity, label=label, **style)
     for few in (True, False):
-        barred = [found for found in bins if (found.total < FEW) == few]
-        places = [found.confidence for found in barred]
-        lows, highs = [found.lowest for found in barred], [found.highest for found in barred]
+        barred = [each for each in bins if (each.total < FEW) == few]
+        places = [each.confidence for each in barred]
+        lows, highs = [each.lowest for each in barred], [each.highest for each in barred]
         diagram.vlines(places, lows, highs, color=color, alpha=0.3 if few else 1.0, linewidth=1)
-    steps = zip(*((found.share, found.low, found.high) for found in bins), strict=True)
+    steps = zip(*((each.share, each.low, each.high) for each in bins), strict=True)
     histogram.hlines(*steps, color=color, linestyle=line.style, linewidth=1.6)
 
 
@@ -120,17 +117,17 @@ class _Bin(NamedTuple):
     total: float
     """Predictions in the bin."""
     share: float
-    """The same as % of all."""
+    """Predictions in the bin, in % of all."""
 
 
 def _bins(table: Table, line: _Line) -> list[_Bin]:
-    """Bins of a reliability diagram that some prediction falls into, every seed weighed by its count."""
+    """Return the bins of a reliability diagram that are not empty, every seed weighed by its count."""
     counts, confidences, accuracies = (
         drawing.curves(table, line.condition, f"{line.prefix}_{part}")
         for part in ("count", "confidence", "accuracy")
     )
     every = sum(map(sum, counts))
-    found = []
+    bins = []
     for place in range(len(counts[0]) if counts else 0):
         weights = [seed[place] for seed in counts]
         if total := sum(weights):
@@ -140,12 +137,12 @@ def _bins(table: Table, line: _Line) -> list[_Bin]:
             )
             edges = place / len(counts[0]), (place + 1) / len(counts[0])
             ends = _interval(accuracy, total / len(counts))
-            found.append(_Bin(*edges, confidence, accuracy, *ends, total, 100 * total / every))
-    return found
+            bins.append(_Bin(*edges, confidence, accuracy, *ends, total, 100 * total / every))
+    return bins
 
 
 def _interval(accuracy: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of the accuracy of so many predictions."""
+    """Return Wilson's 95 % interval of the accuracy of `count` predictions."""
     import torch
 
     from distill.metrics.calibration_error import wilson

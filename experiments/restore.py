@@ -64,15 +64,15 @@ REMEDIES = {
     "WSL": LossConfig(soft="wsl", temperature=2),
     "decoupled temperatures": LossConfig(soft="decoupled", temperature=2, kwargs={"label_temperature": 4}),
 }
-"""Loss of a student, at the temperatures of the papers that propose it."""
+"""Name of a remedy → loss of the student, at the temperature of the paper that proposes it."""
 PARTS = 5
-"""Snapshots of a teacher along its training."""
+"""Number of snapshots of a teacher along its training."""
 TRANSFER_SHARE = 0.01
-"""Of the teacher's images, the part that students see."""
+"""Share of the teacher's images that students see."""
 SUPPRESSED = f"teacher MaxSup {SMOOTHING:g}"
 TEACHERS = HARD, SMOOTHED, SUPPRESSED
 PLAIN = "T=4"
-"""How a student learns where nothing is done about smoothing."""
+"""Name of plain distillation, which does nothing about smoothing."""
 BEST_T, BEST_CHECKPOINT, BEST_REMEDY = "best T", "best checkpoint", "best remedy"
 
 
@@ -87,9 +87,8 @@ def _early(part: int) -> str:
 
 TEMPERED = {f"T={temperature:g}": temperature for temperature in TEMPERATURES}
 CHECKPOINTS = {PLAIN: PARTS} | {_early(part): part for part in range(PARTS - 1, 0, -1)}
-"""The end first, so that of equals the one that changes least is taken."""
+"""Name of a checkpoint → part of training. The end is first, so that of equals the last one is taken."""
 
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 MEASURES = (
     Measure("accuracy_gap", "gap", "points", 2),
@@ -132,53 +131,25 @@ _FAIR = (
 _GAP = "T=4: a student of the smoothed teacher is less accurate than one of the hard teacher"
 _VARIANCE = "MaxSup leaves the teacher more inter-class logit variance, relative to the squared gap, than smoothing"
 
+# fmt: off
 CLAIMS = [
     *between(student_of(SMOOTHED, PLAIN), student_of(HARD, PLAIN), ("gap", _GAP, "accuracy", "lower")),
-    *claims(
-        "raised-{0}",
-        "{1} raises the accuracy of the smoothed teacher's student above that at T=4",
-        "accuracy",
-        {named: (student, student_of(SMOOTHED, PLAIN)) for named, student in _REMEDIED.items()},
-        "higher",
-    ),
-    *claims(
-        "behind-{0}",
-        "with {1}, its student is still less accurate than the hard teacher's at its best T",
-        "accuracy",
-        {named: (student, student_of(HARD, BEST_T)) for named, student in _REMEDIED.items()},
-        "lower",
-    ),
-    Claim(
-        "more-than-temperature",
-        "for the smoothed teacher, the best remedy is more accurate than the best T",
-        "accuracy",
-        student_of(SMOOTHED, BEST_REMEDY),
-        student_of(SMOOTHED, BEST_T),
-        "higher",
-    ),
-    *claims(
-        "fair-{0}",
-        "{1}",
-        "accuracy_gap_same_remedy",
-        {(name, says): (f"gap of {how}", f"gap of {PLAIN}") for name, says, how in _FAIR},
-        "lower",
-    ),
-    Claim(
-        "fair-remedy",
-        "with the best remedy of each teacher, the smoothed one's student is still less accurate",
-        "accuracy",
-        student_of(SMOOTHED, BEST_REMEDY),
-        student_of(HARD, BEST_REMEDY),
-        "lower",
-    ),
-    *between(
-        SUPPRESSED,
-        HARD,
-        ("maxsup-accuracy", "MaxSup raises the teacher's accuracy", "accuracy", "higher"),
-        ("maxsup-ece", "MaxSup lowers the teacher's ECE", "ece", "lower"),
-    ),
+    *claims("raised-{0}", "{1} raises the accuracy of the smoothed teacher's student above that at T=4", "accuracy",
+            {named: (student, student_of(SMOOTHED, PLAIN)) for named, student in _REMEDIED.items()}, "higher"),
+    *claims("behind-{0}", "with {1}, its student is still less accurate than the hard teacher's at its best T",
+            "accuracy", {named: (student, student_of(HARD, BEST_T)) for named, student in _REMEDIED.items()},
+            "lower"),
+    Claim("more-than-temperature", "for the smoothed teacher, the best remedy is more accurate than the best T",
+          "accuracy", student_of(SMOOTHED, BEST_REMEDY), student_of(SMOOTHED, BEST_T), "higher"),
+    *claims("fair-{0}", "{1}", "accuracy_gap_same_remedy",
+            {(name, says): (f"gap of {how}", f"gap of {PLAIN}") for name, says, how in _FAIR}, "lower"),
+    Claim("fair-remedy", "with the best remedy of each teacher, the smoothed one's student is still less accurate",
+          "accuracy", student_of(SMOOTHED, BEST_REMEDY), student_of(HARD, BEST_REMEDY), "lower"),
+    *between(SUPPRESSED, HARD, ("maxsup-accuracy", "MaxSup raises the teacher's accuracy", "accuracy", "higher"),
+             ("maxsup-ece", "MaxSup lowers the teacher's ECE", "ece", "lower")),
     *between(SUPPRESSED, SMOOTHED, ("maxsup-variance", _VARIANCE, "interclass_variance_relative", "higher")),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -192,20 +163,20 @@ def runs(scale: Scale, data: str) -> Runs:
         SMOOTHED: base.replace(snapshots=PARTS).with_loss(smoothing=SMOOTHING),
         SUPPRESSED: base.with_loss(smoothing=SMOOTHING, smoothing_convention="maxsup"),
     }
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(1 if scale == "smoke" else chosen.seeds):
         student = few.replace(seed=seed)
-        found |= labelled({OF_LABELS: student}, seed)
+        built |= labelled({OF_LABELS: student}, seed)
         for name, teacher in teachers.items():
             teacher = teacher.replace(seed=seed)
             ways = _ways(CacheConfig(teacher=teacher, transfer_set=student.data))
             students = {student_of(name, how): student.replace(cache=cache, loss=loss) for how, cache, loss in ways}
-            found |= labelled({name: teacher, **students}, seed)
-    return found
+            built |= labelled({name: teacher, **students}, seed)
+    return built
 
 
 def _ways(cache: CacheConfig) -> Iterator[tuple[str, CacheConfig, LossConfig]]:
-    """How a student can learn from one teacher: name, what it reads, and its loss."""
+    """Yield how a student can learn from one teacher: name, what it reads, and its loss."""
     for temperature in TEMPERATURES:
         yield f"T={temperature:g}", cache, LossConfig(temperature=temperature)
     for name, loss in REMEDIES.items():
@@ -216,12 +187,12 @@ def _ways(cache: CacheConfig) -> Iterator[tuple[str, CacheConfig, LossConfig]]:
 
 
 def probes(scale: Scale, data: str) -> tuple[SnapshotsProbe]:
-    """Calibration of teachers along their training."""
+    """Measure the calibration of teachers along their training."""
     return (SnapshotsProbe(),)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What was chosen on held-out images, and the gaps that are left, per seed.
+    """Return what was chosen on held-out images, and the gaps that are left, per seed.
 
     "student of …, best T", "…, best checkpoint" and "…, best remedy": both accuracies of the student that is the
     most accurate on held-out images, and `chosen_temperature` or `chosen_checkpoint` (the last part is the end). Of
@@ -233,35 +204,35 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
     `accuracy_gap_same_remedy`, for the hard teacher with the same remedy. All are shares, and left out where a
     student is missing.
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
     for seed in sorted({label.seed for label in table.values}):
         for teacher in TEACHERS:
-            found |= _choices(table, teacher, seed)
-        found |= _gaps(Table({**table.values, **found}), seed)
-    return found
+            rows |= _choices(table, teacher, seed)
+        rows |= _gaps(Table({**table.values, **rows}), seed)
+    return rows
 
 
 def _choices(table: Table, teacher: str, seed: int) -> dict[Label, dict[str, float]]:
-    """The students of one teacher that held-out images choose."""
-    found = {}
+    """Return the students of one teacher that held-out images choose."""
+    chosen = {}
     if best := _chosen(table, teacher, seed, TEMPERED):
-        found[BEST_T] = _of(table, teacher, best, seed) | {"chosen_temperature": TEMPERED[best]}
+        chosen[BEST_T] = _of(table, teacher, best, seed) | {"chosen_temperature": TEMPERED[best]}
     stopped = any(_of(table, teacher, how, seed) for how in CHECKPOINTS if how != PLAIN)
     if stopped and (best := _chosen(table, teacher, seed, CHECKPOINTS)):
-        found[BEST_CHECKPOINT] = _of(table, teacher, best, seed) | {"chosen_checkpoint": float(CHECKPOINTS[best])}
+        chosen[BEST_CHECKPOINT] = _of(table, teacher, best, seed) | {"chosen_checkpoint": float(CHECKPOINTS[best])}
     if best := _chosen(table, teacher, seed, (*TEMPERED, *REMEDIES, *CHECKPOINTS)):
-        found[BEST_REMEDY] = _of(table, teacher, best, seed)
-    return {Label(student_of(teacher, name), seed): measures for name, measures in found.items()}
+        chosen[BEST_REMEDY] = _of(table, teacher, best, seed)
+    return {Label(student_of(teacher, name), seed): measures for name, measures in chosen.items()}
 
 
 def _chosen(table: Table, teacher: str, seed: int, ways: Iterable[str]) -> str | None:
-    """The way whose student is the most accurate on held-out images, the first of equals; None without any."""
-    held_out = {how: found["held_out_accuracy"] for how in ways if (found := _of(table, teacher, how, seed))}
+    """Return the way whose student is the most accurate on held-out images, the first of equals, if any."""
+    held_out = {how: student["held_out_accuracy"] for how in ways if (student := _of(table, teacher, how, seed))}
     return max(held_out, key=lambda how: held_out[how]) if held_out else None
 
 
 def _of(table: Table, teacher: str, how: str, seed: int) -> dict[str, float]:
-    """Both accuracies of one student; nothing unless both are there."""
+    """Return both accuracies of one student; nothing unless both are there."""
     measures = table.values.get(Label(student_of(teacher, how), seed), {})
     both = {name: measures[name] for name in ("accuracy", "held_out_accuracy") if name in measures}
     return both if len(both) == 2 else {}
@@ -273,12 +244,12 @@ _GAPS = {f"gap of {how}": (SMOOTHED, how) for how in (PLAIN, BEST_T, *REMEDIES, 
 
 
 def _gaps(table: Table, seed: int) -> dict[Label, dict[str, float]]:
-    """How far students stay behind those of the hard teacher."""
+    """Return how far students stay behind students of the hard teacher."""
 
     def accuracy(teacher: str, how: str) -> float | None:
         return table.values.get(Label(student_of(teacher, how), seed), {}).get("accuracy")
 
-    found = {}
+    rows = {}
     for condition, (teacher, how) in _GAPS.items():
         own = accuracy(teacher, how)
         others = {
@@ -288,8 +259,8 @@ def _gaps(table: Table, seed: int) -> dict[Label, dict[str, float]]:
         }
         gaps = {name: other - own for name, other in others.items() if own is not None and other is not None}
         if gaps:
-            found[Label(condition, seed)] = gaps
-    return found
+            rows[Label(condition, seed)] = gaps
+    return rows
 
 
 def draw(table: Table) -> Mapping[str, Any]:

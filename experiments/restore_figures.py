@@ -1,14 +1,15 @@
-"""Draws what remedies against smoothing do to students and to the calibration of their teachers."""
+"""Draw what remedies against smoothing do to students and to the calibration of their teachers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Table
 from experiments import drawing
 from experiments.conditions import OF_LABELS
+from experiments.drawing import Axes, Figure
 from experiments.restore import (
     BEST_CHECKPOINT,
     BEST_REMEDY,
@@ -23,10 +24,6 @@ from experiments.restore import (
     TEMPERED,
     student_of,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def draw(table: Table) -> Mapping[str, Any]:
@@ -54,11 +51,11 @@ _ROWS = {
     BEST_CHECKPOINT: "checkpoint*",
     BEST_REMEDY: "best of all*",
 }
-"""How a remedy is named in the figure; * is chosen on held-out images."""
+"""Name of each remedy in the figure; * is chosen on held-out images."""
 
 
 def _remedies(table: Table) -> Figure:
-    """A row per remedy, a dot per teacher."""
+    """Draw a row per remedy, a dot per teacher."""
     figure = drawing.new_figure(
         5.6,
         "Test accuracy of students of few images by what was done about smoothing, best for the smoothed teacher "
@@ -68,7 +65,7 @@ def _remedies(table: Table) -> Figure:
         "and at its best T, and students of labels.",
     )
     axes = figure.subplots()
-    rows = {how: found.mean for how in _ROWS if (found := _percent(table, student_of(SMOOTHED, how)))}
+    rows = {how: mean.mean for how in _ROWS if (mean := _percent(table, student_of(SMOOTHED, how)))}
     if not rows:
         drawing.nothing(axes)
         return figure
@@ -76,15 +73,15 @@ def _remedies(table: Table) -> Figure:
     for at in range(0, len(order), 2):
         axes.axhspan(at - 0.5, at + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
     for teacher, shift in zip(TEACHERS, (0.25, 0.0, -0.25), strict=True):
-        found = {at + shift: _percent(table, student_of(teacher, how)) for at, how in enumerate(order)}
-        _dots(axes, {at: point for at, point in found.items() if point}, teacher)
+        points = {at + shift: _percent(table, student_of(teacher, how)) for at, how in enumerate(order)}
+        _dots(axes, {at: point for at, point in points.items() if point}, teacher)
     for condition, style, color, name in (
         (student_of(HARD, PLAIN), "-", drawing.HARD, "ε=0, T=4"),
         (student_of(HARD, BEST_T), "--", drawing.HARD, "ε=0, best T"),
         (OF_LABELS, ":", _GREY, "labels"),
     ):
-        if found := _percent(table, condition):
-            axes.axvline(found.mean, color=color, linestyle=style, linewidth=1.2, label=name, zorder=1)
+        if mean := _percent(table, condition):
+            axes.axvline(mean.mean, color=color, linestyle=style, linewidth=1.2, label=name, zorder=1)
     axes.set_yticks(range(len(order)), [_ROWS[how] for how in order])
     axes.set_ylim(-0.5, len(order) - 0.5)
     axes.margins(x=0.04)
@@ -95,7 +92,7 @@ def _remedies(table: Table) -> Figure:
 
 
 def _dots(axes: Axes, points: Mapping[float, Interval], teacher: str) -> None:
-    """Means with horizontal intervals, each at its height."""
+    """Draw means with horizontal intervals, each at its height."""
     color, marker = _LOOKS[teacher]
     style: dict[str, Any] = {"linestyle": "none", "markersize": 6, "elinewidth": 1.4, "capsize": 2.5}
     name = f"student of {teacher.removeprefix('teacher ')}"
@@ -103,7 +100,7 @@ def _dots(axes: Axes, points: Mapping[float, Interval], teacher: str) -> None:
 
 
 def _calibration(table: Table) -> Figure:
-    """How calibrated the teacher is whose student is good."""
+    """Draw how calibrated the teacher of a good student is."""
     figure = drawing.new_figure(
         4.6,
         "What a remedy costs in calibration: ECE of the teacher (test set, 15 bins, not scaled) against the test "
@@ -132,16 +129,16 @@ def _calibration(table: Table) -> Figure:
 
 
 def _along_training(axes: Axes, table: Table, teacher: str) -> None:
-    """The checkpoints of a teacher and their students at T=4, each with its number, as far as there are any."""
+    """Draw the checkpoints of a teacher and their students at T=4, each with its number, if there are any."""
     color, path = _LOOKS[teacher][0], []
     for how, part in sorted(CHECKPOINTS.items(), key=lambda at: at[1]):
-        ece, found = _percent(table, teacher, f"ece_part{part}"), _percent(table, student_of(teacher, how))
-        if not ece or not found:
+        ece, student = _percent(table, teacher, f"ece_part{part}"), _percent(table, student_of(teacher, how))
+        if not ece or not student:
             continue
-        path.append((ece.mean, found.mean))
+        path.append((ece.mean, student.mean))
         if part < PARTS:  # the end is drawn as the teacher that it is
-            _cross(axes, ece, found, teacher, markersize=0, alpha=0.5)
-            _hollow(axes, ece, found, teacher, markersize=5)
+            _cross(axes, ece, student, teacher, markersize=0, alpha=0.5)
+            _hollow(axes, ece, student, teacher, markersize=5)
             axes.annotate(str(part), path[-1], xytext=(5, 5), textcoords="offset points", color=color)
     if len(path) > 1:
         name = f"{teacher}, checkpoints at T=4"
@@ -149,20 +146,20 @@ def _along_training(axes: Axes, table: Table, teacher: str) -> None:
 
 
 def _cross(axes: Axes, x: Interval, y: Interval, teacher: str, **look: Any) -> None:
-    """A point with its intervals in both directions."""
+    """Draw a point with its intervals in both directions."""
     color, marker = _LOOKS[teacher]
     bars = {"xerr": drawing.half_width(x), "yerr": drawing.half_width(y)}
     axes.errorbar(x.mean, y.mean, **bars, color=color, marker=marker, linestyle="none", elinewidth=1.2, **look)
 
 
 def _hollow(axes: Axes, x: Interval, y: Interval, teacher: str, markersize: int) -> None:
-    """A point without intervals."""
+    """Draw a hollow point without intervals."""
     color, marker = _LOOKS[teacher]
     axes.plot(x.mean, y.mean, marker, color=color, markersize=markersize, markerfacecolor="white", zorder=3)
 
 
 def _by_temperature(table: Table) -> Figure:
-    """Accuracy of the students of each teacher over temperature."""
+    """Draw the accuracy of each teacher's students over temperature."""
     figure = drawing.new_figure(
         4.2,
         "Test accuracy of students of few images against the temperature of their soft targets, for three "
@@ -172,13 +169,13 @@ def _by_temperature(table: Table) -> Figure:
     axes = figure.subplots()
     for index, teacher in enumerate(TEACHERS):
         color, marker = _LOOKS[teacher]
-        found = {
+        means = {
             1.04 ** (index - 1) * temperature: accuracy
             for how, temperature in TEMPERED.items()
             if (accuracy := _percent(table, student_of(teacher, how)))
         }
         style = {"color": color, "marker": marker, **drawing.BARS}
-        drawing.points(axes, found, **style, label=f"students of {teacher}")
+        drawing.points(axes, means, **style, label=f"students of {teacher}")
     if of_labels := _percent(table, OF_LABELS):
         drawing.level(axes, of_labels, 1, _GREY, ":", OF_LABELS)
     if not axes.has_data():
@@ -193,6 +190,6 @@ def _by_temperature(table: Table) -> Figure:
 
 
 def _percent(table: Table, condition: str, measure: str = "accuracy") -> Interval | None:
-    """Mean over seeds of a share, in %, with its interval; None where there is no run."""
+    """Return the mean over seeds of a share, in %, with its interval; None if there is no run."""
     values = table.by_seed(condition, measure).values()
     return interval(100 * value for value in values) if values else None

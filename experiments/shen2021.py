@@ -29,21 +29,19 @@ imagefolder:PATH`, where PATH is a folder or tar with `train/CLASS/` and `test/C
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config import KnowledgeProbe
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing, figures
 from experiments.base import DATA_OF_FIGURES
-from experiments.conditions import HARD, SMOOTHED, between, teacher_of
+from experiments.conditions import HARD, SMOOTHED, TEACHER_GAINS, between, teacher_of
+from experiments.drawing import Figure
 from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TEMPERATURE = 1.0
 VARIANCES = {"test": "aggregated_variance", "training": "aggregated_variance_train"}
-"""Their 1 - S, by the images that it is measured on."""
+"""Images that their 1 - S is measured on → name of the measure."""
 
 REPRODUCES = "Shen et al. 2021, Tables 1 and 2"
 DATA = DATA_OF_FIGURES
@@ -77,7 +75,7 @@ _BINARY = (0.63002, 0.63108)
 
 
 def _published() -> Iterator[Published]:
-    """Their tables: of Table 1 the teacher that corresponds to ours first."""
+    """Yield their tables; of Table 1 the teacher that corresponds to ours comes first."""
     for net in sorted(_TABLE1, key=lambda net: net != "ResNet-50"):
         for smoothing, (accuracy, variance) in zip(SMOOTHINGS, _TABLE1[net], strict=False):
             source = f"Shen 2021, Table 1: {net} on ImageNet, ε={smoothing:g}"
@@ -114,7 +112,7 @@ CLAIMS = [
         Claim(f"variance-{of}", f"{_LOWERS}, {of} images", measure, SMOOTHED, HARD, "lower")
         for of, measure in VARIANCES.items()
     ),
-    Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", SMOOTHED, HARD, "higher"),
+    TEACHER_GAINS,
     *(claim for kind in KINDS for claim in _of_students(kind)),
 ]
 PAPER = list(_published())
@@ -126,7 +124,7 @@ def runs(scale: Scale, data: str) -> Runs:
 
 
 def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """The measures of training images, among them theirs."""
+    """Take the measures of training images, among them theirs."""
     return (KnowledgeProbe(teachers_only=True),)
 
 
@@ -136,7 +134,7 @@ def draw(table: Table) -> Mapping[str, Any]:
 
 
 def _stability(table: Table) -> Figure:
-    """Variance within a class, of test and of training images, and accuracy of the two teachers of each seed."""
+    """Draw the variance within a class, of test and of training images, and accuracy, of both teachers per seed."""
     figure = drawing.new_figure(
         3.2,
         "Teachers without and with label smoothing: the variance of their probabilities within a class (1 - S, the "
@@ -155,7 +153,7 @@ def _stability(table: Table) -> Figure:
 
 
 def _students(table: Table) -> Figure:
-    """Accuracy of students of labels and of the two teachers, of both kinds."""
+    """Draw the accuracy of students of labels and of the two teachers, of both kinds."""
     figure = drawing.new_figure(
         3.6,
         "Test accuracy of students that learned from labels, from the probabilities of the teacher of hard labels, "

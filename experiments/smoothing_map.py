@@ -1,4 +1,4 @@
-"""Heat maps of paired differences: one cell per point, coloured where the seeds decide, hatched where they do not.
+"""Draw heat maps of paired differences: coloured cells are decided by the seeds, hatched ones are not.
 
 What is positive is drawn in orange, what is negative in purple, on one scale for all maps of a figure.
 """
@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from distill.metrics.verdict import Judgement, judge
 from distill.reports.experiment import Table
 from experiments import drawing
+from experiments.drawing import Axes, Figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
 POINTS = 100
-"""By which a share is multiplied to be in percentage points."""
+"""Factor from a share to percentage points."""
 _COLORS = "PuOr_r"
 """Diverging, and told apart by colour-blind readers too: purple below zero, orange above."""
 _UNDECIDED = {"facecolor": "#f6f6f6", "edgecolor": "#d0d0d0", "hatch": "////", "linewidth": 0}
 _PALE = "#757575"
 _NARROWEST = 0.5
-"""Of the scale, in points to either side: less is not worth a strong colour."""
+"""Smallest end of the scale, in points: smaller differences are not worth a strong colour."""
 _DARK = 0.62
 """Share of the scale from which a cell is so dark that its number is white."""
 
@@ -41,21 +40,18 @@ class Map(NamedTuple):
 
 
 def compare(table: Table, condition: str, versus: str, measure: str = "accuracy") -> Judgement | None:
-    """What the seeds say about `condition` minus `versus`: "reproduced" where it is above zero.
-
-    None where no seed has both.
-    """
-    found = judge(table.by_seed(condition, measure), table.by_seed(versus, measure), "higher")
-    return found if found.seeds else None
+    """Judge `condition` minus `versus`, "reproduced" if it is above zero; return None if no seed has both."""
+    judgement = judge(table.by_seed(condition, measure), table.by_seed(versus, measure), "higher")
+    return judgement if judgement.seeds else None
 
 
 def is_decided(cell: Judgement) -> bool:
-    """Whether the interval of a difference leaves zero out, by the rule of `judge`."""
+    """Tell whether the interval of a difference leaves zero out, by the rule of `judge`."""
     return cell.verdict != "undecided"
 
 
 def scale_of(maps: Iterable[Map]) -> Normalize:
-    """The scale that all maps of a figure share: as wide as their largest decided difference, in half points."""
+    """Return the scale that all maps of a figure share: as wide as their largest decided difference."""
     from matplotlib.colors import Normalize
 
     decided = [abs(cell.effect) for each in maps for cell in each.cells.values() if is_decided(cell)]
@@ -64,7 +60,7 @@ def scale_of(maps: Iterable[Map]) -> Normalize:
 
 
 def draw_map(axes: Axes, shown: Map, scale: Normalize, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """The cells with their numbers in points; a place without a cell stays blank.
+    """Draw the cells with their numbers in points; a place without a cell stays blank.
 
     Args:
         axes: where to draw.
@@ -101,14 +97,14 @@ def draw_map(axes: Axes, shown: Map, scale: Normalize, rows: Sequence[str], colu
 
 
 def signed(points: float) -> str:
-    """A difference with its sign and one decimal; two where one would say that there is none."""
+    """Format a difference with its sign and one decimal, or two if one would show zero."""
     if abs(points) < 0.005:
         return "0"
     return f"{points:+.{1 if abs(points) >= 0.05 else 2}f}".replace("-", "−")
 
 
 def key_below(figure: Figure, axes: Sequence[Axes], scale: Normalize, below: str, above: str) -> None:
-    """Under these maps the scale of colours, with what each of its ends means, and the mark of undecided cells.
+    """Draw the scale of colours below the maps, with what its ends mean and the mark of undecided cells.
 
     Args:
         figure: that the maps are in.

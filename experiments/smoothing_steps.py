@@ -243,15 +243,9 @@ def temperature() -> str:
     return "\n".join(lines)
 
 
+# fmt: off
 CELLS = (
-    conventions,
-    worked_example,
-    gradient,
-    decomposition,
-    optimum,
-    hard_labels,
-    shrinking,
-    penalties,
-    temperature,
+    conventions, worked_example, gradient, decomposition, optimum, hard_labels, shrinking, penalties, temperature,
 )
-"""In the order of the page."""
+# fmt: on
+"""Cells in the order of the page."""

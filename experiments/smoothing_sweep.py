@@ -39,7 +39,7 @@ from typing import Any
 from distill.config import ScalingProbe
 from distill.metrics.choice import CHOSEN_BY, Choice, Use, choose
 from distill.metrics.measures import Measure, Topic
-from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Label, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
 from experiments.conditions import (
     HARD,
@@ -55,14 +55,12 @@ from experiments.conditions import (
     teachers,
 )
 
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 MEASURES = (Measure("chosen_smoothing", "chosen ε", topic=Topic("Smoothing chosen", ("accuracy", "ece"))),)
 SMOOTHINGS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6)
 SHARE = 0.1
-"""Of the teacher's training images, the part that students see."""
+"""Share of the teacher's training images that students see."""
 TEMPERATURES = (1.0, 4.0)
-PAPER: list[Published] = []
 USES: tuple[Use, ...] = ("accuracy", "calibration", "teaching")
 
 
@@ -79,11 +77,11 @@ def _one_seed(use: Use) -> str:
 
 
 UNSCALED = "no temperature"
-"""Stands for T = 1, with which a fitted temperature is compared."""
+"""Condition that stands for T = 1, with which a fitted temperature is compared."""
 
 
 def _students_of(how: str, said: str, student: Callable[[float], str]) -> list[Claim]:
-    """Students of some teacher are more accurate than those of the one that is picked for accuracy."""
+    """Claim that a teacher has more accurate students than the teacher picked for accuracy."""
     return claims(
         f"students-of-{how}-T{{:g}}",
         f"T={{:g}}: the teacher {said} has more accurate students than that for accuracy",
@@ -93,52 +91,26 @@ def _students_of(how: str, said: str, student: Callable[[float], str]) -> list[C
     )
 
 
+# fmt: off
 CLAIMS = [
-    Claim(
-        "smoothing-accuracy",
-        "The strength that is picked for accuracy makes a network more accurate than no smoothing",
-        "accuracy",
-        _picked("accuracy"),
-        HARD,
-        "higher",
-    ),
+    Claim("smoothing-accuracy",
+          "The strength that is picked for accuracy makes a network more accurate than no smoothing", "accuracy",
+          _picked("accuracy"), HARD, "higher"),
     *between(teacher_of(0.05), HARD, ("smoothing-calibration", "ε=0.05: smoothing lowers the ECE", "ece", "lower")),
-    Claim(
-        "scaling-calibration",
-        "Temperature scaling without smoothing leaves a lower ECE than the strength picked for calibration",
-        "temperature_ece",
-        HARD,
-        _picked("calibration"),
-        "lower",
-        versus_measure="ece",
-    ),
-    Claim(
-        "overconfident",
-        "ε=0: the fitted temperature is above 1, the network is too sure",
-        "temperature_fitted",
-        HARD,
-        UNSCALED,
-        "higher",
-    ),
-    Claim(
-        "over-softened",
-        "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
-        "temperature_fitted",
-        teacher_of(0.1),
-        UNSCALED,
-        "lower",
-    ),
-    Claim(
-        "calibration-is-not-accuracy",
-        "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
-        "chosen_smoothing",
-        _one_seed("calibration"),
-        _one_seed("accuracy"),
-        "lower",
-    ),
+    Claim("scaling-calibration",
+          "Temperature scaling without smoothing leaves a lower ECE than the strength picked for calibration",
+          "temperature_ece", HARD, _picked("calibration"), "lower", versus_measure="ece"),
+    Claim("overconfident", "ε=0: the fitted temperature is above 1, the network is too sure", "temperature_fitted",
+          HARD, UNSCALED, "higher"),
+    Claim("over-softened", "ε=0.1: the fitted temperature is below 1, the network is not sure enough",
+          "temperature_fitted", teacher_of(0.1), UNSCALED, "lower"),
+    Claim("calibration-is-not-accuracy",
+          "Seed by seed, the best calibrated network has less smoothing than the most accurate one",
+          "chosen_smoothing", _one_seed("calibration"), _one_seed("accuracy"), "lower"),
     *_students_of("teaching", "picked for teaching", partial(_student_of_picked, "teaching")),
     *_students_of("hard", "without smoothing", partial(student_of, 0)),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -146,17 +118,17 @@ def runs(scale: Scale, data: str) -> Runs:
     chosen = setting_of_figures(data, scale)
     smoothings = SMOOTHINGS if scale != "smoke" else SMOOTHINGS[:3]
     seeds = range(chosen.seeds if scale != "smoke" else 1)
-    found = teachers(chosen.teacher, seeds, smoothings)
+    built = teachers(chosen.teacher, seeds, smoothings)
     few = of_few(chosen.student, images_of(data, scale), SHARE)
     for seed in seeds:
         student = few.replace(seed=seed)
         stored = caches(smoothed(chosen.teacher.replace(seed=seed), smoothings), student)
-        found |= labelled({OF_LABELS: student} | distilled(student, stored, TEMPERATURES), seed)
-    return found
+        built |= labelled({OF_LABELS: student} | distilled(student, stored, TEMPERATURES), seed)
+    return built
 
 
 def probes(scale: Scale, data: str) -> tuple[ScalingProbe]:
-    """What temperature, vector and Platt scaling make of each network."""
+    """Measure what temperature, vector and Platt scaling make of each network."""
     return (ScalingProbe(),)
 
 
@@ -164,55 +136,55 @@ _BySmoothing = dict[float, dict[str, dict[int, float]]]
 
 
 def _held_out(table: Table) -> _BySmoothing:
-    """What the choice rests on: smoothing → measure → seed → value, of held-out images."""
-    found: _BySmoothing = {}
+    """Return what the choice rests on: smoothing → measure → seed → value, of held-out images."""
+    measured: _BySmoothing = {}
     for smoothing in SMOOTHINGS:
         values = {name: table.by_seed(teacher_of(smoothing), f"held_out_{name}") for name in CHOSEN_BY.values()}
         if all(values.values()):
-            found[smoothing] = values
-    return found
+            measured[smoothing] = values
+    return measured
 
 
 def choices(table: Table) -> dict[str, Choice]:
-    """What each use takes; empty without a teacher."""
+    """Return what each use takes; empty without a teacher."""
     measured = _held_out(table)
     return choose(measured) if measured else {}
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What was picked for each use, and what became of it on the test set.
+    """Return what was picked for each use, and what became of it on the test set.
 
     Returns:
         For each use the teacher that was picked, with `chosen_smoothing` and measures of the test set; its
         students; and `chosen_smoothing` of what one seed alone would pick. And T = 1 as `temperature_fitted`.
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
     picked = choices(table)
     for use in USES if picked else ():
         smoothing = picked[use].smoothing
         for seed, values in _of(table, teacher_of(smoothing), ("accuracy", "nll", "ece")).items():
-            found[Label(_picked(use), seed)] = {"chosen_smoothing": smoothing, **values}
+            rows[Label(_picked(use), seed)] = {"chosen_smoothing": smoothing, **values}
         for temperature in TEMPERATURES:
             for seed, values in _of(table, student_of(smoothing, temperature), ("accuracy", "nll")).items():
-                found[Label(_student_of_picked(use, temperature), seed)] = values
+                rows[Label(_student_of_picked(use, temperature), seed)] = values
     for seed, picks in _by_seed(table).items():
         for use in ("accuracy", "calibration"):
-            found[Label(_one_seed(use), seed)] = {"chosen_smoothing": picks[use].smoothing}
-        found[Label(UNSCALED, seed)] = {"temperature_fitted": 1.0}
-    return found
+            rows[Label(_one_seed(use), seed)] = {"chosen_smoothing": picks[use].smoothing}
+        rows[Label(UNSCALED, seed)] = {"temperature_fitted": 1.0}
+    return rows
 
 
 def _of(table: Table, condition: str, measures: tuple[str, ...]) -> dict[int, dict[str, float]]:
-    """Seed → these measures of a condition, as far as it has them."""
-    found: dict[int, dict[str, float]] = {}
+    """Map each seed to the given measures of a condition, as far as it has them."""
+    by_seed: dict[int, dict[str, float]] = {}
     for name in measures:
         for seed, value in table.by_seed(condition, name).items():
-            found.setdefault(seed, {})[name] = value
-    return found
+            by_seed.setdefault(seed, {})[name] = value
+    return by_seed
 
 
 def _by_seed(table: Table) -> dict[int, dict[str, Choice]]:
-    """What each seed alone would pick, of the seeds that have a network of every strength."""
+    """Return what each seed alone would pick, for seeds that have a network of every strength."""
     measured = _held_out(table)
     seeds = [{*values} for measures in measured.values() for values in measures.values()]
     return {

@@ -1,20 +1,17 @@
-"""Draws three uses of smoothing, their picks, and the students of the picked teachers."""
+"""Draw three uses of smoothing, their picks, and the students of the picked teachers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.metrics.choice import Use
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
 from experiments import drawing
 from experiments.conditions import HARD, OF_LABELS, student_of, teacher_of
+from experiments.drawing import Axes, Figure
 from experiments.smoothing_sweep import SMOOTHINGS, TEMPERATURES, USES, choices
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MARKS: dict[Use, tuple[str, str]] = {
     "accuracy": ("D", drawing.SMOOTHED[0]),
@@ -110,9 +107,9 @@ def _line(
     marker: str = "o",
     label: str | None = None,
 ) -> None:
-    """A measure over the smoothing, with intervals."""
-    found = _means(table, condition, measure)
-    drawing.points(axes, found, scale, color=color, marker=marker, label=label, **drawing.BARS)
+    """Draw a measure over the smoothing, with intervals."""
+    means = _means(table, condition, measure)
+    drawing.points(axes, means, scale, color=color, marker=marker, label=label, **drawing.BARS)
 
 
 def _means(table: Table, condition: Any, measure: str) -> dict[float, Any]:
@@ -121,7 +118,7 @@ def _means(table: Table, condition: Any, measure: str) -> dict[float, Any]:
 
 
 def _mark(axes: Axes, table: Table, condition: Any, measure: str, uses: tuple[Use, ...]) -> None:
-    """The picks for these uses, on the line of a measure; those of one strength inside each other."""
+    """Mark the picks for some uses on the line of a measure; picks of one strength lie inside each other."""
     means, picked = _means(table, condition, measure), choices(table)
     sizes: dict[float, float] = {}
     for use in uses:

@@ -31,7 +31,7 @@ Command: `distill reproduce smoothing_theory`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config import (
     AugmentConfig,
@@ -42,17 +42,13 @@ from distill.config import (
     SmoothingConvention,
 )
 from distill.metrics.measures import Measure, Topic
-from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Label, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DIGITS, setting
 from experiments.conditions import HARD, claims, teachers
+from experiments.drawing import Axes, Figure
 from experiments.smoothing_steps import CELLS as CELLS
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-REPRODUCES = ""
 DATA = DIGITS
 _REACHED = Topic("Where smoothed training ends, training images")
 MEASURES = (
@@ -64,7 +60,7 @@ MEASURES = (
 )
 SMOOTHINGS = (0.05, 0.1, 0.2, 0.4)
 TOLERANCE = 0.01
-"""What counts as reached: less than half of the distance between both conventions at ε = 0.1."""
+"""Tolerance of "reached": less than half of the distance between both conventions at ε = 0.1."""
 OTHERS = f"teacher ε={drawing.USUAL:g} over the others"
 LOSSES: dict[str, tuple[float, SmoothingConvention]] = {
     **{f"teacher ε={smoothing:g}": (smoothing, "uniform") for smoothing in SMOOTHINGS},
@@ -72,11 +68,10 @@ LOSSES: dict[str, tuple[float, SmoothingConvention]] = {
 }
 """Condition of a teacher of smoothed labels → ε and its convention."""
 BELOW, ABOVE = (f"{1 + side * TOLERANCE:.0%} of the optimum" for side in (-1, 1))
-PAPER: list[Published] = []
 
 
 def _training(teacher: str) -> str:
-    """Condition of what a teacher's training reached, beside what it could."""
+    """Name what a teacher's training reached, beside what it could."""
     return f"training at {teacher.removeprefix('teacher ')}"
 
 
@@ -85,39 +80,18 @@ _NAMES = {
     for teacher, (smoothing, _) in LOSSES.items()
 }
 """Part in the id of a claim, and the loss in words → condition of a teacher of smoothed labels."""
+# fmt: off
 CLAIMS = [
-    *claims(
-        "reached-{0}",
-        f"{{1}}: the gap of training images is above {BELOW}",
-        "reached_share",
-        {named: (_training(teacher), BELOW) for named, teacher in _NAMES.items()},
-        "higher",
-    ),
-    *claims(
-        "not-passed-{0}",
-        f"{{1}}: the gap of training images is below {ABOVE}",
-        "reached_share",
-        {named: (_training(teacher), ABOVE) for named, teacher in _NAMES.items()},
-        "lower",
-    ),
-    Claim(
-        "conventions",
-        "ε=0.1: over the others, training ends at a smaller gap than over all classes",
-        "gap_train",
-        OTHERS,
-        f"teacher ε={drawing.USUAL:g}",
-        "lower",
-    ),
-    Claim(
-        "hard",
-        f"hard labels: the gap exceeds the largest of these optima, that of ε={SMOOTHINGS[0]:g}",
-        "gap_train",
-        HARD,
-        _training(f"teacher ε={SMOOTHINGS[0]:g}"),
-        "higher",
-        versus_measure="reached_optimum",
-    ),
+    *claims("reached-{0}", f"{{1}}: the gap of training images is above {BELOW}", "reached_share",
+            {named: (_training(teacher), BELOW) for named, teacher in _NAMES.items()}, "higher"),
+    *claims("not-passed-{0}", f"{{1}}: the gap of training images is below {ABOVE}", "reached_share",
+            {named: (_training(teacher), ABOVE) for named, teacher in _NAMES.items()}, "lower"),
+    Claim("conventions", "ε=0.1: over the others, training ends at a smaller gap than over all classes",
+          "gap_train", OTHERS, f"teacher ε={drawing.USUAL:g}", "lower"),
+    Claim("hard", f"hard labels: the gap exceeds the largest of these optima, that of ε={SMOOTHINGS[0]:g}",
+          "gap_train", HARD, _training(f"teacher ε={SMOOTHINGS[0]:g}"), "higher", versus_measure="reached_optimum"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -134,44 +108,44 @@ def runs(scale: Scale, data: str) -> Runs:
         )
     seeds = range(1 if scale == "smoke" else chosen.seeds)
     smoothings = (drawing.USUAL,) if scale == "smoke" else SMOOTHINGS
-    found: Runs = {**teachers(teacher, seeds, (0.0, *smoothings))}
     others = teacher.with_loss(smoothing=0.1, smoothing_convention="others")
-    return found | {Label(OTHERS, seed): others.replace(seed=seed) for seed in seeds}
+    over_others: Runs = {Label(OTHERS, seed): others.replace(seed=seed) for seed in seeds}
+    return teachers(teacher, seeds, (0.0, *smoothings)) | over_others
 
 
 def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """The gap of training images."""
+    """Measure the gap of training images."""
     return (KnowledgeProbe(),)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What each training reached beside what it could, and the two bounds of "reached".
+    """Return what each training reached beside what it could, and the two bounds of "reached".
 
     Returns:
         "training at ε=0.1": `reached_gap` of training images and `reached_optimum`, `reached_share` of the one in
         the other, `reached_probability` (mean probability of the label) and `reached_ceiling`, what it is at the
         optimum; "99 % of the optimum": `reached_share`.
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
     classes = len(table.classes)
     for teacher, (smoothing, convention) in LOSSES.items():
         wrong = table.by_seed(teacher, "wrong_mass_train")
         for seed, gap in table.by_seed(teacher, "gap_train").items():
             best = optimum(smoothing, convention, classes)
-            found[Label(_training(teacher), seed)] = {
+            rows[Label(_training(teacher), seed)] = {
                 "reached_gap": gap,
                 "reached_optimum": best,
                 "reached_share": gap / best,
                 "reached_probability": 1 - wrong[seed] * (classes - 1) / classes,
                 "reached_ceiling": target(smoothing, convention, classes),
             }
-            found[Label(BELOW, seed)] = {"reached_share": 1 - TOLERANCE}
-            found[Label(ABOVE, seed)] = {"reached_share": 1 + TOLERANCE}
-    return found
+            rows[Label(BELOW, seed)] = {"reached_share": 1 - TOLERANCE}
+            rows[Label(ABOVE, seed)] = {"reached_share": 1 + TOLERANCE}
+    return rows
 
 
 def optimum(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """The gap at which the loss is least: log((1-ε)K/ε + 1), ε that of the uniform convention."""
+    """Return the gap at which the loss is least: log((1-ε)K/ε + 1), ε in the uniform convention."""
     from distill.losses import in_uniform
     from distill.metrics.dark_knowledge import optimal_gap
 
@@ -179,7 +153,7 @@ def optimum(smoothing: float, convention: SmoothingConvention, classes: int) -> 
 
 
 def target(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """The label's share of its smoothed target: 1 - ε + ε/K, ε that of the uniform convention."""
+    """Return the label's share of its smoothed target: 1 - ε + ε/K, ε in the uniform convention."""
     from distill.losses import in_uniform
     from distill.metrics.confidence import ceiling
 
@@ -221,7 +195,7 @@ def _new(caption: str, quantity: str) -> Figure:
 
 
 def _marks(axes: Axes, table: Table, quantity: str, scale: float) -> bool:
-    """A mark per seed and loss; whether there was any."""
+    """Draw a mark per seed and loss; tell whether there was any."""
     shown = False
     looks = {
         "uniform": {"color": drawing.SMOOTHED[0], "marker": "o", "s": 22},
@@ -229,21 +203,13 @@ def _marks(axes: Axes, table: Table, quantity: str, scale: float) -> bool:
     }
     named = {"uniform": "trained, over all classes", "others": "trained, over the others"}
     for teacher, (smoothing, convention) in LOSSES.items():
-        found = table.by_seed(_training(teacher), quantity)
-        if found:
+        heights = [scale * value for value in table.by_seed(_training(teacher), quantity).values()]
+        if heights:
             from distill.losses import in_uniform
 
-            place = in_uniform(smoothing, convention, len(table.classes))
-            heights = [scale * value for value in found.values()]
-            axes.scatter(
-                [place] * len(heights),
-                heights,
-                alpha=0.75,
-                linewidth=0,
-                zorder=3,
-                label=named.pop(convention, None),
-                **looks[convention],
-            )
+            places = [in_uniform(smoothing, convention, len(table.classes))] * len(heights)
+            label, style = named.pop(convention, None), looks[convention]
+            axes.scatter(places, heights, alpha=0.75, linewidth=0, zorder=3, label=label, **style)
             shown = True
     return shown
 
@@ -251,13 +217,8 @@ def _marks(axes: Axes, table: Table, quantity: str, scale: float) -> bool:
 def _theory(
     axes: Axes, best: Callable[[float, SmoothingConvention, int], float], scale: float, classes: int
 ) -> None:
-    """The minimum of the loss over the smoothings of the figure."""
+    """Draw the minimum of the loss over the smoothings of the figure."""
     places = [0.03 + 0.004 * step for step in range(98)]
-    axes.plot(
-        places,
-        [scale * best(place, "uniform", classes) for place in places],
-        color="#444444",
-        linewidth=1.4,
-        label="minimum of the loss",
-    )
+    heights = [scale * best(place, "uniform", classes) for place in places]
+    axes.plot(places, heights, color="#444444", linewidth=1.4, label="minimum of the loss")
     axes.set_xlim(0, 0.44)

@@ -19,16 +19,12 @@ Command: `distill reproduce table2_accuracy`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill.config import LossConfig
-from distill.reports.experiment import Claim, Published, Runs, Scale, Table
+from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import drawing, figures
 from experiments.base import DATA_OF_FIGURES, is_published, setting_of_figures
-from experiments.conditions import HARD, OF_LABELS, OF_SMOOTHED_LABELS, SMOOTHED, labelled, smoothed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from experiments.conditions import HARD, OF_LABELS, OF_SMOOTHED_LABELS, SMOOTHED, TEACHER_GAINS, labelled, smoothed
 
 SMOOTHING = 0.1
 TEACHER, STUDENT = (HARD, SMOOTHED), (OF_LABELS, OF_SMOOTHED_LABELS)
@@ -44,9 +40,7 @@ PAPER = [
     Published(f"{_TABLE}: Inception-v4 on ImageNet, ε=0", 0.809, None, TEACHER[0], "accuracy"),
     Published(f"{_TABLE}: Inception-v4 on ImageNet, ε=0.1", 0.809, None, TEACHER[1], "accuracy"),
 ]
-CLAIMS = [
-    Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", TEACHER[1], TEACHER[0], "higher")
-]
+CLAIMS = [TEACHER_GAINS]
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -54,25 +48,19 @@ def runs(scale: Scale, data: str) -> Runs:
     chosen = setting_of_figures(data, scale)
     # AlexNet is trained on crops and flips, as ResNet-56 is; MLPs see images as they are.
     augment = chosen.teacher.augment if is_published(data, scale) else chosen.student.augment
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(chosen.seeds):
         teachers = smoothed(chosen.teacher.replace(seed=seed), (0.0, SMOOTHING))
-        found |= labelled(dict(zip(TEACHER, teachers.values(), strict=True)), seed)
+        built |= labelled(dict(zip(TEACHER, teachers.values(), strict=True)), seed)
         if (data, scale) != ("cifar100", "paper"):
             student = chosen.student.replace(seed=seed, augment=augment)
-            losses = (LossConfig(alpha=0), LossConfig(alpha=0, smoothing=SMOOTHING))
-            students = (student.replace(loss=loss) for loss in losses)
-            found |= labelled(dict(zip(STUDENT, students, strict=True)), seed)
-    return found
+            students = (student, student.with_loss(smoothing=SMOOTHING))
+            built |= labelled(dict(zip(STUDENT, students, strict=True)), seed)
+    return built
 
 
 def draw(table: Table) -> Mapping[str, Any]:
-    """Draw the figure of the report."""
-    return {"accuracy": _accuracy(table)}
-
-
-def _accuracy(table: Table) -> Figure:
-    """Accuracy of each network without and with smoothing: seeds, and their mean."""
+    """Draw the accuracy of each network without and with smoothing: seeds, and their mean."""
     figure = drawing.new_figure(
         3.8,
         "Test accuracy without and with label smoothing: a dot per seed, the two networks of one seed joined, and "
@@ -82,11 +70,11 @@ def _accuracy(table: Table) -> Figure:
     shown = [(title, pair) for title, pair in panels if any(table.by_seed(name, "accuracy") for name in pair)]
     if not shown:
         drawing.nothing(figure.subplots())
-        return figure
+        return {"accuracy": figure}
     row = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (title, pair) in zip(row, shown, strict=True):
         names = dict(zip(pair, ("ε=0", f"ε={SMOOTHING:g}"), strict=True))
         figures.paired(axes, table, names, "accuracy", 100, aside=0.18, markersize=6)
         drawing.heading(axes, title)
     row[0].set_ylabel("test accuracy, %")
-    return figure
+    return {"accuracy": figure}

@@ -1,4 +1,4 @@
-"""Builds a population of teachers in families that each vary one thing, from a small recipe."""
+"""Build a population of teachers in families that each vary one thing, from a small recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.base import images_of, setting_of_figures
 
 
 def base_of(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
-    """The recipe that all others vary: small enough that hundreds can be trained."""
+    """Return the recipe that all others vary: small enough that hundreds can be trained."""
     if data == "digits":
         model = ModelConfig(name="mlp", kwargs={"widths": [128, 128]})
     elif scale in ("smoke", "quick"):
@@ -31,7 +31,7 @@ def base_of(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
 
 
 def population(base: TeacherConfig) -> dict[str, dict[str, TeacherConfig]]:
-    """Family → name → recipe: each family varies one thing, early stopping at a constant rate."""
+    """Build the population, family → name → recipe: each family varies one thing."""
     epochs = base.schedule.epochs
 
     def scheduled(name: str, factor: float) -> TeacherConfig:
@@ -79,12 +79,12 @@ def _widened(base: TeacherConfig, factor: float) -> TeacherConfig:
 
 @functools.cache
 def families() -> dict[str, str]:
-    """Name of a teacher → its family; the names depend on neither scale nor data."""
+    """Map the name of each teacher to its family; the names depend on neither scale nor data."""
     base = base_of(setting_of_figures("digits", "smoke").teacher, "smoke", "digits")
     return {name: family for family, recipes in population(base).items() for name in recipes}
 
 
 @functools.cache
 def kin() -> dict[str, str]:
-    """Name of a teacher → those left out with it: ε over the others is ε K/(K-1) over all, one family."""
+    """Map each teacher to its larger family: smoothing over the others is smoothing over all with another ε."""
     return {name: "smoothing" if "smoothing" in family else family for name, family in families().items()}

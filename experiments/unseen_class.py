@@ -45,12 +45,22 @@ from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments.base import DATA_OF_FIGURES, num_classes, setting_of_figures
-from experiments.conditions import OF_LABELS, caches, claims, distilled, labelled, smoothed, student_of, teacher_of
+from experiments.conditions import (
+    OF_LABELS,
+    caches,
+    claims,
+    distilled,
+    labelled,
+    named,
+    never_seen,
+    smoothed,
+    student_of,
+)
 
 SMOOTHINGS = (0.0, 0.1)
 TEMPERATURES = (1.0, 4.0, 16.0)
 PAIRS = ((7, 8), (2, 4))
-"""Hinton's 7s and 8s, which on Fashion-MNIST are sneakers and bags; and pullovers and coats, which look alike."""
+"""Pairs: Hinton's 7s and 8s, on Fashion-MNIST sneakers and bags; and pullovers and coats, which look alike."""
 
 
 def distilled_of(smoothing: float, temperature: float, pair: tuple[int, int] | None = None) -> str:
@@ -71,101 +81,54 @@ def only(pair: tuple[int, int] | None) -> str:
 HINTONS = PAIRS[0]
 HARD, SMOOTHED = SMOOTHINGS
 OVER_LABELS = {"unseen_recall_corrected": "unseen_recall_over_labels", "unseen_auc": "unseen_auc_over_labels"}
-"""Measures, and the names of what they are above those of the student of labels."""
+"""Measure → name of its excess over the student of labels."""
 
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 _ABOVE_LABELS = Topic("A class never seen: what exceeds the student of labels")
 MEASURES = (
-    Measure("unseen_recall_over_labels", "corrected recall", "points", 1, _ABOVE_LABELS),
-    Measure("unseen_auc_over_labels", "AUC", topic=_ABOVE_LABELS),
+    Measure("unseen_recall_over_labels", "corrected recall", "points", 1, _ABOVE_LABELS, "unseen class"),
+    Measure("unseen_auc_over_labels", "AUC", topic=_ABOVE_LABELS, of="unseen class"),
 )
 _HINTON = "Hinton 2015, section 3 (MNIST)"
+# fmt: off
 PAPER = [
-    Published(
-        f"{_HINTON}: recall of 3, never seen (133 of 1,010 wrong)",
-        0.868,
-        None,
-        distilled_of(HARD, 16),
-        "unseen_recall",
-    ),
-    Published(
-        f"{_HINTON}: the same after a shift of its bias by 3.5 (14 wrong)",
-        0.986,
-        None,
-        distilled_of(HARD, 16),
-        "unseen_recall_corrected",
-    ),
-    Published(
-        f"{_HINTON}: accuracy of a student of 7 and 8 only (47.3 % errors)",
-        0.527,
-        None,
-        distilled_of(HARD, 16, HINTONS),
-        "accuracy",
-    ),
-    Published(
-        f"{_HINTON}: the same after a shift of both biases by 7.6 (13.2 %)",
-        0.868,
-        None,
-        distilled_of(HARD, 16, HINTONS),
-        "pair_accuracy_corrected",
-    ),
+    Published(f"{_HINTON}: recall of 3, never seen (133 of 1,010 wrong)", 0.868, None, distilled_of(HARD, 16),
+              "unseen_recall"),
+    Published(f"{_HINTON}: the same after a shift of its bias by 3.5 (14 wrong)", 0.986, None,
+              distilled_of(HARD, 16), "unseen_recall_corrected"),
+    Published(f"{_HINTON}: accuracy of a student of 7 and 8 only (47.3 % errors)", 0.527, None,
+              distilled_of(HARD, 16, HINTONS), "accuracy"),
+    Published(f"{_HINTON}: the same after a shift of both biases by 7.6 (13.2 %)", 0.868, None,
+              distilled_of(HARD, 16, HINTONS), "pair_accuracy_corrected"),
 ]
+# fmt: on
 
 
 def _both(temperature: float, pair: tuple[int, int] | None = None) -> tuple[str, str]:
-    """Students of the smoothed teacher and of the other one."""
+    """Return the students of the smoothed teacher and of the other one."""
     return distilled_of(SMOOTHED, temperature, pair), distilled_of(HARD, temperature, pair)
 
 
+# fmt: off
 CLAIMS = [
-    *claims(
-        "told-T{:g}",
-        "T={:g}: a student of the teacher without smoothing recognises a class it never saw better than a student "
-        "of labels",
-        "unseen_recall_corrected",
-        {temperature: (distilled_of(HARD, temperature), of_labels()) for temperature in TEMPERATURES[1:]},
-        "higher",
-    ),
-    Claim(
-        "temperature",
-        "a higher temperature tells more of a class never seen: T=16 against T=1, ε=0",
-        "unseen_recall_corrected",
-        distilled_of(HARD, 16),
-        distilled_of(HARD, 1),
-        "higher",
-    ),
-    *claims(
-        "smoothing-T{:g}",
-        "T={:g}: a student of the smoothed teacher recognises a class it never saw less",
-        "unseen_recall_corrected",
-        {temperature: _both(temperature) for temperature in TEMPERATURES},
-        "lower",
-    ),
-    Claim(
-        "smoothing-auc",
-        "T=4: nor does it rank images of that class above the others as well (AUC)",
-        "unseen_auc",
-        *_both(4),
-        "lower",
-    ),
-    Claim(
-        "pair-told",
-        "two classes only, T=16: a student of the teacher without smoothing is more accurate on all, bias "
-        "corrected, than a student of labels",
-        "pair_accuracy_corrected",
-        distilled_of(HARD, 16, HINTONS),
-        of_labels(HINTONS),
-        "higher",
-    ),
-    *claims(
-        "pair-smoothing-T{:g}",
-        "two classes only, T={:g}: a student of the smoothed teacher is less accurate on all, bias corrected",
-        "pair_accuracy_corrected",
-        {temperature: _both(temperature, HINTONS) for temperature in TEMPERATURES},
-        "lower",
-    ),
+    *claims("told-T{:g}", "T={:g}: a student of the teacher without smoothing recognises a class it never saw "
+            "better than a student of labels", "unseen_recall_corrected",
+            {temperature: (distilled_of(HARD, temperature), of_labels()) for temperature in TEMPERATURES[1:]},
+            "higher"),
+    Claim("temperature", "a higher temperature tells more of a class never seen: T=16 against T=1, ε=0",
+          "unseen_recall_corrected", distilled_of(HARD, 16), distilled_of(HARD, 1), "higher"),
+    *never_seen("smoothing-T{:g}", {temperature: _both(temperature) for temperature in TEMPERATURES}),
+    Claim("smoothing-auc", "T=4: nor does it rank images of that class above the others as well (AUC)",
+          "unseen_auc", *_both(4), "lower"),
+    Claim("pair-told", "two classes only, T=16: a student of the teacher without smoothing is more accurate on "
+          "all, bias corrected, than a student of labels", "pair_accuracy_corrected",
+          distilled_of(HARD, 16, HINTONS), of_labels(HINTONS), "higher"),
+    *claims("pair-smoothing-T{:g}",
+            "two classes only, T={:g}: a student of the smoothed teacher is less accurate on all, bias corrected",
+            "pair_accuracy_corrected", {temperature: _both(temperature, HINTONS) for temperature in TEMPERATURES},
+            "lower"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
@@ -178,47 +141,47 @@ def runs(scale: Scale, data: str) -> Runs:
     student = chosen.student
     if scale == "quick":
         student = student.replace(schedule=student.schedule.replace(epochs=10))
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(chosen.seeds):
         taught = smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS)
-        found |= labelled({teacher_of(smoothing): teacher for smoothing, teacher in taught.items()}, seed)
+        built |= labelled(named(taught), seed)
         for cls in (None, *unseen):
             each = student.replace(seed=seed, exclude_classes=() if cls is None else (cls,))
-            found |= labelled(_students(each, taught, None), seed, cls)
+            built |= labelled(_students(each, taught, None), seed, cls)
         for pair in pairs:
             excluded = tuple(cls for cls in range(classes) if cls not in pair)
             # As many steps on fewer images.
             longer = student.schedule.replace(epochs=round(student.schedule.epochs * classes / 2))
             each = student.replace(seed=seed, exclude_classes=excluded, schedule=longer)
-            found |= labelled(_students(each, taught, pair), seed)
-    return found
+            built |= labelled(_students(each, taught, pair), seed)
+    return built
 
 
 def _students(
     student: StudentConfig, teachers: Mapping[float, TeacherConfig], pair: tuple[int, int] | None
 ) -> dict[str, StudentConfig]:
-    """A student of labels, and one of each teacher at each temperature, by condition."""
+    """Build a student of labels, and one of each teacher at each temperature, by condition."""
     name = partial(distilled_of, pair=pair)
     return {of_labels(pair): student} | distilled(student, caches(teachers, student), TEMPERATURES, name)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What students of teachers know of an unseen class above what the student of labels knows, class by class.
+    """Return what students of teachers know of an unseen class above the student of labels, class by class.
 
     `unseen_recall_over_labels` is of recall after correction, `unseen_auc_over_labels` of the AUC of the margin. A
     seed is left out where a run of either side diverged: the mean over classes is then the difference of the means.
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
     conditions = [distilled_of(*each) for each in product(SMOOTHINGS, TEMPERATURES)]
     for condition, (measure, name) in product(conditions, OVER_LABELS.items()):
-        compared = [table.by_seed(each, measure, unseen=True) for each in (condition, of_labels())]
+        compared = [table.by_seed(each, measure) for each in (condition, of_labels())]
         seeds = compared[0].keys() & compared[1].keys()
         for label, values in table.values.items():
             if label.condition == condition and label.unseen is not None and label.seed in seeds:
                 control = table.values[label._replace(condition=of_labels())]
                 above = label._replace(condition=f"{condition}, over labels")
-                found.setdefault(above, {})[name] = values[measure] - control[measure]
-    return found
+                rows.setdefault(above, {})[name] = values[measure] - control[measure]
+    return rows
 
 
 def draw(table: Table) -> Mapping[str, Any]:

@@ -1,18 +1,15 @@
-"""Draws what students know of classes that they never saw."""
+"""Draw what students know of classes that they never saw."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
 from experiments import drawing, figures
+from experiments.drawing import Axes, Figure
 from experiments.unseen_class import PAIRS, TEMPERATURES, distilled_of, of_labels, only
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def draw(table: Table) -> Mapping[str, Any]:
@@ -32,7 +29,7 @@ _MEASURES_OF_PAIRS = (
 
 
 def _by_class(table: Table) -> Figure:
-    """Corrected recall of each class by students that never saw it, a panel per temperature."""
+    """Draw corrected recall of each class by students that never saw it, a panel per temperature."""
     classes = sorted({label.unseen for label in table.values if label.unseen is not None})
     classes.sort(key=lambda cls: -_told(table, cls))
     figure = drawing.new_figure(
@@ -72,7 +69,7 @@ def _name(table: Table, cls: int) -> str:
 
 
 def _told(table: Table, cls: int) -> float:
-    """Mean corrected recall of a class over all students of teachers that never saw it."""
+    """Return the mean corrected recall of a class over all students of teachers that never saw it."""
     recalls = [
         values["unseen_recall_corrected"]
         for label, values in table.values.items()
@@ -82,8 +79,8 @@ def _told(table: Table, cls: int) -> float:
 
 
 def _dots(axes: Axes, table: Table, condition: str, classes: list[int], shift: float, **style: Any) -> None:
-    """A dot per class with its interval over seeds, a little below the middle of its row."""
-    found = {}
+    """Draw a dot per class with its interval over seeds, a little below the middle of its row."""
+    means = {}
     for row, cls in enumerate(classes):
         values = [
             measures["unseen_recall_corrected"]
@@ -91,12 +88,12 @@ def _dots(axes: Axes, table: Table, condition: str, classes: list[int], shift: f
             if (label.condition, label.unseen) == (condition, cls) and "unseen_recall_corrected" in measures
         ]
         if values:
-            found[row + shift] = interval(values)
-    drawing.points(axes, found, 100, sideways=True, linestyle="none", elinewidth=1.2, **style)
+            means[row + shift] = interval(values)
+    drawing.points(axes, means, 100, sideways=True, linestyle="none", elinewidth=1.2, **style)
 
 
 def _pairs(table: Table) -> Figure:
-    """What students that saw two classes know of all ten: a row per pair, a panel per measure."""
+    """Draw what students of two classes know of all ten: a row per pair, a panel per measure."""
     shown = [pair for pair in PAIRS if any(name.endswith(only(pair)) for name in table.conditions())]
     figure = drawing.new_figure(
         1.0 + 2.1 * max(len(shown), 1),
@@ -121,7 +118,7 @@ def _pairs(table: Table) -> Figure:
 
 
 def _panel_of_pair(axes: Axes, table: Table, pair: tuple[int, int], measure: str) -> None:
-    """A line per teacher against temperature, and what students of labels reach."""
+    """Draw a line per teacher against temperature, and what students of labels reach."""
 
     def place(condition: str) -> float | None:
         return drawing.temperature(condition) if condition.endswith(only(pair)) else None

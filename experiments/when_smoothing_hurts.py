@@ -66,14 +66,13 @@ from experiments.conditions import (
 )
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Of the teacher's training images, the part that students see."""
+"""Shares of the teacher's training images that students see."""
 TEMPERATURES = (1.0, 2.0, 4.0, 16.0)
 SMOOTHINGS = (0.0, 0.1, 0.3, 0.6)
 VIEWS = 16
 """Stored views per image of augmented students, read in turn: `patience` cannot tell them from one per epoch."""
 SMALL = ModelConfig(name="mlp", kwargs={"widths": [16]})
 
-REPRODUCES = ""
 DATA = DATA_OF_FIGURES
 MEASURES = (
     *(Measure(f"cost_T{at}", f"cost at T={at}", "points", 2) for at in (1, 2, 4, 16)),
@@ -84,7 +83,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Panel:
-    """One map: which points, and what is special about its networks."""
+    """One map: its points, and the suffix of the names of its networks."""
 
     suffix: str
     shares: tuple[float, ...]
@@ -102,7 +101,7 @@ _SMOKE = (
     Panel(AUGMENTED.suffix, (0.1,), (4.0,), (0.0, 0.1)),
     Panel(NARROW.suffix, (0.1,), (4.0,), (0.0, 0.1)),
 )
-"""The points that claims speak of."""
+"""Points of the smoke scale: those that claims speak of."""
 
 
 def _teacher_of(smoothing: float, panel: Panel) -> str:
@@ -155,74 +154,43 @@ _USUAL = 0.1
 
 
 def _pair(temperature: float, share: float) -> tuple[str, str]:
-    """Students of the smoothed and of the hard teacher."""
+    """Return the students of the smoothed and of the hard teacher."""
     return distilled_of(_USUAL, temperature, share), distilled_of(0, temperature, share)
 
 
 _STUDENT = "a student of the smoothed teacher"
+# fmt: off
 CLAIMS = [
-    *claims(
-        "mueller-{0:.0%}-T{1:g}",
-        f"{{0:.0%}} of the images, T={{1:g}}: {_STUDENT} is less accurate",
-        "accuracy",
-        {(share, at): _pair(at, share) for share, at in product((1.0, 0.01), (1, 4, 16))},
-        "lower",
-    ),
-    Claim(
-        "few-images",
-        "T=4: smoothing costs more with 1% of the images than with all",
-        cost_at(4),
-        cost_of(_USUAL, 0.01),
-        cost_of(_USUAL, 1.0),
-        "higher",
-    ),
-    *between(
-        *_pair(1, 1.0), ("chandrasegaran-T1", f"T=1, all images: {_STUDENT} is more accurate", "accuracy", "higher")
-    ),
-    Claim(
-        "chandrasegaran-T16",
-        "all images: smoothing costs more at T=16 than at T=1",
-        cost_at(16),
-        cost_of(_USUAL, 1.0),
-        cost_of(_USUAL, 1.0),
-        "higher",
-        versus_measure=cost_at(1),
-    ),
-    *claims(
-        "best-T-{:.0%}",
-        f"{{:.0%}} of the images, best T of each: {_STUDENT} is more accurate",
-        "accuracy",
-        {share: (best_of(_USUAL, share), best_of(0, share)) for share in SHARES},
-        "higher",
-    ),
-    *claims(
-        "{0}",
-        "10% of the images, T=4: smoothing costs {1}",
-        cost_at(4),
-        {
-            (id_, f"{dearer} student more than {cheaper}"): (cost_of(_USUAL, 0.1, panel), cost_of(_USUAL, 0.1))
-            for id_, dearer, cheaper, panel in (
-                ("capacity", "a narrow", "a wide one", NARROW),
-                ("augmentation", "an augmented", "one of images as they are", AUGMENTED),
-            )
-        },
-        "higher",
-    ),
+    *claims("mueller-{0:.0%}-T{1:g}", f"{{0:.0%}} of the images, T={{1:g}}: {_STUDENT} is less accurate",
+            "accuracy", {(share, at): _pair(at, share) for share, at in product((1.0, 0.01), (1, 4, 16))}, "lower"),
+    Claim("few-images", "T=4: smoothing costs more with 1% of the images than with all", cost_at(4),
+          cost_of(_USUAL, 0.01), cost_of(_USUAL, 1.0), "higher"),
+    *between(*_pair(1, 1.0),
+             ("chandrasegaran-T1", f"T=1, all images: {_STUDENT} is more accurate", "accuracy", "higher")),
+    Claim("chandrasegaran-T16", "all images: smoothing costs more at T=16 than at T=1", cost_at(16),
+          cost_of(_USUAL, 1.0), cost_of(_USUAL, 1.0), "higher", versus_measure=cost_at(1)),
+    *claims("best-T-{:.0%}", f"{{:.0%}} of the images, best T of each: {_STUDENT} is more accurate", "accuracy",
+            {share: (best_of(_USUAL, share), best_of(0, share)) for share in SHARES}, "higher"),
+    *claims("{0}", "10% of the images, T=4: smoothing costs {1}", cost_at(4), {(id_,
+            f"{dearer} student more than {cheaper}"): (cost_of(_USUAL, 0.1, panel), cost_of(_USUAL, 0.1)) for id_,
+            dearer, cheaper, panel in (("capacity", "a narrow", "a wide one", NARROW), ("augmentation",
+            "an augmented", "one of images as they are", AUGMENTED))}, "higher"),
 ]
+# fmt: on
 
 
 def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
-    found: Runs = {}
+    built: Runs = {}
     for seed in range(1 if scale == "smoke" else chosen.seeds):
         for panel in _SMOKE if scale == "smoke" else PANELS:
-            found |= labelled(dict(_networks(panel, chosen, scale, data, seed)), seed)
-    return found
+            built |= labelled(dict(_networks(panel, chosen, scale, data, seed)), seed)
+    return built
 
 
 def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int) -> Iterator[tuple[str, Network]]:
-    """The networks of one map and one seed, each with its condition."""
+    """Yield the networks of one map and one seed, each with its condition."""
     count = images_of(data, scale)
     images = chosen.teacher.data.replace(limit=count)
     teacher = chosen.teacher.replace(seed=seed, data=images, augment=AugmentConfig())
@@ -244,35 +212,35 @@ def _networks(panel: Panel, chosen: Setting, scale: Scale, data: str, seed: int)
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:
-    """What no single network is: the cost of smoothing at each point, and each teacher's student at its best T.
+    """Return the cost of smoothing at each point, and each teacher's student at its best temperature.
 
     Returns:
         "cost of ε=0.1, 10%": `cost_T1` and so on, for each temperature at which the seed has both students, as a
         share; "student of ε=0.1, best T, 10%": `chosen_temperature`, the lowest of equally good ones, and of the
         student that has it `accuracy`, `held_out_accuracy` and `gain_over_labels`.
     """
-    found: dict[Label, dict[str, float]] = {}
+    rows: dict[Label, dict[str, float]] = {}
     for panel in PANELS:
         for smoothing, share, temperature in product(panel.smoothings[1:], panel.shares, panel.temperatures):
             hard = table.by_seed(distilled_of(0, temperature, share, panel), "accuracy")
             smoothed = table.by_seed(distilled_of(smoothing, temperature, share, panel), "accuracy")
             for seed in sorted(hard.keys() & smoothed.keys()):
-                at = found.setdefault(Label(cost_of(smoothing, share, panel), seed), {})
+                at = rows.setdefault(Label(cost_of(smoothing, share, panel), seed), {})
                 at[cost_at(temperature)] = hard[seed] - smoothed[seed]
     for smoothing, share in product(SMOOTHINGS, SHARES):
-        found |= _chosen(table, smoothing, share)
-    return found
+        rows |= _chosen(table, smoothing, share)
+    return rows
 
 
 def _chosen(table: Table, smoothing: float, share: float) -> dict[Label, dict[str, float]]:
-    """Of each seed, the student whose temperature has the highest accuracy on held-out images.
+    """Return for each seed the student whose temperature has the highest accuracy on held-out images.
 
     A diverged student is not chosen. A seed that lacks a temperature is left out: its best would be that of fewer.
     """
     known = {*table.values, *table.diverged}
     students = {temperature: distilled_of(smoothing, temperature, share) for temperature in TEMPERATURES}
     tried = {label.condition for label in known} & set(students.values())
-    found = {}
+    rows = {}
     for seed in sorted({label.seed for label in known if label.condition in tried}):
         if not {Label(condition, seed) for condition in tried} <= known:
             continue
@@ -288,8 +256,8 @@ def _chosen(table: Table, smoothing: float, share: float) -> dict[Label, dict[st
         labels = table.values.get(Label(of_labels(share), seed))
         if labels:
             values["gain_over_labels"] = values["accuracy"] - labels["accuracy"]
-        found[Label(best_of(smoothing, share), seed)] = values | {"chosen_temperature": best}
-    return found
+        rows[Label(best_of(smoothing, share), seed)] = values | {"chosen_temperature": best}
+    return rows
 
 
 def draw(table: Table) -> Mapping[str, Any]:

@@ -1,14 +1,16 @@
-"""Draws maps of what smoothing a teacher costs its students, and the best temperature of each."""
+"""Draw maps of what smoothing a teacher costs its students, and the best temperature of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from distill.metrics.verdict import Judgement
 from distill.reports.experiment import Table
 from experiments import drawing, smoothing_map
+from experiments.drawing import Axes, Figure
 from experiments.when_smoothing_hurts import (
     AUGMENTED,
     MAIN,
@@ -23,13 +25,7 @@ from experiments.when_smoothing_hurts import (
     of_labels,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from distill.metrics.verdict import Judgement
-
-    _Cells = dict[smoothing_map.Place, Judgement]
+_Cells = dict[smoothing_map.Place, Judgement]
 
 
 def draw(table: Table) -> Mapping[str, Any]:
@@ -62,7 +58,7 @@ _HELPS, _HURTS = "smoothing helps", "smoothing hurts"
 
 
 def _map(table: Table) -> Figure:
-    """The cost of smoothing over sizes (columns) and temperatures (rows), one map per strength."""
+    """Draw the cost of smoothing over sizes (columns) and temperatures (rows), one map per strength."""
     figure = drawing.new_figure(
         6.9,
         "Should I smooth my teacher? Each cell is the test accuracy of the hard teacher's student minus that of "
@@ -85,7 +81,7 @@ _SHARE_SEEN = "part of the teacher's images that students see"
 
 
 def _cells(table: Table, smoothing: float, panel: Panel = MAIN, points: Panel | None = None) -> _Cells:
-    """The cost of this smoothing at the places of `points`, those of the panel unless others are given."""
+    """Return the cost of a smoothing at the places of `points`, by default at all places of the panel."""
     at = points or panel
     return _defined(
         at,
@@ -96,7 +92,7 @@ def _cells(table: Table, smoothing: float, panel: Panel = MAIN, points: Panel | 
 
 
 def _differences(table: Table, smoothing: float, panel: Panel) -> _Cells:
-    """How much more smoothing costs on this panel than on the main one."""
+    """Return how much more smoothing costs on this panel than on the main one."""
     return _defined(
         panel,
         lambda share, temperature: smoothing_map.compare(
@@ -106,10 +102,10 @@ def _differences(table: Table, smoothing: float, panel: Panel) -> _Cells:
 
 
 def _defined(points: Panel, judged: Callable[[float, float], Judgement | None]) -> _Cells:
-    """The verdicts on (share, temperature) at their places."""
+    """Put the verdicts on (share, temperature) at their places."""
     places = product(enumerate(points.temperatures), enumerate(points.shares))
-    found = {(row, column): judged(share, temperature) for (row, temperature), (column, share) in places}
-    return {place: cell for place, cell in found.items() if cell is not None}
+    cells = {(row, column): judged(share, temperature) for (row, temperature), (column, share) in places}
+    return {place: cell for place, cell in cells.items() if cell is not None}
 
 
 def _temperatures(panel: Panel) -> list[str]:
@@ -121,7 +117,7 @@ def _shares(panel: Panel) -> list[str]:
 
 
 def _beside(table: Table, panel: Panel, names: tuple[str, str], caption: str) -> Figure:
-    """Maps of the main panel and of another one at the same points, and of the difference between the two."""
+    """Draw maps of the main panel and of another one at equal points, and of the difference between the two."""
     strengths = panel.smoothings[1:]
     figure = drawing.new_figure(
         1.35 + 1.65 * len(strengths),
@@ -148,7 +144,7 @@ def _beside(table: Table, panel: Panel, names: tuple[str, str], caption: str) ->
 
 
 def _best_temperature(table: Table) -> Figure:
-    """What each teacher's students gain over students of labels at their best temperature, and which that is."""
+    """Draw what each teacher's students gain over students of labels at their best temperature, and which it is."""
     figure = drawing.new_figure(
         7.2,
         "For each teacher, size and seed the temperature that held-out images choose. Above: what its student "
@@ -180,7 +176,7 @@ def _best_temperature(table: Table) -> Figure:
 
 
 def _shares_with_labels(table: Table) -> list[str]:
-    """Each size, and below it how accurate students of labels are."""
+    """Name each size, and below it how accurate students of labels are."""
     names = []
     for share, name in zip(SHARES, _shares(MAIN), strict=True):
         accuracies = table.by_seed(of_labels(share), "accuracy").values()
@@ -189,7 +185,7 @@ def _shares_with_labels(table: Table) -> list[str]:
 
 
 def _cost_at_best(figure: Figure, axes: Axes, table: Table) -> None:
-    """A map of sizes and strengths of smoothing, at the best temperature of each teacher."""
+    """Draw a map of sizes and strengths of smoothing, at the best temperature of each teacher."""
     judged = {
         (row, column): smoothing_map.compare(table, best_of(0, share), best_of(value, share))
         for (row, value), (column, share) in product(enumerate(SMOOTHINGS[1:]), enumerate(SHARES))
@@ -203,7 +199,7 @@ def _cost_at_best(figure: Figure, axes: Axes, table: Table) -> None:
 
 
 def _write_chosen(axes: Axes, table: Table) -> None:
-    """A table of the temperatures that held-out images chose."""
+    """Write a table of the temperatures that held-out images chose."""
     drawing.heading(axes, "temperature chosen on held-out images")
     empty = True
     for (row, value), (column, share) in product(enumerate(SMOOTHINGS), enumerate(SHARES)):
