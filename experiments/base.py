@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from distill.config import (
     DATA_SETS,
@@ -11,6 +13,7 @@ from distill.config import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    ProbeConfig,
     ScheduleConfig,
     StudentConfig,
     TeacherConfig,
@@ -40,6 +43,11 @@ class Setting:
     seeds: int
     left_out: tuple[int, ...]
     """Classes that are left out of the transfer set, one at a time."""
+
+
+def always(*probes: ProbeConfig) -> Callable[[Scale, str], tuple[ProbeConfig, ...]]:
+    """Return the function `probes` of an experiment that has these probes on all data and at every scale."""
+    return lambda _scale, _data: probes
 
 
 def setting(data: str, scale: Scale) -> Setting:
@@ -84,9 +92,7 @@ def setting_of_figures(data: str, scale: Scale) -> Setting:
     teacher = chosen.teacher.replace(
         data=images, augment=AugmentConfig(), optim=OptimConfig(lr=0.05), schedule=schedule
     )
-    student = chosen.student.replace(
-        data=images, model=ModelConfig(name="mlp", kwargs={"widths": [256]}), schedule=schedule
-    )
+    student = chosen.student.replace(data=images, model=mlp(256), schedule=schedule)
     return replace(chosen, teacher=teacher, student=student)
 
 
@@ -108,7 +114,7 @@ def images_of(data: str, scale: Scale) -> int:
 def of_few(student: StudentConfig, images: int, share: float, steps: float = 1.0) -> StudentConfig:
     """Return a student of a share of the images, for as many steps as if it had all, or for a share of these steps.
 
-    What happens after so many epochs of all images (warm-up, decay) happens after as many steps.
+    Warm-up and decay happen after as many steps as with all images.
     """
     schedule, count = student.schedule, round(share * images)
     batch_size = min(schedule.batch_size, count)
@@ -142,48 +148,37 @@ def view_program(data: str) -> AugmentConfig:
     return AugmentConfig(pad=4, flip=True)
 
 
+def mlp(*widths: int) -> ModelConfig:
+    """Return a network of hidden layers of these widths."""
+    return ModelConfig(name="mlp", kwargs={"widths": [*widths]})
+
+
 def _digits() -> Setting:
-    data = DataConfig(name="digits", held_out=0.15)
-    return Setting(
-        teacher=TeacherConfig(
-            data=data,
-            model=ModelConfig(name="mlp", kwargs={"widths": [256, 256]}),
-            augment=AugmentConfig(pad=1),
-            optim=OptimConfig(lr=0.1, weight_decay=1e-4),
-            schedule=ScheduleConfig(epochs=40, batch_size=64),
-        ),
-        student=StudentConfig(
-            data=data,
-            model=ModelConfig(name="mlp", kwargs={"widths": [32]}),
-            optim=OptimConfig(lr=0.1),
-            schedule=ScheduleConfig(epochs=40, batch_size=128),
-            loss=LossConfig(alpha=0),
-        ),
-        seeds=10,
-        left_out=(3, 5, 8),
+    data, epochs = DataConfig(name="digits", held_out=0.15), 40
+    optim, schedule = OptimConfig(lr=0.1), ScheduleConfig(epochs=epochs, batch_size=128)
+    student = StudentConfig(data=data, model=mlp(32), optim=optim, schedule=schedule, loss=LossConfig(alpha=0))
+    teacher = TeacherConfig(
+        data=data,
+        model=mlp(256, 256),
+        augment=AugmentConfig(pad=1),
+        optim=optim.replace(weight_decay=1e-4),
+        schedule=schedule.replace(batch_size=64),
     )
+    return Setting(teacher, student, seeds=10, left_out=(3, 5, 8))
 
 
 def _fashion_mnist(name: str) -> Setting:
     data = DataConfig(name=name, held_out=1 / 6)  # 10,000 of 60,000
-    return Setting(
-        teacher=TeacherConfig(
-            data=data,
-            model=ModelConfig(name="cnn"),
-            augment=AugmentConfig(flip=name != "mnist"),
-            optim=OptimConfig(lr=0.05, weight_decay=5e-4),
-            schedule=ScheduleConfig(epochs=6, batch_size=128),
-        ),
-        student=StudentConfig(
-            data=data,
-            model=ModelConfig(name="mlp", kwargs={"widths": [100]}),
-            optim=OptimConfig(lr=0.05),
-            schedule=ScheduleConfig(epochs=10, batch_size=128),
-            loss=LossConfig(alpha=0),
-        ),
-        seeds=5,
-        left_out=(3, 5, 8),
+    optim, schedule = OptimConfig(lr=0.05), ScheduleConfig(epochs=10, batch_size=128)
+    student = StudentConfig(data=data, model=mlp(100), optim=optim, schedule=schedule, loss=LossConfig(alpha=0))
+    teacher = TeacherConfig(
+        data=data,
+        model=ModelConfig(name="cnn"),
+        augment=AugmentConfig(flip=name != "mnist"),
+        optim=optim.replace(weight_decay=5e-4),
+        schedule=schedule.replace(epochs=6),
     )
+    return Setting(teacher, student, seeds=5, left_out=(3, 5, 8))
 
 
 def _cifar(name: str, scale: Scale) -> Setting:
@@ -210,29 +205,19 @@ def _cifar(name: str, scale: Scale) -> Setting:
         teacher_schedule = ScheduleConfig(epochs=24, batch_size=512, warmup_epochs=4)
         student_schedule = ScheduleConfig(epochs=60, batch_size=512, warmup_epochs=4)
     else:
-        teacher_model, student_model = ModelConfig(name="cnn"), ModelConfig(name="mlp", kwargs={"widths": [256]})
+        teacher_model, student_model = ModelConfig(name="cnn"), mlp(256)
         teacher_optim, student_optim = OptimConfig(lr=0.05, weight_decay=5e-4), OptimConfig(lr=0.05)
         teacher_schedule = student_schedule = ScheduleConfig(epochs=15)
-    precision = "bfloat16" if scale == "short" else "float32"
+    both: dict[str, Any] = {"data": data, "precision": "bfloat16" if scale == "short" else "float32"}
+    views = AugmentConfig(pad=4, flip=True)
+    left_out = (3, 5, 8) if name.startswith("cifar") else (0, 1, 2)  # a folder may have few classes
     return Setting(
-        teacher=TeacherConfig(
-            data=data,
-            model=teacher_model,
-            augment=AugmentConfig(pad=4, flip=True),
-            optim=teacher_optim,
-            schedule=teacher_schedule,
-            precision=precision,
-        ),
-        student=StudentConfig(
-            data=data,
-            model=student_model,
-            optim=student_optim,
-            schedule=student_schedule,
-            precision=precision,
-            loss=LossConfig(alpha=0),
+        TeacherConfig(**both, model=teacher_model, augment=views, optim=teacher_optim, schedule=teacher_schedule),
+        StudentConfig(
+            **both, model=student_model, optim=student_optim, schedule=student_schedule, loss=LossConfig(alpha=0)
         ),
         seeds=5 if scale == "paper" else 3,
-        left_out=(3, 5, 8) if name.startswith("cifar") else (0, 1, 2),  # a folder may have few classes
+        left_out=left_out,
     )
 
 
@@ -240,9 +225,5 @@ def _smoke(full: Setting) -> Setting:
     """Return the experiment in seconds: two seeds, one left-out class, very short training."""
     epochs = 4 if full.teacher.data.name == "digits" else 1
     schedule = ScheduleConfig(epochs=epochs, batch_size=full.teacher.schedule.batch_size)
-    return Setting(
-        teacher=full.teacher.replace(schedule=schedule),
-        student=full.student.replace(schedule=schedule),
-        seeds=2,
-        left_out=full.left_out[:1],
-    )
+    teacher, student = full.teacher.replace(schedule=schedule), full.student.replace(schedule=schedule)
+    return Setting(teacher, student, seeds=2, left_out=full.left_out[:1])

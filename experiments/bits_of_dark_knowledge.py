@@ -33,7 +33,7 @@ What departs from Ye et al.: they train teachers for more conditional mutual inf
 What the proposal costs: held-out images with labels, which students are not given.
 
 Cost at `quick` on two CPU cores: 381 networks, 24 minutes while other work shared the cores. At `smoke` every
-eighth recipe and one seed, and no verdict. Command: `distill reproduce bits_of_dark_knowledge`.
+eighth recipe and one seed, and no verdict.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from distill.config import KnowledgeProbe
 from distill.metrics.measures import Measure, Topic, of_kind
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import gain_figures, gain_ranking
-from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, always, images_of, of_few, setting_of_figures
 from experiments.conditions import OF_LABELS, caches, distilled, labelled
 from experiments.gain_figures import ANOTHER_SEED, CHANCE, CHOSEN, OTHER_SEEDS, gain_of, measured_by, teacher_of
 from experiments.prediction import chosen_without, left_out_concordance, rank_correlation
@@ -141,9 +141,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return built
 
 
-def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """Take every measure of the teachers."""
-    return (KnowledgeProbe(teachers_only=True),)
+probes = always(KnowledgeProbe(teachers_only=True))
 
 
 class Gains(NamedTuple):

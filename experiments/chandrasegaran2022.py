@@ -122,7 +122,7 @@ def _against_hard(temperatures: Sequence[float], kinds: Sequence[str]) -> dict[t
 _CLAIMED = "T={1:g}: a {0} student of the smoothed teacher is"
 # fmt: off
 CLAIMS = [
-    TEACHER_GAINS,
+    *TEACHER_GAINS,
     *claims("{0}-T{1:g}", f"{_CLAIMED} more accurate than one of the hard teacher", "accuracy",
             _against_hard([LOW], KINDS), "higher"),
     *claims("{0}-T{1:g}", f"{_CLAIMED} less accurate than one of the hard teacher", "accuracy",
@@ -204,6 +204,5 @@ def _panel(axes: Axes, table: Table, kind: str) -> None:
     drawing.lines(axes, table, "accuracy", place.get, lambda at, side: at * (1 + 0.08 * side), 100)
     drawing.horizontal(axes, table, map(teacher_of, SMOOTHINGS), "accuracy", 100, "--")
     drawing.temperatures(axes, TEMPERATURES)
-    axes.set_xlim(TEMPERATURES[0] / 1.4, TEMPERATURES[-1] * 1.4)
-    axes.set_xlabel("temperature")
+    axes.set(xlim=(TEMPERATURES[0] / 1.4, TEMPERATURES[-1] * 1.4), xlabel="temperature")
     drawing.open_frame(axes)

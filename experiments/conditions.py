@@ -27,10 +27,6 @@ def student_of(smoothing: float, temperature: float) -> str:
 
 HARD, SMOOTHED = teacher_of(0), teacher_of(0.1)
 """Names of the two teachers that most experiments compare."""
-# fmt: off
-TEACHER_GAINS = Claim("teacher", "smoothing raises the accuracy of the teacher", "accuracy", SMOOTHED, HARD,
-                      "higher")
-# fmt: on
 
 
 def labelled(runs: Mapping[str, Network], seed: int, unseen: int | None = None) -> Runs:
@@ -111,6 +107,16 @@ def claims(
     return each
 
 
+def between(condition: str, versus: str, *claimed: tuple[str, str, str, Direction]) -> list[Claim]:
+    """Make several claims about one pair of conditions: id, statement, measure and direction of each."""
+    return [Claim(id_, said, measure, condition, versus, direction) for id_, said, measure, direction in claimed]
+
+
+TEACHER_GAINS = between(
+    SMOOTHED, HARD, ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher")
+)
+
+
 def scaling_lowers_ece(id_: str, statement: str) -> Claim:
     """Claim that temperature scaling lowers the ECE of the teacher without smoothing."""
     return Claim(id_, statement, "scaled_ece", HARD, HARD, "lower", "ece")
@@ -120,8 +126,3 @@ def never_seen(id_: str, pairs: Mapping[float, tuple[str, str]]) -> list[Claim]:
     """Claim at each temperature that the smoothed teacher's student knows less of a class that it never saw."""
     statement = "T={:g}: a student of the smoothed teacher recognises a class it never saw less"
     return claims(id_, statement, "unseen_recall_corrected", pairs, "lower")
-
-
-def between(condition: str, versus: str, *claimed: tuple[str, str, str, Direction]) -> list[Claim]:
-    """Make several claims about one pair of conditions: id, statement, measure and direction of each."""
-    return [Claim(id_, said, measure, condition, versus, direction) for id_, said, measure, direction in claimed]

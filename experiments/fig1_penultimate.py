@@ -20,7 +20,7 @@ Departs from the paper: one kind of net per data set, that of the other figures,
 (theirs: AlexNet on CIFAR-10, ResNet-56 on CIFAR-100, Inception-v4 on ImageNet); no ImageNet. The plane's origin is
 the centroid of the three templates and its first axis points to the first of them, which the paper leaves open.
 
-Cost at `quick` on two CPU cores: 10 nets, about 7 minutes. Command: `distill reproduce fig1_penultimate`.
+Cost at `quick` on two CPU cores: 10 nets, about 7 minutes.
 """
 
 from __future__ import annotations

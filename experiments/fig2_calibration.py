@@ -23,7 +23,6 @@ On digits so few images are held out that a network may be right on all of them;
 the bound that `distill.metrics.calibration_error.fit_temperature` names, and says nothing.
 
 Cost at `quick` on two CPU cores: 15 nets, about 10 minutes.
-Command: `distill reproduce fig2_calibration`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from distill.config import TemperaturesProbe
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, always, setting_of_figures
 from experiments.conditions import HARD, claims, scaling_lowers_ece, teacher_of, teachers
 from experiments.drawing import Axes, Figure
 from experiments.reliability import FEW, reliability
@@ -75,9 +74,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return teachers(chosen.teacher, range(chosen.seeds), SMOOTHINGS)
 
 
-def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe]:
-    """Measure NLL and ECE at each temperature, and temperature scaling."""
-    return (TemperaturesProbe(temperatures=TEMPERATURES),)
+probes = always(TemperaturesProbe(temperatures=TEMPERATURES))
 
 
 def draw(table: Table) -> Mapping[str, Any]:

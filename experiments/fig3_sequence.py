@@ -23,7 +23,7 @@ All numbers are of the test set, about 10,600 tokens; the paper's are of its val
 `quick` were chosen from three settings so that the network of hard targets is about as overconfident as the
 paper's. That was seen on the test set at seed 0, with both networks in view; so seeds begin at 1.
 
-Cost at `quick` on two CPU cores: 10 nets, about 5 minutes. Command: `distill reproduce fig3_sequence`.
+Cost at `quick` on two CPU cores: 10 nets, about 5 minutes.
 """
 
 from __future__ import annotations

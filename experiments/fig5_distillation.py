@@ -27,7 +27,6 @@ points (claims about the others have no verdict) and far shorter schedules. Furt
 Cost at `quick` on two CPU cores: 120 nets, about 23 minutes. At `short`, 4.5e16 floating-point operations by count:
 7.5 minutes if a GPU sustains 1e14 a second, which is an assumption; small networks need jobs side by side for it
 (`--jobs 4`).
-Command: `distill reproduce fig5_distillation`.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from distill.config import CacheConfig, TeacherConfig
-from distill.reports.experiment import Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
 from experiments.conditions import OF_LABELS, claims, distilled, labelled, named, smoothed, student_of, teacher_of
@@ -76,17 +75,17 @@ PAPER = [
 
 # fmt: off
 CLAIMS = [
-    *claims("teacher", "smoothing makes the teacher more accurate: ε={:g} against 0", "accuracy",
-            {BEST: (teacher_of(BEST), teacher_of(HARD))}, "higher"),
-    *claims("baseline", "smoothing makes a student of labels (slightly) less accurate: ε={:g} against 0",
-            "accuracy", {STRONGEST: (_of_labels(STRONGEST), _of_labels(HARD))}, "lower"),
+    Claim("teacher", f"smoothing makes the teacher more accurate: ε={BEST:g} against 0", "accuracy",
+          teacher_of(BEST), teacher_of(HARD), "higher"),
+    Claim("baseline", f"smoothing makes a student of labels (slightly) less accurate: ε={STRONGEST:g} against 0",
+          "accuracy", _of_labels(STRONGEST), _of_labels(HARD), "lower"),
     *claims("distilled-T{:g}",
             f"T={{:g}}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})", "accuracy",
             {temperature: (student_of(HARD, temperature), _of_labels(MILDEST)) for temperature in TEMPERATURES},
             "higher"),
-    *claims("better-teacher",
-            "and yet a worse teacher: at T=1 its student (ε={:g}) is less accurate than that of the hard one",
-            "accuracy", {BEST: (student_of(BEST, 1), student_of(HARD, 1))}, "lower"),
+    Claim("better-teacher",
+          f"and yet a worse teacher: at T=1 its student (ε={BEST:g}) is less accurate than that of the hard one",
+          "accuracy", student_of(BEST, 1), student_of(HARD, 1), "lower"),
     *claims("smoothed-ls{:g}",
             "ε={:g}: a student of the smoothed teacher is less accurate than one of labels so smoothed", "accuracy",
             {smoothing: (student_of(smoothing, 1), _of_labels(smoothing)) for smoothing in SMOOTHINGS[1:]},

@@ -29,7 +29,6 @@ numbers of the paper's airplane and dog, 0 and 5: T-shirt/top and Sandal. How fa
 pair. At `short` and `paper` see `experiments/base.py`.
 
 Cost at `quick` on two CPU cores: 10 nets, about 12 minutes.
-Command: `distill reproduce fig6_mutual_information`.
 """
 
 from __future__ import annotations
@@ -109,8 +108,7 @@ def draw(table: Table) -> Mapping[str, Figure]:
         above.set_axis_off()
         return {"mutual_information": figure}
     _limits(above, axes, table)
-    axes.set_xlabel("training step")
-    axes.set_ylabel("I(X;Y), nats")
+    axes.set(xlabel="training step", ylabel="I(X;Y), nats")
     drawing.legend_below(figure)
     return {"mutual_information": figure}
 

@@ -10,33 +10,16 @@ from itertools import pairwise
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Table
+from experiments import drawing
 from experiments.conditions import OF_LABELS, OF_SMOOTHED_LABELS
-from experiments.drawing import (
-    Axes,
-    Figure,
-    color_of,
-    curves,
-    half_width,
-    heading,
-    horizontal,
-    is_empty,
-    legend_below,
-    lines,
-    look,
-    new_figure,
-    nothing,
-    open_frame,
-    series_of,
-    temperature,
-    temperatures,
-)
+from experiments.drawing import Axes, Figure
 
 _FROM_LABELS = OF_LABELS, OF_SMOOTHED_LABELS
 
 
 def nontarget_spread(table: Table) -> Figure:
     """Draw what a teacher says about the wrong classes: spread of their logits per class, and its parts."""
-    figure = new_figure(
+    figure = drawing.new_figure(
         5.8,
         "How much a teacher says beyond its answer. Above: standard deviation of the logits of the incorrect "
         "classes, per class of the image; dots are seeds, bars 95 % intervals. Below, left: their variance, "
@@ -54,7 +37,7 @@ def nontarget_spread(table: Table) -> Figure:
 
 def unseen_recall(table: Table) -> Figure:
     """Draw how well students of each teacher recognise a class that they never saw, against temperature."""
-    figure = new_figure(
+    figure = drawing.new_figure(
         3.5,
         "A class that the student never saw, known to it only through the teacher's soft targets: recall as "
         "trained, recall after one shift of the class's bias, and area under the ROC curve of its margin, with "
@@ -67,17 +50,17 @@ def unseen_recall(table: Table) -> Figure:
     )
     for axes, (measure, title, scale) in zip(figure.subplots(1, 3), panels, strict=True):
         _against_temperature(axes, table, measure, scale)
-        horizontal(axes, table, _FROM_LABELS, measure, scale, ":")
-        heading(axes, title)
+        drawing.horizontal(axes, table, _FROM_LABELS, measure, scale, ":")
+        drawing.heading(axes, title)
         # Near-perfect values need air above them, and zero is where a student without a hint is.
         axes.set_ylim(-0.04 * scale, 1.04 * scale)
-    legend_below(figure)
+    drawing.legend_below(figure)
     return figure
 
 
 def accuracy_by_temperature(table: Table) -> Figure:
     """Draw the accuracy of each teacher's students against temperature, beside teachers and students of labels."""
-    figure = new_figure(
+    figure = drawing.new_figure(
         4.4,
         "Test accuracy of students against the temperature of their soft targets: means over seeds with 95 % "
         "intervals. Horizontal: the teachers (dashed) and students trained from labels alone (dotted), with "
@@ -85,11 +68,11 @@ def accuracy_by_temperature(table: Table) -> Figure:
     )
     axes = figure.subplots()
     _against_temperature(axes, table, "accuracy", 100)
-    teachers = [series.teacher for series in series_of(table)]
-    horizontal(axes, table, teachers, "accuracy", 100, "--")
-    horizontal(axes, table, _FROM_LABELS, "accuracy", 100, ":")
+    teachers = [series.teacher for series in drawing.series_of(table)]
+    drawing.horizontal(axes, table, teachers, "accuracy", 100, "--")
+    drawing.horizontal(axes, table, _FROM_LABELS, "accuracy", 100, ":")
     axes.set_ylabel("test accuracy, %")
-    legend_below(figure)
+    drawing.legend_below(figure)
     return figure
 
 
@@ -108,36 +91,36 @@ def paired(
         axes: where to draw.
         table: what was measured; what is missing is not drawn.
         names: condition → its name on the x axis.
-        measure: which measure.
-        scale: factor of it, 100 for a share in %.
-        aside: how far a mean stands beside its dots.
-        markersize: of a mean.
+        measure: name of the measure.
+        scale: factor of the measure, 100 for a share in %.
+        aside: distance of a mean from its dots.
+        markersize: size of a mean's marker.
     """
     values = [table.by_seed(condition, measure) for condition in names]
     scaled = [{seed: scale * value for seed, value in each.items()} for each in values]
     if not any(scaled):
-        nothing(axes)
+        drawing.nothing(axes)
         return
     for place, (left, right) in enumerate(pairwise(scaled)):
         for seed in sorted(left.keys() & right.keys()):
             axes.plot([place, place + 1], [left[seed], right[seed]], color="#999999", linewidth=0.9, zorder=1)
     for place, (condition, seeds) in enumerate(zip(names, scaled, strict=True)):
         if seeds:
-            color, mean = color_of(condition, table), interval(seeds.values())
+            color, mean = drawing.color_of(condition, table), interval(seeds.values())
             axes.plot([place] * len(seeds), list(seeds.values()), "o", color=color, markersize=4, alpha=0.7)
             beside = place + (aside if place else -aside)  # away from the first line
-            half, style = half_width(mean), {"markersize": markersize, "capsize": 4}
+            half, style = drawing.half_width(mean), {"markersize": markersize, "capsize": 4}
             axes.errorbar(beside, mean.mean, half, fmt="D", color=color, **style)
     axes.set_xticks(range(len(names)), list(names.values()))
     axes.set_xlim(-0.5, len(names) - 0.5)
-    open_frame(axes)
+    drawing.open_frame(axes)
 
 
 def _spread_per_class(axes: Axes, table: Table) -> None:
     """Draw a group per class: a dot per seed, and the mean with its interval, for each teacher."""
-    shown = series_of(table)
+    shown = drawing.series_of(table)
     for index, series in enumerate(shown):
-        seeds = curves(table, series.teacher, "nontarget_spread")
+        seeds = drawing.curves(table, series.teacher, "nontarget_spread")
         intervals = [interval(values) for values in zip(*seeds, strict=True)]
         shift = (index - (len(shown) - 1) / 2) * 0.36
         positions = [place + shift for place in range(len(intervals))]
@@ -145,28 +128,22 @@ def _spread_per_class(axes: Axes, table: Table) -> None:
             beside = [place + 0.1 * (1 if shift > 0 else -1) for place in positions]
             axes.plot(beside, values, ".", color=series.color, alpha=0.4, markersize=4)
         if seeds:
-            means, halves = [each.mean for each in intervals], [half_width(each) for each in intervals]
-            axes.errorbar(positions, means, halves, **look(series), linestyle="none", label=series.teacher)
-    if is_empty(axes):
+            at = dict(zip(positions, intervals, strict=True))
+            drawing.points(axes, at, **drawing.look(series), linestyle="none", label=series.teacher)
+    if drawing.is_empty(axes):
         return
     crowded = sum(map(len, table.classes)) > 45
-    axes.set_xticks(
-        range(len(table.classes)),
-        table.classes,
-        rotation=30 if crowded else 0,
-        ha="right" if crowded else "center",
-        rotation_mode="anchor" if crowded else "default",
-    )
-    axes.set_ylabel("std of non-target logits")
-    axes.set_xlabel("class of the image")
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(range(len(table.classes)), table.classes, **slanted)
+    axes.set(ylabel="std of non-target logits", xlabel="class of the image")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
-    open_frame(axes)
+    drawing.open_frame(axes)
 
 
 def _variance_parts(axes: Axes, table: Table) -> None:
     """Draw a stacked bar per teacher: variance within a class, and between classes."""
-    for index, series in enumerate(series_of(table)):
+    for index, series in enumerate(drawing.series_of(table)):
         within = _mean(table, series.teacher, "interclass_variance_within")
         between = _mean(table, series.teacher, "interclass_variance_between")
         if within is None or between is None:
@@ -178,34 +155,35 @@ def _variance_parts(axes: Axes, table: Table) -> None:
 
 def _relative_variance(axes: Axes, table: Table) -> None:
     """Draw a bar per teacher: inter-class variance relative to the squared gap, with its interval."""
-    for index, series in enumerate(series_of(table)):
+    for index, series in enumerate(drawing.series_of(table)):
         if values := table.by_seed(series.teacher, "interclass_variance_relative"):
-            mean, color = interval(values.values()), series.color
-            axes.barh(index, 100 * mean.mean, xerr=100 * half_width(mean), color=color, height=0.6, capsize=3)
+            mean = interval(values.values())
+            half = 100 * drawing.half_width(mean)
+            axes.barh(index, 100 * mean.mean, xerr=half, color=series.color, height=0.6, capsize=3)
     _bars_by_teacher(axes, table, "variance / gap², %")
 
 
 def _bars_by_teacher(axes: Axes, table: Table, title: str) -> None:
     """Finish axes of horizontal bars, the first teacher on top."""
-    heading(axes, title)
-    if is_empty(axes):
+    drawing.heading(axes, title)
+    if drawing.is_empty(axes):
         return
-    teachers = [series.teacher.removeprefix("teacher ") for series in series_of(table)]
+    teachers = [series.teacher.removeprefix("teacher ") for series in drawing.series_of(table)]
     axes.set_yticks(range(len(teachers)), teachers)
     axes.set_ylim(len(teachers) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    open_frame(axes, grid="x")
+    drawing.open_frame(axes, grid="x")
 
 
 def _against_temperature(axes: Axes, table: Table, measure: str, scale: float) -> None:
     """Draw a line per teacher: its students at each temperature, with intervals."""
-    lines(axes, table, measure, temperature, lambda at, side: at * (1 + 0.05 * side), scale)
-    every = {at for name in table.conditions() if (at := temperature(name)) is not None}
+    drawing.lines(axes, table, measure, drawing.temperature, lambda at, side: at * (1 + 0.05 * side), scale)
+    every = {at for name in table.conditions() if (at := drawing.temperature(name)) is not None}
     if every:
-        temperatures(axes, sorted(every))
+        drawing.temperatures(axes, sorted(every))
         axes.set_xlim(min(every) / 1.3, max(every) * 1.3)
     axes.set_xlabel("temperature")
-    open_frame(axes)
+    drawing.open_frame(axes)
 
 
 def _mean(table: Table, condition: str, measure: str) -> float | None:

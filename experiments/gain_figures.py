@@ -206,8 +206,7 @@ def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:
             _best(axes, place, *max(own.items(), key=lambda each: each[1].mean))
     axes.axvline(0, color="#444444", linewidth=1.2, zorder=1)
     axes.set_yticks(range(len(kinds)), [_kind(kind).replace("over the", "over\nthe") for kind in kinds], fontsize=9)
-    axes.set_ylim(len(kinds) - 0.5, -0.5)
-    axes.set_xlabel("gain over students of labels, points of accuracy")
+    axes.set(ylim=(len(kinds) - 0.5, -0.5), xlabel="gain over students of labels, points of accuracy")
     drawing.open_frame(axes, grid="x")
     return figure
 

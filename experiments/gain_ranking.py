@@ -69,8 +69,7 @@ def ranking(
         tick.set_color(_row_color(row, named))
     axes.set_ylim(len(rows) - 0.4, -1.2)
     low, high = axes.get_xlim()  # intervals of two seeds can be wider than all shares
-    axes.set_xlim(max(0.0, low), min(1.0, high))
-    axes.set_xlabel("share of pairs ordered as the gain orders them")
+    axes.set(xlim=(max(0.0, low), min(1.0, high)), xlabel="share of pairs ordered as the gain orders them")
     drawing.open_frame(axes, grid="x")
     drawing.legend_below(figure)
     return figure

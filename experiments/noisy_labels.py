@@ -32,7 +32,6 @@ correction; and stopping early, without which memorisation is what time brings. 
 one seed, and no verdict.
 
 Cost at `quick` on two CPU cores: 75 networks, 80 minutes while other work shared the cores.
-Command: `distill reproduce noisy_labels`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from distill.config import AugmentConfig, CacheConfig, LossConfig, MemorisationP
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
 from experiments import drawing
-from experiments.base import DATA_OF_FIGURES, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, always, setting_of_figures
 from experiments.drawing import Axes, Figure
 
 DATA = DATA_OF_FIGURES
@@ -132,9 +131,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return built
 
 
-def probes(scale: Scale, data: str) -> tuple[MemorisationProbe]:
-    """Measure how many of the wrong labels each network answers."""
-    return (MemorisationProbe(),)
+probes = always(MemorisationProbe())
 
 
 class _Method(NamedTuple):
@@ -211,8 +208,7 @@ def _against_noise(table: Table, height: float, caption: str, *rows: _Row) -> Fi
         places = [100 * rate for rate in _rates(kind) if any(_at(table, rows[0], kind, rate, m) for m in _METHODS)]
         if places:
             column[-1].set_xticks(places, [f"{place:g}" for place in places])
-            column[-1].set_xlim(places[0] - 6, places[-1] + 6)
-            column[-1].set_xlabel("wrong training labels, %")
+            column[-1].set(xlim=(places[0] - 6, places[-1] + 6), xlabel="wrong training labels, %")
         else:
             for axes in column:
                 drawing.nothing(axes)

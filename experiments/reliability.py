@@ -29,14 +29,11 @@ def reliability(table: Table, caption: str) -> Figure:
     diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
     for line, bins in shown:
         _draw_line(diagram, histogram, table, line, bins)
-    diagram.set_ylabel("accuracy")
-    diagram.set_xlim(0, 1)
-    diagram.set_ylim(0, 1.02)
+    diagram.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     histogram.set_yscale("log")
     histogram.minorticks_off()
     histogram.set_yticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-    histogram.set_ylim(0.5 * min(each.share for _, bins in shown for each in bins), 150)
-    histogram.set_ylabel("predictions, %")
+    histogram.set(ylim=(0.5 * min(each.share for _, bins in shown for each in bins), 150), ylabel="predictions, %")
     histogram.set_xlabel("confidence")
     for axes in (diagram, histogram):
         drawing.open_frame(axes)

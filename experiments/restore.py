@@ -40,8 +40,7 @@ their pairs are mostly ResNets on CIFAR-100 and ImageNet, ours at `quick` a smal
 on Fashion-MNIST. Nothing is augmented, at `short` and `paper` neither: a student's few images are one vector each.
 Early checkpoints are of the hard and the smoothed teacher, not of that of MaxSup.
 
-Cost at `quick` on two CPU cores: 225 networks, 20 minutes. At `smoke` one seed, and no verdict. Command: `distill
-reproduce restore`.
+Cost at `quick` on two CPU cores: 225 networks, 20 minutes. At `smoke` one seed, and no verdict.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ from typing import Any
 from distill.config import AugmentConfig, CacheConfig, LossConfig, SnapshotsProbe, TeacherConfig
 from distill.metrics.measures import Measure
 from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
-from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, always, images_of, of_few, setting_of_figures
 from experiments.conditions import HARD, OF_LABELS, SMOOTHED, between, claims, labelled
 
 SMOOTHING = 0.1
@@ -186,9 +185,7 @@ def _ways(cache: CacheConfig) -> Iterator[tuple[str, CacheConfig, LossConfig]]:
         yield _early(part), cache.replace(snapshot=part), LossConfig(temperature=4)
 
 
-def probes(scale: Scale, data: str) -> tuple[SnapshotsProbe]:
-    """Measure the calibration of teachers along their training."""
-    return (SnapshotsProbe(),)
+probes = always(SnapshotsProbe())
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:

@@ -121,8 +121,7 @@ def _calibration(table: Table) -> Figure:
     if not axes.has_data():
         drawing.nothing(axes)
         return figure
-    axes.set_xlabel("ECE of the teacher, %")
-    axes.set_ylabel("test accuracy of the student, %")
+    axes.set(xlabel="ECE of the teacher, %", ylabel="test accuracy of the student, %")
     drawing.open_frame(axes)
     drawing.legend_below(figure)
     return figure
@@ -182,8 +181,7 @@ def _by_temperature(table: Table) -> Figure:
         drawing.nothing(axes)
         return figure
     drawing.temperatures(axes, TEMPERATURES)
-    axes.set_xlabel("temperature T")
-    axes.set_ylabel("test accuracy of the student, %")
+    axes.set(xlabel="temperature T", ylabel="test accuracy of the student, %")
     drawing.open_frame(axes)
     drawing.legend_below(figure)
     return figure

@@ -34,7 +34,7 @@ from typing import Any
 from distill.config import KnowledgeProbe
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing, figures
-from experiments.base import DATA_OF_FIGURES
+from experiments.base import DATA_OF_FIGURES, always
 from experiments.conditions import HARD, SMOOTHED, TEACHER_GAINS, between, teacher_of
 from experiments.drawing import Figure
 from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, runs_at, student_of
@@ -112,7 +112,7 @@ CLAIMS = [
         Claim(f"variance-{of}", f"{_LOWERS}, {of} images", measure, SMOOTHED, HARD, "lower")
         for of, measure in VARIANCES.items()
     ),
-    TEACHER_GAINS,
+    *TEACHER_GAINS,
     *(claim for kind in KINDS for claim in _of_students(kind)),
 ]
 PAPER = list(_published())
@@ -123,9 +123,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return runs_at(scale, data, (TEMPERATURE,), of_labels_too=True)
 
 
-def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """Take the measures of training images, among them theirs."""
-    return (KnowledgeProbe(teachers_only=True),)
+probes = always(KnowledgeProbe(teachers_only=True))
 
 
 def draw(table: Table) -> Mapping[str, Any]:

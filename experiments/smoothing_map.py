@@ -90,8 +90,7 @@ def draw_map(axes: Axes, shown: Map, scale: Normalize, rows: Sequence[str], colu
             text.set_bbox({"facecolor": "#f6f6f6", "edgecolor": "none", "pad": 1})
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(-0.5, len(rows) - 0.5)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(rows) - 0.5))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

@@ -40,7 +40,7 @@ from distill.config import ScalingProbe
 from distill.metrics.choice import CHOSEN_BY, Choice, Use, choose
 from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Runs, Scale, Table
-from experiments.base import DATA_OF_FIGURES, images_of, of_few, setting_of_figures
+from experiments.base import DATA_OF_FIGURES, always, images_of, of_few, setting_of_figures
 from experiments.conditions import (
     HARD,
     OF_LABELS,
@@ -127,9 +127,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return built
 
 
-def probes(scale: Scale, data: str) -> tuple[ScalingProbe]:
-    """Measure what temperature, vector and Platt scaling make of each network."""
-    return (ScalingProbe(),)
+probes = always(ScalingProbe())
 
 
 _BySmoothing = dict[float, dict[str, dict[int, float]]]

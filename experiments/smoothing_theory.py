@@ -25,7 +25,6 @@ al.'s (2025).
 
 Cost at `quick` on two CPU cores: 60 networks, 2 minutes while other work shared the cores. At `smoke`
 there is one seed of three losses, briefly trained, and no verdict.
-Command: `distill reproduce smoothing_theory`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from typing import Any
 from distill.config import (
     AugmentConfig,
     KnowledgeProbe,
-    ModelConfig,
     OptimConfig,
     ScheduleConfig,
     SmoothingConvention,
@@ -44,7 +42,7 @@ from distill.config import (
 from distill.metrics.measures import Measure, Topic
 from distill.reports.experiment import Claim, Label, Runs, Scale, Table
 from experiments import drawing
-from experiments.base import DIGITS, setting
+from experiments.base import DIGITS, always, mlp, setting
 from experiments.conditions import HARD, claims, teachers
 from experiments.drawing import Axes, Figure
 from experiments.smoothing_steps import CELLS as CELLS
@@ -101,7 +99,7 @@ def runs(scale: Scale, data: str) -> Runs:
     if data == "digits":
         # Nothing but the loss: no decay, no clipping, no views, and wide enough to reach the minimum.
         teacher = teacher.replace(
-            model=ModelConfig(name="mlp", kwargs={"widths": [512]}),
+            model=mlp(512),
             augment=AugmentConfig(),
             optim=OptimConfig(lr=0.1, clip=None),
             schedule=ScheduleConfig(epochs=4 if scale == "smoke" else 300, batch_size=64),
@@ -113,9 +111,7 @@ def runs(scale: Scale, data: str) -> Runs:
     return teachers(teacher, seeds, (0.0, *smoothings)) | over_others
 
 
-def probes(scale: Scale, data: str) -> tuple[KnowledgeProbe]:
-    """Measure the gap of training images."""
-    return (KnowledgeProbe(),)
+probes = always(KnowledgeProbe())
 
 
 def derived(table: Table) -> dict[Label, dict[str, float]]:

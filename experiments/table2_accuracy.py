@@ -13,7 +13,6 @@ epochs would cost more than all the rest. The paper's numbers are of
 10,000 held-out images; ours are of the test set, on which nothing was selected.
 
 Cost at `quick` on two CPU cores: 20 nets, about 7 minutes.
-Command: `distill reproduce table2_accuracy`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ PAPER = [
     Published(f"{_TABLE}: Inception-v4 on ImageNet, ε=0", 0.809, None, TEACHER[0], "accuracy"),
     Published(f"{_TABLE}: Inception-v4 on ImageNet, ε=0.1", 0.809, None, TEACHER[1], "accuracy"),
 ]
-CLAIMS = [TEACHER_GAINS]
+CLAIMS = TEACHER_GAINS
 
 
 def runs(scale: Scale, data: str) -> Runs:

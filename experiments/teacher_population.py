@@ -7,13 +7,13 @@ from typing import Any
 
 from distill.config import AugmentConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.reports.experiment import Scale
-from experiments.base import images_of, setting_of_figures
+from experiments.base import images_of, mlp, setting_of_figures
 
 
 def base_of(teacher: TeacherConfig, scale: Scale, data: str) -> TeacherConfig:
     """Return the recipe that all others vary: small enough that hundreds can be trained."""
     if data == "digits":
-        model = ModelConfig(name="mlp", kwargs={"widths": [128, 128]})
+        model = mlp(128, 128)
     elif scale in ("smoke", "quick"):
         model = ModelConfig(name="cnn", kwargs={"widths": [8, 16], "hidden": 64})
     else:

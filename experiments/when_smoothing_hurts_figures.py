@@ -214,7 +214,6 @@ def _write_chosen(axes: Axes, table: Table) -> None:
         return
     axes.set_xticks(range(len(SHARES)), _shares(MAIN))
     axes.set_yticks(range(len(SMOOTHINGS)), [f"ε = {value:g}" for value in SMOOTHINGS])
-    axes.set_xlim(-0.5, len(SHARES) - 0.5)
-    axes.set_ylim(-0.5, len(SMOOTHINGS) - 0.5)
+    axes.set(xlim=(-0.5, len(SHARES) - 0.5), ylim=(-0.5, len(SMOOTHINGS) - 0.5))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
