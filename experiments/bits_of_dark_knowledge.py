@@ -94,16 +94,12 @@ PAPER = [
 
 def _claims(temperature: float) -> Iterator[Claim]:
     """Yield the claims about the gain at one temperature."""
+    spread = "relative inter-class logit variance predicts it better than chance, on these recipes"
     compared = (
         ("accuracy", "our proposal predicts the gain better than accuracy does", PROPOSAL, NAIVE),
         ("information", "our proposal predicts it better than conditional mutual information", PROPOSAL, PUBLISHED),
         ("published", "conditional mutual information predicts it better than accuracy", PUBLISHED, NAIVE),
-        (
-            "spread",
-            "relative inter-class logit variance predicts it better than chance, on these recipes",
-            SPREAD,
-            None,
-        ),
+        ("spread", spread, SPREAD, None),
         ("chance", "our proposal predicts it better than chance, on these recipes", PROPOSAL, None),
     )
     measure, at = f"concordance_T{temperature:g}", f"T={temperature:g}"
@@ -195,11 +191,8 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
     seeds = sorted({label.seed for label in table.values})
     by_temperature = {at: {seed: gains_of(table, seed, at) for seed in seeds} for at in TEMPERATURES}
     for at, seed in product(TEMPERATURES, seeds):
-        gains, correlation, concordance = (
-            by_temperature[at][seed],
-            f"rank_correlation_T{at:g}",
-            f"concordance_T{at:g}",
-        )
+        gains = by_temperature[at][seed]
+        correlation, concordance = f"rank_correlation_T{at:g}", f"concordance_T{at:g}"
         if not gains.measures:
             continue
         values = np.stack(list(gains.measures.values()))
@@ -211,10 +204,8 @@ def derived(table: Table) -> dict[Label, dict[str, float]]:
         if math.isfinite(chosen.concordance):
             put(CHANCE, seed, **{concordance: 0.5})
         for condition, others in _other_seeds(seed, seeds).items():
-            told = _told_by(gains, [by_temperature[at][other] for other in others])
-            if told is not None:
-                rank, share = told
-                put(condition, seed, **{correlation: rank, concordance: share})
+            if told := _told_by(gains, [by_temperature[at][other] for other in others]):
+                put(condition, seed, **dict(zip((correlation, concordance), told, strict=True)))
     for at, seed in product(TEMPERATURES, seeds):
         gains = by_temperature[at][seed]
         for name, gain in zip(gains.names, gains.gain, strict=True):
@@ -236,9 +227,8 @@ def _told_by(gains: Gains, others: list[Gains]) -> tuple[float, float] | None:
     if not rows:
         return None
     mean = np.array([np.mean([other[gains.names[row]] for other in of_others]) for row in rows])
-    gain = gains.gain[rows]
-    named = [gains.families[row] for row in rows]
-    return float(rank_correlation(mean, gain)), float(left_out_concordance(mean, gain, named))
+    gain, families = gains.gain[rows], [gains.families[row] for row in rows]
+    return float(rank_correlation(mean, gain)), float(left_out_concordance(mean, gain, families))
 
 
 def draw(table: Table) -> Mapping[str, Any]:

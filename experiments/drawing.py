@@ -178,14 +178,14 @@ def band(
     """Draw one vector measure of a teacher against another: the mean over seeds, its interval as a band.
 
     Args:
-        axes: where to draw; nothing is drawn where no run has the measure.
+        axes: where to draw; nothing is drawn if no run has the measure.
         table: what was measured.
-        series: whose.
+        series: the teacher's look.
         places: name of the curve on the x axis, alike for all seeds.
         heights: name of the curve on the y axis.
         scale: factor of the heights, 100 for a share in %.
-        opacity: of the band.
-        markersize: of a marker at each point; None draws none.
+        opacity: opacity of the band.
+        markersize: size of a marker at each point; None draws none.
     """
     seeds = curves(table, series.teacher, heights)
     if not seeds:

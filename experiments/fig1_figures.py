@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import product
 from math import floor, hypot, log10
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Label, Table
@@ -56,12 +56,9 @@ def _panels(table: Table) -> list[_Panel]:
 
 
 def _first_seed(table: Table, condition: str) -> Label | None:
-    labels = [
-        label
-        for label, curves in table.curves.items()
-        if label.condition == condition and "plane_classes" in curves
-    ]
-    return min(labels, key=lambda label: label.seed, default=None)
+    drawn = [label for label, curves in table.curves.items() if "plane_classes" in curves]
+    own = (label for label in drawn if label.condition == condition)
+    return min(own, key=lambda label: label.seed, default=None)
 
 
 def _suffixes(table: Table) -> list[str]:
@@ -124,28 +121,24 @@ def _picture(table: Table, panel: _Panel, suffix: str, relative: bool) -> list[_
     return shown
 
 
-class _Square(NamedTuple):
-    """The limits of two axes."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
+_Square = dict[Literal["xlim", "ylim"], tuple[float, float]]
+"""Limits of two axes."""
 
 
 def _square(pictures: Iterable[list[_Points]]) -> _Square:
     """Return a square that all points and templates of the pictures lie in, with air around them."""
     classes = [points for picture in pictures for points in picture]
-    sides = (
-        [value for points in classes for value in (*points.x, points.template[0])],
-        [value for points in classes for value in (*points.y, points.template[1])],
-    )
+    x_values = [value for points in classes for value in (*points.x, points.template[0])]
+    y_values = [value for points in classes for value in (*points.y, points.template[1])]
+    sides = x_values, y_values
     half = 0.54 * max(max(side) - min(side) for side in sides)
     x, y = ((max(side) + min(side)) / 2 for side in sides)
-    return _Square((x - half, x + half), (y - half, y + half))
+    return {"xlim": (x - half, x + half), "ylim": (y - half, y + half)}
 
 
 def _scatter(axes: Axes, picture: list[_Points], limits: _Square) -> None:
     """Draw the points of each class, its template, and the ray to the template from the centroid of all three."""
-    reach = sum(map(abs, (*limits.x, *limits.y)))  # beyond the edge
+    reach = sum(abs(limit) for pair in limits.values() for limit in pair)  # beyond the edge
     for points, (color, marker) in zip(picture, _CLASS_LOOKS, strict=True):
         x, y = points.template
         far = reach / hypot(x, y)
@@ -153,7 +146,7 @@ def _scatter(axes: Axes, picture: list[_Points], limits: _Square) -> None:
         style: dict[str, Any] = {"color": color, "marker": marker}
         axes.scatter(points.x, points.y, s=5, linewidths=0, alpha=0.75, label=points.name, **style)
         axes.scatter([x], [y], s=12, color=color, marker=marker, edgecolors="black", linewidths=0.7, zorder=3)
-    axes.set(xlim=limits.x, ylim=limits.y, aspect="equal")
+    axes.set(**limits, aspect="equal")
     axes.tick_params(labelsize=7, length=2, pad=1)
     for spine in axes.spines.values():
         spine.set_color("#bbbbbb")
@@ -218,8 +211,7 @@ def _by_split(axes: Axes, table: Table, measure: str, suffix: str) -> None:
             if (values := table.by_seed(series.teacher, f"{measure}_{split}{suffix}"))
         }
         drawing.points(axes, means, **drawing.look(series), linestyle="none", label=series.teacher)
-    if not axes.has_data():
-        drawing.nothing(axes)
+    if drawing.is_empty(axes):
         return
     axes.set_xticks(range(len(SPLITS)), list(SPLITS.values()), fontsize=8)
     axes.set_xlim(-0.5, len(SPLITS) - 0.5)

@@ -173,15 +173,9 @@ def _curve(axes: Axes, table: Table, conditions: Iterable[str], color: str, styl
 def _name_temperature(axes: Axes, table: Table, temperature: float, color: str) -> None:
     """Write T above the point of the hard teacher's students; only the last one says that it is T."""
     if point := _point(table, student_of(HARD, temperature)):
-        axes.annotate(
-            f"T={temperature:g}" if temperature == TEMPERATURES[-1] else f"{temperature:g}",
-            (point.gamma, point.high),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            color=color,
-            fontsize=8,
-        )
+        text, place = f"{temperature:g}", (point.gamma, point.high)
+        style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "color": color, "fontsize": 8}
+        axes.annotate(f"T={text}" if temperature == TEMPERATURES[-1] else text, place, (0, 3), **style)
 
 
 class _Point(NamedTuple):

@@ -127,8 +127,7 @@ def gain_by_measure(table: Table, families: Mapping[str, str], candidates: Itera
     for column, measure in enumerate(shown):
         panels[1, column].set_xlabel(words(measure))
     for axes in figure.axes:
-        if not axes.has_data():
-            drawing.nothing(axes)
+        drawing.is_empty(axes)
     _legend(figure)
     return figure
 
@@ -166,9 +165,8 @@ def _legend(figure: Figure) -> None:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     if named:
-        figure.legend(
-            named.values(), named, loc="outside lower center", ncols=3, frameon=False, fontsize=9, handletextpad=0.2
-        )
+        style: dict[str, Any] = {"ncols": 3, "frameon": False, "fontsize": 9, "handletextpad": 0.2}
+        figure.legend(named.values(), named, loc="outside lower center", **style)
 
 
 def gains_by_family(table: Table, families: Mapping[str, str]) -> Figure:

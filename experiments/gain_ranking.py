@@ -36,10 +36,10 @@ def ranking(
     """Draw measures by how well they order teachers, the best on top, beside chance and what other seeds tell.
 
     Args:
-        table: with its derived rows.
+        table: the table with its derived rows.
         families: name of a teacher → its family.
         candidates: all measures.
-        named: those that are shown wherever they stand → what they are, in words.
+        named: measure that is always shown → what it is, in words.
         chosen: per seed, measure → share of pairs for which it was chosen on other families.
     """
     figure = drawing.new_figure(7.6, _caption(chosen))

@@ -39,7 +39,6 @@ from typing import Any, NamedTuple
 from distill.config import (
     DATA_SETS,
     AugmentConfig,
-    CacheConfig,
     DataConfig,
     LossConfig,
     ModelConfig,
@@ -49,10 +48,10 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import refuse_sentences
-from experiments.conditions import OF_LABELS, SMOOTHED
+from experiments.conditions import OF_LABELS, SMOOTHED, caches, labelled
 from experiments.drawing import Axes
 
 SMOOTHING = 0.1
@@ -139,13 +138,10 @@ def runs(scale: Scale, data: str) -> Runs:
         student = StudentConfig(
             **common, model=_mlp(size.student), optim=optim.replace(clip=1), loss=LossConfig(alpha=0), seed=seed
         )
-        built[Label(WITH_DROPOUT, seed)] = dropout
-        built[Label(SMOOTHED, seed)] = smoothed
-        built[Label(OF_LABELS, seed)] = student
+        built |= labelled({WITH_DROPOUT: dropout, SMOOTHED: smoothed, OF_LABELS: student}, seed)
         matching = LossConfig(soft="logit-matching", alpha=0.6)
-        for condition, teacher in ((OF_DROPOUT, dropout), (OF_SMOOTHED, smoothed)):
-            cache = CacheConfig(teacher=teacher, transfer_set=size.data)
-            built[Label(condition, seed)] = student.replace(cache=cache, loss=matching)
+        stored = caches({OF_DROPOUT: dropout, OF_SMOOTHED: smoothed}, student).items()
+        built |= labelled({name: student.replace(cache=cache, loss=matching) for name, cache in stored}, seed)
     return built
 
 

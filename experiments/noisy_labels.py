@@ -39,11 +39,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from distill.config import AugmentConfig, CacheConfig, LossConfig, MemorisationProbe, ScheduleConfig, StudentConfig
+from distill.config import AugmentConfig, CacheConfig, MemorisationProbe, ScheduleConfig, StudentConfig
 from distill.metrics.verdict import interval
-from distill.reports.experiment import Claim, Label, Published, Runs, Scale, Table
+from distill.reports.experiment import Claim, Published, Runs, Scale, Table
 from experiments import drawing
 from experiments.base import DATA_OF_FIGURES, always, setting_of_figures
+from experiments.conditions import labelled, smoothed
 from experiments.drawing import Axes, Figure
 
 DATA = DATA_OF_FIGURES
@@ -77,6 +78,7 @@ PAPER = [
 
 
 def _claims() -> Iterator[Claim]:
+    """Yield the claims about each kind and rate of noise."""
     for where in (_noise(kind, rate) for kind, rate in NOISE if rate):
         hard, name = _of_labels(0, where), where.replace(" ", "-")
         for smoothing in SMOOTHINGS[1:]:
@@ -103,31 +105,21 @@ def runs(scale: Scale, data: str) -> Runs:
     teacher = chosen.teacher.replace(augment=AugmentConfig())
     if scale == "quick" and teacher.data.limit:
         # Few images, so that hard labels are learned by heart in a short time, wrong ones too.
-        teacher = teacher.replace(
-            data=teacher.data.replace(limit=teacher.data.limit // 2), schedule=ScheduleConfig(epochs=20)
-        )
+        half = teacher.data.replace(limit=teacher.data.limit // 2)
+        teacher = teacher.replace(data=half, schedule=ScheduleConfig(epochs=20))
     noise = [cell for cell in NOISE if scale != "smoke" or cell[1] == 0.4]
     built: Runs = {}
     for seed in range(1 if scale == "smoke" else min(chosen.seeds, _SEEDS)):
         for kind, rate in noise:
             images = teacher.data.replace(label_noise=rate, noise=kind if rate else "symmetric")
             where = _noise(kind, rate)
-            for smoothing in SMOOTHINGS:
-                built[Label(_of_labels(smoothing, where), seed)] = teacher.replace(
-                    data=images, seed=seed
-                ).with_loss(smoothing=smoothing)
-            cache = CacheConfig(teacher=teacher.replace(data=images, seed=seed), transfer_set=images)
-            for temperature in TEMPERATURES:
-                built[Label(_distilled(temperature, where), seed)] = StudentConfig(
-                    data=images,
-                    model=teacher.model,
-                    optim=teacher.optim,
-                    schedule=teacher.schedule,
-                    precision=teacher.precision,
-                    cache=cache,
-                    loss=LossConfig(temperature=temperature),
-                    seed=seed + _OWN,  # initial weights that are not its teacher's
-                )
+            hard = teacher.replace(data=images, seed=seed)
+            taught = smoothed(hard, SMOOTHINGS).items()
+            same = {name: getattr(hard, name) for name in ("data", "model", "optim", "schedule", "precision")}
+            # Its initial weights are not its teacher's.
+            student = StudentConfig(**same, cache=CacheConfig(teacher=hard, transfer_set=images), seed=seed + _OWN)
+            students = {_distilled(at, where): student.with_loss(temperature=at) for at in TEMPERATURES}
+            built |= labelled({_of_labels(smoothing, where): each for smoothing, each in taught} | students, seed)
     return built
 
 
@@ -146,15 +138,11 @@ class _Method(NamedTuple):
 
 
 _METHODS = (
-    _Method("hard labels", _of_labels(SMOOTHINGS[0], "{}"), drawing.HARD, "o", "-"),
-    *(
-        _Method(f"smoothed, ε={smoothing:g}", _of_labels(smoothing, "{}"), color, marker, "-")
-        for smoothing, color, marker in zip(SMOOTHINGS[1:], drawing.SMOOTHED, "s^", strict=False)
-    ),
-    *(
-        _Method(f"distilled, T={temperature:g}", _distilled(temperature, "{}"), color, marker, "--")
-        for temperature, color, marker in zip(TEMPERATURES, (drawing.SMOOTHED[2], "#000000"), "Dv", strict=True)
-    ),
+    _Method("hard labels", _of_labels(0, "{}"), drawing.HARD, "o", "-"),
+    _Method("smoothed, ε=0.1", _of_labels(0.1, "{}"), drawing.SMOOTHED[0], "s", "-"),
+    _Method("smoothed, ε=0.3", _of_labels(0.3, "{}"), drawing.SMOOTHED[1], "^", "-"),
+    _Method("distilled, T=1", _distilled(1, "{}"), drawing.SMOOTHED[2], "D", "--"),
+    _Method("distilled, T=4", _distilled(4, "{}"), "#000000", "v", "--"),
 )
 _KINDS = {"symmetric": "wrong: any other class", "pair": "wrong: the next class"}
 _SHIFT = 1.0

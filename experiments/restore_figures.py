@@ -7,23 +7,9 @@ from typing import Any
 
 from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Table
-from experiments import drawing
+from experiments import drawing, restore
 from experiments.conditions import OF_LABELS
 from experiments.drawing import Axes, Figure
-from experiments.restore import (
-    BEST_CHECKPOINT,
-    BEST_REMEDY,
-    BEST_T,
-    CHECKPOINTS,
-    HARD,
-    PARTS,
-    PLAIN,
-    SMOOTHED,
-    TEACHERS,
-    TEMPERATURES,
-    TEMPERED,
-    student_of,
-)
 
 
 def draw(table: Table) -> Mapping[str, Any]:
@@ -36,20 +22,22 @@ def draw(table: Table) -> Mapping[str, Any]:
 
 
 _LOOKS = dict(
-    zip(TEACHERS, ((drawing.HARD, "o"), (drawing.SMOOTHED[0], "s"), (drawing.SMOOTHED[1], "^")), strict=True)
+    zip(
+        restore.TEACHERS, ((drawing.HARD, "o"), (drawing.SMOOTHED[0], "s"), (drawing.SMOOTHED[1], "^")), strict=True
+    )
 )
 """Colour and marker of each teacher."""
 _GREY = "#555555"
 _ROWS = {
-    PLAIN: "none (T=4)",
-    BEST_T: "T of its own*",
+    restore.PLAIN: "none (T=4)",
+    restore.BEST_T: "T of its own*",
     "standardised": "standardised",
     "DIST": "DIST",
     "DKD": "DKD",
     "WSL": "WSL",
     "decoupled temperatures": "label's own T (ATS)",
-    BEST_CHECKPOINT: "checkpoint*",
-    BEST_REMEDY: "best of all*",
+    restore.BEST_CHECKPOINT: "checkpoint*",
+    restore.BEST_REMEDY: "best of all*",
 }
 """Name of each remedy in the figure; * is chosen on held-out images."""
 
@@ -65,19 +53,19 @@ def _remedies(table: Table) -> Figure:
         "and at its best T, and students of labels.",
     )
     axes = figure.subplots()
-    rows = {how: mean.mean for how in _ROWS if (mean := _percent(table, student_of(SMOOTHED, how)))}
+    rows = {how: mean.mean for how in _ROWS if (mean := _percent(table, restore.student_of(restore.SMOOTHED, how)))}
     if not rows:
         drawing.nothing(axes)
         return figure
     order = sorted(rows, key=lambda how: rows[how])
     for at in range(0, len(order), 2):
         axes.axhspan(at - 0.5, at + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
-    for teacher, shift in zip(TEACHERS, (0.25, 0.0, -0.25), strict=True):
-        points = {at + shift: _percent(table, student_of(teacher, how)) for at, how in enumerate(order)}
+    for teacher, shift in zip(restore.TEACHERS, (0.25, 0.0, -0.25), strict=True):
+        points = {at + shift: _percent(table, restore.student_of(teacher, how)) for at, how in enumerate(order)}
         _dots(axes, {at: point for at, point in points.items() if point}, teacher)
     for condition, style, color, name in (
-        (student_of(HARD, PLAIN), "-", drawing.HARD, "ε=0, T=4"),
-        (student_of(HARD, BEST_T), "--", drawing.HARD, "ε=0, best T"),
+        (restore.student_of(restore.HARD, restore.PLAIN), "-", drawing.HARD, "ε=0, T=4"),
+        (restore.student_of(restore.HARD, restore.BEST_T), "--", drawing.HARD, "ε=0, best T"),
         (OF_LABELS, ":", _GREY, "labels"),
     ):
         if mean := _percent(table, condition):
@@ -110,16 +98,15 @@ def _calibration(table: Table) -> Figure:
         "T=4. Best is above on the left.",
     )
     axes = figure.subplots()
-    for teacher in TEACHERS:
+    for teacher in restore.TEACHERS:
         _along_training(axes, table, teacher)
         ece = _percent(table, teacher, "ece")
-        plain, best = (_percent(table, student_of(teacher, how)) for how in (PLAIN, BEST_T))
+        plain, best = (_percent(table, restore.student_of(teacher, how)) for how in (restore.PLAIN, restore.BEST_T))
         if ece and best:
             _cross(axes, ece, best, teacher, markersize=7, label=f"{teacher}, best T")
         if ece and plain:
             _hollow(axes, ece, plain, teacher, markersize=7)
-    if not axes.has_data():
-        drawing.nothing(axes)
+    if drawing.is_empty(axes):
         return figure
     axes.set(xlabel="ECE of the teacher, %", ylabel="test accuracy of the student, %")
     drawing.open_frame(axes)
@@ -130,12 +117,15 @@ def _calibration(table: Table) -> Figure:
 def _along_training(axes: Axes, table: Table, teacher: str) -> None:
     """Draw the checkpoints of a teacher and their students at T=4, each with its number, if there are any."""
     color, path = _LOOKS[teacher][0], []
-    for how, part in sorted(CHECKPOINTS.items(), key=lambda at: at[1]):
-        ece, student = _percent(table, teacher, f"ece_part{part}"), _percent(table, student_of(teacher, how))
+    for how, part in sorted(restore.CHECKPOINTS.items(), key=lambda at: at[1]):
+        ece, student = (
+            _percent(table, teacher, f"ece_part{part}"),
+            _percent(table, restore.student_of(teacher, how)),
+        )
         if not ece or not student:
             continue
         path.append((ece.mean, student.mean))
-        if part < PARTS:  # the end is drawn as the teacher that it is
+        if part < restore.PARTS:  # the end is drawn as the teacher that it is
             _cross(axes, ece, student, teacher, markersize=0, alpha=0.5)
             _hollow(axes, ece, student, teacher, markersize=5)
             axes.annotate(str(part), path[-1], xytext=(5, 5), textcoords="offset points", color=color)
@@ -166,21 +156,20 @@ def _by_temperature(table: Table) -> Figure:
         "Dotted: students of the labels of the same images.",
     )
     axes = figure.subplots()
-    for index, teacher in enumerate(TEACHERS):
+    for index, teacher in enumerate(restore.TEACHERS):
         color, marker = _LOOKS[teacher]
         means = {
             1.04 ** (index - 1) * temperature: accuracy
-            for how, temperature in TEMPERED.items()
-            if (accuracy := _percent(table, student_of(teacher, how)))
+            for how, temperature in restore.TEMPERED.items()
+            if (accuracy := _percent(table, restore.student_of(teacher, how)))
         }
         style = {"color": color, "marker": marker, **drawing.BARS}
         drawing.points(axes, means, **style, label=f"students of {teacher}")
     if of_labels := _percent(table, OF_LABELS):
         drawing.level(axes, of_labels, 1, _GREY, ":", OF_LABELS)
-    if not axes.has_data():
-        drawing.nothing(axes)
+    if drawing.is_empty(axes):
         return figure
-    drawing.temperatures(axes, TEMPERATURES)
+    drawing.temperatures(axes, restore.TEMPERATURES)
     axes.set(xlabel="temperature T", ylabel="test accuracy of the student, %")
     drawing.open_frame(axes)
     drawing.legend_below(figure)

@@ -60,15 +60,7 @@ def scale_of(maps: Iterable[Map]) -> Normalize:
 
 
 def draw_map(axes: Axes, shown: Map, scale: Normalize, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Draw the cells with their numbers in points; a place without a cell stays blank.
-
-    Args:
-        axes: where to draw.
-        shown: what; without any cell the axes say so.
-        scale: of the colours, in points.
-        rows: names of the rows, from the bottom.
-        columns: names of the columns.
-    """
+    """Draw the cells with their numbers in points, rows from the bottom; a place without a cell stays blank."""
     import matplotlib
     from matplotlib.patches import Rectangle
 
@@ -103,15 +95,7 @@ def signed(points: float) -> str:
 
 
 def key_below(figure: Figure, axes: Sequence[Axes], scale: Normalize, below: str, above: str) -> None:
-    """Draw the scale of colours below the maps, with what its ends mean and the mark of undecided cells.
-
-    Args:
-        figure: that the maps are in.
-        axes: all of them.
-        scale: that they share.
-        below: what purple means.
-        above: what orange means.
-    """
+    """Draw the scale of colours below the maps, with the words for purple and orange, and the mark of undecided."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.patches import Patch
 

@@ -125,9 +125,8 @@ def _panel_of_pair(axes: Axes, table: Table, pair: tuple[int, int], measure: str
 
     drawing.lines(axes, table, measure, place, lambda at, side: at * (1 + 0.05 * side), 100)
     if values := table.by_seed(of_labels(pair), measure):
-        drawing.level(
-            axes, interval(values.values()), 100, _OF_LABELS_COLOR, "--", "students of labels", opacity=0.15
-        )
+        mean, name = interval(values.values()), "students of labels"
+        drawing.level(axes, mean, 100, _OF_LABELS_COLOR, "--", name, opacity=0.15)
     if measure == "unseen_among_unseen" and len(table.classes) > 2:
         axes.axhline(100 / (len(table.classes) - 2), color="black", linestyle=":", linewidth=1.2, label="chance")
     drawing.temperatures(axes, TEMPERATURES)
