@@ -11,23 +11,21 @@ images the whole distribution carries beyond its top-1 answer, and its part `bit
 are confused. The closest published scalar is conditional mutual information of training images; the naive one is
 accuracy on held-out images.
 
-Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two
-conventions (left out together, since one is the other with another ε), dropout, weight decay, mixup, early
-stopping (at a constant rate), length and width. Students see a tenth of the teacher's images, without labels.
-Teachers at chance are left out, together with their students.
+Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two conventions
+(left out together, since one is the other with another ε), dropout, weight decay, mixup, early stopping (at a
+constant rate), length and width. Students see a tenth of the teacher's images, without labels. Teachers at chance
+are left out, with their students.
 
 A measure is judged by its concordance: of all pairs of teachers, the share that it orders as the gain does, 0.5
-being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is
-which measure to take, for "best measure". (Leaving out the family of one teacher only would put a measure that
-knows nothing above 0.5, because the other teacher has been seen: we tried it on noise.) The gain has noise of its
-own, so no measure need reach 1: what the gain of another seed would tell, and the mean gain of all other seeds,
-is reported in the same unit. That mean is close to the most that a recipe's name can tell; a measure may know
-more, since it sees the very teacher that taught.
+being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is which
+measure to take, for "best measure". (Leaving out one family only would put a measure that knows nothing above 0.5:
+we tried it on noise.) The gain has noise of its own, so no measure need reach 1: the concordance of another seed's
+gain, and of the mean gain of all other seeds, is reported beside. That mean is close to the most that a recipe's
+name can tell; a measure may know more, since it sees the very teacher that taught.
 
-Verdicts compare seeds in pairs: initial weights, order and students. All seeds share the 42 recipes, so their
-intervals say nothing of other kinds of teachers. For these stand the families left out, and the grey bars in the
-ranking, a jackknife over families. Claims are fixed before the results and reported whatever comes out: if the
-proposal predicts nothing, or less than accuracy does, that is the result.
+Verdicts compare seeds in pairs: initial weights, order and students. All seeds share the 42 recipes, so intervals
+say nothing of other kinds of teachers; for these stand the families left out, and the grey bars in the ranking, a
+jackknife over families. Claims are fixed before the results and reported whatever comes out.
 
 What departs from Ye et al.: they train teachers for more conditional mutual information, here it is only measured.
 What the proposal costs: held-out images with labels, which students are not given.

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import product
 from typing import Any
 
 from distill.config import CacheConfig, TeacherConfig
@@ -80,7 +81,8 @@ def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     built: Runs = {}
-    for seed in range(_seeds(chosen.seeds, scale, data)):
+    most = 1 if scale == "smoke" else 3 if scale == "quick" and data != "digits" else chosen.seeds
+    for seed in range(min(most, chosen.seeds)):
         student = chosen.student.replace(seed=seed)
         for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS).items():
             built |= labelled({teacher_of(smoothing): teacher}, seed)
@@ -89,12 +91,6 @@ def runs(scale: Scale, data: str) -> Runs:
             for temperature in TEMPERATURES:
                 built |= labelled(distilled(student, stored, [temperature], name), seed)
     return built
-
-
-def _seeds(most: int, scale: Scale, data: str) -> int:
-    if scale == "smoke":
-        return 1
-    return min(most, 3) if scale == "quick" and data != "digits" else most
 
 
 def _caches(teacher: TeacherConfig, classes: int | None) -> dict[str, CacheConfig]:
@@ -127,11 +123,8 @@ def draw(table: Table) -> Mapping[str, Any]:
 
 def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
     """Draw the students of both teachers at one temperature, in %."""
-    places = {
-        _student(smoothing, form, temperature): float(place)
-        for smoothing in SMOOTHINGS
-        for place, form in enumerate(FORMS)
-    }
+    every = product(SMOOTHINGS, enumerate(FORMS))
+    places = {_student(smoothing, form, temperature): float(place) for smoothing, (place, form) in every}
     drawing.lines(axes, table, measure, places.get, lambda at, side: at + 0.1 * side, 100)
     drawing.open_frame(axes)
 
@@ -139,7 +132,6 @@ def _panel(axes: Axes, table: Table, measure: str, temperature: float) -> None:
 def _with_bytes(form: str, table: Table) -> str:
     """Name a form and, if it was measured, the bytes of one view."""
     for smoothing in SMOOTHINGS:
-        sizes = table.by_seed(_student(smoothing, form, TEMPERATURES[0]), "cache_bytes_per_view")
-        if sizes:
+        if sizes := table.by_seed(_student(smoothing, form, TEMPERATURES[0]), "cache_bytes_per_view"):
             return f"{form}\n{interval(sizes.values()).mean:g} B"
     return form

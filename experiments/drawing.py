@@ -111,15 +111,11 @@ def lines(
     """
     shown = series_of(table)
     for index, series in enumerate(shown):
-        means = {}
-        for condition in table.conditions():
-            at = place(condition)
-            values = table.by_seed(condition, measure)
-            if at is not None and smoothing(condition) == series.smoothing and values:
-                means[at] = interval(values.values())
+        own = [condition for condition in table.conditions() if smoothing(condition) == series.smoothing]
+        at = {place(condition): condition for condition in own if table.by_seed(condition, measure)}
         side = index - (len(shown) - 1) / 2
-        shifted = {shift(at, side): means[at] for at in sorted(means)}
-        points(axes, shifted, scale, **look(series), label=f"students of {series.teacher}")
+        shifted = {shift(x, side): at[x] for x in sorted(x for x in at if x is not None)}
+        points(axes, means(table, measure, shifted), scale, **look(series), label=f"students of {series.teacher}")
 
 
 def horizontal(axes: Axes, table: Table, conditions: Iterable[str], measure: str, scale: float, style: str) -> None:
@@ -138,14 +134,20 @@ def level(
     axes.axhspan(mean - half, mean + half, color=color, alpha=opacity, linewidth=0)
 
 
+def means(table: Table, measure: str, at: Mapping[float, str]) -> dict[float, Interval]:
+    """Return the mean of a measure with its interval for each place (place → condition) that has runs."""
+    values = {place: table.by_seed(condition, measure).values() for place, condition in at.items()}
+    return {place: interval(each) for place, each in values.items() if each}
+
+
 def points(
     axes: Axes, at: Mapping[float, Interval], scale: float = 1, sideways: bool = False, **style: Any
 ) -> None:
     """Draw means with their intervals, each at its place on the x axis, or sideways on the y axis."""
     if at:
-        means = [scale * each.mean for each in at.values()]
+        middles = [scale * each.mean for each in at.values()]
         halves = [scale * half_width(each) for each in at.values()]
-        x, y = (means, list(at)) if sideways else (list(at), means)
+        x, y = (middles, list(at)) if sideways else (list(at), middles)
         axes.errorbar(x, y, **{"xerr" if sideways else "yerr": halves}, **style)
 
 
@@ -192,12 +194,12 @@ def band(
         return
     at = curves(table, series.teacher, places)[0]
     shown = [interval(values) for values in zip(*seeds, strict=True)]
-    means = [scale * each.mean for each in shown]
+    middles = [scale * each.mean for each in shown]
     halves = [scale * half_width(each) for each in shown]
-    low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
+    low, high = ([mean + sign * half for mean, half in zip(middles, halves, strict=True)] for sign in (-1, 1))
     axes.fill_between(at, low, high, color=series.color, alpha=opacity, linewidth=0)
     marker: dict[str, Any] = {"marker": series.marker, "markersize": markersize} if markersize else {}
-    axes.plot(at, means, color=series.color, linewidth=1.6, label=series.teacher, **marker)
+    axes.plot(at, middles, color=series.color, linewidth=1.6, label=series.teacher, **marker)
 
 
 def logarithmic(axes: Axes, digits: Sequence[int]) -> None:

@@ -205,11 +205,9 @@ def _by_split(axes: Axes, table: Table, measure: str, suffix: str) -> None:
     shown = drawing.series_of(table)
     for index, series in enumerate(shown):
         shift = (index - (len(shown) - 1) / 2) * 0.24
-        means = {
-            place + shift: interval(values.values())
-            for place, split in enumerate(SPLITS)
-            if (values := table.by_seed(series.teacher, f"{measure}_{split}{suffix}"))
-        }
+        names = {place + shift: f"{measure}_{split}{suffix}" for place, split in enumerate(SPLITS)}
+        values = {place: table.by_seed(series.teacher, name).values() for place, name in names.items()}
+        means = {place: interval(each) for place, each in values.items() if each}
         drawing.points(axes, means, **drawing.look(series), linestyle="none", label=series.teacher)
     if drawing.is_empty(axes):
         return

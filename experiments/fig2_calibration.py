@@ -104,8 +104,7 @@ def _by_temperature(table: Table) -> Figure:
         for series in drawing.series_of(table):
             _draw_curve(axes, table, series, measure, scale)
         drawing.heading(axes, title)
-        if not axes.has_data():
-            drawing.nothing(axes)
+        if drawing.is_empty(axes):
             continue
         axes.set_xscale("log", base=2)
         axes.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])

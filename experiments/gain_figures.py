@@ -26,17 +26,8 @@ _SHOWN = 15
 """Number of measures in the ranking, beside the named ones."""
 _SMOOTHED = "smoothing"
 """The family that a line joins, from weak to strong."""
-_LOOKS = (
-    ("#000000", "*"),
-    (drawing.SMOOTHED[0], "o"),
-    (drawing.SMOOTHED[1], "s"),
-    (drawing.SMOOTHED[2], "^"),
-    (drawing.HARD, "v"),
-    ("#E69F00", "D"),
-    ("#56B4E9", "<"),
-    ("#7A7A7A", ">"),
-    ("#8C510A", "P"),
-)
+_COLORS = ("#000000", *drawing.SMOOTHED, drawing.HARD, "#E69F00", "#56B4E9", "#7A7A7A", "#8C510A")
+_LOOKS = tuple(zip(_COLORS, "*os^vD<>P", strict=True))
 """Colour and marker of each family, in its order: Okabe and Ito's palette, grey and brown."""
 
 

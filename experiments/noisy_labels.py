@@ -8,28 +8,26 @@ network answers the wrong label.
   adding symmetric noise, it is competitive with loss correction on noisy labels. Theirs is symmetric noise of 20 %
   (drawn among all classes, so that 18 % are wrong on CIFAR-10), on CIFAR-10, CIFAR-100 and ImageNet, with
   ResNet-32, ResNet-56 and ResNet-v2-50. Claimed here: smoothing raises test accuracy.
-- Arpit et al. 2017, "A closer look at memorization in deep networks": explicit regularisation that is well tuned,
-  such as dropout, makes a network fit noise less without harm to generalisation on real data. Whether smoothing
-  is a regulariser of this kind is our question. Claimed here: it lowers memorisation.
+- Arpit et al. 2017, "A closer look at memorization in deep networks": well-tuned explicit regularisation, such as
+  dropout, makes a network fit noise less without harm to generalisation on real data. Whether smoothing is such a
+  regulariser is our question. Claimed here: it lowers memorisation.
 - Das & Sanghavi 2023, "Understanding self-distillation in the presence of label noise": there is a range of label
   noise in which a student is more accurate than its teacher of the same architecture (derived for logistic
   regression of two classes). Claimed here: it is, and it memorises less.
 
-Per seed and kind of noise (symmetric: any other class; pair: the next one; Han et al. 2018): networks of hard
-labels and of labels smoothed by ε; and students of the hard network, which learned the same wrong labels: the same
-architecture, initial weights of their own, the same images, and soft targets alone at temperature T. They read no
-label, so what they know of the wrong ones came with the soft targets. On clean labels there is no claim; they show
-what each method costs or gains where there is nothing to mend. Which labels are wrong is the same for all methods
-and seeds, and those at 20 % are part of those at 40 %. Held-out labels are wrong too, as they would be for a user;
-nothing is selected by them. Accuracy on held-out images with their right labels is measured beside.
+Per seed and kind of noise (symmetric: any other class; pair: the next one; Han et al. 2018): networks of hard labels
+and of labels smoothed by ε; and students of the hard network, of its architecture, on its images, with initial
+weights of their own, from soft targets alone at temperature T. All they know of the wrong labels came with the soft
+targets. On clean labels there is no claim; they show what each method costs where there is nothing to mend. Which
+labels are wrong is the same for all methods and seeds, and those at 20 % are part of those at 40 %. Held-out labels
+are wrong too, as they would be for a user; nothing is selected by them. Accuracy on held-out images with their right
+labels is measured beside.
 
-What departs from the papers, and why: at `quick`, a small convolutional network on 5,000 images of Fashion-MNIST,
-half of those that the figures of Müller et al. are drawn from here, for 20 epochs, so that hard labels are learned
-by heart in a short time, wrong ones too. No image is augmented, at any scale: what is learned by heart is the image
-as it is, and teacher and student see the same pixels. Rates are shares of labels that are wrong, at 20 and 40 %.
-Not asked: whether a smoothed teacher is the better one on wrong labels, which Lukasik et al. found too; loss
-correction; and stopping early, without which memorisation is what time brings. At `smoke` there are 40 % alone and
-one seed, and no verdict.
+What departs from the papers, and why: at `quick`, a small convolutional network on 5,000 images of Fashion-MNIST for
+20 epochs, so that hard labels are learned by heart in a short time, wrong ones too. No image is augmented, at any
+scale: teacher and student see the same pixels. Rates are shares of labels that are wrong, at 20 and 40 %. Not asked:
+whether a smoothed teacher is the better one on wrong labels, which Lukasik et al. found too; loss correction; and
+stopping early. At `smoke` there are 40 % alone and one seed, and no verdict.
 
 Cost at `quick` on two CPU cores: 75 networks, 80 minutes while other work shared the cores.
 """
@@ -209,11 +207,8 @@ def _lines(axes: Axes, table: Table, row: _Row, kind: str) -> None:
         if row.above_hard and method is _METHODS[0]:
             continue
         aside = _SHIFT * (index - (len(_METHODS) - 1) / 2)
-        means = {
-            100 * rate + aside: interval(values)
-            for rate in _rates(kind)
-            if (values := _at(table, row, kind, rate, method))
-        }
+        values = {100 * rate + aside: _at(table, row, kind, rate, method) for rate in _rates(kind)}
+        means = {place: interval(each) for place, each in values.items() if each}
         style = {"color": method.color, "marker": method.marker, "linestyle": method.style, **drawing.BARS}
         drawing.points(axes, means, 100, **style, label=method.name)
 

@@ -64,14 +64,12 @@ def left_out_concordance(
     half if the measure cannot order it: its two values are equal, or the other families show no sign. It does not
     count if its gains are equal. 1 is perfect, 0.5 chance, NaN where no two gains differ. A measure that means one
     thing in one family and the opposite in the next can be worse than chance. A family of one is in pairs with
-    others only.
-
-    O(m n log n) for every two families.
+    others only. O(m n log n) for every two families.
 
     Args:
         measures: a value per teacher.
-        gain: of its students.
-        families: name of each teacher's.
+        gain: gain of each teacher's students.
+        families: name of each teacher's family.
 
     Raises:
         ValueError: the lengths differ, or a value is not finite.
@@ -79,7 +77,8 @@ def left_out_concordance(
     _check(measures, gain, families)
     ordered, pairs = np.zeros(measures.shape[:-1]), 0
     for fold in _folds(gain, families):
-        sign = np.sign(_known(rank_correlation(measures[..., fold.outside], gain[fold.outside])))
+        # Where there is no correlation to learn from, there is no sign.
+        sign = np.sign(np.nan_to_num(rank_correlation(measures[..., fold.outside], gain[fold.outside])))
         ordered += _ordered(sign[..., None] * measures, gain, fold)
         pairs += len(fold.first)
     return ordered / pairs if pairs else np.full_like(ordered, math.nan)
@@ -92,14 +91,12 @@ def chosen_without(
 
     For every two families, or one: the measure of the largest absolute `rank_correlation` on the teachers outside,
     the first of equal ones, judged on their pairs as in `left_out_concordance`. The concordance of the measure that
-    is best on all teachers is too high, since they chose it.
-
-    O(m n log n) for every two families.
+    is best on all teachers is too high, since they chose it. O(m n log n) for every two families.
 
     Args:
         measures: name → a value per teacher.
-        gain: of their students.
-        families: name of each teacher's.
+        gain: gain of each teacher's students.
+        families: name of each teacher's family.
 
     Raises:
         ValueError: there is no measure, the lengths differ, or a value is not finite.
@@ -110,7 +107,7 @@ def chosen_without(
     _check(stacked, gain, families)
     ordered, pairs = 0.0, np.zeros(len(names))
     for fold in _folds(gain, families):
-        correlations = _known(rank_correlation(stacked[:, fold.outside], gain[fold.outside]))
+        correlations = np.nan_to_num(rank_correlation(stacked[:, fold.outside], gain[fold.outside]))
         best = int(np.abs(correlations).argmax())
         ordered += float(_ordered(np.sign(correlations[best]) * stacked[best], gain, fold))
         pairs[best] += len(fold.first)
@@ -162,11 +159,6 @@ def _ordered(
     more = np.sign(measures[..., fold.first] - measures[..., fold.second])
     better = np.sign(gain[fold.first] - gain[fold.second])
     return (0.5 + 0.5 * more * better).sum(axis=-1)
-
-
-def _known(correlations: Float64[np.ndarray, "*m"]) -> Float64[np.ndarray, "*m"]:
-    """Replace a missing correlation by 0."""
-    return np.nan_to_num(correlations, nan=0.0)
 
 
 def _check(measures: np.ndarray, gain: np.ndarray, families: Sequence[str] | None = None) -> None:

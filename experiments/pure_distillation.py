@@ -6,9 +6,8 @@ What Shen et al. (2021) and Chandrasegaran et al. (2022) have in common; each as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill.config import (
     AugmentConfig,
@@ -31,8 +30,7 @@ KINDS = ("narrow", "wide")
 """Kinds of students: narrow is smaller than the teacher, wide is of its kind (ResNet-18 and ResNet-50)."""
 
 
-@dataclass(frozen=True)
-class Networks:
+class Networks(NamedTuple):
     """A teacher and its students by name; the wide student is of the teacher's kind."""
 
     teacher: TeacherConfig

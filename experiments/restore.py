@@ -8,37 +8,34 @@ al. 2022 find a low one for smoothed teachers), an early checkpoint of the smoot
 smoothing, maximum suppression (MaxSup, Zhou et al. 2025).
 
 Per seed: teachers of hard labels, of labels smoothed by 0.1 and of MaxSup 0.1; students that see 1 % of their
-teacher's images, for as many steps as if they had all, and differ in their targets and loss alone. The place was
-chosen for its gap, after a look at the test accuracy of three seeds on Fashion-MNIST: so that there is a gap is no
-discovery, and claims that start from it lean towards "narrowed". Students at T = 1, 2, 4 and 16 of these two
-teachers are those of `when_smoothing_hurts`, the same networks again and no replication. All seeds share one draw
-of 100 images: intervals say nothing of another 100.
+teacher's images, for as many steps as if they had all, and differ in their targets and loss alone. This place was
+chosen for its gap, after a look at the test accuracy of three seeds on Fashion-MNIST: the gap is no discovery, and
+claims that start from it lean towards "narrowed". Students at T = 1, 2, 4 and 16 of the first two teachers are the
+networks of `when_smoothing_hurts`, and no replication. All seeds share one draw of 100 images: intervals say nothing
+of another 100.
 
-What is chosen is chosen per seed on held-out images, the first of equals: a temperature of six ("best T"), one of
-the checkpoints or the end ("best checkpoint", all at T = 4), and any of all these students ("best remedy"). The
-held-out set is large: whoever has 100 images to teach with would choose with more noise.
+Choices are made per seed on held-out images, the first of equals: a temperature of six ("best T"), a checkpoint or
+the end ("best checkpoint", all at T = 4), and any of all these students ("best remedy"). The held-out set is large:
+a user with 100 images would choose with more noise.
 
-How to read the claims. Verdicts say "lower" or "higher", not that a remedy closes the gap: the claims are "still
-less accurate than the student of the hard teacher at its best T", so an undecided one means that the gap is not
-seen any more (five seeds can hide a point), and a contradicted one that it is more than closed. A remedy that helps
-the hard teacher as much has restored nothing: figure and table have each remedy on all teachers,
-`accuracy_gap_same_remedy` is what is left between both teachers with one remedy, and the claims "fair-…" are about
-that. That claim for logit standardisation was added after its result had been seen. A loss comes with its paper's
-temperature, which alone may be what helps: compare it with "best T", the plain loss at a temperature of choice.
-Eight remedies are eight chances, and intervals are not corrected for that.
+How to read the claims. They say "still less accurate than the student of the hard teacher at its best T": an
+undecided claim means that no gap is seen any more (five seeds can hide a point), a contradicted one that the gap is
+more than closed. A remedy that helps the hard teacher as much has restored nothing: `accuracy_gap_same_remedy` is
+what is left between both teachers with one remedy, and the claims "fair-…" are about it; the one for logit
+standardisation was added after its result had been seen. A loss comes with its paper's temperature, which alone may
+help: compare it with "best T", the plain loss at a temperature of choice. Eight remedies are eight chances, and
+intervals are not corrected for that.
 
-Calibration is the ECE of the teacher as it is; only MaxSup and an earlier checkpoint change it. MaxSup penalises
-the largest logit where smoothing penalises the label's (against the mean logit, both): of an image that the teacher
-gets right they are one loss, and the teachers here are meant to fit their training images, so that little may lie
-between the two. That MaxSup keeps what differs within a class is its paper's claim about features; here it is asked
-of logits.
+Calibration is the ECE of the teacher as it is; only MaxSup and an earlier checkpoint change it. MaxSup penalises the
+largest logit where smoothing penalises the label's (both against the mean logit). On an image that the teacher gets
+right both are one loss, and the teachers here fit their training images, so the two may differ little. MaxSup's
+paper claims that it keeps what differs within a class for features; here it is asked of logits.
 
-What departs from the papers: `alpha` = 1, soft targets alone, for every loss, while theirs add the loss of the
-labels with weights of their own (and DKD a warm-up): what is compared is what reaches a student from its teacher.
-Temperatures are theirs (`REMEDIES`; that of DIST is its code's default). Their students see all images, ours few;
-their pairs are mostly ResNets on CIFAR-100 and ImageNet, ours at `quick` a small convolutional network and an MLP
-on Fashion-MNIST. Nothing is augmented, at `short` and `paper` neither: a student's few images are one vector each.
-Early checkpoints are of the hard and the smoothed teacher, not of that of MaxSup.
+What departs from the papers: soft targets alone (`alpha` = 1) for every loss, while theirs add the loss of the
+labels (and DKD a warm-up). Temperatures are theirs (`REMEDIES`; for DIST its code's default). Their students see all
+images, ours few; their pairs are mostly ResNets on CIFAR-100 and ImageNet, ours at `quick` a small convolutional
+network and an MLP on Fashion-MNIST. Nothing is augmented at any scale. Early checkpoints are of the hard and the
+smoothed teacher.
 
 Cost at `quick` on two CPU cores: 225 networks, 20 minutes. At `smoke` one seed, and no verdict.
 """

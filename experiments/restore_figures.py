@@ -158,11 +158,9 @@ def _by_temperature(table: Table) -> Figure:
     axes = figure.subplots()
     for index, teacher in enumerate(restore.TEACHERS):
         color, marker = _LOOKS[teacher]
-        means = {
-            1.04 ** (index - 1) * temperature: accuracy
-            for how, temperature in restore.TEMPERED.items()
-            if (accuracy := _percent(table, restore.student_of(teacher, how)))
-        }
+        tempered = restore.TEMPERED.items()
+        at = {1.04 ** (index - 1) * temperature: restore.student_of(teacher, how) for how, temperature in tempered}
+        means = {place: mean for place, student in at.items() if (mean := _percent(table, student))}
         style = {"color": color, "marker": marker, **drawing.BARS}
         drawing.points(axes, means, **style, label=f"students of {teacher}")
     if of_labels := _percent(table, OF_LABELS):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from distill.metrics.choice import Use
-from distill.metrics.verdict import interval
+from distill.metrics.verdict import Interval, interval
 from distill.reports.experiment import Table
 from experiments import drawing
 from experiments.conditions import HARD, OF_LABELS, student_of, teacher_of
@@ -62,10 +63,7 @@ def _students(table: Table) -> Figure:
     )
     panels = figure.subplots(2, 1, sharex=True)
     for axes, temperature in zip(panels, TEMPERATURES, strict=True):
-
-        def condition(smoothing: float, temperature: float = temperature) -> str:
-            return student_of(smoothing, temperature)
-
+        condition = partial(student_of, temperature=temperature)
         drawing.heading(axes, f"students at T = {temperature:g}")
         _line(axes, table, condition, "accuracy")
         drawing.horizontal(axes, table, [OF_LABELS], "accuracy", 100, "--")
@@ -96,25 +94,14 @@ def _scaling(table: Table) -> Figure:
     return figure
 
 
-def _line(
-    axes: Axes,
-    table: Table,
-    condition: Any,
-    measure: str,
-    *,
-    scale: float = 100,
-    color: str = drawing.HARD,
-    marker: str = "o",
-    label: str | None = None,
-) -> None:
+def _line(axes: Axes, table: Table, condition: Any, measure: str, scale: float = 100, **style: Any) -> None:
     """Draw a measure over the smoothing, with intervals."""
-    means = _means(table, condition, measure)
-    drawing.points(axes, means, scale, color=color, marker=marker, label=label, **drawing.BARS)
+    look = {"color": drawing.HARD, "marker": "o", **drawing.BARS, **style}
+    drawing.points(axes, _means(table, condition, measure), scale, **look)
 
 
-def _means(table: Table, condition: Any, measure: str) -> dict[float, Any]:
-    values = {smoothing: table.by_seed(condition(smoothing), measure) for smoothing in SMOOTHINGS}
-    return {smoothing: interval(by_seed.values()) for smoothing, by_seed in values.items() if by_seed}
+def _means(table: Table, condition: Any, measure: str) -> dict[float, Interval]:
+    return drawing.means(table, measure, {smoothing: condition(smoothing) for smoothing in SMOOTHINGS})
 
 
 def _mark(axes: Axes, table: Table, condition: Any, measure: str, uses: tuple[Use, ...]) -> None:

@@ -70,24 +70,24 @@ def _name(table: Table, cls: int) -> str:
 
 def _told(table: Table, cls: int) -> float:
     """Return the mean corrected recall of a class over all students of teachers that never saw it."""
-    recalls = [
-        values["unseen_recall_corrected"]
-        for label, values in table.values.items()
-        if label.unseen == cls and label.condition != of_labels() and "unseen_recall_corrected" in values
-    ]
+    students = [condition for condition in table.conditions() if condition != of_labels()]
+    recalls = _recalls(table, cls, *students)
     return sum(recalls) / len(recalls) if recalls else 0.0
+
+
+def _recalls(table: Table, cls: int, *conditions: str) -> list[float]:
+    """Return the corrected recall of a class by each of the students that never saw it."""
+    runs = [
+        values for label, values in table.values.items() if label.unseen == cls and label.condition in conditions
+    ]
+    return [values["unseen_recall_corrected"] for values in runs if "unseen_recall_corrected" in values]
 
 
 def _dots(axes: Axes, table: Table, condition: str, classes: list[int], shift: float, **style: Any) -> None:
     """Draw a dot per class with its interval over seeds, a little below the middle of its row."""
     means = {}
     for row, cls in enumerate(classes):
-        values = [
-            measures["unseen_recall_corrected"]
-            for label, measures in table.values.items()
-            if (label.condition, label.unseen) == (condition, cls) and "unseen_recall_corrected" in measures
-        ]
-        if values:
+        if values := _recalls(table, cls, condition):
             means[row + shift] = interval(values)
     drawing.points(axes, means, 100, sideways=True, linestyle="none", elinewidth=1.2, **style)
 

@@ -5,39 +5,36 @@ need not; Chandrasegaran et al. (2022) that it is the temperature: with a smooth
 three stand on one map: the test accuracy of the hard teacher's student minus that of the smoothed teacher's, over
 the size of the transfer set, the temperature and the smoothing. Where that is positive, smoothing hurts.
 
-What is varied, and what is not. The teacher has 10,000 images of Fashion-MNIST, at every point the same; its
-students see 1, 3, 10, 30 or 100 % of them, smaller parts lying in larger ones, for as many steps whatever the
-part. Soft targets alone, the temperature on both sides, times T² (the loss of Shen and of Chandrasegaran;
-Müller's on CIFAR divides the teacher's logits only). The two students of a cell share seed, initial weights,
-images and their order, and the cell is decided by the paired differences of five seeds. All seeds share one draw
-of the images, at 1 % the same 100: intervals are over initial weights, order and teachers, and say nothing of
-another 100 images. Two smaller maps ask the same of 16 stored views per image (15 where there are 15 epochs),
-read in turn, with teachers trained on such views for twice the epochs and students of labels that see a new view
-in every epoch (`patience` cannot tell them apart), and of a narrow student (16 hidden units). Whether these differ
-from the main map is a difference of differences, which has cells of its own.
+What is varied. The teacher has 10,000 images of Fashion-MNIST; its students see 1, 3, 10, 30 or 100 % of them,
+smaller parts lying in larger ones, for equally many steps. Students learn from soft targets alone, with the
+temperature on both sides, times T² (the loss of Shen and of Chandrasegaran; Müller's on CIFAR divides the teacher's
+logits only). The two students of a cell share seed, initial weights, images and their order; paired differences of
+five seeds decide. All seeds share one draw of the images: intervals say nothing of another 100 images. Two smaller
+maps ask the question of 16 stored views per image (15 where there are 15 epochs), read in turn, with teachers trained
+on views for twice the epochs and students of labels that see a new view in every epoch (`patience` cannot tell the
+two apart), and of a narrow student (16 hidden units). Cells of their own show how these differ from the main map.
 
 The practical answer compares the best that a user can do with each teacher: for each seed the temperature, of the
 four, is chosen on held-out images, 10,000 even where the transfer set has 100: whoever has fewer chooses worse.
 
-What to bear in mind. The points were chosen after a look at three seeds of 100, 1,000 and 10,000 images at T = 1
-and 4, with test accuracy in view. Those three are among the five, so the claims on 1 % at T = 4 are confirmed by
-two new seeds only. Of the cells without any effect about one in twenty is decided all the same, and chance shows in
-neighbours alike: per seed one teacher of each smoothing stands behind all of them. The claims are therefore few:
-Müller's and Chandrasegaran's directions (one comparison is listed under both), and expectations of our own on few
-images, the best temperature, capacity and augmentation, for which "reproduced" means that it came true.
+What to bear in mind. The points were chosen after a look at three seeds of 100, 1,000 and 10,000 images at T = 1 and
+4, with test accuracy in view: claims on 1 % at T = 4 are confirmed by two new seeds only. About one cell in twenty
+without any effect is decided all the same, and chance shows in neighbours alike, since one teacher per seed and
+smoothing stands behind all of them. The claims are therefore few: Müller's and Chandrasegaran's directions (one
+comparison is listed under both), and expectations of our own on few images, the best temperature, capacity and
+augmentation, for which "reproduced" means that they came true.
 
-What the cost at 1 % is made of: students of smoothed teachers lose held-out accuracy in the later of 1,170 epochs,
-so who stops early pays less; and most of it is a matter of scale, of which `restore` has more.
+At 1 %, students of smoothed teachers lose held-out accuracy in the later of 1,170 epochs, so who stops early pays
+less; and most of the cost is a matter of scale, of which `restore` has more.
 
 How to ask it of your own data: `distill reproduce when_smoothing_hurts --data imagefolder:PATH`, with a folder or
 tar that has `train/<class>/`, `test/<class>/` and at least 12,500 training images at `quick`, 50,000 above it; a
-fifth is held out. Sizes are then parts of 10,000 (40,000) images, the nets those that CIFAR-10 gets, and seeds
-three at `quick`, so more cells stay undecided. What the map cannot know: other networks or lengths of training,
-images that the teacher was not trained on, other temperatures, a student that mixes labels into its targets, and
-what smoothing does for the teacher itself.
+fifth is held out. Sizes are then parts of 10,000 (40,000) images, the networks those of CIFAR-10, and seeds three at
+`quick`, so more cells stay undecided. The map knows nothing of other networks or lengths of training, images that
+the teacher was not trained on, students that mix labels into their targets, and what smoothing does for the teacher.
 
-Cost at `quick` on two CPU cores: 710 networks, 29 minutes while other work shared the cores, without the 30
-teachers of Figures 2, 5 and 6. At `smoke` only the points that claims speak of, and one seed.
+Cost at `quick` on two CPU cores: 710 networks, 29 minutes, without the 30 teachers of Figures 2, 5 and 6. At `smoke`
+only the points that claims speak of, and one seed.
 """
 
 from __future__ import annotations
