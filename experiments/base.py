@@ -67,9 +67,13 @@ def setting(data: str, scale: Scale) -> Setting:
 
 
 def refuse_sentences(data: str) -> None:
-    """Refuse data that are not images, with a UserError."""
+    """Refuse data that are not images.
+
+    Raises:
+        UserError: the data are sentences.
+    """
     if data == "translation":
-        raise UserError("data", data, "images, which this experiment is about", "Drop --data.")
+        raise UserError("data", data, "images, which this experiment is about", "Leave `data` unset.")
 
 
 def is_published(data: str, scale: Scale) -> bool:

@@ -11,10 +11,10 @@ images the whole distribution carries beyond its top-1 answer, and its part `bit
 are confused. The closest published scalar is conditional mutual information of training images; the naive one is
 accuracy on held-out images.
 
-Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two conventions
-(left out together, since one is the other with another ε), dropout, weight decay, mixup, early stopping (at a
-constant rate), length and width. Students see a tenth of the teacher's images, without labels. Teachers at chance
-are left out, with their students.
+Population: 42 teachers, one as it is and 41 in eight families that each vary one thing: smoothing in two
+conventions (left out together, since one is the other with another ε), dropout, weight decay, mixup, early stopping
+(at a constant rate), length and width. Students see a tenth of the teacher's images, without labels. Teachers at
+chance are left out, with their students.
 
 A measure is judged by its concordance: of all pairs of teachers, the share that it orders as the gain does, 0.5
 being chance. Whether more of it is better is learned for each pair on the families of neither teacher; so is which

@@ -15,10 +15,9 @@ distribution to a tail of equal logits.
 The data set must have at least 5 classes; "all K" needs their number, so it is left out for data that is not
 built in.
 
-Cost at `quick` on two CPU cores: digits (10 seeds, 260 nets) 1 minute, fashion-mnist (3 seeds, 78 nets) 12
-minutes, less where dark_knowledge was run before: its teachers, dense caches and their students are the same. At
-`smoke` there is one seed, and no verdict.
-Command: `distill reproduce cache_precision --data fashion-mnist`.
+Cost at `quick` on two CPU cores: digits (10 seeds, 260 nets) 1 minute, fashion-mnist (3 seeds, 78 nets) 12 minutes,
+less where dark_knowledge was run before: its teachers, dense caches and their students are the same. At `smoke`
+there is one seed, and no verdict. Command: `distill reproduce cache_precision --data fashion-mnist`.
 """
 
 from __future__ import annotations

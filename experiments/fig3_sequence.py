@@ -141,7 +141,7 @@ def probes(scale: Scale, data: str) -> tuple[TemperaturesProbe, TranslationProbe
 
 def _check(data: str) -> None:
     if data != "translation":
-        raise UserError("data", data, "translation, which this experiment is about", "Drop --data.")
+        raise UserError("data", data, "translation, which this experiment is about", "Leave `data` unset.")
 
 
 _RELIABILITY = (

@@ -15,19 +15,19 @@ network answers the wrong label.
   noise in which a student is more accurate than its teacher of the same architecture (derived for logistic
   regression of two classes). Claimed here: it is, and it memorises less.
 
-Per seed and kind of noise (symmetric: any other class; pair: the next one; Han et al. 2018): networks of hard labels
-and of labels smoothed by ε; and students of the hard network, of its architecture, on its images, with initial
-weights of their own, from soft targets alone at temperature T. All they know of the wrong labels came with the soft
-targets. On clean labels there is no claim; they show what each method costs where there is nothing to mend. Which
-labels are wrong is the same for all methods and seeds, and those at 20 % are part of those at 40 %. Held-out labels
-are wrong too, as they would be for a user; nothing is selected by them. Accuracy on held-out images with their right
-labels is measured beside.
+Per seed and kind of noise (symmetric: any other class; pair: the next one; Han et al. 2018): networks of hard
+labels and of labels smoothed by ε; and students of the hard network, of its architecture, on its images, with
+initial weights of their own, from soft targets alone at temperature T. All they know of the wrong labels came with
+the soft targets. On clean labels there is no claim; they show what each method costs where there is nothing to
+mend. Which labels are wrong is the same for all methods and seeds, and those at 20 % are part of those at 40 %.
+Held-out labels are wrong too, as they would be for a user; nothing is selected by them. Accuracy on held-out images
+with their right labels is measured beside.
 
-What departs from the papers, and why: at `quick`, a small convolutional network on 5,000 images of Fashion-MNIST for
-20 epochs, so that hard labels are learned by heart in a short time, wrong ones too. No image is augmented, at any
-scale: teacher and student see the same pixels. Rates are shares of labels that are wrong, at 20 and 40 %. Not asked:
-whether a smoothed teacher is the better one on wrong labels, which Lukasik et al. found too; loss correction; and
-stopping early. At `smoke` there are 40 % alone and one seed, and no verdict.
+What departs from the papers, and why: at `quick`, a small convolutional network on 5,000 images of Fashion-MNIST
+for 20 epochs, so that hard labels are learned by heart in a short time, wrong ones too. No image is augmented, at
+any scale: teacher and student see the same pixels. Rates are shares of labels that are wrong, at 20 and 40 %. Not
+asked: whether a smoothed teacher is the better one on wrong labels, which Lukasik et al. found too; loss
+correction; and stopping early. At `smoke` there are 40 % alone and one seed, and no verdict.
 
 Cost at `quick` on two CPU cores: 75 networks, 80 minutes while other work shared the cores.
 """

@@ -11,8 +11,8 @@ Per seed: teachers of hard labels, of labels smoothed by 0.1 and of MaxSup 0.1; 
 teacher's images, for as many steps as if they had all, and differ in their targets and loss alone. This place was
 chosen for its gap, after a look at the test accuracy of three seeds on Fashion-MNIST: the gap is no discovery, and
 claims that start from it lean towards "narrowed". Students at T = 1, 2, 4 and 16 of the first two teachers are the
-networks of `when_smoothing_hurts`, and no replication. All seeds share one draw of 100 images: intervals say nothing
-of another 100.
+networks of `when_smoothing_hurts`, and no replication. All seeds share one draw of 100 images: intervals say
+nothing of another 100.
 
 Choices are made per seed on held-out images, the first of equals: a temperature of six ("best T"), a checkpoint or
 the end ("best checkpoint", all at T = 4), and any of all these students ("best remedy"). The held-out set is large:
@@ -26,16 +26,16 @@ standardisation was added after its result had been seen. A loss comes with its 
 help: compare it with "best T", the plain loss at a temperature of choice. Eight remedies are eight chances, and
 intervals are not corrected for that.
 
-Calibration is the ECE of the teacher as it is; only MaxSup and an earlier checkpoint change it. MaxSup penalises the
-largest logit where smoothing penalises the label's (both against the mean logit). On an image that the teacher gets
-right both are one loss, and the teachers here fit their training images, so the two may differ little. MaxSup's
-paper claims that it keeps what differs within a class for features; here it is asked of logits.
+Calibration is the ECE of the teacher as it is; only MaxSup and an earlier checkpoint change it. MaxSup penalises
+the largest logit where smoothing penalises the label's (both against the mean logit). On an image that the teacher
+gets right both are one loss, and the teachers here fit their training images, so the two may differ little.
+MaxSup's paper claims that it keeps what differs within a class for features; here it is asked of logits.
 
 What departs from the papers: soft targets alone (`alpha` = 1) for every loss, while theirs add the loss of the
-labels (and DKD a warm-up). Temperatures are theirs (`REMEDIES`; for DIST its code's default). Their students see all
-images, ours few; their pairs are mostly ResNets on CIFAR-100 and ImageNet, ours at `quick` a small convolutional
-network and an MLP on Fashion-MNIST. Nothing is augmented at any scale. Early checkpoints are of the hard and the
-smoothed teacher.
+labels (and DKD a warm-up). Temperatures are theirs (`REMEDIES`; for DIST its code's default). Their students see
+all images, ours few; their pairs are mostly ResNets on CIFAR-100 and ImageNet, ours at `quick` a small
+convolutional network and an MLP on Fashion-MNIST. Nothing is augmented at any scale. Early checkpoints are of the
+hard and the smoothed teacher.
 
 Cost at `quick` on two CPU cores: 225 networks, 20 minutes. At `smoke` one seed, and no verdict.
 """

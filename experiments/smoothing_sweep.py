@@ -185,15 +185,14 @@ def _by_seed(table: Table) -> dict[int, dict[str, Choice]]:
     """Return what each seed alone would pick, for seeds that have a network of every strength."""
     measured = _held_out(table)
     seeds = [{*values} for measures in measured.values() for values in measures.values()]
-    return {
-        seed: choose(
-            {
-                smoothing: {name: {seed: values[seed]} for name, values in measures.items()}
-                for smoothing, measures in measured.items()
-            }
-        )
-        for seed in sorted(set.intersection(*seeds) if seeds else ())
-    }
+
+    def of_one(seed: int) -> _BySmoothing:
+        return {
+            smoothing: {name: {seed: values[seed]} for name, values in measures.items()}
+            for smoothing, measures in measured.items()
+        }
+
+    return {seed: choose(of_one(seed)) for seed in sorted(set.intersection(*seeds) if seeds else ())}
 
 
 def draw(table: Table) -> Mapping[str, Any]:

@@ -7,24 +7,24 @@ asked about all. The biases of such a student were fitted to its transfer set, s
 classes too seldom; one shift of the bias corrects that. Hinton et al. found: without 3s, 133 of 1,010 threes are
 wrong, and 14 after the shift; with 7s and 8s only, 47.3 % of all digits, and 13.2 % after it.
 
-Per seed: a teacher without smoothing and one with ε=0.1; on every transfer set, a student of each at temperatures 1,
-4 and 16, and a student of labels. The students of a seed differ in targets and transfer set alone. The student of
-labels is the control: an image that fits none of its classes may give it no large logit, so that the shift alone
+Per seed: a teacher without smoothing and one with ε=0.1; on every transfer set, a student of each at temperatures
+1, 4 and 16, and a student of labels. The students of a seed differ in targets and transfer set alone. The student
+of labels is the control: an image that fits none of its classes may give it no large logit, so that the shift alone
 finds images of a class of which nobody told it. What a student of a teacher has above it, class by class, is listed
 as "…, over labels".
 
 What departs from the paper, and why:
 
 - the shift makes the class, or the two classes together, be answered as often as they occur in the training data,
-  unseen classes included. It is fitted to the test images, without their labels. Hinton et al. chose theirs by
-  the errors on the test set (+3.5, and −7.6), which is the best that any shift can do.
+  unseen classes included. It is fitted to the test images, without their labels. Hinton et al. chose theirs by the
+  errors on the test set (+3.5, and −7.6), which is the best that any shift can do.
 - of a student of two classes we also measure how well it tells the classes apart that it never saw, when it may
   answer only those. No shift is needed for that, and chance is one in eight.
 - at `quick`, 10,000 images of Fashion-MNIST in place of MNIST; a convolutional teacher, and students of one hidden
   layer of 256 units (theirs had 1200-1200 and 800-800); 10 epochs. Students of two classes get as many steps as the
   others, so they see each image five times as often.
-- students of teachers learn from soft targets alone. The temperature that Hinton et al. used here we do not know; it
-  was 20 in the experiment before, where labels counted too. We print their numbers beside T=16.
+- students of teachers learn from soft targets alone. The temperature that Hinton et al. used here we do not know;
+  it was 20 in the experiment before, where labels counted too. We print their numbers beside T=16.
 - their two classes, 7 and 8, are sneakers and bags here; 2 and 4 are pullovers and coats, which look alike. Claims
   on pairs are on 7 and 8 alone.
 

@@ -10,17 +10,18 @@ smaller parts lying in larger ones, for equally many steps. Students learn from 
 temperature on both sides, times T² (the loss of Shen and of Chandrasegaran; Müller's on CIFAR divides the teacher's
 logits only). The two students of a cell share seed, initial weights, images and their order; paired differences of
 five seeds decide. All seeds share one draw of the images: intervals say nothing of another 100 images. Two smaller
-maps ask the question of 16 stored views per image (15 where there are 15 epochs), read in turn, with teachers trained
-on views for twice the epochs and students of labels that see a new view in every epoch (`patience` cannot tell the
-two apart), and of a narrow student (16 hidden units). Cells of their own show how these differ from the main map.
+maps ask the question of 16 stored views per image (15 where there are 15 epochs), read in turn, with teachers
+trained on views for twice the epochs and students of labels that see a new view in every epoch (`patience` cannot
+tell the two apart), and of a narrow student (16 hidden units). Cells of their own show how these differ from the
+main map.
 
 The practical answer compares the best that a user can do with each teacher: for each seed the temperature, of the
 four, is chosen on held-out images, 10,000 even where the transfer set has 100: whoever has fewer chooses worse.
 
-What to bear in mind. The points were chosen after a look at three seeds of 100, 1,000 and 10,000 images at T = 1 and
-4, with test accuracy in view: claims on 1 % at T = 4 are confirmed by two new seeds only. About one cell in twenty
-without any effect is decided all the same, and chance shows in neighbours alike, since one teacher per seed and
-smoothing stands behind all of them. The claims are therefore few: Müller's and Chandrasegaran's directions (one
+What to bear in mind. The points were chosen after a look at three seeds of 100, 1,000 and 10,000 images at T = 1
+and 4, with test accuracy in view: claims on 1 % at T = 4 are confirmed by two new seeds only. About one cell in
+twenty without any effect is decided all the same, and chance shows in neighbours alike, since one teacher per seed
+and smoothing stands behind all of them. The claims are therefore few: Müller's and Chandrasegaran's directions (one
 comparison is listed under both), and expectations of our own on few images, the best temperature, capacity and
 augmentation, for which "reproduced" means that they came true.
 
@@ -29,12 +30,13 @@ less; and most of the cost is a matter of scale, of which `restore` has more.
 
 How to ask it of your own data: `distill reproduce when_smoothing_hurts --data imagefolder:PATH`, with a folder or
 tar that has `train/<class>/`, `test/<class>/` and at least 12,500 training images at `quick`, 50,000 above it; a
-fifth is held out. Sizes are then parts of 10,000 (40,000) images, the networks those of CIFAR-10, and seeds three at
-`quick`, so more cells stay undecided. The map knows nothing of other networks or lengths of training, images that
-the teacher was not trained on, students that mix labels into their targets, and what smoothing does for the teacher.
+fifth is held out. Sizes are then parts of 10,000 (40,000) images, the networks those of CIFAR-10, and seeds three
+at `quick`, so more cells stay undecided. The map knows nothing of other networks or lengths of training, images
+that the teacher was not trained on, students that mix labels into their targets, and what smoothing does for the
+teacher.
 
-Cost at `quick` on two CPU cores: 710 networks, 29 minutes, without the 30 teachers of Figures 2, 5 and 6. At `smoke`
-only the points that claims speak of, and one seed.
+Cost at `quick` on two CPU cores: 710 networks, 29 minutes, without the 30 teachers of Figures 2, 5 and 6. At
+`smoke` only the points that claims speak of, and one seed.
 """
 
 from __future__ import annotations

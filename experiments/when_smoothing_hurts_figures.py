@@ -124,14 +124,11 @@ def _beside(table: Table, panel: Panel, names: tuple[str, str], caption: str) ->
         f"{caption} In points of test accuracy, mean over seeds. {_HOW_TO_READ} Right: the middle minus the left "
         "one, seed by seed; orange where smoothing costs more in the middle.",
     )
-    rows = [
-        [
-            smoothing_map.Map(names[0], _cells(table, value, MAIN, panel)),
-            smoothing_map.Map(names[1], _cells(table, value, panel)),
-            smoothing_map.Map("difference", _differences(table, value, panel)),
-        ]
-        for value in strengths
-    ]
+    titles = (*names, "difference")
+    rows = []
+    for value in strengths:
+        cells = _cells(table, value, MAIN, panel), _cells(table, value, panel), _differences(table, value, panel)
+        rows.append([smoothing_map.Map(*each) for each in zip(titles, cells, strict=True)])
     scale = smoothing_map.scale_of(each for row in rows for each in row)
     grid = figure.subplots(len(rows), 3, squeeze=False, sharex=True, sharey=True)
     for value, line, row in zip(strengths, grid, rows, strict=True):
