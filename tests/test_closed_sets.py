@@ -69,7 +69,6 @@ def run(config, inputs, folder, runtime):
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.reports.experiment import Claim, Label
 
-REPRODUCES, PAPER = "", []
 DATA = dict.fromkeys(("smoke", "quick", "short", "paper"), "toy_set")
 CLAIMS = [Claim("all", "smoothing changes nothing", "toy_measure", "smoothed", "hard", "higher")]
 
@@ -77,9 +76,6 @@ def runs(scale, data):
     schedule = ScheduleConfig(epochs=2, batch_size=16)
     hard = TeacherConfig(data=DataConfig(name=data), model=ModelConfig(name="toy_network"), schedule=schedule)
     return {Label("hard", 0): hard, Label("smoothed", 0): hard.with_loss(smoothing=0.1)}
-
-def probes(scale, data):
-    return ()
 
 def draw(table):
     return {}

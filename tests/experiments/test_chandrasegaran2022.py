@@ -13,7 +13,8 @@ from distill.reports.experiment import Label, Table
 from experiments import chandrasegaran2022 as experiment
 from experiments import drawing
 from experiments.chandrasegaran2022 import CLAIMS, PAPER, TEMPERATURES, derived
-from experiments.pure_distillation import KINDS, SMOOTHINGS, student_of, teacher_of
+from experiments.conditions import teacher_of
+from experiments.pure_distillation import KINDS, SMOOTHINGS, student_of
 
 SCALES = "smoke", "quick", "short", "paper"
 DATA = "digits", "fashion-mnist", "cifar10", "imagefolder:birds"

@@ -93,13 +93,14 @@ def test_what_the_paper_prints_has_its_place_here(name: str) -> None:
     conditions = set[str]()
     for scale in scales:
         conditions |= _conditions(experiment, experiment.runs(scale, experiment.DATA[scale]))
-    for entry in experiment.PAPER:
+    paper = getattr(experiment, "PAPER", ())
+    for entry in paper:
         assert (entry.condition is None) == (entry.measure is None), entry.source
         assert entry.condition is None or entry.condition in conditions, entry.source
         assert entry.measure is None or entry.measure in _measures(experiment), entry.source
-    shown = {(entry.source, entry.condition, entry.measure) for entry in experiment.PAPER}
-    assert len(shown) == len(experiment.PAPER), "no row twice"
-    assert experiment.PAPER or not experiment.REPRODUCES
+    shown = {(entry.source, entry.condition, entry.measure) for entry in paper}
+    assert len(shown) == len(paper), "no row twice"
+    assert paper or not hasattr(experiment, "REPRODUCES")
 
 
 def test_teachers_and_students_differ_in_nothing_else() -> None:
@@ -154,7 +155,8 @@ def test_it_runs_from_end_to_end_and_a_second_time_does_nothing(
         assert (claim.condition, claim.measure) in measured, claim.id
         assert (claim.versus, claim.versus_measure or claim.measure) in measured, claim.id
     measures = {measure for _, measure in measured}
-    assert [entry.source for entry in experiment.PAPER if entry.measure not in measures | {None}] == []
+    paper = getattr(experiment, "PAPER", ())
+    assert [entry.source for entry in paper if entry.measure not in measures | {None}] == []
 
 
 def test_all_experiments_are_on_one_page(all_at_smoke: Path) -> None:

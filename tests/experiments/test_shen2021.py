@@ -6,7 +6,8 @@ from distill.config import KnowledgeProbe, LossConfig, StudentConfig, TeacherCon
 from distill.reports.experiment import Label, Table
 from distill.store.key import key
 from experiments import chandrasegaran2022, drawing, shen2021
-from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, student_of, teacher_of
+from experiments.conditions import teacher_of
+from experiments.pure_distillation import KINDS, SMOOTHINGS, of_labels, student_of
 from experiments.shen2021 import CLAIMS, HARD, PAPER, SMOOTHED, VARIANCES
 
 SCALES = "smoke", "quick", "short", "paper"

@@ -46,10 +46,8 @@ CALIBRATION = CalibrationConfig(network=STUDENT)
 SWEEP = SweepConfig(teacher=TEACHER.replace(snapshots=0), smoothings=(0.0, 0.1), seeds=1)
 
 NAME = "tiny"
-REPRODUCES = ""
 DATA = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
 CLAIMS = [Claim("better", "a student is better than its teacher", "accuracy", "student", "teacher", "higher")]
-PAPER: list[object] = []
 
 
 def runs(scale: str, data: str) -> dict[Label, TeacherConfig | StudentConfig]:

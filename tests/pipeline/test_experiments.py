@@ -39,12 +39,9 @@ def experiment(name: str, teacher: TeacherConfig, draw=lambda table: {}, takes: 
 
     return SimpleNamespace(
         __doc__=f"About {name}.",
-        REPRODUCES="",
         DATA=dict.fromkeys(("smoke", "quick", "short", "paper"), takes),
         CLAIMS=[],
-        PAPER=[],
         runs=runs,
-        probes=lambda scale, data: (),
         draw=draw,
     )
 

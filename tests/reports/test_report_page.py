@@ -18,7 +18,7 @@ from distill.probes import probe_measures
 from distill.reports.columns import read_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.report_page import log_figures, write_report
-from distill.reports.tables import ABSENT, evidence, format_summary, main_tables, paper_table
+from distill.reports.tables import ABSENT, caution, evidence, format_summary, main_tables, paper_table
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (
@@ -113,6 +113,33 @@ def test_means_take_their_own_runs(written):
     accuracy = row(summary, "accuracy", "teacher ε=0")
     half = 4.302653 * 0.01 / math.sqrt(3)
     assert (accuracy["low"], accuracy["high"]) == (pytest.approx(0.89 - half), pytest.approx(0.89 + half))
+
+
+def test_kinds_of_measures_say_which_runs_they_come_from():
+    table = measured(seeds=1)
+    for label, measures in table.values.items():
+        if label.unseen is not None:
+            measures |= {"unseen_number": 1.0, "cost": 2.0}
+    assert table.by_seed("student of ε=0", "cost") == {}, "whole runs do not have it"
+    assert table.by_seed("student of ε=0", "unseen_number") == {}, "a name says nothing"
+    table.measures = (*MEASURES, Measure("cost", of="unseen class"))
+    assert table.by_seed("student of ε=0", "cost") == {0: 2.0}
+    whole = Table(values={Label("alone", 0): {"unseen_recall": 0.5}})
+    assert whole.by_seed("alone", "unseen_recall") == {0: 0.5}, "a condition whose every run left it out"
+
+
+def test_an_experiment_may_define_what_is_required_only(tmp_path):
+    required = SimpleNamespace(DATA={"paper": "cifar10"}, CLAIMS=CLAIMS, draw=draw)
+    summary = report(tmp_path / "r", measured(), required)
+    assert [summary[name] for name in ("reproduces", "data_of_paper", "published")] == ["", None, []]
+    assert caution(summary) == ""
+
+
+def test_an_experiment_names_the_data_of_its_paper(tmp_path):
+    experiment = SimpleNamespace(**vars(EXPERIMENT), DATA_OF_PAPER="digits")
+    summary = report(tmp_path / "r", measured(), experiment)
+    assert summary["data_of_paper"] == "digits"
+    assert "not with the paper's schedules" in caution(summary)
 
 
 def test_same_table_same_bytes(written, tmp_path):
