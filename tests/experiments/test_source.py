@@ -82,3 +82,8 @@ def test_every_way_to_import_is_read(line: str, tmp_path: Path, monkeypatch: pyt
     inner = ["inner/__init__.py", "inner/deep.py"] if "deep" in line else []
     assert found == ["__init__.py", *inner, "mine.py", "used.py"]
     assert source_files("no_file") == []
+
+
+def test_experiments_of_the_clone_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert experiment_files.experiments_folder() == FOLDER
