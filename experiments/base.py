@@ -21,12 +21,8 @@ from distill.config import (
 from distill.errors import UserError
 from distill.reports.experiment import Scale
 
-DATA_OF_FIGURES: dict[Scale, str] = {
-    "smoke": "digits",
-    "quick": "fashion-mnist",
-    "short": "cifar10",
-    "paper": "cifar10",
-}
+DATA_OF_FIGURES: dict[Scale, str]
+DATA_OF_FIGURES = {"smoke": "digits", "quick": "fashion-mnist", "short": "cifar10", "paper": "cifar10"}
 """Data set of the paper's figures at each scale, unless the user names one."""
 DIGITS: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
 """Data set of our own questions at each scale, unless the user names one."""

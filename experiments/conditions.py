@@ -73,11 +73,10 @@ def distilled(
         name: function from a key and a temperature to the condition.
         loss: further fields of the loss.
     """
+    losses = {temperature: LossConfig(alpha=1, temperature=temperature, **loss) for temperature in temperatures}
     return {
-        name(of, temperature): student.replace(
-            cache=cache, loss=LossConfig(alpha=1, temperature=temperature, **loss)
-        )
-        for (of, cache), temperature in product(caches.items(), tuple(temperatures))
+        name(of, temperature): student.replace(cache=cache, loss=each)
+        for (of, cache), (temperature, each) in product(caches.items(), losses.items())
     }
 
 
@@ -99,12 +98,12 @@ def claims(
         direction: in which the condition differs.
         versus_measure: the measure of the other condition; None takes `measure`.
     """
-    each = []
+    made = []
     for name, (condition, versus) in pairs.items():
         names = name if isinstance(name, tuple) else (name,)
         texts = id_.format(*names), statement.format(*names)
-        each.append(Claim(*texts, measure, condition, versus, direction, versus_measure))
-    return each
+        made.append(Claim(*texts, measure, condition, versus, direction, versus_measure))
+    return made
 
 
 def between(condition: str, versus: str, *claimed: tuple[str, str, str, Direction]) -> list[Claim]:
@@ -112,9 +111,8 @@ def between(condition: str, versus: str, *claimed: tuple[str, str, str, Directio
     return [Claim(id_, said, measure, condition, versus, direction) for id_, said, measure, direction in claimed]
 
 
-TEACHER_GAINS = between(
-    SMOOTHED, HARD, ("teacher", "smoothing raises the accuracy of the teacher", "accuracy", "higher")
-)
+_GAINS = "smoothing raises the accuracy of the teacher"
+TEACHER_GAINS = between(SMOOTHED, HARD, ("teacher", _GAINS, "accuracy", "higher"))
 
 
 def scaling_lowers_ece(id_: str, statement: str) -> Claim:

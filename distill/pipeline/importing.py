@@ -284,4 +284,4 @@ def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: R
     metrics = write_cache(
         folder, config, manifest, aligned.loader, aligned.of_shard, aligned.answer, runtime.progress
     )
-    return Outcome(metrics | {"teacher/accuracy": accuracy}, dataset.identity())
+    return Outcome(metrics | {"gate/accuracy": accuracy}, dataset.identity())

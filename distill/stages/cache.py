@@ -52,7 +52,7 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     metrics = write_cache(
         folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
     )
-    return Outcome(metrics | {"teacher/accuracy": reached}, dataset.identity())
+    return Outcome(metrics | {"gate/accuracy": reached}, dataset.identity())
 
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:

@@ -102,4 +102,4 @@ def test_the_gate_keeps_a_teacher_from_images_that_it_does_not_know(teacher, sto
         ensure([far], store, careful)
     made = ensure([far], store, careful, tolerate_divergence=True)
     assert "right on" in str(*made.values())
-    assert make(far, store, runtime).record.metrics["teacher/accuracy"] < 0.5
+    assert make(far, store, runtime).record.metrics["gate/accuracy"] < 0.5

@@ -84,6 +84,8 @@ def test_every_way_to_import_is_read(line: str, tmp_path: Path, monkeypatch: pyt
     assert source_files("no_file") == []
 
 
-def test_experiments_of_the_clone_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_of_the_clone_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert experiment_files.experiments_folder() == FOLDER

@@ -176,7 +176,7 @@ def test_a_poor_teacher_passes_when_it_is_told_so(tmp_path, store, runtime, spli
     poor = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
     with pytest.raises(UserError, match="--min-teacher-accuracy"):
         import_logits([path], store, runtime, ImportFlags(data=DATA))
-    assert import_logits([path], store, poor, ImportFlags(data=DATA)).record.metrics["teacher/accuracy"] < 0.2
+    assert import_logits([path], store, poor, ImportFlags(data=DATA)).record.metrics["gate/accuracy"] < 0.2
 
 
 @pytest.mark.parametrize(
