@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from distill.cache.fitness import least_accuracy, refuse_if_wrong
-from distill.cache.foreign import ForeignArrays, ForeignLogits
+from distill.cache.foreign import ForeignArrays
 from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
@@ -107,7 +107,7 @@ class Aligned:
 
     def __init__(
         self,
-        source: ForeignLogits,
+        source: ForeignArrays | TinyViTLogits,
         rows: Int64[np.ndarray, " n"],
         columns: Int64[Tensor, " k"] | None,
         config: CacheConfig,

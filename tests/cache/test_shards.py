@@ -33,7 +33,7 @@ def answers(shard: Shard) -> Iterator[Piece]:
 
 @pytest.fixture
 def layout(monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setattr(shards, "_ROWS", 256)
+    monkeypatch.setattr(shards, "MOST_ROWS", 256)
     return Layout(samples=1000, views=3, encoding=Encoding(5, "float32"))
 
 
@@ -170,7 +170,7 @@ from pathlib import Path
 import torch
 from distill.cache import shards
 from distill.cache.encoding import Encoding
-shards._ROWS = 256
+shards.MOST_ROWS = 256
 def answers(shard):
     time.sleep(0.05)
     index = torch.arange(shard.first, shard.last, dtype=torch.float32)
