@@ -1,7 +1,4 @@
-"""Describe in `manifest.json` which weights, preprocessing, images and views a cache belongs to.
-
-A cache that is opened for other images, classes, order or views is refused with the field and both values.
-"""
+"""Describe in `manifest.json` which weights, preprocessing, images and views a cache belongs to, and check it."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, Im
 from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
-from distill.system.libraries import PIXELS, versions
 from distill.system.reading import read_json
 
 if TYPE_CHECKING:
@@ -23,10 +19,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FORMAT = 1
 _DIGESTED_BYTES = 4 << 30
-"""Largest set whose images are digested, in bytes.
-
-Larger sets are told apart by their fingerprint alone, since reading all of a large set again takes too long.
-"""
+"""Largest set whose images are digested, in bytes; larger ones take too long to read again."""
 
 
 class _Part(BaseModel):
@@ -55,9 +48,9 @@ class DataIdentity(_Part):
     fingerprint: str
     """sha256 over all splits: images, labels and class names."""
     order: str | None
-    """Digest of the transfer set's images and labels, in order; None for very large sets."""
+    """Digest of the transfer set's images and labels, in order; None for very large sets, as `content`."""
     content: str | None
-    """Digest of the transfer set's images and labels, in any order; None for very large sets."""
+    """Digest of the transfer set's images and labels, in any order."""
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +75,7 @@ class StorageIdentity(_Part):
 
 
 class Manifest(_Part):
-    """All that must match before a cached row counts as the teacher's answer to what a student sees."""
+    """The facts that must match before a cached row counts as the teacher's answer to what a student sees."""
 
     format: int = FORMAT
     teachers: tuple[TeacherIdentity, ...]
@@ -93,7 +86,7 @@ class Manifest(_Part):
     views: ViewIdentity
     storage: StorageIdentity
     libraries: dict[str, str]
-    """Versions of the libraries that can change a pixel."""
+    """Versions of the libraries that can change a pixel (`libraries.PIXELS`)."""
     declared: tuple[str, ...] = ()
     """Names of the fields that a user declared and no check has proven."""
 
@@ -130,11 +123,6 @@ def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity
     return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
 
 
-def pixel_libraries() -> dict[str, str]:
-    """Return the versions of the libraries that can change a pixel."""
-    return versions(PIXELS)
-
-
 def source_of(config: CacheConfig) -> dict[str, Any]:
     """Describe how a cache's teachers make one answer."""
     match config.teacher:
@@ -147,7 +135,7 @@ def source_of(config: CacheConfig) -> dict[str, Any]:
 
 
 def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
-    """Refuse images that are not those that the teacher saw.
+    """Refuse other images than the teacher saw.
 
     Args:
         cached: identity of the images, from the manifest.
@@ -158,10 +146,9 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
         UserError: classes, number of samples, content or order differ.
     """
     if cached.classes != dataset.classes:
-        both = f"the cache's {_classes(cached.classes)}"
-        if sorted(cached.classes) == sorted(dataset.classes):
-            both += ", in this order"
-        raise UserError("data.classes", _classes(dataset.classes), both, way_out)
+        in_order = ", in this order" if sorted(cached.classes) == sorted(dataset.classes) else ""
+        expected = f"the cache's {_classes(cached.classes)}{in_order}"
+        raise UserError("data.classes", _classes(dataset.classes), expected, way_out)
     if cached.samples != len(dataset.train):
         expected = f"the cache's {cached.samples} samples"
         raise UserError("data", f"{dataset.name} with {len(dataset.train)} samples", expected, way_out)
@@ -179,7 +166,7 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
 
 
 def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> None:
-    """Refuse views that are not those that the teacher saw; a smaller number of them is accepted.
+    """Refuse other views than the teacher saw; fewer views than in the cache are accepted.
 
     Raises:
         UserError: the view program or the seed differs, or there are more views than in the cache.

@@ -41,12 +41,10 @@ MOST_ROWS = 1 << 16
 """Largest number of rows of a shard."""
 _BYTES = 64 << 20
 """Largest shard in bytes. Both limits bound what a kill can cost, and what is hashed at a time."""
+# With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
+# for the teacher's threads.
 _ENCODED = 1 << 15
-"""Number of logits that are encoded at a time.
-
-With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
-for those of the teacher.
-"""
+"""Number of logits that are encoded at a time."""
 _AHEAD = 16
 """Largest number of pieces that wait to be encoded or written."""
 
@@ -112,8 +110,12 @@ class Piece(NamedTuple):
     """The right classes; for mixed views the class with the largest share."""
 
 
+_Encoded = tuple[np.ndarray, float, int]
+"""Stored rows, their rounding error and their number of right answers."""
+
+
 class Written(NamedTuple):
-    """The facts about a written shard: its sha256, rounding error and number of right answers."""
+    """The sha256, rounding error and number of right answers of a written shard."""
 
     sha256: str
     rounding_error: float
@@ -129,7 +131,7 @@ def write_shards(
 ) -> dict[str, float]:
     """Write the shards that do not exist yet.
 
-    Under torchrun all ranks call this function, and each writes its share of the shards, in turn.
+    Under torchrun all ranks call this function, and each writes its part of the shards.
 
     Args:
         folder: folder of the cache; earlier shards that are whole are kept.
@@ -187,17 +189,11 @@ def _finish(folder: Path, shards: dict[str, Written]) -> None:
     shutil.rmtree(folder / STAMPS)
 
 
-class _Encoded(NamedTuple):
-    rows: np.ndarray
-    rounding_error: float
-    correct: int
-
-
 def _encode(encoding: Encoding, piece: Piece) -> _Encoded:
     rows, error = encoding.encode(piece.logits)
     # numpy's argmax, since torch's takes ten times as long on a CPU.
     correct = int((piece.logits.numpy().argmax(1) == piece.labels.numpy()).sum())
-    return _Encoded(rows, error, correct)
+    return rows, error, correct
 
 
 def _gathered(pieces: Iterable[Piece], rows: int) -> Iterator[Piece]:
@@ -218,8 +214,8 @@ def _joined(pieces: list[Piece]) -> Piece:
 
 
 def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], shards: dict[str, Written]) -> None:
-    done = [part.result() for part in parts]
-    rows = np.concatenate([part.rows for part in done])
+    pieces, errors, correct = zip(*(part.result() for part in parts), strict=True)
+    rows = np.concatenate(pieces)
     if len(rows) != shard.last - shard.first:
         raise ValueError(f"{len(rows)} answers for the {shard.last - shard.first} samples of {shard.name}")
     header = io.BytesIO()
@@ -228,8 +224,7 @@ def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], shards: di
     digest = hashlib.sha256(header.getvalue())
     digest.update(data)
     replace_file(folder / shard.name, header.getvalue(), data)
-    error, correct = max(part.rounding_error for part in done), sum(part.correct for part in done)
-    written = Written(digest.hexdigest(), error, correct)
+    written = Written(digest.hexdigest(), max(errors), sum(correct))
     write_json(folder / STAMPS / f"{Path(shard.name).stem}.json", {shard.name: written._asdict()})
     shards[shard.name] = written
 
@@ -248,11 +243,11 @@ def _is_whole(path: Path, written: Written) -> bool:
 
 
 class ShardReader:
-    """Random access to the rows of a cache, memory-mapped.
+    """The rows of a cache, memory-mapped for access in any order.
 
     Args:
-        open_file: function from a name to a path that also makes the caller's checks; it is called once per shard,
-            when the shard is first read.
+        open_file: function from the name of a shard to its path, called when the shard is first read; it may check
+            the file.
         layout: shards of the cache.
     """
 
@@ -310,7 +305,8 @@ def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:
 
 
 def _expect_random_access(rows: np.ndarray) -> None:
-    """Tell the system not to read ahead: a row is a hundredth of what the system would read around it."""
+    """Tell the system not to read ahead."""
+    # A row is a hundredth of what the system would read around it.
     mapped = getattr(rows, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
         mapped.madvise(mmap.MADV_RANDOM)

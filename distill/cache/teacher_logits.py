@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TeacherLogits:
-    """Teachers in evaluation mode, each with the views normalised as in its own training.
+    """The answers of teachers in evaluation mode, each to views that are normalised as in its own training.
 
     Args:
         config: config with the views and the mean of an ensemble.
@@ -43,12 +43,9 @@ class TeacherLogits:
     ):
         for teacher in teachers:
             _check_input(teacher, dataset)
-        self.config = config
-        part = config.snapshot
-        self.networks = [
-            load_network(teacher, device, None if part is None else snapshot_step(teacher, part))
-            for teacher in teachers
-        ]
+        self.config, part = config, config.snapshot
+        steps = [None if part is None else snapshot_step(teacher, part) for teacher in teachers]
+        self.networks = [load_network(teacher, device, step) for teacher, step in zip(teachers, steps, strict=True)]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
         size = inference_batch(device)
@@ -92,15 +89,12 @@ class TeacherLogits:
 
 
 def _check_input(teacher: Artifact, dataset: Dataset) -> None:
-    known = teacher.data
+    classes, shape = tuple(teacher.data["classes"]), tuple(teacher.data["shape"])
     way_out = "Use the data set that the teacher was trained on, or train a teacher for these images."
-    if tuple(known["classes"]) != dataset.classes:
-        raise UserError(
-            "transfer_set",
-            f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…",
-            f"the teacher's {len(known['classes'])} classes {tuple(known['classes'][:3])}…",
-            way_out,
-        )
-    if tuple(known["shape"]) != dataset.shape:
-        expected = f"the teacher's input shape {tuple(known['shape'])}"
-        raise UserError("transfer_set", f"{dataset.name} of shape {dataset.shape}", expected, way_out)
+    if classes != dataset.classes:
+        value = f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…"
+        expected = f"the teacher's {len(classes)} classes {classes[:3]}…"
+        raise UserError("transfer_set", value, expected, way_out)
+    if shape != dataset.shape:
+        value = f"{dataset.name} of shape {dataset.shape}"
+        raise UserError("transfer_set", value, f"the teacher's input shape {shape}", way_out)

@@ -50,20 +50,10 @@ def record_type(top_k: int) -> np.dtype[Any]:
 
 
 def find_epochs(path: Path) -> list[Path]:
-    """Find the epoch folders at a path: the path itself or folders directly inside, by epoch; else none."""
-    if not path.is_dir():
-        return []
-    candidates = [path] if _EPOCH.fullmatch(path.resolve().name) else path.iterdir()
+    """Find the epoch folders at a path: the path itself or folders directly inside, in any order; else none."""
+    candidates = [path, *path.iterdir()] if path.is_dir() else []
     epochs = [folder for folder in candidates if folder.is_dir() and _EPOCH.fullmatch(folder.resolve().name)]
-    return sorted(epochs, key=lambda folder: _parse_epoch(folder)[1])
-
-
-def _parse_epoch(folder: Path) -> tuple[int, int]:
-    match = _EPOCH.fullmatch(folder.resolve().name)
-    if match is None:
-        expected = "a folder named logits_top<k>_epoch<e>"
-        raise UserError("files", str(folder), expected, "Give the folders that TinyViT's save_logits.py wrote.")
-    return int(match[1]), int(match[2])
+    return [path] if path in epochs else epochs
 
 
 @dataclass(frozen=True)
@@ -87,10 +77,13 @@ class TopKEpoch:
         """Open the epoch in a folder.
 
         Raises:
-            UserError: a file of a rank is missing, or does not hold a whole number of records.
+            UserError: the folder has another name, or a file of a rank is missing or holds a broken record.
         """
-        top_k, number = _parse_epoch(folder)
-        present = {match[0] for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))}
+        match = _EPOCH.fullmatch(folder.resolve().name)
+        if match is None:
+            raise _broken(folder, "no folder of an epoch", "the name logits_top<k>_epoch<e>")
+        top_k, number = map(int, match.groups())
+        present = {path.name for path in folder.iterdir() if _RANK.fullmatch(path.name)}
         ranks = len({name.partition("-")[0] for name in present})
         wanted = {f"rank{rank}-{part}" for rank in range(max(1, ranks)) for part in ("keys.txt", "values.bin")}
         if missing := sorted(wanted - present):
@@ -146,11 +139,10 @@ def _broken(folder: Path, value: str, expected: str) -> UserError:
 
 
 class TinyViTLogits:
-    """A file set with one epoch folder per view, and its rows in the order of the images.
+    """The logits of a file set with one epoch folder per view, in the order of the images.
 
-    Keys that are positions number the rows; keys that are names are looked up in `names`. The distributed sampler
-    pads its list, so several ranks may hold a record of one image, with other seeds. The record of the lowest rank
-    counts, and the others are dropped.
+    Keys that are positions number the rows. The distributed sampler pads its list, so several ranks may hold a
+    record of one image, with other seeds. The record of the lowest rank counts, and the others are dropped.
 
     Attributes:
         shape: rows, views and classes.
@@ -161,8 +153,8 @@ class TinyViTLogits:
     Args:
         folders: folders of the epochs; views are in the order of the epoch numbers.
         classes: number of classes K.
-        names: function that is called only when the keys are no positions. A key is a name that it returns, or this
-            name without its suffix, without its folder, or without both.
+        names: function that gives the names of the rows, called only when the keys are no positions. A key is a
+            name in one of the forms `_KEYS_OF_NAMES`.
 
     Raises:
         UserError: files are missing, truncated or contradict each other, or a key has no row.
@@ -174,8 +166,8 @@ class TinyViTLogits:
             raise UserError("files", f"{classes} classes", expected, "Give dense logits as an array.")
         self._epochs = sorted(map(TopKEpoch.open, folders), key=lambda epoch: epoch.number)
         self.top_k = self._epochs[0].top_k
-        numbers = {epoch.number for epoch in self._epochs}
-        if len(numbers) < len(self._epochs) or {epoch.top_k for epoch in self._epochs} != {self.top_k}:
+        distinct = {(self.top_k, epoch.number) for epoch in self._epochs}
+        if distinct != {(epoch.top_k, epoch.number) for epoch in self._epochs} or len(distinct) < len(self._epochs):
             folder_names = ", ".join(epoch.folder.name for epoch in self._epochs[:4])
             raise UserError("files", folder_names, "epochs of one k, each once", "Leave out the others.")
         if self.top_k > classes:
@@ -192,10 +184,9 @@ class TinyViTLogits:
         self._mapped: tuple[int, list[np.ndarray]] | None = None
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Return the logits of all classes: the missing classes share the tail equally.
+        """Return the logits of all classes for these rows in one view; the missing classes share the tail equally.
 
-        Each missing logit stays below the smallest stored logit. So the k largest logits of a row are the stored
-        ones, and the log-sum-exp of the others is the tail, as far as this order allows.
+        Each missing logit stays below the smallest stored logit, so a top-k of a row finds the stored logits.
 
         Raises:
             UserError: class numbers or probabilities are impossible.

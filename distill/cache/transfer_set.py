@@ -1,4 +1,4 @@
-"""Give a transfer set with its teacher's logits as a torch `Dataset`, for a training loop of your own."""
+"""Read a transfer set with its teacher's logits as a torch `Dataset`, for a training loop of your own."""
 
 from __future__ import annotations
 
@@ -49,12 +49,10 @@ class LabelledImage(NamedTuple):
 class CachedDataset(TorchDataset[Sample]):
     """The transfer set of a cache, map-style: item i is a `Sample`, the view of the current epoch.
 
-    Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A whole batch is
-    gathered at once where the loader asks for one, as `DataLoader` and `torch.utils.data.Subset` do. So a `Subset`
-    leaves out classes or samples (of unmixed views, since a mixed view may show left-out samples).
-
-    A spawned worker gets the path of the cache and the data root, but not their contents. It opens both when it is
-    first asked for an item, and checks again that they fit. Forked workers share the memory of their parent.
+    Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A
+    `torch.utils.data.Subset` leaves out classes or samples (of unmixed views, since a mixed view may show left-out
+    samples). A spawned worker opens cache and images by their paths, and checks again that they fit; forked workers
+    share the memory of their parent.
 
     Args:
         cache: an open cache on any device; items are on the CPU.
@@ -81,7 +79,7 @@ class CachedDataset(TorchDataset[Sample]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Return the current view of each sample; torch's loader calls this method for whole batches.
+        """Return the current view of each sample; `DataLoader` and `Subset` call this method for whole batches.
 
         Raises:
             IndexError: an index is not within the transfer set.
@@ -94,8 +92,8 @@ class CachedDataset(TorchDataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         """Choose the view: epoch e shows view e mod V. Call this before you iterate over the loader.
 
-        Loaders fetch ahead. So after a call during an iteration, the rest of it is partly in the old and partly in
-        the new view (with the logits of each). timm's train script calls this method by itself.
+        Loaders fetch ahead, so a call during an iteration leaves the rest of it partly in the old and partly in the
+        new view (with the logits of each). timm's train script calls this method by itself.
         """
         self._epoch.fill_(epoch)
         self._parts.expect(self.view)

@@ -17,7 +17,6 @@ from distill.cache.manifest import (
     StorageIdentity,
     TeacherIdentity,
     data_identity,
-    pixel_libraries,
     source_of,
     view_identity,
 )
@@ -27,6 +26,7 @@ from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, m
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.system import ranks
+from distill.system.libraries import PIXELS, versions
 from distill.system.progress import bar as progress_bar
 from distill.system.runtime import free_bytes
 
@@ -45,7 +45,7 @@ _REVISITED = 16
 _AGREEMENT = 1e-2
 """Largest difference between stored and new logits, relative to the largest logit.
 
-It allows for rounding to float16 and for another batch on a GPU.
+It leaves room for rounding to float16 and for another batch on a GPU.
 """
 
 
@@ -66,7 +66,7 @@ def make_manifest(
             top_k=config.top_k,
             rows_per_shard=layout_of(config, len(dataset.train), len(dataset.classes)).rows_per_shard,
         ),
-        libraries=pixel_libraries(),
+        libraries=versions(PIXELS),
         declared=declared,
     )
 
@@ -82,13 +82,12 @@ def write_cache(
 ) -> dict[str, float]:
     """Fill a folder with a cache, or go on where an earlier call was interrupted.
 
-    Under torchrun all ranks call this function: each writes its share of the shards, and the first rank does the
-    rest.
+    Under torchrun all ranks call this function, which writes the shards of this rank; the first rank does the rest.
 
     Args:
         folder: folder of a draft.
         config: config of the cache.
-        manifest: manifest of the new cache. When the folder holds another manifest, its rows are dropped.
+        manifest: manifest of the cache; the rows of a folder that holds another manifest are dropped.
         loader: loader of the views, for the proof.
         answers: function from a shard to the logits of its samples, in order.
         answer: function from (index, view) to logits, for the proof.
@@ -101,8 +100,7 @@ def write_cache(
         UserError: a logit is not finite or does not fit the dtype, rows differ when they are made again, or the
             disk is too small.
     """
-    classes = len(manifest.data.classes)
-    layout = layout_of(config, manifest.data.samples, classes)
+    layout = layout_of(config, manifest.data.samples, len(manifest.data.classes))
     ranks.on_first(lambda: _start(folder, manifest))
     ranks.on_first(lambda: _refuse_small_disk(folder, layout))
     total = manifest.data.samples * config.views
@@ -125,14 +123,14 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, an
         shutil.rmtree(folder / LOGITS)
         value = f"rows that differ by {encoding.rounding_error(proof.logits, stored):.3g} when they are made again"
         expected = "a teacher and a view program that give one answer"
-        way_out = "What was written is dropped. Look for randomness that no seed reaches, or run it again."
+        way_out = "Look for randomness that no seed reaches, or run it again; the rows written so far are dropped."
         raise UserError("cache", value, expected, way_out)
     proof.save(folder)
     return distribution_errors(proof.logits, encoding.decode(stored))
 
 
 def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
-    """Say whether the teacher still gives the same answers as some stored rows of a shard."""
+    """Say whether the teacher still gives the answers that some stored rows of a shard hold."""
     # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
     count = min(_REVISITED, shard.last - shard.first)
     index = torch.linspace(shard.first, shard.last - 1, count).long()
@@ -145,8 +143,7 @@ def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray
 
 
 def _start(folder: Path, manifest: Manifest) -> None:
-    path = folder / MANIFEST
-    text = manifest.model_dump_json(indent=1)
+    path, text = folder / MANIFEST, manifest.model_dump_json(indent=1)
     if path.exists() and path.read_text() == text:
         return
     # Rows of other weights or other images must not be kept.
@@ -156,12 +153,9 @@ def _start(folder: Path, manifest: Manifest) -> None:
 
 
 def _refuse_small_disk(folder: Path, layout: Layout) -> None:
-    there = sum(path.stat().st_size for path in folder.rglob("*.npy"))
-    needed, free = layout.bytes - there, free_bytes(folder)
+    written = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    needed, free = layout.bytes - written, free_bytes(folder)
     if needed > free:
-        raise UserError(
-            "store",
-            f"{free / 1e9:.3g} GB free",
-            f"{needed / 1e9:.3g} GB for {layout.views} view(s) of {layout.samples} samples",
-            "Set --store to a larger disk, lower --views, or keep fewer logits with --top-k.",
-        )
+        expected = f"{needed / 1e9:.3g} GB for {layout.views} view(s) of {layout.samples} samples"
+        way_out = "Set `store` to a larger disk, lower `views`, or keep fewer logits with `top_k`."
+        raise UserError("store", f"{free / 1e9:.3g} GB free", expected, way_out)

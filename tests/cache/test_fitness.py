@@ -96,7 +96,7 @@ def test_the_gate_keeps_a_teacher_from_images_that_it_does_not_know(teacher, sto
     far = CacheConfig(teacher=trained, transfer_set=teacher.data, augment=AugmentConfig(pad=6))
     careful = runtime.model_copy(update={"min_teacher_accuracy": None})
     told = (
-        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*--min-teacher-accuracy"
+        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*`min_teacher_accuracy`"
     )
     with pytest.raises(UnfitTeacher, match=told):
         ensure([far], store, careful)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.cache import LogitCache
-from distill.cache.manifest import Manifest, pixel_libraries
+from distill.cache.manifest import Manifest
 from distill.cache.remake import remake
 from distill.cli.flags import parse_config
 from distill.cli.main import main
@@ -23,6 +23,7 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import interclass_variance
 from distill.store.store import ArtifactStore
+from distill.system.libraries import versions
 from tests.cache.caches import drew_otherwise, reordered
 from tests.made import make
 
@@ -116,7 +117,7 @@ def test_pixels_that_differ_are_found_although_the_images_are_the_same(
     opened: LogitCache, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distill.data.views.crops.counter_hash", drew_otherwise)
-    monkeypatch.setattr("distill.cache.logit_cache.libraries_here", lambda: {**pixel_libraries(), "torch": "9.9"})
+    monkeypatch.setattr("distill.cache.logit_cache.versions", lambda names: {**versions(names), "torch": "9.9"})
     with pytest.raises(UserError, match=r"views = '\d+ of \d+ views with other pixels'.*torch .* → 9.9"):
         opened.check_fits(dataset)
 
@@ -178,7 +179,7 @@ def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, s
 
 
 def test_a_cache_larger_than_its_limit_stays_on_disk(opened: LogitCache, monkeypatch) -> None:
-    monkeypatch.setattr("distill.cache.logit_cache._RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill.cache.logit_cache.RESIDENT_BYTES", 0)
     mapped = LogitCache.open(opened.path)
     index = torch.randperm(len(opened))[:200]
     for view in range(4):
