@@ -16,7 +16,6 @@ from distill.data.loader import Loader
 from distill.data.normaliser import Normaliser
 from distill.data.views.views import Views
 from distill.errors import UserError
-from distill.metrics.dark_knowledge import InterclassVariance, interclass_variance
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.libraries import PIXELS, versions
@@ -102,8 +101,8 @@ class LogitCache:
         """Return the rows of these samples in their stored form: an array of the encoding's row type."""
         return self._reader.rows(index.cpu().numpy(), view % self.config.views)
 
-    def interclass_variance(self, labels: Int64[Tensor, " n"], view: int = 0) -> InterclassVariance:
-        """Measure the inter-class logit variance of the teacher on one view of the transfer set.
+    def logits_of_view(self, view: int = 0) -> Float[Tensor, "n k"]:
+        """Return all logits of one view on the CPU, for measures such as the inter-class logit variance.
 
         Raises:
             UserError: the cache is truncated, or its views are mixed.
@@ -117,7 +116,7 @@ class LogitCache:
         if top_k not in (None, len(self.classes)):
             expected = "a cache of all logits, since truncation removes the variance over the incorrect classes"
             raise UserError("top_k", top_k, expected, f"Make one: {self._command(top_k=None)}")
-        return interclass_variance(self.logits(torch.arange(len(self), device=self.device), view).cpu(), labels)
+        return self.logits(torch.arange(len(self), device=self.device), view).cpu()
 
     def check_fits(
         self,

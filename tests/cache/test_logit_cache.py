@@ -153,12 +153,12 @@ def test_teachers_are_named_once_and_averaged_only_when_several(
 def test_mixed_views_have_no_inter_class_variance(cache, store, runtime, dataset) -> None:
     mixed = LogitCache(make(cache.replace(augment=AugmentConfig(mixup=1)), store, runtime))
     with pytest.raises(UserError, match="a mixed one has no single correct class"):
-        mixed.interclass_variance(dataset.train.labels)
+        mixed.logits_of_view()
 
 
 def test_all_classes_are_no_truncation(cache, store, runtime, dataset) -> None:
     everything = LogitCache(make(cache.replace(top_k=10), store, runtime))
-    assert everything.interclass_variance(dataset.train.labels).total > 0
+    assert interclass_variance(everything.logits_of_view(), dataset.train.labels).total > 0
 
 
 def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, store, runtime, dataset) -> None:
@@ -171,11 +171,9 @@ def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, s
     assert torch.equal(found.gather(1, kept), exact.gather(1, kept))
     torch.testing.assert_close(found.logsumexp(1), exact.logsumexp(1))
     assert made.record.metrics["tv_T4"] > 10 * store.find(cache.replace(dtype="float32")).record.metrics["tv_T4"]
-    labels = dataset.train.labels
-    variance = dense.interclass_variance(labels)
-    assert variance == interclass_variance(dense.logits(torch.arange(len(dense))), labels)
+    assert torch.equal(dense.logits_of_view(), dense.logits(torch.arange(len(dense))))
     with pytest.raises(UserError, match=r"top_k = 3: expected a cache of all logits.*distill cache --teacher"):
-        top.interclass_variance(labels)
+        top.logits_of_view()
 
 
 def test_a_cache_larger_than_its_limit_stays_on_disk(opened: LogitCache, monkeypatch) -> None:

@@ -115,8 +115,8 @@ def test_an_independent_teacher_that_learned_nothing_is_no_control(student, make
 def test_a_diverged_independent_teacher_is_no_control(student, make):
     twin = student.cache.teacher.replace(seed=1)
     config = AnalysisConfig(runs=(student,), independent=(twin,))
-    assert analysis._independent(student.cache.teacher, config, {key(twin): "loss was not finite"}) is None
-    assert analysis._independent(student.cache.teacher, config, {key(twin): make(twin)}) is not None
+    assert analysis.independent_teacher(student.cache.teacher, config, {key(twin): "loss was not finite"}) is None
+    assert analysis.independent_teacher(student.cache.teacher, config, {key(twin): make(twin)}) is not None
 
 
 def test_held_out_accuracy_is_of_the_held_out_images_whatever_the_split(teacher, make):
