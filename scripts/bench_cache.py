@@ -46,15 +46,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from distill.cache import LogitCache
-from distill.cache.logit_cache import view_loader
 from distill.cache.manifest import TeacherIdentity
 from distill.cache.shards import Piece, layout_of, write_shards
 from distill.cache.soft_targets import TARGET_BYTES
 from distill.cache.tinyvit import record_type
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig, TeacherConfig
-from distill.data.loader import CHUNK_BYTES
+from distill.data.loader import CHUNK_BYTES, Loader
 from distill.data.sets.dataset import Dataset, Split
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.models import build_model
 from distill.store.key import key
@@ -124,7 +124,8 @@ class Network:
 
     def __init__(self, model: ModelConfig, data: Dataset, config: CacheConfig):
         self.model = build_model(model, len(data.classes), data.shape).eval()
-        self.loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+        views = Views.of_training(data, config.augment, config.view_seed)
+        self.loader = Loader(views, BATCH, seed=None)
 
     @torch.inference_mode()
     def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
@@ -165,7 +166,7 @@ def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
 def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic | Network) -> Path:
     """Write a whole cache as the pipeline does, and return its folder."""
     store = ArtifactStore(root)
-    loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+    views = Views.of_training(data, config.augment, config.view_seed)
 
     def answer(index: torch.Tensor, _view: int) -> torch.Tensor:
         return torch.cat([piece.logits for piece in teacher.pieces(index)])
@@ -176,7 +177,7 @@ def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic |
             draft,
             config,
             manifest,
-            loader,
+            views,
             lambda shard: teacher.pieces(torch.arange(shard.first, shard.last)),
             answer,
             progress=False,

@@ -12,8 +12,6 @@ from distill.cache.proof import PROOF, Proof
 from distill.cache.remake import remake
 from distill.cache.shards import Layout, ShardReader, layout_of
 from distill.config import AugmentConfig, CacheConfig
-from distill.data.loader import Loader
-from distill.data.normaliser import Normaliser
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
@@ -153,7 +151,7 @@ class LogitCache:
 
     def _check_pixels(self, dataset: Dataset, views: int) -> None:
         proof = self.proof().first_views(views).random(_CHECKED_VIEWS, torch.Generator().manual_seed(0))
-        same = proof.same_pixels(self.loader(dataset))
+        same = proof.same_pixels(self.views(dataset))
         if bool(same.all()):
             return
         made, here = self.manifest.libraries, versions(PIXELS)
@@ -163,9 +161,9 @@ class LogitCache:
         expected = f"the pixels that the teacher saw{suspects}"
         raise UserError("views", value, expected, f"Make it again: {self._command()}")
 
-    def loader(self, dataset: Dataset, device: str = "cpu", batch_size: int = 128, workers: int = 0) -> Loader:
-        """Make a loader of this cache's views, in the order of the transfer set."""
-        return view_loader(self.config, dataset, dataset.mean, dataset.std, device, batch_size, workers)
+    def views(self, dataset: Dataset, device: str = "cpu") -> Views:
+        """Return the views of the transfer set that the teacher saw, normalised by the data set's own mean."""
+        return Views.of_training(dataset, self.config.augment, self.config.view_seed, device)
 
     def proof(self) -> Proof:
         """Load the proof: the pixels' checksums and the exact logits of a sample of views."""
@@ -176,18 +174,3 @@ class LogitCache:
             return remake(self.config, self.path, self.classes, **changes)
         except UserError as error:  # the changes make no valid cache, such as views without augmentation
             return str(error)
-
-
-def view_loader(
-    config: CacheConfig,
-    dataset: Dataset,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: str,
-    batch_size: int,
-    workers: int = 0,
-) -> Loader:
-    """Make a loader of a cache's views, normalised for one network, in the order of the transfer set."""
-    normalise = Normaliser(mean, std, device)
-    views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
-    return Loader(views, batch_size, seed=None, cycle=config.views, drop_last=False, workers=workers)

@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class TeacherIdentity(_Part):
-    """The network that answered, and how images were prepared for it."""
+    """The weights of the network that answered, and how images were prepared for it."""
 
     title: str
     key: str
@@ -40,7 +40,7 @@ class TeacherIdentity(_Part):
 
 
 class DataIdentity(_Part):
-    """The images of a cache and their order."""
+    """The images that a cache belongs to, and their order."""
 
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -59,7 +59,7 @@ def _program(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class ViewIdentity(_Part):
-    """The views of a cache."""
+    """The views that a cache holds the logits of: program, number and seed."""
 
     augment: Annotated[dict[str, Any], AfterValidator(_program)]
     views: int
@@ -67,7 +67,7 @@ class ViewIdentity(_Part):
 
 
 class StorageIdentity(_Part):
-    """The form of the stored rows."""
+    """The form in which the rows are stored."""
 
     dtype: str
     top_k: int | None
@@ -106,25 +106,18 @@ def read_manifest(path: Path) -> Manifest:
 def data_identity(dataset: Dataset) -> DataIdentity:
     """Identify the transfer set (the training split); this reads all of its images once."""
     train = dataset.train
-    small = train.images.numel() <= _DIGESTED_BYTES
-    order, content = content_digest(train.images, train.labels) if small else (None, None)
-    return DataIdentity(
-        name=dataset.name,
-        classes=dataset.classes,
-        samples=len(train),
-        fingerprint=dataset.fingerprint,
-        order=order,
-        content=content,
-    )
+    is_small = train.images.numel() <= _DIGESTED_BYTES
+    order, content = content_digest(train.images, train.labels) if is_small else (None, None)
+    return DataIdentity(**known, samples=len(train), fingerprint=dataset.fingerprint, order=order, content=content)
 
 
 def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:
-    """Identify views by program, number and seed."""
+    """Identify views by their program, number and seed."""
     return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:
-    """Describe how a cache's teachers make one answer."""
+    """Describe how the teachers of a cache make one answer."""
     match config.teacher:
         case TeacherConfig():
             return {"kind": "teacher"}
@@ -138,7 +131,7 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
     """Refuse other images than the teacher saw.
 
     Args:
-        cached: identity of the images, from the manifest.
+        cached: identity of the images that the teacher saw.
         dataset: data set whose training split a student would see.
         way_out: advice for the message.
 

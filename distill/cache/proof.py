@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int64
     from torch import Tensor
 
-    from distill.data.loader import Loader
+    from distill.data.views.views import Views
 
 PROOF = "proof.safetensors"
 _MOST, _FEWEST, _FEWEST_PER_VIEW, _ONE_IN = 1024, 32, 8, 64
@@ -72,10 +72,10 @@ class Proof:
         """Return the proof of the view numbers 0 to `views` - 1."""
         return self.subset((self.view < views).nonzero().squeeze(1))
 
-    def same_pixels(self, loader: Loader) -> Bool[Tensor, "p"]:
-        """Say for each view whether the loader renders the same pixels as for the teacher."""
+    def same_pixels(self, views: Views) -> Bool[Tensor, "p"]:
+        """Say for each view of the sample whether its pixels are those that the teacher saw."""
         return torch.cat([
-            pixel_checksum(loader.views.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
+            pixel_checksum(views.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
             for view, rows in by_view(self.view)
         ] or [torch.empty(0, dtype=torch.bool)])  # fmt: skip
 
@@ -106,18 +106,18 @@ def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:
 def prove(
     index: Int64[Tensor, "p"],
     view: Int64[Tensor, "p"],
-    loader: Loader,
+    views: Views,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render these views, and ask the teacher for their logits again.
+    """Render the views that `choose` gave, and ask the teacher for their logits again.
 
     Args:
-        index: samples to prove, as `choose` gave them.
-        view: view number of each sample, as `choose` gave it.
-        loader: loader of the transfer set and the views.
+        index: samples to prove.
+        view: view number of each sample.
+        views: views of the transfer set.
         answer: function from (index, view) to logits on the CPU.
     """
     parts = by_view(view)
-    checksums = [pixel_checksum(loader.views.pixels(index[rows], number)).cpu() for number, rows in parts]
+    checksums = [pixel_checksum(views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]
     return Proof(index, view, torch.cat(checksums), torch.cat(logits))

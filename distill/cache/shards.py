@@ -65,7 +65,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The division of a cache into shards."""
+    """The division of a cache into shards: how many there are, and which rows each holds."""
 
     samples: int
     views: int
@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def rows_per_shard(self) -> int:
-        """The number of samples in every shard of a view but the last."""
+        """The number of samples in each shard of a view; the last shard may have fewer."""
         # A multiple of 2048, so that a teacher sees the same batches in any order of the shards.
         fitting = _BYTES // self.encoding.bytes_per_row // 2048 * 2048
         return min(MOST_ROWS, max(2048, fitting))
@@ -137,7 +137,7 @@ def write_shards(
         folder: folder of the cache; earlier shards that are whole are kept.
         layout: shards of the cache.
         answers: function from a shard to the teacher's answers to its samples, in order.
-        advance: function that is called with the number of rows that are done, for a progress bar.
+        advance: function that is told the number of rows that are done, for a progress bar.
         still_right: function that says whether an earlier shard still holds what the teacher answers.
 
     Returns:
@@ -147,14 +147,14 @@ def write_shards(
         UserError: a logit is not finite or does not fit the dtype.
     """
     ranks.on_first(lambda: _prepare(folder))
-    shards: dict[str, Written] = {}
     earlier = _earlier(folder)
+    shards: dict[str, Written] = {}
     # One thread encodes, hashes and flushes, in the order of the tasks, while the teacher answers.
     with ThreadPoolExecutor(1) as writer:
         waiting: deque[Future[Any]] = deque()
         for shard in islice(layout.shards(), ranks.rank(), None, ranks.world()):
             known = earlier.get(shard.name)
-            if known is not None and _is_whole(folder / shard.name, known) and still_right(shard):
+            if known and _is_whole(folder / shard.name, known) and still_right(shard):
                 shards[shard.name] = known
                 advance(shard.last - shard.first)
                 continue
@@ -281,15 +281,16 @@ class ShardReader:
                 # The indices are checked above; mode "raise" would copy every row twice.
                 shard.take(row[first:last], axis=0, out=rows[first:last], mode="clip")
                 first = last
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return rows.take(back, axis=0)
+        return rows.take(np.argsort(order), axis=0)
 
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._open:
             shard = self._shards[number]
             rows = map_shard(self._open_file(shard.name), self.layout, shard)
-            _expect_random_access(rows)
+            mapped = getattr(rows, "_mmap", None)
+            if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
+                # A row is a hundredth of what the system would read around it.
+                mapped.madvise(mmap.MADV_RANDOM)
             self._open[number] = rows.view(np.ndarray)  # the indexing of a memmap is slow Python
         return self._open[number]
 
@@ -302,11 +303,3 @@ def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:
     """
     row = layout.encoding.row
     return map_array(path, row.base, (shard.last - shard.first, *row.shape))
-
-
-def _expect_random_access(rows: np.ndarray) -> None:
-    """Tell the system not to read ahead."""
-    # A row is a hundredth of what the system would read around it.
-    mapped = getattr(rows, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
-        mapped.madvise(mmap.MADV_RANDOM)

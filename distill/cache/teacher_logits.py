@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.cache.ensemble import averaged
-from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
 from distill.config import CacheConfig, EnsembleConfig, Mean
+from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.training.network import load_network, snapshot_step
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor, nn
 
-    from distill.data.loader import Loader
     from distill.data.sets.dataset import Dataset
 
 
@@ -48,18 +49,20 @@ class TeacherLogits:
         self.networks = [load_network(teacher, device, step) for teacher, step in zip(teachers, steps, strict=True)]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
-        size = inference_batch(device)
-        self._loaders: dict[object, Loader] = {
-            scale: view_loader(config, dataset, *scale, device, size, workers) for scale in dict.fromkeys(scales)
-        }
+        self._loaders: dict[object, Loader] = {}
+        for scale in scales:
+            normalise = Normaliser(*scale, device)
+            views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
+            loader = Loader(views, inference_batch(device), seed=None, workers=workers)
+            self._loaders.setdefault(scale, loader)
         self._scales = scales
         self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
 
     @property
-    def loader(self) -> Loader:
-        """A loader of the views, normalised for the first teacher."""
-        return self._loaders[self._scales[0]]
+    def views(self) -> Views:
+        """The views of the transfer set, normalised for the first teacher."""
+        return self._loaders[self._scales[0]].views
 
     def networks_and_images(
         self, index: Int64[Tensor, "m"], view: int

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor
 
-    from distill.data.loader import Loader
     from distill.data.sets.dataset import Dataset
+    from distill.data.views.views import Views
 
 
 Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
 """A function from (index, view) to logits on the CPU."""
 _REVISITED = 16
-"""Number of rows, of each shard of an interrupted run, for which the teacher is asked again."""
+"""Number of rows of each shard of an interrupted run for which the teacher is asked again."""
 _AGREEMENT = 1e-2
 """Largest difference between stored and new logits, relative to the largest logit.
 
@@ -75,7 +75,7 @@ def write_cache(
     folder: Path,
     config: CacheConfig,
     manifest: Manifest,
-    loader: Loader,
+    views: Views,
     answers: Callable[[Shard], Iterable[Piece]],
     answer: Answer,
     progress: bool,
@@ -88,7 +88,7 @@ def write_cache(
         folder: folder of a draft.
         config: config of the cache.
         manifest: manifest of the cache; the rows of a folder that holds another manifest are dropped.
-        loader: loader of the views, for the proof.
+        views: views of the transfer set, for the proof.
         answers: function from a shard to the logits of its samples, in order.
         answer: function from (index, view) to logits, for the proof.
         progress: whether to show a bar.
@@ -103,19 +103,24 @@ def write_cache(
     layout = layout_of(config, manifest.data.samples, len(manifest.data.classes))
     ranks.on_first(lambda: _start(folder, manifest))
     ranks.on_first(lambda: _refuse_small_disk(folder, layout))
+
+    def still_right(shard: Shard) -> bool:
+        # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
+        index = torch.linspace(shard.first, shard.last - 1, min(_REVISITED, shard.last - shard.first)).long()
+        stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
+        return _agree(layout.encoding, answer(index, shard.view), stored)
+
     total = manifest.data.samples * config.views
     with progress_bar(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
-        metrics = write_shards(
-            folder, layout, answers, bar.update, lambda shard: _answers_still(folder, layout, shard, answer)
-        )
-    measured = ranks.on_first(lambda: _prove(folder, config, layout, loader, answer))
+        metrics = write_shards(folder, layout, answers, bar.update, still_right)
+    measured = ranks.on_first(lambda: _prove(folder, config, layout, views, answer))
     return metrics | measured | {"bytes_per_view": float(layout.encoding.bytes_per_row)}
 
 
-def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, answer: Answer) -> dict[str, float]:
+def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answer: Answer) -> dict[str, float]:
     """Make a sample of rows again, store it as the proof, and return the errors of the stored form."""
     index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
-    proof = prove(index, view, loader, answer)
+    proof = prove(index, view, views, answer)
     reader = ShardReader(lambda name: folder / name, layout)
     stored = np.concatenate([reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)])
     encoding = layout.encoding
@@ -127,15 +132,6 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, an
         raise UserError("cache", value, expected, way_out)
     proof.save(folder)
     return distribution_errors(proof.logits, encoding.decode(stored))
-
-
-def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
-    """Say whether the teacher still gives the answers that some stored rows of a shard hold."""
-    # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
-    count = min(_REVISITED, shard.last - shard.first)
-    index = torch.linspace(shard.first, shard.last - 1, count).long()
-    stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
-    return _agree(layout.encoding, answer(index, shard.view), stored)
 
 
 def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray) -> bool:

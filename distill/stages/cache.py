@@ -50,7 +50,7 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     reached = ranks.on_first(lambda: _fitness(teacher, teachers, dataset, runtime))
     manifest = make_manifest(config, dataset, tuple(identify(artifact, config.snapshot) for artifact in teachers))
     metrics = write_cache(
-        folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
+        folder, config, manifest, teacher.views, teacher.of_shard, teacher.answer, runtime.progress
     )
     return Outcome(metrics | {"gate/accuracy": reached}, dataset.identity())
 

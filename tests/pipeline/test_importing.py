@@ -174,7 +174,7 @@ def test_shuffled_rows_of_a_later_view_are_refused_too(tmp_path, bring, split):
 def test_a_poor_teacher_passes_when_it_is_told_so(tmp_path, store, runtime, split):
     path = save(tmp_path / "a.npy", answers(split.train.labels, right=0.0))
     poor = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
-    with pytest.raises(UserError, match="--min-teacher-accuracy"):
+    with pytest.raises(UserError, match="`min_teacher_accuracy`"):
         import_logits([path], store, runtime, ImportFlags(data=DATA))
     assert import_logits([path], store, poor, ImportFlags(data=DATA)).record.metrics["gate/accuracy"] < 0.2
 
