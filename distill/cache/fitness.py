@@ -29,9 +29,8 @@ Batches of other sizes are rounded differently, on a GPU in the third digit (TF3
 def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:
     """Return the accuracy below which something must be wrong with a teacher.
 
-    It lies halfway between chance and the teacher's accuracy on held-out data (`expected`). Where that is not
-    known, it lies three standard errors above the share of the most frequent class, which a shuffled cache does not
-    reach.
+    It lies halfway between chance and the teacher's accuracy on held-out data (`expected`), or, if this is not
+    known, three standard errors above the share of the most frequent class, which a shuffled cache does not reach.
     """
     chance = float(labels.bincount().max()) / len(labels)
     if expected is not None:
@@ -51,7 +50,7 @@ def refuse_if_wrong(
 
     Args:
         logits: logits of the teacher.
-        labels: labels of the same samples.
+        labels: labels of these samples.
         classes: class names, for the message.
         least: smallest accuracy that is accepted.
         field: name that the message gives to the teacher.

@@ -27,18 +27,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
+# The rounding of thousands of float16 classes can add up to this distance.
 SUM_TOLERANCE = 1e-2
-"""Largest distance from 1 of the sum of a row of probabilities.
-
-The rounding of thousands of float16 classes can add up to this distance.
-"""
+"""Largest distance from 1 of the sum of a row of probabilities."""
 _LOG_SUM_TOLERANCE = {"bfloat16": 5e-2}
 _SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
 """Largest number of rows, and about the largest number of values, that are read to tell the kind of the values."""
 _SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """log2 of the smallest positive number of each type."""
 NPZ_RATIO, NPZ_BYTES = 100, 1 << 30
-"""An array in a .npz, which is read whole, may be this many times as large as its file, or have this many bytes."""
+"""An array in a .npz, which is read whole, may be this many times as large as its file, or take this many bytes."""
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 
@@ -52,12 +50,11 @@ def log_floor(dtype: str) -> float:
 
 
 class ArrayFile:
-    """One array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
+    """Open one array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
 
     `.npy` and `.safetensors` are mapped into memory; `.npz`, which may be compressed, is read into it.
 
     Attributes:
-        path: the file.
         array: array as it is stored; bfloat16, which numpy does not have, as its bits.
         dtype: float16, float32, float64 or bfloat16.
         shape: rows, views and classes.
@@ -95,7 +92,7 @@ class ArrayFile:
 
 
 class ForeignArrays:
-    """The logits of one array, or the mean of several teachers' arrays (`ensemble.averaged`).
+    """Read the logits of one array, or the mean of several teachers' arrays (`ensemble.averaged`).
 
     Attributes:
         shape: rows, views and classes of every array.

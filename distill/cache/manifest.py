@@ -108,7 +108,14 @@ def data_identity(dataset: Dataset) -> DataIdentity:
     train = dataset.train
     is_small = train.images.numel() <= _DIGESTED_BYTES
     order, content = content_digest(train.images, train.labels) if is_small else (None, None)
-    return DataIdentity(**known, samples=len(train), fingerprint=dataset.fingerprint, order=order, content=content)
+    return DataIdentity(
+        name=dataset.name,
+        classes=dataset.classes,
+        samples=len(train),
+        fingerprint=dataset.fingerprint,
+        order=order,
+        content=content,
+    )
 
 
 def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:

@@ -109,14 +109,7 @@ def prove(
     views: Views,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render the views that `choose` gave, and ask the teacher for their logits again.
-
-    Args:
-        index: samples to prove.
-        view: view number of each sample.
-        views: views of the transfer set.
-        answer: function from (index, view) to logits on the CPU.
-    """
+    """Render the (index, view) that `choose` gave, and ask the teacher for their logits again, with `answer`."""
     parts = by_view(view)
     checksums = [pixel_checksum(views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]

@@ -19,7 +19,7 @@ def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **cha
         config: config of the cache that does not fit.
         path: folder of this cache. Without changes the command deletes it first, since it would be taken again.
         classes: class names of the data set, in its order.
-        changes: fields of the config with the values that are wanted.
+        changes: wanted values of fields of the config.
     """
     wanted = config.replace(**changes)
     words = _import(wanted, config.teacher, classes) if isinstance(config.teacher, ImportConfig) else _cache(wanted)

@@ -50,7 +50,7 @@ _AHEAD = 16
 
 
 class Shard(NamedTuple):
-    """A range of samples of one view."""
+    """A range of samples of one view, which one file holds."""
 
     view: int
     first: int
@@ -102,7 +102,7 @@ def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
 
 
 class Piece(NamedTuple):
-    """A teacher's answer to consecutive samples of one view."""
+    """The logits that a teacher gives for consecutive samples of one view, and their labels."""
 
     logits: Float32[Tensor, "n k"]
     """Logits, on the CPU."""
@@ -111,11 +111,11 @@ class Piece(NamedTuple):
 
 
 _Encoded = tuple[np.ndarray, float, int]
-"""Stored rows, their rounding error and their number of right answers."""
+"""Rows as they are stored, their rounding error and their number of right answers."""
 
 
 class Written(NamedTuple):
-    """The sha256, rounding error and number of right answers of a written shard."""
+    """The facts that are noted of a written shard: sha256, rounding error and number of right answers."""
 
     sha256: str
     rounding_error: float
@@ -243,7 +243,7 @@ def _is_whole(path: Path, written: Written) -> bool:
 
 
 class ShardReader:
-    """The rows of a cache, memory-mapped for access in any order.
+    """Read the rows of a cache in any order; its shards are memory-mapped.
 
     Args:
         open_file: function from the name of a shard to its path, called when the shard is first read; it may check

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TeacherLogits:
-    """The answers of teachers in evaluation mode, each to views that are normalised as in its own training.
+    """Compute the logits of teachers in evaluation mode, each on views that are normalised as in its training.
 
     Args:
         config: config with the views and the mean of an ensemble.

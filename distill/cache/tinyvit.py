@@ -58,19 +58,15 @@ def find_epochs(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class TopKEpoch:
-    """The files of one epoch.
-
-    Attributes:
-        folder: folder of the files.
-        top_k: number of classes in a record.
-        number: number of the epoch.
-        counts: number of records of each rank.
-    """
+    """The files that TinyViT wrote in one epoch."""
 
     folder: Path
     top_k: int
+    """Number of classes in a record."""
     number: int
+    """Number of the epoch."""
     counts: tuple[int, ...]
+    """Number of records of each rank."""
 
     @classmethod
     def open(cls, folder: Path) -> TopKEpoch:
@@ -139,7 +135,7 @@ def _broken(folder: Path, value: str, expected: str) -> UserError:
 
 
 class TinyViTLogits:
-    """The logits of a file set with one epoch folder per view, in the order of the images.
+    """Read the logits of a file set with one epoch folder per view, in the order of the images.
 
     Keys that are positions number the rows. The distributed sampler pads its list, so several ranks may hold a
     record of one image, with other seeds. The record of the lowest rank counts, and the others are dropped.

@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class LabelledImage(NamedTuple):
-    """One held-out image, normalised, and its class."""
+    """A held-out image as `HeldOut` gives it: normalised, with its class."""
 
     image: Float32[Tensor, "c h w"]
     label: int
@@ -149,7 +149,7 @@ class CachedDataset(TorchDataset[Sample]):
         Args:
             batch_size: number of samples per batch.
             epoch: number of the epoch, which gives view and order.
-            shuffle: whether every epoch has a new order; otherwise the order is that of the transfer set.
+            shuffle: whether every epoch has a new order, or all have the order of the transfer set.
             seed: seed of the order.
             drop_last: whether to drop the last incomplete batch, unless it is the only batch.
             workers: processes that run a view program; pixels do not depend on their number.
@@ -203,7 +203,7 @@ class HeldOut(TorchDataset[LabelledImage]):
 
 
 class _Opened:
-    """A cache and its images, opened, with their views on the CPU and on the cache's device."""
+    """Open a cache and its images, whose views are on the CPU and on the cache's device."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache

@@ -55,7 +55,10 @@ def _compared(
 ) -> Measured:
     """Measure a network, compared with its teacher or the reference, and with an independent teacher."""
     own = own_teacher(run) if isinstance(run, StudentConfig) else None
-    teacher = own or (config.reference if _may_have_reference(run) else None)
+    teacher = own
+    # Agreement of a student of a snapshot with the reference would be taken for agreement with its own teacher.
+    if own is None and isinstance(run, StudentConfig) and (run.cache is None or run.cache.snapshot is None):
+        teacher = config.reference
     compared = networks.get(key(teacher)) if teacher else None
     other = compared if isinstance(compared, Artifact) else None
     if own and other and (chance := at_chance(*_predictions(other, config.split))):
@@ -74,12 +77,6 @@ def own_teacher(config: StudentConfig) -> TeacherConfig | None:
     if cache is None or config.loss.alpha == 0 or cache.snapshot is not None:
         return None
     return cache.teacher if isinstance(cache.teacher, TeacherConfig) else None
-
-
-def _may_have_reference(config: TeacherConfig | StudentConfig) -> bool:
-    """Say whether a run may be compared with the reference teacher, as a control for agreement."""
-    # With a student of a snapshot this would be taken for agreement with the student's own teacher.
-    return isinstance(config, StudentConfig) and not (config.cache and config.cache.snapshot is not None)
 
 
 def independent_teacher(
@@ -114,10 +111,10 @@ def measure(
     (a class without a sample, two classes) is left out.
 
     Args:
-        config: config of the network; it tells which class the network never saw.
+        config: config of the network.
         network: artifact of the network.
         teacher: teacher to compare the network with; None compares with none.
-        split: "test" or "held_out".
+        split: split of the predictions.
         bins: number of bins of the calibration error.
         independent: a teacher of another seed; None if there is none.
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep.json"
 BySeed = dict[int, float]
-"""Value of one measure for each seed."""
+"""The value that a measure has for each seed."""
 Measures = dict[float, dict[str, BySeed]]
-"""Smoothing → measure → seed → value, on one split."""
+"""Measures of one split: smoothing → name → seed → value."""
 
 
 def _in_table(caption: str, *measures: Measure, beside: tuple[str, ...] = ()) -> tuple[Measure, ...]:
@@ -79,10 +79,9 @@ def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -
 def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path) -> Outcome:
     """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
 
-    Recommendations are chosen on held-out images (`distill.metrics.choice`). Measures of the test set are shown
-    beside them and choose nothing. A network that diverged, or that is no better than chance on held-out images, is
-    reported and left out. Its strength of smoothing then has fewer seeds than the others and is not recommended;
-    the others keep that seed.
+    Smoothing is chosen on held-out images (`distill.metrics.choice`); measures of the test set are only shown. A
+    network that diverged, or that is no better than chance on held-out images, is reported and left out. Its
+    strength of smoothing then has fewer seeds than the others and is not recommended; the others keep this seed.
 
     Args:
         config: the recipe, the strengths and the seeds.

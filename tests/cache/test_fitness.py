@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from distill.cache.fitness import least_accuracy, refuse_if_training, refuse_if_wrong
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-)
+from distill.config import AugmentConfig, CacheConfig
 from distill.errors import UnfitTeacher
 from distill.pipeline.graph import ensure
 from tests.made import make

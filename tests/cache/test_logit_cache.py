@@ -13,11 +13,7 @@ from distill.cache.manifest import Manifest
 from distill.cache.remake import remake
 from distill.cli.flags import parse_config
 from distill.cli.main import main
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    EnsembleConfig,
-)
+from distill.config import AugmentConfig, CacheConfig, EnsembleConfig
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.sets.load import load
 from distill.errors import UserError

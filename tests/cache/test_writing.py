@@ -14,9 +14,7 @@ import pytest
 from distill.cache.manifest import MANIFEST
 from distill.cache.shards import SHARDS, Piece, Shard
 from distill.cache.teacher_logits import TeacherLogits
-from distill.config import (
-    CacheConfig,
-)
+from distill.config import CacheConfig
 from distill.errors import UnfitTeacher, UserError
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
