@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distill.cache.manifest import MANIFEST, check_data, check_views, read_manifest, view_identity
+from distill.cache.manifest import MANIFEST, check_data, read_manifest, view_identity
 from distill.cache.proof import PROOF, Proof
 from distill.cache.remake import remake
 from distill.cache.shards import Layout, ShardReader, layout_of
-from distill.config import AugmentConfig, CacheConfig
+from distill.config import CacheConfig
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
@@ -63,6 +63,8 @@ class LogitCache:
         teachers, expected = len(self.manifest.teachers), len(self.config.teachers)
         if teachers != expected:
             raise UserError(where, f"{teachers} teachers", f"{expected}", way_out)
+        if self.manifest.views != view_identity(self.config):
+            raise UserError(where, "other views", "the program, number and seed of the record", way_out)
         # This is checked before the shards are listed, since a made-up number may be huge.
         shards, files = layout.views * layout.shards_per_view, len(self._artifact.record.files)
         if shards > files:
@@ -116,40 +118,25 @@ class LogitCache:
             raise UserError("top_k", top_k, expected, f"Make one: {self._command(top_k=None)}")
         return self.logits(torch.arange(len(self), device=self.device), view).cpu()
 
-    def check_fits(
-        self,
-        dataset: Dataset,
-        augment: AugmentConfig | None = None,
-        views: int | None = None,
-        view_seed: int | None = None,
-    ) -> None:
+    def check_fits(self, dataset: Dataset, views: int | None = None) -> None:
         """Refuse images, classes, order or views that the teacher did not see, and check the pixels of a sample.
 
         Args:
             dataset: data set whose training split the student sees.
-            augment: view program of a training loop of your own; None takes the cache's own.
             views: number of views that the student reads; None takes all.
-            view_seed: seed of the student's views; None takes the cache's own.
 
         Raises:
             UserError: something differs; the message has the field, both values, and the command that makes the
                 right cache.
         """
-        cached, usual = self.manifest, self.config
-        wanted = view_identity(
-            usual.augment if augment is None else augment,
-            usual.views if views is None else views,
-            usual.view_seed if view_seed is None else view_seed,
-        )
-        changes = {"augment": AugmentConfig(**wanted.augment), "views": wanted.views, "view_seed": wanted.seed}
-        if cached.data.name != dataset.name:
+        views = views or self.config.views
+        changes: dict[str, Any] = {"views": views}
+        if self.manifest.data.name != dataset.name:
             changes["transfer_set"] = self.config.transfer_set.replace(name=dataset.name, kwargs={})
         way_out = f"Make one that fits: {self._command(**changes)}"
-        check_data(cached.data, dataset, way_out)
-        check_views(cached.views, wanted, way_out)
-        self._check_pixels(dataset, wanted.views)
-
-    def _check_pixels(self, dataset: Dataset, views: int) -> None:
+        check_data(self.manifest.data, dataset, way_out)
+        if views > self.config.views:
+            raise UserError("views", views, f"at most the cache's {self.config.views}", way_out)
         proof = self.proof().first_views(views).random(_CHECKED_VIEWS, torch.Generator().manual_seed(0))
         same = proof.same_pixels(self.views(dataset))
         if bool(same.all()):

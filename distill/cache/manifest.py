@@ -118,9 +118,9 @@ def data_identity(dataset: Dataset) -> DataIdentity:
     )
 
 
-def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:
-    """Identify views by their program, number and seed."""
-    return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
+def view_identity(config: CacheConfig) -> ViewIdentity:
+    """Identify the views of a cache by their program, number and seed."""
+    return ViewIdentity(augment=config.augment.model_dump(mode="json"), views=config.views, seed=config.view_seed)
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:
@@ -163,21 +163,6 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
     if here.order != cached.order:
         expected = f"the cache's, {cached.order[:16]} (the same samples in another order)"
         raise UserError("data.order", here.order[:16], expected, way_out)
-
-
-def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> None:
-    """Refuse other views than the teacher saw; fewer views than in the cache are accepted.
-
-    Raises:
-        UserError: the view program or the seed differs, or there are more views than in the cache.
-    """
-    for name, value in wanted.augment.items():
-        if value != cached.augment[name]:
-            raise UserError(f"augment.{name}", value, f"the cache's, {cached.augment[name]!r}", way_out)
-    if wanted.views > cached.views:
-        raise UserError("views", wanted.views, f"at most the cache's {cached.views}", way_out)
-    if wanted.seed != cached.seed and cached.augment != AugmentConfig().model_dump(mode="json"):
-        raise UserError("view_seed", wanted.seed, f"the cache's, {cached.seed}", way_out)
 
 
 def _classes(names: tuple[str, ...]) -> str:

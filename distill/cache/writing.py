@@ -60,7 +60,7 @@ def make_manifest(
         teachers=teachers,
         source=source_of(config),
         data=data_identity(dataset),
-        views=view_identity(config.augment, config.views, config.view_seed),
+        views=view_identity(config),
         storage=StorageIdentity(
             dtype=config.dtype,
             top_k=config.top_k,

@@ -218,7 +218,7 @@ def _notes(config: SweepConfig, held_out: Measures) -> list[str]:
     if rate := config.teacher.data.label_noise:
         notes.append(
             f"Of the held-out labels {100 * rate:g} % are wrong (data.label_noise): they choose by accuracy and "
-            "calibration against such labels. Those of the test set are right."
+            "calibration against wrong labels. The labels of the test set are right."
         )
     perfect = [smoothing for smoothing, values in held_out.items() if 1.0 in values["accuracy"].values()]
     if perfect:
