@@ -234,7 +234,7 @@ def _name_of_logits(path: Path, names: list[str]) -> str:
     if "logits" in names:
         return "logits"
     value = f"{path.name} with arrays {', '.join(names[:4]) or 'none'}"
-    raise UserError("files", value, "one array, or one named logits", "Name it so when it is saved.")
+    raise UserError("files", value, "one array, or one named logits", "Save the logits under this name.")
 
 
 def _other_type(path: Path, dtype: str) -> UserError:

@@ -138,7 +138,7 @@ class LogitCache:
         if views > self.config.views:
             raise UserError("views", views, f"at most the cache's {self.config.views}", way_out)
         proof = self.proof().first_views(views).random(_CHECKED_VIEWS, torch.Generator().manual_seed(0))
-        same = proof.same_pixels(self.views(dataset))
+        same = proof.same_pixels(self.views_of(dataset))
         if bool(same.all()):
             return
         made, here = self.manifest.libraries, versions(PIXELS)
@@ -148,8 +148,8 @@ class LogitCache:
         expected = f"the pixels that the teacher saw{suspects}"
         raise UserError("views", value, expected, f"Make it again: {self._command()}")
 
-    def views(self, dataset: Dataset, device: str = "cpu") -> Views:
-        """Return the views of the transfer set that the teacher saw, normalised by the data set's own mean."""
+    def views_of(self, dataset: Dataset, device: str = "cpu") -> Views:
+        """Return the views of the transfer set that the teacher saw, normalised by the data set itself."""
         return Views.of_training(dataset, self.config.augment, self.config.view_seed, device)
 
     def proof(self) -> Proof:

@@ -209,9 +209,9 @@ class _Opened:
         self.cache = cache
         self.data: Dataset = load(cache.config.transfer_set, root, progress)
         cache.check_fits(self.data)
-        self.views = cache.views(self.data)
+        self.views = cache.views_of(self.data)
         self.views.settle()  # workers are forked later, and then share its memory
-        self.views_on_device = self.views if cache.device == "cpu" else cache.views(self.data, cache.device)
+        self.views_on_device = self.views if cache.device == "cpu" else cache.views_of(self.data, cache.device)
 
     def expect(self, view: int) -> None:
         """Check and map the files of a view, so that forked workers find them open."""

@@ -81,7 +81,7 @@ def first_epoch(shifted: CachedDataset) -> None:
 
 def loader_of(dataset: CachedDataset) -> Loader:
     data = load_module.load(dataset.cache.config.transfer_set, Path("unused"))
-    return Loader(dataset.cache.views(data), 50, seed=None)
+    return Loader(dataset.cache.views_of(data), 50, seed=None)
 
 
 def whole(batches: Iterator[Sample] | DataLoader[Sample]) -> Sample:
