@@ -50,11 +50,10 @@ class TeacherLogits:
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
         self._loaders: dict[object, Loader] = {}
-        for scale in scales:
+        for scale in dict.fromkeys(scales):
             normalise = Normaliser(*scale, device)
             views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
-            loader = Loader(views, inference_batch(device), seed=None, workers=workers)
-            self._loaders.setdefault(scale, loader)
+            self._loaders[scale] = Loader(views, inference_batch(device), seed=None, workers=workers)
         self._scales = scales
         self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
