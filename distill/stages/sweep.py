@@ -108,7 +108,7 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
         way_out = "Lower `optim.lr`, or train longer."
         raise UserError("sweep", f"{len(diverged)} networks", "one or more that learns something", way_out)
     images = len(load_predictions(learned, "held_out")[1])
-    content = _content(config, measured, images) | {"diverged": diverged}
+    content: dict[str, Any] = {**_content(config, measured, images), "diverged": diverged}
     write_json(folder / SWEEP, content)
     write_page(content, f"{config.teacher.model.name} on {config.teacher.data.name}", folder)
     metrics = {f"smoothing_for/{use}": choice["smoothing"] for use, choice in content["choices"].items()}

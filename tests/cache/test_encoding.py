@@ -1,4 +1,4 @@
-"""Rows as they are stored: what is exact, what is not, and by how much."""
+"""Test stored rows: what is exact, what is not, and by how much."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def logits(n: int, k: int, seed: int = 0, scale: float = 5.0) -> torch.Tensor:
 
 
 def slow_decoding(row: torch.Tensor, k: int) -> np.ndarray:
-    """Truncation of one row in float64, the slow way: the k largest stay, the others share what is left."""
+    """Truncate one row in float64, the slow way: the k largest stay, the others share what is left."""
     z = row.double().numpy()
     kept = sorted(range(len(z)), key=lambda c: -z[c])[:k]
     mass = sum(math.exp(z[c]) for c in range(len(z)) if c not in kept)

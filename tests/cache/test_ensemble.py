@@ -1,4 +1,4 @@
-"""Caches of several teachers."""
+"""Test caches of several teachers."""
 
 from __future__ import annotations
 

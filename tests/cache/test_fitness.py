@@ -1,4 +1,4 @@
-"""The gate: what is let through to teach, and what is refused with the reason."""
+"""Test the gate: which teachers are let through, and which are refused with the reason."""
 
 from __future__ import annotations
 

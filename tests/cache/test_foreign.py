@@ -14,7 +14,7 @@ VALUES = ("logits", "probabilities", "log-probabilities")
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
-    """The slow way, in float64."""
+    """Compute a softmax the slow way, in float64."""
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 

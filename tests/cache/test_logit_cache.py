@@ -1,4 +1,4 @@
-"""A cache as it is opened: identity, refusals with both values and the command, proof of pixels."""
+"""Test how a cache is opened: identity, refusals with both values and the command, proof of pixels."""
 
 from __future__ import annotations
 

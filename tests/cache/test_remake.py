@@ -1,4 +1,4 @@
-"""The command that makes the right cache."""
+"""Test the command that makes the right cache."""
 
 from __future__ import annotations
 

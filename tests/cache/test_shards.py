@@ -1,4 +1,4 @@
-"""Shards: written whole or not at all, taken up after a kill, checked when first read."""
+"""Test that shards are written whole or not at all, taken up after a kill, and checked when first read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, writ
 
 
 def exact(shard: Shard, classes: int = 5) -> torch.Tensor:
-    """Logits that tell their place: no two rows are alike."""
+    """Return logits that tell their place: no two rows are alike."""
     index = torch.arange(shard.first, shard.last, dtype=torch.float32)
     return index[:, None] * 0.01 + torch.arange(classes) + 100 * shard.view
 
@@ -38,7 +38,7 @@ def layout(monkeypatch: pytest.MonkeyPatch) -> Layout:
 
 
 def asked_for(folder: Path, layout: Layout) -> list[Shard]:
-    """The shards that a teacher is asked for when the cache is written, or taken up."""
+    """Write or go on with a cache, and return the shards that the teacher is asked for."""
     asked: list[Shard] = []
 
     def noted(shard: Shard) -> Iterator[Piece]:

@@ -18,7 +18,7 @@ Row = tuple[str, int, list[int], list[float]]
 
 
 def write_epoch(root, ranks: list[list[Row]], epoch: int = 0, k: int = 2):
-    """Byte by byte, as their `save_logits.py` does: seed.tobytes() + ids.tobytes() + probabilities.tobytes()."""
+    """Write an epoch as TinyViT's save_logits.py does: seed.tobytes() + ids.tobytes() + probabilities.tobytes()."""
     folder = root / f"logits_top{k}_epoch{epoch}"
     folder.mkdir(parents=True)
     for rank, rows in enumerate(ranks):
@@ -37,12 +37,12 @@ ROWS: list[Row] = [
 
 
 def ids(source: TinyViTLogits, rows: list[int], view: int = 0) -> list[list[int]]:
-    """Numbers of the classes that are stored, most probable first."""
+    """Return the numbers of the classes that are stored, most probable first."""
     return source.rows(np.array(rows), view).topk(source.top_k).indices.tolist()
 
 
 def tail(rows: torch.Tensor, k: int = 2) -> torch.Tensor:
-    """Probability of all classes but the k largest, together."""
+    """Return the probability of all classes but the k largest, together."""
     return rows.sort(descending=True).values[:, k:].exp().sum(1)
 
 
@@ -75,7 +75,7 @@ def test_all_classes_stored(tmp_path):
 
 @given(st.integers(2, 8), st.integers(1, 8), st.floats(0.1, 30), st.integers(0, 999))
 def test_a_top_k_of_the_rows_finds_what_was_stored(tmp_path_factory, classes, k, scale, seed):
-    """For sharp and flat rows alike, rounded to float16, whose sums can exceed 1."""
+    """Rows are sharp or flat, and rounded to float16, so that their sums can exceed 1."""
     k = min(k, classes)
     logits = np.random.default_rng(seed).normal(0, scale, (30, classes))
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -138,7 +138,7 @@ def test_keys_can_be_names(tmp_path, keys):
 
 
 def test_keys_of_imagenet_22k(tmp_path):
-    """They are stems, without folder and suffix (data/imagenet22k_dataset.py)."""
+    """Keys of ImageNet-22k are names without folder and suffix (data/imagenet22k_dataset.py)."""
     names = [f"n{i:08}/n{i:08}_{j}.JPEG" for i, j in itertools.product((4, 7), (1, 2))]
     rows: list[Row] = [(f"n{i:08}_{j}", 1, [i, j], [0.5, 0.25]) for i, j in [(7, 2), (4, 1), (7, 1), (4, 2)]]
     found = TinyViTLogits([write_epoch(tmp_path, [rows])], 9, lambda count: names)

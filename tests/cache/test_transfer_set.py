@@ -85,7 +85,7 @@ def loader_of(dataset: CachedDataset) -> Loader:
 
 
 def whole(batches: Iterator[Sample] | DataLoader[Sample]) -> Sample:
-    """All samples of an epoch, sorted by index."""
+    """Join all samples of an epoch, sorted by index."""
     joined = Sample(*map(torch.cat, zip(*batches, strict=True)))
     order = joined.index.argsort()
     return Sample(*(field[order] for field in joined))

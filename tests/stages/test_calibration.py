@@ -1,4 +1,4 @@
-"""The calibration stage: what it writes, that it is made once, and what it says in plain words."""
+"""Test the calibration stage: what it writes, that it is made once, and what it says in plain words."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""γ of the targets: what the record, the log and the analysis say of it, against sums done by hand."""
+"""Compare the equivalent smoothing γ in the record, the log and the analysis with sums done by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gamma(made) -> float | None:
 
 
 def by_hand(logits, labels, temperature: float) -> float:
-    """Mean mass on the incorrect classes times K / (K - 1), sample by sample."""
+    """Compute the mean mass on the incorrect classes times K / (K - 1), sample by sample."""
     rows = np.asarray(logits, dtype=np.float64) / temperature
     masses = []
     for row, label in zip(rows, labels, strict=True):
@@ -43,7 +43,7 @@ def by_hand(logits, labels, temperature: float) -> float:
 
 @pytest.fixture
 def soft(student, store, runtime):
-    """Cached logits of the transfer set and its labels."""
+    """Return the cached logits of the transfer set, and its labels."""
     cache = LogitCache(make(student.cache, store, runtime))
     labels = load(student.data, runtime.data_root, progress=False).train.labels
     return cache.logits(torch.arange(len(cache))).float().numpy(), labels.numpy()
