@@ -7,8 +7,8 @@ One run measures everything and prints one table. Each ratio stands beside the l
   ratio is the time of the read as a share of this step, which also leaves the processor's caches as a real step
   does. The formats take turns in a new order every round; results are medians over rounds. A loop of your own calls
   `logits()` per batch. "chunks" is how the student stage reads: as many samples at a time as
-  `distill.stages.student` takes. A dense cache of up to 1 GiB is held in memory; "mapped" is how larger caches are
-  read.
+  `distill.cache.soft_targets` takes. A dense cache of up to 1 GiB is held in memory; "mapped" is how larger caches
+  are read.
 - Other formats: the TinyViT record (int32 seed, k int16 class numbers, k float16 probabilities) is found by its
   key, read by a seek and parsed, sample by sample, and spread over all classes batch by batch, as in
   microsoft/Cream (TinyViT/main.py, data/augmentation/manager.py and dataset_wrapper.py). torchdistill has one
@@ -46,14 +46,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from distill.cache import LogitCache
-from distill.cache.logit_cache import view_loader
 from distill.cache.manifest import TeacherIdentity
 from distill.cache.shards import Piece, layout_of, write_shards
+from distill.cache.soft_targets import TARGET_BYTES
 from distill.cache.tinyvit import record_type
 from distill.cache.writing import make_manifest, write_cache
 from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig, TeacherConfig
-from distill.data.loader import CHUNK_BYTES
+from distill.data.loader import CHUNK_BYTES, Loader
 from distill.data.sets.dataset import Dataset, Split
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.models import build_model
 from distill.store.key import key
@@ -72,8 +73,6 @@ FILES = 2048
 """Number of samples that are saved, each to a file of its own."""
 WARM_UP = 3
 """Number of rounds of reading before the first timed round."""
-TARGET_BYTES = 4 << 20
-"""Bytes of soft targets that the student stage makes at a time."""
 STATUS = Path("/proc/self/status")
 READ, WRITE, RESIDENT = 0.01, 1.05, 1e9
 """Largest values that are asked for: a share of a step, a ratio to bare inference, and bytes in memory."""
@@ -125,7 +124,8 @@ class Network:
 
     def __init__(self, model: ModelConfig, data: Dataset, config: CacheConfig):
         self.model = build_model(model, len(data.classes), data.shape).eval()
-        self.loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+        views = Views.of_training(data, config.augment, config.view_seed)
+        self.loader = Loader(views, BATCH, seed=None)
 
     @torch.inference_mode()
     def pieces(self, index: torch.Tensor) -> Iterator[Piece]:
@@ -166,7 +166,7 @@ def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
 def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic | Network) -> Path:
     """Write a whole cache as the pipeline does, and return its folder."""
     store = ArtifactStore(root)
-    loader = view_loader(config, data, data.mean, data.std, "cpu", BATCH)
+    views = Views.of_training(data, config.augment, config.view_seed)
 
     def answer(index: torch.Tensor, _view: int) -> torch.Tensor:
         return torch.cat([piece.logits for piece in teacher.pieces(index)])
@@ -177,7 +177,7 @@ def publish(root: Path, config: CacheConfig, data: Dataset, teacher: Synthetic |
             draft,
             config,
             manifest,
-            loader,
+            views,
             lambda shard: teacher.pieces(torch.arange(shard.first, shard.last)),
             answer,
             progress=False,

@@ -28,7 +28,7 @@ _CLASSES = (0, 1)
 _BITS = "bits tell only of images it was not trained on"
 _EXPLAINED = {each.name: each.explained for each in (*MEASURES, *information.MEASURES)}
 
-Rows = Mapping[str, tuple[float, ...]]
+ValuesByMeasure = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Group:
     """Measures of one kind, or the reason why there are none."""
 
     heading: str
-    rows: Rows = field(default_factory=dict)
+    rows: ValuesByMeasure = field(default_factory=dict)
     """A value per column for each measure; NaN where a measure is not defined."""
     columns: tuple[str, ...] = ()
     """Names of the columns; empty where there is only one."""
@@ -125,7 +125,7 @@ def _lines(group: Group, width: int) -> list[str]:
     return lines
 
 
-def _rows(*columns: Mapping[str, float]) -> Rows:
+def _rows(*columns: Mapping[str, float]) -> ValuesByMeasure:
     """Put the measures of one or several columns side by side, with NaN where a column lacks a measure."""
     names = dict.fromkeys(name for column in columns for name in column)
     return {name: tuple(column.get(name, math.nan) for column in columns) for name in names}

@@ -78,7 +78,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
     exact = device == artifact.record.provenance.get("device") == "cpu"
     tolerance = TOLERANCE if exact else GPU_TOLERANCE
     yield _rows(cache, proof, tolerance)
-    same = proof.same_pixels(cache.loader(dataset, device))
+    same = proof.same_pixels(cache.views_of(dataset, device))
     told = f"{int(same.sum())} of {len(proof)} views have the stored checksum"
     yield Finding("pixels", bool(same.all()), told)
     if isinstance(config.teacher, ImportConfig):

@@ -19,7 +19,7 @@ from distill.config import LogitType
 from distill.errors import UserError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32
+    from jaxtyping import Float, Float32, Int64
     from torch import Tensor
 
 TEMPERATURES = (1.0, 4.0, 16.0)
@@ -43,7 +43,7 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k > self.classes:
             expected = f"at most the {self.classes} classes"
-            raise UserError("top_k", self.top_k, expected, "Lower --top-k, or drop it to store all of them.")
+            raise UserError("top_k", self.top_k, expected, "Lower `top_k`, or drop it to store all of them.")
 
     @property
     def row(self) -> np.dtype[Any]:
@@ -59,72 +59,70 @@ class Encoding:
         """The bytes of one row: one view of one sample."""
         return self.row.itemsize
 
-    def encode(self, logits: Float32[Tensor, "n k"]) -> np.ndarray:
-        """Encode logits as rows in their stored form.
-
-        Raises:
-            UserError: a logit is not finite, or does not fit the dtype.
-        """
-        return self.encode_and_measure(logits)[0]
-
-    def encode_and_measure(self, logits: Float32[Tensor, "n k"]) -> tuple[np.ndarray, float]:
+    def encode(self, logits: Float32[Tensor, "n k"]) -> tuple[np.ndarray, float]:
         """Encode logits as rows in their stored form, and return the rows with their `rounding_error`.
 
         Raises:
             UserError: a logit is not finite, or does not fit the dtype.
         """
+        dtype = getattr(torch, self.dtype)
         if self.top_k is None:
-            stored = self._stored(logits)
-            rows = stored.numpy()
+            rows = logits.to(dtype).numpy()
         else:
             kept, ids = logits.topk(self.top_k, dim=1)
-            stored = self._stored(kept)
-            missing = logits.double().scatter(1, ids, -math.inf)
             rows = np.empty(len(logits), self.row)
-            rows["ids"], rows["logits"] = ids.numpy(), stored.numpy()
-            rows["tail"] = missing.logsumexp(1).numpy()
-        # A logit that is not finite makes the error inf or nan; `isfinite` of float16 takes three times as long.
+            rows["ids"], rows["logits"] = ids.numpy(), kept.to(dtype).numpy()
+            rows["tail"] = logits.double().scatter(1, ids, -math.inf).logsumexp(1).numpy()
+        # torch does not warn where a number does not fit the dtype. A logit that is not finite makes the error inf
+        # or nan; `isfinite` of float16 would take three times as long.
         error = self.rounding_error(logits, rows)
-        if not math.isfinite(error) or not self._has_tail(rows):
-            raise UserError(
-                "dtype",
-                self.dtype,
-                "a type that holds the teacher's logits",
-                "Set --dtype float32, or look at the teacher: it may have diverged.",
-            )
+        has_tail = self.top_k not in (None, self.classes)
+        if not math.isfinite(error) or (has_tail and not np.isfinite(rows["tail"]).all()):
+            way_out = "Set `dtype=float32`, or look at the teacher: it may have diverged."
+            raise UserError("dtype", self.dtype, "a type that holds the teacher's logits", way_out)
         return rows, error
 
-    def _has_tail(self, rows: np.ndarray) -> bool:
-        return self.top_k in (None, self.classes) or bool(np.isfinite(rows["tail"]).all())
-
-    def _stored(self, logits: Float32[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        # torch gives no warning where a number does not fit the dtype.
-        return logits.to(getattr(torch, self.dtype))
-
     def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
-        """Decode stored rows to logits, in the stored dtype if all logits are kept, else in float32.
-
-        The tail is spread equally over missing classes.
-        """
+        """Decode stored rows to logits, in the stored dtype if all logits are kept, else in float32."""
         if self.top_k is None:
             return torch.from_numpy(rows)
-        kept = torch.from_numpy(rows["logits"].astype(np.float32))
-        ids = torch.from_numpy(rows["ids"].astype(np.int64))
-        missing = self.classes - self.top_k
-        if not missing:
-            return torch.empty(len(rows), self.classes).scatter_(1, ids, kept)
-        each = torch.from_numpy(rows["tail"] - np.float32(math.log(missing)))
-        # Rounding may lift the mean of the tail above the smallest kept logit, but no missing logit exceeds it.
-        each = torch.minimum(each, kept.amin(1))
-        return each.unsqueeze(1).expand(-1, self.classes).scatter(1, ids, kept)
+        tail = torch.from_numpy(rows["tail"].astype(np.float32))
+        return spread_tail(*_ids_and_kept(rows), tail, self.classes)
 
     def rounding_error(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
         """Return the largest difference between a stored logit and the exact one."""
         if self.top_k is None:
             return float((torch.from_numpy(rows).float() - logits).abs().max())
-        ids = torch.from_numpy(rows["ids"].astype(np.int64))
-        kept = torch.from_numpy(rows["logits"].astype(np.float32))
+        ids, kept = _ids_and_kept(rows)
         return float((kept - logits.gather(1, ids)).abs().max())
+
+
+def _ids_and_kept(rows: np.ndarray) -> tuple[Int64[Tensor, "n k"], Float32[Tensor, "n k"]]:
+    return torch.from_numpy(rows["ids"].astype(np.int64)), torch.from_numpy(rows["logits"].astype(np.float32))
+
+
+def spread_tail(
+    ids: Int64[Tensor, "n top"],
+    kept: Float32[Tensor, "n top"],
+    tail: Float32[Tensor, " n"],
+    classes: int,
+    below: float = 0.0,
+) -> Float32[Tensor, "n k"]:
+    """Return the logits of all classes from the largest ones; the missing classes share the tail equally.
+
+    Args:
+        ids: class numbers of the largest logits.
+        kept: largest logits.
+        tail: log-sum-exp of all other logits.
+        classes: number of classes K.
+        below: smallest distance of a missing logit below the smallest kept one.
+    """
+    missing = classes - ids.shape[1]
+    if not missing:
+        return torch.empty(len(ids), classes).scatter_(1, ids, kept)
+    # Rounding may lift the mean of the tail above the smallest kept logit, but no missing logit exceeds it.
+    each = torch.minimum(tail - math.log(missing), kept.amin(1) - below)
+    return each.unsqueeze(1).repeat(1, classes).scatter_(1, ids, kept)
 
 
 def distribution_errors(
@@ -132,16 +130,14 @@ def distribution_errors(
 ) -> dict[str, float]:
     """Measure the total variation distance ½ Σ|p − q|, 0 to 1, between exact and stored distributions.
 
-    Both are softened by each temperature.
-
     Returns:
-        `tv_T1` … (mean over rows) and `tv_max_T1` … (largest).
+        For each temperature that softens both: `tv_T1` (mean over rows) and `tv_max_T1` (largest).
     """
-    found = {}
+    errors = {}
     for temperature in temperatures:
         p = torch.softmax(exact.double() / temperature, dim=1)
         q = torch.softmax(stored.double() / temperature, dim=1)
         distance = 0.5 * (p - q).abs().sum(1)
-        found[f"tv_T{temperature:g}"] = distance.mean().item()
-        found[f"tv_max_T{temperature:g}"] = distance.max().item()
-    return found
+        errors[f"tv_T{temperature:g}"] = distance.mean().item()
+        errors[f"tv_max_T{temperature:g}"] = distance.max().item()
+    return errors

@@ -22,8 +22,7 @@ def averaged(logits: Sequence[Float[Tensor, "b k"]], mean: Mean) -> Float[Tensor
     """
     if len(logits) == 1:
         return logits[0]
-    # log_softmax subtracts one number from each row. Softmax ignores such a shift, and the mean of shifted rows is
-    # the shifted mean: so the distribution is that of the plain mean, and a network whose rows have a large offset
-    # of their own does not cost the others precision.
+    # log_softmax subtracts one number from each row. Softmax ignores such a shift, so the mean has the right
+    # distribution, and a network whose rows have a large offset does not cost the others precision.
     logs = torch.stack([each.log_softmax(1) for each in logits])
     return logs.logsumexp(0) - math.log(len(logits)) if mean == "probabilities" else logs.mean(0)

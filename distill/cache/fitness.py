@@ -1,4 +1,4 @@
-"""Refuse a teacher that does not know the images, as the student will see them, before hours go into a cache."""
+"""Refuse a teacher that is wrong about the images as the student will see them, before hours go into a cache."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 SAMPLES = 1024
 """Number of samples of the first view that are checked."""
-_RENAMED = 2000
-"""Largest number of classes for which a renaming is searched, since the cost of the search is cubic."""
+_MOST_CLASSES = 2000
+"""Largest number of classes for which another order of the classes is searched; the cost of the search is cubic."""
 _AGREEMENT = 1e-2
 """Largest difference between two passes of a teacher in evaluation mode, relative to the largest logit.
 
-Batches of other sizes round differently, on a GPU in the third digit (TF32).
+Batches of other sizes are rounded differently, on a GPU in the third digit (TF32).
 """
 
 
 def least_accuracy(labels: Int64[Tensor, "n"], expected: float | None = None) -> float:
-    """Return the accuracy below which something must be wrong.
+    """Return the accuracy below which something must be wrong with a teacher.
 
-    It lies halfway between chance and the teacher's accuracy on held-out data. Where the teacher's accuracy is not
-    known, it lies three standard errors above the share of the most frequent class, which a shuffled cache does not
-    reach.
+    It lies halfway between chance and the teacher's accuracy on held-out data (`expected`), or, if this is not
+    known, three standard errors above the share of the most frequent class, which a shuffled cache does not reach.
     """
     chance = float(labels.bincount().max()) / len(labels)
     if expected is not None:
@@ -51,7 +50,7 @@ def refuse_if_wrong(
 
     Args:
         logits: logits of the teacher.
-        labels: labels of the same samples.
+        labels: labels of these samples.
         classes: class names, for the message.
         least: smallest accuracy that is accepted.
         field: name that the message gives to the teacher.
@@ -61,37 +60,34 @@ def refuse_if_wrong(
         UnfitTeacher: a logit is not finite, the accuracy is too low, or the teacher seems to have another class
             order.
     """
-    bad = int((~torch.isfinite(logits)).any(1).sum())
-    if bad:
-        raise UnfitTeacher(
-            field, f"{bad} of {len(logits)} rows with inf or nan", "finite logits", "It has diverged."
-        )
+    if bad := int((~torch.isfinite(logits)).any(1).sum()):
+        value = f"{bad} of {len(logits)} rows with inf or nan"
+        raise UnfitTeacher(field, value, "finite logits", "Look at its training: it has diverged.")
     answers = logits.argmax(1)
     reached = float((answers == labels).float().mean())
     if reached >= least:
         return reached
     value = f"right on {reached:.1%} of {len(labels)} views of the transfer set"
-    renamed, swapped = _best_renaming(answers, labels, classes)
-    if renamed >= max(least, reached + 0.1):
-        expected = f"at least {least:.1%}; with the classes in another order it is right on {renamed:.1%}"
+    reordered, swapped = _in_best_order(answers, labels, classes)
+    if reordered >= max(least, reached + 0.1):
+        expected = f"at least {least:.1%}; with the classes in another order it is right on {reordered:.1%}"
         raise UnfitTeacher(field, value, expected, f"Give the classes in the teacher's order ({swapped}).")
-    way_out += "; to go on nevertheless, lower --min-teacher-accuracy."
+    way_out += "; to go on nevertheless, lower `min_teacher_accuracy`."
     raise UnfitTeacher(field, value, f"at least {least:.1%}", way_out)
 
 
-def _best_renaming(
+def _in_best_order(
     answers: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], classes: tuple[str, ...]
 ) -> tuple[float, str]:
-    """Return the accuracy under the best one-to-one renaming of the answers, and an example of a renamed class."""
+    """Return the accuracy with the classes in the order that fits best, and in words which classes change place."""
     count = len(classes)
-    if count > _RENAMED:
+    if count > _MOST_CLASSES:
         return 0.0, ""
-    # The renaming is found on every other sample and judged on the rest, since with many classes a renaming can be
-    # found for any shuffled answers.
+    # The order is found on every other sample and judged on the rest, since with many classes some order fits any
+    # shuffled answers.
     pairs = torch.bincount(answers[::2] * count + labels[::2], minlength=count * count)
     said, meant = linear_sum_assignment(-pairs.view(count, count).numpy())
-    renamed = torch.from_numpy(meant)[torch.from_numpy(said).argsort()]
-    right = float((renamed[answers[1::2]] == labels[1::2]).float().mean())
+    right = float((torch.from_numpy(meant)[answers[1::2]] == labels[1::2]).float().mean())
     moved = [f"its {classes[a]} is {classes[b]}" for a, b in zip(said, meant, strict=True) if a != b]
     return right, ", ".join(moved[:3])
 
@@ -99,10 +95,10 @@ def _best_renaming(
 def refuse_if_training(
     forward: Callable[[Float32[Tensor, "b c h w"]], Float32[Tensor, "b k"]], images: Float32[Tensor, "b c h w"]
 ) -> None:
-    """Refuse a network that is not in evaluation mode: two passes must agree, whatever else is in the batch.
+    """Refuse a network that is not in evaluation mode: its answers differ between two passes.
 
     Raises:
-        UnfitTeacher: the two passes do not agree.
+        UnfitTeacher: the answers differ.
     """
     # Dropout would change the second pass, and batch statistics the half batch.
     whole = forward(images)
@@ -112,4 +108,4 @@ def refuse_if_training(
     if difference > _AGREEMENT * scale:
         value = f"two passes that differ by {difference:.3g} in logits up to {scale:.3g}"
         expected = "a network in evaluation mode, which gives one answer to one image"
-        raise UnfitTeacher("teacher", value, expected, "Look for dropout or batch statistics that ignore eval().")
+        raise UnfitTeacher("teacher", value, expected, "Look for dropout or batch statistics that ignore `eval()`.")

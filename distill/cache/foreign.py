@@ -1,8 +1,7 @@
 """Read logits that were made elsewhere, slice by slice: an array, or the mean of several teachers' arrays.
 
-Every source has `shape` (rows, views, classes) and `rows(index, view)`, which gives float32 logits. Nothing is
-unpickled, and each row that is read is checked against the kind of values that it should hold. `tinyvit` reads
-files of the k largest probabilities.
+Nothing is unpickled, and each row that is read is checked against the kind of values that it should hold. `tinyvit`
+reads files of the k largest probabilities.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -28,37 +27,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
+# The rounding of thousands of float16 classes can add up to this distance.
 SUM_TOLERANCE = 1e-2
-"""Largest distance from 1 of the sum of a row of probabilities.
-
-The rounding of thousands of float16 classes can add up to this distance.
-"""
+"""Largest distance from 1 of the sum of a row of probabilities."""
 _LOG_SUM_TOLERANCE = {"bfloat16": 5e-2}
 _SAMPLE, _SAMPLE_VALUES = 1024, 1 << 22
 """Largest number of rows, and about the largest number of values, that are read to tell the kind of the values."""
 _SMALLEST = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """log2 of the smallest positive number of each type."""
-_NPZ_RATIO, _NPZ_BYTES = 100, 1 << 30
-"""Largest ratio of an array in a .npz, which is read whole, to its file, and the bytes that are allowed in any
-case."""
+NPZ_RATIO, NPZ_BYTES = 100, 1 << 30
+"""An array in a .npz, which is read whole, may be this many times as large as its file, or take this many bytes."""
 _SAFETENSORS_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
-
-
-class ForeignLogits(Protocol):
-    """A source of logits by (row, view), whatever the format of its files."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The number of rows, views and classes."""
-        ...
-
-    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Return the logits of these rows in one view.
-
-        Raises:
-            UserError: a row does not hold the declared kind of values.
-        """
-        ...
 
 
 def log_floor(dtype: str) -> float:
@@ -71,12 +50,12 @@ def log_floor(dtype: str) -> float:
 
 
 class ArrayFile:
-    """One array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
+    """Open one array [rows, classes] or [rows, views, classes] of a `.npy`, `.npz` or `.safetensors` file.
 
     `.npy` and `.safetensors` are mapped into memory; `.npz`, which may be compressed, is read into it.
 
     Attributes:
-        path: the file.
+        array: array as it is stored; bfloat16, which numpy does not have, as its bits.
         dtype: float16, float32, float64 or bfloat16.
         shape: rows, views and classes.
 
@@ -87,38 +66,33 @@ class ArrayFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._array, self.dtype = _open_array(path)
-        if self._array.ndim not in (2, 3) or 0 in self._array.shape:
-            found = f"{path.name} of shape {list(self._array.shape)}"
+        self.array, self.dtype = _open_array(path)
+        if self.array.ndim not in (2, 3) or 0 in self.array.shape:
             expected = "shape [rows, classes] or [rows, views, classes], none of them 0"
-            raise UserError("files", found, expected, "Transpose or reshape the array.")
-        views = self._array.shape[1] if self._array.ndim == 3 else 1
-        self.shape = (self._array.shape[0], views, self._array.shape[-1])
+            value = f"{path.name} of shape {list(self.array.shape)}"
+            raise UserError("files", value, expected, "Transpose or reshape the array.")
+        views = self.array.shape[1] if self.array.ndim == 3 else 1
+        self.shape = (self.array.shape[0], views, self.array.shape[-1])
 
     def read(self, index: Int64[np.ndarray, " b"], view: int) -> Float64[np.ndarray, "b k"]:
-        """Return the stored values.
+        """Return the values of these rows in one view.
 
         Raises:
             UserError: a value is not finite.
         """
-        stored = self._array[index] if self._array.ndim == 2 else self._array[index, view]
+        stored = self.array[index] if self.array.ndim == 2 else self.array[index, view]
         if self.dtype == "bfloat16":  # its bits are the upper half of a float32
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
         values = stored.astype(np.float64)
         wrong = ~np.isfinite(values).all(1)
         if wrong.any():
-            found = f"{self.path.name} with inf or nan in row {int(index[wrong][0])}"
-            raise UserError("files", found, "finite numbers", "Look at the network that made them.")
+            value = f"{self.path.name} with inf or nan in row {int(index[wrong][0])}"
+            raise UserError("files", value, "finite numbers", "Look at the network that made them.")
         return values
-
-    def sample(self) -> Float64[np.ndarray, "s k"]:
-        """Return some rows of the first view, evenly spaced."""
-        count = min(self.shape[0], _SAMPLE, max(64, _SAMPLE_VALUES // self.shape[2]))
-        return self.read(np.linspace(0, self.shape[0] - 1, count).astype(np.int64), 0)
 
 
 class ForeignArrays:
-    """One array as it is, or the mean of several teachers' arrays (`ensemble.averaged`).
+    """Read the logits of one array, or the mean of several teachers' arrays (`ensemble.averaged`).
 
     Attributes:
         shape: rows, views and classes of every array.
@@ -141,9 +115,9 @@ class ForeignArrays:
         self.shape = self._arrays[0].shape
         for array in self._arrays:
             if array.shape != self.shape:
-                found = f"{array.path.name} of shape {list(array.shape)}"
+                value = f"{array.path.name} of shape {list(array.shape)}"
                 expected = f"the shape of {self._arrays[0].path.name}, {list(self.shape)} (rows, views, classes)"
-                raise UserError("files", found, expected, "Give arrays of the same images and classes.")
+                raise UserError("files", value, expected, "Give arrays of the same images and classes.")
             _refuse_other_kind(array, values)
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
@@ -152,12 +126,11 @@ class ForeignArrays:
         Raises:
             UserError: a row does not hold the declared kind of values, or does not fit float32.
         """
-        each = [torch.from_numpy(self._logits(array, index, view)) for array in self._arrays]
-        combined = averaged(each, self._mean)
-        logits = combined.float()
+        exact = averaged([torch.from_numpy(self._logits(array, index, view)) for array in self._arrays], self._mean)
+        logits = exact.float()
         if not torch.isfinite(logits).all():
-            found = f"{self._arrays[0].path.name} with logits up to {float(combined.abs().max()):.3g}"
-            raise UserError("files", found, "logits that fit float32", "Look at the network that made them.")
+            value = f"{self._arrays[0].path.name} with logits up to {float(exact.abs().max()):.3g}"
+            raise UserError("files", value, "logits that fit float32", "Look at the network that made them.")
         return logits
 
     def _logits(self, array: ArrayFile, index: Int64[np.ndarray, " b"], view: int) -> Float64[np.ndarray, "b k"]:
@@ -166,12 +139,11 @@ class ForeignArrays:
             return values
         wrong = ~_are(self._values, values, array.dtype)
         if wrong.any():
-            found = f"{array.path.name}, row {int(index[wrong][0])}, view {view}"
-            expected = {
-                "probabilities": f"probabilities: none negative, a sum of 1 within {SUM_TOLERANCE}",
-                "log-probabilities": "logarithms of probabilities whose sum is 1",
-            }[self._values]
-            raise UserError("files", found, expected, "Normalise the rows, or store logits: --values logits.")
+            expected = "logarithms of probabilities whose sum is 1"
+            if self._values == "probabilities":
+                expected = f"probabilities: none negative, a sum of 1 within {SUM_TOLERANCE}"
+            value = f"{array.path.name}, row {int(index[wrong][0])}, view {view}"
+            raise UserError("files", value, expected, "Normalise the rows, or store logits with `values=logits`.")
         if self._values == "log-probabilities":
             return values
         return np.log(values, out=np.full_like(values, log_floor(array.dtype)), where=values > 0)
@@ -188,21 +160,18 @@ def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.nda
 
 
 def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
-    """Refuse probabilities that are called logits, or the reverse: the usual mistake.
-
-    Log-probabilities may be called logits, because they are logits.
-    """
-    sample = array.sample()
-    if array.shape[2] < 2 or (values != "logits" and _are(values, sample, array.dtype).all()):
+    """Refuse probabilities that are called logits, or the reverse: the usual mistake."""
+    count, _, classes = array.shape
+    if classes < 2:
         return
-    looks: Values = "logits"
-    if _are("probabilities", sample, array.dtype).all():
-        looks = "probabilities"
-    elif values != "logits" and _are("log-probabilities", sample, array.dtype).all():
-        looks = "log-probabilities"
+    sampled = min(count, _SAMPLE, max(64, _SAMPLE_VALUES // classes))
+    rows = array.read(np.linspace(0, count - 1, sampled).astype(np.int64), 0)
+    # Log-probabilities are logits, so they may be called so.
+    kinds: tuple[Values, ...] = ("probabilities",) if values == "logits" else (values, *get_args(Values))
+    looks = next((kind for kind in kinds if kind != "logits" and _are(kind, rows, array.dtype).all()), "logits")
     if looks != values:
         expected = f"what {array.path.name} holds, which looks like {looks}"
-        raise UserError("values", values, expected, f"Say --values {looks}, or give another file.")
+        raise UserError("values", values, expected, f"Set `values={looks}`, or give another file.")
 
 
 def _open_array(path: Path) -> tuple[np.ndarray, str]:
@@ -229,10 +198,10 @@ def _open_array(path: Path) -> tuple[np.ndarray, str]:
 def _open_npz(path: Path) -> np.ndarray:
     # The file is opened here, since numpy leaves a damaged file open.
     with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-        name = _the_one(path, archive.files)
+        name = _name_of_logits(path, archive.files)
         assert archive.zip is not None
         member = next(info for info in archive.zip.infolist() if info.filename in (name, f"{name}.npy"))
-        most = max(_NPZ_BYTES, _NPZ_RATIO * path.stat().st_size)
+        most = max(NPZ_BYTES, NPZ_RATIO * path.stat().st_size)
         if member.file_size > most:
             value, expected = f"{path.name} with {member.file_size:,} bytes inside", f"at most {most:,}"
             raise UserError("files", value, expected, "Save it with numpy.save: a .npy file is not read whole.")
@@ -246,7 +215,7 @@ def _open_npz(path: Path) -> np.ndarray:
 def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
     check_safetensors(path)
     with safe_open(path, framework="numpy") as file:  # this checks header and length
-        name = _the_one(path, list(file.keys()))
+        name = _name_of_logits(path, list(file.keys()))
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entry = parse_json(file.read(length), str(path))[name]
@@ -259,13 +228,13 @@ def _open_safetensors(path: Path) -> tuple[np.ndarray, str]:
     return array, "bfloat16" if entry["dtype"] == "BF16" else dtype.name
 
 
-def _the_one(path: Path, names: list[str]) -> str:
+def _name_of_logits(path: Path, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     if "logits" in names:
         return "logits"
-    found = f"{path.name} with arrays {', '.join(names[:4]) or 'none'}"
-    raise UserError("files", found, "one array, or one named logits", "Name it so when it is saved.")
+    value = f"{path.name} with arrays {', '.join(names[:4]) or 'none'}"
+    raise UserError("files", value, "one array, or one named logits", "Save the logits under this name.")
 
 
 def _other_type(path: Path, dtype: str) -> UserError:

@@ -1,7 +1,4 @@
-"""Describe in `manifest.json` which weights, preprocessing, images and views a cache belongs to.
-
-A cache that is opened for other images, classes, order or views is refused with the field and both values.
-"""
+"""Describe in `manifest.json` which weights, preprocessing, images and views a cache belongs to, and check it."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, Im
 from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
-from distill.system.libraries import PIXELS, versions
 from distill.system.reading import read_json
 
 if TYPE_CHECKING:
@@ -23,10 +19,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FORMAT = 1
 _DIGESTED_BYTES = 4 << 30
-"""Largest set whose images are digested, in bytes.
-
-Larger sets are told apart by their fingerprint alone, since reading all of a large set again takes too long.
-"""
+"""Largest set whose images are digested, in bytes; larger ones take too long to read again."""
 
 
 class _Part(BaseModel):
@@ -34,7 +27,7 @@ class _Part(BaseModel):
 
 
 class TeacherIdentity(_Part):
-    """The network that answered, and how images were prepared for it."""
+    """The weights of the network that answered, and how images were prepared for it."""
 
     title: str
     key: str
@@ -47,7 +40,7 @@ class TeacherIdentity(_Part):
 
 
 class DataIdentity(_Part):
-    """The images of a cache and their order."""
+    """The images that a cache belongs to, and their order."""
 
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -55,9 +48,9 @@ class DataIdentity(_Part):
     fingerprint: str
     """sha256 over all splits: images, labels and class names."""
     order: str | None
-    """Digest of the transfer set's images and labels, in order; None for very large sets."""
+    """Digest of the transfer set's images and labels, in order; None for very large sets, as `content`."""
     content: str | None
-    """Digest of the transfer set's images and labels, in any order; None for very large sets."""
+    """Digest of the transfer set's images and labels, in any order."""
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +59,7 @@ def _program(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class ViewIdentity(_Part):
-    """The views of a cache."""
+    """The views that a cache holds the logits of: program, number and seed."""
 
     augment: Annotated[dict[str, Any], AfterValidator(_program)]
     views: int
@@ -74,7 +67,7 @@ class ViewIdentity(_Part):
 
 
 class StorageIdentity(_Part):
-    """The form of the stored rows."""
+    """The form in which the rows are stored."""
 
     dtype: str
     top_k: int | None
@@ -82,7 +75,7 @@ class StorageIdentity(_Part):
 
 
 class Manifest(_Part):
-    """All that must match before a cached row counts as the teacher's answer to what a student sees."""
+    """The facts that must match before a cached row counts as the teacher's answer to what a student sees."""
 
     format: int = FORMAT
     teachers: tuple[TeacherIdentity, ...]
@@ -93,7 +86,7 @@ class Manifest(_Part):
     views: ViewIdentity
     storage: StorageIdentity
     libraries: dict[str, str]
-    """Versions of the libraries that can change a pixel."""
+    """Versions of the libraries that can change a pixel (`libraries.PIXELS`)."""
     declared: tuple[str, ...] = ()
     """Names of the fields that a user declared and no check has proven."""
 
@@ -113,8 +106,8 @@ def read_manifest(path: Path) -> Manifest:
 def data_identity(dataset: Dataset) -> DataIdentity:
     """Identify the transfer set (the training split); this reads all of its images once."""
     train = dataset.train
-    small = train.images.numel() <= _DIGESTED_BYTES
-    order, content = content_digest(train.images, train.labels) if small else (None, None)
+    is_small = train.images.numel() <= _DIGESTED_BYTES
+    order, content = content_digest(train.images, train.labels) if is_small else (None, None)
     return DataIdentity(
         name=dataset.name,
         classes=dataset.classes,
@@ -125,18 +118,13 @@ def data_identity(dataset: Dataset) -> DataIdentity:
     )
 
 
-def view_identity(augment: AugmentConfig, views: int, seed: int) -> ViewIdentity:
-    """Identify views by program, number and seed."""
-    return ViewIdentity(augment=augment.model_dump(mode="json"), views=views, seed=seed)
-
-
-def pixel_libraries() -> dict[str, str]:
-    """Return the versions of the libraries that can change a pixel."""
-    return versions(PIXELS)
+def view_identity(config: CacheConfig) -> ViewIdentity:
+    """Identify the views of a cache by their program, number and seed."""
+    return ViewIdentity(augment=config.augment.model_dump(mode="json"), views=config.views, seed=config.view_seed)
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:
-    """Describe how a cache's teachers make one answer."""
+    """Describe how the teachers of a cache make one answer."""
     match config.teacher:
         case TeacherConfig():
             return {"kind": "teacher"}
@@ -147,10 +135,10 @@ def source_of(config: CacheConfig) -> dict[str, Any]:
 
 
 def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
-    """Refuse images that are not those that the teacher saw.
+    """Refuse other images than the teacher saw.
 
     Args:
-        cached: identity of the images, from the manifest.
+        cached: identity of the images that the teacher saw.
         dataset: data set whose training split a student would see.
         way_out: advice for the message.
 
@@ -158,10 +146,9 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
         UserError: classes, number of samples, content or order differ.
     """
     if cached.classes != dataset.classes:
-        both = f"the cache's {_classes(cached.classes)}"
-        if sorted(cached.classes) == sorted(dataset.classes):
-            both += ", in this order"
-        raise UserError("data.classes", _classes(dataset.classes), both, way_out)
+        in_order = ", in this order" if sorted(cached.classes) == sorted(dataset.classes) else ""
+        expected = f"the cache's {_classes(cached.classes)}{in_order}"
+        raise UserError("data.classes", _classes(dataset.classes), expected, way_out)
     if cached.samples != len(dataset.train):
         expected = f"the cache's {cached.samples} samples"
         raise UserError("data", f"{dataset.name} with {len(dataset.train)} samples", expected, way_out)
@@ -176,21 +163,6 @@ def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
     if here.order != cached.order:
         expected = f"the cache's, {cached.order[:16]} (the same samples in another order)"
         raise UserError("data.order", here.order[:16], expected, way_out)
-
-
-def check_views(cached: ViewIdentity, wanted: ViewIdentity, way_out: str) -> None:
-    """Refuse views that are not those that the teacher saw; a smaller number of them is accepted.
-
-    Raises:
-        UserError: the view program or the seed differs, or there are more views than in the cache.
-    """
-    for name, value in wanted.augment.items():
-        if value != cached.augment[name]:
-            raise UserError(f"augment.{name}", value, f"the cache's, {cached.augment[name]!r}", way_out)
-    if wanted.views > cached.views:
-        raise UserError("views", wanted.views, f"at most the cache's {cached.views}", way_out)
-    if wanted.seed != cached.seed and cached.augment != AugmentConfig().model_dump(mode="json"):
-        raise UserError("view_seed", wanted.seed, f"the cache's, {cached.seed}", way_out)
 
 
 def _classes(names: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Prove that a cache fits: keep a checksum of the pixels and the exact logits for a sample of its views.
 
-Every reader of the cache renders these views again. Other pixels mean that augmentation, images or a library have
-changed, and that the stored logits are not answers to what a student would see.
+Every reader of the cache renders some of these views again. Other pixels mean that augmentation, images or a
+library have changed, so that the stored logits are not answers to what a student would see.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int64
     from torch import Tensor
 
-    from distill.data.loader import Loader
+    from distill.data.views.views import Views
 
 PROOF = "proof.safetensors"
 _MOST, _FEWEST, _FEWEST_PER_VIEW, _ONE_IN = 1024, 32, 8, 64
 _BYTES = 16 << 20
+"""Largest size of the logits of a proof, in bytes, unless one sample of each view number has more."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A sample of the views of a cache, sorted by view."""
+    """The pixels and logits of a sample of the views of a cache, sorted by view number."""
 
     index: Int64[Tensor, "p"]
     view: Int64[Tensor, "p"]
     checksum: Int64[Tensor, "p"]
     """Checksums of the pixels, by `checksum.pixel_checksum`."""
     logits: Float32[Tensor, "p k"]
-    """Exact logits of all classes for each view of the sample."""
+    """Exact logits of all classes."""
 
     def __len__(self) -> int:
-        """Return the number of views."""
+        """Return the number of views of the sample."""
         return len(self.index)
 
     def save(self, folder: Path) -> None:
@@ -68,13 +69,13 @@ class Proof:
         return self.subset(torch.randperm(len(self), generator=generator)[:count])
 
     def first_views(self, views: int) -> Proof:
-        """Return the proof of views 0 to `views` - 1."""
+        """Return the proof of the view numbers 0 to `views` - 1."""
         return self.subset((self.view < views).nonzero().squeeze(1))
 
-    def same_pixels(self, loader: Loader) -> Bool[Tensor, "p"]:
-        """Say for each view whether the loader renders the same pixels as for the teacher."""
+    def same_pixels(self, views: Views) -> Bool[Tensor, "p"]:
+        """Say for each view of the sample whether its pixels are those that the teacher saw."""
         return torch.cat([
-            pixel_checksum(loader.views.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
+            pixel_checksum(views.pixels(self.index[rows], view)).cpu() == self.checksum[rows]
             for view, rows in by_view(self.view)
         ] or [torch.empty(0, dtype=torch.bool)])  # fmt: skip
 
@@ -82,8 +83,8 @@ class Proof:
 def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "p"]]:
     """Choose the (index, view) of the views to prove, sorted by view.
 
-    One view in 64 is chosen, 32 to 1,024 in all, but at least 8 samples of each view number. The proof has at most
-    16 MiB of logits, but at least one sample of each view number.
+    One view in 64 is chosen, 32 to 1,024 in all, but at least 8 samples of each view number; fewer where the logits
+    would take more than 16 MiB, but at least one of each.
     """
     wanted = min(max(_FEWEST, samples * views // _ONE_IN), _MOST)
     per_view = max(_FEWEST_PER_VIEW, -(-wanted // views))
@@ -105,18 +106,11 @@ def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:
 def prove(
     index: Int64[Tensor, "p"],
     view: Int64[Tensor, "p"],
-    loader: Loader,
+    views: Views,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render these views, and ask the teacher for their logits again.
-
-    Args:
-        index: samples to prove, as `choose` gave them.
-        view: view number of each sample, as `choose` gave it.
-        loader: loader of the transfer set and the views.
-        answer: function from (index, view) to logits on the CPU.
-    """
+    """Render the (index, view) that `choose` gave, and ask the teacher for their logits again, with `answer`."""
     parts = by_view(view)
-    checksums = [pixel_checksum(loader.views.pixels(index[rows], number)).cpu() for number, rows in parts]
+    checksums = [pixel_checksum(views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]
     return Proof(index, view, torch.cat(checksums), torch.cat(logits))

@@ -1,4 +1,4 @@
-"""Write the command that makes the right cache, for the message that refuses a wrong one."""
+"""Write the command that makes the right cache, for messages that refuse a wrong one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **cha
 
     Args:
         config: config of the cache that does not fit.
-        path: folder of this cache. Without changes the command deletes it first, since it would be found again.
+        path: folder of this cache. Without changes the command deletes it first, since it would be taken again.
         classes: class names of the data set, in its order.
-        changes: fields of the config with the values that are wanted.
+        changes: wanted values of fields of the config.
     """
     wanted = config.replace(**changes)
     words = _import(wanted, config.teacher, classes) if isinstance(config.teacher, ImportConfig) else _cache(wanted)
@@ -45,7 +45,7 @@ def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...])
 
 
 def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """List command-line flags for every field that is not at its default."""
+    """List command-line flags for every field that differs from `default`."""
     words: list[str] = []
     for (name, value), (_, usual) in zip(config, default, strict=True):
         if name in skip or value == usual:

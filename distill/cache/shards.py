@@ -1,7 +1,7 @@
 """Store the rows of a cache on disk: one file per view and range of samples, each written whole or not at all.
 
-A shard is written under a temporary name, flushed to the disk and renamed; a stamp with its sha256 follows. A shard
-without a stamp is made again, so writing can go on after a kill at any moment.
+A shard is written under a temporary name, flushed to the disk and renamed; a file with its sha256 (`Written`)
+follows. A shard without it is made again, so writing can go on after a kill at any moment.
 """
 
 from __future__ import annotations
@@ -36,25 +36,21 @@ if TYPE_CHECKING:
 
 FOLDER = "logits"
 SHARDS = "shards.json"
-"""File that maps the name of each shard to its stamp; it is written after all shards."""
-_ROWS = 1 << 16
+"""File that maps the name of each shard to its `Written`; it is written after all shards."""
+MOST_ROWS = 1 << 16
+"""Largest number of rows of a shard."""
+_BYTES = 64 << 20
+"""Largest shard in bytes. Both limits bound what a kill can cost, and what is hashed at a time."""
+# With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
+# for the teacher's threads.
 _ENCODED = 1 << 15
-"""Number of logits that are encoded at a time.
-
-With fewer, a call costs more than its work. With more, torch would share the work among threads, which then wait
-for those of the teacher.
-"""
+"""Number of logits that are encoded at a time."""
 _AHEAD = 16
 """Largest number of pieces that wait to be encoded or written."""
-_BYTES = 64 << 20
-"""Largest shard in bytes; `_ROWS` is its largest number of rows.
-
-Both limit what a kill can cost, and what is hashed at a time.
-"""
 
 
 class Shard(NamedTuple):
-    """A range of samples of one view."""
+    """A range of samples of one view, which one file holds."""
 
     view: int
     first: int
@@ -69,7 +65,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The division of a cache into shards."""
+    """The division of a cache into shards: how many there are, and which rows each holds."""
 
     samples: int
     views: int
@@ -77,10 +73,10 @@ class Layout:
 
     @property
     def rows_per_shard(self) -> int:
-        """The number of samples in every shard of a view but the last."""
+        """The number of samples in each shard of a view; the last shard may have fewer."""
         # A multiple of 2048, so that a teacher sees the same batches in any order of the shards.
         fitting = _BYTES // self.encoding.bytes_per_row // 2048 * 2048
-        return min(_ROWS, max(2048, fitting))
+        return min(MOST_ROWS, max(2048, fitting))
 
     @property
     def shards_per_view(self) -> int:
@@ -106,7 +102,7 @@ def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
 
 
 class Piece(NamedTuple):
-    """A teacher's answer to consecutive samples of one view."""
+    """The logits that a teacher gives for consecutive samples of one view, and their labels."""
 
     logits: Float32[Tensor, "n k"]
     """Logits, on the CPU."""
@@ -114,8 +110,12 @@ class Piece(NamedTuple):
     """The right classes; for mixed views the class with the largest share."""
 
 
-class Stamp(NamedTuple):
-    """The facts about a written shard: its sha256, rounding error and number of right answers."""
+_Encoded = tuple[np.ndarray, float, int]
+"""Rows as they are stored, their rounding error and their number of right answers."""
+
+
+class Written(NamedTuple):
+    """The facts that are noted of a written shard: sha256, rounding error and number of right answers."""
 
     sha256: str
     rounding_error: float
@@ -131,13 +131,13 @@ def write_shards(
 ) -> dict[str, float]:
     """Write the shards that do not exist yet.
 
-    Under torchrun all ranks call this function, and each writes its share of the shards, in turn.
+    Under torchrun all ranks call this function, and each writes its part of the shards.
 
     Args:
-        folder: folder of the cache; earlier shards with a stamp are kept.
+        folder: folder of the cache; earlier shards that are whole are kept.
         layout: shards of the cache.
         answers: function from a shard to the teacher's answers to its samples, in order.
-        advance: function that is called with the number of rows that are done, for a progress bar.
+        advance: function that is told the number of rows that are done, for a progress bar.
         still_right: function that says whether an earlier shard still holds what the teacher answers.
 
     Returns:
@@ -147,15 +147,15 @@ def write_shards(
         UserError: a logit is not finite or does not fit the dtype.
     """
     ranks.on_first(lambda: _prepare(folder))
-    stamps: dict[str, Stamp] = {}
     earlier = _earlier(folder)
+    shards: dict[str, Written] = {}
     # One thread encodes, hashes and flushes, in the order of the tasks, while the teacher answers.
     with ThreadPoolExecutor(1) as writer:
         waiting: deque[Future[Any]] = deque()
         for shard in islice(layout.shards(), ranks.rank(), None, ranks.world()):
-            stamp = earlier.get(shard.name)
-            if stamp is not None and _is_whole(folder / shard.name, stamp) and still_right(shard):
-                stamps[shard.name] = stamp
+            known = earlier.get(shard.name)
+            if known and _is_whole(folder / shard.name, known) and still_right(shard):
+                shards[shard.name] = known
                 advance(shard.last - shard.first)
                 continue
             parts: list[Future[_Encoded]] = []
@@ -165,15 +165,15 @@ def write_shards(
                 advance(len(piece.labels))
                 while len(waiting) > _AHEAD:
                     waiting.popleft().result()
-            waiting.append(writer.submit(_store, folder, shard, parts, stamps))
+            waiting.append(writer.submit(_store, folder, shard, parts, shards))
         for task in waiting:
             task.result()
-    stamps = {name: stamp for part in ranks.gather(stamps) for name, stamp in part.items()}
-    ranks.on_first(lambda: _finish(folder, stamps))
+    shards = {name: written for part in ranks.gather(shards) for name, written in part.items()}
+    ranks.on_first(lambda: _finish(folder, shards))
     total = max(1, layout.samples * layout.views)
     return {
-        "transfer/accuracy": sum(stamp.correct for stamp in stamps.values()) / total,
-        "rounding_error": max((stamp.rounding_error for stamp in stamps.values()), default=0.0),
+        "transfer/accuracy": sum(written.correct for written in shards.values()) / total,
+        "rounding_error": max((written.rounding_error for written in shards.values()), default=0.0),
     }
 
 
@@ -184,50 +184,38 @@ def _prepare(folder: Path) -> None:
         partial.unlink()
 
 
-def _finish(folder: Path, stamps: dict[str, Stamp]) -> None:
-    write_json(folder / SHARDS, {name: stamp._asdict() for name, stamp in sorted(stamps.items())})
+def _finish(folder: Path, shards: dict[str, Written]) -> None:
+    write_json(folder / SHARDS, {name: written._asdict() for name, written in sorted(shards.items())})
     shutil.rmtree(folder / STAMPS)
 
 
-class _Encoded(NamedTuple):
-    rows: np.ndarray
-    rounding_error: float
-    correct: int
-
-
 def _encode(encoding: Encoding, piece: Piece) -> _Encoded:
-    rows, error = encoding.encode_and_measure(piece.logits)
+    rows, error = encoding.encode(piece.logits)
     # numpy's argmax, since torch's takes ten times as long on a CPU.
     correct = int((piece.logits.numpy().argmax(1) == piece.labels.numpy()).sum())
-    return _Encoded(rows, error, correct)
+    return rows, error, correct
 
 
 def _gathered(pieces: Iterable[Piece], rows: int) -> Iterator[Piece]:
     """Split or join a teacher's answers into pieces of about `rows` rows, and no more."""
     waiting: list[Piece] = []
-    held = 0
-    for piece in pieces:
-        if waiting and held + len(piece.labels) > rows:
-            yield _joined(waiting)
-            waiting, held = [], 0
-        if len(piece.labels) >= rows:
-            yield from map(Piece, piece.logits.split(rows), piece.labels.split(rows))
-            continue
-        waiting.append(piece)
-        held += len(piece.labels)
+    for answer in pieces:
+        for piece in map(Piece, answer.logits.split(rows), answer.labels.split(rows)):
+            if waiting and sum(len(each.labels) for each in waiting) + len(piece.labels) > rows:
+                yield _joined(waiting)
+                waiting = []
+            waiting.append(piece)
     if waiting:
         yield _joined(waiting)
 
 
 def _joined(pieces: list[Piece]) -> Piece:
-    if len(pieces) == 1:
-        return pieces[0]
-    return Piece(torch.cat([piece.logits for piece in pieces]), torch.cat([piece.labels for piece in pieces]))
+    return pieces[0] if len(pieces) == 1 else Piece(*map(torch.cat, zip(*pieces, strict=True)))
 
 
-def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], stamps: dict[str, Stamp]) -> None:
-    done = [part.result() for part in parts]
-    rows = np.concatenate([part.rows for part in done])
+def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], shards: dict[str, Written]) -> None:
+    pieces, errors, correct = zip(*(part.result() for part in parts), strict=True)
+    rows = np.concatenate(pieces)
     if len(rows) != shard.last - shard.first:
         raise ValueError(f"{len(rows)} answers for the {shard.last - shard.first} samples of {shard.name}")
     header = io.BytesIO()
@@ -236,31 +224,30 @@ def _store(folder: Path, shard: Shard, parts: list[Future[_Encoded]], stamps: di
     digest = hashlib.sha256(header.getvalue())
     digest.update(data)
     replace_file(folder / shard.name, header.getvalue(), data)
-    error, correct = max(part.rounding_error for part in done), sum(part.correct for part in done)
-    stamp = Stamp(digest.hexdigest(), error, correct)
-    write_json(folder / STAMPS / f"{Path(shard.name).stem}.json", {shard.name: stamp._asdict()})
-    stamps[shard.name] = stamp
+    written = Written(digest.hexdigest(), max(errors), sum(correct))
+    write_json(folder / STAMPS / f"{Path(shard.name).stem}.json", {shard.name: written._asdict()})
+    shards[shard.name] = written
 
 
-def _earlier(folder: Path) -> dict[str, Stamp]:
-    """Read the stamps that an interrupted run left."""
-    found: dict[str, Stamp] = {}
+def _earlier(folder: Path) -> dict[str, Written]:
+    """Read what an interrupted run noted about the shards that it wrote."""
+    shards: dict[str, Written] = {}
     for path in [*(folder / STAMPS).glob("*.json"), folder / SHARDS]:
         with suppress(OSError, UserError, AttributeError, TypeError):
-            found |= {name: Stamp(**fields) for name, fields in read_json(path).items()}
-    return found
+            shards |= {name: Written(**fields) for name, fields in read_json(path).items()}
+    return shards
 
 
-def _is_whole(path: Path, stamp: Stamp) -> bool:
-    return path.is_file() and sha256(path) == stamp.sha256
+def _is_whole(path: Path, written: Written) -> bool:
+    return path.is_file() and sha256(path) == written.sha256
 
 
 class ShardReader:
-    """Random access to the rows of a cache, memory-mapped.
+    """Read the rows of a cache in any order; its shards are memory-mapped.
 
     Args:
-        open_file: function from a name to a path that also makes the caller's checks; it is called once per shard,
-            when the shard is first read.
+        open_file: function from the name of a shard to its path, called when the shard is first read; it may check
+            the file.
         layout: shards of the cache.
     """
 
@@ -285,24 +272,25 @@ class ShardReader:
         part, row = np.divmod(index[order], size)
         if len(index) and not 0 <= index[order[0]] <= index[order[-1]] < self.layout.samples:
             raise IndexError(f"sample {index.min()} to {index.max()} of {self.layout.samples}")
-        found = np.empty(len(index), self.layout.encoding.row)
+        rows = np.empty(len(index), self.layout.encoding.row)
         first = 0
         # One call per shard: a batch of 128 reads three rows from each of the 40 shards of ImageNet.
         for number, last in enumerate(np.searchsorted(part, np.arange(1, per_view + 1)).tolist()):
             if last > first:
                 shard = self._shard(view * per_view + number)
                 # The indices are checked above; mode "raise" would copy every row twice.
-                shard.take(row[first:last], axis=0, out=found[first:last], mode="clip")
+                shard.take(row[first:last], axis=0, out=rows[first:last], mode="clip")
                 first = last
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return found.take(back, axis=0)
+        return rows.take(np.argsort(order), axis=0)
 
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._open:
             shard = self._shards[number]
             rows = map_shard(self._open_file(shard.name), self.layout, shard)
-            _expect_random_access(rows)
+            mapped = getattr(rows, "_mmap", None)
+            if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
+                # A row is a hundredth of what the system would read around it.
+                mapped.madvise(mmap.MADV_RANDOM)
             self._open[number] = rows.view(np.ndarray)  # the indexing of a memmap is slow Python
         return self._open[number]
 
@@ -315,10 +303,3 @@ def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:
     """
     row = layout.encoding.row
     return map_array(path, row.base, (shard.last - shard.first, *row.shape))
-
-
-def _expect_random_access(rows: np.ndarray) -> None:
-    """Tell the system not to read ahead: a row is a hundredth of what the system would read around it."""
-    mapped = getattr(rows, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
-        mapped.madvise(mmap.MADV_RANDOM)

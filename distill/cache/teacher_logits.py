@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.cache.ensemble import averaged
-from distill.cache.logit_cache import view_loader
 from distill.cache.shards import Piece, Shard
 from distill.config import CacheConfig, EnsembleConfig, Mean
+from distill.data.loader import Loader
+from distill.data.normaliser import Normaliser
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.training.network import load_network, snapshot_step
@@ -20,12 +22,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor, nn
 
-    from distill.data.loader import Loader
     from distill.data.sets.dataset import Dataset
 
 
 class TeacherLogits:
-    """Teachers in evaluation mode, each with the views normalised as in its own training.
+    """Compute the logits of teachers in evaluation mode, each on views that are normalised as in its training.
 
     Args:
         config: config with the views and the mean of an ensemble.
@@ -43,26 +44,24 @@ class TeacherLogits:
     ):
         for teacher in teachers:
             _check_input(teacher, dataset)
-        self.config = config
-        part = config.snapshot
-        self.networks = [
-            load_network(teacher, device, None if part is None else snapshot_step(teacher, part))
-            for teacher in teachers
-        ]
+        self.config, part = config, config.snapshot
+        steps = [None if part is None else snapshot_step(teacher, part) for teacher in teachers]
+        self.networks = [load_network(teacher, device, step) for teacher, step in zip(teachers, steps, strict=True)]
         # Each network normalises by the data it was trained on, which need not be the transfer set.
         scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
-        size = inference_batch(device)
-        self._loaders: dict[object, Loader] = {
-            scale: view_loader(config, dataset, *scale, device, size, workers) for scale in dict.fromkeys(scales)
-        }
+        self._loaders: dict[object, Loader] = {}
+        for scale in dict.fromkeys(scales):
+            normalise = Normaliser(*scale, device)
+            views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
+            self._loaders[scale] = Loader(views, inference_batch(device), seed=None, workers=workers)
         self._scales = scales
         self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
 
     @property
-    def loader(self) -> Loader:
-        """A loader of the views, normalised for the first teacher."""
-        return self._loaders[self._scales[0]]
+    def views(self) -> Views:
+        """The views of the transfer set, normalised for the first teacher."""
+        return self._loaders[self._scales[0]].views
 
     def networks_and_images(
         self, index: Int64[Tensor, "m"], view: int
@@ -92,15 +91,12 @@ class TeacherLogits:
 
 
 def _check_input(teacher: Artifact, dataset: Dataset) -> None:
-    known = teacher.data
+    classes, shape = tuple(teacher.data["classes"]), tuple(teacher.data["shape"])
     way_out = "Use the data set that the teacher was trained on, or train a teacher for these images."
-    if tuple(known["classes"]) != dataset.classes:
-        raise UserError(
-            "transfer_set",
-            f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…",
-            f"the teacher's {len(known['classes'])} classes {tuple(known['classes'][:3])}…",
-            way_out,
-        )
-    if tuple(known["shape"]) != dataset.shape:
-        expected = f"the teacher's input shape {tuple(known['shape'])}"
-        raise UserError("transfer_set", f"{dataset.name} of shape {dataset.shape}", expected, way_out)
+    if classes != dataset.classes:
+        value = f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…"
+        expected = f"the teacher's {len(classes)} classes {classes[:3]}…"
+        raise UserError("transfer_set", value, expected, way_out)
+    if shape != dataset.shape:
+        value = f"{dataset.name} of shape {dataset.shape}"
+        raise UserError("transfer_set", value, f"the teacher's input shape {shape}", way_out)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from distill.cache.encoding import spread_tail
 from distill.cache.foreign import SUM_TOLERANCE, log_floor
 from distill.errors import UserError
 
@@ -27,12 +28,20 @@ if TYPE_CHECKING:
 
 _EPOCH = re.compile(r"logits_top(\d+)_epoch(\d+)")
 _RANK = re.compile(r"rank(\d+)-(keys\.txt|values\.bin)")
+_POSITION = re.compile(r"0|[1-9][0-9]{0,17}")  # without leading zeros
 _INT16_CLASSES = 1 << 15
 _BELOW_KEPT = 2.0**-10
 """Distance of a missing logit below the smallest kept logit, so that a top-k finds the kept logits again."""
 
 NamesOf = Callable[[int], Sequence[str]]
 """A function from the number of rows to the name of each row."""
+_KEYS_OF_NAMES: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda name: str(PurePosixPath(name).with_suffix("")),
+    lambda name: PurePosixPath(name).name,
+    lambda name: PurePosixPath(name).stem,
+)
+"""Forms of a file's name that a key may have: the name, without its suffix, without its folder, without both."""
 
 
 def record_type(top_k: int) -> np.dtype[Any]:
@@ -41,50 +50,39 @@ def record_type(top_k: int) -> np.dtype[Any]:
 
 
 def find_epochs(path: Path) -> list[Path]:
-    """Find the epoch folders at a path: the path itself or folders directly inside, by epoch; else none."""
-    if not path.is_dir():
-        return []
-    candidates = [path] if _EPOCH.fullmatch(path.resolve().name) else path.iterdir()
-    found = [folder for folder in candidates if folder.is_dir() and _EPOCH.fullmatch(folder.resolve().name)]
-    return sorted(found, key=lambda folder: _parse_epoch(folder)[1])
-
-
-def _parse_epoch(folder: Path) -> tuple[int, int]:
-    match = _EPOCH.fullmatch(folder.resolve().name)
-    if match is None:
-        expected = "a folder named logits_top<k>_epoch<e>"
-        raise UserError("files", str(folder), expected, "Give the folders that TinyViT's save_logits.py wrote.")
-    return int(match[1]), int(match[2])
+    """Find the epoch folders at a path: the path itself or folders directly inside, in any order; else none."""
+    candidates = [path, *path.iterdir()] if path.is_dir() else []
+    epochs = [folder for folder in candidates if folder.is_dir() and _EPOCH.fullmatch(folder.resolve().name)]
+    return [path] if path in epochs else epochs
 
 
 @dataclass(frozen=True)
 class TopKEpoch:
-    """The files of one epoch.
-
-    Attributes:
-        folder: folder of the files.
-        top_k: number of classes in a record.
-        number: number of the epoch.
-        counts: number of records of each rank.
-    """
+    """The files that TinyViT wrote in one epoch."""
 
     folder: Path
     top_k: int
+    """Number of classes in a record."""
     number: int
+    """Number of the epoch."""
     counts: tuple[int, ...]
+    """Number of records of each rank."""
 
     @classmethod
     def open(cls, folder: Path) -> TopKEpoch:
         """Open the epoch in a folder.
 
         Raises:
-            UserError: a file of a rank is missing, or does not hold a whole number of records.
+            UserError: the folder has another name, or a file of a rank is missing or holds a broken record.
         """
-        top_k, number = _parse_epoch(folder)
-        there = {match[0] for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))}
-        ranks = len({name.partition("-")[0] for name in there})
+        match = _EPOCH.fullmatch(folder.resolve().name)
+        if match is None:
+            raise _broken(folder, "no folder of an epoch", "the name logits_top<k>_epoch<e>")
+        top_k, number = map(int, match.groups())
+        present = {path.name for path in folder.iterdir() if _RANK.fullmatch(path.name)}
+        ranks = len({name.partition("-")[0] for name in present})
         wanted = {f"rank{rank}-{part}" for rank in range(max(1, ranks)) for part in ("keys.txt", "values.bin")}
-        if missing := sorted(wanted - there):
+        if missing := sorted(wanted - present):
             raise _broken(folder, f"no {missing[0]}", "keys and values of every rank, from 0")
         if not top_k:
             raise _broken(folder, "k = 0", "a k above 0")
@@ -108,20 +106,19 @@ class TopKEpoch:
         """Read the key of every record, rank by rank.
 
         Raises:
-            UserError: the number of keys differs from that of the records.
+            UserError: a rank has more or fewer keys than records.
         """
         keys: list[str] = []
         for rank, count in enumerate(self.counts):
             name = f"rank{rank}-keys.txt"
             try:
-                lines = (self.folder / name).read_text(encoding="utf-8").split("\n")
+                lines = (self.folder / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
             except UnicodeDecodeError as error:
                 raise _broken(self.folder, f"{name} with bytes that are no text", "one key per line") from error
-            if lines[-1] == "":
-                lines.pop()
+            lines = [] if lines == [""] else lines
             if len(lines) != count:
                 raise _broken(self.folder, f"{len(lines)} keys in {name}", f"one for each of {count} records")
-            keys += [line.strip() for line in lines]
+            keys += map(str.strip, lines)
         return keys
 
     def records(self) -> list[np.ndarray]:
@@ -133,31 +130,15 @@ class TopKEpoch:
         ]
 
 
-def _broken(folder: Path, found: str, expected: str) -> UserError:
-    return UserError("files", f"{folder.name}: {found}", expected, "Copy or write this epoch again.")
-
-
-@dataclass(frozen=True)
-class TopRows:
-    """Rows of which only the k most probable classes are known.
-
-    Attributes:
-        ids: class numbers.
-        logits: log-probabilities; a float16 zero becomes `log_floor`.
-        tail: log of the probability of all other classes together.
-    """
-
-    ids: Int64[Tensor, "b k"]
-    logits: Float32[Tensor, "b k"]
-    tail: Float32[Tensor, "b"]
+def _broken(folder: Path, value: str, expected: str) -> UserError:
+    return UserError("files", f"{folder.name}: {value}", expected, "Copy or write this epoch again.")
 
 
 class TinyViTLogits:
-    """A file set with one epoch folder per view, and its rows in the order of the images.
+    """Read the logits of a file set with one epoch folder per view, in the order of the images.
 
-    Keys that are positions number the rows; keys that are names are looked up in `names`. The distributed sampler
-    pads its list, so several ranks may hold a record of one image, with other seeds. The record of the lowest rank
-    counts, and the others are dropped.
+    Keys that are positions number the rows. The distributed sampler pads its list, so several ranks may hold a
+    record of one image, with other seeds. The record of the lowest rank counts, and the others are dropped.
 
     Attributes:
         shape: rows, views and classes.
@@ -168,8 +149,8 @@ class TinyViTLogits:
     Args:
         folders: folders of the epochs; views are in the order of the epoch numbers.
         classes: number of classes K.
-        names: function that is called only when the keys are no positions. A key is a name that it returns, or this
-            name without its suffix, without its folder, or without both.
+        names: function that gives the names of the rows, called only when the keys are no positions. A key is a
+            name in one of the forms `_KEYS_OF_NAMES`.
 
     Raises:
         UserError: files are missing, truncated or contradict each other, or a key has no row.
@@ -179,12 +160,12 @@ class TinyViTLogits:
         if classes > _INT16_CLASSES:
             expected = f"at most {_INT16_CLASSES} classes, since a record numbers them in int16"
             raise UserError("files", f"{classes} classes", expected, "Give dense logits as an array.")
-        self._epochs = sorted((TopKEpoch.open(folder) for folder in folders), key=lambda epoch: epoch.number)
+        self._epochs = sorted(map(TopKEpoch.open, folders), key=lambda epoch: epoch.number)
         self.top_k = self._epochs[0].top_k
-        numbers = {epoch.number for epoch in self._epochs}
-        if len(numbers) < len(self._epochs) or {epoch.top_k for epoch in self._epochs} != {self.top_k}:
-            found = ", ".join(epoch.folder.name for epoch in self._epochs[:4])
-            raise UserError("files", found, "epochs of one k, each once", "Leave out the others.")
+        distinct = {(self.top_k, epoch.number) for epoch in self._epochs}
+        if distinct != {(epoch.top_k, epoch.number) for epoch in self._epochs} or len(distinct) < len(self._epochs):
+            folder_names = ", ".join(epoch.folder.name for epoch in self._epochs[:4])
+            raise UserError("files", folder_names, "epochs of one k, each once", "Leave out the others.")
         if self.top_k > classes:
             raise UserError("files", f"top{self.top_k}", f"at most the {classes} classes", "Check the data set.")
         orders = [_order(epoch, epoch.keys(), names) for epoch in self._epochs]
@@ -198,8 +179,10 @@ class TinyViTLogits:
         self.files = tuple(path for epoch in self._epochs for path in epoch.files)
         self._mapped: tuple[int, list[np.ndarray]] | None = None
 
-    def top(self, index: Int64[np.ndarray, " b"], view: int) -> TopRows:
-        """Return the log-probabilities of the stored classes of these rows, and the rest for the other classes.
+    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
+        """Return the logits of all classes for these rows in one view; the missing classes share the tail equally.
+
+        Each missing logit stays below the smallest stored logit, so a top-k of a row finds the stored logits.
 
         Raises:
             UserError: class numbers or probabilities are impossible.
@@ -212,23 +195,8 @@ class TinyViTLogits:
         # Rounding to float16 can lift the sum of a row above 1. The others then get the smallest mass that float16
         # could not show, 2⁻²⁵, instead of a negative one.
         tail = np.log(np.maximum(1 - stored.sum(1), math.exp(floor)))
-        return TopRows(torch.from_numpy(ids), torch.from_numpy(logits).float(), torch.from_numpy(tail).float())
-
-    def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Return the logits of all classes: the missing classes share the tail equally.
-
-        Each missing logit stays below the smallest stored logit. So the k largest logits of a row are the stored
-        ones, and the log-sum-exp of the others is the tail, as far as this order allows.
-
-        Raises:
-            UserError: class numbers or probabilities are impossible.
-        """
-        top = self.top(index, view)
-        missing = self.shape[2] - self.top_k
-        if not missing:
-            return torch.empty(len(index), self.shape[2]).scatter_(1, top.ids, top.logits)
-        each = torch.minimum(top.tail - math.log(missing), top.logits.amin(1) - _BELOW_KEPT)
-        return each.unsqueeze(1).repeat(1, self.shape[2]).scatter_(1, top.ids, top.logits)
+        kept = torch.from_numpy(logits).float()
+        return spread_tail(torch.from_numpy(ids), kept, torch.from_numpy(tail).float(), self.shape[2], _BELOW_KEPT)
 
     def _read(self, index: Int64[np.ndarray, " b"], view: int) -> np.ndarray:
         if self._mapped is None or self._mapped[0] != view:
@@ -254,9 +222,8 @@ class TinyViTLogits:
         }
         for problem, where in problems.items():
             if where.any():
-                found = f"{problem}, row {int(index[where][0])}"
                 expected = f"{self.top_k} of {self.shape[2]} classes with their probabilities"
-                raise _broken(self._epochs[view].folder, found, expected)
+                raise _broken(self._epochs[view].folder, f"{problem}, row {int(index[where][0])}", expected)
 
 
 def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[Int64[np.ndarray, " n"], bool]:
@@ -264,12 +231,12 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
     distinct = len(set(keys))
     if not distinct:
         raise _broken(epoch.folder, "no records", "one for each image")
-    named = not all(_is_position(key) for key in keys)
+    named = not all(map(_POSITION.fullmatch, keys))
     if not named:
         rows = np.array(keys).astype(np.int64)
         if rows.max() >= distinct:
-            found = f"{distinct} images, with positions up to {rows.max()}"
-            raise _broken(epoch.folder, found, f"every position from 0 to {distinct - 1}")
+            value = f"{distinct} images, with positions up to {rows.max()}"
+            raise _broken(epoch.folder, value, f"every position from 0 to {distinct - 1}")
     elif names is None:
         expected = "positions, since only the files of an image folder have names"
         raise _broken(epoch.folder, f"key {keys[0]!r}", expected)
@@ -284,10 +251,6 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
     return np.delete(order, again), named
 
 
-def _is_position(key: str) -> bool:
-    return key == "0" or (key.isascii() and key.isdigit() and key[0] != "0" and len(key) < 19)
-
-
 def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: np.ndarray) -> None:
     """Refuse a repeated key that is no padding of the distributed sampler."""
     # The sampler pads its list to a multiple of the number of ranks, or of twice this number, so that several ranks
@@ -298,8 +261,8 @@ def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: 
     if (rank_of[order[again]] == rank_of[order[again - 1]]).any():
         raise _broken(epoch.folder, f"a key twice in one rank, perhaps {key!r}", "every key once")
     if len(again) > 2 * ranks - 1:
-        found = f"{len(again)} keys in several ranks, such as {key!r}"
-        raise _broken(epoch.folder, found, f"at most the {2 * ranks - 1} that pad a set for {ranks} ranks")
+        expected = f"at most the {2 * ranks - 1} that pad a set for {ranks} ranks"
+        raise _broken(epoch.folder, f"{len(again)} keys in several ranks, such as {key!r}", expected)
     records = np.concatenate(epoch.records())
     for one, other in zip(records[order[again - 1]], records[order[again]], strict=True):
         # Another seed means another view, with other answers; but one seed has one answer.
@@ -309,23 +272,11 @@ def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: 
 
 def _rows_of_names(epoch: TopKEpoch, keys: list[str], names: Sequence[str]) -> Int64[np.ndarray, " n"]:
     unknown = None
-    for part in (str, _without_suffix, _file, _stem):
-        row_of = {part(name): row for row, name in enumerate(names)}
+    for key_of in _KEYS_OF_NAMES:
+        row_of = {key_of(name): row for row, name in enumerate(names)}
         stranger = next((key for key in keys if key not in row_of), None)
         if stranger is None and len(row_of) == len(names):
             return np.array([row_of[key] for key in keys], dtype=np.int64)
         unknown = unknown or stranger
     expected = f"names of the {len(names)} files of train/, such as {names[0]!r}"
     raise _broken(epoch.folder, f"key {unknown or keys[0]!r}", expected)
-
-
-def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
-
-
-def _file(name: str) -> str:
-    return PurePosixPath(name).name
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem

@@ -1,4 +1,4 @@
-"""Give a transfer set with its teacher's logits as a torch `Dataset`, for a training loop of your own."""
+"""Read a transfer set with its teacher's logits as a torch `Dataset`, for a training loop of your own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from distill.cache.logit_cache import LogitCache
 from distill.data.loader import Batch, Loader
 from distill.data.normaliser import Normaliser
-from distill.data.sets.dataset import Dataset, Split
+from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.data.views.crops import permutation
 from distill.system import trust
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class LabelledImage(NamedTuple):
-    """One held-out image, normalised, and its class."""
+    """A held-out image as `HeldOut` gives it: normalised, with its class."""
 
     image: Float32[Tensor, "c h w"]
     label: int
@@ -49,12 +49,10 @@ class LabelledImage(NamedTuple):
 class CachedDataset(TorchDataset[Sample]):
     """The transfer set of a cache, map-style: item i is a `Sample`, the view of the current epoch.
 
-    Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A whole batch is
-    gathered at once where the loader asks for one, as `DataLoader` and `torch.utils.data.Subset` do. So a `Subset`
-    leaves out classes or samples (of unmixed views, since a mixed view may show left-out samples).
-
-    A spawned worker gets the path of the cache and the data root, but not their contents. It opens both when it is
-    first asked for an item, and checks again that they fit. Forked workers share the memory of their parent.
+    Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A
+    `torch.utils.data.Subset` leaves out classes or samples (of unmixed views, since a mixed view may show left-out
+    samples). A spawned worker opens cache and images by their paths, and checks again that they fit; forked workers
+    share the memory of their parent.
 
     Args:
         cache: an open cache on any device; items are on the CPU.
@@ -74,28 +72,27 @@ class CachedDataset(TorchDataset[Sample]):
 
     def __len__(self) -> int:
         """Return the number of samples of the transfer set."""
-        return len(self._parts.data.train)
+        return len(self.data.train)
 
     def __getitem__(self, index: int) -> Sample:
         """Return the current view of a sample."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Return the current view of each sample; torch's loader calls this method for whole batches.
+        """Return the current view of each sample; `DataLoader` and `Subset` call this method for whole batches.
 
         Raises:
             IndexError: an index is not within the transfer set.
         """
-        parts = self._parts
-        index = _within(indices, len(self))
-        batches = parts.loader.batches(index, self.view, parts.teacher_rows)
+        loader = Loader(self._parts.views, _AT_A_TIME, seed=None)
+        batches = loader.batches(_within(indices, len(self)), self.view, self._parts.teacher_rows)
         return [sample for batch in batches for sample in _samples(batch)]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the view: epoch e shows view e mod V. Call this before you iterate over the loader.
 
-        Loaders fetch ahead. So after a call during an iteration, the rest of it is partly in the old and partly in
-        the new view (with the logits of each). timm's train script calls this method by itself.
+        Loaders fetch ahead, so a call during an iteration leaves the rest of it partly in the old and partly in the
+        new view (with the logits of each). timm's train script calls this method by itself.
         """
         self._epoch.fill_(epoch)
         self._parts.expect(self.view)
@@ -116,24 +113,19 @@ class CachedDataset(TorchDataset[Sample]):
         return self._parts.cache
 
     @property
+    def data(self) -> Dataset:
+        """The data set of the transfer set: all splits, and the mean and standard deviation of each channel."""
+        return self._parts.data
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of labels and logits."""
-        return self.cache.classes
+        return self.data.classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The channels, height and width of an image."""
-        return self._parts.data.shape
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean of each channel of the transfer set, in 0..1 units; images have it subtracted."""
-        return self._parts.data.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """The standard deviation of each channel of the transfer set, in 0..1 units; images are divided by it."""
-        return self._parts.data.std
+        return self.data.shape
 
     @property
     def held_out(self) -> HeldOut:
@@ -157,12 +149,12 @@ class CachedDataset(TorchDataset[Sample]):
         Args:
             batch_size: number of samples per batch.
             epoch: number of the epoch, which gives view and order.
-            shuffle: whether every epoch has a new order; otherwise the order is that of the transfer set.
+            shuffle: whether every epoch has a new order, or all have the order of the transfer set.
             seed: seed of the order.
             drop_last: whether to drop the last incomplete batch, unless it is the only batch.
             workers: processes that run a view program; pixels do not depend on their number.
         """
-        loader = self._parts.batch_loader(batch_size, workers)
+        loader = Loader(self._parts.views_on_device, batch_size, seed=None, workers=workers)
         order = permutation(seed, epoch, len(self)) if shuffle else torch.arange(len(self))
         if drop_last:
             order = order[: len(order) // batch_size * batch_size or len(order)]
@@ -193,7 +185,7 @@ class HeldOut(TorchDataset[LabelledImage]):
 
     def __len__(self) -> int:
         """Return the number of samples; 0 where the data set was split with `held_out` 0."""
-        return len(self._split)
+        return len(self._of.data.held_out)
 
     def __getitem__(self, index: int) -> LabelledImage:
         """Return one held-out image with its class."""
@@ -205,25 +197,21 @@ class HeldOut(TorchDataset[LabelledImage]):
         Raises:
             IndexError: an index is not within the split.
         """
-        split, index = self._split, _within(indices, len(self))
-        images = Normaliser(self._of.mean, self._of.std)(split.images[index])
-        return [*map(LabelledImage, images.unbind(), split.labels[index].tolist())]
-
-    @property
-    def _split(self) -> Split:
-        return self._of._parts.data.held_out
+        data, index = self._of.data, _within(indices, len(self))
+        images = Normaliser(data.mean, data.std)(data.held_out.images[index])
+        return [*map(LabelledImage, images.unbind(), data.held_out.labels[index].tolist())]
 
 
 class _Opened:
-    """A cache and its images, opened, with the loaders that read them together."""
+    """Open a cache and its images, whose views are on the CPU and on the cache's device."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache
         self.data: Dataset = load(cache.config.transfer_set, root, progress)
         cache.check_fits(self.data)
-        self.loader = cache.loader(self.data, batch_size=_AT_A_TIME)
-        self.loader.views.settle()  # workers are forked later, and then share its memory
-        self._batch_loader: tuple[tuple[int, int], Loader] | None = None
+        self.views = cache.views_of(self.data)
+        self.views.settle()  # workers are forked later, and then share its memory
+        self.views_on_device = self.views if cache.device == "cpu" else cache.views_of(self.data, cache.device)
 
     def expect(self, view: int) -> None:
         """Check and map the files of a view, so that forked workers find them open."""
@@ -239,17 +227,6 @@ class _Opened:
         """Yield logits for each batch, on the cache's device."""
         for part in index.split(size):
             yield self.cache.logits(part, view).float()
-
-    def batch_loader(self, batch_size: int, workers: int) -> Loader:
-        """Return the loader for `CachedDataset.batches`; the last one is kept for the next call."""
-        asked, device = (batch_size, workers), self.cache.device
-        if device == "cpu" and not workers:  # the loader of the items serves: it holds a copy of small image sets
-            if self.loader.batch_size != batch_size:
-                self.loader = self.cache.loader(self.data, batch_size=batch_size)
-            return self.loader
-        if self._batch_loader is None or self._batch_loader[0] != asked:
-            self._batch_loader = asked, self.cache.loader(self.data, device, batch_size, workers)
-        return self._batch_loader[1]
 
 
 def _samples(batch: Batch[Tensor]) -> Iterator[Sample]:

@@ -17,7 +17,6 @@ from distill.cache.manifest import (
     StorageIdentity,
     TeacherIdentity,
     data_identity,
-    pixel_libraries,
     source_of,
     view_identity,
 )
@@ -27,6 +26,7 @@ from distill.cache.shards import Layout, Piece, Shard, ShardReader, layout_of, m
 from distill.config import CacheConfig
 from distill.errors import UserError
 from distill.system import ranks
+from distill.system.libraries import PIXELS, versions
 from distill.system.progress import bar as progress_bar
 from distill.system.runtime import free_bytes
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor
 
-    from distill.data.loader import Loader
     from distill.data.sets.dataset import Dataset
+    from distill.data.views.views import Views
 
 
 Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
 """A function from (index, view) to logits on the CPU."""
 _REVISITED = 16
-"""Number of rows, of each shard of an interrupted run, for which the teacher is asked again."""
+"""Number of rows of each shard of an interrupted run for which the teacher is asked again."""
 _AGREEMENT = 1e-2
 """Largest difference between stored and new logits, relative to the largest logit.
 
-It allows for rounding to float16 and for another batch on a GPU.
+It leaves room for rounding to float16 and for another batch on a GPU.
 """
 
 
@@ -60,13 +60,13 @@ def make_manifest(
         teachers=teachers,
         source=source_of(config),
         data=data_identity(dataset),
-        views=view_identity(config.augment, config.views, config.view_seed),
+        views=view_identity(config),
         storage=StorageIdentity(
             dtype=config.dtype,
             top_k=config.top_k,
             rows_per_shard=layout_of(config, len(dataset.train), len(dataset.classes)).rows_per_shard,
         ),
-        libraries=pixel_libraries(),
+        libraries=versions(PIXELS),
         declared=declared,
     )
 
@@ -75,21 +75,20 @@ def write_cache(
     folder: Path,
     config: CacheConfig,
     manifest: Manifest,
-    loader: Loader,
+    views: Views,
     answers: Callable[[Shard], Iterable[Piece]],
     answer: Answer,
     progress: bool,
 ) -> dict[str, float]:
     """Fill a folder with a cache, or go on where an earlier call was interrupted.
 
-    Under torchrun all ranks call this function: each writes its share of the shards, and the first rank does the
-    rest.
+    Under torchrun all ranks call this function, which writes the shards of this rank; the first rank does the rest.
 
     Args:
         folder: folder of a draft.
         config: config of the cache.
-        manifest: manifest of the new cache. When the folder holds another manifest, its rows are dropped.
-        loader: loader of the views, for the proof.
+        manifest: manifest of the cache; the rows of a folder that holds another manifest are dropped.
+        views: views of the transfer set, for the proof.
         answers: function from a shard to the logits of its samples, in order.
         answer: function from (index, view) to logits, for the proof.
         progress: whether to show a bar.
@@ -101,23 +100,27 @@ def write_cache(
         UserError: a logit is not finite or does not fit the dtype, rows differ when they are made again, or the
             disk is too small.
     """
-    classes = len(manifest.data.classes)
-    layout = layout_of(config, manifest.data.samples, classes)
+    layout = layout_of(config, manifest.data.samples, len(manifest.data.classes))
     ranks.on_first(lambda: _start(folder, manifest))
     ranks.on_first(lambda: _refuse_small_disk(folder, layout))
+
+    def still_right(shard: Shard) -> bool:
+        # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
+        index = torch.linspace(shard.first, shard.last - 1, min(_REVISITED, shard.last - shard.first)).long()
+        stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
+        return _agree(layout.encoding, answer(index, shard.view), stored)
+
     total = manifest.data.samples * config.views
     with progress_bar(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
-        metrics = write_shards(
-            folder, layout, answers, bar.update, lambda shard: _answers_still(folder, layout, shard, answer)
-        )
-    measured = ranks.on_first(lambda: _prove(folder, config, layout, loader, answer))
+        metrics = write_shards(folder, layout, answers, bar.update, still_right)
+    measured = ranks.on_first(lambda: _prove(folder, config, layout, views, answer))
     return metrics | measured | {"bytes_per_view": float(layout.encoding.bytes_per_row)}
 
 
-def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, answer: Answer) -> dict[str, float]:
+def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answer: Answer) -> dict[str, float]:
     """Make a sample of rows again, store it as the proof, and return the errors of the stored form."""
     index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
-    proof = prove(index, view, loader, answer)
+    proof = prove(index, view, views, answer)
     reader = ShardReader(lambda name: folder / name, layout)
     stored = np.concatenate([reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)])
     encoding = layout.encoding
@@ -125,19 +128,10 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, loader: Loader, an
         shutil.rmtree(folder / LOGITS)
         value = f"rows that differ by {encoding.rounding_error(proof.logits, stored):.3g} when they are made again"
         expected = "a teacher and a view program that give one answer"
-        way_out = "What was written is dropped. Look for randomness that no seed reaches, or run it again."
+        way_out = "Look for randomness that no seed reaches, or run it again; the rows written so far are dropped."
         raise UserError("cache", value, expected, way_out)
     proof.save(folder)
     return distribution_errors(proof.logits, encoding.decode(stored))
-
-
-def _answers_still(folder: Path, layout: Layout, shard: Shard, answer: Answer) -> bool:
-    """Say whether the teacher still gives the same answers as some stored rows of a shard."""
-    # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
-    count = min(_REVISITED, shard.last - shard.first)
-    index = torch.linspace(shard.first, shard.last - 1, count).long()
-    stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
-    return _agree(layout.encoding, answer(index, shard.view), stored)
 
 
 def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray) -> bool:
@@ -145,8 +139,7 @@ def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray
 
 
 def _start(folder: Path, manifest: Manifest) -> None:
-    path = folder / MANIFEST
-    text = manifest.model_dump_json(indent=1)
+    path, text = folder / MANIFEST, manifest.model_dump_json(indent=1)
     if path.exists() and path.read_text() == text:
         return
     # Rows of other weights or other images must not be kept.
@@ -156,12 +149,9 @@ def _start(folder: Path, manifest: Manifest) -> None:
 
 
 def _refuse_small_disk(folder: Path, layout: Layout) -> None:
-    there = sum(path.stat().st_size for path in folder.rglob("*.npy"))
-    needed, free = layout.bytes - there, free_bytes(folder)
+    written = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    needed, free = layout.bytes - written, free_bytes(folder)
     if needed > free:
-        raise UserError(
-            "store",
-            f"{free / 1e9:.3g} GB free",
-            f"{needed / 1e9:.3g} GB for {layout.views} view(s) of {layout.samples} samples",
-            "Set --store to a larger disk, lower --views, or keep fewer logits with --top-k.",
-        )
+        expected = f"{needed / 1e9:.3g} GB for {layout.views} view(s) of {layout.samples} samples"
+        way_out = "Set `store` to a larger disk, lower `views`, or keep fewer logits with `top_k`."
+        raise UserError("store", f"{free / 1e9:.3g} GB free", expected, way_out)

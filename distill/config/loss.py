@@ -42,13 +42,23 @@ class SoftTerm:
     """Whether a sample's loss depends on the others of its batch, which ranks may therefore not share."""
     takes_temperature_on: bool = False
     """Whether `LossConfig.temperature_on` may be "teacher"; the function is then called with `temperature_on=…`."""
+    is_plain_kl: bool = False
+    """Whether the loss is the KL divergence to the softened probabilities of the teacher, and nothing else.
+
+    Training then takes the path that computes value and gradient by hand (`distill.losses.fused`), and the soft
+    targets have an equivalent smoothing.
+    """
 
 
 SOFT_TERMS: dict[str, SoftTerm] = {
     term.name: term
     for term in (
         SoftTerm(
-            "kl", "distill.losses.distillation:kl_distillation", "KL(teacher || student)", takes_temperature_on=True
+            "kl",
+            "distill.losses.distillation:kl_distillation",
+            "KL(teacher || student)",
+            takes_temperature_on=True,
+            is_plain_kl=True,
         ),
         SoftTerm(
             "logit-matching", "distill.losses.distillation:logit_matching", "½ ||z_s - z_t||² (Müller's MNIST runs)"

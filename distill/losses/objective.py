@@ -48,7 +48,7 @@ def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size
     The last batch may be smaller.
     """
     # The soft targets of a sample do not change, so a step need not compute them.
-    if config.soft == "kl":
+    if config.soft_term.is_plain_kl:
         return prepare_targets(teacher_logits, config.temperature, batch_size)
     return at_least_float32(teacher_logits).split(batch_size)
 
@@ -72,7 +72,7 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
 def _weighted_sum(config: LossConfig, hard: HardTerm) -> Loss:
     if config.alpha == 0:
         return _labels_only(hard)
-    if config.soft != "kl":
+    if not config.soft_term.is_plain_kl:
         return _both_terms(config.alpha, hard, soft_term(config))
     if config.alpha == 1 or is_one_cross_entropy(config):
         return distilled(config)

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from distill.cache.fitness import least_accuracy, refuse_if_wrong
-from distill.cache.foreign import ForeignArrays, ForeignLogits
-from distill.cache.logit_cache import view_loader
+from distill.cache.foreign import ForeignArrays
 from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
 from distill.cache.writing import make_manifest, write_cache
@@ -24,6 +23,7 @@ from distill.config import CacheConfig, DataConfig, ImportConfig, ImportFlags, M
 from distill.data.sets.decoded_copy import decode_once
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
+from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
@@ -31,7 +31,6 @@ from distill.store.outcome import Outcome
 from distill.store.store import ArtifactStore
 from distill.system.progress import bar as progress_bar
 from distill.system.runtime import Runtime
-from distill.training.predict import inference_batch
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -84,7 +83,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
         dtype=flags.dtype,
         top_k=_kept_of(source, flags.top_k) if is_top_k else flags.top_k,
     )
-    aligned = Aligned(source, rows, columns, config, dataset, runtime.workers_for())
+    aligned = Aligned(source, rows, columns, config, dataset)
     declared = ["teacher weights", "preprocessing", "views"]
     declared += [] if is_top_k and source.named else ["sample order"]
     declared += [] if classes else ["class order"]
@@ -102,22 +101,19 @@ class Aligned:
         columns: column of each class; None when the columns are in order.
         config: config of the cache to make.
         dataset: the transfer set.
-        workers: number of processes that run a view program.
     """
 
     def __init__(
         self,
-        source: ForeignLogits,
+        source: ForeignArrays | TinyViTLogits,
         rows: Int64[np.ndarray, " n"],
         columns: Int64[Tensor, " k"] | None,
         config: CacheConfig,
         dataset: Dataset,
-        workers: int = 0,
     ):
         self.config, self.dataset = config, dataset
         self._source, self._rows, self._columns = source, rows, columns
-        batch = inference_batch("cpu")
-        self.loader = view_loader(config, dataset, dataset.mean, dataset.std, "cpu", batch, workers)
+        self.views = Views.of_training(dataset, config.augment, config.view_seed)
 
     def answer(self, index: Int64[Tensor, " b"], view: int) -> Float32[Tensor, "b k"]:
         """Return the logits of training samples in one view.
@@ -130,9 +126,7 @@ class Aligned:
 
     def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
         """Return the labels of training samples in one view; for mixed views the class with the largest share."""
-        if not self.config.augment.mixes:
-            return self.dataset.train.labels[index]
-        labels = torch.cat([batch.labels for batch in self.loader.batches(index, view)])
+        labels = self.views.labels_of(index, view)
         return labels.argmax(1) if labels.is_floating_point() else labels
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
@@ -282,6 +276,6 @@ def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: R
     config, dataset = aligned.config, aligned.dataset
     manifest = make_manifest(config, dataset, declared=declared)
     metrics = write_cache(
-        folder, config, manifest, aligned.loader, aligned.of_shard, aligned.answer, runtime.progress
+        folder, config, manifest, aligned.views, aligned.of_shard, aligned.answer, runtime.progress
     )
     return Outcome(metrics | {"gate/accuracy": accuracy}, dataset.identity())

@@ -1,4 +1,4 @@
-"""Run stage 4: measure trained networks, from the predictions that each stored."""
+"""Run stage 4: measure trained networks by the predictions that each stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill.metrics.measured import MEASURES_FILE, Measured
 from distill.metrics.measures import HELD_OUT, compute, defined, of_kind, usual
 from distill.probes import probe
 from distill.store.artifact import Artifact
-from distill.store.inputs import Inputs
+from distill.store.inputs import Inputs, Made
 from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system.files import write_json
@@ -32,68 +32,64 @@ if TYPE_CHECKING:
 
 
 def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
-    """Write `measures.json`, from the key of each run to its measures, and the plots of the probes to `tb/`.
-
-    Args:
-        config: which networks to measure, and how.
-        inputs: the networks, as far as they did not diverge.
-        folder: folder to write to.
-        runtime: device and data root, for probes.
-    """
-    found, networks = {}, inputs.made()
+    """Write `measures.json`, from the key of each run to its measures, and the plots of the probes to `tb/`."""
+    by_key, networks = {}, inputs.made()
     for run in config.runs:
         network = networks[key(run)]
         if isinstance(network, str):
-            found[key(run)] = vars(Measured({}, {}, network))
+            by_key[key(run)] = vars(Measured({}, {}, network))
             continue
-        own = own_teacher(run) if isinstance(run, StudentConfig) else None
-        teacher = own or (config.reference if _may_have_reference(run) else None)
-        compared = networks.get(key(teacher)) if teacher else None
-        other = compared if isinstance(compared, Artifact) else None
-        recipe = own if isinstance(run, StudentConfig) else run
-        measured = measure(run, network, other, config.split, config.bins, _independent(recipe, config, networks))
-        if own and other and (chance := at_chance(*_predictions(other, config.split))):
-            measured = Measured({}, {}, f"its teacher diverged: {chance}")
-        if not measured.diverged:
-            for wanted in config.probes:
-                if isinstance(wanted, KnowledgeProbe) and wanted.teachers_only and isinstance(run, StudentConfig):
-                    continue
-                measured = measured.joined(probe(wanted, network, runtime, folder / "tb"))
-        found[key(run)] = vars(measured)
-    write_json(folder / MEASURES_FILE, found)
+        measured = _compared(run, network, config, networks)
+        for wanted in () if measured.diverged else config.probes:
+            if isinstance(wanted, KnowledgeProbe) and wanted.teachers_only and isinstance(run, StudentConfig):
+                continue
+            measured = measured.joined(probe(wanted, network, runtime, folder / "tb"))
+        by_key[key(run)] = vars(measured)
+    write_json(folder / MEASURES_FILE, by_key)
     first = next((network for network in networks.values() if isinstance(network, Artifact)), None)
-    return Outcome({"runs": len(found)}, first.record.data if first else {})
+    return Outcome({"runs": len(by_key)}, first.record.data if first else {})
+
+
+def _compared(
+    run: TeacherConfig | StudentConfig, network: Artifact, config: AnalysisConfig, networks: Mapping[str, Made]
+) -> Measured:
+    """Measure a network, compared with its teacher or the reference, and with an independent teacher."""
+    own = own_teacher(run) if isinstance(run, StudentConfig) else None
+    teacher = own
+    # Agreement of a student of a snapshot with the reference would be taken for agreement with its own teacher.
+    if own is None and isinstance(run, StudentConfig) and (run.cache is None or run.cache.snapshot is None):
+        teacher = config.reference
+    compared = networks.get(key(teacher)) if teacher else None
+    other = compared if isinstance(compared, Artifact) else None
+    if own and other and (chance := at_chance(*_predictions(other, config.split))):
+        return Measured({}, {}, f"its teacher diverged: {chance}")
+    independent = independent_teacher(own if isinstance(run, StudentConfig) else run, config, networks)
+    return measure(run, network, other, config.split, config.bins, independent)
 
 
 def own_teacher(config: StudentConfig) -> TeacherConfig | None:
     """Return the network whose answers a student learned from, if its predictions are stored.
 
-    Return None for a student of labels alone, of an ensemble, of imported logits, or of a snapshot: a teacher
-    stores only its predictions at the end.
+    Return None for a student of labels alone, of an ensemble, of imported logits, or of a snapshot.
     """
     cache = config.cache
+    # A teacher stores its predictions at the end of training, and no predictions of its snapshots.
     if cache is None or config.loss.alpha == 0 or cache.snapshot is not None:
         return None
     return cache.teacher if isinstance(cache.teacher, TeacherConfig) else None
 
 
-def _may_have_reference(config: TeacherConfig | StudentConfig) -> bool:
-    """Tell whether a run may be compared with the reference teacher, as a control for agreement."""
-    # For a student of a snapshot it would be taken for agreement with its own teacher.
-    return isinstance(config, StudentConfig) and not (config.cache and config.cache.snapshot is not None)
-
-
-def _independent(
-    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, Artifact | str]
+def independent_teacher(
+    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, Made]
 ) -> Artifact | None:
     """Return a network that learned and differs from `recipe` only in its seed; None if there is none."""
     if recipe is None:
         return None
     for other in config.independent:
-        found = networks.get(key(other))
-        same = other.seed != recipe.seed and recipe.replace(seed=other.seed) == other
-        if same and isinstance(found, Artifact) and not at_chance(*_predictions(found, config.split)):
-            return found
+        network = networks.get(key(other))
+        is_twin = other.seed != recipe.seed and recipe.replace(seed=other.seed) == other
+        if is_twin and isinstance(network, Artifact) and not at_chance(*_predictions(network, config.split)):
+            return network
     return None
 
 
@@ -107,18 +103,18 @@ def measure(
 ) -> Measured:
     """Measure one network on one split by all usual measures of `distill.metrics.measures`.
 
-    `held_out_*`, by which smoothing can be chosen, are of the held-out images whatever the split. With a teacher,
+    The measures `held_out_*`, by which smoothing can be chosen, are always of the held-out images. With a teacher,
     the result has fidelity to it at temperature 1. With an independent teacher it has `agreement_independent` and
-    `kl_independent`, computed as `agreement` and `kl` (Stanton et al. 2021: what exceeds them is fidelity, what
-    does not is likeness to any good network). If the network is a teacher they compare two runs of one recipe, and
-    `similarity_independent` is the rank correlation of their class similarities. A measure that is not defined (a
-    class without a sample, two classes) is left out.
+    `kl_independent`, computed as `agreement` and `kl` (Stanton et al. 2021: only what exceeds them is fidelity, the
+    rest is likeness to any good network). If the network is itself a teacher they compare two runs of one recipe,
+    and `similarity_independent` is the rank correlation of their class similarities. A measure that is not defined
+    (a class without a sample, two classes) is left out.
 
     Args:
-        config: config of the network; it tells which class the network never saw.
+        config: config of the network.
         network: artifact of the network.
         teacher: teacher to compare the network with; None compares with none.
-        split: "test" or "held_out".
+        split: split of the predictions.
         bins: number of bins of the calibration error.
         independent: a teacher of another seed; None if there is none.
 
@@ -126,8 +122,7 @@ def measure(
         UserError: the network has no predictions on this split.
     """
     logits, labels = _predictions(network, split)
-    chance = at_chance(logits, labels)
-    if chance:
+    if chance := at_chance(logits, labels):
         return Measured({}, {}, chance)
     values = compute(usual("answers", "knowledge"), logits=logits, labels=labels, bins=bins)
     values |= _of_held_out(network, bins)
@@ -141,14 +136,13 @@ def measure(
         values |= compute(usual("teacher"), student=logits, teacher=other, labels=labels)
     if independent is not None:
         other = load_predictions(independent, split)[0]
-        found = compute(of_kind("independent"), student=logits, teacher=other, labels=labels)
+        values |= compute(of_kind("independent"), student=logits, teacher=other, labels=labels)
         if isinstance(config, StudentConfig):
-            # This measure says how much chance is in the similarity of classes only between two runs of one recipe.
-            del found["similarity_independent"]
-        values |= found
+            # Only between two runs of one recipe does it say how much chance is in the similarity of classes.
+            del values["similarity_independent"]
     if isinstance(config, StudentConfig) and config.exclude_classes:
         values |= _of_unseen(logits, labels, set(config.exclude_classes), network.data["priors"])
-    values |= _of_cache(network) | _of_targets(network)
+    values |= _recorded(network)
     diagram = calibration_error.reliability(logits, labels, bins)
     curves = {
         "reliability_confidence": _finite(diagram.confidence),
@@ -160,7 +154,7 @@ def measure(
 
 
 def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
-    """Measure what smoothing can be chosen by; return nothing if no image is held out."""
+    """Compute the measures by which smoothing can be chosen; none if no image is held out."""
     logits, labels = load_predictions(network, "held_out")
     if not len(labels):
         return {}
@@ -177,7 +171,7 @@ def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "
     """
     logits, labels = load_predictions(network, split)
     if not len(labels):
-        way_out = "Take the other split, or train it again with --data.held-out 0.1."
+        way_out = "Take the other split, or train it again with `data.held_out=0.1`."
         raise UserError("split", split, f"one that has images, for {network.path.name}", way_out)
     return logits, labels
 
@@ -186,12 +180,10 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
     """Measure a teacher's cached logits on one view of the transfer set by the usual measures.
 
     Raises:
-        UserError: the cache is truncated, or belongs to other images.
+        UserError: the cache is truncated, its views are mixed, or it belongs to other images.
     """
     cache.check_fits(dataset)
-    labels = dataset.train.labels
-    cache.interclass_variance(labels, view)  # refuses truncated logits and mixed views
-    logits = cache.logits(torch.arange(len(cache)), view).float()
+    logits, labels = cache.logits_of_view(view).float(), dataset.train.labels
     # `bits_beyond_top1` misleads on images that the teacher was trained on.
     measures = [each for each in usual("answers", "knowledge") if each.name != "bits_beyond_top1"]
     return defined(compute(measures, logits=logits, labels=labels, bins=bins))
@@ -213,7 +205,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
 def _of_unseen(
     logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], classes: set[int], priors: list[float]
 ) -> dict[str, float]:
-    """Measure what a student knows of classes that it never saw; `priors` are of the data with these classes."""
+    """Measure what a student knows of classes that it never saw; `priors` are the shares of all classes."""
     if len(classes) == 1:
         (cls,) = classes
         return compute(of_kind("unseen class"), logits=logits, labels=labels, cls=cls, prior=priors[cls])
@@ -224,16 +216,12 @@ def _of_unseen(
     return compute(of_kind("unseen classes"), **given)
 
 
-def _of_cache(network: Artifact) -> dict[str, float]:
-    """Read the metrics of the cache that a student learned from: `cache_bytes_per_view`, `cache_tv_T4`, …"""
+def _recorded(network: Artifact) -> dict[str, float]:
+    """Read from a student's record what it learned from: `cache_bytes_per_view`, …, and `equivalent_smoothing`."""
     metrics = network.record.metrics.items()
-    return {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
-
-
-def _of_targets(network: Artifact) -> dict[str, float]:
-    """Read the metrics of the soft targets that a network learned from: `equivalent_smoothing`."""
-    metrics = network.record.metrics.items()
-    return {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
+    of_cache = {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
+    of_targets = {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}
+    return of_cache | of_targets
 
 
 def _finite(values: Tensor) -> list[float]:

@@ -35,13 +35,13 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     """Write the logits of `config.teachers` on the training split of the transfer set.
 
     Raises:
-        UserError: the logits were imported and are not in the store any more; a teacher knows other classes, takes
-            another input, or gives logits that do not fit the dtype of the cache; the disk is too small; or the
-            samples have a label per position.
+        UserError: imported logits are not in the store any more; a teacher knows other classes, takes another
+            input, or gives logits that do not fit the cache's dtype; the disk is too small; or the samples have a
+            label per position.
         UnfitTeacher: the teacher is not in evaluation mode, or is wrong too often on the views of this cache.
     """
     if isinstance(config.teacher, ImportConfig):
-        way_out = "Import it again: distill import FILES, with the same flags."
+        way_out = "Import the files again, with the settings of the first time: `distill import FILES`."
         raise UserError("cache", title(config), "imported logits that are in the store", way_out)
     teachers = [inputs.artifact(teacher) for teacher in config.teachers]
     dataset = load(config.transfer_set, runtime.data_root, runtime.progress)
@@ -50,13 +50,13 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
     reached = ranks.on_first(lambda: _fitness(teacher, teachers, dataset, runtime))
     manifest = make_manifest(config, dataset, tuple(identify(artifact, config.snapshot) for artifact in teachers))
     metrics = write_cache(
-        folder, config, manifest, teacher.loader, teacher.of_shard, teacher.answer, runtime.progress
+        folder, config, manifest, teacher.views, teacher.of_shard, teacher.answer, runtime.progress
     )
     return Outcome(metrics | {"gate/accuracy": reached}, dataset.identity())
 
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
-    """Return what tells a teacher, or a snapshot of it, apart: its weights and its preprocessing."""
+    """Return the identity of a teacher, or of a snapshot of it: its weights and its preprocessing."""
     data, kwargs = teacher.data, network_config(teacher).data.kwargs
     return TeacherIdentity(
         title=title(teacher.config),
@@ -80,18 +80,17 @@ def _fitness(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dat
     # The accuracy in a record is that of the final weights, which says nothing about an early snapshot.
     whole = [] if teacher.config.snapshot is not None else artifacts
     known = [artifact.record.metrics.get("held_out/accuracy") for artifact in whole]
-    expected = min((value for value in known if value is not None), default=None)
     least = runtime.min_teacher_accuracy
     if least is None:
-        least = least_accuracy(labels, expected)
-    hints = {}
+        least = least_accuracy(labels, min((value for value in known if value is not None), default=None))
+    way_out = {}
     if teacher.config.augment != AugmentConfig() and accuracy(logits, labels) < least:
         plain = teacher.config.replace(augment=AugmentConfig(), views=1)
         reached = accuracy(*_answers(TeacherLogits(plain, artifacts, dataset, runtime.torch_device()), index))
         if reached >= least:
-            told = f"It is right on {reached:.1%} of the same images as they are: these views are too hard for it"
-            hints["way_out"] = f"{told}. Train it on such views, or take milder ones"
-    return refuse_if_wrong(logits, labels, dataset.classes, least, **hints)
+            reason = f"It is right on {reached:.1%} of these images as they are: these views are too hard for it"
+            way_out = {"way_out": f"{reason}. Train it on such views, or take milder ones"}
+    return refuse_if_wrong(logits, labels, dataset.classes, least, **way_out)
 
 
 def _answers(teacher: TeacherLogits, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,17 +31,15 @@ SCALING = "scaling.safetensors"
 RELIABILITY = "reliability.png"
 SPLITS: tuple[StoredSplit, ...] = ("held_out", "test")
 BEFORE = "_before"
-"""Ending of the names of measures that are of the logits before calibration."""
+"""Ending of the names of measures of the logits before calibration."""
 
 
 def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Calibrate a network: write the map (`SCALING`), a reliability diagram (`RELIABILITY`) and measures.
 
-    The diagram and the measures show the probabilities before and after.
-
-    The metrics `held_out/…` and `test/…` are of the calibrated probabilities; the same names with `_before` are of
-    the network's own probabilities. The metric `temperature` is the one that held-out images choose, whatever the
-    method. The map is fitted on the held-out images, so only the test set says what it is worth.
+    The map is fitted on the held-out images, so only the test set says what it is worth. The metrics `held_out/…`
+    and `test/…` are of the calibrated probabilities; names that end in `_before` are of the network's own. The
+    metric `temperature` is the temperature that held-out images choose, whatever the method.
 
     Raises:
         UserError: the network has no held-out predictions.
@@ -49,19 +47,15 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
     network = inputs.artifact(config.network)
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "the map")
-    temperature = logit_scaling.fit("temperature", held_out, held_out_labels)
-    fitted = (
-        temperature
-        if config.method == "temperature"
-        else logit_scaling.fit(config.method, held_out, held_out_labels)
-    )
+    fitted = temperature = logit_scaling.fit("temperature", held_out, held_out_labels)
+    if config.method != "temperature":
+        fitted = logit_scaling.fit(config.method, held_out, held_out_labels)
+    save_file({"scale": fitted.scale.clone(), "bias": fitted.bias.clone()}, str(folder / SCALING))
     metrics = {"temperature": 1 / temperature.scale.item()}
     for split in SPLITS:
         logits, labels = load_predictions(network, split)
-        for ending, measured in (("", fitted.apply(logits)), (BEFORE, logits)):
-            found = measures(measured, labels)
-            metrics |= {f"{split}/{name}{ending}": value for name, value in found.items()}
-    save_file({"scale": fitted.scale.clone(), "bias": fitted.bias.clone()}, str(folder / SCALING))
+        for ending, judged in (("", fitted.apply(logits)), (BEFORE, logits)):
+            metrics |= {f"{split}/{name}{ending}": value for name, value in measures(judged, labels).items()}
     logits, labels = load_predictions(network, "test")
     figure = _before_and_after(logits, fitted.apply(logits), labels, config.method)
     figure.savefig(folder / RELIABILITY, dpi=160)
@@ -103,12 +97,12 @@ def format_measures(made: Artifact) -> str:
 
 
 def findings(made: Artifact, network: Artifact, temperature: float | None = None) -> list[str]:
-    """Say in plain words what a calibration found.
+    """Say in plain words whether a network is over- or under-confident before and after its calibration.
 
-    The verdicts over-confident and under-confident rest on intervals on test images.
+    The verdicts rest on intervals on test images.
 
     Args:
-        made: the calibration artifact.
+        made: artifact of the calibration.
         network: artifact of the calibrated network.
         temperature: temperature by which a user means to divide the network's logits; None if there is none.
 
@@ -124,24 +118,29 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
         # Right labels would choose another temperature, so this one says nothing certain about the network.
         lines = [
             f"{fitted}. Of the held-out labels {100 * noise:g} % are wrong (data.label_noise), and the map makes "
-            "the network as sure as it is right by those. Do not export it for images whose labels are right."
+            "the network as sure as it is right by these labels. Do not export it for images with right labels."
         ]
     else:
         held_out = confidence_gap(*load_predictions(network, "held_out"))
         all_right = metrics[f"held_out/accuracy{BEFORE}"] == 1
         lines = [f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, strongest(config) > 0)}"]
-    lines += [f"Test images, before: {_sure(before)}.", f"Test images, after: {_sure(after)}."]
+    lines += [f"Test images, before: {in_words(before)}.", f"Test images, after: {in_words(after)}."]
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
     if temperature is not None:
-        lines.append(_of_wish(logit_scaling.soften(logits, labels, temperature), temperature))
+        softened = logit_scaling.soften(logits, labels, temperature)
+        lines.append(f"Divided by T = {temperature:g} instead: {in_words(softened.after)}.")
+        if softened.too_far and temperature > 1 and softened.already:
+            lines[-1] += " It was under-confident before: this softens it twice."
+        elif softened.too_far and temperature > 1:
+            lines[-1] += " This temperature is too high for it."
     return lines
 
 
 def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed: bool) -> str:
     """Say what the temperature that held-out images choose means, given how sure the network is of these images."""
     if all_right:
-        return ". Each of them is right, so that it is a bound of the search and says little."
+        return ". The network has each of them right, so this is a bound of the search and says little."
     if temperature == 1:
         return ": by its NLL the network is as sure as it should be."
     side = "above" if temperature > 1 else "below"
@@ -156,19 +155,7 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
     )
 
 
-def _of_wish(found: logit_scaling.Softened, temperature: float) -> str:
-    """Say what dividing the logits by a temperature that the user chose would do."""
-    text = f"Divided by T = {temperature:g} instead: {_sure(found.after)}."
-    if found.too_far and temperature > 1:
-        text += (
-            " It was under-confident before: this softens it twice."
-            if found.already
-            else " This temperature is too high for it."
-        )
-    return text
-
-
-def _sure(gap: Gap) -> str:
+def in_words(gap: Gap) -> str:
     """Say in words how confidence compares with accuracy."""
     interval = f"accuracy - confidence = {100 * gap.gap:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
     if under_confident(gap):

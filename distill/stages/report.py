@@ -35,7 +35,7 @@ def write(config: ReportConfig, inputs: Inputs, folder: Path, runtime: Runtime) 
 
 
 def read_table(experiment: Experiment, config: ReportConfig, inputs: Inputs) -> Table:
-    """Read the measures of an experiment's runs, and put them under the labels of the runs."""
+    """Read the measures of an experiment's runs into a table, under the labels of the runs."""
     measured: dict[str, Any] = {}
     table = Table()
     for analysis in config.analyses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distill.config import StoredSplit, SweepConfig
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep.json"
 BySeed = dict[int, float]
+"""The value that a measure has for each seed."""
+Measures = dict[float, dict[str, BySeed]]
+"""Measures of one split: smoothing → name → seed → value."""
 
 
 def _in_table(caption: str, *measures: Measure, beside: tuple[str, ...] = ()) -> tuple[Measure, ...]:
@@ -75,10 +79,9 @@ def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -
 def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path) -> Outcome:
     """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
 
-    Recommendations are chosen on held-out images (`distill.metrics.choice`). Measures of the test set are shown
-    beside them and choose nothing. A network that diverged, or that is no better than chance on held-out images, is
-    reported and left out. Its strength of smoothing then has fewer seeds than the others and is not recommended;
-    the others keep that seed.
+    Smoothing is chosen on held-out images (`distill.metrics.choice`); measures of the test set are only shown. A
+    network that diverged, or that is no better than chance on held-out images, is reported and left out. Its
+    strength of smoothing then has fewer seeds than the others and is not recommended; the others keep this seed.
 
     Args:
         config: the recipe, the strengths and the seeds.
@@ -88,7 +91,7 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
     Raises:
         UserError: no network learned anything.
     """
-    measured: dict[StoredSplit, dict[float, dict[str, BySeed]]] = {"held_out": {}, "test": {}}
+    measured: dict[StoredSplit, Measures] = {"held_out": {}, "test": {}}
     diverged: list[dict[str, Any]] = []
     learned: Artifact | None = None
     for (smoothing, seed), recipe in config.networks().items():
@@ -102,11 +105,20 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
             for name, value in values.items():
                 measured[split].setdefault(smoothing, {}).setdefault(name, {})[seed] = value
     if learned is None:
-        way_out = "Lower --optim.lr, or train longer."
+        way_out = "Lower `optim.lr`, or train longer."
         raise UserError("sweep", f"{len(diverged)} networks", "one or more that learns something", way_out)
-    choices = choose(measured["held_out"])
     images = len(load_predictions(learned, "held_out")[1])
-    found = {
+    content: dict[str, Any] = {**_content(config, measured, images), "diverged": diverged}
+    write_json(folder / SWEEP, content)
+    write_page(content, f"{config.teacher.model.name} on {config.teacher.data.name}", folder)
+    metrics = {f"smoothing_for/{use}": choice["smoothing"] for use, choice in content["choices"].items()}
+    return Outcome(metrics, learned.record.data)
+
+
+def _content(config: SweepConfig, measured: Mapping[StoredSplit, Measures], images: int) -> dict[str, Any]:
+    """Return the content of `sweep.json`, without the diverged networks."""
+    held_out = measured["held_out"]
+    return {
         "data": config.teacher.data.name,
         "smoothings": list(config.smoothings),
         "seeds": sorted({seed for _, seed in config.networks()}),
@@ -123,20 +135,10 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path)
         },
         "choices": {
             use: {name: value for name, value in vars(choice).items() if name != "use"}
-            for use, choice in choices.items()
+            for use, choice in choose(held_out).items()
         },
-        "notes": [
-            f"Chosen on {images:,} held-out images.",
-            *_of_wrong_labels(config),
-            *_of_all_right(measured["held_out"]),
-            *_notes(measured["held_out"]),
-        ],
-        "diverged": diverged,
+        "notes": [f"Chosen on {images:,} held-out images.", *_notes(config, dict(sorted(held_out.items())))],
     }
-    write_json(folder / SWEEP, found)
-    write_page(found, f"{config.teacher.model.name} on {config.teacher.data.name}", folder)
-    metrics = {f"smoothing_for/{use}": choice.smoothing for use, choice in choices.items()}
-    return Outcome(metrics, learned.record.data)
 
 
 def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, float]]:
@@ -145,9 +147,9 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
     Measures of both splits:
     - how right and how sure the network is (`distill.metrics.measures`, "answers");
     - `confidence_gap`: accuracy less confidence;
-    - `under_confident`: 1 if the 95 % interval of that gap lies above 0, else 0;
+    - `under_confident`: 1 if the 95 % interval of this gap lies above 0, else 0;
     - `scaled_ece` and `scaled_nll`: after temperature scaling by a temperature of other images. For the test set it
-      is the temperature of all held-out images; for each half of the held-out images it is that of the other half.
+      is fitted on all held-out images; for each half of the held-out images it is fitted on the other half.
 
     Measures of the held-out split alone: `scaled_temperature` (the temperature of all held-out images), the usual
     measures of knowledge at temperature 1, and `equivalent_smoothing` of the network's own answers. Measures that
@@ -155,7 +157,7 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     temperature = calibration_error.fit_temperature(held_out, held_out_labels)
-    found: dict[StoredSplit, dict[str, float]] = {
+    values: dict[StoredSplit, dict[str, float]] = {
         "held_out": defined(
             _answers(held_out, held_out_labels, bins)
             | _scaled(scaled_by_halves(held_out, held_out_labels), held_out_labels, bins)
@@ -166,8 +168,8 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
     logits, labels = load_predictions(network, "test")
     if len(labels):
         scaled = _scaled(logits.double() / temperature, labels, bins)
-        found["test"] = defined(_answers(logits, labels, bins) | scaled)
-    return found
+        values["test"] = defined(_answers(logits, labels, bins) | scaled)
+    return values
 
 
 def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, "n k"]:
@@ -210,44 +212,32 @@ def _row(smoothing: float, measure: str, split: StoredSplit, by_seed: BySeed) ->
     }
 
 
-def _of_wrong_labels(config: SweepConfig) -> list[str]:
-    rate = config.teacher.data.label_noise
-    if not rate:
-        return []
-    return [
-        f"Of the held-out labels {100 * rate:g} % are wrong (data.label_noise): they choose by accuracy and "
-        "calibration against such labels. Those of the test set are right."
-    ]
-
-
-def _of_all_right(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
-    perfect = [smoothing for smoothing in sorted(held_out) if 1.0 in held_out[smoothing]["accuracy"].values()]
-    if not perfect:
-        return []
-    return [
-        f"At {listed(perfect)} a network has every held-out image right: its fitted temperature is a bound of the "
-        "search and says little, and there are too few images to choose by. Hold out more with --data.held-out."
-    ]
-
-
-def _notes(held_out: Mapping[float, Mapping[str, BySeed]]) -> list[str]:
-    """Say which strengths leave every network less sure than it may be, and which temperature mends it."""
-    unsure = [smoothing for smoothing in sorted(held_out) if all(held_out[smoothing]["under_confident"].values())]
-    if not unsure:
-        return []
-    told = [
-        f"{smoothing:g} ({100 * _mean(held_out[smoothing]['confidence_gap']):.1f} points, "
-        f"T = {_mean(held_out[smoothing]['scaled_temperature']):.2f})"
-        for smoothing in unsure
-    ]
-    text = (
-        f"Over-softened: at ε = {', '.join(told)} held-out accuracy is above mean confidence for every seed. "
-        "In brackets by how much, and the temperature that scaling fits: one below 1 sharpens again."
-    )
-    if unsure[0] == 0:
-        text += " Networks are too unsure without smoothing already, as after a short training."
-    return [text]
-
-
-def _mean(by_seed: BySeed) -> float:
-    return sum(by_seed.values()) / len(by_seed)
+def _notes(config: SweepConfig, held_out: Measures) -> list[str]:
+    """Say what weakens a choice: wrong labels, too few images, networks that are not sure enough."""
+    notes = []
+    if rate := config.teacher.data.label_noise:
+        notes.append(
+            f"Of the held-out labels {100 * rate:g} % are wrong (data.label_noise): they choose by accuracy and "
+            "calibration against wrong labels. The labels of the test set are right."
+        )
+    perfect = [smoothing for smoothing, values in held_out.items() if 1.0 in values["accuracy"].values()]
+    if perfect:
+        notes.append(
+            f"At {listed(perfect)} a network has every held-out image right: its fitted temperature is a bound of "
+            "the search and says little, and there are too few images to choose by. Hold out more (data.held_out)."
+        )
+    unsure = {each: values for each, values in held_out.items() if all(values["under_confident"].values())}
+    if unsure:
+        gaps = [
+            f"{smoothing:g} ({100 * fmean(values['confidence_gap'].values()):.1f} points, "
+            f"T = {fmean(values['scaled_temperature'].values()):.2f})"
+            for smoothing, values in unsure.items()
+        ]
+        text = (
+            f"Over-softened: at ε = {', '.join(gaps)} held-out accuracy is above mean confidence for every seed. "
+            "In brackets by how much, and the temperature that scaling fits: one below 1 sharpens again."
+        )
+        if 0 in unsure:
+            text += " Networks are too unsure without smoothing already, as after a short training."
+        notes.append(text)
+    return notes

@@ -83,7 +83,7 @@ def _targets(config: StudentConfig) -> str:
     loss = config.loss
     if config.cache is None:
         return _smoothing(loss)
-    soft = "" if loss.soft == "kl" else f"{loss.soft}-"
+    soft = "" if loss.soft == LossConfig().soft else f"{loss.soft}-"
     arguments = "".join(f"-{name}{value:g}" for name, value in loss.kwargs.items())
     teacher, part = config.cache.teacher, config.cache.snapshot
     source = _smoothing(teacher.loss) if isinstance(teacher, TeacherConfig) else teacher.stage

@@ -1,4 +1,4 @@
-"""Data sets and hashes that differ from those of a cache, and what a replay finds."""
+"""Make data sets and hashes that differ from a cache's own, and collect what a replay finds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from distill.system.runtime import Runtime
 
 
 def reordered(dataset: Dataset) -> Dataset:
-    """The same samples in another order."""
+    """Return the data set with its samples in another order."""
     order = torch.arange(len(dataset.train)).flip(0)
     train = Split(dataset.train.images[order], dataset.train.labels[order])
     return replace(dataset, train=train, fingerprint="another")
 
 
 def drew_otherwise(stream: Stream, seed: int, view: int, index: torch.Tensor) -> torch.Tensor:
-    """As if views drew their shifts across otherwise: one bit of each hash is another, high among those for it."""
+    """Flip one bit of each hash, so that views draw other shifts to the side."""
     return counter_hash(stream, seed, view, index) ^ (1 << 42)
 
 
 def findings(artifact: Artifact, store: ArtifactStore, runtime: Runtime) -> dict[str, bool | None]:
-    """What a replay of 40 views looked at → whether it fits."""
+    """Replay 40 views, and map what was looked at to whether it fits."""
     return {finding.what: finding.ok for finding in replay(artifact, store, runtime, 40)}

@@ -1,4 +1,4 @@
-"""Rows as they are stored: what is exact, what is not, and by how much."""
+"""Test stored rows: what is exact, what is not, and by how much."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def logits(n: int, k: int, seed: int = 0, scale: float = 5.0) -> torch.Tensor:
 
 
 def slow_decoding(row: torch.Tensor, k: int) -> np.ndarray:
-    """Truncation of one row in float64, the slow way: the k largest stay, the others share what is left."""
+    """Truncate one row in float64, the slow way: the k largest stay, the others share what is left."""
     z = row.double().numpy()
     kept = sorted(range(len(z)), key=lambda c: -z[c])[:k]
     mass = sum(math.exp(z[c]) for c in range(len(z)) if c not in kept)
@@ -31,7 +31,7 @@ def slow_decoding(row: torch.Tensor, k: int) -> np.ndarray:
 def test_dense_rows_are_the_rounded_logits(dtype) -> None:
     exact = logits(50, 10)
     encoding = Encoding(10, dtype)
-    rows = encoding.encode(exact)
+    rows, _ = encoding.encode(exact)
     assert rows.nbytes == 50 * encoding.bytes_per_row == 50 * 10 * np.dtype(dtype).itemsize
     assert torch.equal(encoding.decode(rows), exact.to(getattr(torch, dtype)))
     error = encoding.rounding_error(exact, rows)
@@ -48,7 +48,7 @@ def test_class_numbers_above_65535_take_four_bytes() -> None:
     exact = logits(3, 70_000)
     encoding = Encoding(70_000, "float32", 2)
     exact[:, 69_999] = 100.0
-    assert encoding.encode(exact)["ids"][:, 0].tolist() == [69_999] * 3
+    assert encoding.encode(exact)[0]["ids"][:, 0].tolist() == [69_999] * 3
     assert Encoding(1 << 16, "float32", 2).row["ids"].base == np.dtype("<u2")
 
 
@@ -59,7 +59,7 @@ def test_truncation_keeps_the_mass_of_every_kept_class_and_of_the_tail(
     k = min(k, classes)
     exact = logits(7, classes, seed, scale)
     encoding = Encoding(classes, "float32", k)
-    decoded = encoding.decode(encoding.encode(exact))
+    decoded = encoding.decode(encoding.encode(exact)[0])
     assert np.allclose(decoded.numpy(), [slow_decoding(row, k) for row in exact], atol=1e-4 * scale)
     p, q = exact.double().softmax(1), decoded.double().softmax(1)
     kept = exact.topk(k, dim=1).indices
@@ -72,7 +72,7 @@ def test_no_missing_class_is_given_more_than_a_kept_one(seed: int, dtype) -> Non
     # Equal logits, whose mean rounding may lift above the smallest kept.
     exact = logits(20, 12, seed).round(decimals=1).mul(0.01)
     encoding = Encoding(12, dtype, 4)
-    rows = encoding.encode(exact)
+    rows, _ = encoding.encode(exact)
     decoded = encoding.decode(rows)
     smallest = torch.from_numpy(rows["logits"].astype(np.float32)).amin(1)
     missing = torch.ones_like(decoded, dtype=torch.bool).scatter(
@@ -84,7 +84,7 @@ def test_no_missing_class_is_given_more_than_a_kept_one(seed: int, dtype) -> Non
 def test_keeping_all_classes_loses_nothing() -> None:
     exact = logits(9, 6)
     encoding = Encoding(6, "float32", 6)
-    rows = encoding.encode(exact)
+    rows, _ = encoding.encode(exact)
     assert torch.equal(encoding.decode(rows), exact)
     assert (rows["tail"] == -np.inf).all()
 
@@ -94,7 +94,7 @@ def test_the_error_grows_with_temperature_and_shrinks_with_k() -> None:
 
     def errors(k: int) -> dict[str, float]:
         encoding = Encoding(100, "float32", k)
-        return distribution_errors(exact, encoding.decode(encoding.encode(exact)))
+        return distribution_errors(exact, encoding.decode(encoding.encode(exact)[0]))
 
     few, many = errors(3), errors(30)
     assert all(many[name] < few[name] for name in few)

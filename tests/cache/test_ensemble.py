@@ -1,4 +1,4 @@
-"""Caches of several teachers."""
+"""Test caches of several teachers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import torch
 
 from distill.audit.replay import replay
 from distill.cache import LogitCache
-from distill.config import (
-    CacheConfig,
-    EnsembleConfig,
-)
+from distill.config import CacheConfig, EnsembleConfig
 from distill.data.normaliser import Normaliser
 from distill.training.network import load_network
 from distill.training.predict import predict

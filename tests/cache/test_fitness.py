@@ -1,4 +1,4 @@
-"""The gate: what is let through to teach, and what is refused with the reason."""
+"""Test the gate: which teachers are let through, and which are refused with the reason."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from distill.cache.fitness import least_accuracy, refuse_if_training, refuse_if_wrong
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-)
+from distill.config import AugmentConfig, CacheConfig
 from distill.errors import UnfitTeacher
 from distill.pipeline.graph import ensure
 from tests.made import make
@@ -96,7 +93,7 @@ def test_the_gate_keeps_a_teacher_from_images_that_it_does_not_know(teacher, sto
     far = CacheConfig(teacher=trained, transfer_set=teacher.data, augment=AugmentConfig(pad=6))
     careful = runtime.model_copy(update={"min_teacher_accuracy": None})
     told = (
-        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*--min-teacher-accuracy"
+        r"teacher = 'right on .*: expected at least .*as they are: these views are too hard.*`min_teacher_accuracy`"
     )
     with pytest.raises(UnfitTeacher, match=told):
         ensure([far], store, careful)

@@ -1,4 +1,4 @@
-"""A cache as it is opened: identity, refusals with both values and the command, proof of pixels."""
+"""Test how a cache is opened: identity, refusals with both values and the command, proof of pixels."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ import pytest
 import torch
 
 from distill.cache import LogitCache
-from distill.cache.manifest import Manifest, pixel_libraries
+from distill.cache.manifest import Manifest
 from distill.cache.remake import remake
 from distill.cli.flags import parse_config
 from distill.cli.main import main
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    EnsembleConfig,
-)
+from distill.config import AugmentConfig, CacheConfig, EnsembleConfig
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import interclass_variance
 from distill.store.store import ArtifactStore
+from distill.system.libraries import versions
 from tests.cache.caches import drew_otherwise, reordered
 from tests.made import make
 
@@ -44,7 +41,7 @@ def test_the_manifest_names_weights_preprocessing_images_and_views(opened: Logit
 
 def test_what_fits_is_let_through(opened: LogitCache, dataset: Dataset) -> None:
     opened.check_fits(dataset)
-    opened.check_fits(dataset, opened.config.augment, views=2, view_seed=0)
+    opened.check_fits(dataset, views=2)
     # The test set is none of its business.
     other_test = Split(dataset.test.images[:5], dataset.test.labels[:5])
     opened.check_fits(replace(dataset, test=other_test, fingerprint="another"))
@@ -75,26 +72,21 @@ def test_other_images_classes_or_order_are_refused_with_the_command(opened: Logi
         assert "distill cache --teacher" in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("views", "expected"),
-    [
-        ({"augment": AugmentConfig(pad=2)}, "augment.pad = 2: expected the cache's, 1"),
-        ({"augment": AugmentConfig(pad=1, flip=True)}, "augment.flip = True: expected the cache's, False"),
-        ({"augment": AugmentConfig(pad=1, mixup=1)}, "augment.mixup = 1.0: expected the cache's, 0.0"),
-        ({"views": 4}, "views = 4: expected at most the cache's 3"),
-        ({"view_seed": 9}, "view_seed = 9: expected the cache's, 0"),
-    ],
-)
-def test_other_views_are_refused_and_the_command_makes_the_right_cache(
-    opened: LogitCache, dataset: Dataset, views, expected: str, store: ArtifactStore
-) -> None:
-    with pytest.raises(UserError, match=expected) as refused:
-        opened.check_fits(dataset, **views)
+def test_more_views_are_refused_and_the_command_makes_the_right_cache(opened: LogitCache, dataset: Dataset) -> None:
+    with pytest.raises(UserError, match="views = 4: expected at most the cache's 3") as refused:
+        opened.check_fits(dataset, views=4)
     command = shlex.split(str(refused.value).partition("distill cache ")[2])
     config, _ = parse_config("cache", command)
-    assert isinstance(config, CacheConfig)
-    assert config.replace(**views) == config
-    assert config.teacher == opened.config.teacher
+    assert config == opened.config.replace(views=4)
+
+
+@pytest.mark.parametrize("views", [{"augment": {"pad": 2}}, {"views": 2}, {"seed": 9}])
+def test_a_manifest_of_other_views_than_the_record_is_refused(opened: LogitCache, views: dict, monkeypatch) -> None:
+    manifest = opened.manifest
+    other = Manifest.model_validate(manifest.model_dump() | {"views": manifest.views.model_dump() | views})
+    monkeypatch.setattr("distill.cache.logit_cache.read_manifest", lambda _: other)
+    with pytest.raises(UserError, match=r"manifest\.json = 'other views'.*the record"):
+        LogitCache.open(opened.path)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +108,7 @@ def test_pixels_that_differ_are_found_although_the_images_are_the_same(
     opened: LogitCache, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distill.data.views.crops.counter_hash", drew_otherwise)
-    monkeypatch.setattr("distill.cache.logit_cache.libraries_here", lambda: {**pixel_libraries(), "torch": "9.9"})
+    monkeypatch.setattr("distill.cache.logit_cache.versions", lambda names: {**versions(names), "torch": "9.9"})
     with pytest.raises(UserError, match=r"views = '\d+ of \d+ views with other pixels'.*torch .* → 9.9"):
         opened.check_fits(dataset)
 
@@ -152,12 +144,12 @@ def test_teachers_are_named_once_and_averaged_only_when_several(
 def test_mixed_views_have_no_inter_class_variance(cache, store, runtime, dataset) -> None:
     mixed = LogitCache(make(cache.replace(augment=AugmentConfig(mixup=1)), store, runtime))
     with pytest.raises(UserError, match="a mixed one has no single correct class"):
-        mixed.interclass_variance(dataset.train.labels)
+        mixed.logits_of_view()
 
 
 def test_all_classes_are_no_truncation(cache, store, runtime, dataset) -> None:
     everything = LogitCache(make(cache.replace(top_k=10), store, runtime))
-    assert everything.interclass_variance(dataset.train.labels).total > 0
+    assert interclass_variance(everything.logits_of_view(), dataset.train.labels).total > 0
 
 
 def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, store, runtime, dataset) -> None:
@@ -170,15 +162,13 @@ def test_truncated_logits_are_dense_again_and_their_variance_is_refused(cache, s
     assert torch.equal(found.gather(1, kept), exact.gather(1, kept))
     torch.testing.assert_close(found.logsumexp(1), exact.logsumexp(1))
     assert made.record.metrics["tv_T4"] > 10 * store.find(cache.replace(dtype="float32")).record.metrics["tv_T4"]
-    labels = dataset.train.labels
-    variance = dense.interclass_variance(labels)
-    assert variance == interclass_variance(dense.logits(torch.arange(len(dense))), labels)
+    assert torch.equal(dense.logits_of_view(), dense.logits(torch.arange(len(dense))))
     with pytest.raises(UserError, match=r"top_k = 3: expected a cache of all logits.*distill cache --teacher"):
-        top.interclass_variance(labels)
+        top.logits_of_view()
 
 
 def test_a_cache_larger_than_its_limit_stays_on_disk(opened: LogitCache, monkeypatch) -> None:
-    monkeypatch.setattr("distill.cache.logit_cache._RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill.cache.logit_cache.RESIDENT_BYTES", 0)
     mapped = LogitCache.open(opened.path)
     index = torch.randperm(len(opened))[:200]
     for view in range(4):

@@ -1,4 +1,4 @@
-"""Which views are proven."""
+"""Test which views are proven."""
 
 from __future__ import annotations
 

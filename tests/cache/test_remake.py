@@ -1,4 +1,4 @@
-"""The command that makes the right cache."""
+"""Test the command that makes the right cache."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import shlex
 from pathlib import Path
 
 from distill.cache.remake import remake
-from distill.config import (
-    AugmentConfig,
-    CacheConfig,
-    DataConfig,
-    ImportConfig,
-)
+from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig
 
 
 def test_the_command_for_an_import_has_the_flags_of_import() -> None:

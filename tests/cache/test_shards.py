@@ -1,4 +1,4 @@
-"""Shards: written whole or not at all, taken up after a kill, checked when first read."""
+"""Test that shards are written whole or not at all, taken up after a kill, and checked when first read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, writ
 
 
 def exact(shard: Shard, classes: int = 5) -> torch.Tensor:
-    """Logits that tell their place: no two rows are alike."""
+    """Return logits that tell their place: no two rows are alike."""
     index = torch.arange(shard.first, shard.last, dtype=torch.float32)
     return index[:, None] * 0.01 + torch.arange(classes) + 100 * shard.view
 
@@ -33,8 +33,20 @@ def answers(shard: Shard) -> Iterator[Piece]:
 
 @pytest.fixture
 def layout(monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setattr(shards, "_ROWS", 256)
+    monkeypatch.setattr(shards, "MOST_ROWS", 256)
     return Layout(samples=1000, views=3, encoding=Encoding(5, "float32"))
+
+
+def asked_for(folder: Path, layout: Layout) -> list[Shard]:
+    """Write or go on with a cache, and return the shards that the teacher is asked for."""
+    asked: list[Shard] = []
+
+    def noted(shard: Shard) -> Iterator[Piece]:
+        asked.append(shard)
+        yield from answers(shard)
+
+    write_shards(folder, layout, noted)
+    return asked
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -58,11 +70,6 @@ def test_shards_of_many_classes_hold_64_mib_at_most() -> None:
 def test_one_process_goes_on_with_what_a_rank_of_two_wrote(layout: Layout, tmp_path: Path, monkeypatch) -> None:
     for name in ("broken", "whole"):
         (tmp_path / name).mkdir()
-    asked: list[Shard] = []
-
-    def asking(shard: Shard) -> Iterator[Piece]:
-        asked.append(shard)
-        return answers(shard)
 
     def died(_: object) -> list[object]:
         raise RuntimeError("Connection closed by peer")
@@ -73,10 +80,10 @@ def test_one_process_goes_on_with_what_a_rank_of_two_wrote(layout: Layout, tmp_p
         two.setattr("distill.system.ranks.on_first", lambda make: make())
         two.setattr("distill.system.ranks.gather", died)
         with pytest.raises(RuntimeError, match="peer"):
-            write_shards(tmp_path / "broken", layout, asking)
-    assert asked == list(layout.shards())[1::2]
-    write_shards(tmp_path / "broken", layout, asking)
-    assert sorted(asked) == sorted(layout.shards())
+            write_shards(tmp_path / "broken", layout, answers)
+    every = list(layout.shards())
+    assert sorted(tree(tmp_path / "broken" / "logits")) == sorted(Path(shard.name).name for shard in every[1::2])
+    assert asked_for(tmp_path / "broken", layout) == every[0::2]
     write_shards(tmp_path / "whole", layout, answers)
     assert tree(tmp_path / "broken") == tree(tmp_path / "whole")
 
@@ -95,11 +102,7 @@ def test_what_is_read_is_what_was_written(layout: Layout, tmp_path: Path) -> Non
 def test_the_measures_are_over_all_shards(layout: Layout, tmp_path: Path) -> None:
     def mostly_wrong(shard: Shard) -> Iterator[Piece]:
         for piece in answers(shard):
-            yield (
-                piece
-                if shard.view == 1
-                else piece._replace(labels=torch.zeros(len(piece.labels), dtype=torch.long))
-            )
+            yield piece if shard.view == 1 else piece._replace(labels=torch.zeros_like(piece.labels))
 
     assert write_shards(tmp_path, layout, mostly_wrong)["transfer/accuracy"] == pytest.approx(1 / 3)
 
@@ -123,14 +126,8 @@ def test_after_an_interruption_only_what_is_missing_is_made(layout: Layout, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         write_shards(tmp_path / "resumed", layout, interrupted)
-    asked: list[Shard] = []
-
-    def noted(shard: Shard) -> Iterator[Piece]:
-        asked.append(shard)
-        yield from answers(shard)
-
-    assert write_shards(tmp_path / "resumed", layout, noted) == first
-    assert asked == list(layout.shards())[5:]
+    assert asked_for(tmp_path / "resumed", layout) == list(layout.shards())[5:]
+    assert write_shards(tmp_path / "resumed", layout, answers) == first
     assert tree(tmp_path / "resumed") == tree(tmp_path / "whole")
 
 
@@ -153,14 +150,7 @@ def test_a_damaged_shard_is_made_again(layout: Layout, tmp_path: Path, damage: s
         del known[shard.name]
         (tmp_path / SHARDS).write_text(json.dumps(known))
     os.utime(tmp_path, (0, 0))
-    asked: list[Shard] = []
-
-    def noted(at: Shard) -> Iterator[Piece]:
-        asked.append(at)
-        yield from answers(at)
-
-    write_shards(tmp_path, layout, noted)
-    assert asked == [shard]
+    assert asked_for(tmp_path, layout) == [shard]
     assert tree(tmp_path) == before
 
 
@@ -170,7 +160,7 @@ from pathlib import Path
 import torch
 from distill.cache import shards
 from distill.cache.encoding import Encoding
-shards._ROWS = 256
+shards.MOST_ROWS = 256
 def answers(shard):
     time.sleep(0.05)
     index = torch.arange(shard.first, shard.last, dtype=torch.float32)
@@ -203,14 +193,7 @@ def test_a_kill_at_any_moment_loses_no_finished_shard(layout: Layout, tmp_path: 
         process.stdout.close()
         seen = stamped(folder)
     assert 0 < seen < 12
-    asked: list[Shard] = []
-
-    def noted(shard: Shard) -> Iterator[Piece]:
-        asked.append(shard)
-        yield from answers(shard)
-
-    write_shards(folder, layout, noted)
-    assert len(asked) == 12 - seen
+    assert len(asked_for(folder, layout)) == 12 - seen
     assert tree(folder) == tree(tmp_path / "whole")
 
 

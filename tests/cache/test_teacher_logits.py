@@ -1,4 +1,4 @@
-"""A cache holds what its teacher says of each view."""
+"""Test that a cache holds what its teacher says of each view."""
 
 from __future__ import annotations
 

@@ -81,11 +81,11 @@ def first_epoch(shifted: CachedDataset) -> None:
 
 def loader_of(dataset: CachedDataset) -> Loader:
     data = load_module.load(dataset.cache.config.transfer_set, Path("unused"))
-    return dataset.cache.loader(data, batch_size=50)
+    return Loader(dataset.cache.views_of(data), 50, seed=None)
 
 
 def whole(batches: Iterator[Sample] | DataLoader[Sample]) -> Sample:
-    """All samples of an epoch, sorted by index."""
+    """Join all samples of an epoch, sorted by index."""
     joined = Sample(*map(torch.cat, zip(*batches, strict=True)))
     order = joined.index.argsort()
     return Sample(*(field[order] for field in joined))
@@ -253,7 +253,7 @@ def test_held_out_images_are_normalised_and_not_augmented(shifted: CachedDataset
     data = load_module.load(TEACHER.data, Path("unused"))
     shifted.set_epoch(1)
     batch = next(iter(DataLoader(shifted.held_out, len(shifted.held_out))))
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (shifted.mean, shifted.std))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (shifted.data.mean, shifted.data.std))
     torch.testing.assert_close(batch.image, (data.held_out.images / 255 - mean) / std)
     assert torch.equal(batch.label, data.held_out.labels)
     assert shifted.classes == tuple("0123456789")

@@ -1,4 +1,4 @@
-"""How a cache is written: the gate, a full disk, and what an interrupted one keeps."""
+"""Test how a cache is written: the gate, a full disk, and what an interrupted one keeps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ import pytest
 from distill.cache.manifest import MANIFEST
 from distill.cache.shards import SHARDS, Piece, Shard
 from distill.cache.teacher_logits import TeacherLogits
-from distill.config import (
-    CacheConfig,
-)
+from distill.config import CacheConfig
 from distill.errors import UnfitTeacher, UserError
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
@@ -25,7 +23,7 @@ from tests.made import make
 
 
 def interrupted(config: CacheConfig, store: ArtifactStore, runtime: Runtime) -> Path:
-    """The draft of a cache that was killed before its record was written."""
+    """Return the draft of a cache that was killed before its record was written."""
     whole = make(config, store, runtime)
     with store.draft(config) as draft:
         shutil.copytree(whole.path, draft, dirs_exist_ok=True)
@@ -35,7 +33,7 @@ def interrupted(config: CacheConfig, store: ArtifactStore, runtime: Runtime) -> 
 
 
 def made_again(config: CacheConfig, store: ArtifactStore, runtime: Runtime, monkeypatch) -> list[int]:
-    """Views whose shards are written when the cache is made."""
+    """Make the cache, and return the views whose shards are written."""
     asked: list[int] = []
     of_shard = TeacherLogits.of_shard
     with monkeypatch.context() as patch:

@@ -141,10 +141,10 @@ def fit(cache: Path, workers: int, callback: Watch, **options: object) -> None:
 def shown(path: Path, watch: Watch) -> list[tuple[int, int]]:
     """(epoch, view) pairs that a run showed, in order, by the pixels and by the logits of each batch."""
     cache = LogitCache.open(path)
-    loader = cache.loader(load(cache.config.transfer_set, path.parent))
+    views = cache.views_of(load(cache.config.transfer_set, path.parent))
     found = []
     for epoch, batch in watch.batches:
-        by_pixels = [v for v in range(VIEWS) if torch.equal(loader.views.images_of(batch.index, v), batch.image)]
+        by_pixels = [v for v in range(VIEWS) if torch.equal(views.images_of(batch.index, v), batch.image)]
         by_logits = [v for v in range(VIEWS) if torch.equal(cache.logits(batch.index, v).float(), batch.teacher)]
         assert by_pixels == by_logits
         found += [(epoch, view) for view in by_pixels]

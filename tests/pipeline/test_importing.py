@@ -174,7 +174,7 @@ def test_shuffled_rows_of_a_later_view_are_refused_too(tmp_path, bring, split):
 def test_a_poor_teacher_passes_when_it_is_told_so(tmp_path, store, runtime, split):
     path = save(tmp_path / "a.npy", answers(split.train.labels, right=0.0))
     poor = runtime.model_copy(update={"min_teacher_accuracy": 0.0})
-    with pytest.raises(UserError, match="--min-teacher-accuracy"):
+    with pytest.raises(UserError, match="`min_teacher_accuracy`"):
         import_logits([path], store, runtime, ImportFlags(data=DATA))
     assert import_logits([path], store, poor, ImportFlags(data=DATA)).record.metrics["gate/accuracy"] < 0.2
 
@@ -185,10 +185,10 @@ def test_a_poor_teacher_passes_when_it_is_told_so(tmp_path, store, runtime, spli
         (lambda z: z[:-1], {}, r"files = '\d+ rows': expected \d+, as many as training images, or \d+"),
         (lambda z: z[:, :9], {}, "files = '9 columns': expected a column for each of the 10"),
         (lambda z: z * np.nan, {}, "inf or nan"),
-        (lambda z: z, {"values": "probabilities"}, "--values logits"),
+        (lambda z: z, {"values": "probabilities"}, "`values=logits`"),
         (lambda z: z, {"top_k": 11}, "top_k = 11"),
         (lambda z: z[:, None].repeat(2, 1), {}, "1 without augmentation"),
-        (lambda z: z * 1e30, {"dtype": "float16"}, "--dtype float32"),
+        (lambda z: z * 1e30, {"dtype": "float16"}, "`dtype=float32`"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, bring, split, store, change, flags, message):

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from distill.errors import UserError
-from distill.stages import student
 from tests.scripts.script import script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cache.py"
@@ -125,7 +124,6 @@ def test_answers_to_other_samples_are_not_timed(bench: ModuleType) -> None:
 
 
 def test_a_chunk_is_what_the_student_stage_reads(bench: ModuleType) -> None:
-    assert bench.TARGET_BYTES == student._TARGET_BYTES
     config = bench.make_config(16, 10)
     data = bench.make_dataset(16, 10, bench.MNIST)
     assert bench.chunk_size(10) == bench.Network(bench.STUDENT, data, config).loader._chunk

@@ -1,4 +1,4 @@
-"""What every network is measured by: whom it is compared with, and what is left out where it is not defined."""
+"""Test what networks are measured by, whom they are compared with, and which measures are left out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DARK_KNOWLEDGE = {
 
 @pytest.fixture
 def analysed(make):
-    """Measures of each run, in their order."""
+    """Analyse runs, and return the measures of each, in their order."""
 
     def analysed(*runs, **fields) -> list[dict]:
         config = AnalysisConfig(runs=runs, **fields)
@@ -42,7 +42,7 @@ def analysed(make):
 
 
 def by_hand(student, teacher) -> tuple[float, float]:
-    """Agreement and KL(teacher ‖ student), sample by sample."""
+    """Compute agreement and KL(teacher ‖ student), sample by sample."""
     same, kl = [], []
     for z_s, z_t in zip(student.double().numpy(), teacher.double().numpy(), strict=True):
         log_s, log_t = (z - np.log(np.exp(z - z.max()).sum()) - z.max() for z in (z_s, z_t))
@@ -77,7 +77,7 @@ def test_a_student_is_compared_with_its_teacher_and_with_its_teachers_twin(stude
 
 
 def test_who_is_not_independent(student, analysed):
-    """Another recipe and oneself; and nobody is for a student of labels or of a snapshot."""
+    """Networks of another recipe, and the teacher itself, are no independent teachers."""
     own = student.cache.teacher
     (found,) = analysed(student, independent=(own.replace(seed=1).with_loss(smoothing=0.1), own))
     assert not INDEPENDENT & found["values"].keys()
@@ -115,8 +115,8 @@ def test_an_independent_teacher_that_learned_nothing_is_no_control(student, make
 def test_a_diverged_independent_teacher_is_no_control(student, make):
     twin = student.cache.teacher.replace(seed=1)
     config = AnalysisConfig(runs=(student,), independent=(twin,))
-    assert analysis._independent(student.cache.teacher, config, {key(twin): "loss was not finite"}) is None
-    assert analysis._independent(student.cache.teacher, config, {key(twin): make(twin)}) is not None
+    assert analysis.independent_teacher(student.cache.teacher, config, {key(twin): "loss was not finite"}) is None
+    assert analysis.independent_teacher(student.cache.teacher, config, {key(twin): make(twin)}) is not None
 
 
 def test_held_out_accuracy_is_of_the_held_out_images_whatever_the_split(teacher, make):
@@ -149,7 +149,7 @@ def test_maximum_suppression_is_no_smoothing_of_targets(teacher, student, make, 
 
 
 def blobs(classes=2, absent=None, n=120, split=60):
-    """Images of one brightness per class; `absent` has no test image."""
+    """Make images of one brightness per class; the class `absent` has no test image."""
     generator = torch.Generator().manual_seed(0)
 
     def images(count, seed_shift, without=None):

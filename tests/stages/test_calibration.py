@@ -1,4 +1,4 @@
-"""The calibration stage: what it writes, that it is made once, and what it says in plain words."""
+"""Test the calibration stage: what it writes, that it is made once, and what it says in plain words."""
 
 import json
 import math
@@ -159,7 +159,7 @@ def test_wrong_held_out_labels_say_nothing_of_the_network(monkeypatch, make, tea
     [(0.1, 0.05, 0.15, "under-confident"), (-0.1, -0.15, -0.05, "over-confident"), (0.1, -0.1, 0.3, "neither")],
 )
 def test_words_follow_the_interval(gap, low, high, word):
-    assert stage._sure(Gap(0.5, 0.5 - gap, gap, low, high)).startswith(word)
+    assert stage.in_words(Gap(0.5, 0.5 - gap, gap, low, high)).startswith(word)
 
 
 def test_the_command_fits_once_and_prints_before_and_after(make, teacher, store, runtime, capsys):

@@ -1,4 +1,4 @@
-"""γ of the targets: what the record, the log and the analysis say of it, against sums done by hand."""
+"""Compare the equivalent smoothing γ in the record, the log and the analysis with sums done by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.cache import LogitCache
+from distill.cache import LogitCache, soft_targets
 from distill.config import AugmentConfig, LossConfig
 from distill.data.sets.load import load
 from distill.metrics.monitor import training_measures
@@ -31,7 +31,7 @@ def gamma(made) -> float | None:
 
 
 def by_hand(logits, labels, temperature: float) -> float:
-    """Mean mass on the incorrect classes times K / (K - 1), sample by sample."""
+    """Compute the mean mass on the incorrect classes times K / (K - 1), sample by sample."""
     rows = np.asarray(logits, dtype=np.float64) / temperature
     masses = []
     for row, label in zip(rows, labels, strict=True):
@@ -43,7 +43,7 @@ def by_hand(logits, labels, temperature: float) -> float:
 
 @pytest.fixture
 def soft(student, store, runtime):
-    """Cached logits of the transfer set and its labels."""
+    """Return the cached logits of the transfer set, and its labels."""
     cache = LogitCache(make(student.cache, store, runtime))
     labels = load(student.data, runtime.data_root, progress=False).train.labels
     return cache.logits(torch.arange(len(cache))).float().numpy(), labels.numpy()
@@ -103,15 +103,15 @@ def test_targets_without_gamma_have_none(teacher, student, store, runtime):
 
 def test_a_large_set_is_measured_in_pieces_and_in_part(student, store, runtime, soft, monkeypatch):
     opened = LogitCache(make(student.cache, store, runtime))
-    dataset = load(student.data, runtime.data_root, progress=False)
-    monkeypatch.setattr(student_stage, "_TARGET_BYTES", 8 * 10 * 7)
-    whole = student_stage._smoothing_of_cache(opened, dataset, None, student.loss)
+    labels = load(student.data, runtime.data_root, progress=False).train.labels
+    monkeypatch.setattr(soft_targets, "TARGET_BYTES", 8 * 10 * 7)
+    whole = soft_targets.smoothing_of_targets(opened, labels, student.loss)
     assert whole == pytest.approx(by_hand(*soft, 4), rel=1e-12)
     read = []
     logits = opened.logits
     monkeypatch.setattr(opened, "logits", lambda index, view=0: read.append(index) or logits(index, view))
-    monkeypatch.setattr(student_stage, "_MEASURED", 100)
-    student_stage._smoothing_of_cache(opened, dataset, None, student.loss)
+    monkeypatch.setattr(soft_targets, "MEASURED_SAMPLES", 100)
+    soft_targets.smoothing_of_targets(opened, labels, student.loss)
     index = torch.cat(read)
     assert max(map(len, read)) == 7
     assert len(index) == len(index.unique()) == 100
@@ -160,7 +160,7 @@ def test_it_leaves_the_weights_alone(student, store, runtime, tmp_path, monkeypa
     from distill.store.store import ArtifactStore
 
     measured = make(student, store, runtime)
-    monkeypatch.setattr(student_stage, "_measures_of_targets", lambda *_: {})
+    monkeypatch.setattr(student_stage, "smoothing_of_targets", lambda *_: None)
     other = make(student, ArtifactStore(tmp_path / "other"), runtime)
     assert gamma(other) is None
     files = measured.record.files, other.record.files

@@ -1,4 +1,4 @@
-"""The sweep stage: what it measures and on which images, whom it leaves out, and what it writes."""
+"""Test the sweep stage: what it measures and on which images, whom it leaves out, and what it writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMOOTHINGS = (0.0, 0.2, 0.5)
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory) -> tuple[SweepConfig, dict[str, Artifact | str]]:
-    """A sweep and its trained networks."""
+    """Train the networks of a sweep, and return both."""
     from distill.config import TeacherConfig
 
     folder = tmp_path_factory.mktemp("sweep")
@@ -45,7 +45,7 @@ def setting(tmp_path_factory) -> tuple[SweepConfig, dict[str, Artifact | str]]:
 
 @pytest.fixture(scope="module")
 def plain(setting, tmp_path_factory) -> Path:
-    """The folder of the sweep with all its networks."""
+    """Write the sweep with all its networks, and return the folder."""
     folder = tmp_path_factory.mktemp("plain")
     write_sweep(*setting, folder)
     return folder
@@ -53,14 +53,14 @@ def plain(setting, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(plain) -> dict:
-    """What its `sweep.json` says."""
+    """Read the `sweep.json` of the sweep with all its networks."""
     return json.loads((plain / SWEEP).read_text())
 
 
 @pytest.fixture
 def swept(setting, tmp_path):
     def swept(**left_out: str) -> dict:
-        """What `sweep.json` says, when networks named "ε,seed" diverged for a reason."""
+        """Read the `sweep.json` of a sweep in which networks named "ε,seed" diverged for a reason."""
         config, networks = setting
         networks = dict(networks)
         for (smoothing, seed), recipe in config.networks().items():
