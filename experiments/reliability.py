@@ -148,7 +148,7 @@ def _interval(accuracy: float, count: float) -> tuple[float, float]:
     """Wilson's 95 % interval of the accuracy of so many predictions."""
     import torch
 
-    from distill.metrics.calibration_error import wilson
+    from distill.metrics.intervals import wilson
 
     low, high = wilson(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
     return low.item(), high.item()

@@ -13,22 +13,16 @@ def accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 
-def top_k_accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], k: int = 5) -> float:
-    """Return the share of samples whose label is among the k largest logits.
-
-    Raises:
-        ValueError: there are fewer than k classes.
-    """
-    classes = logits.shape[1]
-    if not 1 <= k <= classes:
-        raise ValueError(f"k = {k}: expected 1 to {classes}, the number of classes. Choose a smaller k.")
-    found = logits.topk(k, dim=1).indices == labels.unsqueeze(1)
-    return found.any(dim=1).double().mean().item()
-
-
 def nll(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     """Return the mean negative log-likelihood of the labels, in nats."""
     return F.cross_entropy(logits.double(), labels).item()
+
+
+def brier(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
+    """Return the mean squared distance of probabilities to the one-hot label, 0 to 2 (Brier 1950)."""
+    p = torch.softmax(logits.double(), dim=1)
+    p_label = p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return (p.square().sum(dim=1) - 2 * p_label + 1).mean().item()
 
 
 def agreement(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:

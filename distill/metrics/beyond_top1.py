@@ -9,7 +9,7 @@ whole distribution carry that its top-1 answer does not? Four predictors of the 
   shares 1 - q among the other classes as wrong answers a are shared, with 1/(K-1) added to each count.
 - B knows the whole distribution: softmax(z/T).
 
-T is the temperature of least NLL (`calibration_error.fit_temperature`). C and B use the same T, so they differ only
+T is the temperature of least NLL (`temperature.fit_temperature`). C and B use the same T, so they differ only
 where an answer is wrong: in which other class they then expect. Tables and T are fitted on the other folds, and the
 NLL is measured on the fold left out. B gets no other correction than one temperature. A teacher whose distribution
 one temperature does not put right pays for it; a teacher trained with smoothing may be one. That is intended, since
@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from distill.metrics.calibration_error import fit_temperature
 from distill.metrics.dark_knowledge import nontarget
+from distill.metrics.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,7 @@ def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], fo
 def _surprise(
     counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
 ) -> Float64[Tensor, "4"]:
-    """Return the summed NLL in nats of the predictors H, A, C and B.
-
-    `counts` says how often each answer (row) came with each label (column).
-    """
+    """Return the summed NLL in nats of the predictors H, A, C and B, given the counts of `_counts`."""
     classes = len(counts)
     answers = scaled.argmax(dim=1)
     prior = _smoothed(counts.sum(dim=0), classes)
@@ -115,11 +112,7 @@ def _counts(answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int)
 
 
 def _folds(wrong: Bool[Tensor, " n"], folds: int) -> Int[Tensor, " n"]:
-    """Return the fold of each sample: right and wrong answers are shuffled, then dealt out in turn.
-
-    The fold depends only on the position of a sample and on which answers are right; the shuffle is always the
-    same.
-    """
+    """Return the fold of each sample, which depends only on its position and on which answers are right."""
     # Right and wrong answers are shared equally among folds, since right answers alone cannot fit a temperature.
     shuffled = torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0)).to(wrong.device)
     dealt = shuffled[wrong[shuffled].long().argsort(stable=True)]

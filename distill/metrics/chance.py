@@ -14,8 +14,8 @@ from distill.metrics.accuracy import accuracy
 def at_chance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> str | None:
     """Return why a network counts as diverged, or None if it does not.
 
-    A network counts as diverged when its logits are not finite, or when it is not more accurate than always
-    answering the most frequent class, by three standard errors.
+    It does when a logit is not finite, or when its accuracy is not above that of always answering the most frequent
+    class by three standard errors.
     """
     if not torch.isfinite(logits).all():
         return "logits are not finite"

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from distill.metrics.class_means import class_means
+
 
 def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
     """Return NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of the scatter between them.
@@ -20,8 +22,8 @@ def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " 
     the number of classes with samples. NaN if all class means coincide.
     """
     h = features.double()
-    means, present = _class_means(h, labels, int(labels.max()) + 1)
-    centred = means[present] - h.mean(dim=0)
+    means = class_means(h, labels)
+    centred = means[torch.bincount(labels) > 0] - h.mean(dim=0)
     if centred.norm() <= 1e-12 * h.norm():
         return float("nan")
     # With M the rows μ_c - μ, NC1 is mean_i ‖(h_i - μ_y) M⁺‖², which needs no matrix of d by d. M has rank K-1 at
@@ -45,7 +47,7 @@ def duality_distance(
     no sample.
     """
     h = features.double()
-    means, _ = _class_means(h, labels, len(weight))
+    means = class_means(h, labels, len(weight))
     return _distance_to_simplex(weight.double() @ (means - h.mean(dim=0)).T)
 
 
@@ -57,11 +59,12 @@ def nearest_centre_agreement(
     Classes without samples have no mean, and are never nearest.
     """
     h = features.double()
-    means, present = _class_means(h, labels, logits.shape[1])
+    classes = logits.shape[1]
+    present = torch.bincount(labels, minlength=classes) > 0
     # `distance` is ‖h - μ‖² without ‖h‖², which is the same for all classes. It is taken around the mean of all
     # samples, so that a common shift costs no digits.
     origin = h.mean(dim=0)
-    centres = torch.where(present.unsqueeze(1), means - origin, 0.0)
+    centres = torch.where(present.unsqueeze(1), class_means(h, labels, classes) - origin, 0.0)
     distance = centres.square().sum(dim=1) - 2 * (h - origin) @ centres.T
     nearest = distance.masked_fill(~present, torch.inf).argmin(dim=1)
     return (nearest == logits.argmax(dim=1)).double().mean().item()
@@ -71,12 +74,3 @@ def _distance_to_simplex(product: Float64[Tensor, "k k"]) -> float:
     classes = len(product)
     simplex = torch.eye(classes, dtype=product.dtype, device=product.device) - 1 / classes
     return (product / product.norm() - simplex / (classes - 1) ** 0.5).norm().item()
-
-
-def _class_means(
-    features: Float64[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
-) -> tuple[Float64[Tensor, "k d"], Tensor]:
-    """Return the mean per class, NaN for a class without samples, and which classes have samples."""
-    counts = torch.bincount(labels, minlength=classes)
-    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
-    return sums / counts.unsqueeze(1), counts > 0

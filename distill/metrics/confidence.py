@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.metrics.calibration_error import NORMAL, wilson
+from distill.metrics.intervals import NORMAL, wilson
 
 
 class Gap(NamedTuple):
@@ -27,6 +27,11 @@ class Gap(NamedTuple):
     """Upper end of the 95 % interval of `gap` over samples."""
 
 
+def mean_confidence(logits: Float[Tensor, "n k"]) -> float:
+    """Return the largest probability of a sample, averaged over samples."""
+    return torch.softmax(logits.double(), dim=1).amax(dim=1).mean().item()
+
+
 def ceiling(smoothing: float, classes: int) -> float:
     """Return the largest probability of a network that gives exactly its smoothed targets: 1 - ε + ε/K.
 
@@ -42,7 +47,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
 
     The interval combines Wilson's interval of the accuracy with the normal interval of the mean confidence, using
     their correlation over samples (MOVER: Zou & Donner, Stat. Med. 2008, section 2). With many samples it equals
-    the interval of the paired differences. Unlike that one, it does not become too narrow when all samples are
+    the interval of the paired differences. Unlike that interval, it does not become too narrow when all samples are
     right or all are wrong.
 
     Raises:
@@ -50,7 +55,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
     """
     n = len(labels)
     if not n:
-        raise ValueError("confidence_gap takes one sample or more. Keep some images with --data.held-out.")
+        raise ValueError("confidence_gap takes one sample or more. Raise `data.held_out` to keep some images.")
     confidences, answers = torch.softmax(logits.double(), dim=1).max(dim=1)
     right = (answers == labels).double()
     accuracy, confidence = right.mean().item(), confidences.mean().item()

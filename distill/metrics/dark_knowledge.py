@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from distill.metrics.class_means import class_means
+
 
 @dataclass(frozen=True)
 class InterclassVariance:
@@ -39,7 +41,7 @@ def interclass_variance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"])
     """
     deviation, gap = _nontarget_deviation(logits, labels)
     nontarget = deviation.shape[1] - 1
-    common = _class_mean(deviation, labels)[labels]
+    common = class_means(deviation, labels)[labels]
     total = deviation.square().sum(dim=1).mean() / nontarget
     within = (deviation - common).square().sum(dim=1).mean() / nontarget
     between = common.square().sum(dim=1).mean() / nontarget
@@ -68,7 +70,7 @@ def nontarget_spread(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) ->
     """
     deviation, _ = _nontarget_deviation(logits, labels)
     variance = deviation.square().sum(dim=1, keepdim=True) / (deviation.shape[1] - 1)
-    return _class_mean(variance, labels, classes=deviation.shape[1]).squeeze(1).sqrt()
+    return class_means(variance, labels, deviation.shape[1]).squeeze(1).sqrt()
 
 
 def equivalent_smoothing(
@@ -79,11 +81,8 @@ def equivalent_smoothing(
     γ = mean_i Σ_{k≠y} softmax(z/T)_k · K/(K-1) (Müller et al. 2019, section 4). It is ε for a teacher at the
     optimum of uniform smoothing ε, and 1 for uniform targets.
     """
-    p = torch.softmax(logits.double() / temperature, dim=1)
-    # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident teacher.
-    incorrect = p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1).mean()
-    classes = p.shape[1]
-    return incorrect.item() * classes / (classes - 1)
+    classes = logits.shape[1]
+    return _wrong_mass(logits, labels, temperature).mean().item() * classes / (classes - 1)
 
 
 def class_similarity(
@@ -95,8 +94,8 @@ def class_similarity(
     to 1, and the row of a class without samples is NaN.
     """
     tempered = logits.double() / temperature
-    nontarget = torch.softmax(tempered.scatter(1, labels.unsqueeze(1), -math.inf), dim=1)
-    return _class_mean(nontarget, labels)
+    others = torch.softmax(tempered.scatter(1, labels.unsqueeze(1), -math.inf), dim=1)
+    return class_means(others, labels, logits.shape[1])
 
 
 def wrong_class_variance(
@@ -116,10 +115,8 @@ def difficulty(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperat
     `equivalent_smoothing` is K/(K-1) times as much. O(n k). Zhao et al. 2022 say that the target part of
     distillation passes difficulty on.
     """
-    p = torch.softmax(logits.double() / temperature, dim=1)
-    # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident network.
     # Rounding may take a sum of almost all of the mass above 1.
-    return p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1).clamp(max=1).mean().item()
+    return _wrong_mass(logits, labels, temperature).clamp(max=1).mean().item()
 
 
 def nontarget_entropy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float = 1.0) -> float:
@@ -140,7 +137,7 @@ def conditional_mutual_information(
     of a class have one distribution, and at most log K. O(n k). Ye et al. 2024 measure it on training images.
     """
     p = torch.softmax(logits.double() / temperature, dim=1)
-    centre = _class_mean(p, labels)[labels]
+    centre = class_means(p, labels)[labels]
     # Where p underflows to 0, the mean may too; xlogy(0, 0) is 0.
     return (torch.xlogy(p, p) - torch.xlogy(p, centre)).sum(dim=1).mean().item()
 
@@ -152,8 +149,8 @@ def aggregated_variance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"],
     1 as 1 - S, with S the stability of a teacher.
     """
     p = torch.softmax(logits.double() / temperature, dim=1)
-    distance = (p - _class_mean(p, labels)[labels]).square().sum(dim=1, keepdim=True)
-    return _class_mean(distance, labels, classes=p.shape[1]).nanmean().item()
+    distance = (p - class_means(p, labels)[labels]).square().sum(dim=1, keepdim=True)
+    return class_means(distance, labels).nanmean().item()
 
 
 def logit_deviation(logits: Float[Tensor, "n k"]) -> float:
@@ -169,7 +166,8 @@ def confusion(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[
 
     Rows sum to 1; the row of a class without samples is NaN. O(n k + k²).
     """
-    return _class_mean(torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).double(), labels)
+    classes = logits.shape[1]
+    return class_means(torch.nn.functional.one_hot(logits.argmax(dim=1), classes).double(), labels, classes)
 
 
 def similarity_correlation(similarity: Float[Tensor, "k k"], other: Float[Tensor, "k k"]) -> float:
@@ -203,28 +201,20 @@ def nontarget(values: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[
     return values[kept].view(len(values), values.shape[1] - 1)
 
 
+def _wrong_mass(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float) -> Float[Tensor, " n"]:
+    """Return 1 - p_y of each sample at a temperature."""
+    p = torch.softmax(logits.double() / temperature, dim=1)
+    # Summing the small numbers keeps the digits that 1 - p_y would lose for a confident network.
+    return p.scatter(1, labels.unsqueeze(1), 0.0).sum(dim=1)
+
+
 def _nontarget_deviation(
     logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
-    """Return logits minus their non-target mean, with 0 at the label, and the gap.
-
-    The gap is the logit of the label minus this mean.
-    """
+    """Return logits minus their non-target mean, with 0 at the label, and the label's logit minus this mean."""
     z = logits.double()
     label = labels.unsqueeze(1)
     z = z - z.gather(1, label)  # A large common shift would cost digits in the sum.
     deviation = z - z.sum(dim=1, keepdim=True) / (z.shape[1] - 1)
     gap = deviation.gather(1, label).squeeze(1)
     return deviation.scatter(1, label, 0.0), gap
-
-
-def _class_mean(
-    rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int | None = None
-) -> Float[Tensor, "k d"]:
-    """Return the mean row per class, NaN for a class without samples.
-
-    There are as many classes as columns, unless `classes` is given.
-    """
-    classes = classes or rows.shape[1]
-    sums = rows.new_zeros(classes, rows.shape[1]).index_add_(0, labels, rows)
-    return sums / torch.bincount(labels, minlength=classes).unsqueeze(1)

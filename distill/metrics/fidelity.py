@@ -1,7 +1,7 @@
 """Measure how a student's distribution differs from its teacher's: in target, non-target classes and their order.
 
-These are pure functions of the logits [n, k] of both networks on the same samples, in float64. They take O(n k)
-time and memory, and a shift of a sample's logits changes nothing. The simplest measures of this kind are
+The functions take the logits [n, k] of both networks for one set of samples. They are computed in float64, with
+O(n k) time and memory, and a shift of a sample's logits changes nothing. The simplest measures of this kind are
 `accuracy.agreement` and `accuracy.predictive_kl`.
 """
 
@@ -12,12 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from distill.metrics.dark_knowledge import (
-    class_similarity,
-    logit_deviation,
-    nontarget,
-    similarity_correlation,
-)
+from distill.metrics.dark_knowledge import class_similarity, logit_deviation, nontarget, similarity_correlation
 
 
 def target_divergence(
@@ -43,8 +38,7 @@ def nontarget_divergence(
 ) -> float:
     """Return the mean KL of the distributions over the non-target classes at T, teacher to student, in nats.
 
-    This is NCKD of Zhao et al. 2022, without T². Each sample counts equally, however sure the teacher is of its
-    label.
+    This is NCKD of Zhao et al. 2022, without T². How sure the teacher is of the label is no weight of a sample.
     """
     of_student, of_teacher = (
         torch.log_softmax(nontarget(logits.double() / temperature, labels), dim=1) for logits in (student, teacher)
@@ -57,11 +51,10 @@ def inter_correlation(
 ) -> float:
     """Return Pearson's correlation over classes of both networks' probabilities at T, mean over samples.
 
-    Source: Huang et al. 2022. A sample for which either network gives equal probabilities counts as 0, as in the
-    authors' code.
+    Source: Huang et al. 2022. As in the authors' code, a sample to which either network gives equal probabilities
+    counts as 0.
     """
-    p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
-    return _pearson(p, q).mean().item()
+    return _pearson(*_probabilities(student, teacher, temperature)).mean().item()
 
 
 def intra_correlation(
@@ -69,10 +62,9 @@ def intra_correlation(
 ) -> float:
     """Return Pearson's correlation over samples of both networks' probabilities of a class at T, mean over classes.
 
-    Source: Huang et al. 2022. A class to which either network gives the same probability on every sample counts as
-    0.
+    Source: Huang et al. 2022. A class to which either network gives one probability on all samples counts as 0.
     """
-    p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
+    p, q = _probabilities(student, teacher, temperature)
     return _pearson(p.T, q.T).mean().item()
 
 
@@ -109,13 +101,16 @@ def _target_or_not(
     return torch.log_softmax(two, dim=1)
 
 
-def _pearson(a: Float64[Tensor, "m j"], b: Float64[Tensor, "m j"]) -> Float64[Tensor, " m"]:
-    """Return the correlation of each row of `a` with the same row of `b`.
+def _probabilities(
+    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float
+) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n k"]]:
+    p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
+    return p, q
 
-    It is 0 where either row is constant, up to rounding.
-    """
+
+def _pearson(a: Float64[Tensor, "m j"], b: Float64[Tensor, "m j"]) -> Float64[Tensor, " m"]:
+    """Return the correlation of each row of `a` with its row of `b`; 0 where either is constant up to rounding."""
     x, y = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     lengths = x.norm(dim=1), y.norm(dim=1)
     varies = (lengths[0] > 1e-12 * a.norm(dim=1)) & (lengths[1] > 1e-12 * b.norm(dim=1))
-    found = torch.einsum("mj,mj->m", x, y) / (lengths[0] * lengths[1])
-    return torch.where(varies, found, 0.0)
+    return torch.where(varies, torch.einsum("mj,mj->m", x, y) / (lengths[0] * lengths[1]), 0.0)

@@ -19,9 +19,11 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from distill.metrics.class_means import class_means
+
 
 class Plane(NamedTuple):
-    """An affine plane with its own coordinates."""
+    """An affine plane, with an origin and two axes of its own."""
 
     origin: Float64[Tensor, " d"]
     basis: Float64[Tensor, "2 d"]
@@ -54,18 +56,15 @@ def project(plane: Plane, points: Float[Tensor, "n d"]) -> Float64[Tensor, "n 2"
 
 def class_distance(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
     """Return the root of the mean squared distance between two class means, over all pairs of classes."""
-    return _mean_squared_distance(_class_means(points.double(), labels)).sqrt().item()
+    return _mean_squared_distance(class_means(points.double(), labels)).sqrt().item()
 
 
 def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " k"]:
-    """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared.
-
-    It is 0 for a class in one point; lower is tighter.
-    """
+    """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared."""
     exact = points.double()
-    means = _class_means(exact, labels)
+    means = class_means(exact, labels)
     spread = (exact - means[labels]).square().sum(dim=1, keepdim=True)
-    return _class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
+    return class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
 
 
 def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
@@ -75,7 +74,7 @@ def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> 
     also counts the directions that the plane does not show.
     """
     exact = features.double()
-    means = _class_means(exact, labels)[labels]
+    means = class_means(exact, labels)[labels]
     within, between = (exact - means).square().sum(), (means - exact.mean(dim=0)).square().sum()
     return (within / between).item()
 
@@ -85,7 +84,7 @@ def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"
 
     It is 0 if the triangle is regular; for three classes it is 1/√2 when two means coincide.
     """
-    sides = torch.pdist(_class_means(points.double(), labels))
+    sides = torch.pdist(class_means(points.double(), labels))
     return (sides.std(correction=0) / sides.mean()).item()
 
 
@@ -118,7 +117,7 @@ def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) 
     not. O(n d).
     """
     directions = torch.nn.functional.normalize(features.double(), dim=1)
-    means = _class_means(directions, labels)
+    means = class_means(directions, labels)
     means = means[torch.bincount(labels) > 0]
     # With features of length 1, the mean distances are 1 - mean_c ‖μ_c‖² and 1 - ‖mean_c μ_c‖².
     within, total = 1 - means.square().sum(dim=1).mean(), 1 - means.mean(dim=0).square().sum()
@@ -133,11 +132,6 @@ def linear_cka(features: Float[Tensor, "n d"], other: Float[Tensor, "n e"]) -> f
     """
     x, y = (part.double() - part.double().mean(dim=0) for part in (features, other))
     return ((x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())).item()
-
-
-def _class_means(points: Float64[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, "k d"]:
-    counts = torch.bincount(labels)
-    return points.new_zeros(len(counts), points.shape[1]).index_add_(0, labels, points) / counts.unsqueeze(1)
 
 
 def _mean_squared_distance(means: Float64[Tensor, "k d"]) -> Float64[Tensor, ""]:

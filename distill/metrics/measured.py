@@ -1,4 +1,4 @@
-"""Hold what was measured of one network."""
+"""Define the result of measuring one network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Measured:
         """Join two sets of measures into one.
 
         Raises:
-            ValueError: both have a measure of the same name.
+            ValueError: a name is in both.
         """
         if twice := (self.values.keys() & other.values.keys()) | (self.curves.keys() & other.curves.keys()):
             raise ValueError(f"measured twice: {', '.join(sorted(twice))}")

@@ -137,7 +137,7 @@ _LISTED = (
     Measure("ece", "ECE", "%", 2, _NETWORKS, "answers", "calibration_error:ece", usual=True, watched="evaluation",
             use="calibration", best="lower", stands_alone=True,
             what="expected calibration error", source="Guo et al. 2017"),
-    Measure("confidence", "confid.", "%", 2, _NETWORKS, "answers", "calibration_error:mean_max_probability",
+    Measure("confidence", "confid.", "%", 2, _NETWORKS, "answers", "confidence:mean_confidence",
             usual=True, watched="evaluation", what="mean largest probability"),
     Measure("interclass_variance", "variance", "", 2, _NETWORKS, "knowledge",
             "dark_knowledge:interclass_variance.total", usual=True, watched="training",
@@ -185,7 +185,7 @@ _LISTED = (
     Measure("ece_adaptive", "adaptive ECE", "%", 3, _CALIBRATION, "answers", "calibration_error:ece_adaptive",
             usual=True, cost="O(n k log n)",
             what="classwise ECE with as many samples in each bin", source="Nixon et al. 2019"),
-    Measure("brier", "Brier", "", 3, _CALIBRATION, "answers", "calibration_error:brier", usual=True,
+    Measure("brier", "Brier", "", 3, _CALIBRATION, "answers", "accuracy:brier", usual=True,
             what="mean squared error of the probabilities", source="Brier 1950"),
 
     Measure("bits_beyond_top1", "bits beyond top-1", "bits", 3, _KNOWLEDGE, "knowledge",
@@ -328,7 +328,7 @@ def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:
 
 
 def defined(values: Mapping[str, float]) -> dict[str, float]:
-    """Leave out values that are not defined, such as the recall of a class without a sample."""
+    """Return the values without those that are not defined, such as the recall of a class without a sample."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -12,32 +12,18 @@ from collections.abc import Collection
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
 from torch import Tensor
 
 
 def recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
     """Return the share of the samples of class `cls` that are predicted as it; NaN when there are none."""
-    return _mean(_margin(logits, (cls,))[labels == cls] > 0)
-
-
-def prior_bias(logits: Float[Tensor, "n k"], cls: int, prior: float) -> float:
-    """Return the number to add to logit `cls` so that it is predicted as often as `prior` says; no labels are used.
-
-    round(n · prior) samples (half to even) are predicted as the class. The number lies midway between the margins
-    of the last sample in and the first one out, or one logit beyond the outermost margin when all samples or none
-    are to be in. When those two margins are equal, all samples of that margin stay out. NaN without samples.
-
-    Raises:
-        ValueError: prior is not in [0, 1].
-    """
-    return _bias(_margin(logits, (cls,)), prior)
+    return _mean(class_margin(logits, (cls,))[labels == cls] > 0)
 
 
 def corrected_recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int, prior: float) -> float:
     """Return the recall of class `cls` once `prior_bias` is added to its logit; NaN when it has no samples."""
-    margin = _margin(logits, (cls,))
-    return _mean((margin + _bias(margin, prior))[labels == cls] > 0)
+    margin = class_margin(logits, (cls,))
+    return _mean((margin + prior_bias(margin, prior))[labels == cls] > 0)
 
 
 def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
@@ -45,13 +31,16 @@ def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int
 
     NaN when all samples are of the class, or none is.
     """
-    positive = (labels == cls).cpu().numpy()
-    positives = int(positive.sum())
-    negatives = positive.size - positives
-    if not positives or not negatives:
+    from scipy.stats import mannwhitneyu
+
+    positive = labels == cls
+    margin = class_margin(logits, (cls,))
+    of_class, of_rest = margin[positive].cpu().numpy(), margin[~positive].cpu().numpy()
+    if not of_class.size or not of_rest.size:
         return math.nan
-    ranks = rankdata(_margin(logits, (cls,)).cpu().numpy())
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    # Its p-value is not used; the exact one would take long.
+    wins = mannwhitneyu(of_class, of_rest, method="asymptotic").statistic
+    return float(wins / (of_class.size * of_rest.size))
 
 
 def accuracy_of(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: Collection[int]) -> float:
@@ -81,19 +70,16 @@ def accuracy_among(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], clas
 def corrected_accuracy(
     logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], seen_classes: Collection[int], prior: float
 ) -> float:
-    """Return the accuracy over all samples once one number is added to the logits of all seen classes.
+    """Return the accuracy over all samples once `prior_bias` is added to the logits of all seen classes.
 
-    The number is chosen as in `prior_bias`, without labels: round(n · prior) samples are answered by a seen class.
-    Hinton et al. chose theirs (−7.6) by the errors on the test set.
+    So round(n · prior) samples are answered by a seen class; NaN without samples. Hinton et al. chose the number
+    (−7.6) by the errors on the test set.
 
     Args:
         logits: logits of all classes.
-        labels: labels of the same samples.
+        labels: labels of the samples.
         seen_classes: classes that the student was trained on; not all.
         prior: share of all seen classes together, in the data before any class was left out.
-
-    Returns:
-        A share; NaN without samples.
 
     Raises:
         ValueError: prior is not in [0, 1]; or `seen_classes` is empty, has all classes, repeats a class, or names
@@ -104,14 +90,22 @@ def corrected_accuracy(
     if not len(unseen):
         expected = f"fewer than all {logits.shape[1]} classes"
         raise ValueError(f"seen_classes = {sorted(seen_classes)}: expected {expected}. Leave out those never seen.")
-    margin = _margin(logits, seen_classes)
-    answers_seen = margin + _bias(margin, prior) > 0
+    margin = class_margin(logits, seen_classes)
+    answers_seen = margin + prior_bias(margin, prior) > 0
     allowed = torch.where(answers_seen.unsqueeze(1), _only(logits, seen), _only(logits, unseen))
     return _mean(_beats_others(allowed, labels))
 
 
-def _bias(margin: Float[Tensor, " n"], prior: float) -> float:
-    """Return the number that makes round(n · prior) margins positive when it is added; NaN without margins."""
+def prior_bias(margin: Float[Tensor, " n"], prior: float) -> float:
+    """Return the number to add to margins so that round(n · prior) of them are above 0; no labels are used.
+
+    The number lies midway between the margins of the last sample in and the first one out, or one logit beyond the
+    outermost margin when all samples or none are to be in. When those two margins are equal, all samples of that
+    margin stay out. NaN without samples. n · prior is rounded half to even.
+
+    Raises:
+        ValueError: prior is not in [0, 1].
+    """
     if not 0 <= prior <= 1:
         raise ValueError(f"prior = {prior:g}: expected a share in [0, 1]. Give the share of the class.")
     needed = (-margin).sort().values
@@ -126,7 +120,8 @@ def _bias(margin: Float[Tensor, " n"], prior: float) -> float:
     return (needed[wanted - 1].item() + needed[wanted].item()) / 2
 
 
-def _margin(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Float[Tensor, " n"]:
+def class_margin(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Float[Tensor, " n"]:
+    """Return the largest logit of `classes` minus the largest other logit, for each sample."""
     indices = _indices(logits, classes)
     return _only(logits, indices).amax(dim=1) - _only(logits, _rest(logits, indices)).amax(dim=1)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config import TemperaturesProbe
-from distill.metrics import calibration_error
+from distill.metrics.calibration_error import reliability
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
+from distill.metrics.temperature import by_temperature, fit_temperature
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, refuse_no_held_out
@@ -44,22 +45,22 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Ru
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "a temperature")
-    fitted = calibration_error.fit_temperature(held_out, held_out_labels)
+    fitted = fit_temperature(held_out, held_out_labels)
     logits, labels = load_predictions(network, "test")
-    found = calibration_error.by_temperature(logits, labels, config.temperatures)
-    scaled = calibration_error.by_temperature(logits, labels, [fitted])
-    diagram = calibration_error.reliability(logits.double() / fitted, labels)
+    nlls, errors = by_temperature(logits, labels, config.temperatures)
+    (scaled_nll,), (scaled_ece,) = by_temperature(logits, labels, [fitted])
+    diagram = reliability(logits.double() / fitted, labels)
     return Measured(
         {
             "scaled_temperature": fitted,
-            "scaled_ece": scaled.ece[0],
-            "scaled_nll": scaled.nll[0],
-            "lowest_nll": min(found.nll),
+            "scaled_ece": scaled_ece,
+            "scaled_nll": scaled_nll,
+            "lowest_nll": min(nlls),
         },
         {
             "temperatures": list(config.temperatures),
-            "nll_by_temperature": found.nll,
-            "ece_by_temperature": found.ece,
+            "nll_by_temperature": nlls,
+            "ece_by_temperature": errors,
             "scaled_reliability_confidence": diagram.confidence.tolist(),
             "scaled_reliability_accuracy": diagram.accuracy.tolist(),
             "scaled_reliability_count": diagram.count.double().tolist(),

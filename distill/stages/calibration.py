@@ -134,7 +134,10 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
     if temperature is not None:
-        lines.append(_of_wish(logit_scaling.soften(logits, labels, temperature), temperature))
+        if not 0 < temperature < float("inf"):
+            raise UserError("temperature", temperature, "a positive number", "Take 1 to leave the logits alone.")
+        divided = confidence_gap(logits.double() / temperature, labels)
+        lines.append(_of_wish(before, divided, temperature))
     return lines
 
 
@@ -156,13 +159,13 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
     )
 
 
-def _of_wish(found: logit_scaling.Softened, temperature: float) -> str:
+def _of_wish(before: Gap, after: Gap, temperature: float) -> str:
     """Say what dividing the logits by a temperature that the user chose would do."""
-    text = f"Divided by T = {temperature:g} instead: {_sure(found.after)}."
-    if found.too_far and temperature > 1:
+    text = f"Divided by T = {temperature:g} instead: {_sure(after)}."
+    if under_confident(after) and temperature > 1:
         text += (
             " It was under-confident before: this softens it twice."
-            if found.already
+            if under_confident(before)
             else " This temperature is too high for it."
         )
     return text
