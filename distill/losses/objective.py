@@ -21,9 +21,9 @@ SoftTermOfBatch = Callable[[Tensor, Labels, "TeacherRows | None"], Tensor]
 
 
 def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
-    """Make the loss that a run calls at each step: (logits, labels, teacher or None, progress) → `Terms`.
+    """Make the loss that a run calls at each step; for a teacher alpha is 0.
 
-    The loss of a teacher is the one with alpha = 0. Logits of half precision are computed with in float32, and
+    Logits of half precision are computed with in float32, and
     their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later
     calls do not. A schedule of smoothing follows progress; without progress the loss is that of the last step.
 
@@ -43,10 +43,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
 
 def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
-    """Compute what `make_loss` takes from the teacher, batch by batch, for thousands of samples at once.
-
-    The last batch may be smaller.
-    """
+    """Compute what the loss takes from the teacher for thousands of samples at once; return it batch by batch."""
     # The soft targets of a sample do not change, so a step need not compute them.
     if config.soft == "kl":
         return prepare_targets(teacher_logits, config.temperature, batch_size)

@@ -1,4 +1,4 @@
-"""Define what a loss takes and what it returns."""
+"""Define the arguments and the result of a loss."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ class Loss(Protocol):
         Args:
             logits: logits of the network.
             labels: labels of the samples.
-            teacher: logits [n, k] of the teacher, or what `prepare` made of them; None for a network that learns
-                from labels.
+            teacher: logits [n, k] of the teacher, or what `prepare` made of them; None without a teacher.
             progress: 0 at the first step of a training, 1 at the last; a schedule of smoothing follows it.
         """
         ...
@@ -71,11 +70,7 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def required(teacher_logits: Tensor | None) -> Tensor:
-    """Return the teacher's logits, or refuse if there are none.
-
-    Raises:
-        ValueError: there are no logits of the teacher.
-    """
+    """Return the teacher's logits, or raise a ValueError if there are none."""
     if teacher_logits is None:
         raise ValueError("teacher_logits = None: expected logits [n, k], since alpha > 0. Give a cache.")
     return teacher_logits

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from distill.losses import uniform_smoothing
+from distill.losses import in_uniform
 from distill.metrics.confidence import Gap, ceiling, confidence_gap, under_confident
 from tests.metrics.drawn import calibrated
 
@@ -32,7 +32,7 @@ def test_the_ceiling_is_the_largest_target(smoothing, classes):
 def test_the_ceiling_in_closed_form():
     assert ceiling(0.0, 10) == 1
     assert ceiling(0.1, 10) == pytest.approx(0.91)
-    assert ceiling(uniform_smoothing(0.1, 10), 10) == pytest.approx(0.9), "over the others the label keeps 1 - ε"
+    assert ceiling(in_uniform(0.1, "others", 10), 10) == pytest.approx(0.9), "over the others the label keeps 1 - ε"
 
 
 def test_a_network_at_its_targets_is_as_sure_as_the_ceiling():
