@@ -138,14 +138,13 @@ def cross_entropy(
         ValueError: a smoothing is given beside a matrix.
     """
     classes = logits.shape[-1]
-    if matrix is None:
-        in_uniform(
-            max(smoothing, default=0.0) if isinstance(smoothing, Sequence) else smoothing, convention, classes
-        )
     if isinstance(smoothing, Sequence):
         if matrix is not None:
             raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
+        in_uniform(max(smoothing, default=0.0), convention, classes)
         smoothing, matrix = 0.0, smoothed(smoothing, towards_all(classes), convention, torch.float64)
+    elif matrix is None:
+        in_uniform(smoothing, convention, classes)
     return label_loss(
         logits,
         labels,

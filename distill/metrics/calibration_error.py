@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.metrics.intervals import wilson
 
-_SORTED = 1 << 20
+SORTED_AT_ONCE = 1 << 20
 """Number of probabilities that are sorted at a time."""
 _ROUNDING = 1e-12
 """Relative difference up to which two probabilities count as equal."""
@@ -104,7 +104,7 @@ def ece_adaptive(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: 
     p = torch.softmax(logits.double(), dim=1).t()
     own = torch.arange(len(p), device=p.device).unsqueeze(1)
     # Some classes are sorted at a time: sorting all at once needs many times the memory of the logits.
-    at_once = max(1, _SORTED // max(1, p.shape[1]))
+    at_once = max(1, SORTED_AT_ONCE // max(1, p.shape[1]))
     errors = [
         _equal_mass_errors(some.contiguous(), labels == which, bins)
         for some, which in zip(p.split(at_once), own.split(at_once), strict=True)

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.config import MemorisationProbe, StudentConfig, TeacherConfig
-from distill.data.normaliser import Normaliser
-from distill.data.sets.dataset import Dataset
+from distill.config import MemorisationProbe, StudentConfig
 from distill.data.sets.load import load
 from distill.metrics.accuracy import accuracy
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
+from distill.probes.outputs import logits_of
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, load_predictions, network_config, training_data
-from distill.training.predict import predict
+from distill.training.network import load_predictions, network_config, training_data
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int64
+    from jaxtyping import Bool
     from torch import Tensor
 
 _TOPIC = Topic("Wrong labels", ("accuracy", "held_out_accuracy"))
@@ -37,11 +35,6 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
     """Compare a network's answers to training images with the labels that it learned from and with the right ones.
 
     The images are un-augmented.
-
-    Args:
-        config: config of the probe.
-        network: artifact of a teacher or a student.
-        runtime: device and data root.
 
     Returns:
         Values, all shares:
@@ -66,39 +59,22 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
     trained = network_config(network)
     clean = trained.data.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
     right = load(clean, runtime.data_root, runtime.progress)
-    shown = _shown(trained, dataset)
-    answers = _answers(network, dataset, runtime)[shown]
-    values = _of_training(answers, dataset.train.labels[shown], right.train.labels[shown])
+    # Classes are left out by the label that is known, right or wrong.
+    excluded = trained.exclude_classes if isinstance(trained, StudentConfig) else ()
+    shown = ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
+    answers = logits_of(network, dataset.train.images, runtime).argmax(1)[shown]
+    labels, classes = dataset.train.labels[shown], right.train.labels[shown]
+    wrong = labels != classes
+    values = {"wrong_labels": _share(wrong)}
+    if wrong.any():
+        values["memorised"] = _share(answers[wrong] == labels[wrong])
+        values["recovered"] = _share(answers[wrong] == classes[wrong])
+    if not wrong.all():
+        values["fitted_right"] = _share(answers[~wrong] == labels[~wrong])
     held_out, _ = load_predictions(network, "held_out")
     if len(held_out):
         values["held_out_accuracy_clean"] = accuracy(held_out, right.held_out.labels)
     return Measured(values, {})
-
-
-def _shown(config: TeacherConfig | StudentConfig, dataset: Dataset) -> Bool[Tensor, " n"]:
-    """Tell which training images the network learned from."""
-    # Classes are left out by the label that is known, right or wrong.
-    excluded = config.exclude_classes if isinstance(config, StudentConfig) else ()
-    return ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
-
-
-def _answers(network: Artifact, dataset: Dataset, runtime: Runtime) -> Int64[Tensor, " n"]:
-    device = runtime.torch_device()
-    normalise = Normaliser(dataset.mean, dataset.std, device)
-    return predict(load_network(network, device), dataset.train.images, normalise, device).argmax(1)
-
-
-def _of_training(
-    answers: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], right: Int64[Tensor, " n"]
-) -> dict[str, float]:
-    wrong = labels != right
-    found = {"wrong_labels": _share(wrong)}
-    if wrong.any():
-        found["memorised"] = _share(answers[wrong] == labels[wrong])
-        found["recovered"] = _share(answers[wrong] == right[wrong])
-    if not wrong.all():
-        found["fitted_right"] = _share(answers[~wrong] == labels[~wrong])
-    return found
 
 
 def _share(hits: Bool[Tensor, " n"]) -> float:

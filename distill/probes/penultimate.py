@@ -10,17 +10,16 @@ import torch
 import torch.nn.functional as F
 
 from distill.config import PenultimateProbe
-from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics import geometry
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
-from distill.models.last_layer import last_linear, penultimate, templates, with_one
+from distill.models.last_layer import templates, with_one
+from distill.probes.outputs import activations_of
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, training_data
-from distill.training.predict import inference_batch
+from distill.training.network import training_data
 from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
@@ -44,12 +43,7 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
     Images are un-augmented. They are the first `per_class` of each class in the training and in the held-out split,
     or as many as there are. The test split replaces the held-out one if no image of one of the classes is held out.
 
-    Args:
-        config: which classes, and how many images.
-        network: artifact of a teacher or a student.
-        runtime: device and data root.
-        log: TensorBoard folder; this network gets a folder in it, with activations, class names and images for the
-            Embedding Projector.
+    Activations, class names and images are written to `log` for TensorBoard's Embedding Projector.
 
     Returns:
         Values, each for `train` and `held_out`; `geometry` defines them all:
@@ -73,21 +67,14 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
     dataset = training_data(network, runtime)
     _check(config, dataset)
     shown = _shown(config, dataset)
-    device = runtime.torch_device()
-    model = load_network(network, device)
-    normalise = Normaliser(dataset.mean, dataset.std, device)
-    head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
-    batch = inference_batch(device)
-    activations = {
-        name: penultimate(model, head, split.images, normalise, device, batch) for name, split in shown.items()
-    }
-    found = Measured({}, {})
+    head, activations = activations_of(network, {name: split.images for name, split in shown.items()}, runtime)
+    measured = Measured({}, {})
     for place, triple in enumerate(config.triples, start=1):
         ids = torch.tensor(triple)
         of_triple = _on_plane(templates(head)[ids], ids, activations, shown)
-        found = found.joined(_renamed(of_triple, f"_{place}" if place > 1 else ""))
+        measured = measured.joined(_renamed(of_triple, f"_{place}" if place > 1 else ""))
     _write_projector(log / network.path.name, dataset, activations, shown)
-    return found
+    return measured
 
 
 class _Shown(NamedTuple):
@@ -103,7 +90,7 @@ def _check(config: PenultimateProbe, dataset: Dataset) -> None:
     for triple in config.triples:
         if max(triple) >= dataset.num_classes or len(set(triple)) < 3:
             expected = f"three classes of the {dataset.num_classes} of {dataset.name}"
-            raise UserError("triples", triple, expected, "Choose others.")
+            raise UserError("probe.triples", triple, expected, "Choose others.")
 
 
 def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
@@ -111,16 +98,16 @@ def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
     classes = sorted({cls for triple in config.triples for cls in triple})
     complete = torch.isin(torch.tensor(classes), dataset.held_out.labels).all()
     unseen = ("held-out", dataset.held_out) if complete else ("test", dataset.test)
-    found = {}
+    shown = {}
     for name, (origin, split) in {"train": ("train", dataset.train), "held_out": unseen}.items():
         rows = [(split.labels == cls).nonzero().flatten()[: config.per_class] for cls in classes]
         for cls, of_class in zip(classes, rows, strict=True):
             if not len(of_class):
                 expected = f"an image of class {dataset.classes[cls]!r} in each of its splits"
-                raise UserError("triples", cls, expected, "Choose another class.")
+                raise UserError("probe.triples", cls, expected, "Choose another class.")
         chosen = torch.cat(rows)
-        found[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
-    return found
+        shown[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
+    return shown
 
 
 def _on_plane(

@@ -179,5 +179,5 @@ def test_some_classes_at_a_time_are_all_classes(monkeypatch):
     logits, labels = draw(3, n=50, k=7)
     whole = ece_adaptive(logits, labels)
     for at_once in (1, 100, 149):
-        monkeypatch.setattr(calibration_error, "_SORTED", at_once)
+        monkeypatch.setattr(calibration_error, "SORTED_AT_ONCE", at_once)
         assert ece_adaptive(logits, labels) == pytest.approx(whole, rel=1e-12)
