@@ -66,7 +66,7 @@ def _z_scores(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
 
 
 class DecoupledKL(NamedTuple):
-    """The two parts of KL(p_t ‖ p_s), per sample: `target` + (1 - `label_probability`) x `nontarget`."""
+    """Split KL(p_t ‖ p_s) of each sample: it is `target` + (1 - `label_probability`) x `nontarget`."""
 
     target: Float[Tensor, " n"]
     """TCKD: the KL divergence between the binary distributions (label, all other classes), in nats."""

@@ -1,4 +1,4 @@
-"""Make the hard term of a loss: what a network is charged for its labels at each step."""
+"""Make the hard term of a loss, which charges a network for its labels at each step."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _KWARGS = "loss.labels.kwargs"
 
 
 class Rows(NamedTuple):
-    """A matrix of smoothed targets, ready for the training step."""
+    """Hold a matrix of smoothed targets, ready for the training step."""
 
     table: Float[Tensor, "k+1 k"]
     """Targets: row y is for label y; the last row, of zeros, is for a label that does not count."""

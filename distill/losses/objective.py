@@ -1,4 +1,4 @@
-"""Make what a run minimises, from its config: the hard term, the soft term, or both."""
+"""Make the loss that a run minimises, from its config: the hard term, the soft term, or both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SoftTermOfBatch = Callable[[Tensor, Labels, "TeacherRows | None"], Tensor]
 
 
 def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
-    """Make the loss that a run calls at each step; for a teacher alpha is 0.
+    """Make the loss that a run calls at each step. The loss of a teacher has alpha = 0.
 
     Logits of half precision are computed with in float32, and
     their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later

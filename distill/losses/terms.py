@@ -17,7 +17,7 @@ Only a network that learns from labels alone may have a class per position.
 
 
 class Terms(NamedTuple):
-    """The loss of one step: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+    """Hold the loss of one step: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
 
     total: Float[Tensor, ""]
     """The value that training minimises; differentiable."""
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Soft targets of a batch, ready for the training step: one column per sample."""
+    """Hold the soft targets of a batch, ready for the training step: one column per sample."""
 
     p: Float[Tensor, "k n"]
     log_p: Float[Tensor, "k n"]
@@ -43,7 +43,7 @@ TeacherRows = Tensor | Targets
 
 
 class Loss(Protocol):
-    """A loss that a run calls at each step."""
+    """Compute the loss of a step; a run calls it at each step."""
 
     def __call__(
         self,

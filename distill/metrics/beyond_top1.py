@@ -22,16 +22,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.dark_knowledge import nontarget
 from distill.metrics.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
 class BitsBeyondTop1:
-    """Bits per image about the label that a distribution carries; each value is a difference of two mean NLLs."""
+    """Say how many bits per image a distribution carries about the label; each is a difference of two mean NLLs."""
 
     total: float
     """Bits beyond the top-1 answer: A - B, which is `confidence` + `classes`."""
@@ -43,7 +44,7 @@ class BitsBeyondTop1:
     """All bits about the label, including those of the top-1 answer: H - B."""
 
 
-def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], folds: int = 5) -> BitsBeyondTop1:
+def bits_beyond_top1(logits: Logits, labels: Labels, folds: int = 5) -> BitsBeyondTop1:
     """Measure how many bits about the label the distribution carries beyond its top-1 answer.
 
     Tables and temperature are cross-fitted over folds. All values are NaN for fewer than two wrong answers. A
@@ -83,7 +84,7 @@ def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], fo
 
 
 def _surprise(
-    counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
+    counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Labels
 ) -> Float64[Tensor, "4"]:
     """Return the summed NLL in nats of the predictors H, A, C and B, given the counts of `_counts`."""
     classes = len(counts)
@@ -102,11 +103,11 @@ def _surprise(
 
 
 def _smoothed(counts: Float64[Tensor, "*rows k"], outcomes: int) -> Float64[Tensor, "*rows k"]:
-    """Return the logarithm of the shares of each row, after adding one sample spread over `outcomes`."""
+    """Return the logarithm of each row's shares, after one sample spread over `outcomes` is added."""
     return ((counts + 1 / outcomes) / (counts.sum(dim=-1, keepdim=True) + 1)).log()
 
 
-def _counts(answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Float64[Tensor, "k k"]:
+def _counts(answers: Int[Tensor, " n"], labels: Labels, classes: int) -> Float64[Tensor, "k k"]:
     """Count how often an answer (row) came with a label (column)."""
     return torch.bincount(answers * classes + labels, minlength=classes**2).view(classes, classes).double()
 

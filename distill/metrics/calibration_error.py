@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.intervals import wilson
 
 SORTED_AT_ONCE = 1 << 20
@@ -18,7 +19,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: bins of equal width over (0, 1], each closed on the right.
+    """Compare accuracy with confidence in bins of equal width over (0, 1], each closed on the right.
 
     An empty bin has count 0, the value 0 for both means, and the interval from 0 to 1.
     """
@@ -35,13 +36,13 @@ class Reliability:
     """Upper end of the 95 % interval of the accuracy."""
 
 
-def reliability(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> Reliability:
-    """Compute accuracy and mean confidence per bin of confidence (Guo et al. 2017, sec. 2)."""
+def reliability(logits: Logits, labels: Labels, bins: int = 15) -> Reliability:
+    """Compute the reliability diagram: accuracy and mean confidence per bin (Guo et al. 2017, sec. 2)."""
     return reliability_of(*_confidence(logits, labels), bins)
 
 
 def reliability_of(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], bins: int) -> Reliability:
-    """Compute the reliability diagram of predictions whose confidences are given."""
+    """Compute the reliability diagram of predictions from their confidences and whether they are right."""
     bin_of = torch.bucketize(confidence, _inner_edges(bins, confidence))
     count = torch.bincount(bin_of, minlength=bins)
     filled = count.clamp(min=1)
@@ -50,7 +51,7 @@ def reliability_of(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], b
     return Reliability(mean, accuracy, count, *wilson(accuracy, count))
 
 
-def ece(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> float:
+def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
     """Return the expected calibration error Σ_b n_b/n |accuracy_b - confidence_b|, in [0, 1].
 
     Source: Guo et al. 2017, sec. 2; bins b have equal width.
@@ -64,8 +65,8 @@ def error_of(diagram: Reliability) -> float:
     return (share * (diagram.accuracy - diagram.confidence).abs()).sum().item()
 
 
-def ece_equal_mass(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> float:
-    """Return the expected calibration error with bins of equal mass, each holding equally many samples; in [0, 1].
+def ece_equal_mass(logits: Logits, labels: Labels, bins: int = 15) -> float:
+    """Return the expected calibration error with bins that hold equally many samples, in [0, 1].
 
     This is the adaptive binning of Nguyen & O'Connor (2015) and the equal-mass ECE of Roelofs et al. (2022). When n
     is no multiple of `bins`, sizes of bins differ by one, and each bin weighs as many samples as it holds. Samples
@@ -76,7 +77,7 @@ def ece_equal_mass(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins
     return _equal_mass_errors(confidence.unsqueeze(0), right.unsqueeze(0), bins).item()
 
 
-def ece_classwise(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> float:
+def ece_classwise(logits: Logits, labels: Labels, bins: int = 15) -> float:
     """Return the calibration error of each class's probability, averaged over classes, with bins of equal width.
 
     1/K Σ_k Σ_b n_bk/n |share of class k in b - mean p_k in b|, in [0, 1]: the classwise ECE of Kull et al. (2019,
@@ -94,8 +95,8 @@ def ece_classwise(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins:
     return surplus.abs().sum().item() / p.numel()
 
 
-def ece_adaptive(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int = 15) -> float:
-    """Return the classwise calibration error with ranges of p_k that hold equally many samples; in [0, 1].
+def ece_adaptive(logits: Logits, labels: Labels, bins: int = 15) -> float:
+    """Return the classwise calibration error with ranges of p_k that hold equally many samples, in [0, 1].
 
     This is ACE of Nixon et al. (2019): 1/(K R) Σ_k Σ_r |share of class k in r - mean p_k in r|. Where n is no
     multiple of the R = `bins` ranges, each range weighs as many samples as it holds. Ties are treated as in
@@ -112,9 +113,7 @@ def ece_adaptive(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: 
     return torch.cat(errors).mean().item()
 
 
-def _confidence(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+def _confidence(logits: Logits, labels: Labels) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """Return the largest probability of each sample, and whether its answer is right."""
     confidence, answers = torch.softmax(logits.double(), dim=1).max(dim=1)
     return confidence, answers == labels
@@ -126,7 +125,7 @@ def _inner_edges(bins: int, like: Tensor) -> Float[Tensor, " edges"]:
 
 
 def _equal_mass_errors(scores: Float[Tensor, "c n"], hits: Bool[Tensor, "c n"], bins: int) -> Float[Tensor, " c"]:
-    """Compute Σ_r |hits in r - sum of scores in r| / n for each row, over ranges r of its sorted scores."""
+    """Compute Σ_r |hits in r - sum of scores in r| / n of each row, for ranges r of its sorted scores."""
     rows, n = scores.shape
     ordered, order = scores.sort(dim=1)
     inner = torch.arange(1, bins, device=scores.device) * n // bins

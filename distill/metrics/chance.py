@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from distill.metrics.accuracy import accuracy
+from distill.metrics.arrays import Labels, Logits
 
 
-def at_chance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> str | None:
+def at_chance(logits: Logits, labels: Labels) -> str | None:
     """Return why a network counts as diverged, or None if it does not.
 
     It does when a logit is not finite, or when its accuracy is not above that of always answering the most frequent

@@ -32,7 +32,7 @@ _Compared = dict[float, Mapping[str, Mapping[int, float]]]
 
 @dataclass(frozen=True)
 class Choice:
-    """The smoothing to take for one use."""
+    """Say which smoothing to take for one use, and why."""
 
     smoothing: float
     measure: str
@@ -49,7 +49,7 @@ class Choice:
 
 
 def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[str, Choice]:
-    """Choose the smoothing to take for "accuracy", "calibration" and "teaching".
+    """Choose the smoothing to take for "accuracy", for "calibration" and for "teaching".
 
     Only the strengths with the most seeds are compared, on the seeds that they share. Among equal strengths the
     weakest is taken.

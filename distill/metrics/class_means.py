@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from distill.metrics.arrays import Labels
 
-def class_means(
-    rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int | None = None
-) -> Float[Tensor, "k d"]:
+
+def class_means(rows: Float[Tensor, "n d"], labels: Labels, classes: int | None = None) -> Float[Tensor, "k d"]:
     """Return the mean row of each class, NaN for a class without samples.
 
     Without `classes`, there are as many classes as the largest label says.

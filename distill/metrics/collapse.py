@@ -9,13 +9,14 @@ computed in float64, in O(n d k) time and O(n d) memory.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.class_means import class_means
 
 
-def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def within_class_collapse(features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of the scatter between them.
 
     Σ_W = mean_i (h_i - μ_y)(h_i - μ_y)ᵀ and Σ_B = mean_c (μ_c - μ)(μ_c - μ)ᵀ, with μ the mean over samples and K
@@ -38,9 +39,7 @@ def equiangular_distance(weight: Float[Tensor, "k d"]) -> float:
     return _distance_to_simplex(w @ w.T)
 
 
-def duality_distance(
-    weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-) -> float:
+def duality_distance(weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return NC3: the distance of W H̄, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1); columns of H̄ are μ_c - μ.
 
     NC3 is 0 where weights and class means lie in the same directions and form a regular simplex. NaN if a class has
@@ -51,9 +50,7 @@ def duality_distance(
     return _distance_to_simplex(weight.double() @ (means - h.mean(dim=0)).T)
 
 
-def nearest_centre_agreement(
-    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], logits: Float[Tensor, "n k"]
-) -> float:
+def nearest_centre_agreement(features: Float[Tensor, "n d"], labels: Labels, logits: Logits) -> float:
     """Return NC4: the share of samples for which the network answers the class with the nearest mean of features.
 
     Classes without samples have no mean, and are never nearest.

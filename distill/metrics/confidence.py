@@ -6,14 +6,13 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.intervals import NORMAL, wilson
 
 
 class Gap(NamedTuple):
-    """Accuracy less mean confidence: above 0 the network is right more often than it says."""
+    """Compare accuracy with mean confidence: above 0 the network is right more often than it says."""
 
     accuracy: float
     """Share of samples whose answer is right."""
@@ -27,7 +26,7 @@ class Gap(NamedTuple):
     """Upper end of the 95 % interval of `gap` over samples."""
 
 
-def mean_confidence(logits: Float[Tensor, "n k"]) -> float:
+def mean_confidence(logits: Logits) -> float:
     """Return the largest probability of a sample, averaged over samples."""
     return torch.softmax(logits.double(), dim=1).amax(dim=1).mean().item()
 
@@ -42,7 +41,7 @@ def ceiling(smoothing: float, classes: int) -> float:
     return 1 - smoothing + smoothing / classes
 
 
-def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Gap:
+def confidence_gap(logits: Logits, labels: Labels) -> Gap:
     """Compute accuracy less mean confidence, with a 95 % interval over samples.
 
     The interval combines Wilson's interval of the accuracy with the normal interval of the mean confidence, using

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.dark_knowledge import class_similarity, logit_deviation, nontarget, similarity_correlation
 
 
-def target_divergence(
-    student: Float[Tensor, "n k"],
-    teacher: Float[Tensor, "n k"],
-    labels: Int[Tensor, " n"],
-    temperature: float = 1.0,
-) -> float:
-    """Return the mean KL(b_t ‖ b_s) of b = (p_y, 1 - p_y) at temperature T, in nats.
+def target_divergence(student: Logits, teacher: Logits, labels: Labels, temperature: float = 1.0) -> float:
+    """Return the mean KL divergence, teacher to student, of label against the rest, (p_y, 1 - p_y), at T, in nats.
 
     This is TCKD of Zhao et al. 2022, without T². KL(p_t ‖ p_s) of a sample is its part of `target_divergence` plus
     (1 - p_t,y) times its part of `nontarget_divergence`.
@@ -30,12 +26,7 @@ def target_divergence(
     return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True).item()
 
 
-def nontarget_divergence(
-    student: Float[Tensor, "n k"],
-    teacher: Float[Tensor, "n k"],
-    labels: Int[Tensor, " n"],
-    temperature: float = 1.0,
-) -> float:
+def nontarget_divergence(student: Logits, teacher: Logits, labels: Labels, temperature: float = 1.0) -> float:
     """Return the mean KL of the distributions over the non-target classes at T, teacher to student, in nats.
 
     This is NCKD of Zhao et al. 2022, without T². How sure the teacher is of the label is no weight of a sample.
@@ -46,9 +37,7 @@ def nontarget_divergence(
     return F.kl_div(of_student, of_teacher, reduction="batchmean", log_target=True).item()
 
 
-def inter_correlation(
-    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
-) -> float:
+def inter_correlation(student: Logits, teacher: Logits, temperature: float = 1.0) -> float:
     """Return Pearson's correlation over classes of both networks' probabilities at T, mean over samples.
 
     Source: Huang et al. 2022. As in the authors' code, a sample to which either network gives equal probabilities
@@ -57,9 +46,7 @@ def inter_correlation(
     return _pearson(*_probabilities(student, teacher, temperature)).mean().item()
 
 
-def intra_correlation(
-    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float = 1.0
-) -> float:
+def intra_correlation(student: Logits, teacher: Logits, temperature: float = 1.0) -> float:
     """Return Pearson's correlation over samples of both networks' probabilities of a class at T, mean over classes.
 
     Source: Huang et al. 2022. A class to which either network gives one probability on all samples counts as 0.
@@ -68,8 +55,8 @@ def intra_correlation(
     return _pearson(p.T, q.T).mean().item()
 
 
-def deviation_ratio(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> float:
-    """Return the student's `dark_knowledge.logit_deviation` over the teacher's (Sun et al. 2024).
+def deviation_ratio(student: Logits, teacher: Logits) -> float:
+    """Return the standard deviation of the student's logits over that of the teacher's logits (Sun et al. 2024).
 
     The ratio is 1 if both are equally sharp; a distillation loss with one temperature for both asks for 1. NaN for
     a teacher with equal logits.
@@ -79,22 +66,14 @@ def deviation_ratio(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]
 
 
 def class_similarity_correlation(
-    student: Float[Tensor, "n k"],
-    teacher: Float[Tensor, "n k"],
-    labels: Int[Tensor, " n"],
-    temperature: float = 1.0,
+    student: Logits, teacher: Logits, labels: Labels, temperature: float = 1.0
 ) -> float:
-    """Return the rank correlation of the `dark_knowledge.class_similarity` of both networks at T.
-
-    It answers: do student and teacher find the same classes alike?
-    """
+    """Return how well both networks agree on which classes are alike: the rank correlation at T."""
     of_both = (class_similarity(logits, labels, temperature) for logits in (student, teacher))
     return similarity_correlation(*of_both)
 
 
-def _target_or_not(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float
-) -> Float64[Tensor, "n 2"]:
+def _target_or_not(logits: Logits, labels: Labels, temperature: float) -> Float64[Tensor, "n 2"]:
     """Return the logarithms of p_y and 1 - p_y, the second one without cancellation."""
     z = logits.double() / temperature
     two = torch.cat([z.gather(1, labels.unsqueeze(1)), nontarget(z, labels).logsumexp(dim=1, keepdim=True)], dim=1)
@@ -102,7 +81,7 @@ def _target_or_not(
 
 
 def _probabilities(
-    student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"], temperature: float
+    student: Logits, teacher: Logits, temperature: float
 ) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n k"]]:
     p, q = (torch.softmax(logits.double() / temperature, dim=1) for logits in (student, teacher))
     return p, q

@@ -16,14 +16,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from distill.metrics.arrays import Labels
 from distill.metrics.class_means import class_means
 
 
 class Plane(NamedTuple):
-    """An affine plane, with an origin and two axes of its own."""
+    """Describe an affine plane by an origin and two axes of its own."""
 
     origin: Float64[Tensor, " d"]
     basis: Float64[Tensor, "2 d"]
@@ -54,12 +55,12 @@ def project(plane: Plane, points: Float[Tensor, "n d"]) -> Float64[Tensor, "n 2"
     return (points.double() - plane.origin) @ plane.basis.T
 
 
-def class_distance(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def class_distance(points: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return the root of the mean squared distance between two class means, over all pairs of classes."""
     return _mean_squared_distance(class_means(points.double(), labels)).sqrt().item()
 
 
-def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " k"]:
+def compactness(points: Float[Tensor, "n d"], labels: Labels) -> Float64[Tensor, " k"]:
     """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared."""
     exact = points.double()
     means = class_means(exact, labels)
@@ -67,7 +68,7 @@ def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Floa
     return class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
 
 
-def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def scatter_ratio(features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return the trace of the within-class scatter over the trace of the between-class scatter.
 
     Every point weighs the same. For points on the plane the ratio would be nearly `compactness`. For activations it
@@ -79,7 +80,7 @@ def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> 
     return (within / between).item()
 
 
-def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def triangle_irregularity(points: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return the standard deviation over the mean of the sides of the triangle (polygon) of class means.
 
     It is 0 if the triangle is regular; for three classes it is 1/√2 when two means coincide.
@@ -88,9 +89,7 @@ def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"
     return (sides.std(correction=0) / sides.mean()).item()
 
 
-def distance_imbalance(
-    points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Int[Tensor, " n"]
-) -> float:
+def distance_imbalance(points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Labels) -> float:
     """Measure how far points are from being equally near to the templates of both incorrect classes.
 
     With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own: mean |D_a - D_b| / mean ((D_a +
@@ -107,7 +106,7 @@ def distance_imbalance(
     return (imbalance / nearer).item() if nearer > 0 else float("nan")
 
 
-def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def class_separation(features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return R² = 1 - d_within / d_total of cosine distances: 0 for mixed classes, 1 for one direction per class.
 
     d_within is the mean distance over all pairs of samples of one class, averaged over classes. d_total is the mean

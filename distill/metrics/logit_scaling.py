@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from distill.config import CalibrationMethod
 from distill.errors import UserError
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.temperature import fit_temperature
 
 Method = Literal["none", CalibrationMethod]
@@ -26,7 +27,7 @@ The ridge stands for a normal prior with a standard deviation of 10.
 
 @dataclass(frozen=True)
 class Scaling:
-    """A map of logits z to calibrated logits."""
+    """Map logits z to calibrated logits."""
 
     method: Method
     """Kind of map.
@@ -40,7 +41,7 @@ class Scaling:
     bias: Float64[Tensor, " one_or_k"]
     """Bias of the logits: 0 for a temperature, otherwise one per class."""
 
-    def apply(self, logits: Float[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+    def apply(self, logits: Logits) -> Float64[Tensor, "n k"]:
         """Return the calibrated logits, whose softmax is the calibrated probabilities."""
         return scaled(self.method, logits.double(), self.scale.to(logits.device), self.bias.to(logits.device))
 
@@ -50,7 +51,7 @@ def identity() -> Scaling:
     return Scaling("none", torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
 
 
-def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def fit(method: Method, logits: Logits, labels: Labels) -> Scaling:
     """Fit the map after which probabilities match labels best, in float64.
 
     temperature: the temperature of `fit_temperature`, so 1/T is bounded.
@@ -93,10 +94,7 @@ def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"])
 
 
 def scaled(
-    method: Method,
-    logits: Float[Tensor, "n k"],
-    scale: Float[Tensor, " one_or_k"],
-    bias: Float[Tensor, " one_or_k"],
+    method: Method, logits: Logits, scale: Float[Tensor, " one_or_k"], bias: Float[Tensor, " one_or_k"]
 ) -> Float[Tensor, "n k"]:
     """Apply a map to logits, in the precision of the arguments; `torch.export` can trace it."""
     if method == "none":
@@ -106,7 +104,7 @@ def scaled(
     return logits * scale + bias
 
 
-def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+def log_odds(logits: Logits) -> Float[Tensor, "n k"]:
     """Return log p_k / (1 - p_k) of the softmax probabilities, without cancellation where p_k is close to 1."""
     log_p = torch.log_softmax(logits, dim=1)
     top = logits.argmax(dim=1, keepdim=True)
@@ -117,7 +115,7 @@ def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     return log_p - of_others.scatter(1, top, of_top)
 
 
-def _fit_vector(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def _fit_vector(logits: Float64[Tensor, "n k"], labels: Labels) -> Scaling:
     temperature = fit_temperature(logits, labels)
     n, classes = logits.shape
     start = logits / temperature
@@ -136,7 +134,7 @@ def _fit_vector(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sc
     return Scaling("vector", scale / temperature, bias - bias.mean())
 
 
-def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def _fit_platt(logits: Float64[Tensor, "n k"], labels: Labels) -> Scaling:
     odds = log_odds(logits)
     n, classes = odds.shape
     positive = F.one_hot(labels, classes).bool()
@@ -171,10 +169,9 @@ def _ones_and_zeros(row: Float64[Tensor, " k"]) -> Float64[Tensor, "2 k"]:
 
 
 def _minimise(
-    loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]],
-    start: Float64[Tensor, "2 k"],
+    loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]], start: Float64[Tensor, "2 k"]
 ) -> Float64[Tensor, "2 k"]:
-    """Find where a convex loss, given with its gradient, is least."""
+    """Find where a convex loss, which is given with its gradient, is least."""
     from scipy.optimize import minimize  # takes half a second, so applying a map skips it
 
     def flat(values):

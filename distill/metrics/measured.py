@@ -10,7 +10,7 @@ MEASURES_FILE = "measures.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """Measures of one network: numbers, vectors, or the reason why there are none."""
+    """Hold the measures of one network: numbers, vectors, or the reason why there are none."""
 
     values: dict[str, float]
     curves: dict[str, list[float]]

@@ -48,7 +48,7 @@ GIVEN: dict[Kind, tuple[str, ...]] = {
 
 
 class Topic(NamedTuple):
-    """A table of a report, which its measures name."""
+    """Describe a table of a report; the measures in it name it."""
 
     caption: str
     beside: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Topic(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of a network: how it is computed, shown and explained."""
+    """Describe a measure of a network: how it is computed, shown and explained."""
 
     name: str
     heading: str = ""

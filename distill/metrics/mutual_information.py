@@ -1,4 +1,4 @@
-"""Estimate the mutual information between which image it is and what a network says of it, over random views.
+"""Estimate the mutual information between the index of an image and what a network says of random views of it.
 
 X is the index of one of N images, each equally likely. Y = f(d(z_x)) is a number that the network gives for a
 random view d of the image, such as a difference of two logits. Müller et al. 2019, section 3, take Y given x to be
@@ -47,7 +47,7 @@ def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l
 
 @lru_cache(maxsize=32)
 def collapsed_information(images: int, draws: int, clusters: int = 2, repetitions: int = 50) -> float:
-    """Return the average result of `mutual_information` where only the cluster of an image is left to know.
+    """Return the mean result of `mutual_information` for images of which only their cluster can be told.
 
     The truth is log(clusters), with clusters of one size. The estimate is lower, since the means of `draws` views
     are noisy. For many images it is lower by 1/(L+2) - log((L+2)/(L+1)) / 2 with L draws, which follows from the

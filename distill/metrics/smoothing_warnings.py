@@ -23,7 +23,7 @@ _PAST = 0.2
 
 
 class Notice(NamedTuple):
-    """One thing that a user should know about a run."""
+    """Tell a user one thing about a run."""
 
     kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
     text: str

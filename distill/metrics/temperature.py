@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.calibration_error import error_of, reliability_of
 
 SHARPEST = 100.0
@@ -15,7 +16,7 @@ SHARPEST = 100.0
 
 
 def by_temperature(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperatures: Sequence[float], bins: int = 15
+    logits: Logits, labels: Labels, temperatures: Sequence[float], bins: int = 15
 ) -> tuple[list[float], list[float]]:
     """Return the NLL in nats and the ECE of logits / T, for each temperature T."""
     # One exponential per logit and temperature is enough for both.
@@ -29,7 +30,7 @@ def by_temperature(
     return nlls, errors
 
 
-def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
+def fit_temperature(logits: Logits, labels: Labels) -> float:
     """Find the temperature T that minimises the NLL of softmax(logits / T) (Guo et al. 2017, sec. 4.2).
 
     T lies within a factor `SHARPEST` of the spread of the logits, either way. The spread is the root mean square of
@@ -69,7 +70,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> 
     return spread / root_scalar(slope, bracket=(least, most), method="brentq", rtol=1e-12).root
 
 
-def _below_largest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[float, Float[Tensor, "n k"]]:
+def _below_largest(logits: Logits, labels: Labels) -> tuple[float, Float[Tensor, "n k"]]:
     """Return the mean of the labels' logits and all logits, each less the largest of its sample, in float64."""
     below = logits.double()
     below = below - below.amax(dim=1, keepdim=True)

@@ -14,19 +14,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 
-def recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
+
+def recall(logits: Logits, labels: Labels, cls: int) -> float:
     """Return the share of the samples of class `cls` that are predicted as it; NaN when there are none."""
     return _mean(class_margin(logits, (cls,))[labels == cls] > 0)
 
 
-def corrected_recall(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int, prior: float) -> float:
+def corrected_recall(logits: Logits, labels: Labels, cls: int, prior: float) -> float:
     """Return the recall of class `cls` once `prior_bias` is added to its logit; NaN when it has no samples."""
     margin = class_margin(logits, (cls,))
     return _mean((margin + prior_bias(margin, prior))[labels == cls] > 0)
 
 
-def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int) -> float:
+def margin_auc(logits: Logits, labels: Labels, cls: int) -> float:
     """Return the area under the ROC curve of the margin, for class `cls` against the rest; ties count half.
 
     NaN when all samples are of the class, or none is.
@@ -43,7 +45,7 @@ def margin_auc(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], cls: int
     return float(wins / (of_class.size * of_rest.size))
 
 
-def accuracy_of(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: Collection[int]) -> float:
+def accuracy_of(logits: Logits, labels: Labels, classes: Collection[int]) -> float:
     """Return the accuracy over the samples of `classes`, where any class may be answered; NaN when they have none.
 
     Raises:
@@ -53,7 +55,7 @@ def accuracy_of(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes
     return _mean(_beats_others(logits[kept], labels[kept]))
 
 
-def accuracy_among(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], classes: Collection[int]) -> float:
+def accuracy_among(logits: Logits, labels: Labels, classes: Collection[int]) -> float:
     """Return the accuracy over the samples of `classes` when only these may be answered; NaN when they have none.
 
     For unseen classes it says what is known of them, whatever the bias towards the classes that were seen. Chance
@@ -67,9 +69,7 @@ def accuracy_among(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], clas
     return _mean(_beats_others(_only(logits, indices)[kept], labels[kept]))
 
 
-def corrected_accuracy(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], seen_classes: Collection[int], prior: float
-) -> float:
+def corrected_accuracy(logits: Logits, labels: Labels, seen_classes: Collection[int], prior: float) -> float:
     """Return the accuracy over all samples once `prior_bias` is added to the logits of all seen classes.
 
     So round(n · prior) samples are answered by a seen class; NaN without samples. Hinton et al. chose the number
@@ -120,19 +120,19 @@ def prior_bias(margin: Float[Tensor, " n"], prior: float) -> float:
     return (needed[wanted - 1].item() + needed[wanted].item()) / 2
 
 
-def class_margin(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Float[Tensor, " n"]:
+def class_margin(logits: Logits, classes: Collection[int]) -> Float[Tensor, " n"]:
     """Return the largest logit of `classes` minus the largest other logit, for each sample."""
     indices = _indices(logits, classes)
     return _only(logits, indices).amax(dim=1) - _only(logits, _rest(logits, indices)).amax(dim=1)
 
 
-def _only(logits: Float[Tensor, "n k"], indices: Int[Tensor, " c"]) -> Float[Tensor, "n k"]:
+def _only(logits: Logits, indices: Int[Tensor, " c"]) -> Float[Tensor, "n k"]:
     """Return the logits of the given classes, with minus infinity for all others."""
     z = logits.detach().double()
     return torch.full_like(z, -math.inf).index_copy(1, indices, z[:, indices])
 
 
-def _indices(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Int[Tensor, " c"]:
+def _indices(logits: Logits, classes: Collection[int]) -> Int[Tensor, " c"]:
     k = logits.shape[1]
     if not classes or len(set(classes)) < len(classes) or not all(0 <= cls < k for cls in classes):
         expected = f"different numbers from 0 to {k - 1}"
@@ -140,12 +140,12 @@ def _indices(logits: Float[Tensor, "n k"], classes: Collection[int]) -> Int[Tens
     return torch.tensor(sorted(classes), device=logits.device)
 
 
-def _rest(logits: Float[Tensor, "n k"], indices: Int[Tensor, " c"]) -> Int[Tensor, " r"]:
+def _rest(logits: Logits, indices: Int[Tensor, " c"]) -> Int[Tensor, " r"]:
     every = torch.arange(logits.shape[1], device=logits.device)
     return every[~torch.isin(every, indices)]
 
 
-def _beats_others(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+def _beats_others(logits: Logits, labels: Labels) -> Bool[Tensor, " n"]:
     """Tell for each sample whether the label's logit is above all others."""
     own = labels.unsqueeze(1)
     others = logits.detach().double().scatter(1, own, -math.inf)

@@ -15,7 +15,7 @@ FEWEST_SEEDS = 3
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval; the bounds are NaN for fewer than two values."""
+    """Give a mean with its 95 % interval; the bounds are NaN for fewer than two values."""
 
     mean: float
     low: float
@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict on a claim, and the paired effect behind the verdict."""
+    """Give the verdict on a claim, and the paired effect behind it."""
 
     verdict: Verdict
     effect: float

@@ -124,7 +124,7 @@ def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Vi
 
 
 def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> float:
-    """Estimate I(X;Y), with Y the logit of the first class minus that of the second; the last view is evaluated."""
+    """Estimate I(X;Y) from all views, with Y the logit of the first class minus the logit of the second."""
     first, second = classes
     with torch.inference_mode():
         logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]
@@ -133,7 +133,7 @@ def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> f
 
 
 def _at_the_end(final: float, views: _Views) -> dict[str, float]:
-    """Return the estimate at the end of training, and the values between which it may lie."""
+    """Return the estimate at the end of training, with its floor and its largest possible value."""
     images = sum(map(len, views[0]))
     return {
         "final": final,

@@ -63,7 +63,7 @@ CLASSES_SHOWN = 200
 
 
 class Outputs(NamedTuple):
-    """The outputs of a network for the images of one split."""
+    """Hold the outputs of a network for the images of one split."""
 
     logits: Float32[Tensor, "n k"]
     features: Float32[Tensor, "n d"]

@@ -78,7 +78,7 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
 
 
 class _Shown(NamedTuple):
-    """Images of the classes that are shown, class by class."""
+    """Hold the images of the classes that are shown, class by class."""
 
     origin: str
     """Name, as people read it, of the split that the images come from."""
@@ -116,7 +116,7 @@ def _on_plane(
     activations: dict[str, Float32[Tensor, "n d"]],
     shown: dict[str, _Shown],
 ) -> Measured:
-    """Compute all measures of one triple, under names without a number."""
+    """Compute all measures of one triple of classes, under names without a number."""
     plane = geometry.plane_through(corners)
     at = geometry.project(plane, corners)
     values: dict[str, float] = {}
