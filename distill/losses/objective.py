@@ -67,13 +67,10 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
 
 
 def _weighted_sum(config: LossConfig, hard: HardTerm) -> Loss:
-    if config.alpha == 0:
-        return _labels_only(hard)
-    if config.soft != "kl":
-        return _both_terms(config.alpha, hard, soft_term(config))
-    if config.alpha == 1 or is_one_cross_entropy(config):
+    fused = config.soft == "kl"
+    if fused and config.alpha > 0 and (config.alpha == 1 or is_one_cross_entropy(config)):
         return distilled(config)
-    return _both_terms(config.alpha, hard, _fused_kl(config))
+    return _both_terms(config.alpha, hard, _fused_kl(config) if fused else soft_term(config))
 
 
 def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
@@ -81,16 +78,11 @@ def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
     return lambda logits, labels, teacher: distilled_only(logits, labels, teacher).total
 
 
-def _labels_only(hard_term: HardTerm) -> Loss:
-    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
-        hard = hard_term(logits, labels, progress)
-        return Terms(hard, hard.detach(), None)
-
-    return loss
-
-
 def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -> Loss:
     def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
+        if alpha == 0:
+            hard = hard_term(logits, labels, progress)
+            return Terms(hard, hard.detach(), None)
         # Cast here, so that the gradients of both terms are added before they are rounded to half precision.
         logits = at_least_float32(logits)
         soft = soft_term(logits, labels, teacher)

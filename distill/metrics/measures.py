@@ -22,29 +22,26 @@ Kind = Literal[
 Use = Literal["accuracy", "calibration", "teaching"]
 
 GIVEN: dict[Kind, tuple[str, ...]] = {
+    # How often a network is right and how sure it is.
     "answers": ("logits", "labels", "bins"),
+    # What a network tells beyond its answers.
     "knowledge": ("logits", "labels", "temperature"),
+    # Soft targets that a network learned from.
     "targets": ("logits", "labels", "temperature"),
+    # Penultimate activations and the weight of the last layer.
     "features": ("features", "labels", "logits", "weight"),
+    # A student beside its teacher, or beside a teacher that it did not learn from.
     "teacher": ("student", "teacher", "labels", "temperature"),
     "independent": ("student", "teacher", "labels"),
+    # Activations of two networks.
     "activations": ("features", "other"),
+    # Students that saw all classes but one, or only some.
     "unseen class": ("logits", "labels", "cls", "prior"),
     "unseen classes": ("logits", "labels", "classes", "seen_classes", "prior"),
+    # Known from the config or record, without a function.
     "run": (),
 }
-"""Arguments that the function of a measure may ask for by name, for each kind of measure.
-
-- `answers` say how often a network is right and how sure it is.
-- `knowledge` says what a network tells beyond its answers.
-- `targets` are soft targets that a network learned from.
-- `features` need the penultimate activations and the weight of the last layer.
-- `teacher` compares a student with its teacher.
-- `independent` compares a student with a teacher that it did not learn from.
-- `activations` compare the activations of two networks.
-- `unseen class` and `unseen classes` are of students that saw all classes but one, or only some.
-- A `run` measure is known from the config or record, without a function.
-"""
+"""Arguments that the function of a measure may ask for by name, for each kind of measure."""
 
 
 class Topic(NamedTuple):

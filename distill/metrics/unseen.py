@@ -2,7 +2,8 @@
 
 One margin decides everything: the largest logit of some classes minus the largest other logit of the sample. A
 sample is predicted as one of these classes when the margin is above 0; a tie does not count. Functions of one class
-`cls` are for students that saw all classes but one; the others are for students that saw only some.
+`cls` are for students that saw all classes but one; the others are for students that saw only some. All raise a
+ValueError for classes that are none, named twice or not among the k of the logits, or for a prior outside [0, 1].
 """
 
 from __future__ import annotations
@@ -46,11 +47,7 @@ def margin_auc(logits: Logits, labels: Labels, cls: int) -> float:
 
 
 def accuracy_of(logits: Logits, labels: Labels, classes: Collection[int]) -> float:
-    """Return the accuracy over the samples of `classes`, where any class may be answered; NaN when they have none.
-
-    Raises:
-        ValueError: `classes` is empty, repeats a class, or names one that is not of the k.
-    """
+    """Return the accuracy over the samples of `classes`, where any class may be answered; NaN without samples."""
     kept = torch.isin(labels, _indices(logits, classes))
     return _mean(_beats_others(logits[kept], labels[kept]))
 
@@ -60,9 +57,6 @@ def accuracy_among(logits: Logits, labels: Labels, classes: Collection[int]) -> 
 
     For unseen classes it says what is known of them, whatever the bias towards the classes that were seen. Chance
     is 1/len(classes) where all are equally frequent.
-
-    Raises:
-        ValueError: `classes` is empty, repeats a class, or names one that is not of the k.
     """
     indices = _indices(logits, classes)
     kept = torch.isin(labels, indices)
@@ -82,8 +76,7 @@ def corrected_accuracy(logits: Logits, labels: Labels, seen_classes: Collection[
         prior: share of all seen classes together, in the data before any class was left out.
 
     Raises:
-        ValueError: prior is not in [0, 1]; or `seen_classes` is empty, has all classes, repeats a class, or names
-            one that is not of the k.
+        ValueError: `seen_classes` has all classes.
     """
     seen = _indices(logits, seen_classes)
     unseen = _rest(logits, seen)
@@ -102,9 +95,6 @@ def prior_bias(margin: Float[Tensor, " n"], prior: float) -> float:
     The number lies midway between the margins of the last sample in and the first one out, or one logit beyond the
     outermost margin when all samples or none are to be in. When those two margins are equal, all samples of that
     margin stay out. NaN without samples. n · prior is rounded half to even.
-
-    Raises:
-        ValueError: prior is not in [0, 1].
     """
     if not 0 <= prior <= 1:
         raise ValueError(f"prior = {prior:g}: expected a share in [0, 1]. Give the share of the class.")

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 _TOPIC = Topic("Translation")
 MEASURES = (
-    Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True),
-    Measure("bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True),
-    Measure("exact_match", "exact", "%", 1, _TOPIC),
-    Measure("possible_translation", "possible", "%", 1, _TOPIC),
-    Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC),
+    # Corpus level, up to four words, one reference (Papineni et al. 2002).
+    Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True, what="BLEU at temperature 1"),
+    Measure(
+        "bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True, what="at the best temperature"
+    ),
+    Measure("exact_match", "exact", "%", 1, _TOPIC, what="sentences that equal the reference"),
+    Measure("possible_translation", "possible", "%", 1, _TOPIC, what="sentences that are a translation at all"),
+    Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC, what="NLL per token of the true distribution"),
 )
 _BATCH = 100
 """Number of sentences that are decoded together."""
@@ -39,14 +42,8 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
     """Measure BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
 
     Returns:
-        Values; all but the NLL are shares in 0 to 1:
-
-        - `bleu`: BLEU at temperature 1 (Papineni et al. 2002: corpus level, up to four words, one reference).
-        - `bleu_highest`: BLEU at the best of the temperatures asked for.
-        - `exact_match`: share of sentences at temperature 1 that equal the reference.
-        - `possible_translation`: share of sentences at temperature 1 that are a translation at all, since several
-          are right.
-        - `oracle_nll`: NLL in nats per token of the true distribution on the whole test set.
+        Values: all of `MEASURES`; all but the NLL are shares in 0 to 1. Several translations of a sentence are
+        right. The NLL is of the whole test set.
 
         Curves: `quality_temperatures` and `bleu_by_temperature`, of one length.
 

@@ -31,6 +31,8 @@ MEASURES = tuple(
         ("first", "start", "with the initial weights", ""),
         ("early", "early", "mean over the first quarter of training", ""),
         ("late", "late", "mean over the last quarter of training", ""),
+        # A maximum of noisy numbers is larger than what follows even where nothing falls. Early and late avoid
+        # this bias, as means over fixed stretches.
         ("peak", "peak", "the largest along training", ""),
         ("final", "end", "at the end of training", "Müller et al. 2019, Fig. 6"),
         ("drop", "drop", "early less late", ""),
@@ -49,17 +51,7 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
     same views of the same images: the first of each class in the training split, in evaluation mode.
 
     Returns:
-        Values, all in nats and each with the prefix `information_`:
-
-        - first: with the initial weights.
-        - early: mean over the first quarter of the snapshots, without the initial weights.
-        - late: mean over the last quarter.
-        - drop: early - late.
-        - final: with the last weights.
-        - peak: the largest along training. A maximum of noisy numbers is larger than what follows even where
-          nothing falls; early and late avoid this bias, as means over fixed stretches.
-        - floor: what collapsed classes give on average with as many images and views (`collapsed_information`).
-        - log_n: log N, the largest value that there can be.
+        Values: all of `MEASURES`. The first quarter is of the snapshots without the initial weights.
 
         Curves: `information_step`, numbers of updates, and `information`, which is written to TensorBoard too.
 

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 _TOPIC = Topic("Wrong labels", ("accuracy", "held_out_accuracy"))
 MEASURES = (
-    Measure("held_out_accuracy_clean", "held-out, right labels", "%", 2, _TOPIC),
-    Measure("fitted_right", "fitted, right labels", "%", 2, _TOPIC),
-    Measure("memorised", "memorised", "%", 2, _TOPIC),
-    Measure("recovered", "recovered", "%", 2, _TOPIC),
-    Measure("wrong_labels", "wrong labels", "%", 2, _TOPIC),
+    # `held_out_accuracy` is with the labels that the network could be judged by, wrong ones included.
+    Measure("held_out_accuracy_clean", "held-out, right labels", "%", 2, _TOPIC, what="by right labels only"),
+    Measure("fitted_right", "fitted, right labels", "%", 2, _TOPIC, what="accuracy where the label is right"),
+    Measure("memorised", "memorised", "%", 2, _TOPIC, what="of wrong labels, those that the network answers"),
+    Measure("recovered", "recovered", "%", 2, _TOPIC, what="of wrong labels, those answered by the right class"),
+    Measure("wrong_labels", "wrong labels", "%", 2, _TOPIC, what="share of the training images"),
 )
 
 
@@ -37,16 +38,8 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
     The images are un-augmented.
 
     Returns:
-        Values, all shares:
-
-        - `wrong_labels`: share of the training images whose label is wrong.
-        - `memorised`: share of the wrongly labelled images for which the network answers the wrong label.
-        - `recovered`: share of the wrongly labelled images for which the network answers the right class.
-        - `fitted_right`: accuracy on the training images whose label is right.
-        - `held_out_accuracy_clean`: accuracy on held-out images with their right labels. `held_out_accuracy` is
-          with the labels that the network could be judged by, wrong ones included.
-
-        A value that no image decides is left out: without wrong labels there is no `memorised` and no `recovered`.
+        Values: all of `MEASURES`, which are shares. All but `held_out_accuracy_clean` are of training images. A
+        value that no image decides is left out: without wrong labels there is no `memorised` and no `recovered`.
         Images of a class that was left out are not counted, since the student was not shown them. Data with a label
         per position have no wrong labels, and nothing is measured.
 

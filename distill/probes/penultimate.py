@@ -46,14 +46,8 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
     Activations, class names and images are written to `log` for TensorBoard's Embedding Projector.
 
     Returns:
-        Values, each for `train` and `held_out`; `geometry` defines them all:
-
-        - `compactness_*`: mean over the three classes of how wide a class is, relative to the distance of class
-          means, on the plane. Lower is tighter.
-        - `scatter_*`: within-class over between-class scatter, in the whole space. Lower is tighter.
-        - `imbalance_*`: how unequal the distances to the two incorrect templates are. Lower is more equal.
-        - `irregularity_*`: irregularity of the triangle of class means. Lower is more regular.
-        - `class_distance_*`: distance between class means on the plane, in the unit of the activations.
+        Values, each for `train` and `held_out`, of functions in `metrics.geometry`: `compactness_*` (mean over the
+        classes), `scatter_*` in the whole space, `imbalance_*`, `irregularity_*` and `class_distance_*`.
 
         Curves: `compactness_by_class_*`; the picture as `plane_{train,held_out}_{x,y,class}`, with classes 0, 1, 2
         in the order of the triple, and `plane_template_{x,y}`; and `plane_classes`, the triple itself.

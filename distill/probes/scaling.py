@@ -33,9 +33,8 @@ def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log
     """Measure what each map of logits, fitted on the held-out predictions alone, does to the test predictions.
 
     Returns:
-        Values: `<method>_ece` (equal width), `<method>_ece_classwise`, `<method>_nll` in nats, `<method>_brier` and
-        `<method>_accuracy`, which vector and platt may change; with the method temperature also
-        `temperature_fitted`.
+        Values: `<method>_<measure>` for ECE, classwise ECE, NLL, Brier score and accuracy, which vector and platt
+        may change; with the method temperature also `temperature_fitted`.
 
     Raises:
         UserError: the network has no held-out predictions.

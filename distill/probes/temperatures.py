@@ -18,10 +18,10 @@ from distill.training.network import load_predictions, refuse_no_held_out
 
 _TOPIC = Topic("Temperature scaling", ("ece", "nll"))
 MEASURES = (
-    Measure("scaled_temperature", "temperature", decimals=2, topic=_TOPIC),
-    Measure("scaled_ece", "scaled ECE", "%", 2, _TOPIC, stands_alone=True),
-    Measure("scaled_nll", "scaled NLL", "nats", 3, _TOPIC, stands_alone=True),
-    Measure("lowest_nll", "lowest NLL", "nats", 3, _TOPIC, stands_alone=True),
+    Measure("scaled_temperature", "temperature", decimals=2, topic=_TOPIC, what="fitted on held-out images"),
+    Measure("scaled_ece", "scaled ECE", "%", 2, _TOPIC, stands_alone=True, what="ECE at the fitted temperature"),
+    Measure("scaled_nll", "scaled NLL", "nats", 3, _TOPIC, stands_alone=True, what="NLL at the fitted temperature"),
+    Measure("lowest_nll", "lowest NLL", "nats", 3, _TOPIC, stands_alone=True, what="NLL at the best temperature"),
 )
 
 
@@ -29,16 +29,10 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Ru
     """Measure NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
 
     Returns:
-        Values:
-
-        - `scaled_temperature`: temperature fitted on the held-out predictions.
-        - `scaled_ece` and `scaled_nll`: ECE and NLL of the test set at the fitted temperature.
-        - `lowest_nll`: NLL of the test set at the best of the temperatures asked for.
+        Values: all of `MEASURES`; ECE (a share, with 15 bins) and NLL are of the test set.
 
         Curves: `temperatures`, `nll_by_temperature` and `ece_by_temperature`, of one length; the reliability
         diagram at the fitted temperature as `scaled_reliability_confidence`, `..._accuracy` and `..._count`.
-
-        NLL is in nats, ECE a share with 15 bins. Accuracy does not depend on the temperature.
 
     Raises:
         UserError: the network has no held-out predictions.
