@@ -1,6 +1,6 @@
 """Compute the soft terms of distillation, in functions to be read: each takes logits and averages over the batch.
 
-`distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have the same names in all of them.
+`distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have one name in all of them.
 Where a term needs the label of a mixed view, `classes_of` decides what it is.
 """
 

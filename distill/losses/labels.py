@@ -163,7 +163,7 @@ def max_suppression(
     `strength` is ε (Zhou et al. 2025, arXiv 2502.15798). The authors' code for convolutional networks raises ε from
     0.1 to 0.2 in training: schedule linear, smoothing 0.2, first 0.5. Uniform label smoothing is cross-entropy plus
     ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two losses
-    agree wherever the network is right. Shapes are those of `label_loss`.
+    agree wherever the network is right. Shapes are as in `label_loss`.
     """
     return label_loss(logits, labels, strength, "maxsup", ignore_index=ignore_index)
 

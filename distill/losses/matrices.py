@@ -1,7 +1,7 @@
 """Make smoothed targets as a matrix [K, K]: row y is the target of label y.
 
 Every `towards_...` function says how the smoothed mass of a label is shared among the other classes: in float64,
-with a diagonal of zeros and rows that sum to 1. `smoothed` combines such shares with the strength of smoothing.
+with a diagonal of zeros and rows that sum to 1. `smoothed` combines these shares with the strength of smoothing.
 Equal shares give the two plain conventions exactly.
 """
 
@@ -160,7 +160,7 @@ def towards_confused(
 def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
     """Share the smoothed mass by how similar a teacher finds the classes.
 
-    `metrics.dark_knowledge.class_similarity` gives such a matrix; any like it will do.
+    The matrix is one of `metrics.dark_knowledge.class_similarity`, or any like it.
 
     Raises:
         UserError: a row has a negative or non-finite number, as for a class without samples, or only zeros beside

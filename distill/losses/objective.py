@@ -25,7 +25,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
     Logits of half precision are computed with in float32, and
     their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later
-    calls do not. A schedule of smoothing follows progress; without progress the loss is that of the last step.
+    calls do not. A schedule of smoothing follows progress; without progress the loss is as at the last step.
 
     Args:
         config: both terms.

@@ -9,7 +9,7 @@ from distill.metrics.arrays import Labels, Logits
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
-    """Return the share of samples whose largest logit is that of the label."""
+    """Return the share of samples whose label has the largest logit."""
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 

@@ -41,7 +41,7 @@ class BitsBeyondTop1:
     classes: float
     """Part of `total` that says with which classes an image is confused, which is dark knowledge proper: C - B."""
     known: float
-    """All bits about the label, including those of the top-1 answer: H - B."""
+    """All bits about the label, the top-1 answer included: H - B."""
 
 
 def bits_beyond_top1(logits: Logits, labels: Labels, folds: int = 5) -> BitsBeyondTop1:

@@ -13,8 +13,8 @@ from distill.metrics.arrays import Labels, Logits
 def at_chance(logits: Logits, labels: Labels) -> str | None:
     """Return why a network counts as diverged, or None if it does not.
 
-    It does when a logit is not finite, or when its accuracy is not above that of always answering the most frequent
-    class by three standard errors.
+    A network counts as diverged when a logit is not finite, or when its accuracy is not three standard errors above
+    the share of the most frequent class.
     """
     if not torch.isfinite(logits).all():
         return "logits are not finite"

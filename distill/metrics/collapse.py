@@ -1,6 +1,6 @@
 """Measure neural collapse: how near the last layer is to one point per class, in a regular simplex.
 
-Source: Papyan et al. 2020; formulas are those of Zhu et al. 2021 and their code. Features are the input of the last
+Source: Papyan et al. 2020; formulas are from Zhu et al. 2021 and their code. Features are the input of the last
 linear layer, [n, d], and `weight` is the weight of this layer, [k, d]. At collapse all measures are 0, except
 `nearest_centre_agreement`, which is 1. None depends on the scale or a rotation of features and weight. They are
 computed in float64, in O(n d k) time and O(n d) memory.

@@ -166,7 +166,7 @@ def similarity_correlation(similarity: Float[Tensor, "k k"], other: Float[Tensor
     """Return Spearman's rank correlation of two matrices over classes, off the diagonal.
 
     Rows with a NaN in either matrix are left out. The result is NaN where either matrix is constant. For
-    `class_similarity` and `confusion` it answers: does the network find those classes similar that it confuses?
+    `class_similarity` and `confusion` it answers: does the network find the classes similar that it confuses?
     O(k² log k).
     """
     from scipy.stats import rankdata  # takes half a second, so a training run that only logs skips it

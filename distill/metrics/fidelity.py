@@ -56,10 +56,10 @@ def intra_correlation(student: Logits, teacher: Logits, temperature: float = 1.0
 
 
 def deviation_ratio(student: Logits, teacher: Logits) -> float:
-    """Return the standard deviation of the student's logits over that of the teacher's logits (Sun et al. 2024).
+    """Return how widely the student's logits are spread, relative to the teacher's (Sun et al. 2024).
 
-    The ratio is 1 if both are equally sharp; a distillation loss with one temperature for both asks for 1. NaN for
-    a teacher with equal logits.
+    It is the ratio of `dark_knowledge.logit_deviation`: 1 if both are equally sharp, which a distillation loss with
+    one temperature for both asks for. NaN for a teacher with equal logits.
     """
     of_teacher = logit_deviation(teacher)
     return logit_deviation(student) / of_teacher if of_teacher > 0 else float("nan")

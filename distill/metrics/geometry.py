@@ -36,7 +36,7 @@ def plane_through(templates: Float[Tensor, "3 d"]) -> Plane:
 
     The origin is the centroid of the templates. The first axis points to the first template, and the second
     template lies on the positive side of the second axis. So pictures of two networks can be compared side by side.
-    The basis spans the same plane as that of the QR decomposition of [w₂ - w₁, w₃ - w₁].
+    The basis spans the plane of the QR decomposition of [w₂ - w₁, w₃ - w₁].
 
     Raises:
         ValueError: the three templates lie on one line.
@@ -69,7 +69,7 @@ def compactness(points: Float[Tensor, "n d"], labels: Labels) -> Float64[Tensor,
 
 
 def scatter_ratio(features: Float[Tensor, "n d"], labels: Labels) -> float:
-    """Return the trace of the within-class scatter over the trace of the between-class scatter.
+    """Return the scatter within classes over the scatter between them, as traces of the scatter matrices.
 
     Every point weighs the same. For points on the plane the ratio would be nearly `compactness`. For activations it
     also counts the directions that the plane does not show.
@@ -81,7 +81,7 @@ def scatter_ratio(features: Float[Tensor, "n d"], labels: Labels) -> float:
 
 
 def triangle_irregularity(points: Float[Tensor, "n d"], labels: Labels) -> float:
-    """Return the standard deviation over the mean of the sides of the triangle (polygon) of class means.
+    """Return how unequal the sides of the triangle (polygon) of class means are: standard deviation over mean.
 
     It is 0 if the triangle is regular; for three classes it is 1/√2 when two means coincide.
     """
@@ -124,7 +124,7 @@ def class_separation(features: Float[Tensor, "n d"], labels: Labels) -> float:
 
 
 def linear_cka(features: Float[Tensor, "n d"], other: Float[Tensor, "n e"]) -> float:
-    """Return how alike two networks' features of the same samples are, 0 to 1 (Kornblith et al. 2019, linear CKA).
+    """Return how alike two networks' features are, sample by sample, 0 to 1 (Kornblith et al. 2019, linear CKA).
 
     ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features, with Frobenius norms: O(n d²), with no matrix of n by n. Rotating,
     shifting or scaling either set of features changes nothing. NaN if either is constant.

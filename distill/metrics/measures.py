@@ -240,7 +240,7 @@ _LISTED = (
     Measure("risk_coverage_area", "AURC", "", 4, None, "knowledge", "selective:risk_coverage_area", cost=_RANKING,
             what="AURC by the largest probability", source="Geifman et al. 2019"),
     Measure("excess_risk_coverage_area", "E-AURC", "", 4, None, "knowledge", "selective:excess_risk_coverage_area",
-            cost=_RANKING, what="AURC less that of the best ranking", source="Geifman et al. 2019"),
+            cost=_RANKING, what="AURC less the AURC of the best ranking", source="Geifman et al. 2019"),
     Measure("normalised_risk_coverage_area", "AURC, normalised", "", 4, None, "knowledge",
             "selective:normalised_risk_coverage_area", cost=_RANKING,
             what="AURC by the largest logit over their norm", source="Xia et al. 2024"),

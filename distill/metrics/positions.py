@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def counted(
     logits: Float[Tensor, "n *t k"], labels: Int[Tensor, "n *t"]
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, " m"]]:
-    """Return logits and labels of the positions that count, which are those whose label is not negative.
+    """Return logits and labels of the positions that count: a position with a negative label does not.
 
     With one label per sample, logits and labels are returned unchanged.
     """

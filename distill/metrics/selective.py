@@ -66,7 +66,7 @@ def max_logit_suppression(logits: Logits, labels: Labels) -> float:
 
 
 def _wrong(logits: Logits, labels: Labels) -> Float64[Tensor, " n"]:
-    """Return 1 where the largest logit is not that of the label, otherwise 0."""
+    """Return 1 where another class than the label has the largest logit, otherwise 0."""
     return (logits.argmax(dim=1) != labels).double()
 
 

@@ -27,7 +27,7 @@ class Notice(NamedTuple):
 
     kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
     text: str
-    """One line that says what was found, with its numbers, and what to do."""
+    """One line that says what is wrong, with its numbers, and what to do."""
 
 
 def strongest(config: TeacherConfig | StudentConfig) -> float:
@@ -81,7 +81,7 @@ def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice 
 def no_effect(points: Sequence[Mapping[str, float]]) -> Notice | None:
     """Warn if confidence on training data is past its ceiling at both of the last two logged points.
 
-    One point alone may be chance. `points` are rows of `metrics.jsonl`; those without a ceiling do not count.
+    One point alone may be chance. `points` are rows of `metrics.jsonl`; a row without a ceiling does not count.
     """
     last = [point for point in points if "train/confidence_ceiling" in point][-2:]
     if len(last) < 2 or not all(map(_past, last)):
@@ -100,7 +100,7 @@ def under_confidence(
 ) -> Notice | None:
     """Warn if a network is right on held-out data more often than it says, beyond chance.
 
-    `name` is that by which `distill calibrate` finds the network. Smoothing is named as a reason if it was used.
+    `distill calibrate` finds the network by `name`. Smoothing is named as a reason if it was used.
     """
     if not len(labels) or config.data.label_noise:  # wrong labels do not tell how often the network is right
         return None

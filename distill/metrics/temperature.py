@@ -52,7 +52,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     of_label, below = _below_largest(centred / spread, labels)
 
     def slope(inverse: float) -> float:
-        # The derivative of the NLL by 1/T: the mean logit that probabilities expect, less that of the label.
+        # The derivative of the NLL by 1/T: the mean logit that probabilities expect, less the label's.
         weights = (inverse * below).exp_()
         expected = torch.einsum("nk,nk->n", weights, below) / weights.sum(dim=1)
         return expected.mean().item() - of_label

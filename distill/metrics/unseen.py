@@ -19,7 +19,7 @@ from distill.metrics.arrays import Labels, Logits
 
 
 def recall(logits: Logits, labels: Labels, cls: int) -> float:
-    """Return the share of the samples of class `cls` that are predicted as it; NaN when there are none."""
+    """Return the share of the samples of class `cls` that are predicted as this class; NaN without samples."""
     return _mean(class_margin(logits, (cls,))[labels == cls] > 0)
 
 

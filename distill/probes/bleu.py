@@ -26,9 +26,7 @@ _TOPIC = Topic("Translation")
 MEASURES = (
     # Corpus level, up to four words, one reference (Papineni et al. 2002).
     Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True, what="BLEU at temperature 1"),
-    Measure(
-        "bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True, what="at the best temperature"
-    ),
+    Measure("bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True, what="at the best temperature"),
     Measure("exact_match", "exact", "%", 1, _TOPIC, what="sentences that equal the reference"),
     Measure("possible_translation", "possible", "%", 1, _TOPIC, what="sentences that are a translation at all"),
     Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC, what="NLL per token of the true distribution"),

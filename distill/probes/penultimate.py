@@ -55,7 +55,7 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
         Names of the second triple end in `_2`, of the third in `_3`.
 
     Raises:
-        UserError: the data set has no such classes or no images of one, or is not the one that the network was
+        UserError: the data set lacks one of the classes or its images, or is not the one that the network was
             trained on, or the network does not end in a linear layer.
     """
     dataset = training_data(network, runtime)

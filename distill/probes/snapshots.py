@@ -27,7 +27,7 @@ _ALONG = [
     )
 ]
 MEASURES: tuple[Measure, ...] = ()
-"""No measure is shown in a table: those of this probe are drawn along training."""
+"""Tables show no measure of this probe; its measures are drawn along training."""
 
 
 def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
