@@ -20,7 +20,7 @@ claim takes what must follow from it: each network at the temperature of the gri
 hard one has the lower NLL. The row of Table 3 on translation is in fig3_sequence.
 
 On digits so few images are held out that a network may be right on all of them; the fitted temperature is then at
-the bound that `distill.metrics.calibration_error.fit_temperature` names, and says nothing.
+the bound that `distill.metrics.temperature.fit_temperature` names, and says nothing.
 
 Cost at `quick` on two CPU cores: 15 nets, about 10 minutes.
 """

@@ -142,7 +142,7 @@ def _interval(accuracy: float, count: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of the accuracy of `count` predictions."""
     import torch
 
-    from distill.metrics.calibration_error import wilson
+    from distill.metrics.intervals import wilson
 
     low, high = wilson(torch.tensor(accuracy, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
     return low.item(), high.item()

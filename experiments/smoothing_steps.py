@@ -21,7 +21,7 @@ def conventions() -> str:
     """
     import torch
 
-    from distill.losses import cross_entropy, uniform_smoothing
+    from distill.losses import cross_entropy, in_uniform
 
     logits, label = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True), torch.tensor([2])
     losses = {
@@ -33,7 +33,7 @@ def conventions() -> str:
     for name, loss in losses.items():
         target = 1 / 5 - torch.autograd.grad(loss, logits)[0].squeeze()
         lines.append(name + "".join(f"{share:8.3f}" for share in target))
-    return "\n".join([*lines, f"others 0.1 is uniform {uniform_smoothing(0.1, 5):g}"])
+    return "\n".join([*lines, f"others 0.1 is uniform {in_uniform(0.1, 'others', 5):g}"])
 
 
 def worked_example() -> str:

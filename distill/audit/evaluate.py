@@ -14,7 +14,7 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.measures import MEASURES, compute, defined, of_kind
 from distill.probes import information
-from distill.probes.knowledge import answers, measures_of
+from distill.probes.knowledge import measures_of, outputs
 from distill.reports.tables import ABSENT
 from distill.stages.analysis import measure, measure_cache, own_teacher
 from distill.store.artifact import Artifact
@@ -150,7 +150,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
     """Measure answers to training and held-out images, and how similar the activations are to the teacher's."""
     heading = f"Training and held-out images, T = {probe.temperature:g} ({_BITS})"
     try:
-        found, weight, _ = answers(probe, network, runtime)
+        found, weight, _ = outputs(probe, network, runtime)
     except UserError as error:
         return [Group(heading, missing=str(error))]
     columns = tuple(map(_spoken, found))
@@ -159,7 +159,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
     if teacher is not None:
         heading = "Penultimate activations beside its teacher's"
         try:
-            of_teacher, _, _ = answers(probe, teacher, runtime, training_data(network, runtime))
+            of_teacher, _, _ = outputs(probe, teacher, runtime, training_data(network, runtime))
         except UserError as error:
             return [*groups, Group(heading, missing=str(error))]
         pairs = ((found[split].features, of_teacher[split].features) for split in found)

@@ -1,4 +1,4 @@
-"""Losses that train teachers and students.
+"""Compute the losses that train teachers and students.
 
 Which loss to take:
 
@@ -26,7 +26,6 @@ from distill.losses.labels import (
     in_uniform,
     label_loss,
     max_suppression,
-    uniform_smoothing,
 )
 from distill.losses.objective import make_loss, prepare
 from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms
@@ -46,5 +45,4 @@ __all__ = [
     "make_loss",
     "max_suppression",
     "prepare",
-    "uniform_smoothing",
 ]

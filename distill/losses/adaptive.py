@@ -26,9 +26,7 @@ def strength(config: LabelsConfig, progress: float) -> float:
     - linear, cosine: from `first` to 1, in a straight line or by half a cosine wave.
     - warm-down: 1 for the share `hold` of the training, then in a straight line to 0.
 
-    Args:
-        config: schedule, first and hold.
-        progress: 0 at the first step, 1 at the last.
+    `progress` is 0 at the first step and 1 at the last.
 
     Raises:
         ValueError: progress is outside 0 to 1.
@@ -47,7 +45,7 @@ def strength(config: LabelsConfig, progress: float) -> float:
 
 
 def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, " n"]:
-    """Return the factor of smoothing of each sample, in 0 to 1, without gradient.
+    """Return the factor of smoothing of each sample, in 0 to 1, without gradient, from log-probabilities.
 
     - none: 1.
     - difficulty: 1 - p(label); for mixed labels 1 - Σ share x p.
@@ -55,22 +53,15 @@ def sample_factor(by_sample: BySample, log_p: Float[Tensor, "n k"], labels: Labe
       in Natural Language Generation"). The paper takes α itself as the smoothing and smooths towards an earlier
       state of the network; here the smoothing is ε times α.
 
-    Args:
-        by_sample: which factor.
-        log_p: log-probabilities of the network, the log_softmax of its logits.
-        labels: classes [n], all of them in range, or shares [n, k].
+    All classes in `labels` must be in range.
     """
     with torch.no_grad():
         if by_sample == "none":
             return torch.ones_like(log_p[:, 0])
         if by_sample == "confidence":
             # Rounding can lift the entropy of equal probabilities above log K; the factor must not become negative.
-            return (1 - entropy(log_p) / math.log(log_p.shape[1])).clamp(0, 1)
+            entropy = -(log_p.exp() * log_p).sum(1)
+            return (1 - entropy / math.log(log_p.shape[1])).clamp(0, 1)
         if labels.is_floating_point():
             return 1 - (labels.to(log_p.dtype) * log_p.exp()).sum(1)
         return -torch.expm1(log_p.gather(1, labels.unsqueeze(1)).squeeze(1))
-
-
-def entropy(log_p: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    """Compute the entropy H(p) of each sample in nats from log-probabilities; differentiable."""
-    return -(log_p.exp() * log_p).sum(1)

@@ -13,11 +13,11 @@ from distill.config import IGNORED
 from distill.errors import UserError
 from distill.losses.terms import Labels
 
-_PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
-"""Largest difference from 1 that the sum of a softmax row may have, for each precision."""
 # Shares may have been in half precision before.
 _ROUNDED = 1e-2
 """Largest difference from 1 that the sum of a row may have: of a softmax in half precision, or of shares."""
+_PROBABILITIES = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Largest difference from 1 that the sum of a softmax row may have, for each higher precision."""
 
 
 def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, ignore_index: int = IGNORED) -> None:
@@ -37,21 +37,15 @@ def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, i
             shares do not sum to 1, or labels are out of range.
     """
     if logits.ndim < 2 or logits.shape[-1] < 2:
-        raise UserError(
-            "logits",
-            f"shape {list(logits.shape)}",
-            "one logit per class, at least 2: a softmax over one is always 1, whatever the network says",
-            "Give the network 2 outputs, or train a sigmoid with binary cross-entropy, outside this loss.",
-        )
+        expected = "one logit per class, at least 2: a softmax over one is always 1, whatever the network says"
+        way_out = "Give the network 2 outputs, or train a sigmoid with binary cross-entropy, outside this loss."
+        raise UserError("logits", f"shape {list(logits.shape)}", expected, way_out)
     if labels is not None:
         _check_labels(logits, labels, ignore_index)
     if logits.numel() and _are_probabilities(logits.detach()):
-        raise UserError(
-            "logits",
-            "probabilities (all in 0 to 1, rows sum to 1)",
-            "logits, since the loss applies the softmax and twice is once too often",
-            "Drop the softmax at the end of the network.",
-        )
+        value = "probabilities (all in 0 to 1, rows sum to 1)"
+        expected = "logits, since the loss applies the softmax and twice is once too often"
+        raise UserError("logits", value, expected, "Drop the softmax at the end of the network.")
 
 
 def _are_probabilities(values: Float[Tensor, "*n k"]) -> bool:
@@ -63,46 +57,30 @@ def _are_probabilities(values: Float[Tensor, "*n k"]) -> bool:
 
 
 def _check_labels(logits: Tensor, labels: Tensor, ignore_index: int) -> None:
-    classes = logits.shape[-1]
+    shape, classes = list(logits.shape), logits.shape[-1]
     if labels.shape == logits.shape:
         _check_shares(labels)
     elif labels.shape != logits.shape[:-1]:
-        raise UserError(
-            "labels",
-            f"shape {list(labels.shape)}",
-            f"{list(logits.shape[:-1])} or {list(logits.shape)} for logits {list(logits.shape)}, classes last",
-            "Give one class per sample or position, or the share of each class.",
-        )
+        expected = f"{shape[:-1]} or {shape} for logits {shape}, classes last"
+        way_out = "Give one class per sample or position, or the share of each class."
+        raise UserError("labels", f"shape {list(labels.shape)}", expected, way_out)
     elif labels.is_floating_point() or labels.is_complex():
-        raise UserError(
-            "labels",
-            f"{labels.dtype}",
-            "classes as integers, or the share of each class",
-            "Call .long() on them if they are classes; a number to predict needs another loss.",
-        )
-    else:
-        counted = labels[labels != ignore_index]
-        if not counted.numel():
-            return
+        way_out = "Call .long() on them if they are classes; a number to predict needs another loss."
+        raise UserError("labels", f"{labels.dtype}", "classes as integers, or the share of each class", way_out)
+    elif (counted := labels[labels != ignore_index]).numel():
         least, most = torch.stack(torch.aminmax(counted)).tolist()
         if least < 0 or most >= classes:
-            raise UserError(
-                "labels",
-                int(least if least < 0 else most),
-                f"0 to {classes - 1}, for {classes} logits per sample ({ignore_index} does not count)",
-                "Give the network as many outputs as there are classes, numbered from 0.",
-            )
+            expected = f"0 to {classes - 1}, for {classes} logits per sample ({ignore_index} does not count)"
+            way_out = "Give the network as many outputs as there are classes, numbered from 0."
+            raise UserError("labels", int(least if least < 0 else most), expected, way_out)
 
 
 def _check_shares(labels: Tensor) -> None:
     shares = labels.float()
     if labels.numel() and bool(((shares.sum(-1) - 1).abs() > _ROUNDED).any()):
-        raise UserError(
-            "labels",
-            "rows that do not sum to 1",
-            "one label per sample: with several, a softmax makes classes compete that may be true together",
-            "Train a sigmoid per class with binary cross-entropy, outside this loss.",
-        )
+        expected = "one label per sample: with several, a softmax makes classes compete that may be true together"
+        way_out = "Train a sigmoid per class with binary cross-entropy, outside this loss."
+        raise UserError("labels", "rows that do not sum to 1", expected, way_out)
     if bool((shares < 0).any()):
         raise UserError("labels", "shares below 0", "shares of at least 0", "Give shares that sum to 1.")
     if not labels.is_floating_point():

@@ -1,6 +1,6 @@
-"""Soft terms of distillation, written to be read: each takes logits and averages over the batch.
+"""Compute the soft terms of distillation, in functions to be read: each takes logits and averages over the batch.
 
-`distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have the same names in all of them.
+`distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have one name in all of them.
 Where a term needs the label of a mixed view, `classes_of` decides what it is.
 """
 
@@ -29,10 +29,10 @@ def kl_distillation(
     not shrink with T (Hinton et al. 2015, section 2). "teacher" divides the teacher's logits only, without T²
     (Müller et al. 2019, appendix A.1).
     """
-    student = at_least_float32(student_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
     student_temperature = temperature if temperature_on == "both" else 1.0
     log_student = torch.log_softmax(student / student_temperature, dim=1)
-    log_teacher = torch.log_softmax(teacher_logits.to(student.dtype) / temperature, dim=1)
+    log_teacher = torch.log_softmax(teacher / temperature, dim=1)
     kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
     return student_temperature**2 * kl
 
@@ -44,9 +44,8 @@ def logit_matching(
 
     The temperature has no effect; it is an argument because all soft terms take one.
     """
-    student = at_least_float32(student_logits)
-    squares = F.mse_loss(student, teacher_logits.to(student.dtype), reduction="sum")
-    return squares * (0.5 / student.shape[0])
+    student, teacher = _in_one_dtype(student_logits, teacher_logits)
+    return F.mse_loss(student, teacher, reduction="sum") * (0.5 / student.shape[0])
 
 
 def standardised_distillation(
@@ -67,7 +66,7 @@ def _z_scores(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
 
 
 class DecoupledKL(NamedTuple):
-    """The two parts of KL(p_t ‖ p_s), per sample: `target` + (1 - `label_probability`) x `nontarget`."""
+    """Split KL(p_t ‖ p_s) of each sample: it is `target` + (1 - `label_probability`) x `nontarget`."""
 
     target: Float[Tensor, " n"]
     """TCKD: the KL divergence between the binary distributions (label, all other classes), in nats."""
@@ -140,10 +139,9 @@ def dist_distillation(
 
 
 def correlation(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Compute Pearson's correlation of each row of `a` with the same row of `b`.
+    """Compute Pearson's correlation of each row of `a` with its row of `b`.
 
-    The result is 0, without gradient, where either row is constant. A row counts as constant when it varies by no
-    more than rounding does.
+    The result is 0, without gradient, where either row varies by no more than rounding does.
     """
     a_centred, a_varies = _centred(a)
     b_centred, b_varies = _centred(b)
@@ -204,10 +202,7 @@ def decoupled_temperatures(
 
 
 def classes_of(labels: Labels) -> Int[Tensor, " n"]:
-    """Return the class of each sample, which for a mixed label is the class of its largest share.
-
-    In a tie the first class counts.
-    """
+    """Return the class of each sample: for a mixed label the first class of the largest share."""
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 

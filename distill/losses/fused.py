@@ -1,4 +1,4 @@
-"""Distil by KL divergence on a fast path: value and gradient are computed by hand, without autograd."""
+"""Compute the loss of distillation by KL divergence on a fast path, with its gradient, without autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_l
 
 
 def distilled(config: LossConfig) -> Loss:
-    """Make the whole loss of a student with `soft` kl; it takes the teacher's logits or prepared `Targets`."""
+    """Make the whole loss of a student with `soft` kl, from the teacher's logits or prepared `Targets`."""
 
     def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
         z = at_least_float32(logits.detach()).t()
@@ -38,9 +38,9 @@ def prepare_targets(teacher_logits: Float[Tensor, "c k"], temperature: float, ba
 
 
 def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.dtype) -> Float[Tensor, "k n"]:
-    return torch.log_softmax(
-        teacher_logits.t() * _constant(1 / temperature, dtype, teacher_logits.device).view(1), 0
-    )
+    # A constant of one dimension, so that its product with logits of half precision has the precision `dtype`.
+    inverse = _constant(1 / temperature, dtype, teacher_logits.device).view(1)
+    return torch.log_softmax(teacher_logits.t() * inverse, 0)
 
 
 def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:
@@ -69,13 +69,13 @@ def _distillation(
     alpha = config.alpha
     student_temperature = config.temperature if config.temperature_on == "both" else 1.0
 
-    tempered_z = z if student_temperature == 1 else z * _row(1 / student_temperature, z)
+    tempered_z = z if student_temperature == 1 else z * _scalar(1 / student_temperature, z)
     log_tempered = torch.log_softmax(tempered_z, dim=0)
     tempered = log_tempered.exp()
     soft = _inner(targets.p, targets.log_p - log_tempered) * _scalar(student_temperature**2 / n, z)
     weight = alpha * student_temperature / n
     if alpha == 1:
-        return Terms(soft, None, soft), tempered.sub_(targets.p).mul_(_row(weight, z))
+        return Terms(soft, None, soft), tempered.sub_(targets.p).mul_(_scalar(weight, z))
 
     smoothing = in_uniform(config.smoothing, config.smoothing_convention, classes)
     log_p = log_tempered if student_temperature == 1 else torch.log_softmax(z, dim=0)
@@ -93,10 +93,7 @@ def _distillation(
 
 
 class _WithGradient(torch.autograd.Function):
-    """Attach a gradient [k, n] by the logits [n, k] to a value computed without autograd.
-
-    There is no second derivative.
-    """
+    """Attach a gradient [k, n] by the logits [n, k] to a value computed without autograd; it has no second one."""
 
     @staticmethod
     def forward(
@@ -121,11 +118,6 @@ def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Float[T
 
 def _scalar(value: float, like: Tensor) -> Float[Tensor, ""]:
     return _constant(value, like.dtype, like.device)
-
-
-def _row(value: float, like: Tensor) -> Float[Tensor, " 1"]:
-    # It has one dimension, so that its product with logits of half precision has the precision of `like`.
-    return _constant(value, like.dtype, like.device).view(1)
 
 
 def _inner(a: Float[Tensor, "k n"], b: Float[Tensor, "k n"]) -> Float[Tensor, ""]:

@@ -1,9 +1,7 @@
 """Charge a network for its labels: cross-entropy with smoothed labels of all kinds, and maximum suppression.
 
-All kinds of smoothing share one formula. A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p). f
-is the factor of its smoothing (`adaptive`: by step, by sample). The smoothed label comes from one ε in either
-convention, from an ε per class, or from a row of a matrix (`matrices`). λ is the confidence penalty of Pereyra et
-al. (2017). Maximum suppression replaces the smoothed label by a penalty of its own.
+All kinds of smoothing share one formula, which `label_loss` explains. Maximum suppression replaces the smoothed
+label by a penalty of its own.
 """
 
 from __future__ import annotations
@@ -23,42 +21,31 @@ from distill.losses.matrices import Rows, rows_of, smoothed, towards_all
 from distill.losses.terms import Labels, at_least_float32
 
 
-def uniform_smoothing(others: float, classes: int) -> float:
-    """Convert an ε that is spread over the other classes to the uniform ε that gives the same targets.
-
-    ε_uniform = ε_others · K / (K - 1).
-
-    Raises:
-        UserError: no uniform ε below 1 gives these targets: the label would get at most 1/K.
-    """
-    if others == 0:
-        return 0.0
-    uniform = others * classes / (classes - 1) if classes > 1 else float("inf")
-    if uniform >= 1:
-        raise UserError(
-            "smoothing",
-            others,
-            f"less than {1 - 1 / classes:g} over the others of {classes} classes, so that the label gets the most",
-            "Lower the smoothing.",
-        )
-    return uniform
-
-
 def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """Convert an ε of either convention to the uniform ε that gives the same targets.
+    """Convert an ε of either convention to the uniform ε that gives the same targets: ε_others · K / (K - 1).
 
     Raises:
-        UserError: as `uniform_smoothing`; or the convention is "maxsup" with an ε above 0, which no smoothed label
-            equals.
+        UserError: the convention is "others" and no uniform ε below 1 gives its targets, since the label would get
+            at most 1/K; or it is "maxsup" with an ε above 0, which no smoothed label equals.
     """
-    if convention == "maxsup" and smoothing > 0:
+    if convention == "uniform" or smoothing == 0:
+        return smoothing
+    if convention == "maxsup":
         raise UserError(
-            "smoothing_convention",
+            "loss.smoothing_convention",
             convention,
             "uniform or others here, since maximum suppression keeps the labels hard",
             "Take losses.label_loss, which knows all three.",
         )
-    return uniform_smoothing(smoothing, classes) if convention == "others" else smoothing
+    uniform = smoothing * classes / (classes - 1) if classes > 1 else float("inf")
+    if uniform >= 1:
+        raise UserError(
+            "loss.smoothing",
+            smoothing,
+            f"less than {1 - 1 / classes:g} over the others of {classes} classes, so that the label gets the most",
+            "Lower the smoothing.",
+        )
+    return uniform
 
 
 def has_one_smoothing(config: LossConfig) -> bool:
@@ -82,11 +69,11 @@ def label_loss(
 ) -> Float[Tensor, ""]:
     """Charge a network for its labels, in nats, mean over the batch, or over the positions that count.
 
-    A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p). The smoothed label is (1-ε)y + ε/K for
-    "uniform" (Müller et al. 2019, section 1). For "others" it is 1-ε for the label and ε/(K-1) for each other class
-    (Shen et al. 2021). With a matrix it is the label's row. For a mixed label it is the mean of its classes'
-    targets, weighted by their shares. When no position counts, the result is NaN, as for
-    `torch.nn.CrossEntropyLoss`.
+    A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p), where f is the factor of its smoothing.
+    The smoothed label is (1-ε)y + ε/K for "uniform" (Müller et al. 2019, section 1). For "others" it is 1-ε for the
+    label and ε/(K-1) for each other class (Shen et al. 2021). With a matrix it is the label's row. For a mixed
+    label it is the mean of its classes' targets, weighted by their shares. When no position counts, the result is
+    NaN, as for `torch.nn.CrossEntropyLoss`.
 
     Args:
         logits: [n, k], or [n, t, k] with a label per position: the classes come last.
@@ -119,12 +106,11 @@ def label_loss(
         smoothed_labels = matrix if isinstance(matrix, Rows) else rows_of(matrix, z)
     log_p = torch.log_softmax(z.detach(), 1)
     counts = None if labels.is_floating_point() else labels != ignore_index
-    if by_sample == "none":
-        targets = _targets(log_p, labels, counts, smoothed_labels, factor)
-    else:
+    of_sample = factor
+    if by_sample != "none":
         in_range = labels if counts is None else labels.masked_fill(~counts, 0)
         of_sample = factor * sample_factor(by_sample, log_p, in_range)
-        targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
+    targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
     return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number_of_counted(z, counts)
 
 
@@ -138,8 +124,8 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Compute the cross-entropy with smoothed labels, in nats, mean over the batch or the positions that count.
 
-    Arguments are those of `label_loss`, without those that change from sample to sample; `smoothing` may also be
-    one ε for each class. With one ε the result is `F.cross_entropy` with the uniform ε.
+    Arguments are as in `label_loss`; `smoothing` may also be one ε for each class. With one ε the result is
+    `F.cross_entropy` with the uniform ε.
 
     The two conventions differ. One ε gives the label 1 - ε + ε/K in "uniform" and 1 - ε in "others". The targets of
     "others" equal those of the uniform ε K/(K-1), and "others" charges ε/(K-1) (z_label - mean z) more per sample.
@@ -151,13 +137,14 @@ def cross_entropy(
             the convention is "maxsup", for which there is `max_suppression`.
         ValueError: a smoothing is given beside a matrix.
     """
+    classes = logits.shape[-1]
     if isinstance(smoothing, Sequence):
         if matrix is not None:
             raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
-        in_uniform(max(smoothing, default=0.0), convention, logits.shape[-1])
-        smoothing, matrix = 0.0, smoothed(smoothing, towards_all(logits.shape[-1]), convention, torch.float64)
-    if matrix is None:
-        in_uniform(smoothing, convention, logits.shape[-1])
+        in_uniform(max(smoothing, default=0.0), convention, classes)
+        smoothing, matrix = 0.0, smoothed(smoothing, towards_all(classes), convention, torch.float64)
+    elif matrix is None:
+        in_uniform(smoothing, convention, classes)
     return label_loss(
         logits,
         labels,
@@ -176,9 +163,9 @@ def max_suppression(
     `strength` is ε (Zhou et al. 2025, arXiv 2502.15798). The authors' code for convolutional networks raises ε from
     0.1 to 0.2 in training: schedule linear, smoothing 0.2, first 0.5. Uniform label smoothing is cross-entropy plus
     ε (z_label - mean_k z_k): it suppresses the label's logit even where another one is the largest. The two losses
-    agree wherever the network is right. Shapes are those of `label_loss`.
+    agree wherever the network is right. Shapes are as in `label_loss`.
     """
-    return _max_suppression(*_one_row_per_label(logits, labels), strength, 0.0, ignore_index)
+    return label_loss(logits, labels, strength, "maxsup", ignore_index=ignore_index)
 
 
 def _max_suppression(
@@ -190,7 +177,8 @@ def _max_suppression(
     counts = None if labels.is_floating_point() else labels != ignore_index
     number = _number_of_counted(z, counts)
     hard = F.cross_entropy(z, labels, ignore_index=ignore_index)
-    loss = hard + strength * (_sum_of_counted(excess, counts) / number)
+    counted_excess = excess if counts is None else excess.where(counts, 0)
+    loss = hard + strength * (counted_excess.sum() / number)
     if confidence_penalty:
         log_p = torch.log_softmax(z.detach(), 1)
         loss = loss - log_likelihood(z, log_p, None, confidence_penalty, counts) / number
@@ -206,12 +194,8 @@ def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple
     return z, labels.to(z.dtype) if mixed else labels.long()
 
 
-def _sum_of_counted(values: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
-    """Sum over the samples that count; `counts` is None where all of them do."""
-    return values.sum() if counts is None else values.where(counts, 0).sum()
-
-
 def _number_of_counted(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
+    """Return the number of samples that count; `counts` is None where all of them do."""
     return len(z) if counts is None else counts.sum()
 
 
@@ -222,7 +206,7 @@ def _targets(
     smoothed_labels: float | Rows,
     factor: float | Float[Tensor, " n"],
 ) -> Float[Tensor, "n k"]:
-    """Mix (1 - f) label + f smoothed label, without gradient; rows are zeros where a label does not count."""
+    """Mix (1 - f) label + f smoothed label, without gradient; the row of a label that does not count is zeros."""
     classes = log_p.shape[1]
     column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
     if counts is None:

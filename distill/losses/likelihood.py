@@ -24,9 +24,8 @@ def log_likelihood(
 
     Args:
         logits: variable of the gradient.
-        log_p: log-softmax of the logits, without gradient.
-        targets: targets of each sample, overwritten; rows of zeros where a sample does not count. None stands for
-            zeros.
+        log_p: log-softmax of the logits.
+        targets: targets of each sample, overwritten; zeros where a sample does not count. None stands for zeros.
         confidence_penalty: λ.
         counts: bool [n], which samples the penalty counts; None where all count.
     """
@@ -64,8 +63,7 @@ class _WithSlope(torch.autograd.Function):
         ctx: Any, *grad_outputs: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, "n k"], None, None, None]:
         log_p, slope = ctx.saved_tensors
-        # Autograd calls this function for a log-softmax. The factor is applied afterwards and in place, which
-        # saves a pass.
+        # Autograd calls this function for a log-softmax. Applying the factor afterwards, in place, saves a pass.
         gradient = torch._log_softmax_backward_data(  # pyright: ignore[reportPrivateImportUsage]
             slope, log_p, 1, log_p.dtype
         )

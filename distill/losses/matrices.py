@@ -1,14 +1,14 @@
 """Make smoothed targets as a matrix [K, K]: row y is the target of label y.
 
 Every `towards_...` function says how the smoothed mass of a label is shared among the other classes: in float64,
-with a diagonal of zeros and rows that sum to 1. `smoothed` combines such shares with the strength of smoothing.
+with a diagonal of zeros and rows that sum to 1. `smoothed` combines these shares with the strength of smoothing.
 Equal shares give the two plain conventions exactly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,9 +18,11 @@ from torch import Tensor
 from distill.config import SmoothingConvention
 from distill.errors import UserError
 
+_KWARGS = "loss.labels.kwargs"
+
 
 class Rows(NamedTuple):
-    """A matrix of smoothed targets, ready for the training step."""
+    """Hold a matrix of smoothed targets, ready for the training step."""
 
     table: Float[Tensor, "k+1 k"]
     """Targets: row y is for label y; the last row, of zeros, is for a label that does not count."""
@@ -42,18 +44,17 @@ def smoothed(
     """
     classes = len(towards)
     if convention == "maxsup":
-        raise UserError("smoothing_convention", convention, "uniform or others with a matrix", "Take one of these.")
+        expected, way_out = "uniform or others with a matrix", "Take one of these."
+        raise UserError("loss.smoothing_convention", convention, expected, way_out)
     strength = torch.as_tensor(smoothing, dtype=torch.float64)
-    field = "labels.per_class" if strength.ndim else "smoothing"
+    field = "loss.labels.per_class" if strength.ndim else "loss.smoothing"
     if strength.ndim and strength.shape != (classes,):
         raise UserError(field, smoothing, f"one for each of the {classes} classes", "Give as many.")
     if not ((strength >= 0) & (strength < 1)).all():
         raise UserError(field, smoothing, "0 or more and less than 1", "Lower it.")
     mass = (strength * (classes - 1) / classes if convention == "uniform" else strength).expand(classes)
     elsewhere = mass.unsqueeze(1) * towards.double()
-    at_most = elsewhere.amax(1) >= 1 - mass
-    if at_most.any():
-        worst = int(at_most.int().argmax())
+    if (worst := _first(elsewhere.amax(1) >= 1 - mass)) is not None:
         reached = f"{elsewhere[worst].max():.3g} against {1 - mass[worst]:.3g} for class {worst}"
         expected = f"so little that each label gets more than any other class (another gets {reached})"
         raise UserError(field, smoothing, expected, "Lower the smoothing.")
@@ -66,7 +67,6 @@ def towards_all(classes: int) -> Float[Tensor, "k k"]:
     Raises:
         UserError: there is one class only.
     """
-    _at_least_two(classes)
     return _shares(torch.ones(classes, classes, dtype=torch.float64))
 
 
@@ -80,40 +80,41 @@ def towards_near(tree: Sequence[Any], classes: Sequence[str], beta: float = 4.0)
     Args:
         tree: nested lists of class numbers or names, each class once: [["cat", "dog"], [["car", "bus"], "ship"]].
         classes: names, in the order of their numbers.
-        beta: β.
+        beta: β of the formula.
 
     Raises:
         UserError: the tree does not hold exactly these classes, or β is not a number of at least 0.
     """
     _at_least_two(len(classes))
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
-        raise UserError("labels.kwargs beta", beta, "a number of at least 0", "The paper takes 4 to 30.")
+    if not _is_weight(beta):
+        raise UserError(_KWARGS, {"beta": beta}, "a number of at least 0", "The paper takes 4 to 30.")
+    numbers = {entry: number for number, name in enumerate(classes) for entry in (name, number)}
     heights = torch.zeros(len(classes), len(classes), dtype=torch.float64)
     try:
-        _check_leaves(tree, classes)
-        _put_heights(tree, classes, heights)
+        _check_leaves(tree, classes, numbers)
+        _put_heights(tree, numbers, heights)
     except RecursionError as error:
         way_out = "Write it flatter: levels that part no classes say nothing."
-        raise UserError("labels.kwargs tree", "nested too deep", "a tree of some levels", way_out) from error
+        raise UserError(_KWARGS, "nested too deep", "a tree of some levels", way_out) from error
     logits = -beta * heights / heights.max()
     # Without a softmax, a large β would make all of exp(-β d) zero.
     return torch.softmax(logits.fill_diagonal_(-math.inf), 1)
 
 
-def _check_leaves(tree: Any, classes: Sequence[str]) -> None:
-    field, way_out = "labels.kwargs tree", f"Classes are numbered in this order: {', '.join(classes)}."
+def _check_leaves(tree: Any, classes: Sequence[str], numbers: Mapping[str | int, int]) -> None:
+    way_out = _in_order(classes)
     if not _is_node(tree):
-        raise UserError(field, tree, "nested lists of class numbers or names", way_out)
+        raise UserError(_KWARGS, tree, "tree as nested lists of class numbers or names", way_out)
     seen: set[int] = set()
     for leaf in _leaves(tree):
-        number = _number(leaf, classes)
-        if number is None:
-            raise UserError(field, leaf, f"a name, a number from 0 to {len(classes) - 1} or a list", way_out)
-        if number in seen:
-            raise UserError(field, leaf, "each class only once", way_out)
-        seen.add(number)
-    if missing := [name for number, name in enumerate(classes) if number not in seen]:
-        raise UserError(field, tree, f"all classes, also {', '.join(missing)}", way_out)
+        if type(leaf) not in (int, str) or leaf not in numbers:  # True is equal to 1, and no class
+            expected = f"in the tree a name, a number from 0 to {len(classes) - 1} or a list"
+            raise UserError(_KWARGS, leaf, expected, way_out)
+        if numbers[leaf] in seen:
+            raise UserError(_KWARGS, leaf, "each class only once in the tree", way_out)
+        seen.add(numbers[leaf])
+    if missing := [name for name in classes if numbers[name] not in seen]:
+        raise UserError(_KWARGS, tree, f"all classes in the tree, also {', '.join(missing)}", way_out)
 
 
 def _is_node(entry: Any) -> bool:
@@ -128,25 +129,14 @@ def _leaves(entry: Any) -> Iterator[Any]:
         yield from _leaves(part)
 
 
-def _number(leaf: Any, classes: Sequence[str]) -> int | None:
-    if isinstance(leaf, str):
-        return classes.index(leaf) if leaf in classes else None
-    fits = isinstance(leaf, int) and not isinstance(leaf, bool) and 0 <= leaf < len(classes)
-    return leaf if fits else None
-
-
-def _height(entry: Any) -> int:
-    return 1 + max(map(_height, entry), default=0) if _is_node(entry) else 0
-
-
-def _put_heights(node: Sequence[Any], classes: Sequence[str], heights: Float[Tensor, "k k"]) -> None:
-    """Write the height of the lowest common ancestor of every two leaves into `heights`."""
-    # A node writes its own height for all leaves below it; its parts then overwrite theirs.
-    below = torch.tensor([_number(leaf, classes) for leaf in _leaves(node)], dtype=torch.long)
-    heights[below.unsqueeze(1), below] = float(_height(node))
-    for part in node:
-        if _is_node(part):
-            _put_heights(part, classes, heights)
+def _put_heights(node: Sequence[Any], numbers: Mapping[str | int, int], heights: Float[Tensor, "k k"]) -> float:
+    """Write the height of the lowest common ancestor of every two leaves of a node; return the node's height."""
+    height = 1 + max((_put_heights(part, numbers, heights) for part in node if _is_node(part)), default=0.0)
+    below = torch.tensor([numbers[leaf] for leaf in _leaves(node)], dtype=torch.long)
+    block = below.unsqueeze(1), below
+    # The parts of a node have written their heights already; what is left belongs to the node.
+    heights[block] = heights[block].where(heights[block] > 0, height)
+    return height
 
 
 def towards_confused(
@@ -157,34 +147,34 @@ def towards_confused(
     Raises:
         UserError: `count` is not a number of at least 0, or `count` is 0 and a class is never confused.
     """
-    _at_least_two(classes)
-    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < math.inf:
-        raise UserError("labels.kwargs count", count, "a number of at least 0", "It is added to each count.")
+    if not _is_weight(count):
+        raise UserError(_KWARGS, {"count": count}, "a number of at least 0", "It is added to each count.")
     counts = torch.bincount(labels * classes + answers, minlength=classes * classes).view(classes, classes)
     weights = counts.double().cpu() + count
     if (never := _without_mass(weights)) is not None:
         expected = f"more than 0, since the source never takes class {never} for another"
-        raise UserError("labels.kwargs count", count, expected, "Set it to 1.")
+        raise UserError(_KWARGS, {"count": count}, expected, "Set it to 1.")
     return _shares(weights)
 
 
 def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
     """Share the smoothed mass by how similar a teacher finds the classes.
 
-    `metrics.dark_knowledge.class_similarity` gives such a matrix; any like it will do.
+    The matrix is one of `metrics.dark_knowledge.class_similarity`, or any like it.
 
     Raises:
         UserError: a row has a negative or non-finite number, as for a class without samples, or only zeros beside
             the diagonal. No default replaces the row, since a default would not be the teacher's opinion.
     """
-    _at_least_two(len(similarity))
     weights = similarity.detach().double().cpu().clone().fill_diagonal_(0)
-    bad = ~((weights >= 0) & weights.isfinite()).all(1)
-    wrong = int(bad.int().argmax()) if bad.any() else _without_mass(weights)
+    wrong = _first(~((weights >= 0) & weights.isfinite()).all(1))
+    wrong = _without_mass(weights) if wrong is None else wrong
     if wrong is not None:
         expected = f"a source that says what class {wrong} is like: numbers of at least 0, some above, not NaN"
-        way_out = "Name a --smoothing-source with held-out images of it, or take --labels.towards confusions."
-        raise UserError("labels.towards", "similar", expected, way_out)
+        way_out = (
+            "Name as `smoothing_source` one with held-out images of it, or set `loss.labels.towards=confusions`."
+        )
+        raise UserError("loss.labels.towards", "similar", expected, way_out)
     return _shares(weights)
 
 
@@ -197,22 +187,20 @@ def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Fl
         UserError: there is not one row and one column per class, an entry is negative or no finite number, or a row
             has only zeros beside the diagonal.
     """
-    _at_least_two(len(classes))
-    field, size = "labels.kwargs rows", len(classes)
-    way_out = f"Classes are in this order: {', '.join(classes)}."
+    size, way_out = len(classes), _in_order(classes)
     if not _is_node(rows) or len(rows) != size:
         given = f"{len(rows)} rows" if _is_node(rows) else rows
-        raise UserError(field, given, f"{size} rows, one per class", way_out)
+        raise UserError(_KWARGS, given, f"{size} rows, one per class", way_out)
     for name, row in zip(classes, rows, strict=True):
         if not _is_node(row) or len(row) != size:
-            raise UserError(field, row, f"{size} numbers for {name}, one per class", way_out)
+            raise UserError(_KWARGS, row, f"{size} numbers in the row of {name}, one per class", way_out)
         for entry in row:
-            if isinstance(entry, bool) or not isinstance(entry, int | float) or not 0 <= entry < math.inf:
-                raise UserError(field, entry, f"finite numbers of at least 0 for {name}", way_out)
+            if not _is_weight(entry):
+                raise UserError(_KWARGS, entry, f"finite numbers of at least 0 in the row of {name}", way_out)
     weights = torch.tensor(rows, dtype=torch.float64)
     if (empty := _without_mass(weights)) is not None:
-        expected = f"a number above 0 for another class than {classes[empty]} itself"
-        raise UserError(field, list(rows[empty]), expected, way_out)
+        expected = f"in rows a number above 0 for another class than {classes[empty]} itself"
+        raise UserError(_KWARGS, list(rows[empty]), expected, way_out)
     return _shares(weights)
 
 
@@ -227,13 +215,26 @@ def _at_least_two(classes: int) -> None:
         raise UserError("classes", classes, "at least 2, since mass goes to others", "Drop the smoothing.")
 
 
+def _in_order(classes: Sequence[str]) -> str:
+    return f"Classes are numbered in this order: {', '.join(classes)}."
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _first(rows: Tensor) -> int | None:
+    """Return the first index at which `rows` is true; None if there is none."""
+    return int(rows.int().argmax()) if rows.any() else None
+
+
 def _without_mass(weights: Float[Tensor, "k k"]) -> int | None:
     """Find the first class whose row has only zeros beside the diagonal; None if there is none."""
-    empty = weights.clone().fill_diagonal_(0).sum(1) == 0
-    return int(empty.int().argmax()) if empty.any() else None
+    return _first(weights.clone().fill_diagonal_(0).sum(1) == 0)
 
 
 def _shares(weights: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
+    _at_least_two(len(weights))
     others = weights.clone().fill_diagonal_(0)
     # Scale first, since the sum of very large numbers would overflow.
     others = others / others.amax(1, keepdim=True)

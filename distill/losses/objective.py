@@ -1,4 +1,4 @@
-"""Make what a run minimises, from its config: the hard term, the soft term, or both."""
+"""Make the loss that a run minimises, from its config: the hard term, the soft term, or both."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SoftTermOfBatch = Callable[[Tensor, Labels, "TeacherRows | None"], Tensor]
 
 
 def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
-    """Make the loss that a run calls at each step: (logits, labels, teacher or None, progress) → `Terms`.
+    """Make the loss that a run calls at each step. The loss of a teacher has alpha = 0.
 
-    The loss of a teacher is the one with alpha = 0. Logits of half precision are computed with in float32, and
+    Logits of half precision are computed with in float32, and
     their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later
-    calls do not. A schedule of smoothing follows progress; without progress the loss is that of the last step.
+    calls do not. A schedule of smoothing follows progress; without progress the loss is as at the last step.
 
     Args:
         config: both terms.
@@ -43,10 +43,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
 
 def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
-    """Compute what `make_loss` takes from the teacher, batch by batch, for thousands of samples at once.
-
-    The last batch may be smaller.
-    """
+    """Compute what the loss takes from the teacher for thousands of samples at once; return it batch by batch."""
     # The soft targets of a sample do not change, so a step need not compute them.
     if config.soft_term.is_plain_kl:
         return prepare_targets(teacher_logits, config.temperature, batch_size)
@@ -70,13 +67,10 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
 
 
 def _weighted_sum(config: LossConfig, hard: HardTerm) -> Loss:
-    if config.alpha == 0:
-        return _labels_only(hard)
-    if not config.soft_term.is_plain_kl:
-        return _both_terms(config.alpha, hard, soft_term(config))
-    if config.alpha == 1 or is_one_cross_entropy(config):
+    fused = config.soft_term.is_plain_kl
+    if fused and config.alpha > 0 and (config.alpha == 1 or is_one_cross_entropy(config)):
         return distilled(config)
-    return _both_terms(config.alpha, hard, _fused_kl(config))
+    return _both_terms(config.alpha, hard, _fused_kl(config) if fused else soft_term(config))
 
 
 def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
@@ -84,16 +78,11 @@ def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
     return lambda logits, labels, teacher: distilled_only(logits, labels, teacher).total
 
 
-def _labels_only(hard_term: HardTerm) -> Loss:
-    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
-        hard = hard_term(logits, labels, progress)
-        return Terms(hard, hard.detach(), None)
-
-    return loss
-
-
 def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -> Loss:
     def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
+        if alpha == 0:
+            hard = hard_term(logits, labels, progress)
+            return Terms(hard, hard.detach(), None)
         # Cast here, so that the gradients of both terms are added before they are rounded to half precision.
         logits = at_least_float32(logits)
         soft = soft_term(logits, labels, teacher)

@@ -1,4 +1,4 @@
-"""Define what a loss takes and what it returns."""
+"""Define the arguments and the result of a loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Only a network that learns from labels alone may have a class per position.
 
 
 class Terms(NamedTuple):
-    """The loss of one step: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
+    """Hold the loss of one step: `total` = (1 - alpha) x `hard` + alpha x `soft`."""
 
     total: Float[Tensor, ""]
     """The value that training minimises; differentiable."""
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Soft targets of a batch, ready for the training step: one column per sample."""
+    """Hold the soft targets of a batch, ready for the training step: one column per sample."""
 
     p: Float[Tensor, "k n"]
     log_p: Float[Tensor, "k n"]
@@ -43,7 +43,7 @@ TeacherRows = Tensor | Targets
 
 
 class Loss(Protocol):
-    """A loss that a run calls at each step."""
+    """Compute the loss of a step; a run calls it at each step."""
 
     def __call__(
         self,
@@ -58,8 +58,7 @@ class Loss(Protocol):
         Args:
             logits: logits of the network.
             labels: labels of the samples.
-            teacher: logits [n, k] of the teacher, or what `prepare` made of them; None for a network that learns
-                from labels.
+            teacher: logits [n, k] of the teacher, or what `prepare` made of them; None without a teacher.
             progress: 0 at the first step of a training, 1 at the last; a schedule of smoothing follows it.
         """
         ...
@@ -71,11 +70,7 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def required(teacher_logits: Tensor | None) -> Tensor:
-    """Return the teacher's logits, or refuse if there are none.
-
-    Raises:
-        ValueError: there are no logits of the teacher.
-    """
+    """Return the teacher's logits, or raise a ValueError if there are none."""
     if teacher_logits is None:
         raise ValueError("teacher_logits = None: expected logits [n, k], since alpha > 0. Give a cache.")
     return teacher_logits

@@ -1,1 +1,1 @@
-"""Measures of a network's predictions: pure functions of logits [n, k] and labels [n], computed in float64."""
+"""Compute measures of a network's predictions: functions of logits [n, k] and labels [n], in float64."""

@@ -9,7 +9,7 @@ whole distribution carry that its top-1 answer does not? Four predictors of the 
   shares 1 - q among the other classes as wrong answers a are shared, with 1/(K-1) added to each count.
 - B knows the whole distribution: softmax(z/T).
 
-T is the temperature of least NLL (`calibration_error.fit_temperature`). C and B use the same T, so they differ only
+T is the temperature of least NLL (`temperature.fit_temperature`). C and B use the same T, so they differ only
 where an answer is wrong: in which other class they then expect. Tables and T are fitted on the other folds, and the
 NLL is measured on the fold left out. B gets no other correction than one temperature. A teacher whose distribution
 one temperature does not put right pays for it; a teacher trained with smoothing may be one. That is intended, since
@@ -22,16 +22,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from distill.metrics.calibration_error import fit_temperature
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.dark_knowledge import nontarget
+from distill.metrics.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
 class BitsBeyondTop1:
-    """Bits per image about the label that a distribution carries; each value is a difference of two mean NLLs."""
+    """Say how many bits per image a distribution carries about the label; each is a difference of two mean NLLs."""
 
     total: float
     """Bits beyond the top-1 answer: A - B, which is `confidence` + `classes`."""
@@ -40,10 +41,10 @@ class BitsBeyondTop1:
     classes: float
     """Part of `total` that says with which classes an image is confused, which is dark knowledge proper: C - B."""
     known: float
-    """All bits about the label, including those of the top-1 answer: H - B."""
+    """All bits about the label, the top-1 answer included: H - B."""
 
 
-def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], folds: int = 5) -> BitsBeyondTop1:
+def bits_beyond_top1(logits: Logits, labels: Labels, folds: int = 5) -> BitsBeyondTop1:
     """Measure how many bits about the label the distribution carries beyond its top-1 answer.
 
     Tables and temperature are cross-fitted over folds. All values are NaN for fewer than two wrong answers. A
@@ -83,12 +84,9 @@ def bits_beyond_top1(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], fo
 
 
 def _surprise(
-    counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
+    counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Labels
 ) -> Float64[Tensor, "4"]:
-    """Return the summed NLL in nats of the predictors H, A, C and B.
-
-    `counts` says how often each answer (row) came with each label (column).
-    """
+    """Return the summed NLL in nats of the predictors H, A, C and B, given the counts of `_counts`."""
     classes = len(counts)
     answers = scaled.argmax(dim=1)
     prior = _smoothed(counts.sum(dim=0), classes)
@@ -105,21 +103,17 @@ def _surprise(
 
 
 def _smoothed(counts: Float64[Tensor, "*rows k"], outcomes: int) -> Float64[Tensor, "*rows k"]:
-    """Return the logarithm of the shares of each row, after adding one sample spread over `outcomes`."""
+    """Return the logarithm of each row's shares, after one sample spread over `outcomes` is added."""
     return ((counts + 1 / outcomes) / (counts.sum(dim=-1, keepdim=True) + 1)).log()
 
 
-def _counts(answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int) -> Float64[Tensor, "k k"]:
+def _counts(answers: Int[Tensor, " n"], labels: Labels, classes: int) -> Float64[Tensor, "k k"]:
     """Count how often an answer (row) came with a label (column)."""
     return torch.bincount(answers * classes + labels, minlength=classes**2).view(classes, classes).double()
 
 
 def _folds(wrong: Bool[Tensor, " n"], folds: int) -> Int[Tensor, " n"]:
-    """Return the fold of each sample: right and wrong answers are shuffled, then dealt out in turn.
-
-    The fold depends only on the position of a sample and on which answers are right; the shuffle is always the
-    same.
-    """
+    """Return the fold of each sample, which depends only on its position and on which answers are right."""
     # Right and wrong answers are shared equally among folds, since right answers alone cannot fit a temperature.
     shuffled = torch.randperm(len(wrong), generator=torch.Generator().manual_seed(0)).to(wrong.device)
     dealt = shuffled[wrong[shuffled].long().argsort(stable=True)]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from distill.metrics.accuracy import accuracy
+from distill.metrics.arrays import Labels, Logits
 
 
-def at_chance(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> str | None:
+def at_chance(logits: Logits, labels: Labels) -> str | None:
     """Return why a network counts as diverged, or None if it does not.
 
-    A network counts as diverged when its logits are not finite, or when it is not more accurate than always
-    answering the most frequent class, by three standard errors.
+    A network counts as diverged when a logit is not finite, or when its accuracy is not three standard errors above
+    the share of the most frequent class.
     """
     if not torch.isfinite(logits).all():
         return "logits are not finite"

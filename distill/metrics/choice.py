@@ -24,16 +24,16 @@ from dataclasses import dataclass
 from distill.metrics.measures import BY_NAME, Use, of_kind
 from distill.metrics.verdict import FEWEST_SEEDS, Judgement, judge
 
-BySeed = Mapping[int, float]
 CHOSEN_BY: dict[Use, str] = {each.use: each.name for each in of_kind("answers", "knowledge") if each.use}
 """Measure by which the smoothing for each use is chosen."""
+_Compared = dict[float, Mapping[str, Mapping[int, float]]]
+"""Smoothing → measure → seed → value, weakest smoothing first."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The smoothing to take for one use."""
+    """Say which smoothing to take for one use, and why."""
 
-    use: Use
     smoothing: float
     measure: str
     """Name of the measure by which the smoothing was chosen."""
@@ -49,7 +49,7 @@ class Choice:
 
 
 def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[str, Choice]:
-    """Choose the smoothing to take for "accuracy", "calibration" and "teaching".
+    """Choose the smoothing to take for "accuracy", for "calibration" and for "teaching".
 
     Only the strengths with the most seeds are compared, on the seeds that they share. Among equal strengths the
     weakest is taken.
@@ -63,34 +63,43 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
     Raises:
         ValueError: there is no strength, or one of the needed measures is missing for a strength.
     """
-    # A strength with a diverged network is no recommendation, and must not cost the other strengths that seed.
     compared = _compared(measured)
-    accurate = _best(compared, "accuracy")
-    found = {
-        "accuracy": (accurate, compared),
-        "calibration": (_best(compared, "calibration"), compared),
-    }
-    kept = _as_accurate(compared, accurate)
-    found["teaching"] = _best(kept, "teaching"), kept
+    kept = _as_accurate(compared, _best(_means(compared, "accuracy"), "accuracy"))
+    reasons = {"accuracy": _of_accuracy, "calibration": _of_calibration, "teaching": _of_teaching}
     left_out = [smoothing for smoothing in sorted(measured) if smoothing not in compared]
     fewer = f" Not compared, since it has fewer seeds: {listed(left_out)}." if left_out else ""
-    reasons = {"accuracy": _of_accuracy, "calibration": _of_calibration, "teaching": _of_teaching}
     chosen: dict[str, Choice] = {}
-    for use in CHOSEN_BY:
-        best, among = found[use]
-        chosen[use] = Choice(
-            use=use,
-            smoothing=best,
-            measure=CHOSEN_BY[use],
-            value=_means(among, CHOSEN_BY[use])[best],
-            undecided=tuple(
-                smoothing
-                for smoothing in (compared if _too_few(compared) else among)
-                if smoothing != best and _against(compared, CHOSEN_BY[use], best, smoothing).verdict == "undecided"
-            ),
-            reason=reasons[use](compared, best, kept) + fewer,
+    for use, measure in CHOSEN_BY.items():
+        among = kept if use == "teaching" else compared
+        means = _means(among, measure)
+        best = _best(means, measure)
+        undecided = tuple(
+            smoothing
+            for smoothing in (compared if _too_few(compared) else among)
+            if smoothing != best and _against(compared, measure, best, smoothing).verdict == "undecided"
         )
+        reason = reasons[use](compared, best, kept)
+        chosen[use] = Choice(best, measure, means[best], undecided, reason + fewer)
     return chosen
+
+
+def listed(smoothings: list[float] | tuple[float, ...]) -> str:
+    """Format strengths as people read them: "ε = 0, 0.1"."""
+    return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
+
+
+def _compared(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> _Compared:
+    """Return the strengths with the most seeds, weakest first, each with its measures."""
+    if not measured:
+        raise ValueError("measured = {}: expected one strength of smoothing or more.")
+    for smoothing, measures in measured.items():
+        if missing := [name for name in CHOSEN_BY.values() if not measures.get(name)]:
+            raise ValueError(f"no {', '.join(missing)} of ε={smoothing:g}: expected a value per seed.")
+    # A strength with a diverged network is no recommendation, and must not cost the other strengths that seed.
+    most = max(len(measures["accuracy"]) for measures in measured.values())
+    return {
+        smoothing: measures for smoothing, measures in sorted(measured.items()) if len(measures["accuracy"]) == most
+    }
 
 
 def _as_accurate(compared: _Compared, accurate: float) -> _Compared:
@@ -103,7 +112,7 @@ def _as_accurate(compared: _Compared, accurate: float) -> _Compared:
     return {
         smoothing: measures
         for smoothing, measures in compared.items()
-        if judge(measures["accuracy"], compared[accurate]["accuracy"], "lower").verdict != "reproduced"
+        if _against(compared, "accuracy", smoothing, accurate).verdict != "contradicted"
     }
 
 
@@ -111,46 +120,22 @@ def _too_few(compared: _Compared) -> bool:
     return len(next(iter(compared.values()))["accuracy"]) < FEWEST_SEEDS
 
 
-def listed(smoothings: list[float] | tuple[float, ...]) -> str:
-    """Format strengths as people read them: "ε = 0, 0.1"."""
-    return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
-
-
-_Compared = dict[float, dict[str, BySeed]]
-
-
-def _compared(measured: Mapping[float, Mapping[str, BySeed]]) -> _Compared:
-    """Return the strengths with the most seeds, weakest first, each with its measures."""
-    if not measured:
-        raise ValueError("measured = {}: expected one strength of smoothing or more.")
-    for smoothing, measures in measured.items():
-        if missing := [name for name in CHOSEN_BY.values() if not measures.get(name)]:
-            raise ValueError(f"no {', '.join(missing)} of ε={smoothing:g}: expected a value per seed.")
-    most = max(len(measures["accuracy"]) for measures in measured.values())
-    return {
-        smoothing: dict(measured[smoothing])
-        for smoothing in sorted(measured)
-        if len(measured[smoothing]["accuracy"]) == most
-    }
-
-
 def _means(compared: _Compared, measure: str) -> dict[float, float]:
     """Return the mean of a measure per strength, over the seeds that all strengths share.
 
     Where they share none, each mean is over the strength's own seeds.
     """
-    given = {smoothing: measures[measure] for smoothing, measures in compared.items()}
-    shared = set.intersection(*(set(values) for values in given.values()))
+    shared = set.intersection(*(set(measures[measure]) for measures in compared.values()))
     means = {}
-    for smoothing, values in given.items():
-        kept = [values[seed] for seed in sorted(shared or values)]
+    for smoothing, measures in compared.items():
+        kept = [measures[measure][seed] for seed in sorted(shared or measures[measure])]
         means[smoothing] = sum(kept) / len(kept)
     return means
 
 
-def _best(compared: _Compared, use: Use) -> float:
-    means = _means(compared, CHOSEN_BY[use])
-    sign = -1 if BY_NAME[CHOSEN_BY[use]].best == "higher" else 1
+def _best(means: Mapping[float, float], measure: str) -> float:
+    """Return the strength with the best mean of a measure; among equal strengths the weakest."""
+    sign = -1 if BY_NAME[measure].best == "higher" else 1
     return min(means, key=lambda smoothing: (sign * means[smoothing], smoothing))
 
 
@@ -176,8 +161,8 @@ def _of_calibration(compared: _Compared, best: float, _: _Compared) -> str:
     if all("nll" in measures for measures in compared.values()):
         by_nll = _means(compared, "nll")
         proper = min(by_nll, key=lambda smoothing: (by_nll[smoothing], smoothing))
-        same = "the same" if proper == best else f"ε = {proper:g}"
-        text += f" By NLL, which counts right answers too, it would be {same}."
+        told = "the same" if proper == best else f"ε = {proper:g}"
+        text += f" By NLL, which counts right answers too, it would be {told}."
     return text + _scaled(compared, best)
 
 
@@ -186,15 +171,14 @@ def _scaled(compared: _Compared, best: float) -> str:
     hard = compared.get(0.0, {})
     if "scaled_ece" not in hard:
         return ""
-    scaled = _means({0.0: hard}, "scaled_ece")[0.0]
-    at = ""
-    if "scaled_temperature" in hard:
-        at = f" by T = {_means({0.0: hard}, 'scaled_temperature')[0.0]:.2f}"
-    versus = judge(hard["scaled_ece"], compared[best]["ece"], "higher")
-    text = f" Temperature scaling of the network without smoothing{at} would give {_percent(scaled)}"
-    if versus.verdict == "reproduced":
+    only = {0.0: hard}
+    at = f" by T = {_means(only, 'scaled_temperature')[0.0]:.2f}" if "scaled_temperature" in hard else ""
+    scaled = _percent(_means(only, "scaled_ece")[0.0])
+    text = f" Temperature scaling of the network without smoothing{at} would give {scaled}"
+    verdict = judge(hard["scaled_ece"], compared[best]["ece"], "higher").verdict
+    if verdict == "reproduced":
         return f"{text}, which is more{': here smoothing calibrates better' if best else ''}."
-    if versus.verdict == "contradicted":
+    if verdict == "contradicted":
         return f"{text}, which is less: for calibration alone no smoothing is needed."
     return f"{text}, which the seeds do not tell from it: for calibration alone smoothing may not be needed."
 
@@ -203,19 +187,20 @@ def _of_teaching(compared: _Compared, best: float, kept: _Compared) -> str:
     means = _means(kept, "interclass_variance_relative")
     if not any(means.values()):
         return "No strength has any inter-class variance, as with two classes; the weakest is taken."
-    credible = f"whose held-out accuracy is not credibly below the highest ({listed(tuple(kept))})"
-    text = (
-        f"Of the strengths {credible} it has the largest inter-class logit variance relative to the squared gap, "
-        f"{_percent(means[best])}, which no temperature restores."
-    )
+    variance = "inter-class logit variance relative to the squared gap"
     if _too_few(compared):
         text = (
             f"Fewer than {FEWEST_SEEDS} seeds do not tell which others are as accurate, so the most accurate is "
-            f"taken. Its inter-class logit variance relative to the squared gap is {_percent(means[best])}."
+            f"taken. Its {variance} is {_percent(means[best])}."
         )
-    worse = [smoothing for smoothing in compared if smoothing not in kept]
-    if worse and not _too_few(compared):
-        text += f" Less accurate: {listed(worse)}."
+    else:
+        credible = f"whose held-out accuracy is not credibly below the highest ({listed(tuple(kept))})"
+        text = (
+            f"Of the strengths {credible} it has the largest {variance}, {_percent(means[best])}, which no "
+            "temperature restores."
+        )
+        if worse := [smoothing for smoothing in compared if smoothing not in kept]:
+            text += f" Less accurate: {listed(worse)}."
     return (
         f"{text} That is what there is to teach, not what students learn: the proof is to train students "
         "(`distill cache`, then `distill student`)."

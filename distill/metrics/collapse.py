@@ -1,6 +1,6 @@
 """Measure neural collapse: how near the last layer is to one point per class, in a regular simplex.
 
-Source: Papyan et al. 2020; formulas are those of Zhu et al. 2021 and their code. Features are the input of the last
+Source: Papyan et al. 2020; formulas are from Zhu et al. 2021 and their code. Features are the input of the last
 linear layer, [n, d], and `weight` is the weight of this layer, [k, d]. At collapse all measures are 0, except
 `nearest_centre_agreement`, which is 1. None depends on the scale or a rotation of features and weight. They are
 computed in float64, in O(n d k) time and O(n d) memory.
@@ -9,19 +9,22 @@ computed in float64, in O(n d k) time and O(n d) memory.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
+from distill.metrics.class_means import class_means
 
-def within_class_collapse(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+
+def within_class_collapse(features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return NC1: tr(Σ_W Σ_B⁺) / K, the scatter within classes in units of the scatter between them.
 
     Σ_W = mean_i (h_i - μ_y)(h_i - μ_y)ᵀ and Σ_B = mean_c (μ_c - μ)(μ_c - μ)ᵀ, with μ the mean over samples and K
     the number of classes with samples. NaN if all class means coincide.
     """
     h = features.double()
-    means, present = _class_means(h, labels, int(labels.max()) + 1)
-    centred = means[present] - h.mean(dim=0)
+    means = class_means(h, labels)
+    centred = means[torch.bincount(labels) > 0] - h.mean(dim=0)
     if centred.norm() <= 1e-12 * h.norm():
         return float("nan")
     # With M the rows μ_c - μ, NC1 is mean_i ‖(h_i - μ_y) M⁺‖², which needs no matrix of d by d. M has rank K-1 at
@@ -36,32 +39,29 @@ def equiangular_distance(weight: Float[Tensor, "k d"]) -> float:
     return _distance_to_simplex(w @ w.T)
 
 
-def duality_distance(
-    weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-) -> float:
+def duality_distance(weight: Float[Tensor, "k d"], features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return NC3: the distance of W H̄, scaled to norm 1, from (I - 11ᵀ/K)/√(K-1); columns of H̄ are μ_c - μ.
 
     NC3 is 0 where weights and class means lie in the same directions and form a regular simplex. NaN if a class has
     no sample.
     """
     h = features.double()
-    means, _ = _class_means(h, labels, len(weight))
+    means = class_means(h, labels, len(weight))
     return _distance_to_simplex(weight.double() @ (means - h.mean(dim=0)).T)
 
 
-def nearest_centre_agreement(
-    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], logits: Float[Tensor, "n k"]
-) -> float:
+def nearest_centre_agreement(features: Float[Tensor, "n d"], labels: Labels, logits: Logits) -> float:
     """Return NC4: the share of samples for which the network answers the class with the nearest mean of features.
 
     Classes without samples have no mean, and are never nearest.
     """
     h = features.double()
-    means, present = _class_means(h, labels, logits.shape[1])
+    classes = logits.shape[1]
+    present = torch.bincount(labels, minlength=classes) > 0
     # `distance` is ‖h - μ‖² without ‖h‖², which is the same for all classes. It is taken around the mean of all
     # samples, so that a common shift costs no digits.
     origin = h.mean(dim=0)
-    centres = torch.where(present.unsqueeze(1), means - origin, 0.0)
+    centres = torch.where(present.unsqueeze(1), class_means(h, labels, classes) - origin, 0.0)
     distance = centres.square().sum(dim=1) - 2 * (h - origin) @ centres.T
     nearest = distance.masked_fill(~present, torch.inf).argmin(dim=1)
     return (nearest == logits.argmax(dim=1)).double().mean().item()
@@ -71,12 +71,3 @@ def _distance_to_simplex(product: Float64[Tensor, "k k"]) -> float:
     classes = len(product)
     simplex = torch.eye(classes, dtype=product.dtype, device=product.device) - 1 / classes
     return (product / product.norm() - simplex / (classes - 1) ** 0.5).norm().item()
-
-
-def _class_means(
-    features: Float64[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int
-) -> tuple[Float64[Tensor, "k d"], Tensor]:
-    """Return the mean per class, NaN for a class without samples, and which classes have samples."""
-    counts = torch.bincount(labels, minlength=classes)
-    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, features)
-    return sums / counts.unsqueeze(1), counts > 0

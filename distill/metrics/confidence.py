@@ -6,14 +6,13 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from distill.metrics.calibration_error import NORMAL, wilson
+from distill.metrics.arrays import Labels, Logits
+from distill.metrics.intervals import NORMAL, wilson
 
 
 class Gap(NamedTuple):
-    """Accuracy less mean confidence: above 0 the network is right more often than it says."""
+    """Compare accuracy with mean confidence: above 0 the network is right more often than it says."""
 
     accuracy: float
     """Share of samples whose answer is right."""
@@ -27,6 +26,11 @@ class Gap(NamedTuple):
     """Upper end of the 95 % interval of `gap` over samples."""
 
 
+def mean_confidence(logits: Logits) -> float:
+    """Return the largest probability of a sample, averaged over samples."""
+    return torch.softmax(logits.double(), dim=1).amax(dim=1).mean().item()
+
+
 def ceiling(smoothing: float, classes: int) -> float:
     """Return the largest probability of a network that gives exactly its smoothed targets: 1 - ε + ε/K.
 
@@ -37,12 +41,12 @@ def ceiling(smoothing: float, classes: int) -> float:
     return 1 - smoothing + smoothing / classes
 
 
-def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Gap:
+def confidence_gap(logits: Logits, labels: Labels) -> Gap:
     """Compute accuracy less mean confidence, with a 95 % interval over samples.
 
     The interval combines Wilson's interval of the accuracy with the normal interval of the mean confidence, using
     their correlation over samples (MOVER: Zou & Donner, Stat. Med. 2008, section 2). With many samples it equals
-    the interval of the paired differences. Unlike that one, it does not become too narrow when all samples are
+    the interval of the paired differences. Unlike that interval, it does not become too narrow when all samples are
     right or all are wrong.
 
     Raises:
@@ -50,7 +54,7 @@ def confidence_gap(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> G
     """
     n = len(labels)
     if not n:
-        raise ValueError("confidence_gap takes one sample or more. Keep some images with --data.held-out.")
+        raise ValueError("confidence_gap takes one sample or more. Raise `data.held_out` to keep some images.")
     confidences, answers = torch.softmax(logits.double(), dim=1).max(dim=1)
     right = (answers == labels).double()
     accuracy, confidence = right.mean().item(), confidences.mean().item()

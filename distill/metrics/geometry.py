@@ -16,12 +16,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
+
+from distill.metrics.arrays import Labels
+from distill.metrics.class_means import class_means
 
 
 class Plane(NamedTuple):
-    """An affine plane with its own coordinates."""
+    """Describe an affine plane by an origin and two axes of its own."""
 
     origin: Float64[Tensor, " d"]
     basis: Float64[Tensor, "2 d"]
@@ -33,7 +36,7 @@ def plane_through(templates: Float[Tensor, "3 d"]) -> Plane:
 
     The origin is the centroid of the templates. The first axis points to the first template, and the second
     template lies on the positive side of the second axis. So pictures of two networks can be compared side by side.
-    The basis spans the same plane as that of the QR decomposition of [w₂ - w₁, w₃ - w₁].
+    The basis spans the plane of the QR decomposition of [w₂ - w₁, w₃ - w₁].
 
     Raises:
         ValueError: the three templates lie on one line.
@@ -52,46 +55,41 @@ def project(plane: Plane, points: Float[Tensor, "n d"]) -> Float64[Tensor, "n 2"
     return (points.double() - plane.origin) @ plane.basis.T
 
 
-def class_distance(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def class_distance(points: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return the root of the mean squared distance between two class means, over all pairs of classes."""
-    return _mean_squared_distance(_class_means(points.double(), labels)).sqrt().item()
+    return _mean_squared_distance(class_means(points.double(), labels)).sqrt().item()
 
 
-def compactness(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " k"]:
-    """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared.
-
-    It is 0 for a class in one point; lower is tighter.
-    """
+def compactness(points: Float[Tensor, "n d"], labels: Labels) -> Float64[Tensor, " k"]:
+    """Return how wide each class is: mean squared distance to the class mean, over `class_distance` squared."""
     exact = points.double()
-    means = _class_means(exact, labels)
+    means = class_means(exact, labels)
     spread = (exact - means[labels]).square().sum(dim=1, keepdim=True)
-    return _class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
+    return class_means(spread, labels).squeeze(1) / _mean_squared_distance(means)
 
 
-def scatter_ratio(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """Return the trace of the within-class scatter over the trace of the between-class scatter.
+def scatter_ratio(features: Float[Tensor, "n d"], labels: Labels) -> float:
+    """Return the scatter within classes over the scatter between them, as traces of the scatter matrices.
 
     Every point weighs the same. For points on the plane the ratio would be nearly `compactness`. For activations it
     also counts the directions that the plane does not show.
     """
     exact = features.double()
-    means = _class_means(exact, labels)[labels]
+    means = class_means(exact, labels)[labels]
     within, between = (exact - means).square().sum(), (means - exact.mean(dim=0)).square().sum()
     return (within / between).item()
 
 
-def triangle_irregularity(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """Return the standard deviation over the mean of the sides of the triangle (polygon) of class means.
+def triangle_irregularity(points: Float[Tensor, "n d"], labels: Labels) -> float:
+    """Return how unequal the sides of the triangle (polygon) of class means are: standard deviation over mean.
 
     It is 0 if the triangle is regular; for three classes it is 1/√2 when two means coincide.
     """
-    sides = torch.pdist(_class_means(points.double(), labels))
+    sides = torch.pdist(class_means(points.double(), labels))
     return (sides.std(correction=0) / sides.mean()).item()
 
 
-def distance_imbalance(
-    points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Int[Tensor, " n"]
-) -> float:
+def distance_imbalance(points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Labels) -> float:
     """Measure how far points are from being equally near to the templates of both incorrect classes.
 
     With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own: mean |D_a - D_b| / mean ((D_a +
@@ -108,7 +106,7 @@ def distance_imbalance(
     return (imbalance / nearer).item() if nearer > 0 else float("nan")
 
 
-def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
+def class_separation(features: Float[Tensor, "n d"], labels: Labels) -> float:
     """Return R² = 1 - d_within / d_total of cosine distances: 0 for mixed classes, 1 for one direction per class.
 
     d_within is the mean distance over all pairs of samples of one class, averaged over classes. d_total is the mean
@@ -118,7 +116,7 @@ def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) 
     not. O(n d).
     """
     directions = torch.nn.functional.normalize(features.double(), dim=1)
-    means = _class_means(directions, labels)
+    means = class_means(directions, labels)
     means = means[torch.bincount(labels) > 0]
     # With features of length 1, the mean distances are 1 - mean_c ‖μ_c‖² and 1 - ‖mean_c μ_c‖².
     within, total = 1 - means.square().sum(dim=1).mean(), 1 - means.mean(dim=0).square().sum()
@@ -126,18 +124,13 @@ def class_separation(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) 
 
 
 def linear_cka(features: Float[Tensor, "n d"], other: Float[Tensor, "n e"]) -> float:
-    """Return how alike two networks' features of the same samples are, 0 to 1 (Kornblith et al. 2019, linear CKA).
+    """Return how alike two networks' features are, sample by sample, 0 to 1 (Kornblith et al. 2019, linear CKA).
 
     ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features, with Frobenius norms: O(n d²), with no matrix of n by n. Rotating,
     shifting or scaling either set of features changes nothing. NaN if either is constant.
     """
     x, y = (part.double() - part.double().mean(dim=0) for part in (features, other))
     return ((x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())).item()
-
-
-def _class_means(points: Float64[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float64[Tensor, "k d"]:
-    counts = torch.bincount(labels)
-    return points.new_zeros(len(counts), points.shape[1]).index_add_(0, labels, points) / counts.unsqueeze(1)
 
 
 def _mean_squared_distance(means: Float64[Tensor, "k d"]) -> Float64[Tensor, ""]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from distill.config import CalibrationMethod
 from distill.errors import UserError
-from distill.metrics.calibration_error import fit_temperature
-from distill.metrics.confidence import Gap, confidence_gap, under_confident
+from distill.metrics.arrays import Labels, Logits
+from distill.metrics.temperature import fit_temperature
 
 Method = Literal["none", CalibrationMethod]
-"""Method of calibration: those of `config.CalibrationMethod`, and none, which leaves logits as they are."""
+"""Method of calibration: one of `config.CalibrationMethod`, or none, which leaves logits as they are."""
 RIDGE = 0.01
 """Strength of the ridge of vector scaling, in samples.
 
@@ -27,7 +27,7 @@ The ridge stands for a normal prior with a standard deviation of 10.
 
 @dataclass(frozen=True)
 class Scaling:
-    """A map of logits z to calibrated logits."""
+    """Map logits z to calibrated logits."""
 
     method: Method
     """Kind of map.
@@ -41,43 +41,9 @@ class Scaling:
     bias: Float64[Tensor, " one_or_k"]
     """Bias of the logits: 0 for a temperature, otherwise one per class."""
 
-    def apply(self, logits: Float[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+    def apply(self, logits: Logits) -> Float64[Tensor, "n k"]:
         """Return the calibrated logits, whose softmax is the calibrated probabilities."""
         return scaled(self.method, logits.double(), self.scale.to(logits.device), self.bias.to(logits.device))
-
-
-class Softened(NamedTuple):
-    """The change of a network's confidence when its logits are divided by a temperature."""
-
-    before: Gap
-    after: Gap
-
-    @property
-    def too_far(self) -> bool:
-        """Tell whether the network is under-confident after the division by the temperature."""
-        return under_confident(self.after)
-
-    @property
-    def already(self) -> bool:
-        """Tell whether the network is under-confident before the division by the temperature.
-
-        A temperature above 1 can then only make it worse.
-        """
-        return under_confident(self.before)
-
-
-def soften(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], temperature: float) -> Softened:
-    """Compute accuracy less mean confidence before and after logits are divided by a temperature.
-
-    The temperature is one that somebody means to use: that of another network, or of distillation. Smoothing lowers
-    confidence already, and a temperature lowers it once more.
-
-    Raises:
-        UserError: the temperature is not positive.
-    """
-    if not 0 < temperature < float("inf"):
-        raise UserError("temperature", temperature, "a positive number", "Take 1 to leave the logits alone.")
-    return Softened(confidence_gap(logits, labels), confidence_gap(logits.double() / temperature, labels))
 
 
 def identity() -> Scaling:
@@ -85,10 +51,10 @@ def identity() -> Scaling:
     return Scaling("none", torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
 
 
-def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def fit(method: Method, logits: Logits, labels: Labels) -> Scaling:
     """Fit the map after which probabilities match labels best, in float64.
 
-    temperature: `calibration_error.fit_temperature`, so 1/T is bounded.
+    temperature: the temperature of `fit_temperature`, so 1/T is bounded.
 
     vector: a scale and a bias per class that minimise the NLL, which is convex (Guo et al. 2017, sec. 4.2). The fit
     starts from temperature scaling, and a ridge of `RIDGE` / n · ½ Σ_k ((T w_k - 1)² + b_k²) added to the mean NLL
@@ -104,8 +70,8 @@ def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"])
     Vector and platt may change which class has the largest probability.
 
     Args:
-        method: which map.
-        logits: of samples on which the network was not trained.
+        method: kind of map.
+        logits: logits of samples on which the network was not trained.
         labels: classes of the samples.
 
     Raises:
@@ -115,25 +81,20 @@ def fit(method: Method, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"])
         return identity()
     if not len(labels):
         expected = "one image or more, since the map is fitted on images not trained on"
-        raise UserError("data.held_out", "no images", expected, "Train it with --data.held-out 0.1.")
+        raise UserError("data.held_out", "no images", expected, "Train the network with `data.held_out=0.1`.")
     if not torch.isfinite(logits).all():
         raise UserError("logits", "not finite", "finite numbers", "Drop what diverged.")
     logits = logits.double()
-    match method:
-        case "temperature":
-            slope = torch.tensor([1 / fit_temperature(logits, labels)], dtype=torch.float64, device=logits.device)
-            return Scaling(method, slope, torch.zeros_like(slope))
-        case "vector":
-            return _fit_vector(logits, labels)
-        case "platt":
-            return _fit_platt(logits, labels)
+    if method == "vector":
+        return _fit_vector(logits, labels)
+    if method == "platt":
+        return _fit_platt(logits, labels)
+    slope = torch.tensor([1 / fit_temperature(logits, labels)], dtype=torch.float64, device=logits.device)
+    return Scaling(method, slope, torch.zeros_like(slope))
 
 
 def scaled(
-    method: Method,
-    logits: Float[Tensor, "n k"],
-    scale: Float[Tensor, " one_or_k"],
-    bias: Float[Tensor, " one_or_k"],
+    method: Method, logits: Logits, scale: Float[Tensor, " one_or_k"], bias: Float[Tensor, " one_or_k"]
 ) -> Float[Tensor, "n k"]:
     """Apply a map to logits, in the precision of the arguments; `torch.export` can trace it."""
     if method == "none":
@@ -143,7 +104,7 @@ def scaled(
     return logits * scale + bias
 
 
-def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+def log_odds(logits: Logits) -> Float[Tensor, "n k"]:
     """Return log p_k / (1 - p_k) of the softmax probabilities, without cancellation where p_k is close to 1."""
     log_p = torch.log_softmax(logits, dim=1)
     top = logits.argmax(dim=1, keepdim=True)
@@ -154,12 +115,13 @@ def log_odds(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     return log_p - of_others.scatter(1, top, of_top)
 
 
-def _fit_vector(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def _fit_vector(logits: Float64[Tensor, "n k"], labels: Labels) -> Scaling:
     temperature = fit_temperature(logits, labels)
     n, classes = logits.shape
     start = logits / temperature
     ridge = RIDGE / n
     wanted = F.one_hot(labels, classes).double()
+    centre = _ones_and_zeros(start[0])
 
     def loss(both: Float64[Tensor, "2 k"]) -> tuple[float, Float64[Tensor, "2 k"]]:
         log_p = torch.log_softmax(start * both[0] + both[1], dim=1)
@@ -168,16 +130,18 @@ def _fit_vector(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sc
         value = -log_p.gather(1, labels.unsqueeze(1)).mean() + ridge / 2 * away.square().sum()
         return value.item(), torch.stack([(error * start).sum(dim=0), error.sum(dim=0)]) + ridge * away
 
-    centre = torch.stack([torch.ones_like(start[0]), torch.zeros_like(start[0])])
     scale, bias = _minimise(loss, centre)
     return Scaling("vector", scale / temperature, bias - bias.mean())
 
 
-def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Scaling:
+def _fit_platt(logits: Float64[Tensor, "n k"], labels: Labels) -> Scaling:
     odds = log_odds(logits)
     n, classes = odds.shape
     positive = F.one_hot(labels, classes).bool()
-    targets = _platt_targets(positive)
+    count = positive.sum(dim=0)
+    judged = (count > 0) & (count < n)
+    # The targets of Platt (1999), which replace 1 and 0.
+    targets = torch.where(positive, (count.double() + 1) / (count + 2), 1 / (n - count.double() + 2))
     # Standardised log-odds make all classes look alike to the optimiser; the fitted map is the same.
     centre = odds.mean(dim=0)
     spread = odds.std(dim=0, unbiased=False)
@@ -185,8 +149,6 @@ def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sca
     varies = spread > 1e-12 * odds.abs().amax(dim=0)
     spread = spread.where(varies, 1.0)
     standard = ((odds - centre) / spread).where(varies, 0.0)
-    count = positive.sum(dim=0)
-    judged = (count > 0) & (count < n)
 
     def loss(both: Float64[Tensor, "2 k"]) -> tuple[float, Float64[Tensor, "2 k"]]:
         margin = standard * both[0] + both[1]
@@ -195,24 +157,21 @@ def _fit_platt(logits: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Sca
         slope = torch.stack([(error * standard).sum(dim=0), error.sum(dim=0)])
         return value[judged].sum().item(), slope.where(judged, 0.0)
 
-    a, b = _minimise(loss, torch.stack([torch.ones_like(centre), torch.zeros_like(centre)]))
+    a, b = _minimise(loss, _ones_and_zeros(centre))
     # Where all log-odds are equal, any slope fits; 1 keeps the order of other images.
     a = (a / spread).where(varies, 1.0)
     return Scaling("platt", a.where(judged, 1.0), (b - a * centre).where(judged, 0.0))
 
 
-def _platt_targets(positive: Bool[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
-    """Return the targets of each class's sigmoid, which replace 1 and 0 (Platt 1999)."""
-    n = len(positive)
-    count = positive.sum(dim=0).double()
-    return torch.where(positive, (count + 1) / (count + 2), 1 / (n - count + 2))
+def _ones_and_zeros(row: Float64[Tensor, " k"]) -> Float64[Tensor, "2 k"]:
+    """Return the scales and biases that change nothing."""
+    return torch.stack([torch.ones_like(row), torch.zeros_like(row)])
 
 
 def _minimise(
-    loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]],
-    start: Float64[Tensor, "2 k"],
+    loss: Callable[[Float64[Tensor, "2 k"]], tuple[float, Float64[Tensor, "2 k"]]], start: Float64[Tensor, "2 k"]
 ) -> Float64[Tensor, "2 k"]:
-    """Find where a convex loss, given with its gradient, is least."""
+    """Find where a convex loss, which is given with its gradient, is least."""
     from scipy.optimize import minimize  # takes half a second, so applying a map skips it
 
     def flat(values):
@@ -220,5 +179,5 @@ def _minimise(
         return value, slope.cpu().numpy().ravel()
 
     options = {"maxiter": 2_000, "maxfun": 10_000, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-8}
-    found = minimize(flat, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(found.x).view(start.shape).to(start.device)
+    result = minimize(flat, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(result.x).view(start.shape).to(start.device)

@@ -1,4 +1,4 @@
-"""Hold what was measured of one network."""
+"""Define the result of measuring one network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MEASURES_FILE = "measures.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """Measures of one network: numbers, vectors, or the reason why there are none."""
+    """Hold the measures of one network: numbers, vectors, or the reason why there are none."""
 
     values: dict[str, float]
     curves: dict[str, list[float]]
@@ -20,7 +20,7 @@ class Measured:
         """Join two sets of measures into one.
 
         Raises:
-            ValueError: both have a measure of the same name.
+            ValueError: a name is in both.
         """
         if twice := (self.values.keys() & other.values.keys()) | (self.curves.keys() & other.curves.keys()):
             raise ValueError(f"measured twice: {', '.join(sorted(twice))}")

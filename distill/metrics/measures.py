@@ -22,33 +22,30 @@ Kind = Literal[
 Use = Literal["accuracy", "calibration", "teaching"]
 
 GIVEN: dict[Kind, tuple[str, ...]] = {
+    # How often a network is right and how sure it is.
     "answers": ("logits", "labels", "bins"),
+    # What a network tells beyond its answers.
     "knowledge": ("logits", "labels", "temperature"),
+    # Soft targets that a network learned from.
     "targets": ("logits", "labels", "temperature"),
+    # Penultimate activations and the weight of the last layer.
     "features": ("features", "labels", "logits", "weight"),
+    # A student beside its teacher, or beside a teacher that it did not learn from.
     "teacher": ("student", "teacher", "labels", "temperature"),
     "independent": ("student", "teacher", "labels"),
+    # Activations of two networks.
     "activations": ("features", "other"),
+    # Students that saw all classes but one, or only some.
     "unseen class": ("logits", "labels", "cls", "prior"),
     "unseen classes": ("logits", "labels", "classes", "seen_classes", "prior"),
+    # Known from the config or record, without a function.
     "run": (),
 }
-"""Arguments that the function of a measure may ask for by name, for each kind of measure.
-
-- `answers` say how often a network is right and how sure it is.
-- `knowledge` says what a network tells beyond its answers.
-- `targets` are soft targets that a network learned from.
-- `features` need the penultimate activations and the weight of the last layer.
-- `teacher` compares a student with its teacher.
-- `independent` compares a student with a teacher that it did not learn from.
-- `activations` compare the activations of two networks.
-- `unseen class` and `unseen classes` are of students that saw all classes but one, or only some.
-- A `run` measure is known from the config or record, without a function.
-"""
+"""Arguments that the function of a measure may ask for by name, for each kind of measure."""
 
 
 class Topic(NamedTuple):
-    """A table of a report, which its measures name."""
+    """Describe a table of a report; the measures in it name it."""
 
     caption: str
     beside: tuple[str, ...] = ()
@@ -59,7 +56,7 @@ class Topic(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of a network: how it is computed, shown and explained."""
+    """Describe a measure of a network: how it is computed, shown and explained."""
 
     name: str
     heading: str = ""
@@ -137,7 +134,7 @@ _LISTED = (
     Measure("ece", "ECE", "%", 2, _NETWORKS, "answers", "calibration_error:ece", usual=True, watched="evaluation",
             use="calibration", best="lower", stands_alone=True,
             what="expected calibration error", source="Guo et al. 2017"),
-    Measure("confidence", "confid.", "%", 2, _NETWORKS, "answers", "calibration_error:mean_max_probability",
+    Measure("confidence", "confid.", "%", 2, _NETWORKS, "answers", "confidence:mean_confidence",
             usual=True, watched="evaluation", what="mean largest probability"),
     Measure("interclass_variance", "variance", "", 2, _NETWORKS, "knowledge",
             "dark_knowledge:interclass_variance.total", usual=True, watched="training",
@@ -185,7 +182,7 @@ _LISTED = (
     Measure("ece_adaptive", "adaptive ECE", "%", 3, _CALIBRATION, "answers", "calibration_error:ece_adaptive",
             usual=True, cost="O(n k log n)",
             what="classwise ECE with as many samples in each bin", source="Nixon et al. 2019"),
-    Measure("brier", "Brier", "", 3, _CALIBRATION, "answers", "calibration_error:brier", usual=True,
+    Measure("brier", "Brier", "", 3, _CALIBRATION, "answers", "accuracy:brier", usual=True,
             what="mean squared error of the probabilities", source="Brier 1950"),
 
     Measure("bits_beyond_top1", "bits beyond top-1", "bits", 3, _KNOWLEDGE, "knowledge",
@@ -243,7 +240,7 @@ _LISTED = (
     Measure("risk_coverage_area", "AURC", "", 4, None, "knowledge", "selective:risk_coverage_area", cost=_RANKING,
             what="AURC by the largest probability", source="Geifman et al. 2019"),
     Measure("excess_risk_coverage_area", "E-AURC", "", 4, None, "knowledge", "selective:excess_risk_coverage_area",
-            cost=_RANKING, what="AURC less that of the best ranking", source="Geifman et al. 2019"),
+            cost=_RANKING, what="AURC less the AURC of the best ranking", source="Geifman et al. 2019"),
     Measure("normalised_risk_coverage_area", "AURC, normalised", "", 4, None, "knowledge",
             "selective:normalised_risk_coverage_area", cost=_RANKING,
             what="AURC by the largest logit over their norm", source="Xia et al. 2024"),
@@ -328,7 +325,7 @@ def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:
 
 
 def defined(values: Mapping[str, float]) -> dict[str, float]:
-    """Leave out values that are not defined, such as the recall of a class without a sample."""
+    """Return the values without those that are not defined, such as the recall of a class without a sample."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 # part in 50.
 _PER_CLASS = 50
 """Number of labels per class, about, on which "recent" measures are taken."""
-
-
 _LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("train/accuracy", "accuracy", {"color": "#009E73", "marker": "s"}),
     ("train/confidence", "confidence (largest probability)", {"color": "#0072B2", "marker": "o"}),
@@ -30,24 +28,20 @@ Colours are Okabe and Ito's, safe for colour-blind readers.
 
 
 def evaluation_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """Compute what is logged at every evaluation; without samples the result is empty."""
+    """Compute the measures that are logged at every evaluation; without samples there are none."""
     return compute(_watched("evaluation"), logits=logits, labels=labels) if len(labels) else {}
 
 
 def training_measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[str, float]:
-    """Compute what is logged of training data at T = 1, from the targets that the network is being taught.
+    """Compute the measures that are logged of training data, at temperature 1.
 
-    The equivalent smoothing γ of the network's own outputs equals that of its targets
-    (`targets/equivalent_smoothing`) at the optimum. The NLL is on hard labels, so it compares runs of different
-    smoothing, which their training losses cannot. "recent" measures (`metrics.measures`) are of the last 50 labels
-    per class; undefined ones are left out.
+    The equivalent smoothing γ of the network's outputs equals that of its targets (`targets/equivalent_smoothing`)
+    at the optimum. The NLL is on hard labels, so it compares runs of different smoothing, which their training
+    losses cannot. "recent" measures are of the last 50 labels per class; undefined ones are left out.
     """
     last = slice(-_PER_CLASS * logits.shape[1], None)
-    return (
-        compute(_watched("evaluation"), logits=logits, labels=labels)
-        | compute(_watched("training"), logits=logits, labels=labels)
-        | defined(compute(_watched("recent"), logits=logits[last], labels=labels[last]))
-    )
+    of_all = compute([*_watched("evaluation"), *_watched("training")], logits=logits, labels=labels)
+    return of_all | defined(compute(_watched("recent"), logits=logits[last], labels=labels[last]))
 
 
 def _watched(where: str) -> list[Measure]:

@@ -1,4 +1,4 @@
-"""Estimate the mutual information between which image it is and what a network says of it, over random views.
+"""Estimate the mutual information between the index of an image and what a network says of random views of it.
 
 X is the index of one of N images, each equally likely. Y = f(d(z_x)) is a number that the network gives for a
 random view d of the image, such as a difference of two logits. Müller et al. 2019, section 3, take Y given x to be
@@ -46,27 +46,18 @@ def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l
 
 
 @lru_cache(maxsize=32)
-def collapsed_information(
-    images: int, draws: int, clusters: int = 2, repetitions: int = 50, seed: int = 0
-) -> float:
-    """Return the average result of `mutual_information` where only the cluster of an image is left to know.
+def collapsed_information(images: int, draws: int, clusters: int = 2, repetitions: int = 50) -> float:
+    """Return the mean result of `mutual_information` for images of which only their cluster can be told.
 
     The truth is log(clusters), with clusters of one size. The estimate is lower, since the means of `draws` views
     are noisy. For many images it is lower by 1/(L+2) - log((L+2)/(L+1)) / 2 with L draws, which follows from the
-    estimator with Gaussian μ_x and y_x. Here it is simulated for the given number of images: Gaussian values around
-    centres that are far apart, with images dealt out to the clusters in turn.
-
-    Args:
-        images: N.
-        draws: L, the number of views that a mean is taken over.
-        clusters: 2 for two classes, 1 for no information at all.
-        repetitions: simulations whose mean is returned.
-        seed: seed of the simulations.
+    estimator with Gaussian μ_x and y_x. Here it is simulated for the given number of images, `repetitions` times.
     """
-    generator = torch.Generator().manual_seed(seed)
+    # Gaussian values around centres that are far apart, with images dealt out to the clusters in turn.
+    generator = torch.Generator().manual_seed(0)
     centres = 1e3 * (torch.arange(images) % clusters).double().unsqueeze(1)
-    found = 0.0
+    total = 0.0
     for _ in range(repetitions):
         values = centres + torch.randn(images, draws + 1, generator=generator, dtype=torch.float64)
-        found += mutual_information(values[:, 0], values[:, 1:])
-    return found / repetitions
+        total += mutual_information(values[:, 0], values[:, 1:])
+    return total / repetitions

@@ -1,4 +1,4 @@
-"""Turn predictions with a label per position into the flat predictions that all other measures take."""
+"""Turn predictions with a label per position into flat predictions, which all measures take."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 def counted(
     logits: Float[Tensor, "n *t k"], labels: Int[Tensor, "n *t"]
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, " m"]]:
-    """Return logits and labels of the positions that count, sample by sample in the order of their positions.
+    """Return logits and labels of the positions that count: a position with a negative label does not.
 
-    A position with a negative label does not count. With one label per sample, logits and labels are returned
-    unchanged.
+    With one label per sample, logits and labels are returned unchanged.
     """
     if labels.ndim == 1:
         return logits, labels

@@ -8,13 +8,14 @@ does not matter. All is in float64, with O(n k + n log n) time and O(n k) memory
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 
+from distill.metrics.arrays import Labels, Logits
 from distill.metrics.dark_knowledge import nontarget
 
 
-def risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
+def risk_coverage_area(logits: Logits, labels: Labels) -> float:
     """Return AURC: the mean over i = 1 ... n of the error rate among the i most confident answers, in [0, 1].
 
     Low is good. Confidence is the largest softmax probability (Geifman and El-Yaniv 2017; Geifman et al. 2019).
@@ -22,8 +23,8 @@ def risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) 
     return _area(_largest_probability(logits), _wrong(logits, labels))
 
 
-def excess_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    """Return E-AURC: `risk_coverage_area` less that of the best ranking of the same answers, all right ones first.
+def excess_risk_coverage_area(logits: Logits, labels: Labels) -> float:
+    """Return E-AURC: `risk_coverage_area` less the area of the best ranking, which has all right answers first.
 
     Source: Geifman et al. 2019. It is 0 if each right answer is surer than each wrong one, whatever the accuracy.
     """
@@ -31,7 +32,7 @@ def excess_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, 
     return _area(_largest_probability(logits), wrong) - _area(-wrong, wrong)
 
 
-def normalised_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], p: float = 2.0) -> float:
+def normalised_risk_coverage_area(logits: Logits, labels: Labels, p: float = 2.0) -> float:
     """Return `risk_coverage_area` by the confidence max_k z_k / ‖z‖_p of logits z less their mean.
 
     This is the remedy of Xia et al. 2024 for networks trained with smoothing; taking off the mean is our addition.
@@ -48,7 +49,7 @@ def normalised_risk_coverage_area(logits: Float[Tensor, "n k"], labels: Int[Tens
     return _area(confidence.round(decimals=9), _wrong(logits, labels))
 
 
-def max_logit_suppression(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
+def max_logit_suppression(logits: Logits, labels: Labels) -> float:
     """Return how much higher the largest logit stands where the answer is right than where it is wrong.
 
     With h = max_k z_k - mean_k z_k: (mean of h where right - mean of h where wrong) / mean of h. A scale of all
@@ -64,12 +65,12 @@ def max_logit_suppression(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"
     return (difference / height.mean()).item()
 
 
-def _wrong(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float64[Tensor, " n"]:
-    """Return 1 where the largest logit is not that of the label, otherwise 0."""
+def _wrong(logits: Logits, labels: Labels) -> Float64[Tensor, " n"]:
+    """Return 1 where another class than the label has the largest logit, otherwise 0."""
     return (logits.argmax(dim=1) != labels).double()
 
 
-def _largest_probability(logits: Float[Tensor, "n k"]) -> Float64[Tensor, " n"]:
+def _largest_probability(logits: Logits) -> Float64[Tensor, " n"]:
     """Return the log-odds of the largest probability."""
     # Log-odds have the order of the probabilities, but no ties where probabilities round to 1.
     z = logits.double()

@@ -23,18 +23,15 @@ _PAST = 0.2
 
 
 class Notice(NamedTuple):
-    """One thing that a user should know about a run."""
+    """Tell a user one thing about a run."""
 
     kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
     text: str
-    """One line that says what was found, with its numbers, and what to do."""
+    """One line that says what is wrong, with its numbers, and what to do."""
 
 
 def strongest(config: TeacherConfig | StudentConfig) -> float:
-    """Return the largest ε with which labels are taught, or 0 if no labels are taught.
-
-    It is the largest over classes, before any schedule.
-    """
+    """Return the largest ε of any class, before any schedule, or 0 if no labels are taught."""
     loss = config.loss
     return max((loss.smoothing, *loss.labels.per_class)) if loss.alpha < 1 else 0.0
 
@@ -42,8 +39,8 @@ def strongest(config: TeacherConfig | StudentConfig) -> float:
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     """Tell whether targets are known from label and step alone, so that confidence has a ceiling on training data.
 
-    They are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or maximum
-    suppression.
+    Targets are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or
+    maximum suppression.
     """
     loss = config.loss
     suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
@@ -59,7 +56,7 @@ def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
     text = (
         f"label smoothing {loss.smoothing:g} is not used at alpha = 1, where soft targets are all that is taught."
     )
-    return Notice("not used", f"{text} Lower --loss.alpha.")
+    return Notice("not used", f"{text} Lower `loss.alpha`.")
 
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
@@ -77,14 +74,14 @@ def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice 
         "mixed labels",
         f"label smoothing {most:g} on top of {mixing}, whose labels are soft already: the largest share of a "
         f"target falls from 1 to {whole:.3g} where a view is of one class, from 0.5 to {even:.3g} where it is half "
-        f"of each of two. Drop one of them, or say that both are meant: --loss.labels.on-mixed.",
+        f"of each of two. Drop one of them, or say that both are meant: set `loss.labels.on_mixed=true`.",
     )
 
 
 def no_effect(points: Sequence[Mapping[str, float]]) -> Notice | None:
     """Warn if confidence on training data is past its ceiling at both of the last two logged points.
 
-    One point alone may be chance. `points` are rows of `metrics.jsonl`; those without a ceiling do not count.
+    One point alone may be chance. `points` are rows of `metrics.jsonl`; a row without a ceiling does not count.
     """
     last = [point for point in points if "train/confidence_ceiling" in point][-2:]
     if len(last) < 2 or not all(map(_past, last)):
@@ -103,11 +100,7 @@ def under_confidence(
 ) -> Notice | None:
     """Warn if a network is right on held-out data more often than it says, beyond chance.
 
-    Args:
-        config: config of the network; smoothing is named as a reason only if it was used.
-        logits: logits of the held-out data.
-        labels: classes of the held-out data; without any, the result is None.
-        name: name by which `distill calibrate` finds the network.
+    `distill calibrate` finds the network by `name`. Smoothing is named as a reason if it was used.
     """
     if not len(labels) or config.data.label_noise:  # wrong labels do not tell how often the network is right
         return None

@@ -1,7 +1,4 @@
-"""Give verdicts on claims, from paired seeds.
-
-Nothing else in the project may print a verdict.
-"""
+"""Judge claims from paired seeds; nothing else in the project may print a verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ FEWEST_SEEDS = 3
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval; the bounds are NaN for fewer than two values."""
+    """Give a mean with its 95 % interval; the bounds are NaN for fewer than two values."""
 
     mean: float
     low: float
@@ -27,11 +24,11 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """Judgement of a claim by the seeds: the verdict, and the paired effect behind it."""
+    """Give the verdict on a claim, and the paired effect behind it."""
 
     verdict: Verdict
     effect: float
-    """Mean over seeds of the value of `condition` minus that of `versus`; NaN without a pair."""
+    """Mean over seeds of the value of `condition` minus the value of `versus`; NaN without a pair."""
     low: float
     """Lower bound of the effect's 95 % interval; NaN with fewer than two pairs."""
     high: float
@@ -57,9 +54,9 @@ def judge(
 ) -> Judgement:
     """Judge the claim that `condition` is lower (higher) than `versus`, paired by common seeds.
 
-    Both map seed → value. The claim is reproduced when the 95 % interval of the paired difference lies wholly in
-    the stated direction, and contradicted when it lies wholly in the other. It is undecided otherwise, and with
-    fewer than three pairs.
+    Both map a seed to its value. The claim is reproduced when the 95 % interval of the paired difference lies
+    wholly in the stated direction, and contradicted when it lies wholly in the other. It is undecided otherwise,
+    and with fewer than three pairs.
     """
     seeds = sorted(condition.keys() & versus.keys())
     differences = np.asarray([condition[seed] - versus[seed] for seed in seeds], dtype=np.float64)

@@ -40,7 +40,7 @@ def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -
         config: config of the probe.
         network: artifact of a teacher or a student.
         runtime: device and data root.
-        log: TensorBoard folder, for pictures and curves.
+        log: TensorBoard folder; this network gets a folder in it, for pictures and curves.
 
     Raises:
         UserError: the probe cannot be applied to this network.

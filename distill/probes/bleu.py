@@ -1,4 +1,4 @@
-"""Measure the quality of a translation network's sentences, found by beam search at several temperatures."""
+"""Measure the quality of a translation network's sentences, which beam search writes at several temperatures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 _TOPIC = Topic("Translation")
 MEASURES = (
-    Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True),
-    Measure("bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True),
-    Measure("exact_match", "exact", "%", 1, _TOPIC),
-    Measure("possible_translation", "possible", "%", 1, _TOPIC),
-    Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC),
+    # Corpus level, up to four words, one reference (Papineni et al. 2002).
+    Measure("bleu", "BLEU", "×100", 1, _TOPIC, stands_alone=True, what="BLEU at temperature 1"),
+    Measure("bleu_highest", "highest BLEU", "×100", 1, _TOPIC, stands_alone=True, what="at the best temperature"),
+    Measure("exact_match", "exact", "%", 1, _TOPIC, what="sentences that equal the reference"),
+    Measure("possible_translation", "possible", "%", 1, _TOPIC, what="sentences that are a translation at all"),
+    Measure("oracle_nll", "oracle NLL", "nats", 3, _TOPIC, what="NLL per token of the true distribution"),
 )
 _BATCH = 100
 """Number of sentences that are decoded together."""
@@ -39,14 +40,8 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
     """Measure BLEU against temperature on the first sentences of the test set, and other measures at temperature 1.
 
     Returns:
-        Values; all but the NLL are shares in 0 to 1:
-
-        - `bleu`: BLEU at temperature 1 (Papineni et al. 2002: corpus level, up to four words, one reference).
-        - `bleu_highest`: BLEU at the best of the temperatures asked for.
-        - `exact_match`: share of sentences at temperature 1 that equal the reference.
-        - `possible_translation`: share of sentences at temperature 1 that are a translation at all, since several
-          are right.
-        - `oracle_nll`: NLL in nats per token of the true distribution on the whole test set.
+        Values: all of `MEASURES`; all but the NLL are shares in 0 to 1. Several translations of a sentence are
+        right. The NLL is of the whole test set.
 
         Curves: `quality_temperatures` and `bleu_by_temperature`, of one length.
 
@@ -57,14 +52,14 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
     model = load_network(network, runtime.torch_device())
     if trained.data.name != "translation" or not isinstance(model, Transformer):
         value = f"{trained.model.name} on {trained.data.name}"
-        way_out = "Set --data.name translation --model.name transformer."
+        way_out = "Train one with `data.name=translation` and `model.name=transformer`."
         raise UserError("network", value, "a transformer on translation", way_out)
     test = training_data(network, runtime).test
     images = test.images[: config.sentences]
     references = translation.target_words(test.labels[: config.sentences])
-    found = {at: _translations(config, model, images, at) for at in sorted({*config.temperatures, 1.0})}
-    bleu = {at: _bleu(sentences, references) for at, sentences in found.items()}
-    pairs = list(zip(translation.source_words(images), found[1.0], references, strict=True))
+    written = {at: _translations(config, model, images, at) for at in sorted({*config.temperatures, 1.0})}
+    bleu = {at: bleu_of(sentences, references) for at, sentences in written.items()}
+    pairs = list(zip(translation.source_words(images), written[1.0], references, strict=True))
     possible = sum(translation.probability(source, ours) > 0 for source, ours, _ in pairs)
     return Measured(
         {
@@ -88,7 +83,7 @@ def _translations(
     sources = images[:, 0, 0].long()
     # Sorted by length, the sentences of a batch end at about the same time: no batch waits for one long sentence.
     order = (sources != translation.PAD).sum(1).argsort(stable=True)
-    found: dict[int, Sentence] = {}
+    sentences: dict[int, Sentence] = {}
     device = next(model.parameters()).device
     for rows in order.split(_BATCH):
         with torch.inference_mode():
@@ -102,11 +97,12 @@ def _translations(
                 temperature=temperature,
                 length_penalty=config.length_penalty,
             )
-        found |= dict(zip(rows.tolist(), map(translation.words_of, tokens.tolist()), strict=True))
-    return [found[row] for row in range(len(images))]
+        sentences |= dict(zip(rows.tolist(), map(translation.words_of, tokens.tolist()), strict=True))
+    return [sentences[row] for row in range(len(images))]
 
 
-def _bleu(ours: list[Sentence], references: list[Sentence]) -> float:
+def bleu_of(ours: list[Sentence], references: list[Sentence]) -> float:
+    """Return the BLEU of sentences, each with one reference, in 0 to 1 (Papineni et al. 2002)."""
     from torchmetrics.functional.text import bleu_score
 
     return float(bleu_score([" ".join(words) for words in ours], [[" ".join(words)] for words in references]))

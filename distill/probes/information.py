@@ -9,11 +9,10 @@ import math
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.config import AugmentConfig, InformationProbe, StudentConfig
-from distill.data.sets.dataset import Dataset
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.metrics.measured import Measured
@@ -32,6 +31,8 @@ MEASURES = tuple(
         ("first", "start", "with the initial weights", ""),
         ("early", "early", "mean over the first quarter of training", ""),
         ("late", "late", "mean over the last quarter of training", ""),
+        # A maximum of noisy numbers is larger than what follows even where nothing falls. Early and late avoid
+        # this bias, as means over fixed stretches.
         ("peak", "peak", "the largest along training", ""),
         ("final", "end", "at the end of training", "Müller et al. 2019, Fig. 6"),
         ("drop", "drop", "early less late", ""),
@@ -39,6 +40,8 @@ MEASURES = tuple(
         ("log_n", "log N", "the largest possible value", ""),
     )
 )
+_Views = list[list[Float[Tensor, "b c h w"]]]
+"""Normalised views on the device: a list of batches per view number."""
 
 
 def probe_information(config: InformationProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
@@ -47,24 +50,8 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
     Images are of two classes, and Y is the difference of their logits. Every snapshot and every network sees the
     same views of the same images: the first of each class in the training split, in evaluation mode.
 
-    Args:
-        config: which classes, how many images and views.
-        network: artifact of a teacher or student that was trained with snapshots.
-        runtime: device and data root.
-        log: TensorBoard folder; this network gets a folder in it.
-
     Returns:
-        Values, all in nats and each with the prefix `information_`:
-
-        - first: of the initial weights.
-        - early: mean over the first quarter of the snapshots, without the initial weights.
-        - late: mean over the last quarter.
-        - drop: early - late.
-        - final: of the last weights.
-        - peak: the largest along training. A maximum of noisy numbers is larger than what follows even where
-          nothing falls; early and late avoid this bias, as means over fixed stretches.
-        - floor: what collapsed classes give on average with as many images and views (`collapsed_information`).
-        - log_n: log N, the largest value that there can be.
+        Values: all of `MEASURES`. The first quarter is of the snapshots without the initial weights.
 
         Curves: `information_step`, numbers of updates, and `information`, which is written to TensorBoard too.
 
@@ -72,25 +59,27 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
         UserError: the network kept no snapshots, its images are shown in one way only, or the classes are not two
             of the data set that have images.
     """
-    steps, augment = _steps(network), _augment(network)
-    dataset = training_data(network, runtime)
-    index = _images_of(dataset, config)
-    views = _views(dataset, augment, index, config, runtime)
-    found = []
-    for step in steps:
-        values = _differences(load_network(network, runtime.torch_device(), step), views, config.classes)
-        found.append(mutual_information(values[:, -1], values[:, :-1]))
-    _write(steps, found, log / network.path.name)
-    return _measured(steps, found, len(index), config.draws)
+    steps = snapshot_steps(network)
+    if len(steps) < 2:
+        kept = network_config(network).snapshots
+        raise UserError("snapshots", kept, "a network that kept some", "Train it with `snapshots=16`.")
+    views = _views(config, network, runtime)
+    device = runtime.torch_device()
+    information = [_information(load_network(network, device, step), views, config.classes) for step in steps]
+    with summary_writer(log / network.path.name) as writer:
+        for step, value in zip(steps, information, strict=True):
+            writer.add_scalar("information", value, step)
+    first, *trained = information
+    quarter = max(1, len(trained) // 4)
+    early, late = sum(trained[:quarter]) / quarter, sum(trained[-quarter:]) / quarter
+    values = {"first": first, "early": early, "late": late, "drop": early - late, "peak": max(information)}
+    values |= _at_the_end(trained[-1], views)
+    curves = {"information_step": [float(step) for step in steps], "information": information}
+    return Measured({f"information_{name}": value for name, value in values.items()}, curves)
 
 
 def final_information(config: InformationProbe, network: Artifact, runtime: Runtime) -> dict[str, float]:
     """Measure I(X;Y) at the end of training, for any network whose images have views; snapshots are not needed.
-
-    Args:
-        config: which classes, how many images and views.
-        network: artifact of a teacher or student.
-        runtime: device and data root.
 
     Returns:
         `information_final`, `information_floor` and `information_log_n`, as `probe_information` has them.
@@ -98,88 +87,48 @@ def final_information(config: InformationProbe, network: Artifact, runtime: Runt
     Raises:
         UserError: images are shown in one way only, or the classes are not two of the data set that have images.
     """
-    augment, dataset = _augment(network), training_data(network, runtime)
-    index = _images_of(dataset, config)
-    views = _views(dataset, augment, index, config, runtime)
-    values = _differences(load_network(network, runtime.torch_device()), views, config.classes)
-    return {
-        "information_final": mutual_information(values[:, -1], values[:, :-1]),
-        "information_floor": collapsed_information(len(index), config.draws),
-        "information_log_n": math.log(len(index)),
-    }
+    views = _views(config, network, runtime)
+    final = _information(load_network(network, runtime.torch_device()), views, config.classes)
+    return {f"information_{name}": value for name, value in _at_the_end(final, views).items()}
 
 
-def _steps(network: Artifact) -> list[int]:
-    steps = snapshot_steps(network)
-    if len(steps) < 2:
-        way_out = "Train it with --snapshots 16."
-        raise UserError("snapshots", network_config(network).snapshots, "a network that kept some", way_out)
-    return steps
-
-
-def _augment(network: Artifact) -> AugmentConfig:
-    """Return the augmentation that the network was trained with."""
-    config = network_config(network)
-    cache = config.cache if isinstance(config, StudentConfig) else None
-    augment = cache.augment if cache else config.augment
-    if augment == AugmentConfig():
-        expected = "some, since the views of an image are what is random about its logits"
-        raise UserError("augment", "none", expected, "Train it with --augment.pad or --augment.flip.")
-    return augment
-
-
-def _images_of(dataset: Dataset, config: InformationProbe) -> Int64[Tensor, " n"]:
-    """Return indices of the first training images of each of the two classes.
+def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Views:
+    """Render views of the first training images of both classes, as the network was shown them in training.
 
     A class with fewer images than asked for gives all of them.
     """
+    trained = network_config(network)
+    cache = trained.cache if isinstance(trained, StudentConfig) else None
+    augment = cache.augment if cache else trained.augment
+    if augment == AugmentConfig():
+        expected = "some, since the views of an image are what is random about its logits"
+        raise UserError("augment", "none", expected, "Train it with `augment.pad=2` or `augment.flip=true`.")
+    dataset = training_data(network, runtime)
     labels = dataset.train.labels
     rows = [(labels == cls).nonzero().squeeze(1)[: config.per_class] for cls in config.classes]
     if config.classes[0] == config.classes[1] or not all(map(len, rows)):
         way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."
         raise UserError("probe.classes", config.classes, "two classes that have training images", way_out)
-    return torch.cat(rows)
-
-
-def _views(
-    dataset: Dataset, augment: AugmentConfig, index: Int64[Tensor, " n"], config: InformationProbe, runtime: Runtime
-) -> list[list[Float[Tensor, "b c h w"]]]:
-    """Render normalised views on the device, once for all snapshots: one list of batches per view number."""
     device = runtime.torch_device()
     views = Views.of_training(dataset, augment, config.view_seed, device, runtime.channels_last)
-    parts = index.split(inference_batch(device))
+    parts = torch.cat(rows).split(inference_batch(device))
     return [[views.images_of(part, view) for part in parts] for view in range(config.draws + 1)]
 
 
-def _differences(
-    model: nn.Module, views: list[list[Float[Tensor, "b c h w"]]], classes: tuple[int, int]
-) -> Float[Tensor, "n views"]:
-    """Return the logit of the first class minus that of the second, in float64."""
+def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> float:
+    """Estimate I(X;Y) from all views, with Y the logit of the first class minus the logit of the second."""
     first, second = classes
     with torch.inference_mode():
         logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]
-    return torch.stack([of_view[:, first] - of_view[:, second] for of_view in logits], dim=1)
+    values = torch.stack([of_view[:, first] - of_view[:, second] for of_view in logits], dim=1)
+    return mutual_information(values[:, -1], values[:, :-1])
 
 
-def _write(steps: list[int], information: list[float], folder: Path) -> None:
-    with summary_writer(folder) as writer:
-        for step, value in zip(steps, information, strict=True):
-            writer.add_scalar("information", value, step)
-
-
-def _measured(steps: list[int], information: list[float], images: int, draws: int) -> Measured:
-    first, *trained = information
-    quarter = max(1, len(trained) // 4)
-    early, late = sum(trained[:quarter]) / quarter, sum(trained[-quarter:]) / quarter
-    values = {
-        "first": first,
-        "early": early,
-        "late": late,
-        "drop": early - late,
-        "final": trained[-1],
-        "peak": max(information),
-        "floor": collapsed_information(images, draws),
+def _at_the_end(final: float, views: _Views) -> dict[str, float]:
+    """Return the estimate at the end of training, with its floor and its largest possible value."""
+    images = sum(map(len, views[0]))
+    return {
+        "final": final,
+        "floor": collapsed_information(images, len(views) - 1),
         "log_n": math.log(images),
     }
-    curves = {"information_step": [float(step) for step in steps], "information": information}
-    return Measured({f"information_{name}": value for name, value in values.items()}, curves)

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from distill.config import KnowledgeProbe
-from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import UserError
 from distill.metrics.dark_knowledge import class_similarity
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Topic, compute, defined, of_kind
-from distill.models.last_layer import last_linear, penultimate
+from distill.probes.outputs import activations_of
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, training_data
+from distill.training.network import training_data
 from distill.training.predict import inference_batch
 from distill.training.tracking import summary_writer
 
@@ -59,12 +58,12 @@ MEASURES = tuple(
 _NAMED = 30
 """Largest number of classes whose names a picture has room for."""
 # The matrix has the square of this many numbers.
-_SHOWN = 200
+CLASSES_SHOWN = 200
 """Largest number of classes whose similarity matrix is kept and drawn."""
 
 
-class Answers(NamedTuple):
-    """The outputs of a network for the images of one split."""
+class Outputs(NamedTuple):
+    """Hold the outputs of a network for the images of one split."""
 
     logits: Float32[Tensor, "n k"]
     features: Float32[Tensor, "n d"]
@@ -74,14 +73,6 @@ class Answers(NamedTuple):
 
 def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
     """Compute all measures of the logits and of the penultimate activations, on un-augmented images.
-
-    The measures are those of `metrics.measures`.
-
-    Args:
-        config: how many images, and at which temperature.
-        network: artifact of a teacher or a student.
-        runtime: device and data root.
-        log: TensorBoard folder; this network gets a folder in it.
 
     Returns:
         Values: `<name>_train` and `<name>_held_out` for each measure, the latter only with held-out images.
@@ -93,25 +84,25 @@ def probe_knowledge(config: KnowledgeProbe, network: Artifact, runtime: Runtime,
         row of a class without images), for at most 200 classes. The matrix is drawn to TensorBoard too.
 
     Raises:
-        UserError: as `answers`.
+        UserError: as `outputs`.
     """
-    found, weight, classes = answers(config, network, runtime)
+    by_split, weight, classes = outputs(config, network, runtime)
     values = {
         f"{name}_{split}": value
-        for split, seen in found.items()
-        for name, value in measures_of(seen, weight, config.temperature).items()
+        for split, given in by_split.items()
+        for name, value in measures_of(given, weight, config.temperature).items()
     }
     curves = {}
-    if len(classes) <= _SHOWN:
-        similarity = class_similarity(found["train"].logits, found["train"].labels, config.temperature)
+    if len(classes) <= CLASSES_SHOWN:
+        similarity = class_similarity(by_split["train"].logits, by_split["train"].labels, config.temperature)
         curves["class_similarity_train"] = torch.nan_to_num(similarity).flatten().tolist()
         _write(similarity, classes, log / network.path.name)
     return Measured(values, curves)
 
 
-def answers(
+def outputs(
     config: KnowledgeProbe, network: Artifact, runtime: Runtime, dataset: Dataset | None = None
-) -> tuple[dict[str, Answers], Float32[Tensor, "k d"], tuple[str, ...]]:
+) -> tuple[dict[str, Outputs], Float32[Tensor, "k d"], tuple[str, ...]]:
     """Compute logits and features of training and held-out images in one forward pass, each image as it is stored.
 
     Args:
@@ -121,7 +112,7 @@ def answers(
         dataset: data set of the images; None takes the one that the network was trained on.
 
     Returns:
-        Answers to `train`, and to `held_out` if any image is held out; the weights of the last layer, without its
+        Outputs of `train`, and of `held_out` if any image is held out; the weights of the last layer, without its
         biases, on the CPU; and the names of the classes.
 
     Raises:
@@ -133,28 +124,21 @@ def answers(
     if dataset.label_shape:
         expected = "images with one label each"
         raise UserError("data", dataset.name, expected, "Penultimate activations of sentences are not measured.")
-    device = runtime.torch_device()
-    model = load_network(network, device)
-    scale = network.data
-    normalise = Normaliser(tuple(scale["mean"]), tuple(scale["std"]), device)
-    head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
-    found = {
-        name: _answers(model, head, _part(split, config.images), normalise, device)
-        for name, split in {"train": dataset.train, "held_out": dataset.held_out}.items()
-        if len(split)
-    }
-    return found, head.weight.detach().float().cpu(), dataset.classes
+    splits = {"train": dataset.train, "held_out": dataset.held_out}
+    parts = {name: spread(split, config.images) for name, split in splits.items() if len(split)}
+    head, features = activations_of(network, {name: part.images for name, part in parts.items()}, runtime)
+    by_split = {name: Outputs(_logits(head, features[name]), features[name], parts[name].labels) for name in parts}
+    return by_split, head.weight.detach().float().cpu(), dataset.classes
 
 
-def _answers(model: nn.Module, head: nn.Linear, split: Split, normalise: Normaliser, device: str) -> Answers:
-    batch = inference_batch(device)
-    features = penultimate(model, head, split.images, normalise, device, batch)
+def _logits(head: nn.Linear, features: Float32[Tensor, "n d"]) -> Float32[Tensor, "n k"]:
+    device = head.weight.device
     with torch.inference_mode():
-        logits = torch.cat([head(part.to(device)).float().cpu() for part in features.split(batch)])
-    return Answers(logits, features, split.labels)
+        parts = [head(part.to(device)).float().cpu() for part in features.split(inference_batch(device.type))]
+    return torch.cat(parts)
 
 
-def _part(split: Split, images: int) -> Split:
+def spread(split: Split, images: int) -> Split:
     """Return at most `images` samples, spread over a split that may be sorted by class."""
     if len(split) <= images:
         return split
@@ -162,15 +146,9 @@ def _part(split: Split, images: int) -> Split:
     return Split(split.images[rows], split.labels[rows])
 
 
-def measures_of(seen: Answers, weight: Float[Tensor, "k d"], temperature: float) -> dict[str, float]:
-    """Compute all measures of logits and of features (`metrics.measures`) that are defined.
-
-    Args:
-        seen: answers to the images of one split.
-        weight: weights of the last layer.
-        temperature: temperature of the soft targets.
-    """
-    given = {**seen._asdict(), "weight": weight, "temperature": temperature}
+def measures_of(outputs: Outputs, weight: Float[Tensor, "k d"], temperature: float) -> dict[str, float]:
+    """Compute all measures of logits and of features (`metrics.measures`) that are defined, for one split."""
+    given = {**outputs._asdict(), "weight": weight, "temperature": temperature}
     return defined(compute(of_kind("knowledge", "features"), **given))
 
 

@@ -7,29 +7,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill.config import MemorisationProbe, StudentConfig, TeacherConfig
-from distill.data.normaliser import Normaliser
-from distill.data.sets.dataset import Dataset
+from distill.config import MemorisationProbe, StudentConfig
 from distill.data.sets.load import load
 from distill.metrics.accuracy import accuracy
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
+from distill.probes.outputs import logits_of
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, load_predictions, network_config, training_data
-from distill.training.predict import predict
+from distill.training.network import load_predictions, network_config, training_data
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int64
+    from jaxtyping import Bool
     from torch import Tensor
 
 _TOPIC = Topic("Wrong labels", ("accuracy", "held_out_accuracy"))
 MEASURES = (
-    Measure("held_out_accuracy_clean", "held-out, right labels", "%", 2, _TOPIC),
-    Measure("fitted_right", "fitted, right labels", "%", 2, _TOPIC),
-    Measure("memorised", "memorised", "%", 2, _TOPIC),
-    Measure("recovered", "recovered", "%", 2, _TOPIC),
-    Measure("wrong_labels", "wrong labels", "%", 2, _TOPIC),
+    # `held_out_accuracy` is with the labels that the network could be judged by, wrong ones included.
+    Measure("held_out_accuracy_clean", "held-out, right labels", "%", 2, _TOPIC, what="by right labels only"),
+    Measure("fitted_right", "fitted, right labels", "%", 2, _TOPIC, what="accuracy where the label is right"),
+    Measure("memorised", "memorised", "%", 2, _TOPIC, what="of wrong labels, those that the network answers"),
+    Measure("recovered", "recovered", "%", 2, _TOPIC, what="of wrong labels, those answered by the right class"),
+    Measure("wrong_labels", "wrong labels", "%", 2, _TOPIC, what="share of the training images"),
 )
 
 
@@ -38,22 +37,9 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
 
     The images are un-augmented.
 
-    Args:
-        config: config of the probe.
-        network: artifact of a teacher or a student.
-        runtime: device and data root.
-
     Returns:
-        Values, all shares:
-
-        - `wrong_labels`: share of the training images whose label is wrong.
-        - `memorised`: share of the wrongly labelled images for which the network answers the wrong label.
-        - `recovered`: share of the wrongly labelled images for which the network answers the right class.
-        - `fitted_right`: accuracy on the training images whose label is right.
-        - `held_out_accuracy_clean`: accuracy on held-out images with their right labels. `held_out_accuracy` is
-          with the labels that the network could be judged by, wrong ones included.
-
-        A value that no image decides is left out: without wrong labels there is no `memorised` and no `recovered`.
+        Values: all of `MEASURES`, which are shares. All but `held_out_accuracy_clean` are of training images. A
+        value that no image decides is left out: without wrong labels there is no `memorised` and no `recovered`.
         Images of a class that was left out are not counted, since the student was not shown them. Data with a label
         per position have no wrong labels, and nothing is measured.
 
@@ -66,39 +52,22 @@ def probe_memorisation(config: MemorisationProbe, network: Artifact, runtime: Ru
     trained = network_config(network)
     clean = trained.data.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
     right = load(clean, runtime.data_root, runtime.progress)
-    shown = _shown(trained, dataset)
-    answers = _answers(network, dataset, runtime)[shown]
-    values = _of_training(answers, dataset.train.labels[shown], right.train.labels[shown])
+    # Classes are left out by the label that is known, right or wrong.
+    excluded = trained.exclude_classes if isinstance(trained, StudentConfig) else ()
+    shown = ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
+    answers = logits_of(network, dataset.train.images, runtime).argmax(1)[shown]
+    labels, classes = dataset.train.labels[shown], right.train.labels[shown]
+    wrong = labels != classes
+    values = {"wrong_labels": _share(wrong)}
+    if wrong.any():
+        values["memorised"] = _share(answers[wrong] == labels[wrong])
+        values["recovered"] = _share(answers[wrong] == classes[wrong])
+    if not wrong.all():
+        values["fitted_right"] = _share(answers[~wrong] == labels[~wrong])
     held_out, _ = load_predictions(network, "held_out")
     if len(held_out):
         values["held_out_accuracy_clean"] = accuracy(held_out, right.held_out.labels)
     return Measured(values, {})
-
-
-def _shown(config: TeacherConfig | StudentConfig, dataset: Dataset) -> Bool[Tensor, " n"]:
-    """Tell which training images the network learned from."""
-    # Classes are left out by the label that is known, right or wrong.
-    excluded = config.exclude_classes if isinstance(config, StudentConfig) else ()
-    return ~torch.isin(dataset.train.labels, torch.tensor(excluded, dtype=torch.int64))
-
-
-def _answers(network: Artifact, dataset: Dataset, runtime: Runtime) -> Int64[Tensor, " n"]:
-    device = runtime.torch_device()
-    normalise = Normaliser(dataset.mean, dataset.std, device)
-    return predict(load_network(network, device), dataset.train.images, normalise, device).argmax(1)
-
-
-def _of_training(
-    answers: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], right: Int64[Tensor, " n"]
-) -> dict[str, float]:
-    wrong = labels != right
-    found = {"wrong_labels": _share(wrong)}
-    if wrong.any():
-        found["memorised"] = _share(answers[wrong] == labels[wrong])
-        found["recovered"] = _share(answers[wrong] == right[wrong])
-    if not wrong.all():
-        found["fitted_right"] = _share(answers[~wrong] == labels[~wrong])
-    return found
 
 
 def _share(hits: Bool[Tensor, " n"]) -> float:

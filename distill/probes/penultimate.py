@@ -10,17 +10,16 @@ import torch
 import torch.nn.functional as F
 
 from distill.config import PenultimateProbe
-from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.metrics import geometry
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
-from distill.models.last_layer import last_linear, penultimate, templates, with_one
+from distill.models.last_layer import templates, with_one
+from distill.probes.outputs import activations_of
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, training_data
-from distill.training.predict import inference_batch
+from distill.training.network import training_data
 from distill.training.tracking import summary_writer
 
 if TYPE_CHECKING:
@@ -44,22 +43,11 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
     Images are un-augmented. They are the first `per_class` of each class in the training and in the held-out split,
     or as many as there are. The test split replaces the held-out one if no image of one of the classes is held out.
 
-    Args:
-        config: which classes, and how many images.
-        network: artifact of a teacher or a student.
-        runtime: device and data root.
-        log: TensorBoard folder; this network gets a folder in it, with activations, class names and images for the
-            Embedding Projector.
+    Activations, class names and images are written to `log` for TensorBoard's Embedding Projector.
 
     Returns:
-        Values, each for `train` and `held_out`; `geometry` defines them all:
-
-        - `compactness_*`: mean over the three classes of how wide a class is, relative to the distance of class
-          means, on the plane. Lower is tighter.
-        - `scatter_*`: within-class over between-class scatter, in the whole space. Lower is tighter.
-        - `imbalance_*`: how unequal the distances to the two incorrect templates are. Lower is more equal.
-        - `irregularity_*`: irregularity of the triangle of class means. Lower is more regular.
-        - `class_distance_*`: distance between class means on the plane, in the unit of the activations.
+        Values, each for `train` and `held_out`, of functions in `metrics.geometry`: `compactness_*` (mean over the
+        classes), `scatter_*` in the whole space, `imbalance_*`, `irregularity_*` and `class_distance_*`.
 
         Curves: `compactness_by_class_*`; the picture as `plane_{train,held_out}_{x,y,class}`, with classes 0, 1, 2
         in the order of the triple, and `plane_template_{x,y}`; and `plane_classes`, the triple itself.
@@ -67,31 +55,24 @@ def probe_penultimate(config: PenultimateProbe, network: Artifact, runtime: Runt
         Names of the second triple end in `_2`, of the third in `_3`.
 
     Raises:
-        UserError: the data set has no such classes or no images of one, or is not the one that the network was
+        UserError: the data set lacks one of the classes or its images, or is not the one that the network was
             trained on, or the network does not end in a linear layer.
     """
     dataset = training_data(network, runtime)
     _check(config, dataset)
     shown = _shown(config, dataset)
-    device = runtime.torch_device()
-    model = load_network(network, device)
-    normalise = Normaliser(dataset.mean, dataset.std, device)
-    head = last_linear(model, normalise(dataset.train.images[:2].to(device)), dataset.num_classes)
-    batch = inference_batch(device)
-    activations = {
-        name: penultimate(model, head, split.images, normalise, device, batch) for name, split in shown.items()
-    }
-    found = Measured({}, {})
+    head, activations = activations_of(network, {name: split.images for name, split in shown.items()}, runtime)
+    measured = Measured({}, {})
     for place, triple in enumerate(config.triples, start=1):
         ids = torch.tensor(triple)
         of_triple = _on_plane(templates(head)[ids], ids, activations, shown)
-        found = found.joined(_renamed(of_triple, f"_{place}" if place > 1 else ""))
+        measured = measured.joined(_renamed(of_triple, f"_{place}" if place > 1 else ""))
     _write_projector(log / network.path.name, dataset, activations, shown)
-    return found
+    return measured
 
 
 class _Shown(NamedTuple):
-    """Images of the classes that are shown, class by class."""
+    """Hold the images of the classes that are shown, class by class."""
 
     origin: str
     """Name, as people read it, of the split that the images come from."""
@@ -103,7 +84,7 @@ def _check(config: PenultimateProbe, dataset: Dataset) -> None:
     for triple in config.triples:
         if max(triple) >= dataset.num_classes or len(set(triple)) < 3:
             expected = f"three classes of the {dataset.num_classes} of {dataset.name}"
-            raise UserError("triples", triple, expected, "Choose others.")
+            raise UserError("probe.triples", triple, expected, "Choose others.")
 
 
 def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
@@ -111,16 +92,16 @@ def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
     classes = sorted({cls for triple in config.triples for cls in triple})
     complete = torch.isin(torch.tensor(classes), dataset.held_out.labels).all()
     unseen = ("held-out", dataset.held_out) if complete else ("test", dataset.test)
-    found = {}
+    shown = {}
     for name, (origin, split) in {"train": ("train", dataset.train), "held_out": unseen}.items():
         rows = [(split.labels == cls).nonzero().flatten()[: config.per_class] for cls in classes]
         for cls, of_class in zip(classes, rows, strict=True):
             if not len(of_class):
                 expected = f"an image of class {dataset.classes[cls]!r} in each of its splits"
-                raise UserError("triples", cls, expected, "Choose another class.")
+                raise UserError("probe.triples", cls, expected, "Choose another class.")
         chosen = torch.cat(rows)
-        found[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
-    return found
+        shown[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
+    return shown
 
 
 def _on_plane(
@@ -129,7 +110,7 @@ def _on_plane(
     activations: dict[str, Float32[Tensor, "n d"]],
     shown: dict[str, _Shown],
 ) -> Measured:
-    """Compute all measures of one triple, under names without a number."""
+    """Compute all measures of one triple of classes, under names without a number."""
     plane = geometry.plane_through(corners)
     at = geometry.project(plane, corners)
     values: dict[str, float] = {}

@@ -33,9 +33,8 @@ def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log
     """Measure what each map of logits, fitted on the held-out predictions alone, does to the test predictions.
 
     Returns:
-        Values: `<method>_ece` (equal width), `<method>_ece_classwise`, `<method>_nll` in nats, `<method>_brier` and
-        `<method>_accuracy`, which vector and platt may change; with the method temperature also
-        `temperature_fitted`.
+        Values: `<method>_<measure>` for ECE, classwise ECE, NLL, Brier score and accuracy, which vector and platt
+        may change; with the method temperature also `temperature_fitted`.
 
     Raises:
         UserError: the network has no held-out predictions.
@@ -43,11 +42,11 @@ def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "scaling")
     logits, labels = load_predictions(network, "test")
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for method in config.methods:
         fitted = logit_scaling.fit(method, held_out, held_out_labels)
         if method == "temperature":
-            found["temperature_fitted"] = 1 / fitted.scale.item()
+            values["temperature_fitted"] = 1 / fitted.scale.item()
         after = compute(_JUDGED, logits=fitted.apply(logits), labels=labels, bins=config.bins)
-        found |= {f"{method}_{name}": value for name, value in after.items()}
-    return Measured(found, {})
+        values |= {f"{method}_{name}": value for name, value in after.items()}
+    return Measured(values, {})

@@ -8,19 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config import TemperaturesProbe
-from distill.metrics import calibration_error
+from distill.metrics.calibration_error import reliability
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
+from distill.metrics.temperature import by_temperature, fit_temperature
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, refuse_no_held_out
 
 _TOPIC = Topic("Temperature scaling", ("ece", "nll"))
 MEASURES = (
-    Measure("scaled_temperature", "temperature", decimals=2, topic=_TOPIC),
-    Measure("scaled_ece", "scaled ECE", "%", 2, _TOPIC, stands_alone=True),
-    Measure("scaled_nll", "scaled NLL", "nats", 3, _TOPIC, stands_alone=True),
-    Measure("lowest_nll", "lowest NLL", "nats", 3, _TOPIC, stands_alone=True),
+    Measure("scaled_temperature", "temperature", decimals=2, topic=_TOPIC, what="fitted on held-out images"),
+    Measure("scaled_ece", "scaled ECE", "%", 2, _TOPIC, stands_alone=True, what="ECE at the fitted temperature"),
+    Measure("scaled_nll", "scaled NLL", "nats", 3, _TOPIC, stands_alone=True, what="NLL at the fitted temperature"),
+    Measure("lowest_nll", "lowest NLL", "nats", 3, _TOPIC, stands_alone=True, what="NLL at the best temperature"),
 )
 
 
@@ -28,38 +29,32 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Ru
     """Measure NLL and ECE of the test set at each temperature, and at the one that is fitted on held-out images.
 
     Returns:
-        Values:
-
-        - `scaled_temperature`: temperature fitted on the held-out predictions.
-        - `scaled_ece` and `scaled_nll`: ECE and NLL of the test set at the fitted temperature.
-        - `lowest_nll`: NLL of the test set at the best of the temperatures asked for.
+        Values: all of `MEASURES`; ECE (a share, with 15 bins) and NLL are of the test set.
 
         Curves: `temperatures`, `nll_by_temperature` and `ece_by_temperature`, of one length; the reliability
         diagram at the fitted temperature as `scaled_reliability_confidence`, `..._accuracy` and `..._count`.
-
-        NLL is in nats, ECE a share with 15 bins. Accuracy does not depend on the temperature.
 
     Raises:
         UserError: the network has no held-out predictions.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
     refuse_no_held_out(network, held_out_labels, "a temperature")
-    fitted = calibration_error.fit_temperature(held_out, held_out_labels)
+    fitted = fit_temperature(held_out, held_out_labels)
     logits, labels = load_predictions(network, "test")
-    found = calibration_error.by_temperature(logits, labels, config.temperatures)
-    scaled = calibration_error.by_temperature(logits, labels, [fitted])
-    diagram = calibration_error.reliability(logits.double() / fitted, labels)
+    nlls, errors = by_temperature(logits, labels, config.temperatures)
+    (scaled_nll,), (scaled_ece,) = by_temperature(logits, labels, [fitted])
+    diagram = reliability(logits.double() / fitted, labels)
     return Measured(
         {
             "scaled_temperature": fitted,
-            "scaled_ece": scaled.ece[0],
-            "scaled_nll": scaled.nll[0],
-            "lowest_nll": min(found.nll),
+            "scaled_ece": scaled_ece,
+            "scaled_nll": scaled_nll,
+            "lowest_nll": min(nlls),
         },
         {
             "temperatures": list(config.temperatures),
-            "nll_by_temperature": found.nll,
-            "ece_by_temperature": found.ece,
+            "nll_by_temperature": nlls,
+            "ece_by_temperature": errors,
             "scaled_reliability_confidence": diagram.confidence.tolist(),
             "scaled_reliability_accuracy": diagram.accuracy.tolist(),
             "scaled_reliability_count": diagram.count.double().tolist(),

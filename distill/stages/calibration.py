@@ -128,12 +128,10 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
     if temperature is not None:
-        softened = logit_scaling.soften(logits, labels, temperature)
-        lines.append(f"Divided by T = {temperature:g} instead: {in_words(softened.after)}.")
-        if softened.too_far and temperature > 1 and softened.already:
-            lines[-1] += " It was under-confident before: this softens it twice."
-        elif softened.too_far and temperature > 1:
-            lines[-1] += " This temperature is too high for it."
+        if not 0 < temperature < float("inf"):
+            raise UserError("temperature", temperature, "a positive number", "Take 1 to leave the logits alone.")
+        divided = confidence_gap(logits.double() / temperature, labels)
+        lines.append(_of_wish(before, divided, temperature))
     return lines
 
 
@@ -153,6 +151,18 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
         f", below 1: the network is under-confident (over-softened): {reason}. Dividing its logits by a "
         "temperature above 1 on top makes it worse."
     )
+
+
+def _of_wish(before: Gap, after: Gap, temperature: float) -> str:
+    """Say what dividing the logits by a temperature that the user chose would do."""
+    text = f"Divided by T = {temperature:g} instead: {in_words(after)}."
+    if under_confident(after) and temperature > 1:
+        text += (
+            " It was under-confident before: this softens it twice."
+            if under_confident(before)
+            else " This temperature is too high for it."
+        )
+    return text
 
 
 def in_words(gap: Gap) -> str:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config import StoredSplit, SweepConfig
 from distill.errors import UserError
-from distill.metrics import accuracy, calibration_error
+from distill.metrics.accuracy import nll
+from distill.metrics.calibration_error import ece
 from distill.metrics.chance import at_chance
 from distill.metrics.choice import choose, listed
 from distill.metrics.confidence import confidence_gap, under_confident
 from distill.metrics.measures import BY_NAME, Measure, Topic, compute, defined, of_kind, usual
+from distill.metrics.temperature import fit_temperature
 from distill.metrics.verdict import interval
 from distill.probes import temperatures
 from distill.reports.columns import as_columns
@@ -133,10 +135,7 @@ def _content(config: SweepConfig, measured: Mapping[StoredSplit, Measures], imag
             split: as_columns(_MEASURES[split], {name for values in by_smoothing.values() for name in values})
             for split, by_smoothing in measured.items()
         },
-        "choices": {
-            use: {name: value for name, value in vars(choice).items() if name != "use"}
-            for use, choice in choose(held_out).items()
-        },
+        "choices": {use: vars(choice) for use, choice in choose(held_out).items()},
         "notes": [f"Chosen on {images:,} held-out images.", *_notes(config, dict(sorted(held_out.items())))],
     }
 
@@ -156,7 +155,7 @@ def measure(network: Artifact, bins: int = 15) -> dict[StoredSplit, dict[str, fl
     are not defined are left out.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    temperature = calibration_error.fit_temperature(held_out, held_out_labels)
+    temperature = fit_temperature(held_out, held_out_labels)
     values: dict[StoredSplit, dict[str, float]] = {
         "held_out": defined(
             _answers(held_out, held_out_labels, bins)
@@ -184,7 +183,7 @@ def scaled_by_halves(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) 
     order = labels.argsort(stable=True)
     scaled = logits.double().clone()
     for judged, fitted in ((order[0::2], order[1::2]), (order[1::2], order[0::2])):
-        scaled[judged] /= calibration_error.fit_temperature(logits[fitted], labels[fitted])
+        scaled[judged] /= fit_temperature(logits[fitted], labels[fitted])
     return scaled
 
 
@@ -195,7 +194,7 @@ def _answers(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int)
 
 
 def _scaled(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], bins: int) -> dict[str, float]:
-    return {"scaled_ece": calibration_error.ece(logits, labels, bins), "scaled_nll": accuracy.nll(logits, labels)}
+    return {"scaled_ece": ece(logits, labels, bins), "scaled_nll": nll(logits, labels)}
 
 
 def _row(smoothing: float, measure: str, split: StoredSplit, by_seed: BySeed) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_all_of_a_student(student, groups, make, runtime):
 
     dataset = load(student.data, runtime.data_root)
     of_both = [
-        knowledge.answers(knowledge.KnowledgeProbe(), make(config), runtime, dataset)[0]
+        knowledge.outputs(knowledge.KnowledgeProbe(), make(config), runtime, dataset)[0]
         for config in (student, student.cache.teacher)
     ]
     expected = [linear_cka(*(seen[split].features for seen in of_both)) for split in ("train", "held_out")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distill.config import LossConfig
 from distill.errors import UserError
-from distill.losses import cross_entropy, in_uniform, label_loss, make_loss, max_suppression, uniform_smoothing
+from distill.losses import cross_entropy, in_uniform, label_loss, make_loss, max_suppression
 from tests.losses.slow_losses import K, N, draw, mixed, slow_hard, slow_sequence_loss, slow_target
 
 
@@ -27,14 +27,14 @@ def test_the_smoothing_conventions_differ_and_convert():
     others = cross_entropy(student, labels, 0.1, "others")
     assert abs(others - cross_entropy(student, labels, 0.1, "uniform")).item() > 1e-3
     torch.testing.assert_close(others, cross_entropy(student, labels, 0.1 * K / (K - 1), "uniform"))
-    assert uniform_smoothing(0.09, 10) == pytest.approx(0.1)
-    assert uniform_smoothing(0.0, 10) == 0
+    assert in_uniform(0.09, "others", 10) == pytest.approx(0.1)
+    assert in_uniform(0.0, "others", 10) == 0
 
 
 @pytest.mark.parametrize(("others", "classes"), [(0.9, 10), (0.5, 2), (0.1, 1)])
 def test_smoothing_that_leaves_the_label_no_more_than_the_others_is_refused(others, classes):
     with pytest.raises(UserError, match="Lower the smoothing"):
-        uniform_smoothing(others, classes)
+        in_uniform(others, "others", classes)
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.6])

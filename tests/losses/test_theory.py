@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from distill.losses import cross_entropy, in_uniform, uniform_smoothing
+from distill.losses import cross_entropy, in_uniform
 from distill.metrics.confidence import ceiling
 from distill.metrics.dark_knowledge import optimal_gap
 
@@ -116,15 +116,15 @@ def test_the_conventions_differ_by_this_much(seed, classes, smoothing) -> None:
     difference = cross_entropy(logits, labels, smoothing, "others") - cross_entropy(logits, labels, smoothing)
     expected = smoothing / (classes - 1) * (of_label - logits.mean(1)).mean()
     torch.testing.assert_close(difference, expected, rtol=1e-9, atol=1e-12)
-    converted = cross_entropy(logits, labels, uniform_smoothing(smoothing, classes))
+    converted = cross_entropy(logits, labels, in_uniform(smoothing, "others", classes))
     torch.testing.assert_close(converted, cross_entropy(logits, labels, smoothing, "others"), rtol=1e-12, atol=0)
 
 
 def test_five_classes() -> None:
     assert target(0.1, "uniform", 2, 5) == pytest.approx([0.02, 0.02, 0.92, 0.02, 0.02])
     assert target(0.1, "others", 2, 5) == pytest.approx([0.025, 0.025, 0.9, 0.025, 0.025])
-    assert uniform_smoothing(0.1, 5) == pytest.approx(0.125)
-    assert uniform_smoothing(0.08, 5) == pytest.approx(0.1)
+    assert in_uniform(0.1, "others", 5) == pytest.approx(0.125)
+    assert in_uniform(0.08, "others", 5) == pytest.approx(0.1)
     for convention, smoothing in (("uniform", 0.1), ("others", 0.1)):
         taught = torch.tensor([target(smoothing, convention, 2, 5)], dtype=torch.float64)
         logits = torch.tensor([[0.3, -1, 2, 0, 1]], dtype=torch.float64)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.metrics.beyond_top1 import _folds, bits_beyond_top1
-from distill.metrics.calibration_error import fit_temperature
+from distill.metrics.temperature import fit_temperature
 
 seeds = st.integers(0, 10_000)
 BITS = math.log(2)

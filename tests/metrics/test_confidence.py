@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from distill.losses import uniform_smoothing
+from distill.losses import in_uniform
 from distill.metrics.confidence import Gap, ceiling, confidence_gap, under_confident
+from tests.metrics.drawn import calibrated
 
 
 def sure(confidences: list[float], right: list[bool], classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +32,7 @@ def test_the_ceiling_is_the_largest_target(smoothing, classes):
 def test_the_ceiling_in_closed_form():
     assert ceiling(0.0, 10) == 1
     assert ceiling(0.1, 10) == pytest.approx(0.91)
-    assert ceiling(uniform_smoothing(0.1, 10), 10) == pytest.approx(0.9), "over the others the label keeps 1 - ε"
+    assert ceiling(in_uniform(0.1, "others", 10), 10) == pytest.approx(0.9), "over the others the label keeps 1 - ε"
 
 
 def test_a_network_at_its_targets_is_as_sure_as_the_ceiling():
@@ -99,3 +100,19 @@ def test_under_confident_is_an_interval_wholly_above_0():
 def test_no_sample_is_refused():
     with pytest.raises(ValueError, match="one sample or more"):
         confidence_gap(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+
+
+def test_a_temperature_on_top_of_smoothing_softens_twice():
+    """A network that a calibrated one became by T = 2 is under-confident, and more so at another 2."""
+    logits, labels = calibrated(9, 4_000, 4)
+
+    def gap(temperature: float) -> Gap:
+        return confidence_gap(logits / temperature, labels)
+
+    assert not under_confident(gap(1))
+    assert under_confident(gap(2))
+    assert under_confident(gap(4))
+    assert gap(4).gap > gap(2).gap > 0
+    # A network that is too sure is mended by its own temperature only.
+    assert not under_confident(gap(1 / 3))
+    assert under_confident(gap(6 / 3))

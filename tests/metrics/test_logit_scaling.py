@@ -15,20 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from distill.errors import UserError
 from distill.metrics import logit_scaling
 from distill.metrics.accuracy import accuracy, nll
-from distill.metrics.calibration_error import ece, ece_classwise, fit_temperature
+from distill.metrics.calibration_error import ece, ece_classwise
+from distill.metrics.temperature import fit_temperature
+from tests.metrics.drawn import calibrated
 
 METHODS = ("temperature", "vector", "platt")
 
 
-def calibrated(seed: int, n: int = 4_000, k: int = 4):
-    """Logits whose softmax is where the labels were drawn from."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(n, k, generator=generator, dtype=torch.float64)
-    return logits, torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-
-
 def distorted(seed: int, n: int = 4_000, k: int = 4):
-    """The same after another scale and bias for each class."""
+    """Draw calibrated logits, and give each class another scale and bias."""
     logits, labels = calibrated(seed, n, k)
     return logits * torch.linspace(0.5, 3, k) + torch.linspace(-1, 2, k), labels
 
@@ -169,26 +164,3 @@ def test_no_data_and_logits_that_diverged_are_refused_in_a_line(method, rows, sa
     with pytest.raises(UserError, match=said) as raised:
         logit_scaling.fit(method, torch.full((rows, 3), math.nan), torch.zeros(rows, dtype=torch.int64))
     assert "\n" not in str(raised.value)
-
-
-def test_a_temperature_on_top_of_smoothing_is_found():
-    """A network that a calibrated one became by T = 2 is under-confident, and more so at another 2."""
-    logits, labels = calibrated(9)
-    as_it_should = logit_scaling.soften(logits, labels, 1.0)
-    assert not as_it_should.already
-    assert not as_it_should.too_far
-    smoothed = logit_scaling.soften(logits / 2, labels, 2.0)
-    assert smoothed.already
-    assert smoothed.too_far
-    assert smoothed.after.gap > smoothed.before.gap > 0
-    # Its own temperature, below 1, mends it; so does the high one mend a network that is too sure.
-    assert not logit_scaling.soften(logits / 2, labels, 0.5).too_far
-    assert not logit_scaling.soften(3 * logits, labels, 3.0).too_far
-    assert logit_scaling.soften(3 * logits, labels, 6.0).too_far
-    assert not logit_scaling.soften(3 * logits, labels, 6.0).already
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
-def test_a_temperature_is_positive(temperature):
-    with pytest.raises(UserError, match="positive"):
-        logit_scaling.soften(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), temperature)

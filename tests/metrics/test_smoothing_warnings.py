@@ -57,7 +57,13 @@ def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes
     found = mixed_labels(TeacherConfig(augment=AugmentConfig(mixup=0.8, cutmix=1.0)).with_loss(smoothing=0.1), 10)
     assert found is not None
     assert found.kind == "mixed labels"
-    for part in ("smoothing 0.1", "mixup 0.8 and cutmix 1", "1 to 0.91", "0.5 to 0.46", "--loss.labels.on-mixed"):
+    for part in (
+        "smoothing 0.1",
+        "mixup 0.8 and cutmix 1",
+        "1 to 0.91",
+        "0.5 to 0.46",
+        "`loss.labels.on_mixed=true`",
+    ):
         assert part in found.text
 
 
@@ -73,7 +79,7 @@ def test_over_the_others_the_label_keeps_less():
 def test_a_student_mixes_as_its_cache_does():
     found = mixed_labels(student(alpha=0.5, smoothing=0.1), 10)
     assert found is not None
-    assert "--loss.labels.on-mixed" in found.text
+    assert "`loss.labels.on_mixed=true`" in found.text
 
 
 @pytest.mark.parametrize(

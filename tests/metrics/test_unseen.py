@@ -12,6 +12,7 @@ from distill.metrics.accuracy import accuracy
 from distill.metrics.unseen import (
     accuracy_among,
     accuracy_of,
+    class_margin,
     corrected_accuracy,
     corrected_recall,
     margin_auc,
@@ -46,7 +47,7 @@ def test_recall_against_sklearn():
 def test_the_bias_gives_the_prior(seed, n, prior):
     logits, _ = draw(seed, n)
     biased = logits.double()
-    biased[:, 3] += prior_bias(logits, 3, prior)
+    biased[:, 3] += prior_bias(class_margin(logits, (3,)), prior)
     assert (biased.argmax(1) == 3).sum().item() == round(n * prior)
 
 
@@ -63,8 +64,8 @@ def test_ties_stay_out():
     logits = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
     labels = torch.tensor([1, 1, 1, 1])
     assert recall(logits, labels, 1) == 0
-    assert prior_bias(logits, 1, 0.25) == 0.5
-    assert prior_bias(logits, 1, 0.5) == 1.0
+    assert prior_bias(class_margin(logits, (1,)), 0.25) == 0.5
+    assert prior_bias(class_margin(logits, (1,)), 0.5) == 1.0
     assert corrected_recall(logits, labels, 1, 0.5) == 0.25
     assert corrected_recall(logits, labels, 1, 0.0) == 0
     assert corrected_recall(logits, labels, 1, 1.0) == 1
@@ -73,7 +74,7 @@ def test_ties_stay_out():
 @pytest.mark.parametrize("prior", [-0.1, 1.1, math.nan])
 def test_a_prior_that_is_no_share(prior):
     with pytest.raises(ValueError, match="expected a share"):
-        prior_bias(torch.zeros(2, 2), 0, prior)
+        prior_bias(torch.zeros(2), prior)
 
 
 @pytest.mark.parametrize("rounded", [False, True])

@@ -75,11 +75,11 @@ def test_sentences_are_put_back_in_their_order(runtime, monkeypatch):
 
 def test_bleu_by_hand():
     # 3 of 5 words, 2 of 4 pairs, 1 of 3 triples, none of four: no four words in common gives zero.
-    assert probing._bleu([("a", "b", "c", "x", "y")], [("a", "b", "c", "d", "e")]) == 0
+    assert probing.bleu_of([("a", "b", "c", "x", "y")], [("a", "b", "c", "d", "e")]) == 0
     # 4/5, 3/4, 2/3, 1/2 and no brevity penalty: (4/5 · 3/4 · 2/3 · 1/2)^¼ = 0.2^¼.
-    assert probing._bleu([("a", "b", "c", "d", "x")], [("a", "b", "c", "d", "e")]) == pytest.approx(0.2**0.25)
+    assert probing.bleu_of([("a", "b", "c", "d", "x")], [("a", "b", "c", "d", "e")]) == pytest.approx(0.2**0.25)
     # All that is there is right, but it is one word short: exp(1 - 5/4).
-    brief = probing._bleu([("a", "b", "c", "d")], [("a", "b", "c", "d", "e")])
+    brief = probing.bleu_of([("a", "b", "c", "d")], [("a", "b", "c", "d", "e")])
     assert brief == pytest.approx(2.718281828 ** (1 - 5 / 4))
 
 

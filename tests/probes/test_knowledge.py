@@ -70,21 +70,21 @@ def test_a_temperature_changes_soft_targets_only(teacher, make, runtime, tmp_pat
 
 
 def test_at_most_so_many_images_spread_over_the_split(teacher, make, runtime):
-    found, weight, classes = knowledge.answers(KnowledgeProbe(images=50), make(teacher), runtime)
+    found, weight, classes = knowledge.outputs(KnowledgeProbe(images=50), make(teacher), runtime)
     assert (len(found["train"].labels), len(found["held_out"].labels)) == (50, 50)
     assert weight.shape == (10, 16)
     assert classes == load(teacher.data, runtime.data_root).classes
     split = Split(torch.zeros(100, 1, 1, 1, dtype=torch.uint8), torch.arange(100))
-    assert knowledge._part(split, 4).labels.tolist() == [0, 33, 66, 99]
-    assert knowledge._part(split, 100) is split
-    assert knowledge._part(split, 10**9) is split
+    assert knowledge.spread(split, 4).labels.tolist() == [0, 33, 66, 99]
+    assert knowledge.spread(split, 100) is split
+    assert knowledge.spread(split, 10**9) is split
 
 
 def test_one_network_can_be_shown_another_ones_images(teacher, make, runtime):
     """Normalised as in its own training."""
     other = load(DataConfig(held_out=0.5), runtime.data_root)
     network = make(teacher)
-    found, _, _ = knowledge.answers(ALL, network, runtime, other)
+    found, _, _ = knowledge.outputs(ALL, network, runtime, other)
     own = load(teacher.data, runtime.data_root)
     with torch.no_grad():
         expected = load_network(network)(Normaliser(own.mean, own.std)(other.held_out.images))
@@ -133,7 +133,7 @@ def test_the_matrix_is_a_picture_in_tensorboard(teacher, make, runtime, tmp_path
     log = EventAccumulator(str(folder)).Reload()
     (picture,) = log.Images("class_similarity")
     assert picture.width > 300
-    monkeypatch.setattr(knowledge, "_SHOWN", 9)
+    monkeypatch.setattr(knowledge, "CLASSES_SHOWN", 9)
     found = probe(ALL, network, runtime, tmp_path / "many")
     assert not found.curves
     assert not (tmp_path / "many").exists()

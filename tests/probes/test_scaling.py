@@ -6,6 +6,7 @@ import torch
 from distill.config import DataConfig, ScalingProbe
 from distill.errors import UserError
 from distill.metrics import accuracy, calibration_error, logit_scaling
+from distill.metrics.temperature import fit_temperature
 from distill.probes import probe, probe_measures
 from distill.training.network import load_predictions
 
@@ -15,14 +16,14 @@ def test_what_is_measured_of_a_network(trained, runtime, tmp_path):
     found = probe(ScalingProbe(), network, runtime, tmp_path)
     assert found.values.keys() == {measure.name for measure in probe_measures("scaling")}
     held_out, (logits, labels) = load_predictions(network, "held_out"), load_predictions(network, "test")
-    assert found.values["temperature_fitted"] == pytest.approx(calibration_error.fit_temperature(*held_out))
+    assert found.values["temperature_fitted"] == pytest.approx(fit_temperature(*held_out))
     for method in ("temperature", "vector", "platt"):
         after = logit_scaling.fit(method, *held_out).apply(logits)
         expected = {
             "ece": calibration_error.ece(after, labels),
             "ece_classwise": calibration_error.ece_classwise(after, labels),
             "nll": accuracy.nll(after, labels),
-            "brier": calibration_error.brier(after, labels),
+            "brier": accuracy.brier(after, labels),
             "accuracy": accuracy.accuracy(after, labels),
         }
         for name, value in expected.items():
@@ -50,6 +51,6 @@ def test_the_test_set_is_not_fitted(trained, runtime, tmp_path, monkeypatch):
 
 def test_without_held_out_images_there_is_no_map(trained, teacher, runtime, tmp_path):
     network = trained(teacher.replace(data=DataConfig(held_out=0)))
-    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set data\.held_out") as raised:
+    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set `data\.held_out=0\.1`") as raised:
         probe(ScalingProbe(), network, runtime, tmp_path)
     assert "\n" not in str(raised.value)

@@ -9,6 +9,7 @@ import torch
 from distill.config import DataConfig, TemperaturesProbe
 from distill.errors import UserError
 from distill.metrics import accuracy, calibration_error
+from distill.metrics.temperature import fit_temperature
 from distill.probes import probe
 from distill.training.network import load_predictions
 
@@ -21,8 +22,8 @@ def test_what_is_measured_of_a_network(trained, runtime, tmp_path):
     found = probe(GRID, network, runtime, tmp_path)
     assert found.values.keys() == VALUES
     fitted = found.values["scaled_temperature"]
-    assert fitted == calibration_error.fit_temperature(*load_predictions(network, "held_out"))
-    assert fitted != calibration_error.fit_temperature(*load_predictions(network, "test"))
+    assert fitted == fit_temperature(*load_predictions(network, "held_out"))
+    assert fitted != fit_temperature(*load_predictions(network, "test"))
 
     logits, labels = load_predictions(network, "test")
     logits = logits.double()
@@ -55,6 +56,6 @@ def test_all_of_it_is_finite_even_for_extreme_logits(monkeypatch, runtime, tmp_p
 
 def test_without_held_out_images_there_is_no_temperature(trained, teacher, runtime, tmp_path):
     network = trained(teacher.replace(data=DataConfig(held_out=0)))
-    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set data\.held_out") as raised:
+    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set `data\.held_out=0\.1`") as raised:
         probe(GRID, network, runtime, tmp_path)
     assert "\n" not in str(raised.value)

@@ -13,6 +13,7 @@ from distill.config import CalibrationConfig, DataConfig, LabelsConfig
 from distill.errors import UserError
 from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap
+from distill.metrics.temperature import fit_temperature
 from distill.stages import calibration as stage
 from distill.training.network import load_predictions
 
@@ -33,7 +34,7 @@ def test_what_is_written(make, teacher, method):
         f"{split}/{name}{end}" for split in ("held_out", "test") for name in names for end in ("", "_before")
     }
     assert metrics.keys() == {"temperature", *expected}
-    assert metrics["temperature"] == pytest.approx(calibration_error.fit_temperature(*held_out))
+    assert metrics["temperature"] == pytest.approx(fit_temperature(*held_out))
     assert metrics["test/ece_classwise_before"] == calibration_error.ece_classwise(logits, labels)
     assert metrics["test/ece_adaptive"] == calibration_error.ece_adaptive(fitted.apply(logits), labels)
     assert metrics["held_out/nll"] < metrics["held_out/nll_before"] or method == "platt"
@@ -101,6 +102,9 @@ def test_a_temperature_that_is_too_high_for_a_calibrated_network(monkeypatch, ma
     predict(monkeypatch, 1)
     assert "too high" in said(make, teacher, temperature=4)
     assert "too high" not in said(make, teacher, temperature=1)
+    for temperature in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(UserError, match="positive"):
+            said(make, teacher, temperature)
 
 
 def test_under_confident_without_smoothing_is_not_put_down_to_it(monkeypatch, make, teacher):

@@ -13,8 +13,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from distill.config import DataConfig, ScheduleConfig, SweepConfig
 from distill.errors import UserError
-from distill.metrics import calibration_error
 from distill.metrics.choice import CHOSEN_BY
+from distill.metrics.temperature import fit_temperature
 from distill.pipeline.graph import ensure
 from distill.reports.sweep_answers import draw, format_sweep
 from distill.stages.analysis import measure as measured_by_analysis
@@ -132,7 +132,7 @@ def test_each_half_is_scaled_by_the_temperature_of_the_other():
     first = (temperatures - halves[0]).abs() < 1e-6
     assert labels[first].bincount().tolist() == labels[~first].bincount().tolist() == [25] * 4
     for judged, fitted in ((first, ~first), (~first, first)):
-        expected = calibration_error.fit_temperature(logits[fitted], labels[fitted])
+        expected = fit_temperature(logits[fitted], labels[fitted])
         assert temperatures[judged].mean().item() == pytest.approx(expected)
 
 
@@ -159,7 +159,7 @@ def test_scaled_measures_are_of_other_images_than_their_temperature(setting):
     found = measure(network)
     held_out, held_out_labels = load_predictions(network, "held_out")
     logits, labels = load_predictions(network, "test")
-    fitted = calibration_error.fit_temperature(held_out, held_out_labels)
+    fitted = fit_temperature(held_out, held_out_labels)
     assert found["held_out"]["scaled_temperature"] == pytest.approx(fitted)
     p = torch.softmax(logits.double() / fitted, dim=1)
     expected = multiclass_calibration_error(p, labels, num_classes=10, n_bins=15).item()

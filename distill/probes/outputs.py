@@ -1,0 +1,48 @@
+"""Compute what a network makes of images: its logits and its penultimate activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from distill.data.normaliser import Normaliser
+from distill.models.last_layer import last_linear, penultimate
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+from distill.training.network import load_network
+from distill.training.predict import inference_batch, predict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, UInt8
+    from torch import Tensor, nn
+
+    Images = UInt8[Tensor, "n c h w"]
+
+
+def logits_of(
+    network: Artifact, images: Images, runtime: Runtime, step: int | None = None
+) -> Float[Tensor, "n *t k"]:
+    """Return the logits for images; with a step, of the weights that the network kept after so many updates."""
+    device = runtime.torch_device()
+    return predict(load_network(network, device, step), images, _normaliser(network, device), device)
+
+
+def activations_of(
+    network: Artifact, images: Mapping[str, Images], runtime: Runtime
+) -> tuple[nn.Linear, dict[str, Float32[Tensor, "n d"]]]:
+    """Return the last layer of a network, and the penultimate activations for each named group of images.
+
+    Raises:
+        UserError: the network does not end in a linear layer.
+    """
+    device = runtime.torch_device()
+    model, normalise = load_network(network, device), _normaliser(network, device)
+    few = next(iter(images.values()))[:2]
+    head = last_linear(model, normalise(few.to(device)), len(network.data["classes"]))
+    batch = inference_batch(device)
+    return head, {name: penultimate(model, head, each, normalise, device, batch) for name, each in images.items()}
+
+
+def _normaliser(network: Artifact, device: str) -> Normaliser:
+    """Return the normalisation of the data set that the network was trained on."""
+    return Normaliser(tuple(network.data["mean"]), tuple(network.data["std"]), device)

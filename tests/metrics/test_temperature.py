@@ -1,0 +1,90 @@
+"""The fitted temperature against scipy and closed forms, and what it does at the bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+from distill.metrics.accuracy import nll
+from distill.metrics.calibration_error import ece
+from distill.metrics.temperature import SHARPEST, by_temperature, fit_temperature
+from tests.metrics.drawn import calibrated, draw
+
+
+def mostly_right(seed: int, scale: float, n: int, k: int):
+    logits, labels = draw(seed, scale, n, k)
+    keep = torch.rand(n, generator=torch.Generator().manual_seed(seed + 1)) < 0.3
+    return logits, torch.where(keep, labels, logits.argmax(1))
+
+
+@pytest.mark.parametrize("n", [30, 2_000])
+@pytest.mark.parametrize("k", [2, 10, 100])
+@pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
+def test_temperature_against_scipy(scale, k, n):
+    logits, labels = mostly_right(n + k, scale, n, k)
+
+    def at(log_temperature: float) -> float:
+        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    bounds = math.log(scale / SHARPEST), math.log(scale * SHARPEST)
+    expected: Any = minimize_scalar(at, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    fitted = fit_temperature(logits, labels)
+    assert fitted == pytest.approx(math.exp(expected.x), rel=1e-5)
+    assert at(math.log(fitted)) <= expected.fun + 1e-12
+
+
+@given(seed=st.integers(0, 10_000), factor=st.floats(1e-4, 1e4), shift=st.floats(-50, 50), n=st.integers(1, 60))
+@settings(deadline=None, max_examples=40)
+def test_scaled_logits_get_the_scaled_temperature(seed, factor, shift, n):
+    logits, labels = mostly_right(seed, 3.0, n, 4)
+    of_scaled = fit_temperature(factor * logits + shift * torch.arange(n).double().unsqueeze(1), labels)
+    assert of_scaled == pytest.approx(factor * fit_temperature(logits, labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 4.0])
+def test_a_calibrated_network_gets_back_what_its_logits_were_multiplied_by(temperature):
+    logits, labels = calibrated(0, 20_000, 5)
+    assert fit_temperature(temperature * logits, labels) == pytest.approx(temperature, rel=0.03)
+    assert ece(logits, labels) < 0.01
+
+
+def test_where_every_sample_is_right_the_temperature_is_the_lower_bound():
+    logits, _ = draw(5)
+    spread = (logits - logits.mean(1, keepdim=True)).square().mean().sqrt().item()
+    assert fit_temperature(logits, logits.argmax(1)) == pytest.approx(spread / SHARPEST)
+    assert fit_temperature(logits, logits.argmin(1)) == pytest.approx(spread * SHARPEST)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e6])
+def test_equal_logits_get_temperature_1(value):
+    assert fit_temperature(torch.full((6, 7), value, dtype=torch.float64), torch.arange(6)) == 1
+
+
+@pytest.mark.parametrize("rows", [[], [[0.0, math.nan]], [[math.inf, 0.0]]])
+def test_temperature_of_nothing_or_of_what_diverged(rows):
+    logits = torch.tensor(rows).reshape(-1, 2)
+    with pytest.raises(ValueError, match="finite logits"):
+        fit_temperature(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def test_float32_logits_are_fitted_in_float64():
+    logits, labels = mostly_right(8, 3.0, 500, 10)
+    logits = logits.float()
+    assert fit_temperature(logits, labels) == fit_temperature(logits.double(), labels)
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 50), n=st.integers(1, 50), bins=st.integers(1, 20))
+@settings(deadline=None, max_examples=30)
+def test_by_temperature_is_nll_and_ece_of_divided_logits(seed, scale, n, bins):
+    logits, labels = draw(seed, scale, n)
+    temperatures = (0.25, 1.0, 3.0)
+    nlls, errors = by_temperature(logits, labels, temperatures, bins)
+    assert nlls == pytest.approx([nll(logits / t, labels) for t in temperatures])
+    assert errors == pytest.approx([ece(logits / t, labels, bins) for t in temperatures])
