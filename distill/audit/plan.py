@@ -324,7 +324,7 @@ def _folder_shape(data: DataConfig) -> Shape | None:
     folder, size = Path(path).expanduser(), data.kwargs.get("size")
     if kind != "imagefolder" or not isinstance(size, int) or not folder.exists():
         return None
-    places, _ = image_names(folder)
+    places = image_names(folder)
     training = [place.label for place in places.values() if place.split == "train"]
     return Shape(len(training), len(places) - len(training), (3, size, size), len(set(training)))
 

@@ -19,10 +19,10 @@ class Network:
     """A network that has a name of its own."""
 
     name: str
-    # A reference and not the function, so that reading a config does not import torch.
+    # A reference and not the class, so that reading a config does not import torch.
     build: str
-    """Reference `package.module:function`; the function takes (num_classes, in_shape, further arguments) and
-    returns a `torch.nn.Module`."""
+    """Reference `package.module:Class`; the class, a `torch.nn.Module`, takes (num_classes, in_shape, further
+    arguments). A function that returns a module will do as well."""
     published: str
     """Publication that the architecture is from."""
 
@@ -33,16 +33,16 @@ class Network:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("mlp", "distill.models.mlp:mlp", "Hinton et al. 2015"),
-        Network("cnn", "distill.models.cnn:cnn", "of this project, for 28 x 28 images"),
-        Network("alexnet", "distill.models.alexnet:alexnet", "Müller et al. 2019"),
-        Network("resnet56", "distill.models.resnet_cifar:resnet56", "Müller et al. 2019"),
-        Network("transformer", "distill.models.transformer:transformer", "Vaswani et al. 2017, for sentences"),
+        Network("mlp", "distill.models.mlp:MLP", "Hinton et al. 2015"),
+        Network("cnn", "distill.models.cnn:CNN", "of this project, for 28 x 28 images"),
+        Network("alexnet", "distill.models.alexnet:AlexNet", "Müller et al. 2019"),
+        Network("resnet56", "distill.models.resnet_cifar:PreActResNet", "Müller et al. 2019"),
+        Network("transformer", "distill.models.transformer:Transformer", "Vaswani et al. 2017, for sentences"),
     )
 }
 """All networks that have a name: name → network, in the order in which they are listed.
 
-To add a network, add an entry here and write the function that it names.
+To add a network, add an entry here and write the class that it names.
 """
 
 ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"

@@ -20,12 +20,12 @@ _DTYPES = {torch.uint8: 1, torch.float32: 2}
 
 
 class ContentDigest(NamedTuple):
-    """The sha256 of an image set, as hex."""
+    """Hold the sha256 of an image set in hexadecimal, with and without regard to its order."""
 
     ordered: str
     """Digest of the samples in their order."""
     unordered: str
-    """Digest of the sorted samples, which is equal for two orders of the same samples."""
+    """Digest of the sorted samples, which does not depend on their order."""
 
 
 def pixel_checksum(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """The purpose of the bits: equal seeds give unrelated bits in different streams."""
+    """Name the purpose of random bits; equal seeds give unrelated bits for different purposes."""
 
     VIEW = 1
     ORDER = 2
@@ -26,7 +26,7 @@ _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB1331
 
 
 def _signed(word: int) -> int:
-    """Return the int64 with the bits of a 64-bit word."""
+    """Return the int64 that has the bits of a 64-bit word."""
     return (word + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
@@ -57,7 +57,7 @@ def splitmix64_word(counter: int) -> int:
 def counter_hash(
     stream: Stream, seed: int, counter: int | Int64[Tensor, "b"], index: Int64[Tensor, "b"]
 ) -> Int64[Tensor, "b"]:
-    """Return 64 random bits per index: the same for any batch, order, worker or device.
+    """Return 64 random bits per index, which do not depend on batch, order, worker or device.
 
     The counter is a view number or an epoch: one for all indices, or one for each.
     """

@@ -1,7 +1,7 @@
-"""Refuse views and caches for data sets that have a label per position (sequences of tokens).
+"""Refuse views and logit caches for data sets of tokens, which have a label per position.
 
-Tokens travel as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each of
-its T positions. These bytes are names and not brightness, so they are neither normalised nor augmented.
+Tokens are stored as the bytes of an image [1, 2, T]: the source sentence, and what a decoder has read before each
+of its T positions. These bytes are names and not brightness, so they are neither normalised nor augmented.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
     if dataset.label_shape and augment != AugmentConfig():
         changed = augment.model_dump(exclude_defaults=True)
         expected = f"none for {dataset.name}, whose samples are tokens with a label per position"
-        raise UserError("augment", changed, expected, "Drop the --augment flags.")
+        raise UserError("augment", changed, expected, "Drop the fields of `augment`.")
 
 
 def refuse_cache(dataset: Dataset) -> None:
@@ -30,6 +30,6 @@ def refuse_cache(dataset: Dataset) -> None:
         UserError: the data set has a label per position.
     """
     if dataset.label_shape:
-        expected = "one label per image, which is what a logit cache is for; this data set has labels per position"
-        way_out = "Take images, or train students of it from labels: --loss.alpha 0."
+        expected = "one label per image; this data set has labels per position"
+        way_out = "Cache logits for images, or train students of these samples from labels: `loss.alpha=0`."
         raise UserError("transfer_set", dataset.name, expected, way_out)

@@ -1,7 +1,4 @@
-"""Build networks from normalised images to logits: ours, timm's, torchvision's or the user's.
-
-A network is a plain torch module.
-"""
+"""Build networks (torch modules from normalised images to logits): ours, timm's, torchvision's or the user's."""
 
 from distill.models.build import build_model, check_model
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SamePool(nn.Module):
-    """A max-pool of 3×3 with stride 2 and TensorFlow's SAME padding, which is asymmetric for even sizes."""
+    """Take the maximum of 3×3 pixels with stride 2 and TensorFlow's SAME padding, asymmetric for even sizes."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c oh ow"]:
         """Return images of half the size, rounded up."""
@@ -33,9 +33,14 @@ def local_response_norm(
 
 
 class AlexNet(nn.Module):
-    """A network of two convolutions, two dense layers and a linear head.
+    """Compute logits by two convolutions, two dense layers and a linear head: Müller's student (2019, section 4).
 
-    Pooling and local response normalisation follow each convolution.
+    Pooling and local response normalisation follow each convolution. The network has 1,756,426 parameters for
+    3 × 32 × 32 images and 10 classes.
+
+    Args:
+        num_classes: number of logits.
+        in_shape: channels, height, width; the tutorial trains on crops of 24 × 24.
     """
 
     def __init__(self, num_classes: int, in_shape: tuple[int, int, int]):
@@ -43,8 +48,7 @@ class AlexNet(nn.Module):
         channels, height, width = in_shape
         conv1 = nn.Conv2d(channels, 64, kernel_size=5, padding=2)
         conv2 = nn.Conv2d(64, 64, kernel_size=5, padding=2)
-        # Each side is halved twice, rounded up.
-        pixels = -(-height // 4) * -(-width // 4)
+        pixels = -(-height // 4) * -(-width // 4)  # each side is halved twice, rounded up
         self.local3, self.local4 = nn.Linear(64 * pixels, 384), nn.Linear(384, 192)
         self.head = nn.Linear(192, num_classes)
         _initialise(conv1, std=0.05, bias=0.0)
@@ -56,14 +60,10 @@ class AlexNet(nn.Module):
             conv1, nn.ReLU(), SamePool(), local_response_norm(), conv2, nn.ReLU(), local_response_norm(), SamePool()
         )
 
-    def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 192"]:
-        """Return the penultimate activations."""
-        x = self.convolutions(x).flatten(1)
-        return F.relu(self.local4(F.relu(self.local3(x))))
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits."""
-        return self.head(self.features(x))
+        x = self.convolutions(x).flatten(1)
+        return self.head(F.relu(self.local4(F.relu(self.local3(x)))))
 
     def no_weight_decay(self) -> set[str]:
         """Return the names of the weights that timm shall not decay."""
@@ -76,15 +76,3 @@ def _initialise(layer: nn.Conv2d | nn.Linear, std: float, bias: float) -> None:
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     assert layer.bias is not None
     nn.init.constant_(layer.bias, bias)
-
-
-def alexnet(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
-    """Build the student of Müller et al. (2019), section 4.
-
-    It has 1,756,426 parameters for 3 × 32 × 32 images and 10 classes.
-
-    Args:
-        num_classes: number of logits.
-        in_shape: channels, height, width; the tutorial trains on crops of 24 × 24.
-    """
-    return AlexNet(num_classes, in_shape)

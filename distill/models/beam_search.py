@@ -1,4 +1,4 @@
-"""Find the best sentences of a model that gives the logits of the next token, by beam search."""
+"""Find the most probable sentences of a model that gives the logits of the next token, by beam search."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def beam_search(
 
     A finished hypothesis keeps its place in the beam as long as it is among the best. So a beam of 1 is greedy
     search, and a beam that holds every sentence finds the best one. A hypothesis without EOS after `max_length`
-    tokens is only taken where there is no finished one. The length penalty is that of Wu et al. 2016, eq. 14,
-    without coverage; length counts EOS.
+    tokens is only taken where there is no finished one. The length penalty is equation 14 of Wu et al. 2016 without
+    coverage; length counts EOS.
 
     Args:
         score: function that gives the model's logits.
@@ -82,39 +82,18 @@ def beam_search(
     return prefix[torch.arange(sentences, device=device), chosen, 1:]
 
 
-def translate(
-    model: Transformer,
-    source: Int64[Tensor, "s t"],
-    *,
-    bos: int,
-    eos: int,
-    beam: int,
-    max_length: int,
-    temperature: float = 1.0,
-    length_penalty: float = 0.6,
-) -> Int64[Tensor, "s u"]:
-    """Translate sentences by beam search over a Transformer in evaluation mode.
+def scorer(model: Transformer, source: Int64[Tensor, "s t"], beam: int) -> Scorer:
+    """Return the function that gives the next-token logits of a Transformer in evaluation mode.
 
-    Arguments are those of `beam_search`. The source is encoded once.
+    The source, on the device of the model, is encoded once. `beam` is the number of hypotheses for each sentence.
     """
-    memory, padded = model.encode(source)
-    memory, padded = memory.repeat_interleave(beam, 0), padded.repeat_interleave(beam, 0)
+    memory, padded = (each.repeat_interleave(beam, 0) for each in model.encode(source))
 
     def score(prefix: Int64[Tensor, "s b t"]) -> Float[Tensor, "s b k"]:
         last = model.decode(memory, padded, prefix.flatten(0, 1))[:, -1]
         return model.head(last).unflatten(0, prefix.shape[:2])
 
-    return beam_search(
-        score,
-        len(source),
-        bos=bos,
-        eos=eos,
-        beam=beam,
-        max_length=max_length,
-        temperature=temperature,
-        length_penalty=length_penalty,
-        device=str(source.device),
-    )
+    return score
 
 
 def _penalty(length: Float[Tensor, "s b"], exponent: float) -> Float[Tensor, "s b"]:

@@ -13,14 +13,9 @@ from distill.models.reference import constructor
 
 
 def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
-    """Build the network of a config, from normalised images to logits.
+    """Build the network of a config, which maps normalised images to logits.
 
-    Its initial weights depend on torch's seed alone.
-
-    Args:
-        config: name and arguments of the network.
-        num_classes: number of logits.
-        in_shape: channels, height, width.
+    Its initial weights depend on torch's seed alone. `in_shape` is channels, height, width.
 
     Raises:
         UserError: the network is unknown, or it cannot be built from these arguments.
@@ -32,13 +27,7 @@ def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, in
     """Refuse a network that is larger than its file of weights, before it takes its memory.
 
     A network that cannot be built on the meta device passes, since its size is not known. torch's generators are
-    left alone.
-
-    Args:
-        config: name and arguments of the network.
-        num_classes: number of logits.
-        in_shape: channels, height, width.
-        most: bytes of the file.
+    left alone. `most` is the size of the file in bytes.
 
     Raises:
         UserError: as `build_model`; or parameters and buffers of the network have more bytes than the file.
@@ -64,36 +53,32 @@ def check_model(
 
     The check costs no memory where the network can be built on the meta device. torch's generators are left alone.
 
-    Args:
-        config: name and arguments of the network.
-        num_classes: number of logits for each label.
-        in_shape: channels, height, width.
-        label_shape: shape of the labels of one image: () for one label, (T,) for one per position.
+    `in_shape` is channels, height, width; `label_shape` is () for one label per image, (T,) for one per position.
 
     Raises:
         UserError: as `build_model`; or the network cannot take images of this shape, or it gives something other
             than `num_classes` logits for each label.
     """
-    question = config.model_dump_json(), num_classes, in_shape, label_shape
-    if question in _ANSWERED:
+    # Of hundreds of small networks many are alike, and trying one out takes as long as some of its epochs.
+    checked = config.model_dump_json(), num_classes, in_shape, label_shape
+    if checked in _passed:
         return
     construct = constructor(config, num_classes, in_shape)
     with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
-        except Exception:
-            meta_works = False  # some networks read numbers while they are built, and meta tensors have none
-        else:
-            meta_works = True
-        if not meta_works:
-            _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
-    _ANSWERED.add(question)
+        for device in ("meta", "cpu"):
+            try:
+                with torch.device(device):
+                    _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
+                break
+            except Exception:
+                # Some networks read numbers while they are built, and meta tensors have none.
+                if device == "cpu":
+                    raise
+    _passed.add(checked)
 
 
-# Of hundreds of small networks many are alike, and trying one out takes as long as some of its epochs.
-_ANSWERED: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
-"""Networks that `check_model` has passed in this process."""
+_passed: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
+"""Arguments with which `check_model` was called in this process and raised no error."""
 
 
 def _construct(
@@ -138,9 +123,9 @@ def _try_out(
 
 def _advice(config: ModelConfig, in_shape: tuple[int, int, int]) -> str:
     if config.name.startswith("torchvision:") and in_shape[0] != 3:
-        return "Networks of torchvision take 3 channels; those of timm adapt: timm:NAME."
+        return "Networks of torchvision take 3 channels; networks of timm adapt: set `model.name` to timm:NAME."
     if config.name.startswith("timm:"):
-        return f"Some networks of timm need --model.kwargs '{{\"img_size\": {in_shape[1]}}}'."
+        return f'Some networks of timm need `model.kwargs={{"img_size": {in_shape[1]}}}`.'
     return "Choose another network or other images."
 
 

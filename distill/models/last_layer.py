@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 def last_linear(model: nn.Module, images: Float32[Tensor, "b c h w"], num_classes: int) -> nn.Linear:
-    """Find the linear layer whose outputs are the logits of `model`.
-
-    Args:
-        model: network in evaluation mode, on the device of the images.
-        images: normalised images.
-        num_classes: number of logits.
+    """Find the linear layer whose outputs for normalised images are the logits of a model in evaluation mode.
 
     Raises:
         UserError: the logits do not come straight from a linear layer (but from a convolution, a mean of two heads
@@ -47,7 +42,7 @@ def last_linear(model: nn.Module, images: Float32[Tensor, "b c h w"], num_classe
     if heads:
         return heads[-1]
     expected = f"a network whose {num_classes} logits are the output of a torch.nn.Linear"
-    way_out = "Penultimate activations and templates are defined for such networks only: choose another."
+    way_out = "Choose another network: others have no penultimate activations and templates."
     raise UserError("model", type(model).__name__, expected, way_out)
 
 
@@ -71,15 +66,15 @@ def penultimate(
 ) -> Float32[Tensor, "n d"]:
     """Return the input of the last layer for each image, on the CPU.
 
-    The network runs in evaluation mode; its own mode is restored.
+    The network runs in evaluation mode on the device; its own mode is restored.
 
     Args:
         model: network on the device.
-        head: last layer of the network, found by `last_linear`.
+        head: its last layer, as `last_linear` returns it.
         images: n > 0 images, as they are stored.
         normalise: function from bytes to what the network takes.
         device: device of the network.
-        batch_size: images per forward pass.
+        batch_size: number of images per forward pass.
     """
     parts, caught = [], []
     was_training = model.training

@@ -14,52 +14,9 @@ if TYPE_CHECKING:
 
 
 class MLP(nn.Module):
-    """A network of ReLU layers of the given widths and a linear head."""
+    """Compute logits by fully connected ReLU layers and a linear head.
 
-    def __init__(
-        self,
-        num_classes: int,
-        inputs: int,
-        widths: Sequence[int],
-        dropout: float,
-        input_dropout: float,
-        init_std: float | None,
-    ):
-        super().__init__()
-        layers: list[nn.Module] = [nn.Flatten()]
-        if input_dropout > 0:
-            layers.append(nn.Dropout(input_dropout))
-        for width in widths:
-            layers += [nn.Linear(inputs, width), nn.ReLU()]
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-            inputs = width
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(inputs, num_classes)
-        if init_std is not None:
-            for layer in self.modules():
-                if isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=init_std)
-                    nn.init.zeros_(layer.bias)
-
-    def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return the penultimate activations."""
-        return self.body(x)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Return the logits."""
-        return self.head(self.features(x))
-
-
-def mlp(
-    num_classes: int,
-    in_shape: tuple[int, int, int],
-    widths: Sequence[int] = (1200, 1200),
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    init_std: float | None = None,
-) -> nn.Module:
-    """Build a multi-layer perceptron; the default widths are the teacher's of Müller et al. 2019, App. A.5.
+    The default widths are the teacher's of Müller et al. 2019, App. A.5.
 
     Args:
         num_classes: number of logits.
@@ -73,8 +30,38 @@ def mlp(
     Raises:
         ValueError: a layer has no units, or `init_std` is not positive.
     """
-    if init_std is not None and not init_std > 0:
-        raise ValueError(f"init_std must be positive, got {init_std}")
-    if min(widths, default=1) < 1:
-        raise ValueError(f"every width must be at least 1, got {list(widths)}")
-    return MLP(num_classes, math.prod(in_shape), widths, dropout, input_dropout, init_std)
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_shape: tuple[int, int, int],
+        widths: Sequence[int] = (1200, 1200),
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        init_std: float | None = None,
+    ):
+        if init_std is not None and not init_std > 0:
+            raise ValueError(f"init_std must be positive, got {init_std}")
+        if min(widths, default=1) < 1:
+            raise ValueError(f"every width must be at least 1, got {list(widths)}")
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        if input_dropout > 0:
+            layers.append(nn.Dropout(input_dropout))
+        inputs = math.prod(in_shape)
+        for width in widths:
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            inputs = width
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, num_classes)
+        if init_std is not None:
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=init_std)
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Return the logits."""
+        return self.head(self.body(x))

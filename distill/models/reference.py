@@ -14,27 +14,19 @@ from distill.system.libraries import import_library
 from distill.system.plugins import bind, resolve
 from distill.system.references import referenced
 
-_FROM_DATA = {
-    "num_classes",
-    "in_shape",
-    "in_chans",
-    "pretrained",
-    "weights",
-    # These tell timm where to read weights from, and a pickle of weights may hide code.
-    "checkpoint_path",
-    "pretrained_cfg",
-    "pretrained_cfg_overlay",
-    "cache_dir",
-}
+_DECIDED = {"num_classes", "in_shape", "in_chans", "pretrained", "weights"}
+"""Arguments that follow from the data set and the seed, so that no config may set them."""
+# These tell timm where to read weights from, and a pickle of weights may hide code.
+_DECIDED |= {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
 def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int]) -> Callable[[], nn.Module]:
-    """Return the call that builds the network of `config`.
+    """Return a function without arguments that builds the network of a config.
 
     Raises:
         UserError: the network is unknown, or it does not take one of the arguments.
     """
-    if taken := sorted(_FROM_DATA & set(config.kwargs)):
+    if taken := sorted(_DECIDED & set(config.kwargs)):
         expected = f"no {' and no '.join(taken)}, which the data set and the seed decide"
         raise UserError("model.kwargs", config.kwargs, expected, f"Drop {' and '.join(taken)}.")
     source, _, name = config.name.partition(":")

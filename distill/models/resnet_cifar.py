@@ -18,9 +18,10 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 class PreActBlock(nn.Module):
-    """A block of BN-ReLU-conv-BN-ReLU-conv, added to its input (He et al. 2016, "Identity Mappings").
+    """Add BN-ReLU-conv-BN-ReLU-conv of an input to the input (He et al. 2016, "Identity Mappings").
 
-    The first block of a group is added to a 1×1 convolution of its *activated* input, followed by a norm, instead.
+    Where `project` is true, as in the first block of a group, the output is added to a 1×1 convolution of the
+    *activated* input, followed by a norm, instead.
     """
 
     def __init__(self, channels: int, out: int, stride: int, project: bool):
@@ -41,14 +42,27 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A network of a stem, three groups of blocks, an average pool and a linear head.
+    """Compute logits by a ResNet-56 with pre-activation blocks: Müller's teacher (2019, section 4).
 
-    No norm or ReLU follows the last block.
+    A stem is followed by three groups of blocks, an average pool and a linear head. No norm or ReLU follows the
+    last block.
+
+    Args:
+        num_classes: number of logits.
+        in_shape: channels, height, width.
+        width: channels of the first group, doubled in each later one. 32 is tensor2tensor's, and twice that of He
+            et al. (2015); the stem has 16 in both.
+        blocks: blocks of each of the three groups; 6 × blocks + 2 layers in all.
+
+    Raises:
+        ValueError: width or blocks is less than 1.
     """
 
-    def __init__(self, num_classes: int, channels: int, width: int, blocks: int):
+    def __init__(self, num_classes: int, in_shape: tuple[int, int, int], width: int = 32, blocks: int = 9):
+        if min(width, blocks) < 1:
+            raise ValueError(f"width and blocks must be at least 1, got {width} and {blocks}")
         super().__init__()
-        self.stem = nn.Sequential(_convolution(channels, _STEM, 3), nn.BatchNorm2d(_STEM), nn.ReLU())
+        self.stem = nn.Sequential(_convolution(in_shape[0], _STEM, 3), nn.BatchNorm2d(_STEM), nn.ReLU())
         layers: list[nn.Module] = []
         channels = _STEM
         for group in range(3):
@@ -62,13 +76,9 @@ class PreActResNet(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return the penultimate activations, averaged over pixels; they may be negative."""
-        return self.blocks(self.stem(x)).mean((2, 3))
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits."""
-        return self.head(self.features(x))
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
 def _convolution(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -80,21 +90,3 @@ def _convolution(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv
     std = math.sqrt(1 / (channels * size * size)) / _TRUNCATED_STD
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     return layer
-
-
-def resnet56(num_classes: int, in_shape: tuple[int, int, int], width: int = 32, blocks: int = 9) -> nn.Module:
-    """Build the teacher of Müller et al. (2019), section 4.
-
-    Args:
-        num_classes: number of logits.
-        in_shape: channels, height, width.
-        width: channels of the first group, doubled in each later one. 32 is tensor2tensor's, and twice that of He
-            et al. (2015); the stem has 16 in both.
-        blocks: blocks of each of the three groups; 6 × blocks + 2 layers in all.
-
-    Raises:
-        ValueError: width or blocks is less than 1.
-    """
-    if min(width, blocks) < 1:
-        raise ValueError(f"width and blocks must be at least 1, got {width} and {blocks}")
-    return PreActResNet(num_classes, in_shape[0], width, blocks)

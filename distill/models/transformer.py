@@ -21,13 +21,37 @@ _SOURCE_WORDS = 256
 
 
 class Transformer(nn.Module):
-    """A network from source ids and decoder input ids to logits of the next target token at each position.
+    """Compute logits of the next target token at each position by a small Transformer (Vaswani et al. 2017).
 
-    Padding (id 0) stands at the end of a row.
+    Its feed-forward layers are twice as wide as the rest. Padding (id 0) stands at the end of a row.
+
+    Args:
+        num_classes: size of the target vocabulary.
+        in_shape: (1, 2, positions): a row of source ids below 256 and a row of decoder input ids.
+        width: width of embeddings and layers.
+        layers: number of layers of encoder and decoder each.
+        heads: number of attention heads.
+        dropout: dropout of embeddings, attention and layers.
+
+    Raises:
+        ValueError: the data are not pairs of token sequences, or the heads do not divide the width.
     """
 
-    def __init__(self, num_classes: int, positions: int, width: int, layers: int, heads: int, dropout: float):
+    def __init__(
+        self,
+        num_classes: int,
+        in_shape: tuple[int, int, int],
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ):
+        if tuple(in_shape[:2]) != (1, 2):
+            raise ValueError(f"a transformer takes rows of source and target ids, [1, 2, t], got {list(in_shape)}")
+        if min(width, layers, heads) < 1 or width % heads:
+            raise ValueError(f"heads must divide the width, got {heads} heads, width {width} and {layers} layers")
         super().__init__()
+        positions = in_shape[2]
         self.source_words = nn.Embedding(_SOURCE_WORDS, width)
         self.target_words = nn.Embedding(num_classes, width)
         self.source_positions = nn.Parameter(torch.empty(positions, width))
@@ -71,39 +95,7 @@ class Transformer(nn.Module):
             embedded, memory, tgt_mask=later, memory_key_padding_mask=padded, tgt_is_causal=True
         )
 
-    def features(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t d"]:
-        """Return the penultimate activations at each position of the target."""
-        tokens = x[:, 0].long()
-        return self.decode(*self.encode(tokens[:, 0]), tokens[:, 1])
-
     def forward(self, x: Float[Tensor, "b 1 2 t"]) -> Float[Tensor, "b t k"]:
         """Return the logits of the token that follows each position of the decoder's input."""
-        return self.head(self.features(x))
-
-
-def transformer(
-    num_classes: int,
-    in_shape: tuple[int, int, int],
-    width: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    dropout: float = 0.1,
-) -> nn.Module:
-    """Build a small Transformer of Vaswani et al. 2017; its feed-forward layers are twice as wide as the rest.
-
-    Args:
-        num_classes: size of the target vocabulary.
-        in_shape: (1, 2, positions): a row of source ids below 256 and a row of decoder input ids.
-        width: width of embeddings and layers.
-        layers: number of layers of encoder and decoder each.
-        heads: number of attention heads.
-        dropout: dropout of embeddings, attention and layers.
-
-    Raises:
-        ValueError: the data are not pairs of token sequences, or the heads do not divide the width.
-    """
-    if tuple(in_shape[:2]) != (1, 2):
-        raise ValueError(f"a transformer takes rows of source and target ids, [1, 2, t], got {list(in_shape)}")
-    if min(width, layers, heads) < 1 or width % heads:
-        raise ValueError(f"heads must divide the width, got {heads} heads, width {width} and {layers} layers")
-    return Transformer(num_classes, in_shape[2], width, layers, heads, dropout)
+        tokens = x[:, 0].long()
+        return self.head(self.decode(*self.encode(tokens[:, 0]), tokens[:, 1]))

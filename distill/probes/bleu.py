@@ -12,7 +12,7 @@ from distill.data.sets import translation
 from distill.errors import UserError
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
-from distill.models.beam_search import translate
+from distill.models.beam_search import beam_search, scorer
 from distill.models.transformer import Transformer
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -87,15 +87,16 @@ def _translations(
     device = next(model.parameters()).device
     for rows in order.split(_BATCH):
         with torch.inference_mode():
-            tokens = translate(
-                model,
-                sources[rows].to(device),
+            tokens = beam_search(
+                scorer(model, sources[rows].to(device), config.beam),
+                len(rows),
                 bos=translation.BOS,
                 eos=translation.EOS,
                 beam=config.beam,
                 max_length=translation.LENGTH,
                 temperature=temperature,
                 length_penalty=config.length_penalty,
+                device=str(device),
             )
         sentences |= dict(zip(rows.tolist(), map(translation.words_of, tokens.tolist()), strict=True))
     return [sentences[row] for row in range(len(images))]

@@ -45,7 +45,7 @@ def test_help_and_refusal_name_all() -> None:
 
 
 def test_one_line_adds_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NETWORKS, "toy", Network("toy", "distill.models.mlp:mlp", "nowhere"))
+    monkeypatch.setitem(NETWORKS, "toy", Network("toy", "distill.models.mlp:MLP", "nowhere"))
     assert isinstance(build_model(ModelConfig(name="toy", kwargs={"widths": [4]}), 3, (1, 2, 2)), MLP)
 
 

@@ -89,9 +89,9 @@ def test_digest_tells_a_reordering_from_other_content(tmp_path, monkeypatch):
     assert moved.ordered != digest.ordered
     # Labels belong to images: neither other labels nor the same labels on other images will do.
     for other in (images.roll(1, 0), labels), (images, labels.roll(1)), (images[:-1], labels[:-1]):
-        found = content_digest(*other)
-        assert found.ordered != digest.ordered
-        assert found.unordered != digest.unordered
+        changed = content_digest(*other)
+        assert changed.ordered != digest.ordered
+        assert changed.unordered != digest.unordered
     np.save(tmp_path / "images.npy", images.numpy())
     mapped = torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c"))
     assert content_digest(mapped, labels) == digest

@@ -11,8 +11,8 @@ def test_splitmix64_matches_the_published_sequence():
     # The first three outputs of the reference implementation for state 1234567.
     gamma = 0x9E3779B97F4A7C15
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    found = [splitmix64_word(1234567 + step * gamma) % 2**64 for step in range(3)]
-    assert found == expected
+    words = [splitmix64_word(1234567 + step * gamma) % 2**64 for step in range(3)]
+    assert words == expected
 
 
 @given(st.lists(INT64, min_size=1, max_size=40))

@@ -78,8 +78,8 @@ def test_predictions_and_measures_are_of_the_positions_that_count(config, store,
 
 def test_priors_are_of_the_positions_that_count(store, runtime) -> None:
     made = make(TEACHER, store, runtime)
-    found = [label for row in load(DATA, runtime.data_root).train.labels.tolist() for label in row if label >= 0]
-    assert made.record.data["priors"] == pytest.approx([found.count(k) / len(found) for k in range(len(NAMES))])
+    labels = [label for row in load(DATA, runtime.data_root).train.labels.tolist() for label in row if label >= 0]
+    assert made.record.data["priors"] == pytest.approx([labels.count(k) / len(labels) for k in range(len(NAMES))])
 
 
 def test_measures_along_training_are_of_the_positions_that_count(store, runtime) -> None:
@@ -148,7 +148,7 @@ def test_classes_to_leave_out_are_refused(store, runtime) -> None:
 
 
 def test_a_cache_is_refused(store, runtime) -> None:
-    with pytest.raises(UserError, match=r"^transfer_set = .*: expected one label per image, .*labels per position"):
+    with pytest.raises(UserError, match=r"^transfer_set = .*: expected one label per image; .*labels per position"):
         make(CacheConfig(teacher=TEACHER, transfer_set=DATA), store, runtime)
 
 

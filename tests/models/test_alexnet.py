@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.models.alexnet import AlexNet, SamePool, alexnet, local_response_norm
+from distill.models.alexnet import AlexNet, SamePool, local_response_norm
+from tests.models.layers import read_by_head
 
 
 def tf_same_max_pool(x: np.ndarray, size: int = 3, stride: int = 2) -> np.ndarray:
@@ -55,8 +56,7 @@ def test_response_norm_is_tensorflows(depth_radius, bias, alpha, beta):
 
 
 def test_alexnet_has_the_tutorials_initial_weights_and_decay():
-    model = alexnet(10, (3, 32, 32))
-    assert isinstance(model, AlexNet)
+    model = AlexNet(10, (3, 32, 32))
     weights = dict(model.named_parameters())
     for name, std, bias in [
         ("convolutions.0", 0.05, 0.0),
@@ -74,5 +74,5 @@ def test_alexnet_has_the_tutorials_initial_weights_and_decay():
     assert model.no_weight_decay() <= set(weights)
 
 
-def test_alexnet_features_are_activations():
-    assert alexnet(10, (3, 24, 24)).features(torch.randn(4, 3, 24, 24)).min() >= 0
+def test_the_head_reads_activations():
+    assert read_by_head(AlexNet(10, (3, 24, 24)), torch.randn(4, 3, 24, 24)).min() >= 0

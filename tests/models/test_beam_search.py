@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.models.beam_search import beam_search, translate
-from distill.models.transformer import transformer
+from distill.models.beam_search import beam_search, scorer
+from distill.models.transformer import Transformer
 
 BOS, EOS, WORDS, LONGEST = 0, 1, 4, 4
 
@@ -36,8 +36,8 @@ def log_probability(score, sentence: int, tokens: tuple[int, ...], temperature: 
 
 
 def search(score, **kwargs) -> list[tuple[int, ...]]:
-    found = beam_search(score, 3, bos=BOS, eos=EOS, max_length=LONGEST, **kwargs).tolist()
-    return [tuple(row[: row.index(EOS) + 1]) if EOS in row else tuple(row) for row in found]
+    tokens = beam_search(score, 3, bos=BOS, eos=EOS, max_length=LONGEST, **kwargs).tolist()
+    return [tuple(row[: row.index(EOS) + 1]) if EOS in row else tuple(row) for row in tokens]
 
 
 def every_sentence() -> list[tuple[int, ...]]:
@@ -49,14 +49,14 @@ def every_sentence() -> list[tuple[int, ...]]:
 @pytest.mark.parametrize(("temperature", "length_penalty"), [(1.0, 0.0), (1.0, 0.6), (0.5, 0.6), (3.0, 1.0)])
 def test_a_beam_that_holds_every_sentence_finds_the_best(seed: int, temperature: float, length_penalty: float):
     score = bigram(seed)
-    found = search(score, beam=WORDS**LONGEST, temperature=temperature, length_penalty=length_penalty)
+    best = search(score, beam=WORDS**LONGEST, temperature=temperature, length_penalty=length_penalty)
     for sentence in range(3):
 
         def value(tokens: tuple[int, ...], sentence: int = sentence) -> float:
             penalty = ((5 + len(tokens)) / 6) ** length_penalty
             return log_probability(score, sentence, tokens, temperature) / penalty
 
-        assert found[sentence] == max(every_sentence(), key=value)
+        assert best[sentence] == max(every_sentence(), key=value)
 
 
 @given(seed=st.integers(0, 1000), temperature=st.floats(0.1, 10), length_penalty=st.floats(0, 2))
@@ -112,21 +112,21 @@ def test_everything_after_the_end_is_the_end():
         logits = torch.tensor([0.0, 0.0, 50.0, 0.0]).expand(*prefix.shape[:2], 4)
         return torch.where(ends, torch.tensor([0.0, 50.0, 0.0, 0.0]), logits)
 
-    found = beam_search(score, 3, bos=BOS, eos=EOS, beam=1, max_length=6)
-    assert found.tolist() == [[1, 1, 1], [2, 2, 1], [2, 1, 1]]
+    tokens = beam_search(score, 3, bos=BOS, eos=EOS, beam=1, max_length=6)
+    assert tokens.tolist() == [[1, 1, 1], [2, 2, 1], [2, 1, 1]]
 
 
 def test_a_transformer_is_searched_as_its_logits_say():
     torch.manual_seed(0)
-    model = transformer(9, (1, 2, 6), width=8, layers=1, heads=2).eval()
+    model = Transformer(9, (1, 2, 6), width=8, layers=1, heads=2).eval()
     source = torch.tensor([[3, 4, 5, 0, 0, 0], [6, 7, 3, 4, 5, 8]])
     with torch.inference_mode():
-        found = translate(model, source, bos=1, eos=2, beam=1, max_length=6)  # pyright: ignore[reportArgumentType]
+        tokens = beam_search(scorer(model, source, 1), 2, bos=1, eos=2, beam=1, max_length=6)
         decoder = torch.zeros(2, 6, dtype=torch.long)
         decoder[:, 0] = 1
-        for at in range(found.shape[1]):
+        for at in range(tokens.shape[1]):
             greedy = model(torch.stack([source, decoder], 1)[:, None].float())[:, at].argmax(-1)
-            going = (found[:, :at] != 2).all(1)
-            assert torch.equal(found[going, at], greedy[going])
+            going = (tokens[:, :at] != 2).all(1)
+            assert torch.equal(tokens[going, at], greedy[going])
             if at + 1 < 6:
                 decoder[:, at + 1] = greedy

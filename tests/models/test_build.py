@@ -13,13 +13,13 @@ import distill.system.libraries
 from distill.config import ModelConfig
 from distill.errors import UserError
 from distill.models import build_model, check_model
-from distill.models.alexnet import alexnet
+from distill.models.alexnet import AlexNet
 from distill.models.build import refuse_larger
-from distill.models.cnn import cnn
-from distill.models.mlp import mlp
-from distill.models.resnet_cifar import resnet56
+from distill.models.cnn import CNN
+from distill.models.mlp import MLP
+from distill.models.resnet_cifar import PreActResNet
 from distill.system import trust
-from tests.models.sizes import parameters
+from tests.models.layers import parameters, read_by_head
 
 
 def config(name: str, **kwargs) -> ModelConfig:
@@ -206,25 +206,26 @@ def test_buffers_need_a_file_of_their_size() -> None:
 
 
 CASES = [
-    (mlp, (1, 8, 8), {"widths": [16], "dropout": 0.5, "input_dropout": 0.2}),
-    (mlp, (3, 5, 7), {"widths": []}),
-    (cnn, (1, 8, 8), {"widths": [4, 8], "hidden": 16}),
-    (cnn, (1, 28, 28), {"dropout": 0.5}),
-    (cnn, (3, 32, 32), {}),
-    (alexnet, (3, 24, 24), {}),
-    (alexnet, (1, 27, 9), {}),
-    (resnet56, (3, 32, 32), {"width": 4, "blocks": 1}),
-    (resnet56, (1, 9, 7), {"width": 4, "blocks": 2}),
+    (MLP, (1, 8, 8), {"widths": [16], "dropout": 0.5, "input_dropout": 0.2}),
+    (MLP, (3, 5, 7), {"widths": []}),
+    (CNN, (1, 8, 8), {"widths": [4, 8], "hidden": 16}),
+    (CNN, (1, 28, 28), {"dropout": 0.5}),
+    (CNN, (3, 32, 32), {}),
+    (AlexNet, (3, 24, 24), {}),
+    (AlexNet, (1, 27, 9), {}),
+    (PreActResNet, (3, 32, 32), {"width": 4, "blocks": 1}),
+    (PreActResNet, (1, 9, 7), {"width": 4, "blocks": 2}),
 ]
 
 
 @pytest.mark.parametrize(("factory", "shape", "kwargs"), CASES)
-def test_logits_are_the_head_on_the_features(factory, shape, kwargs):
+def test_logits_are_the_head_on_the_penultimate_activations(factory, shape, kwargs):
     model = factory(7, shape, **kwargs).eval()
     x = torch.randn(2, *shape)
+    penultimate = read_by_head(model, x)
     assert model(x).shape == (2, 7)
-    assert model.features(x).shape == (2, model.head.in_features)
-    torch.testing.assert_close(model.head(model.features(x)), model(x))
+    assert penultimate.shape == (2, model.head.in_features)
+    torch.testing.assert_close(model.head(penultimate), model(x))
 
 
 @pytest.mark.parametrize(("factory", "shape", "kwargs"), CASES)
@@ -238,18 +239,18 @@ def test_initial_weights_depend_on_the_seed_alone(factory, shape, kwargs):
 
 
 def test_parameter_counts():
-    assert parameters(mlp(10, (1, 28, 28))) == 784 * 1200 + 1200 + 1200 * 1200 + 1200 + 12010
-    assert parameters(cnn(10, (1, 28, 28))) == 9 * 32 + 64 + 9 * 32 * 64 + 128 + 3136 * 128 + 128 + 1290
-    assert parameters(alexnet(10, (3, 32, 32))) == 1_756_426
-    assert parameters(alexnet(10, (3, 24, 24))) == 1_068_298
+    assert parameters(MLP(10, (1, 28, 28))) == 784 * 1200 + 1200 + 1200 * 1200 + 1200 + 12010
+    assert parameters(CNN(10, (1, 28, 28))) == 9 * 32 + 64 + 9 * 32 * 64 + 128 + 3136 * 128 + 128 + 1290
+    assert parameters(AlexNet(10, (3, 32, 32))) == 1_756_426
+    assert parameters(AlexNet(10, (3, 24, 24))) == 1_068_298
 
 
 def test_layers_without_units_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        mlp(10, (1, 8, 8), widths=[16, 0])
+        MLP(10, (1, 8, 8), widths=[16, 0])
     with pytest.raises(ValueError, match="at least 1"):
-        cnn(10, (1, 8, 8), hidden=0)
+        CNN(10, (1, 8, 8), hidden=0)
     with pytest.raises(ValueError, match="at least 1"):
-        resnet56(10, (3, 8, 8), blocks=0)
+        PreActResNet(10, (3, 8, 8), blocks=0)
     with pytest.raises(ValueError, match="at least 16 × 16"):
-        cnn(10, (1, 8, 8), widths=[4, 4, 4, 4])
+        CNN(10, (1, 8, 8), widths=[4, 4, 4, 4])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from distill.models.mlp import mlp
+from distill.models.mlp import MLP
 
 
 def test_gaussian_initial_weights():
     torch.manual_seed(0)
-    model = mlp(10, (1, 28, 28), widths=[300, 200], init_std=0.03)
+    model = MLP(10, (1, 28, 28), widths=[300, 200], init_std=0.03)
     for layer in model.modules():
         if isinstance(layer, nn.Linear):
             count = layer.weight.numel()
@@ -25,7 +25,7 @@ def test_gaussian_initial_weights():
 
 def test_initial_weights_are_torchs_unless_asked():
     torch.manual_seed(0)
-    weights = [p.clone() for p in mlp(3, (1, 2, 2), widths=[4]).parameters()]
+    weights = [p.clone() for p in MLP(3, (1, 2, 2), widths=[4]).parameters()]
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     assert all(torch.equal(one, other) for one, other in zip(weights, plain.parameters(), strict=True))
@@ -33,4 +33,4 @@ def test_initial_weights_are_torchs_unless_asked():
 
 def test_initial_weights_need_a_positive_deviation():
     with pytest.raises(ValueError, match="positive"):
-        mlp(10, (1, 8, 8), init_std=0.0)
+        MLP(10, (1, 8, 8), init_std=0.0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.models.resnet_cifar import PreActResNet, resnet56
-from tests.models.sizes import parameters
+from distill.models.resnet_cifar import PreActResNet
+from tests.models.layers import parameters, read_by_head
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(32, 9), (16, 9), (4, 2)])
@@ -19,15 +19,14 @@ def test_resnet_parameter_count_in_closed_form(width, blocks):
         count += (blocks - 1) * (4 * out + 18 * out * out)
         channels = out
     count += channels * 10 + 10
-    assert parameters(resnet56(10, (3, 32, 32), width=width, blocks=blocks)) == count
+    assert parameters(PreActResNet(10, (3, 32, 32), width=width, blocks=blocks)) == count
 
 
 def test_resnet_is_pre_activation():
     torch.manual_seed(0)
-    model = resnet56(10, (3, 16, 16), width=4, blocks=2)
-    assert isinstance(model, PreActResNet)
+    model = PreActResNet(10, (3, 16, 16), width=4, blocks=2)
     x = torch.randn(4, 3, 16, 16)
-    assert model.features(x).min() < 0, "a final ReLU would make the features positive"
+    assert read_by_head(model, x).min() < 0, "a final ReLU would make them positive"
     projected = [block.projection is not None for block in model.blocks]
     assert projected == [True, False] * 3
     block = model.blocks[1]
@@ -37,14 +36,14 @@ def test_resnet_is_pre_activation():
 
 
 def test_first_block_projects_the_activated_input():
-    block = resnet56(10, (3, 16, 16), width=4, blocks=1).blocks[0].eval()
+    block = PreActResNet(10, (3, 16, 16), width=4, blocks=1).blocks[0].eval()
     nn.init.zeros_(block.conv2.weight)
     h = -torch.rand(2, 16, 5, 5)  # norm is the identity at first, so the activation is zero
     assert torch.equal(block(h), torch.zeros(2, 4, 5, 5))
 
 
 def test_resnet_sizes_and_norms():
-    model = resnet56(10, (3, 32, 32), width=4, blocks=2)
+    model = PreActResNet(10, (3, 32, 32), width=4, blocks=2)
     h, sizes = model.stem(torch.randn(1, 3, 32, 32)), []
     for block in model.blocks:
         h = block(h)
@@ -55,7 +54,7 @@ def test_resnet_sizes_and_norms():
 
 
 def test_resnet_convolutions_have_variance_one_over_fan_in():
-    model = resnet56(10, (3, 32, 32), blocks=1)
+    model = PreActResNet(10, (3, 32, 32), blocks=1)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
             fan_in = layer.weight[0].numel()

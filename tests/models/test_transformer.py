@@ -8,7 +8,8 @@ from torch import nn
 
 from distill.config import ModelConfig
 from distill.models.build import check_model
-from distill.models.transformer import Transformer, transformer
+from distill.models.transformer import Transformer
+from tests.models.layers import read_by_head
 
 SHAPE = (1, 2, 7)
 
@@ -16,9 +17,7 @@ SHAPE = (1, 2, 7)
 @pytest.fixture
 def model() -> Transformer:
     torch.manual_seed(0)
-    network = transformer(11, SHAPE, width=16, layers=2, heads=2).eval()
-    assert isinstance(network, Transformer)
-    return network
+    return Transformer(11, SHAPE, width=16, layers=2, heads=2).eval()
 
 
 @pytest.fixture
@@ -26,10 +25,11 @@ def x() -> torch.Tensor:
     return torch.tensor([[[[3, 4, 5, 6, 0, 0, 0], [1, 7, 8, 9, 10, 0, 0]]]]).float()
 
 
-def test_logits_are_the_head_on_the_features(model: Transformer, x: torch.Tensor):
+def test_logits_are_the_head_on_the_penultimate_activations(model: Transformer, x: torch.Tensor):
+    penultimate = read_by_head(model, x)
     assert model(x).shape == (1, 7, 11)
-    assert model.features(x).shape == (1, 7, 16)
-    torch.testing.assert_close(model.head(model.features(x)), model(x))
+    assert penultimate.shape == (1, 7, 16)
+    torch.testing.assert_close(model.head(penultimate), model(x))
 
 
 def test_no_position_sees_a_later_one(model: Transformer, x: torch.Tensor):
@@ -81,12 +81,12 @@ def test_it_fits_the_data_set_and_is_checked_without_memory():
 
 def test_its_layers_begin_with_weights_of_their_own():
     first, again, other = (
-        (torch.manual_seed(seed), nn.utils.parameters_to_vector(transformer(7, SHAPE).parameters()))[1]
+        (torch.manual_seed(seed), nn.utils.parameters_to_vector(Transformer(7, SHAPE).parameters()))[1]
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    network = transformer(7, SHAPE)
+    network = Transformer(7, SHAPE)
     weights = [module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features > 7]
     pairs = [(a, b) for a in weights for b in weights if a is not b and a.weight.shape == b.weight.shape]
     assert pairs
@@ -101,7 +101,7 @@ def test_parameter_count_in_closed_form():
     encoder = layers * (attention + feed_forward + 2 * norm) + norm
     decoder = layers * (2 * attention + feed_forward + 3 * norm) + norm
     embeddings = (256 + classes + 2 * SHAPE[2]) * width
-    total = sum(p.numel() for p in transformer(classes, SHAPE, width=width, layers=layers).parameters())
+    total = sum(p.numel() for p in Transformer(classes, SHAPE, width=width, layers=layers).parameters())
     assert total == embeddings + encoder + decoder + classes * (width + 1)
 
 
@@ -116,4 +116,4 @@ def test_parameter_count_in_closed_form():
 )
 def test_what_it_cannot_be_built_from_is_refused(shape, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        transformer(10, shape, **kwargs)
+        Transformer(10, shape, **kwargs)

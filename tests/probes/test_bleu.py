@@ -59,7 +59,7 @@ def test_who_knows_the_references_is_perfect_at_every_temperature(runtime, monke
         "bleu_highest": pytest.approx(1),
         "exact_match": 1,
         "possible_translation": 1,
-        "oracle_nll": translation.oracle_nll(*test),
+        "oracle_nll": translation.oracle_nll(test.images, test.labels),
     }
     assert found.curves["quality_temperatures"] == [0.5, 2.0]
     assert found.curves["bleu_by_temperature"] == pytest.approx([1, 1])

@@ -29,7 +29,7 @@ def by_hand(network, split, dataset, temperature=1.0):
     model, normalise = load_network(network), Normaliser(dataset.mean, dataset.std)
     with torch.no_grad():
         images = normalise(split.images)
-        logits, features = model(images), model.features(images)
+        logits, features = model(images), model.body(images)
     weight = model.head.weight.detach()
     given = {"logits": logits, "labels": split.labels, "features": features, "weight": weight}
     return defined(compute(of_kind("knowledge", "features"), temperature=temperature, **given)), logits

@@ -68,7 +68,7 @@ def test_measures_are_those_of_the_first_images_of_each_class(trained, runtime, 
     for name, split in zip(SPLITS, (dataset.train, dataset.held_out), strict=True):
         rows = [i for cls in range(3) for i in [i for i, label in enumerate(split.labels) if label == cls][:12]]
         with torch.no_grad():
-            features = model.features(normalise(split.images[rows]))
+            features = model.body(normalise(split.images[rows]))
         labels = split.labels[rows]
         points = geometry.project(plane, with_one(features))
         for axis in (0, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 import struct
@@ -269,11 +270,11 @@ def test_images_of_other_kinds_are_decoded_as_ever(tmp_path, mode):
     image = Image.new(mode, (4, 4), 1 if mode in ("1", "I;16", "P") else None)
     buffer = io.BytesIO()
     image.save(buffer, "tiff" if mode == "CMYK" else "png")
-    found = decode(
+    copy = decode(
         write_folder(tmp_path / "folder", {**WHOLE, "train/a/x.png": buffer.getvalue()}), tmp_path / "root"
     )
-    row = found.names().index("a/x.png")
-    assert np.array_equal(found.images[row].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    row = copy.names().index("a/x.png")
+    assert np.array_equal(copy.images[row].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("size", [None, 10**6])
@@ -283,8 +284,18 @@ def test_a_set_larger_than_the_disk_is_refused_before_it_is_made(tmp_path, monke
 
 
 PIXELS = np.zeros((12, 3, 4, 4), np.uint8)
+SUMMARY = [[0, 0, 0], [1, 1, 1], "f" * 64]
+NO_SUMMARIES = [[], [[0, 0], [1, 1], "f" * 64], [[0, 0, 0], [1, 1, 0], "f" * 64], [*SUMMARY[:2], "f"], [0, 0, 0]]
+
+
+def meta(sizes: list[float], classes: list[str], summary: list) -> bytes:
+    return json.dumps({"sizes": sizes, "classes": classes, "summary": summary}).encode()
+
+
+METAS = [meta([1, 2], [], SUMMARY), meta([1e9, 0, 6], ["a"], SUMMARY)]
+METAS += [meta([6, 0, 6], ["a", "b"], summary) for summary in NO_SUMMARIES]
 TAMPERED = {
-    "meta.json": [b"{", b"[]", b'{"sizes": [1, 2], "classes": []}', b'{"sizes": [1e9, 0, 6], "classes": ["a"]}'],
+    "meta.json": [b"{", b"[]", *METAS],
     "labels.npy": [np.full(12, 2), np.full(12, -1), np.zeros((12, 1), int), np.zeros(12), None],
     "positions.npy": [np.zeros(6, int), np.arange(1, 7), np.arange(5), None],
     "images.npy": [PIXELS.astype(float), PIXELS[1:], PIXELS[:, 1:], np.asfortranarray(PIXELS), None],
@@ -310,9 +321,9 @@ def test_a_decoded_copy_that_was_changed_is_refused(tmp_path):
 
 @pytest.mark.parametrize("stem", ["a" * 200, "\x1b[2J", "..", "x y (1)"])
 def test_the_copy_of_an_oddly_named_set_lies_where_it_should(tmp_path, stem):
-    found = decode(tar(tmp_path / f"{stem}.tar"), tmp_path / "root")
-    assert found.folder.parent == tmp_path / "root" / "decoded"
-    assert found.folder.name.isprintable()
+    copy = decode(tar(tmp_path / f"{stem}.tar"), tmp_path / "root")
+    assert copy.folder.parent == tmp_path / "root" / "decoded"
+    assert copy.folder.name.isprintable()
 
 
 def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
@@ -356,7 +367,7 @@ def fuzz(tmp_path: Path, name: str, data: st.DataObject, seconds: float) -> None
     path.write_bytes(data.draw(mutations((tmp_path / f"whole-{name}").read_bytes())))
     started, line = time.monotonic(), ""
     try:
-        row_of = {image: row for row, image in enumerate(archives.image_names(path).places)}
+        row_of = {image: row for row, image in enumerate(archives.image_names(path))}
         with decoding.pillow_is_strict():
             for entry in archives.encoded_images(path, row_of):
                 decoding.decode(entry, 4)

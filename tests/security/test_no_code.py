@@ -442,7 +442,7 @@ def test_images(form, runtime: Runtime, ran: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "positions.npy", "meta.json", "summary.json"])
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "positions.npy", "meta.json"])
 def test_decoded_images(name: str, form, runtime: Runtime, ran: Path, tmp_path: Path) -> None:
     config = image_folder(tmp_path / "photos")
     load(config, runtime.data_root, progress=False)

@@ -10,8 +10,8 @@ from torch import nn
 
 from distill.config import OptimConfig, ScheduleConfig
 from distill.errors import UserError
-from distill.models.alexnet import alexnet
-from distill.models.mlp import mlp
+from distill.models.alexnet import AlexNet
+from distill.models.mlp import MLP
 from distill.training.optim import build_ema, build_optimizer, build_schedule, last_layer
 
 STEPS = 10
@@ -126,7 +126,7 @@ def test_biases_and_norms_are_not_decayed():
 
 
 def test_a_network_may_name_weights_that_are_not_decayed():
-    model = alexnet(10, (3, 24, 24))
+    model = AlexNet(10, (3, 24, 24))
     optimizer = build_optimizer(model, OptimConfig(weight_decay=0.04))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
@@ -323,7 +323,7 @@ class _Asked(_Named):
 
 
 def test_which_layer_is_the_last():
-    named, asked, plain, own = _Named(), _Asked(), network(), mlp(3, (1, 2, 2), widths=[4])
+    named, asked, plain, own = _Named(), _Asked(), network(), MLP(3, (1, 2, 2), widths=[4])
     for model, expected in (
         (named, [*named.head.parameters()]),
         (asked, [*asked.extra.parameters(), *asked.head.parameters()]),

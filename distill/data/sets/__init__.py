@@ -1,1 +1,1 @@
-"""Load data sets: built-in ones, image folders and archives, and those of plug-ins."""
+"""Load data sets: built-in sets, image folders, archives, and sets that plug-ins return."""

@@ -2,7 +2,7 @@
 
 Nothing is unpacked to disk. What an archive declares is checked before it is read: an image has at most
 `IMAGE_BYTES`, an archive holds at most `RATIO` times its own size, and a name is a path that stays within its
-folder and occurs once. Links, devices and the like are skipped, but refused in the place of an image.
+folder and occurs once. A link or a device is skipped, but refused where it has the name of an image.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import stat
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Any, NamedTuple, cast
 
 from distill.errors import UserError
@@ -31,7 +31,7 @@ IMAGE_BYTES = 256 << 20
 """Largest file of one image, in bytes: about what the largest decodable image needs without compression."""
 RATIO, FREE_BYTES = 100, 256 << 20
 """Largest ratio of the bytes inside an archive to its own size, and the bytes that are allowed in any case."""
-_BYTES_PER_MEMBER, _FREE_MEMBERS = 16, 100_000
+_BYTES_PER_MEMBER, FREE_MEMBERS = 16, 100_000
 """Smallest number of bytes of a tar per member, and the number of members that are allowed in any case."""
 _HEADER_BYTES = 1 << 16
 """Largest number of bytes of all headers of one member of a tar, with its name and other facts about it."""
@@ -50,7 +50,7 @@ Encoded = tuple[int, str, bytes]
 
 
 class Place(NamedTuple):
-    """The place of an image: [one folder/]split/class/…/file."""
+    """Say where an image lies: [one folder/]split/class/…/file."""
 
     split: str
     """Name of the split: train, test or val."""
@@ -59,13 +59,15 @@ class Place(NamedTuple):
     """Path below the split: CLASS/…/file."""
 
 
-class Names(NamedTuple):
-    """The image files that have a place."""
+class _Member(NamedTuple):
+    """Hold what an archive declares of a member, and a function that reads its bytes."""
 
-    places: dict[str, Place]
-    """Place of each file by its name, sorted."""
-    files: int
-    """Number of all files, including those without a place."""
+    name: str
+    size: int
+    is_file: bool
+    """Whether the member is a plain file: no folder, link or device."""
+    read: Callable[[], bytes]
+    """Function that reads the bytes; it must be called before the next member is asked for."""
 
 
 def place_of(name: str) -> Place | None:
@@ -93,7 +95,7 @@ def image_files(path: Path) -> list[tuple[str, int, int]]:
     Raises:
         UserError: a linked folder stands where images would be read.
     """
-    found: list[tuple[str, int, int]] = []
+    files: list[tuple[str, int, int]] = []
     waiting = [""]
     while waiting:
         within = waiting.pop()
@@ -104,19 +106,21 @@ def image_files(path: Path) -> list[tuple[str, int, int]]:
                     waiting.append(f"{name}/")
                 elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
                     status = entry.stat()
-                    found.append((name, status.st_size, status.st_mtime_ns))
+                    files.append((name, status.st_size, status.st_mtime_ns))
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
                     expected = "a folder: a link to one can lead anywhere, or in circles"
                     raise _refused(path, name, expected, "Copy the folder, or link its files one by one.")
-    return sorted(found, key=lambda file: file[0].split("/"))
+    return sorted(files, key=lambda file: file[0].split("/"))
 
 
 def _holds_images(folder: str) -> bool:
     return any(place_of(f"{folder}/{inside}") for inside in ("x.png", "x/x.png"))
 
 
-def image_names(path: Path) -> Names:
-    """List the names of the images of a folder or an archive; of an archive only headers are read.
+def image_names(path: Path) -> dict[str, Place]:
+    """Map the sorted names of the images of a folder or an archive to their places; images elsewhere are left out.
+
+    Of an archive only headers are read.
 
     Raises:
         UserError: the archive is damaged or holds too much, a name is not allowed, two images have one place, or a
@@ -124,18 +128,17 @@ def image_names(path: Path) -> Names:
     """
     if path.is_dir():
         names = [name for name, _, _ in image_files(path)]
-        files = len(names)
     else:
-        members = list(_members(path))
-        names, files = [name for name in members if name], len(members)
+        with _reading(path):
+            names = [member.name for member in _images(path)]
     places = {name: place for name in sorted(names) if (place := place_of(name)) is not None}
-    there: dict[tuple[str, str], str] = {}
+    names_at: dict[tuple[str, str], str] = {}
     for name, place in places.items():
         if len(name) > _LONGEST_NAME or not _is_text(name):
             raise _refused(path, name, f"a name of at most {_LONGEST_NAME} letters", "Rename it.")
-        if (other := there.setdefault((place.split, place.inside), name)) != name:
-            raise _refused(path, name, f"one image at a place, this is that of {other}", "Remove one of them.")
-    return Names(places, files)
+        if (other := names_at.setdefault((place.split, place.inside), name)) != name:
+            raise _refused(path, name, f"one image at a place, this is the place of {other}", "Remove one of them.")
+    return places
 
 
 def _is_text(name: str) -> bool:
@@ -149,71 +152,39 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
     Raises:
         UserError: the archive is damaged, or an image is larger than `IMAGE_BYTES`.
     """
-    if path.is_dir():
-        for name, row in row_of.items():
-            with (path / name).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                _check_size(path, name, size)
-                data = file.read(size)
-            yield row, name, data
-        return
-    with _reading(path):
-        if _is_zip(path):
-            with _open_zip(path) as archive:
-                # Members are read in the order of their bytes, since the directory may have another order.
-                for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
-                    if member.filename in row_of:
-                        yield row_of[member.filename], member.filename, _unzipped(archive, member)
-            return
-        with _Unpacked(path) as stream:
-            for member in _tar_members(path, stream):
+    if not path.is_dir():
+        with _reading(path):
+            for member in _images(path):
                 if member.name in row_of:
-                    yield row_of[member.name], member.name, stream.take(member.size)
+                    yield row_of[member.name], member.name, member.read()
+        return
+    for name, row in row_of.items():
+        with (path / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(path, name, size)
+            data = file.read(size)
+        yield row, name, data
 
 
-def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Read the bytes of a file in a zip."""
-    # `ZipFile.read` would unpack more than the file declares, a gigabyte at once.
-    size = member.file_size
-    member.file_size += 1  # else bytes beyond the declared size would be cut off without an error
-    with archive.open(member) as file:
-        data = file.read(size + 1)
-    if len(data) != size:
-        raise zipfile.BadZipFile(f"{member.filename} has not the {size:,} bytes that the zip says")
-    return data
-
-
-def _members(path: Path) -> Iterator[str]:
-    """Yield the name of each file of an archive, or an empty string for a file that is no image."""
-    with _reading(path):
-        if _is_zip(path):
-            with _open_zip(path) as archive:
-                inside, most = 0, _most_inside(path)
-                for member in archive.infolist():
-                    if not member.is_dir():
-                        is_image = _is_image(member.orig_filename)
-                        if is_image:
-                            inside += member.file_size
-                            _check_zip_member(path, member)
-                            if inside > most:
-                                raise _too_much(path, most)
-                        yield member.filename if is_image else ""
-            return
-        with _Unpacked(path) as stream:
-            seen: set[str] = set()
-            for member in _tar_members(path, stream):
-                is_image = _is_image(member.name)
-                if is_image:
-                    _check_path(path, member.name)
-                    if not member.isreg() or member.issparse():
-                        way_out = "Pack it again, with tar --dereference --hard-dereference."
-                        raise _refused(path, member.name, "a file, no link and nothing else", way_out)
-                    _check_size(path, member.name, member.size)
-                    if member.name in seen:
-                        raise _refused(path, member.name, "each name once", "Pack it again.")
-                    seen.add(member.name)
-                if member.isfile():
-                    yield member.name if is_image else ""
+def _images(path: Path) -> Iterator[_Member]:
+    """Yield each member of an archive that has the name of an image, after a check of all that it declares."""
+    names: set[str] = set()
+    inside, most = 0, _most_inside(path)
+    for member in _zip_members(path) if _is_zip(path) else _tar_members(path):
+        if not _is_image(member.name):
+            continue
+        _check_path(path, member.name)
+        if not member.is_file:
+            way_out = "Pack it again without links (tar has --dereference and --hard-dereference)."
+            raise _refused(path, member.name, "a file, no link and nothing else", way_out)
+        _check_size(path, member.name, member.size)
+        inside += member.size
+        if inside > most:
+            raise _too_much(path, most)
+        if member.name in names:
+            raise _refused(path, member.name, "each name once", "Pack it again.")
+        names.add(member.name)
+        yield member
 
 
 def _is_image(name: str) -> bool:
@@ -245,20 +216,8 @@ def _too_much(path: Path, most: int) -> UserError:
     return _refused(path, f"more than {most:,} bytes", expected, "Unpack it yourself, and give the folder.")
 
 
-def _check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
-    name = member.orig_filename
-    _check_path(path, name)
-    _check_size(path, name, member.file_size)
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):
-        raise _refused(path, name, "a file, no link and nothing else", "Pack it again without links.")
-    if member.flag_bits & 1 or member.compress_type not in _ZIP_METHODS:
-        expected = "an image that is stored or deflated, without a password"
-        raise _refused(path, name, expected, "Pack it again, or unpack it and give the folder.")
-
-
-def _refused(path: Path, found: str, expected: str, way_out: str) -> UserError:
-    shown = found if len(found) <= 200 else f"{found[:200]}…"
+def _refused(path: Path, what: str, expected: str, way_out: str) -> UserError:
+    shown = what if len(what) <= 200 else f"{what[:200]}…"
     return UserError("data.name", f"imagefolder:{path} ({shown})", expected, way_out)
 
 
@@ -280,21 +239,38 @@ def _is_zip(path: Path) -> bool:
     return path.name.endswith(".zip")
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip, and refuse one with two files of one name or with a directory too large for the memory."""
+def _zip_members(path: Path) -> Iterator[_Member]:
+    """Yield each file of a zip, in the order of the bytes, since the directory may have another order."""
+    # `zipfile` reads the whole directory at once.
     if (size := _directory_bytes(path)) > _DIRECTORY_BYTES:
         expected = f"a directory of at most {_DIRECTORY_BYTES:,} bytes"
         raise _refused(path, f"a directory of {size:,} bytes", expected, "Unpack it yourself, and give the folder.")
-    archive = zipfile.ZipFile(path)
-    if len(archive.NameToInfo) < len(archive.filelist):
-        archive.close()
-        raise _refused(path, "two files of one name", "each name once", "Pack it again.")
-    return archive
+    with zipfile.ZipFile(path) as archive:
+        for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+            # `filename` ends at a NUL, behind which `orig_filename` may go on.
+            name = member.orig_filename
+            if _is_image(name) and (member.flag_bits & 1 or member.compress_type not in _ZIP_METHODS):
+                expected = "an image that is stored or deflated, without a password"
+                raise _refused(path, name, expected, "Pack it again, or unpack it and give the folder.")
+            if not member.is_dir():
+                is_file = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+                yield _Member(name, member.file_size, is_file, partial(_unzipped, archive, member))
+
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read the bytes of a file in a zip."""
+    # `ZipFile.read` would unpack more than the file declares, a gigabyte at once.
+    size = member.file_size
+    member.file_size += 1  # else bytes beyond the declared size would be cut off without an error
+    with archive.open(member) as file:
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise zipfile.BadZipFile(f"{member.filename} has not the {size:,} bytes that the zip says")
+    return data
 
 
 def _directory_bytes(path: Path) -> int:
     """Read the size of the directory of a zip from its end record."""
-    # `zipfile` reads the whole directory at once.
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (22 + 0xFFFF + 20)))
         tail = file.read()
@@ -305,65 +281,59 @@ def _directory_bytes(path: Path) -> int:
         return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
 
 
-def _tar_members(path: Path, stream: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Yield each member of a tar; the next bytes of the stream are those of the member."""
-    most = max(path.stat().st_size // _BYTES_PER_MEMBER, _FREE_MEMBERS)
-    archive, count = tarfile.TarFile(fileobj=cast("IO[bytes]", stream)), 0
-    while (member := archive.next()) is not None:
-        cast("Any", archive).members.clear()  # else `TarFile` would keep all members
-        archive.pax_headers = {}
-        stream.next_headers()
-        count += 1
-        if count > most:
-            expected = f"at most {most:,} files, one for {_BYTES_PER_MEMBER} bytes"
-            raise _refused(path, f"more than {most:,} files", expected, "Unpack it yourself, and give the folder.")
-        yield member
-    if stream.last.strip(b"\0") or len(stream.last) != tarfile.BLOCKSIZE:
-        # `tarfile` takes a damaged header for the end of the archive.
-        raise tarfile.ReadError(f"it is cut or damaged after {stream.tell():,} bytes")
+def _tar_members(path: Path) -> Iterator[_Member]:
+    """Yield each member of a tar."""
+    most = max(path.stat().st_size // _BYTES_PER_MEMBER, FREE_MEMBERS)
+    with path.open("rb") as file:
+        stream = _Unpacked(file, path)
+        archive, count = tarfile.TarFile(fileobj=cast("IO[bytes]", stream)), 0
+        while (member := archive.next()) is not None:
+            cast("Any", archive).members.clear()  # else `TarFile` would keep all members
+            archive.pax_headers = {}
+            stream.header_bytes = 0
+            count += 1
+            if count > most:
+                expected = f"at most {most:,} files, one for {_BYTES_PER_MEMBER} bytes"
+                way_out = "Unpack it yourself, and give the folder."
+                raise _refused(path, f"more than {most:,} files", expected, way_out)
+            is_file = member.isreg() and not member.issparse()
+            yield _Member(member.name, member.size, is_file, partial(stream.take, member.size))
+        if stream.last.strip(b"\0") or len(stream.last) != tarfile.BLOCKSIZE:
+            # `tarfile` takes a damaged header for the end of the archive.
+            raise tarfile.ReadError(f"it is cut or damaged after {stream.tell():,} bytes")
 
 
 class _Unpacked:
-    """The bytes of a tar without its compression, read forwards only and counted.
+    """Read the bytes of a tar without its compression, forwards only, and count them.
 
     `tarfile` reads headers by `read` and skips other bytes by `seek`; bytes of images are read by `take`.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, file: IO[bytes], path: Path):
         self.last = b""
         """Last bytes that were read as a header."""
-        self._path, self._most, self._at, self._headers = path, _most_inside(path), 0, 0
-        self._file = path.open("rb")
-        magic = self._file.read(6)
-        self._file.seek(0)
-        self._inner: Any = self._file
+        self._file, self._path, self._most = file, path, _most_inside(path)
+        self.header_bytes = 0
+        """Bytes of headers that were read since the last member."""
+        self._at = 0
+        magic = file.read(6)
+        file.seek(0)
+        self._inner: Any = file
         if magic.startswith(b"\x1f\x8b"):
-            self._inner = gzip.GzipFile(fileobj=self._file)
+            self._inner = gzip.GzipFile(fileobj=file)
         elif magic.startswith(b"BZh"):
-            self._inner = bz2.BZ2File(self._file)
+            self._inner = bz2.BZ2File(file)
         elif magic == b"\xfd7zXZ\0":
-            self._inner = io.BufferedReader(_Xz(self._file), _BLOCK)
-
-    def __enter__(self) -> _Unpacked:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+            self._inner = io.BufferedReader(_Xz(file), _BLOCK)
 
     def tell(self) -> int:
         """Return the position in the unpacked bytes."""
         return self._at
 
-    def next_headers(self) -> None:
-        """Start the count of header bytes anew, for the next member."""
-        self._headers = 0
-
     def read(self, size: int) -> bytes:
-        """Read bytes of a header."""
-        self._headers += size
-        if not 0 <= size <= self._headers <= _HEADER_BYTES:
+        """Read bytes of a header, and refuse headers that are too long."""
+        self.header_bytes += size
+        if not 0 <= size <= self.header_bytes <= _HEADER_BYTES:
             raise tarfile.ReadError(f"headers of more than {_HEADER_BYTES:,} bytes for one file")
         self.last = self._get(size)
         if len(self.last) > tarfile.BLOCKSIZE and _DIGITS.search(self.last):
@@ -371,7 +341,7 @@ class _Unpacked:
         return self.last
 
     def take(self, size: int) -> bytes:
-        """Read bytes of an image, all of them."""
+        """Read all bytes of an image."""
         data = self._get(size)
         if len(data) != size:
             raise tarfile.ReadError("unexpected end of data")
@@ -397,15 +367,12 @@ class _Unpacked:
 
 
 class _Xz(io.RawIOBase):
-    """A stream that unpacks xz with a limit on memory, which `lzma.open` does not have."""
+    """Unpack xz with a limit on memory, which `lzma.open` does not have."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
+        self._unpacker = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
         self._unpack = self._unpacker()
-
-    @staticmethod
-    def _unpacker() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
     def readable(self) -> bool:
         """Return True, since this stream can be read."""

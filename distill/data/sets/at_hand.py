@@ -1,4 +1,4 @@
-"""Find, check and publish the files of a data set under the data root: each is there whole, or not at all."""
+"""Find, check and publish the files of a data set under the data root, where a file is whole or missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distill.errors import UserError
 
 
 class Unavailable(Exception):
-    """A source of files cannot serve them, for the reason given."""
+    """Tell that a source of files cannot serve them, and why."""
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -29,9 +29,8 @@ def verify(path: Path, md5: str) -> None:
     Raises:
         UserError: the checksums differ; the message names the file and its size.
     """
-    found = checksum(path)
-    if found != md5:
-        raise damaged(path, f"md5 {md5}, not {found}")
+    if (its_md5 := checksum(path)) != md5:
+        raise damaged(path, f"md5 {md5}, not {its_md5}")
 
 
 def checksum(path: Path) -> str:

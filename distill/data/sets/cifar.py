@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,27 +11,23 @@ import torch
 from distill.data.sets.at_hand import verify
 from distill.data.sets.dataset import Split, Splits
 
-if TYPE_CHECKING:
-    from torchvision.datasets import CIFAR10
-
 
 def load_cifar10(folder: Path) -> Splits:
     """Read CIFAR-10 from its files."""
-    from torchvision.datasets import CIFAR10
-
-    return _read(folder, CIFAR10)
+    return _read("CIFAR10", folder)
 
 
 def load_cifar100(folder: Path) -> Splits:
     """Read CIFAR-100 from its files."""
-    from torchvision.datasets import CIFAR100
-
-    return _read(folder, CIFAR100)
+    return _read("CIFAR100", folder)
 
 
-def _read(folder: Path, source: type[CIFAR10]) -> Splits:
-    root = folder.parent
-    # The files are pickles: only those with torchvision's checksums are opened, since a pickle can hold code.
+def _read(class_name: str, folder: Path) -> Splits:
+    """Read the data set of a class of torchvision from its files in a folder."""
+    from torchvision import datasets
+
+    source, root = getattr(datasets, class_name), folder.parent
+    # The files are pickles: only files with torchvision's checksums are opened, since a pickle can hold code.
     for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:
         verify(root / source.base_folder / file, md5)  # torchvision opens the file at this path
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from distill.config import IGNORED
 
 @dataclass(frozen=True)
 class Split:
-    """The images and labels of a split, row by row."""
+    """Hold the images and labels of a split, row by row."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"]
@@ -34,7 +34,7 @@ Splits = tuple[Split, Split, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory (or mapped into it): training, held-out and test split."""
+    """Hold a data set in memory, or mapped into it: training, held-out and test split."""
 
     name: str
     train: Split
@@ -55,18 +55,18 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The channels, height and width of an image."""
+        """Return the channels, height and width of an image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """The shape of a sample's labels: empty for one label, (T,) for a label per position."""
+        """Return the shape of a sample's labels: () for one label, (T,) for a label per position."""
         return tuple(self.train.labels.shape[1:])
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, including classes without samples."""
+        """Return the number of classes, including classes without samples."""
         return len(self.classes)
 
     def identity(self) -> dict[str, Any]:

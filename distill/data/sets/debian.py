@@ -1,4 +1,4 @@
-"""Take the files of a data set from a Debian package, which neither needs root nor installs anything."""
+"""Take the files of a data set from a Debian package, without root and without an installation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from distill.data.sets.mirrors import TIMEOUT
 from distill.system.progress import bar as progress_bar
 
 _APT_SECONDS = 300
+_APT = ["apt-get", *(f"-oAcquire::{scheme}::Timeout={TIMEOUT}" for scheme in ("http", "https"))]
+_APT += ["-oAcquire::Retries=1"]
 
 
 def unpack_package(origin: Origin, root: Path, draft: Path, progress: bool) -> None:
@@ -20,31 +22,24 @@ def unpack_package(origin: Origin, root: Path, draft: Path, progress: bool) -> N
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise Unavailable(f"no {program} here: not Debian or Ubuntu")
-    fetch_package = ["apt-get", *_apt_options(), "download", str(origin.debian_package)]
-    hidden = None if progress else True
-    with progress_bar(total=1, desc=f"apt-get download {origin.debian_package}", disable=hidden) as bar:
+    fetch_package = [*_APT, "download", str(origin.debian_package)]
+    title = f"apt-get download {origin.debian_package}"
+    with progress_bar(total=1, desc=title, disable=None if progress else True) as bar:
         try:
             _call(fetch_package, draft)
         except Unavailable as reason:
             if os.geteuid() != 0:
                 raise Unavailable(f"{reason}; if the package lists are stale, run apt-get update as root") from None
-            _call(["apt-get", *_apt_options(), "update"], draft)
+            _call([*_APT, "update"], draft)
             _call(fetch_package, draft)
         bar.update()
     package = next(draft.glob("*.deb"), None)
     if package is None:
         raise Unavailable("apt-get left no package")
     _call(["dpkg-deb", "-x", str(package), str(draft / "unpacked")], draft)
-    found = {path.name: path for path in (draft / "unpacked").rglob("*.gz")}
+    folder_of = {path.name: path.parent for path in (draft / "unpacked").rglob("*.gz")}
     for name in missing(origin, root):
-        path = found.get(f"{name}.gz")
-        if path is None:
-            raise Unavailable(f"it has no {name}.gz")
-        publish(path.parent, root / origin.folder, [path.name])
-
-
-def _apt_options() -> list[str]:
-    return [f"-oAcquire::{scheme}::Timeout={TIMEOUT}" for scheme in ("http", "https")] + ["-oAcquire::Retries=1"]
+        publish(folder_of.get(f"{name}.gz", draft), root / origin.folder, [f"{name}.gz"])
 
 
 def _call(command: list[str], folder: Path) -> None:

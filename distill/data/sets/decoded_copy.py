@@ -1,4 +1,4 @@
-"""Decode an image folder, or a tar or zip of one, once: in parallel, to a memory-mapped array of bytes.
+"""Decode a folder, a tar or a zip of images once, in parallel, to a memory-mapped array of bytes.
 
 The decoded copy lies under `<root>/decoded/`. It has the rows of the training split first, then the held-out rows,
 then the test set. So each split is a slice, and a set larger than memory streams from disk.
@@ -15,39 +15,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from filelock import FileLock
 from jaxtyping import Int64, UInt8
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
 from distill.data.sets.archives import Encoded, encoded_images
+from distill.data.sets.dataset import Split
 from distill.data.sets.decoding import decode, decode_into, pillow_is_strict
 from distill.data.sets.folder_layout import Listing, arrange, input_files
+from distill.data.sets.pixel_summary import Summary, summarise
 from distill.errors import UserError
 from distill.system.reading import map_array, read_json
 from distill.system.runtime import free_bytes
 
-_VERSION = 2
+_VERSION = 3
 _NAMES_BYTES = 4 << 30
 """Largest size of the names of all files: much more than any set here has, and less than would fill a memory."""
 _SPARE_BYTES = 64 << 20
 
+Parts = tuple[Split, Split, Split]
+"""Training, held-out and test split."""
+
+
+class _Meta(BaseModel):
+    """Say how the rows of a decoded copy are divided, and what was computed from them."""
+
+    sizes: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+    classes: tuple[str, ...]
+    summary: tuple[
+        tuple[float, float, float],
+        tuple[PositiveFloat, PositiveFloat, PositiveFloat],
+        Annotated[str, Field(min_length=64, max_length=64)],
+    ]
+
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image folder: one array with the rows of train, held-out and test in this order."""
+    """Hold a decoded image folder: one array with the rows of train, held-out and test in this order."""
 
     images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, "n"]
     sizes: tuple[int, int, int]
     classes: tuple[str, ...]
+    summary: Summary
     folder: Path
     positions: Int64[Tensor, "m"]
     """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
+
+    def splits(self) -> Parts:
+        """Return the training, held-out and test split, without a copy."""
+        return _splits(self.images, self.labels, self)
 
     def names(self) -> tuple[str, ...]:
         """Read the file name of every row, relative to `train/` (or `test/`): CLASS/…/image."""
@@ -69,7 +92,7 @@ def decode_once(
         held_out: share of `train/` to hold out.
         split_seed: seed of that split.
         root: data root, under which the decoded copy is kept.
-        progress: whether to show a bar.
+        progress: whether to show a progress bar.
 
     Raises:
         UserError: the path does not exist or has another layout, an image or archive is damaged, an archive holds
@@ -84,7 +107,7 @@ def decode_once(
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
                 listing = arrange(path, held_out, split_seed)
-                _decode_all(path, listing, size, folder, progress)
+                decode_all(path, listing, size, folder, progress)
     with _untouched(folder):
         return _open(folder)
 
@@ -101,29 +124,35 @@ def _untouched(folder: Path) -> Iterator[None]:
 
 
 def _open(folder: Path) -> Decoded:
-    meta = read_json(folder / "meta.json")
     try:
-        train, held_out, test = (int(size) for size in meta["sizes"])
-        classes = tuple(str(name) for name in meta["classes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _tampered(folder, "meta.json", "the sizes of three splits and the names of the classes") from error
-    published, rows = train + held_out, train + held_out + test
+        meta = _Meta.model_validate(read_json(folder / "meta.json"))
+    except ValidationError as error:
+        expected = "sizes of three splits, names of classes, mean and deviation of three channels, a fingerprint"
+        raise _tampered(folder, "meta.json", expected) from error
+    published, rows = sum(meta.sizes[:2]), sum(meta.sizes)
     # The array is never written, but torch warns about read-only arrays, so it is mapped copy-on-write.
     images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
     labels = np.array(map_array(folder / "labels.npy", np.int64, (rows,)))
     positions = np.array(map_array(folder / "positions.npy", np.int64, (published,)))
-    if rows and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise _tampered(folder, "labels.npy", f"numbers of {len(classes)} classes")
+    if rows and not 0 <= labels.min() <= labels.max() < len(meta.classes):
+        raise _tampered(folder, "labels.npy", f"numbers of {len(meta.classes)} classes")
     if not np.array_equal(np.sort(positions), np.arange(published)):
         raise _tampered(folder, "positions.npy", f"each number below {published} once")
     return Decoded(
         torch.from_numpy(images),
         torch.from_numpy(labels),
-        (train, held_out, test),
-        classes,
+        meta.sizes,
+        meta.classes,
+        Summary(*meta.summary),
         folder,
         torch.from_numpy(positions),
     )
+
+
+def _splits(images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, "n"], of: Decoded | Listing) -> Parts:
+    sizes = list(of.sizes)
+    train, held_out, test = (Split(*rows) for rows in zip(images.split(sizes), labels.split(sizes), strict=True))
+    return train, held_out, test
 
 
 def _tampered(folder: Path, name: str, expected: str) -> UserError:
@@ -131,8 +160,8 @@ def _tampered(folder: Path, name: str, expected: str) -> UserError:
     return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
 
 
-def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
-    """Write the decoded copy to a draft, and rename the draft when it is whole."""
+def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
+    """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole."""
     draft = folder.with_name(f".draft-{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -143,15 +172,16 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
             images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size)
             with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
                 if decode_into(images, encoded, size, bar) != len(images):
-                    raise UserError(
-                        "data.name", f"imagefolder:{path}", "a file that nobody changes", "Run it again."
-                    )
+                    way_out = "Run it again when nobody changes it."
+                    raise UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
         images.flush()
-        np.save(draft / "labels.npy", np.array(listing.labels, dtype=np.int64))
+        labels = np.array(listing.labels, dtype=np.int64)
+        np.save(draft / "labels.npy", labels)
         np.save(draft / "positions.npy", listing.positions.numpy())
         (draft / "names.json").write_text(json.dumps(listing.inside))
-        meta = {"classes": listing.classes, "sizes": listing.sizes, "source": path.name, "size": size}
-        (draft / "meta.json").write_text(json.dumps(meta))
+        summary = summarise(*_splits(torch.from_numpy(images), torch.from_numpy(labels), listing), listing.classes)
+        meta = _Meta.model_validate({"sizes": listing.sizes, "classes": listing.classes, "summary": summary})
+        (draft / "meta.json").write_text(meta.model_dump_json())
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -160,9 +190,9 @@ def _decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pr
 def _make_array(
     path: Path, count: int, encoded: Iterator[Encoded], size: int | None
 ) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
-    """Make the array to fill, and return it with the images.
+    """Make the array of pixels, and return it with the images that are to be decoded into it.
 
-    Without a size, the array has the shape of the first image.
+    Without a size, images have the shape of the first image.
 
     Raises:
         UserError: the disk has too little room.
@@ -175,6 +205,6 @@ def _make_array(
     needed, free = count * int(np.prod(shape, dtype=object)) + _SPARE_BYTES, free_bytes(path.parent)
     if needed > free:
         expected = f"{needed / 1e9:.3g} GB for {count:,} images of {' × '.join(map(str, shape))} bytes"
-        way_out = "Set --data-root to a larger disk, or give a smaller size, as in --data.kwargs '{\"size\": 64}'."
+        way_out = 'Set `data_root` to a larger disk, or give a smaller size, as in `data.kwargs={"size": 64}`.'
         raise UserError("data_root", f"{free / 1e9:.3g} GB free", expected, way_out)
     return np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(count, *shape)), encoded

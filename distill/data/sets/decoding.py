@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -26,10 +25,11 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
 Other formats start programs (EPS) or are not used for images of data sets.
 """
-_LARGE = 1 << 24
+LARGE = 1 << 24
 """Number of pixels above which only one image is decoded at a time."""
-_IMAGES_PER_TASK = 64
-_BYTES_IN_FLIGHT = 256 << 20
+_IMAGES_PER_WORKER = 64
+BYTES_READ = 64 << 20
+"""Bytes of files that are read at a time; the last file may go beyond them."""
 _one_large = threading.Lock()
 
 
@@ -50,34 +50,25 @@ def pillow_is_strict() -> Iterator[None]:
 def decode_into(
     images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, bar: Any
 ) -> int:
-    """Decode images into their rows, and return their number.
+    """Decode files to a size, as `decode` does, into their rows of an array; return the number of files.
 
-    Args:
-        images: array to fill.
-        encoded: files with their rows.
-        size: side in pixels, as in `decode`.
-        bar: progress bar, whose `update` is called with a number of images.
+    The bar's method `update` is called with numbers of files.
 
     Raises:
         UserError: an image cannot be decoded, or has another shape.
     """
-    # Threads work in parallel, since Pillow decodes without the interpreter lock. Few tasks wait, so that memory
-    # stays small, however large a file is.
-    workers = cores()
-    pending: deque[tuple[Future[int], int]] = deque()
-    held = count = 0
+    # Threads work in parallel, since Pillow decodes without the interpreter lock. While they decode one load of
+    # files, the next is read: memory holds no more than two, however large a file is.
+    count, workers = 0, cores()
+    running: list[Future[int]] = []
     with ThreadPoolExecutor(workers) as pool:
         try:
-            while part := _part(encoded):
-                weight = sum(len(data) for _, _, data in part)
-                while pending and (len(pending) > 4 * workers or held + weight > _BYTES_IN_FLIGHT):
-                    done, freed = pending.popleft()
+            while files := _next_files(encoded, _IMAGES_PER_WORKER * workers):
+                for done in running:
                     bar.update(done.result())
-                    held -= freed
-                count += len(part)
-                pending.append((pool.submit(_decode_part, part, images, size), weight))
-                held += weight
-            for done, _ in pending:
+                count += len(files)
+                running = [pool.submit(_decode_part, files[i::workers], images, size) for i in range(workers)]
+            for done in running:
                 bar.update(done.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -85,24 +76,24 @@ def decode_into(
     return count
 
 
-def _part(encoded: Iterator[Encoded]) -> list[Encoded]:
-    """Take the next images for one task, fewer if they are large."""
-    part: list[Encoded] = []
-    weight = 0
-    for entry in islice(encoded, _IMAGES_PER_TASK):
-        part.append(entry)
-        weight += len(entry[2])
-        if weight > _BYTES_IN_FLIGHT // 16:
+def _next_files(encoded: Iterator[Encoded], most: int) -> list[Encoded]:
+    """Take the next files, fewer than `most` if they are large."""
+    files: list[Encoded] = []
+    size = 0
+    for entry in islice(encoded, most):
+        files.append(entry)
+        size += len(entry[2])
+        if size > BYTES_READ:
             break
-    return part
+    return files
 
 
 def _decode_part(part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None) -> int:
     for entry in part:
         pixels = decode(entry, size)
         if pixels.shape != images.shape[1:]:
-            shapes = f"images of one shape, {images.shape[1:]}, not {pixels.shape} as {entry[1]}"
-            raise UserError("data.kwargs", {}, shapes, "Give a size, as in --data.kwargs '{\"size\": 64}'.")
+            expected = f"images of one shape, {images.shape[1:]}, not {pixels.shape} as {entry[1]}"
+            raise UserError("data.kwargs", {}, expected, 'Give a size, as in `data.kwargs={"size": 64}`.')
         images[entry[0]] = pixels
     return len(part)
 
@@ -121,7 +112,7 @@ def decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
             pixels = file.width * file.height
             if pixels > PIXELS:
                 raise ValueError(f"{file.width} × {file.height} pixels")
-            with _one_large if pixels > _LARGE else nullcontext():
+            with _one_large if pixels > LARGE else nullcontext():
                 image = file.convert("RGB")
                 if size is not None:
                     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

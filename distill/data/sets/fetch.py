@@ -27,22 +27,19 @@ def fetch(name: str, origin: Origin | TorchvisionOrigin, root: Path, progress: b
     folder = root / origin.folder
     if not missing(origin, root):
         return folder
+    other_root = "set DISTILL_DATA or `data_root` to a folder that has them"
+    way_out = f"{other_root}, or use `data.name=digits` or imagefolder:PATH."
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
             tried = _try_sources(origin, root, progress) if missing(origin, root) else []
     except OSError as error:
         expected = f"a folder that can be written ({error})"
-        raise UserError("data_root", str(root), expected, f"Make it so, {_way_out()}") from error
+        raise UserError("data_root", str(root), expected, f"Make it so, {way_out}") from error
     if names := missing(origin, root):
         expected = f"{', '.join(names)} in {folder} or from a source that answers; tried {'; '.join(tried)}"
-        raise UserError("data.name", name, expected, f"Put the files in {folder}, {_way_out()}")
+        raise UserError("data.name", name, expected, f"Put the files in {folder}, {way_out}")
     return folder
-
-
-def _way_out() -> str:
-    other_root = "set DISTILL_DATA or --data-root to a folder that has them"
-    return f"{other_root}, or use --data.name digits or imagefolder:PATH."
 
 
 def _try_sources(origin: Origin, root: Path, progress: bool) -> list[str]:

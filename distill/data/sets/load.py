@@ -20,7 +20,7 @@ from distill.system.references import referenced
 
 @dataclass(frozen=True)
 class _Request:
-    """The facts that identify a load within a process; whether it shows progress does not count."""
+    """Identify a load within a process; two that differ in `progress` alone are equal."""
 
     config: str
     root: Path
@@ -30,10 +30,7 @@ class _Request:
 def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     """Load the data set that a config names; its images are read once per process.
 
-    Args:
-        config: name, arguments and split.
-        root: data root, in torchvision's layout; missing files are fetched into it.
-        progress: whether to show bars for downloads and decoding.
+    The data root has torchvision's layout, and missing files are fetched into it.
 
     Raises:
         UserError: the name or an argument is unknown, or the files are missing or damaged.
@@ -59,7 +56,7 @@ def _load(request: _Request) -> Dataset:
 def _listed(config: DataConfig, root: Path, progress: bool) -> Splits:
     """Load a data set of the table `DATA_SETS`."""
     if config.kwargs:
-        raise UserError("data.kwargs", config.kwargs, f"none for {config.name}", "Drop --data.kwargs.")
+        raise UserError("data.kwargs", config.kwargs, f"none for {config.name}", "Drop `data.kwargs`.")
     data_set = DATA_SETS[config.name]
     folder = root if data_set.origin is None else fetch(data_set.name, data_set.origin, root, progress)
     return referenced(data_set.load)(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _ARCHIVE = ".tar.gz"
 
 
 def download(origin: Origin, root: Path, draft: Path, progress: bool) -> None:
-    """Fetch each missing file, or the one archive that holds them all, from the first mirror that answers."""
+    """Download each missing file, or the one archive that holds them all, from the first mirror that answers."""
     wanted = missing(origin, root)
     for name, md5 in origin.downloads:
         if name.endswith(_ARCHIVE):
@@ -63,13 +63,9 @@ def retrieve(url: str, path: Path, progress: bool) -> Path:
         size = int(answer.headers.get("Content-Length") or 0)
         shown = None if progress else True
         with progress_bar(total=size or None, unit="B", unit_scale=True, desc=path.name, disable=shown) as bar:
-            for block in _blocks(answer.read):
+            for block in iter(partial(answer.read, _BLOCK), b""):
                 file.write(block)
                 bar.update(len(block))
     if size and path.stat().st_size != size:
         raise OSError(f"{path.stat().st_size:,} of {size:,} bytes came")
     return path
-
-
-def _blocks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    return iter(lambda: read(_BLOCK), b"")

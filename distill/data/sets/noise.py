@@ -19,16 +19,16 @@ _BITS = 32
 
 
 def with_wrong_labels(dataset: Dataset, config: DataConfig) -> Dataset:
-    """Replace labels of the training and the held-out split, as the config says; test labels stay.
+    """Replace labels of the training and the held-out split by wrong ones; test labels stay.
 
     Raises:
         UserError: the data set has a label per position, or only one class.
     """
     if dataset.label_shape:
         expected = f"0 for {dataset.name}, whose samples have a label per position"
-        raise UserError("data.label_noise", config.label_noise, expected, "Drop --data.label-noise.")
+        raise UserError("data.label_noise", config.label_noise, expected, "Drop `data.label_noise`.")
     if dataset.num_classes < 2:
-        raise UserError("data.label_noise", config.label_noise, "0 with one class", "Drop --data.label-noise.")
+        raise UserError("data.label_noise", config.label_noise, "0 with one class", "Drop `data.label_noise`.")
 
     def wrong(split: Split, index: Int64[Tensor, " n"], counter: int) -> Split:
         labels = noisy_labels(
@@ -56,22 +56,13 @@ def noisy_labels(
     """Replace each label, with probability `rate`, by the label of another class.
 
     "symmetric" takes any other class, all with equal probability (Patrini et al. 2017; Han et al. 2018,
-    "Co-teaching"). "pair" takes the next class, and the first class after the last (Han et al. 2018). With two
-    classes both are the same. A replaced label is always wrong, as in both papers. Where a paper draws the new
-    label among all K classes, including the right one (Lukasik et al. 2020), a rate ρ makes only ρ (K - 1) / K of
-    the labels wrong; give this share as the rate here.
+    "Co-teaching"). "pair" takes the next class, and the first class after the last (Han et al. 2018). A replaced
+    label is always wrong. Where a paper draws the new label among all K classes, the right one included (Lukasik
+    et al. 2020), a rate ρ makes only ρ (K - 1) / K of the labels wrong; give this share as the rate here.
 
-    The labels that a lower rate replaces are part of those that a higher rate replaces, and they get the same
-    classes.
+    A higher rate replaces all labels that a lower rate replaces, and by equal classes.
 
-    Args:
-        labels: the right labels.
-        index: index of each sample, from which its chance is drawn.
-        rate: probability of a wrong label, 0 to 1.
-        kind: which class replaces the right one.
-        num_classes: number of classes K, 2 or more.
-        seed: seed of the noise.
-        counter: number that tells apart splits whose indices overlap.
+    The chance of a sample is drawn from its index; the counter tells apart splits whose indices overlap.
     """
     bits = counter_hash(Stream.NOISE, seed, counter, index)
     replaced = shift_right(bits, 64 - _BITS) < round(rate * (1 << _BITS))

@@ -13,12 +13,12 @@ from torch import Tensor
 from distill.data.sets.dataset import Split
 
 _ROWS_PER_COUNT = 4096
-_OF_TOKENS = 0.0, 1 / 255
-"""Mean and standard deviation of tokens, with which `loader.Normaliser` returns every byte as its own number."""
+_TOKENS_MEAN, _TOKENS_STD = 0.0, 1 / 255
+"""Mean and deviation of tokens, with which `normaliser.Normaliser` returns every byte as its own number."""
 
 
 class Summary(NamedTuple):
-    """The numbers that are computed from the images of a data set as a whole."""
+    """Hold what is computed from all images of a data set."""
 
     mean: tuple[float, ...]
     """Mean of each channel of the training split."""
@@ -41,9 +41,8 @@ def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ..
 def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
     """Compute mean and standard deviation per channel; for tokens, return values that leave every byte as it is."""
     if split.labels.ndim > 1:
-        mean, std = torch.tensor(_OF_TOKENS, dtype=torch.float64)
-        channels = split.images.shape[1]
-        return mean.expand(channels), std.expand(channels)
+        channel = torch.ones(split.images.shape[1], dtype=torch.float64)
+        return channel * _TOKENS_MEAN, channel * _TOKENS_STD
     shares = _histogram(split.images)
     shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
     values = torch.arange(256, dtype=torch.float64) / 255

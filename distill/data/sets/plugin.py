@@ -1,4 +1,4 @@
-"""Call a user's function for a data set, and check what it returns."""
+"""Call a user's function that returns a data set, and check what it returns."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ def call_plugin(config: DataConfig) -> Splits:
     returned = bind(resolve(config.name, "data.name"), "data.kwargs", **config.kwargs)()
     form = "(train_images, train_labels, test_images, test_labels, class_names)"
     if not isinstance(returned, tuple | list) or len(returned) != 5:
-        found = f"{len(returned)} values" if isinstance(returned, tuple | list) else _describe(returned)
-        raise UserError("data.name", config.name, f"a function returning {form}", f"It returned {found}.")
+        what = f"{len(returned)} values" if isinstance(returned, tuple | list) else _describe(returned)
+        raise UserError("data.name", config.name, f"a function returning {form}", f"It returned {what}.")
     if not isinstance(returned[4], tuple | list) or not returned[4]:
         way_out = f"The function returned {_describe(returned[4])}."
         raise UserError("data.name", config.name, "class_names as a tuple of names", way_out)
     classes = tuple(str(name) for name in returned[4])
     train = _checked(config.name, "train", returned[0], returned[1], len(classes))
     test = _checked(config.name, "test", returned[2], returned[3], len(classes))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        shapes = f"train {tuple(train.images.shape[1:])}, test {tuple(test.images.shape[1:])}"
-        raise UserError("data.name", config.name, "train and test images of one shape", f"They are {shapes}.")
-    if train.labels.shape[1:] != test.labels.shape[1:]:
-        shapes = f"train {list(train.labels.shape)}, test {list(test.labels.shape)}"
-        raise UserError("data.name", config.name, "train and test labels of one shape", f"They are {shapes}.")
+    for what in ("images", "labels"):
+        shapes = [list(getattr(split, what).shape) for split in (train, test)]
+        if shapes[0][1:] != shapes[1][1:]:
+            way_out = f"They are train {shapes[0]}, test {shapes[1]}."
+            raise UserError("data.name", config.name, f"train and test {what} of one shape", way_out)
     return train, test, classes
 
 
 def _checked(name: str, part: str, images: Any, labels: Any, num_classes: int) -> Split:
-    def refuse(what: str, expected: str, found: object) -> UserError:
-        return UserError("data.name", name, f"{part}_{what} as {expected}", f"The function returned {found}.")
+    def refuse(what: str, expected: str, returned: object) -> UserError:
+        return UserError("data.name", name, f"{part}_{what} as {expected}", f"The function returned {returned}.")
 
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise refuse("images", "a uint8 tensor [n, channels, height, width], n > 0", _describe(images))

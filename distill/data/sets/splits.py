@@ -15,7 +15,7 @@ def stratified_split(
 ) -> tuple[Int64[Tensor, "kept"], Int64[Tensor, "held"]]:
     """Return the rows kept and the rows held out, both ascending: `share` of each class, rounded, is held out.
 
-    A class always keeps at least one row. Samples with a label per position have no class, and count as one class.
+    A class always keeps at least one row. Samples with a label per position count as one class.
     """
     if labels.ndim > 1:
         labels = labels.new_zeros(len(labels))
@@ -33,7 +33,7 @@ def stratified_split(
 
 
 def limited_rows(labels: Int64[Tensor, "n"], limit: int | None, seed: int) -> Int64[Tensor, "m"]:
-    """Draw about `limit` rows of the training split, the same share of each class, in order; None takes all.
+    """Draw about `limit` rows of the training split, an equal share of each class, in order; None takes all.
 
     Raises:
         UserError: there are fewer rows than the limit, or the limit leaves none.
@@ -41,10 +41,8 @@ def limited_rows(labels: Int64[Tensor, "n"], limit: int | None, seed: int) -> In
     if limit is None or limit == len(labels):
         return torch.arange(len(labels))
     if limit > len(labels):
-        way_out = "Lower --data.limit, or drop it."
-        raise UserError("data.limit", limit, f"at most the {len(labels)} training images", way_out)
+        raise UserError("data.limit", limit, f"at most the {len(labels)} training images", "Lower `data.limit`.")
     _, drawn = stratified_split(labels, limit / len(labels), seed)
     if not len(drawn):
-        way_out = "Raise --data.limit."
-        raise UserError("data.limit", limit, "enough for an image of one class at least", way_out)
+        raise UserError("data.limit", limit, "enough for an image of one class at least", "Raise `data.limit`.")
     return drawn

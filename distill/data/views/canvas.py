@@ -1,4 +1,4 @@
-"""Render views fast on a CPU, with one memory copy per image; `crops.render` is the plain form.
+"""Render shifted and flipped views fast on a CPU, with one memory copy per image; `crops.render` is the plain form.
 
 Images are laid out once with `pad` zero columns after each row and `pad` zero rows after each channel; the zeros
 behind one row are also the zeros before the next. Then every crop, shifted by any amount, lies inside one
@@ -18,7 +18,7 @@ _ROWS_PER_COPY = 4096
 
 
 class Canvas:
-    """Images laid out so that all views are gathered by block copies.
+    """Lay out images so that all views are gathered by block copies.
 
     The canvas needs (h + pad) x (w + pad) bytes per channel, twice with flips, and nothing without augmentation.
     """
@@ -37,7 +37,7 @@ class Canvas:
 
     @staticmethod
     def bytes_needed(images: UInt8[Tensor, "n c h w"], augment: AugmentConfig) -> int:
-        """Return the bytes of the canvas, beside those of the images."""
+        """Return the bytes that a canvas of these images needs in addition to the images."""
         if not augment.pad and not augment.flip:
             return 0
         n, c, h, w = images.shape

@@ -2,8 +2,8 @@
 
 `program` makes views by any other transform, and `mixing` mixes the views of two samples.
 
-Nothing here has state. A teacher that writes logits for view v of sample i and a student that reads them see the
-same pixels, whatever the batch size, order, number of workers, process or device.
+No function here has state. So a teacher that writes logits for view v of sample i and a student that reads these
+logits see equal pixels, whatever the batch size, order, number of workers, process or device.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from distill.data.hashing import Stream, counter_hash, shift_right
 
 _FIELD = 21
 _SERIAL = 1 << 14
-"""Largest operation, in elements, that torch does not share among threads.
+"""Largest number of elements that torch works on in one thread.
 
-Torch shares larger operations, and sorting, among threads, which wait long for each other on a busy CPU.
+Torch divides more elements, and sorting, among threads, which wait long for each other on a busy CPU.
 """
 
 
 class ViewParameters(NamedTuple):
-    """The place where a view's crop starts in the padded image, and whether the crop is then mirrored."""
+    """Say where each view's crop starts in the padded image, and whether the crop is then mirrored."""
 
     dy: Int64[Tensor, "b"]
     """Row of the start, 0 to 2 x pad; pad is the centre."""
@@ -57,7 +57,7 @@ def view_parameters(
 
 
 def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: int) -> UInt8[Tensor, "b c h w"]:
-    """Render views: pad with zeros, crop at (dy, dx), mirror. `canvas` has the fast form."""
+    """Render views: pad with zeros, crop at (dy, dx), mirror; `canvas` is faster on a CPU."""
     count, channels, height, width = images.shape
     device = images.device
     padded = F.pad(images, (pad, pad, pad, pad))
@@ -73,7 +73,7 @@ def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: in
 
 
 def permutation(seed: int, epoch: int, n: int, device: str | torch.device = "cpu") -> Int64[Tensor, "n"]:
-    """Return the order of an epoch over n samples: a pure function of its arguments, the same on every device."""
+    """Return the order of an epoch over n samples, as a pure function of the arguments, equal on every device."""
     if n == 0:
         return torch.arange(0, device=device)
     firsts = range(0, n, _SERIAL)

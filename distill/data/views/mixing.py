@@ -25,7 +25,7 @@ _BITS = 32
 
 
 class MixParameters(NamedTuple):
-    """The parameters by which each view is mixed."""
+    """Say how each view is mixed with the view of another sample."""
 
     partner: Int64[Tensor, "b"]
     """Index within the split of the other sample; by chance it may be the sample itself."""
@@ -108,10 +108,10 @@ def mix_labels(
 
 
 def thresholds(a: float) -> Int64[np.ndarray, "256"]:
-    """Return where w steps up: λ of Beta(a, a), rounded to w / 256, is at least (w + 1) / 256 from threshold w on.
+    """Return the 256 uniform numbers from which on λ of Beta(a, a), rounded to 1 / 256, is one step larger.
 
-    Thresholds are in units of 2⁻³², so that the table is the same wherever the incomplete beta function is good to
-    ten digits.
+    Thresholds are in units of 2⁻³², so that the table is equal wherever the incomplete beta function is good to ten
+    digits.
     """
     from scipy.special import betainc  # imported here, since it takes longer to load than this whole package
 

@@ -1,7 +1,7 @@
-"""Run view programs: any transform of one PIL image, such as torchvision's or timm's, as a pure function.
+"""Render views by a program, any transform of one PIL image (torchvision's, timm's), as a pure function.
 
 Before each call the generators of torch, random and numpy are seeded from (seed, view, sample index), and they are
-restored when the batch is done. So a view has the same pixels for any batch, order and number of worker processes.
+restored when the batch is done. So no pixel of a view depends on batch, order or number of worker processes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 
 class ProgramViews:
-    """The views that a program makes of images, in this process or in worker processes.
+    """Render the views that a program makes of images, in this process or in worker processes.
 
     Args:
         images: images of the split; workers share their memory.
@@ -54,7 +54,7 @@ class ProgramViews:
     ):
         channels = images.shape[1]
         if channels not in (1, 3):
-            way_out = "Drop --augment.program, or choose other data."
+            way_out = "Drop `augment.program`, or choose other data."
             raise UserError(_FIELD, augment.program, f"images of 1 or 3 channels, these have {channels}", way_out)
         self._source = _Source(images, augment, seed)
         self._start: Start = start or ("fork" if sys.platform == "linux" else "spawn")
@@ -98,7 +98,7 @@ class ProgramViews:
 
 
 class _Source(TorchDataset[Any]):
-    """The images and the view program of a worker; unpickling makes the program anew."""
+    """Render views of images by a program, which unpickling in a worker makes anew."""
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
@@ -123,26 +123,23 @@ class _Source(TorchDataset[Any]):
         if not len(index):
             return torch.empty((0, *self._images.shape[1:]), dtype=self._dtype or torch.uint8)
         words = counter_hash(Stream.PROGRAM, self._seed, view, torch.from_numpy(index)).tolist()
-        out: Tensor | None = None
+        views = []
         with _seeding() as seed:
-            for row, (sample, word) in enumerate(zip(index.tolist(), words, strict=True)):
+            for sample, word in zip(index.tolist(), words, strict=True):
                 image = _to_pil(self._images[sample])
                 seed(word)
                 try:
-                    view_pixels = self._program(image)
+                    returned = self._program(image)
                 except Exception as error:
                     where = f"a transform of one image (it failed on sample {sample}, view {view})"
                     raise self._refused(where, _first_line(error)) from error
-                pixels = self._to_pixels(view_pixels)
-                if out is None:
-                    # Every batch has one dtype, whatever its samples are: that of the first view ever made.
-                    self._dtype = self._dtype or pixels.dtype
-                    out = torch.empty((len(index), *pixels.shape), dtype=self._dtype)
-                if pixels.dtype != out.dtype:
-                    raise self._refused("views of one dtype", f"It gave {pixels.dtype} and {out.dtype}.")
-                out[row] = pixels
-        assert out is not None
-        return out
+                pixels = self._to_pixels(returned)
+                # Every batch has one dtype, whatever its samples are: the dtype of the first view ever made.
+                self._dtype = self._dtype or pixels.dtype
+                if pixels.dtype != self._dtype:
+                    raise self._refused("views of one dtype", f"It gave {pixels.dtype} and {self._dtype}.")
+                views.append(pixels)
+        return torch.stack(views)
 
     def _to_pixels(self, view: Any) -> Tensor:
         """Convert what a program returned to uint8, or to float32 in 0..255, [c, h, w]."""
@@ -162,7 +159,7 @@ class _Source(TorchDataset[Any]):
             raise self._refused(expected, f"It gave {type(view).__name__}.")
         view = view.detach().as_subclass(Tensor)
         if tuple(view.shape) != shape:
-            way_out = f"It gave {tuple(view.shape)}; set its size, or that of the data."
+            way_out = f"It gave {tuple(view.shape)}: set its size or the size of the data."
             raise self._refused(f"views of the images' shape {shape} (channels, height, width)", way_out)
         if view.dtype == torch.uint8:
             return view
@@ -182,17 +179,17 @@ class _Source(TorchDataset[Any]):
 
 
 class _Jobs:
-    """The sampler of a DataLoader that lives for many epochs, with new jobs for each epoch."""
+    """Give a DataLoader that lives for many epochs the jobs of each epoch, as its sampler."""
 
-    def __init__(self) -> None:
-        self.pending: Iterable[tuple[np.ndarray, int]] = ()
+    # The sampler is no `_Workers`: a circle of references would keep the processes until Python collects garbage.
+    pending: Iterable[tuple[np.ndarray, int]] = ()
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         return iter(self.pending)
 
 
 class _Workers:
-    """Worker processes that wait for jobs."""
+    """Keep worker processes that wait for jobs."""
 
     def __init__(self, source: _Source, count: int, start: Start):
         self.count = count
@@ -224,10 +221,11 @@ class _Workers:
                 if isinstance(pixels, UserError):
                     raise pixels
                 yield pixels
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # A process that dies while it hands over pixels breaks the connection; else DataLoader tells its death.
+            if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
                 raise
-            way_out = "It may have run out of memory: lower --workers. Run the same command again to go on."
+            way_out = "It may have run out of memory: lower `workers`. Run the same command again to go on."
             raise UserError("worker", "killed", "a worker that lives", way_out) from error
 
     def close(self) -> None:
@@ -258,7 +256,7 @@ def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
         try:
             program = build()
         except Exception as error:
-            way_out = f"{_first_line(error)}. Its arguments are set by --augment.kwargs."
+            way_out = f"{_first_line(error)}. Its arguments are set by `augment.kwargs`."
             raise UserError(_FIELD, augment.program, "a function that makes a transform", way_out) from error
     if not callable(program):
         way_out = f"It returned {type(program).__name__}."

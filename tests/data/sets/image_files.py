@@ -88,6 +88,6 @@ def refused(path: Path, match: str, size: int | None = None) -> str:
     line = str(error.value)
     assert "\n" not in line
     assert line.isprintable()
-    left = {found for found in set(path.parent.rglob("*")) - before if found.suffix != ".lock"}
+    left = {file for file in set(path.parent.rglob("*")) - before if file.suffix != ".lock"}
     assert left <= {path.parent / "root", path.parent / "root" / "decoded"}
     return line

@@ -13,7 +13,7 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
     path = write_folder(tmp_path / "pets", make_files())
     first = load_path(path, tmp_path / "root")
     forget_data_sets()
-    monkeypatch.setattr(decoded_copy, "_decode_all", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoded_copy, "decode_all", lambda *args: pytest.fail("decoded again"))
     second = load_path(path, tmp_path / "root")
     assert second is not first
     assert (second.fingerprint, second.mean, second.std) == (first.fingerprint, first.mean, first.std)
@@ -23,14 +23,14 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     path = write_folder(tmp_path / "pets", make_files())
-    decode_all, calls = decoded_copy._decode_all, []
+    decode_all, calls = decoded_copy.decode_all, []
 
     def slow(*args):
         calls.append(args)
         time.sleep(0.1)
         decode_all(*args)
 
-    monkeypatch.setattr(decoded_copy, "_decode_all", slow)
+    monkeypatch.setattr(decoded_copy, "decode_all", slow)
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda _: load_path(path, tmp_path / "root"), range(2)))
     assert len(calls) == 1
@@ -41,10 +41,10 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
 def test_names_of_the_rows_are_kept(tmp_path, prefix):
     files = {prefix + name: data for name, data in make_files().items()}
     path = write_tar(tmp_path / "pets.tar", files, "w")
-    found = decoded_copy.decode_once(path, None, 0.2, 0, tmp_path / "root", progress=False)
-    classes, numbers = found.images[:, 1, 0, 0].tolist(), found.images[:, 0, 0, 0].tolist()
+    copy = decoded_copy.decode_once(path, None, 0.2, 0, tmp_path / "root", progress=False)
+    classes, numbers = copy.images[:, 1, 0, 0].tolist(), copy.images[:, 0, 0, 0].tolist()
     expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
-    assert found.names() == tuple(expected)
-    assert sorted(found.positions.tolist()) == list(range(20))
+    assert copy.names() == tuple(expected)
+    assert sorted(copy.positions.tolist()) == list(range(20))
     published = [name.removeprefix("train/") for name in sorted(make_files()) if name.startswith("train/")]
-    assert [published[position] for position in found.positions] == expected[:20]
+    assert [published[position] for position in copy.positions] == expected[:20]

@@ -7,6 +7,6 @@ from tests.data.sets.image_files import WHOLE, decode, write_folder
 
 
 def test_large_images_in_flight_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "_BYTES_IN_FLIGHT", 1 << 10)
-    monkeypatch.setattr(decoding, "_LARGE", 1)
+    monkeypatch.setattr(decoding, "BYTES_READ", 1 << 10)
+    monkeypatch.setattr(decoding, "LARGE", 1)
     assert len(decode(write_folder(tmp_path / "folder", WHOLE), tmp_path / "root").images) == len(WHOLE)

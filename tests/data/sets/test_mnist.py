@@ -11,6 +11,7 @@ from torchvision import datasets as torchvision_datasets
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
 from distill.data.sets import fetch
 from distill.data.sets.load import load
+from distill.data.sets.mnist import read_idx
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.reports.experiment import Label
@@ -66,11 +67,11 @@ def test_the_layout_is_torchvisions(tmp_path):
 
 
 def test_raw_and_gzipped_files_are_one_data_set(tmp_path):
-    found = []
+    fingerprints = []
     for pack, suffix in FORMS:
         write_mnist(tmp_path / f"root{suffix}", pack, suffix)
-        found.append(load(DataConfig(name="mnist", held_out=0), tmp_path / f"root{suffix}").fingerprint)
-    assert found[0] == found[1]
+        fingerprints.append(load(DataConfig(name="mnist", held_out=0), tmp_path / f"root{suffix}").fingerprint)
+    assert fingerprints[0] == fingerprints[1]
 
 
 @pytest.mark.parametrize(("pack", "suffix"), FORMS)
@@ -96,3 +97,37 @@ def test_the_experiment_runs_on_them_without_a_held_out_split(runtime: Runtime, 
         assert (tuple(logits.shape), len(labels)) == ((0, 10), 0)
         assert not [name for name in network.record.metrics if name.startswith("held_out")]
         assert network.record.metrics["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4)])
+def test_reads_raw_and_gzip(tmp_path, pack, shape):
+    array = torch.randint(0, 256, shape, dtype=torch.uint8)
+    (tmp_path / "file").write_bytes(pack(idx_bytes(array)))
+    assert torch.equal(read_idx(tmp_path / "file"), array)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_truncated_file_is_named_with_its_size(tmp_path, pack):
+    data = pack(idx_bytes(torch.randint(0, 256, (100, 28, 28), dtype=torch.uint8)))
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(data[:50_000])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte \(50,000 bytes\).*78,416 bytes"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>not found</html>", b"\x00\x00\x0d\x01\x00\x00\x00\x00", b"\x00\x00\x08\x09"]
+)
+def test_what_is_not_idx_is_refused(tmp_path, data):
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(UserError, match="an idx file of unsigned bytes"):
+        read_idx(tmp_path / "file")
+
+
+def test_a_damaged_gzip_is_refused(tmp_path):
+    data = bytearray(gzip.compress(idx_bytes(torch.arange(200, dtype=torch.uint8))))
+    data[-8:] = bytes(8)
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(UserError, match="an intact gzip file"):
+        read_idx(tmp_path / "file")

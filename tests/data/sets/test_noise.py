@@ -51,8 +51,8 @@ def test_whether_a_label_is_wrong_does_not_depend_on_its_class():
 @pytest.mark.parametrize("classes", [3, 10, 100])
 def test_symmetric_noise_takes_every_other_class_alike(classes):
     labels = INDEX % classes
-    found = steps(noisy_labels(labels, INDEX, 0.4, "symmetric", classes, seed=1), labels, classes)
-    counts = found[found > 0].bincount(minlength=classes)[1:]
+    taken = steps(noisy_labels(labels, INDEX, 0.4, "symmetric", classes, seed=1), labels, classes)
+    counts = taken[taken > 0].bincount(minlength=classes)[1:]
     assert len(counts) == classes - 1
     assert chisquare(counts.numpy()).pvalue > 1e-6
 
@@ -171,7 +171,7 @@ def test_data_whose_labels_cannot_be_wrong_are_refused(tmp_path: Path, plugin: s
     }.items():
         config = DataConfig(name=f"{plugin}:{function}", label_noise=0.4)
         with pytest.raises(
-            UserError, match=rf"^data\.label_noise = 0\.4.*{expected}.*Drop --data\.label-noise"
+            UserError, match=rf"^data\.label_noise = 0\.4.*{expected}.*Drop `data\.label_noise`"
         ) as raised:
             load(config, tmp_path)
         assert "\n" not in str(raised.value)

@@ -32,7 +32,7 @@ def test_the_seed_decides():
 def test_samples_with_a_label_per_position_are_of_one_class(n, share, seed):
     per_position = torch.arange(3 * n).view(n, 3) % 7
     per_position[:, 2] = -100
-    found = stratified_split(per_position, share, seed)
+    rows = stratified_split(per_position, share, seed)
     expected = stratified_split(torch.zeros(n, dtype=torch.int64), share, seed)
-    assert all(map(torch.equal, found, expected))
-    assert len(found[1]) == min(round(share * n), max(n - 1, 0))
+    assert all(map(torch.equal, rows, expected))
+    assert len(rows[1]) == min(round(share * n), max(n - 1, 0))

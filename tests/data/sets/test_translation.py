@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from distill.config import IGNORED, DataConfig
 from distill.data.sets import lexicon, translation
+from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
 
 
@@ -22,7 +23,7 @@ def split(sentence: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def corpora() -> tuple[translation.Corpus, translation.Corpus]:
+def corpora() -> tuple[Split, Split]:
     return translation.generate()
 
 
@@ -83,23 +84,23 @@ def test_probabilities_of_all_translations_sum_to_one(corpora, row: int):
 def test_sentences_are_drawn_with_their_probabilities(corpora):
     """How often each homograph and the order of the adverb occur, within four standard errors."""
     train = corpora[0]
-    found: dict[tuple[str, int], Counter[bool]] = {}
+    drawn: dict[tuple[str, int], Counter[bool]] = {}
     for source, target in zip(
         translation.source_words(train.images), translation.target_words(train.labels), strict=True
     ):
-        topic = translation._topic(source)
+        topic = translation.topic_of(source)
         if "bank" in source and "banks" not in source:
-            found.setdefault(("bank", topic), Counter())["Ufer" in target] += 1
+            drawn.setdefault(("bank", topic), Counter())["Ufer" in target] += 1
         if "drew" in source:
-            found.setdefault(("drew", topic), Counter())[target[-1].startswith("zog")] += 1
+            drawn.setdefault(("drew", topic), Counter())[target[-1].startswith("zog")] += 1
         if set(source) & lexicon.ADVERBS.keys():
-            first = {word.text.split()[0] for words in lexicon.ADVERBS.values() for word in words}
-            found.setdefault(("adverb", 0), Counter())[target[0] in first] += 1
+            first = {word.forms[0].split()[0] for words in lexicon.ADVERBS.values() for word in words}
+            drawn.setdefault(("adverb", 0), Counter())[target[0] in first] += 1
     shares = {(word, topic): share for word in ("bank", "drew") for topic, share in enumerate((0.9, 0.5, 0.1))}
     for case, share in {**shares, ("adverb", 0): lexicon.ADVERB_FIRST}.items():
-        count = found[case].total()
+        count = drawn[case].total()
         assert count > 50
-        assert found[case][True] / count == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / count))
+        assert drawn[case][True] / count == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / count))
 
 
 def test_every_translation_is_possible_and_no_source_occurs_twice(corpora):
@@ -128,14 +129,14 @@ def test_the_oracle_nll_is_near_the_entropy(corpora):
             expected += entropy(shares)
             spread += variance(shares)
     tokens = int((test.labels != IGNORED).sum())
-    found = translation.oracle_nll(*test)
-    assert found == pytest.approx(expected / tokens, abs=4 * math.sqrt(spread) / tokens)
-    assert 0.2 < found < 0.5
+    oracle_nll = translation.oracle_nll(test.images, test.labels)
+    assert oracle_nll == pytest.approx(expected / tokens, abs=4 * math.sqrt(spread) / tokens)
+    assert 0.2 < oracle_nll < 0.5
     assert tokens == pytest.approx(10_000, rel=0.1)
 
 
 def test_the_decoder_is_given_what_comes_before_each_label(corpora):
-    images, labels = corpora[0]
+    images, labels = corpora[0].images, corpora[0].labels
     assert images.shape == (translation.TRAIN_SENTENCES, 1, 2, translation.LENGTH)
     assert images.dtype == torch.uint8
     decoder, counts = images[:, 0, 1].long(), labels != IGNORED

@@ -40,15 +40,15 @@ def test_table_is_the_quantile_function_of_beta(a):
 @pytest.mark.parametrize("a", [0.2, 1.0])
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_shares_are_beta_distributed(name, a):
-    found = parameters_of(AugmentConfig(**{name: a}), 20_000, 256, 256)
+    mixture = parameters_of(AugmentConfig(**{name: a}), 20_000, 256, 256)
     if name == "mixup":
-        assert found.w is not None
+        assert mixture.w is not None
         edges = (np.arange(-1, 257) + 0.5).clip(0, 256) / 256
         expected = np.diff(stats.beta(a, a).cdf(edges)) * 20_000
-        assert stats.chisquare(torch.bincount(found.w, minlength=257).numpy(), expected).pvalue > 1e-4
+        assert stats.chisquare(torch.bincount(mixture.w, minlength=257).numpy(), expected).pvalue > 1e-4
     else:
-        assert found.box is not None
-        top, left, bottom, right = found.box.unbind(1)
+        assert mixture.box is not None
+        top, left, bottom, right = mixture.box.unbind(1)
         # Boxes that the border clips are smaller than drawn; the rest have the area that was drawn, in even sides.
         inside = (top > 0) & (left > 0) & (bottom < 256) & (right < 256)
         assert inside.sum() > 1000
@@ -60,22 +60,22 @@ def test_shares_are_beta_distributed(name, a):
 
 def test_partners_are_uniform_and_independent_of_the_share():
     n = 50
-    found = mix_parameters(3, torch.arange(50_000), 1, MIXUP, n, 9, 12)
-    counts = torch.bincount(found.partner, minlength=n)
+    mixture = mix_parameters(3, torch.arange(50_000), 1, MIXUP, n, 9, 12)
+    counts = torch.bincount(mixture.partner, minlength=n)
     assert len(counts) == n
     assert stats.chisquare(counts.numpy()).pvalue > 1e-4
-    assert abs(np.corrcoef(found.partner.numpy(), found.weight.numpy())[0, 1]) < 4 / math.sqrt(50_000)
+    assert abs(np.corrcoef(mixture.partner.numpy(), mixture.weight.numpy())[0, 1]) < 4 / math.sqrt(50_000)
 
 
 def test_a_fair_coin_chooses():
-    found = parameters_of(BOTH, 20_000, 64, 64)
-    assert found.w is not None
-    assert found.box is not None
-    cut = (found.box[:, 2:] > found.box[:, :2]).all(1)
-    assert not (cut & (found.w < 256)).any()
+    mixture = parameters_of(BOTH, 20_000, 64, 64)
+    assert mixture.w is not None
+    assert mixture.box is not None
+    cut = (mixture.box[:, 2:] > mixture.box[:, :2]).all(1)
+    assert not (cut & (mixture.w < 256)).any()
     # What looks like neither was an empty box or a share of 1, both rare.
     assert abs(cut.double().mean() - 0.5).item() < 0.03
-    assert abs((found.w < 256).double().mean() - 0.5).item() < 0.03
+    assert abs((mixture.w < 256).double().mean() - 0.5).item() < 0.03
 
 
 @pytest.mark.parametrize("augment", PROGRAMS, ids=str)
@@ -98,51 +98,51 @@ def test_parameters_ignore_batch_and_order(augment, order, batch, seed, view):
 def test_mixed_pixels_are_those_of_the_oracle(augment):
     """Pixel by pixel in float64, as Zhang and Yun write them; exact for uint8."""
     count, height, width = 60, 9, 12
-    found = parameters_of(augment, count, height, width)
+    mixture = parameters_of(augment, count, height, width)
     own, other = draw(count), draw(count, seed=1)
-    mixed = mix(own, other, found)
+    mixed = mix(own, other, mixture)
     assert mixed.dtype == torch.float32
     for i in range(count):
-        share = 1.0 if found.w is None else found.w[i].item() / 256
+        share = 1.0 if mixture.w is None else mixture.w[i].item() / 256
         expected = share * own[i].double() + (1 - share) * other[i].double()
-        if found.box is not None:
-            top, left, bottom, right = found.box[i].tolist()
+        if mixture.box is not None:
+            top, left, bottom, right = mixture.box[i].tolist()
             expected[:, top:bottom, left:right] = other[i, :, top:bottom, left:right].double()
         assert torch.equal(mixed[i].double(), expected)
-    close = mix(own.float() + 0.3, other.float() * 0.999, found)
+    close = mix(own.float() + 0.3, other.float() * 0.999, mixture)
     assert (close - mixed).abs().max() < 0.6
 
 
 @pytest.mark.parametrize("augment", [CUTMIX, BOTH], ids=str)
 @pytest.mark.parametrize(("height", "width"), [(9, 12), (1, 1), (32, 32), (7, 300)])
 def test_the_share_is_the_area_that_is_left(augment, height, width):
-    found = parameters_of(augment, 3000, height, width)
+    mixture = parameters_of(augment, 3000, height, width)
     own, other = torch.ones(3000, 1, height, width), torch.zeros(3000, 1, height, width)
-    area = mix(own, other, found).sum((1, 2, 3)).double()
+    area = mix(own, other, mixture).sum((1, 2, 3)).double()
     if augment.mixup:
-        assert found.w is not None
-        cut = found.w == 256
-        assert torch.equal(area[cut].float() / (height * width), found.weight[cut])
-        torch.testing.assert_close(area / (height * width), found.weight.double(), rtol=1e-6, atol=1e-6)
+        assert mixture.w is not None
+        cut = mixture.w == 256
+        assert torch.equal(area[cut].float() / (height * width), mixture.weight[cut])
+        torch.testing.assert_close(area / (height * width), mixture.weight.double(), rtol=1e-6, atol=1e-6)
     else:
         # The float nearest to the exact quotient.
-        assert torch.equal((area / (height * width)).float(), found.weight)
-        assert found.box is not None
-        assert ((found.box >= 0) & (found.box <= torch.tensor([height, width, height, width]))).all()
+        assert torch.equal((area / (height * width)).float(), mixture.weight)
+        assert mixture.box is not None
+        assert ((mixture.box >= 0) & (mixture.box <= torch.tensor([height, width, height, width]))).all()
 
 
 def test_a_share_of_one_is_the_own_view():
     own, other = draw(3), draw(3, seed=1)
     full, empty = torch.full((3,), 256), torch.tensor([[0, 0, 0, 0], [4, 4, 4, 9], [9, 12, 9, 12]])
     for dtype in (torch.uint8, torch.float32):
-        found = MixParameters(torch.arange(3), torch.ones(3), full, empty)
-        assert torch.equal(mix(own.to(dtype), other.to(dtype), found), own.float())
-        assert torch.equal(mix(own.to(dtype), other.to(dtype), found._replace(w=full * 0)), other.float())
+        mixture = MixParameters(torch.arange(3), torch.ones(3), full, empty)
+        assert torch.equal(mix(own.to(dtype), other.to(dtype), mixture), own.float())
+        assert torch.equal(mix(own.to(dtype), other.to(dtype), mixture._replace(w=full * 0)), other.float())
 
 
 def test_labels_are_shares_of_classes():
-    found = mix_labels(torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0]), torch.tensor([0.25, 0.1, 1.0]), 4)
-    assert torch.equal(found, torch.tensor([[0.25, 0, 0.75, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
+    shares = mix_labels(torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0]), torch.tensor([0.25, 0.1, 1.0]), 4)
+    assert torch.equal(shares, torch.tensor([[0.25, 0, 0.75, 0], [0, 1, 0, 0], [0, 0, 1, 0]]))
 
 
 def test_no_mixing_is_refused():

@@ -91,13 +91,13 @@ def test_pixels_are_those_of_the_seeded_transform():
     """A program without chance is the transform itself, in units 0..255."""
     images = make_images()
     for floats in (False, True):
-        found = ProgramViews(images, program("identity", floats=floats), 0).pixels(torch.arange(21), 0)
-        assert torch.equal(found.round().byte(), images)
-        assert (found - images.float()).abs().max() < 1e-4
+        rendered = ProgramViews(images, program("identity", floats=floats), 0).pixels(torch.arange(21), 0)
+        assert torch.equal(rendered.round().byte(), images)
+        assert (rendered - images.float()).abs().max() < 1e-4
     grey = make_images(5, (1, 9, 8))
-    found = ProgramViews(grey, program("equalize"), 0).pixels(torch.tensor([3, 0]), 0)
+    rendered = ProgramViews(grey, program("equalize"), 0).pixels(torch.tensor([3, 0]), 0)
     expected = [np.asarray(equalize()(Image.fromarray(grey[i, 0].numpy()))) for i in (3, 0)]
-    assert (found[:, 0].numpy() == np.stack(expected)).all()
+    assert (rendered[:, 0].numpy() == np.stack(expected)).all()
 
 
 def identity(floats: bool = False):
@@ -124,10 +124,10 @@ def layout(name: str):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_any_layout_is_understood(name):
     images = make_images()
-    found = ProgramViews(images, program("layout", name=name), 0).pixels(torch.arange(21), 0)
-    assert type(found) is torch.Tensor
-    assert found.dtype == (torch.float32 if name in ("float hwc", "half") else torch.uint8)
-    torch.testing.assert_close(found.float(), images.float(), rtol=0, atol=0.1 if name == "half" else 1e-4)
+    rendered = ProgramViews(images, program("layout", name=name), 0).pixels(torch.arange(21), 0)
+    assert type(rendered) is torch.Tensor
+    assert rendered.dtype == (torch.float32 if name in ("float hwc", "half") else torch.uint8)
+    torch.testing.assert_close(rendered.float(), images.float(), rtol=0, atol=0.1 if name == "half" else 1e-4)
 
 
 def test_a_square_of_three_pixels_is_not_turned():
@@ -160,9 +160,9 @@ def test_workers_leave_pixels_alone(name):
     views = ProgramViews(images, PROGRAMS[name], seed=1)
     order = torch.randperm(21, generator=torch.Generator().manual_seed(1))
     for view, workers, size in itertools.product((0, 3), (0, 1, 2), (4, 30)):
-        found = list(views.stream(order.split(size), view, workers))
-        assert [len(part) for part in found] == [len(part) for part in order.split(size)]
-        assert torch.equal(torch.cat(found), views.pixels(order, view))
+        rendered = list(views.stream(order.split(size), view, workers))
+        assert [len(part) for part in rendered] == [len(part) for part in order.split(size)]
+        assert torch.equal(torch.cat(rendered), views.pixels(order, view))
     assert list(views.stream([], 0, 2)) == []
     views.close()
     assert not active_children()
@@ -170,8 +170,8 @@ def test_workers_leave_pixels_alone(name):
 
 def test_spawned_workers_leave_pixels_alone():
     views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], seed=1, start="spawn")
-    found = torch.cat(list(views.stream(torch.arange(21).split(8), 2, 1)))
-    assert torch.equal(found, views.pixels(torch.arange(21), 2))
+    rendered = torch.cat(list(views.stream(torch.arange(21).split(8), 2, 1)))
+    assert torch.equal(rendered, views.pixels(torch.arange(21), 2))
     views.close()
 
 
