@@ -21,7 +21,7 @@ from distill.config import (
 from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
-from distill.store.index import Entry, kind, source
+from distill.store.entries import Entry, cost_group, hash_of_data_set
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
 from distill.store.store import ArtifactStore
@@ -166,9 +166,9 @@ class Estimate:
         self._like: dict[str, Entry] = {}
         self._shapes: dict[str, Shape | None] = {}
         for _, entry in there:
-            self._like.setdefault(entry.kind, entry)
+            self._like.setdefault(entry.cost_group, entry)
             if entry.shape:
-                self._shapes.setdefault(entry.source, shape_of(entry.shape))
+                self._shapes.setdefault(entry.data_set, shape_of(entry.shape))
         self._rate: float | None = None
         self._counted: dict[tuple[str, Shape], tuple[int, float]] = {}
         self._rendered: dict[tuple[str, tuple[int, int, int]], float] = {}
@@ -182,7 +182,7 @@ class Estimate:
 
     def cost(self, config: StageConfig) -> Cost:
         """Estimate the cost of making one artifact, without the cost of its inputs."""
-        if self._tflops is None and (like := self._like.get(kind(config))):
+        if self._tflops is None and (like := self._like.get(cost_group(config))):
             return Cost(like.bytes, like.seconds)
         match config:
             case TeacherConfig() | StudentConfig():
@@ -237,7 +237,7 @@ class Estimate:
     def _shape(self, data: DataConfig) -> Shape | None:
         if self._told is None and data.name in DATA_SETS:
             return DATA_SETS[data.name].shape
-        name = source(data)
+        name = hash_of_data_set(data)
         if self._told is None and name not in self._shapes:
             self._shapes[name] = _folder_shape(data)
         shape = self._told or self._shapes[name]

@@ -57,7 +57,7 @@ class Stage:
     """
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
     """Function that yields the configs of the artifacts that the stage reads."""
-    reads: Callable[[Any], DataConfig] | None = None
+    data_set: Callable[[Any], DataConfig] | None = None
     """Function that returns the data set whose images the stage goes through."""
     costs_like: Callable[[Any], Sequence[Config | str | int | None]] | None = None
     """Function that returns the parts of the config on which the cost depends.
@@ -89,7 +89,7 @@ def _cost_of_cache(config: CacheConfig) -> Sequence[Config | str | int | None]:
 
 
 _NETWORK: dict[str, Any] = {
-    "reads": lambda config: config.data,
+    "data_set": lambda config: config.data,
     "costs_like": _cost_of_network,
     "resumes": True,
     "is_long": True,
@@ -104,7 +104,7 @@ STAGES: dict[str, Stage] = {
             "caches",
             titles.of_cache,
             "distill.stages.cache:cache_logits",
-            reads=lambda config: config.transfer_set,
+            data_set=lambda config: config.transfer_set,
             costs_like=_cost_of_cache,
             resumes=True,
         ),

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from distill.config import StageConfig, parse_stage
 from distill.errors import UserError
 from distill.store.artifact import Artifact
-from distill.store.index import Entry, published, read_index
+from distill.store.entries import Entry, published
+from distill.store.index import read_index
 from distill.store.key import key
 from distill.store.locks import held
 from distill.store.machine_errors import explained

@@ -108,7 +108,7 @@ def test_a_draft_that_resumes_a_run_is_named_and_kept_unless_asked(store) -> Non
         (resumes / RESUME).write_text("state")
     with store.draft(TeacherConfig(seed=1)) as empty:
         pass
-    named = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    named = {each.path: (each.reason, each.why_kept) for each in find_garbage(store)}
     assert named == {
         resumes: ("unfinished draft", "resumes a run"),
         empty: ("unfinished draft", ""),
@@ -128,7 +128,7 @@ def test_what_a_process_works_on_is_left_alone(store) -> None:
     (logs / f"new-{key(TeacherConfig())[:8]}.log").write_text("step 1")
     unreached = publish(store, TeacherConfig(seed=1))
     with store.draft(TeacherConfig()) as draft:
-        kept = {each.path.name: each.kept for each in find_garbage(store, unreached=True)}
+        kept = {each.path.name: each.why_kept for each in find_garbage(store, unreached=True)}
         assert kept == {
             draft.name: "in use",
             "old-01234567.log": "",
@@ -198,7 +198,7 @@ def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None
     (path / RECORD).unlink()
     (path / RECORD).mkdir()  # opening it fails, also for root
     older = publish(store, TeacherConfig(seed=1), version=0)
-    kept = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    kept = {each.path: (each.reason, each.why_kept) for each in find_garbage(store)}
     assert kept == {
         path: ("unreadable record", "cannot be opened"),
         older: ("of version 0", "it may be an input of one whose record cannot be opened"),
@@ -266,7 +266,7 @@ def test_pipes_are_not_waited_for(store) -> None:
     for pipe in (path / RECORD, *(store.root / "drafts" / f"{'4' * 64}{end}.lock" for end in ("", ".soft"))):
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
-    kept = {each.path.name: each.kept for each in find_garbage(store)}
+    kept = {each.path.name: each.why_kept for each in find_garbage(store)}
     assert kept[path.name] == "cannot be opened"
     list(collect(store, delete=True))
     assert not list((store.root / "drafts").iterdir())
@@ -277,6 +277,6 @@ def test_the_token_of_a_killed_run_is_found(store) -> None:
     token = store.root / "logs" / "0123.token"
     with token.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as the driver holds it
-        assert [(each.path, each.kept) for each in find_garbage(store)] == [(token, "in use")]
+        assert [(each.path, each.why_kept) for each in find_garbage(store)] == [(token, "in use")]
     list(collect(store, delete=True))
     assert not token.exists()
