@@ -31,10 +31,9 @@ from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
 from distill.models.build import refuse_larger
-from distill.pipeline.graph import ensure
+from distill.pipeline.graph import ensure_one
 from distill.stages.calibration import SPLITS, load_scaling, measures
 from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.store.provenance import provenance
 from distill.store.record import FileEntry
 from distill.store.stages import title
@@ -179,10 +178,7 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
     if found is None or found.record.key != network.record.key:
         way_out = "Name its store with --store; one of an older version must be trained again."
         raise UserError("artifact", str(network.path), f"a network of the store {store.root}", way_out)
-    wanted = CalibrationConfig(network=config, method=method)
-    made = ensure([wanted], store, runtime)[key(wanted)]
-    assert isinstance(made, Artifact), "a calibration trains nothing that could diverge"
-    return made
+    return ensure_one(CalibrationConfig(network=config, method=method), store, runtime)
 
 
 def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:

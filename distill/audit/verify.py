@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.cache.remake import remake
-from distill.config import CacheConfig, ImportConfig, ReportConfig, StageConfig
+from distill.config import CacheConfig, ImportConfig, ReportConfig
 from distill.errors import UserError
 from distill.pipeline.experiments import plan_report
-from distill.pipeline.graph import ensure
+from distill.pipeline.graph import ensure_one
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
@@ -104,14 +104,8 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
         expected = "what the files in experiments/ still draw"
         raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: {command}")
     with store.aside(path):
-        return _made(config, store, runtime)
+        return ensure_one(config, store, runtime).path
 
 
 def _drawn_otherwise(config: ReportConfig) -> bool:
     return plan_report(config.experiment, config.scale, config.data).source != config.source
-
-
-def _made(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Path:
-    made = ensure([config], store, runtime)[key(config)]
-    assert isinstance(made, Artifact), "what diverges is an error here"
-    return made.path

@@ -10,8 +10,10 @@ from distill.config import StageConfig
 from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.executors.inline import run_inline
+from distill.pipeline.executors.stage_graph import Graph
 from distill.pipeline.run import run_stage
-from distill.store.inputs import Made, made
+from distill.store.artifact import Artifact
+from distill.store.inputs import ArtifactOrReason, artifact_or_reason
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs
 from distill.store.store import ArtifactStore
@@ -59,7 +61,7 @@ def ensure(
     runtime: Runtime,
     *,
     tolerate_divergence: bool = False,
-) -> dict[str, Made]:
+) -> dict[str, ArtifactOrReason]:
     """Make the artifacts of `configs` and of their inputs, as far as they are missing.
 
     Args:
@@ -80,7 +82,14 @@ def ensure(
     waiting = ranks.broadcast(missing(configs, store))
     failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
     raise_failure(failures, {name_in(config, store) for config in configs})
-    return {key(config): made(config, store) for config in configs}
+    return {key(config): artifact_or_reason(config, store) for config in configs}
+
+
+def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """Make the artifact of one config and its inputs, as far as they are missing; raise the errors of `ensure`."""
+    artifact = ensure([config], store, runtime)[key(config)]
+    assert isinstance(artifact, Artifact), "a training that diverges is an error here"
+    return artifact
 
 
 def run_missing(
@@ -114,7 +123,7 @@ def run_missing(
         executor = "pool" if jobs > 1 and ranks.world() == 1 else "inline"
     if ranks.world() > 1 and executor != "inline":
         expected = f"inline for the {ranks.world()} processes of torchrun, which make one stage at a time"
-        raise UserError("executor", executor, expected, "Drop --executor, or run it without torchrun.")
+        raise UserError("executor", executor, expected, "Drop `executor`, or run it without torchrun.")
     threads = runtime.threads or {"inline": None, "pool": max(1, cores() // jobs), "ray": 1}[executor]
     workers = runtime.workers
     if workers is None and threads is not None:
@@ -126,20 +135,20 @@ def run_missing(
         tolerate_divergence=tolerate_divergence,
         trusted=trust.current,
     )
-    logs = store.root / LOGS
+    logs = (store.root / LOGS).absolute()
+    graph = Graph(stages, needs, attempt, logs, runtime.progress)
     match executor:
         case "inline":
-            return run_inline(stages, needs, attempt, logs, runtime.progress)
+            return run_inline(graph)
         case "pool":
             from distill.pipeline.executors.pool import run_pool
 
-            return run_pool(stages, needs, attempt, jobs, logs, runtime.progress)
+            return run_pool(graph, jobs)
         case "ray":
             from distill.pipeline.executors.ray import run_ray
 
             gpus = {"cpu": 0.0, "mps": 0.0, "cuda": 1.0, "auto": None}[runtime.device]
-            of_cluster = runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs
-            return run_ray(stages, needs, attempt, logs.absolute(), *of_cluster, runtime.progress)
+            return run_ray(graph, runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs)
 
 
 def name_in(config: StageConfig, store: ArtifactStore) -> str:

@@ -40,7 +40,7 @@ def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runti
         folder: folder to write to.
         runtime: device and data root, for probes.
     """
-    found, networks = {}, inputs.made()
+    found, networks = {}, inputs.all()
     for run in config.runs:
         network = networks[key(run)]
         if isinstance(network, str):

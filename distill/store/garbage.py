@@ -184,9 +184,7 @@ def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator
         for name, stage in STAGES.items()
         for entry in store.entries(name)
     }
-    roots = [
-        entry.key for stage, entry in entries.values() if entry.current and (stage.is_result or not unreached)
-    ]
+    roots = [entry.key for stage, entry in entries.values() if entry.current and (stage.is_result or not unreached)]
     needed = _with_inputs(roots, (entry for _, entry in entries.values()))
     ends_of_needed = {key[:8] for key in needed}
     closed = {path for path, (_, entry) in entries.items() if entry.problem and not _can_be_opened(path)}

@@ -9,7 +9,7 @@ from distill.store.key import key
 from distill.store.stages import inputs, title
 from distill.store.store import ArtifactStore
 
-Made = Artifact | str
+ArtifactOrReason = Artifact | str
 """An artifact, or the reason why its training diverged."""
 
 
@@ -40,9 +40,9 @@ class Inputs:
         """Find an input of the stage, or return None if its config is None."""
         return self.artifact(config) if config is not None else None
 
-    def made(self) -> dict[str, Made]:
+    def all(self) -> dict[str, ArtifactOrReason]:
         """Map the key of each input to its artifact, or to the reason why its training diverged."""
-        return {key(config): made(config, self._store) for config in inputs(self._config)}
+        return {key(config): artifact_or_reason(config, self._store) for config in inputs(self._config)}
 
     def seconds(self) -> float:
         """Add up the seconds that all artifacts upstream of this stage took, as far as they still exist."""
@@ -57,7 +57,7 @@ class Inputs:
         return sum(seconds.values())
 
 
-def made(config: StageConfig, store: ArtifactStore) -> Made:
+def artifact_or_reason(config: StageConfig, store: ArtifactStore) -> ArtifactOrReason:
     """Find the artifact of a config, or the reason why it does not exist although everything was run."""
     artifact = store.find(config)
     return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"

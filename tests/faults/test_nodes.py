@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distill.config import CacheConfig, DataConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
-from distill.pipeline.executors import ray as executor
+from distill.pipeline.executors import ray_cluster
 from distill.pipeline.graph import ensure, missing
 from distill.store.key import key
 from distill.store.record import RESUME
@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Any]:
     """Three nodes of one core each; death of one is noticed within two seconds."""
-    with executor._quiet(executor._import_ray()):
+    with ray_cluster.silenced(ray_cluster.import_ray()):
         from ray.cluster_utils import Cluster
 
         size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}

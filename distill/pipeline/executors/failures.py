@@ -68,7 +68,7 @@ class WorkerDied(Exception):
 
 
 _CAUSES: dict[int, str] = {
-    signal.SIGKILL: "most likely the machine ran out of memory. Lower --jobs.",
+    signal.SIGKILL: "most likely the machine ran out of memory. Lower `jobs`.",
     signal.SIGTERM: "somebody told it to stop, and it saved what it could.",
     signal.SIGINT: "somebody told it to stop, and it saved what it could.",
     signal.SIGBUS: "most likely a disk or /dev/shm is full.",
