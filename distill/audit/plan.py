@@ -34,11 +34,10 @@ _STEP_SECONDS = 6e-4
 """Seconds that a step takes beside its arithmetic, measured on small networks, where nothing else counts."""
 _EFFICIENCY = 0.35
 """Share of the matrix-product rate that a training step of a small network reaches."""
-
-
 _EVALUATIONS = 20
 """Largest number of times that one training evaluates the held-out images."""
 _VIEWS_TIMED = 16
+"""Number of views that are made to time a view program."""
 
 
 def shape_of(numbers: Sequence[int]) -> Shape:
@@ -49,7 +48,7 @@ def shape_of(numbers: Sequence[int]) -> Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """The bytes that an artifact takes and the seconds to make it; None where there is nothing to estimate from."""
+    """The bytes of an artifact and the seconds to make it; None where there is nothing to estimate from."""
 
     bytes: int | None
     seconds: float | None
@@ -59,10 +58,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run: a table and the bytes that the run would write."""
+    """What a run would do: a table for people, and the bytes that the run would write."""
 
     text: str
-    """A table for people to read."""
     bytes: int
     """Bytes that the new artifacts take on the disk of the store."""
 
@@ -70,9 +68,7 @@ class Plan:
         """Raise a UserError when the disk of this folder has too little room for the plan."""
         free = free_bytes(folder)
         if free < self.bytes:
-            way_out = (
-                "Set --store or DISTILL_STORE to a larger disk; a cache is smaller with --top-k or fewer views."
-            )
+            way_out = "Set `store` to a larger disk; a cache is smaller with `top_k` or fewer `views`."
             room = f"{format_bytes(self.bytes)} of room"
             raise UserError("store", f"{folder} ({format_bytes(free)} free)", room, way_out)
 
@@ -84,7 +80,7 @@ def describe(
     shape: Shape | None = None,
     tflops: float | None = None,
 ) -> Plan:
-    """Describe which artifacts exist, which would be made, and what the estimates are based on.
+    """Describe which artifacts exist and which would be made, at what cost, and what the estimates are based on.
 
     Args:
         configs: configs of the artifacts that are wanted.
@@ -98,7 +94,7 @@ def describe(
     estimate = Estimate(store, runtime, shape, tflops)
     todo = missing(configs, store, estimate.is_there)
     todo_keys = {key(config) for config in todo}
-    hits = [config for config in _closure(configs, todo_keys) if key(config) not in todo_keys]
+    hits = _hits(configs, todo_keys)
     costs = [(config, estimate.cost(config)) for config in todo]
     if len(todo) + len(hits) <= _LISTED:
         lines = [f"hit   {title(config):60}" for config in hits]
@@ -117,19 +113,20 @@ def describe(
     return Plan("\n".join([*estimate.assumptions(), *lines]), known_bytes)
 
 
-def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
-    found: dict[str, StageConfig] = {}
+def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
+    """List what a run would find: the wanted artifacts and inputs that exist, without the inputs of these."""
+    seen: dict[str, StageConfig] = {}
     waiting = list(configs)
     while waiting:
         config = waiting.pop()
-        if key(config) not in found:
-            found[key(config)] = config
-            # A run does not look at the inputs of a hit either.
+        if key(config) not in seen:
+            seen[key(config)] = config
             waiting += inputs(config) if key(config) in todo else []
-    return list(found.values())
+    return [config for name, config in seen.items() if name not in todo]
 
 
 def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
+    """Return the lines of a table that sums up hits and misses by stage."""
     lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
     for stage in STAGES:
         mine = [cost for config, cost in costs if config.stage == stage]
@@ -142,7 +139,7 @@ def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) ->
 
 
 class Estimate:
-    """Estimate the costs of stages from similar artifacts that were made here, else from operation counts.
+    """An estimate of the costs of stages, from similar artifacts in the store or else from operation counts.
 
     Args:
         store: store whose artifacts give bytes and times.
@@ -175,7 +172,7 @@ class Estimate:
         self._decoded: dict[str, str] = {}
 
     def is_there(self, config: StageConfig) -> bool:
-        """Say whether the store has the artifact of this config."""
+        """Tell whether the store has the artifact of this config; its record is only opened if it is not indexed."""
         path = self._store.path(config)
         known = self._named.get((config.stage, path.name))
         return self._store.find(config) is not None if known is None else known == key(config)
@@ -193,14 +190,14 @@ class Estimate:
                 return Cost(1 << 20, 3.0)
 
     def assumptions(self) -> list[str]:
-        """List the assumptions behind the costs so far, one per line, beside artifacts that were made here."""
+        """List what the costs so far assume, one line each: images, time of views, rate of arithmetic."""
         lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
         workers = self._runtime.workers_for()
         for name, seconds in self._rendered.items():
-            beside = f"{workers} workers (--workers) render beside the network" if workers else "no --workers"
+            beside = f"{workers} `workers` render beside the network" if workers else "no `workers`"
             lines.append(f"views        {seconds * 1e3:.2g} ms each on one core here ({name[0]}); {beside}")
         if self._rate is not None:
-            told = "--tflops" if self._tflops else f"{_EFFICIENCY} of a matrix product here; --tflops tells another"
+            told = "`tflops`" if self._tflops else f"{_EFFICIENCY} of a matrix product here; `tflops` tells another"
             lines.append(f"arithmetic   {self._rate / 1e12:.3g} TFLOP/s ({told}); a step is three forward passes")
         return lines
 
@@ -256,7 +253,7 @@ class Estimate:
         return self._counted[name]
 
     def _view_seconds(self, augment: AugmentConfig, shape: Shape) -> float:
-        """Estimate the seconds until the next view is ready. Only view programs take a time that counts."""
+        """Estimate the seconds until the next view is ready; 0 without a view program, which alone takes long."""
         if augment.program is None:
             return 0.0
         name = f"{augment.program} {augment.kwargs}", shape.image
@@ -289,7 +286,7 @@ def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
 
 
 def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float:
-    """Measure now, on random pixels, the seconds in which one core renders a view by a program."""
+    """Measure on random pixels how many seconds of one core a view program takes for a view."""
     import torch
 
     from distill.data.views.program import ProgramViews
@@ -305,7 +302,7 @@ def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float
 
 
 def _matmul_rate() -> float:
-    """Measure now the operations per second of one matrix product."""
+    """Measure the operations per second of a matrix product on this machine."""
     import torch
 
     side = 1024
@@ -317,7 +314,7 @@ def _matmul_rate() -> float:
 
 
 def _folder_shape(data: DataConfig) -> Shape | None:
-    """Read the shape of a local image folder from its file names; None unless the config gives a size in pixels."""
+    """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.archives import image_names
 
     kind, _, path = data.name.partition(":")
@@ -330,6 +327,6 @@ def _folder_shape(data: DataConfig) -> Shape | None:
 
 
 def _images(data: DataConfig, shape: Shape) -> float:
-    """Return how many images are left to train on."""
+    """Return how many training images are left after the held-out split and the limit."""
     kept = shape.training * (1 - data.held_out)
     return kept if data.limit is None else min(kept, data.limit)

@@ -20,11 +20,11 @@ from distill.system.runtime import Runtime
 
 @dataclass(frozen=True)
 class Examined:
-    """The result of examining one folder."""
+    """What is wrong with the artifact in a folder that was examined."""
 
     path: Path
     artifact: Artifact | None
-    """The artifact in the folder; None where its record cannot be read."""
+    """The artifact in the folder; None if its record cannot be read."""
     problems: list[str] = field(default_factory=list)
     """Differences from the record; empty when the artifact is whole."""
     unproven: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Examined:
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Read every file of the named artifacts, or of all artifacts, and compare it with the record.
+    """Compare every file of the named artifacts, or of all artifacts, with the record.
 
     Args:
         store: store of the artifacts and of their inputs.
@@ -95,14 +95,14 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
     assert artifact is not None, "who names an artifact has read its record"
     config = artifact.config
     if path.absolute().parent.parent != store.root.absolute():
-        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Name its own with --store.")
+        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Set `store` to its own.")
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")
     if isinstance(config, ReportConfig) and _drawn_otherwise(config):
         command = f"distill reproduce {config.experiment} --scale {config.scale} --data {config.data}"
         expected = "what the files in experiments/ still draw"
-        raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: {command}")
+        raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: `{command}`")
     with store.aside(path):
         return ensure_one(config, store, runtime).path
 

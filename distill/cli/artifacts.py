@@ -102,7 +102,7 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     found = list(replay(cache, folder, runtime, samples))
     for finding in found:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
-        print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
+        print(f"{word:8} {printable(f'{finding.what}: {finding.text}')}")
     return [finding.ok for finding in found]
 
 

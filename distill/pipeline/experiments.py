@@ -9,13 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.config import (
-    AnalysisConfig,
-    ReportConfig,
-    StageConfig,
-    StudentConfig,
-    TeacherConfig,
-)
+from distill.config import AnalysisConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
@@ -32,7 +26,7 @@ from distill.training.tracking import warn
 
 
 def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
-    """Return the config of an experiment's report, with everything upstream of it; it has one analysis per seed.
+    """Return the config of an experiment's report, which has one analysis per seed.
 
     Args:
         name: name of the experiment.
@@ -63,31 +57,29 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
 
 
 def source_files(name: str) -> list[Path]:
-    """Find the files of `experiments/` that an experiment is made of: its own and what it imports there, sorted.
+    """List the files of `experiments/` that an experiment runs: its own and those that it imports, sorted by path.
 
-    Imports are read off the text and nothing is executed; those inside functions count too.
-
-    Args:
-        name: name of the experiment; one without a file has none.
+    Imports are read off the text, also inside functions, and nothing is executed. An experiment that has no file
+    of its own has none at all.
     """
     folder = experiment_files.experiments_folder()
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = {folder / f"{name}.py"}
     while waiting:
         path = waiting.pop()
-        if path not in found and path.is_file():
-            found.add(path)
+        if path not in files and path.is_file():
+            files.add(path)
             package = path.parent.relative_to(folder.parent).parts
             # The file of a package runs before what is imported from it.
             for module in (*_imported(path.read_text(), package), (*package, "__init__")):
                 place = folder.parent.joinpath(*module)
                 waiting |= {place.with_suffix(".py"), place / "__init__.py"}
-    return sorted(found)
+    return sorted(files)
 
 
 @functools.cache
 def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """Read off a text what it imports from `experiments`: names by their parts, some of which are no modules."""
+    """Read off a text what it imports from `experiments`: names split at dots, some of which are no modules."""
     names: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -134,7 +126,7 @@ def plan_reports(
 
 @dataclass(frozen=True)
 class Reproduced:
-    """The outcome of a call of `reproduce`: what became of each experiment."""
+    """The reports that a call of `reproduce` made or found, and why others are missing."""
 
     reports: list[Artifact]
     skipped: dict[str, UserError]
@@ -142,7 +134,7 @@ class Reproduced:
     failed: dict[str, Failure]
     """Stages that failed, by the path of their artifact in the store."""
     page: Path | None
-    """Page with all reports of the scale; None if it could not be written."""
+    """Page that shows all reports of the scale; None if it could not be written."""
 
 
 def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
@@ -165,7 +157,7 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         failed = _ensure_reports(configs, store, runtime)
     finally:
         # The page is written after a failure or an interrupt too, so that finished reports can be read.
-        reports = [found for config in configs if (found := _whole(config, store))]
+        reports = [report for config in configs if (report := _whole(config, store))]
         page = _write_page(scale, reports, store) if ranks.is_first() else None
     return Reproduced(reports, skipped, failed, page)
 
@@ -175,15 +167,16 @@ def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> 
     from distill.reports.overview import write_overview
 
     folder = store.root / STAGES["report"].folder
+    by_age = sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
     try:
-        return write_overview(folder, scale, [*_by_age(store), *reports], experiment_files.experiment_names())
+        return write_overview(folder, scale, [*by_age, *reports], experiment_files.experiment_names())
     except OSError as error:  # the page is no result, so the run does not fail without it
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
         return None
 
 
 def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Failure]:
-    """Make reports, and return the failures; raise them if no report exists afterwards."""
+    """Make reports, and return which stages failed; raise the failures if no report exists afterwards."""
     failed: dict[str, Failure] = {}
     waiting: dict[str, StageConfig] = {}
     for config in configs:
@@ -201,11 +194,10 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     """Return the report of a config, or None if there is none; raise a UserError if it is damaged."""
-    found = store.find(config)
-    if found is not None:
-        for name in found.record.files:
-            found.file(name)
-    return found
+    report = store.find(config)
+    for name in report.record.files if report else ():
+        report.file(name)
+    return report
 
 
 def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
@@ -213,8 +205,3 @@ def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     with suppress(UserError):
         return _report(config, store)
     return None
-
-
-def _by_age(store: ArtifactStore) -> list[Artifact]:
-    """List all reports, the latest last."""
-    return sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)

@@ -96,7 +96,7 @@ def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached:
     for reason, sizes in sorted(freed.items()):
         yield f"{len(sizes):8} {reason:24} {format_bytes(sum(sizes)):>8}"
     every = [size for sizes in freed.values() for size in sizes]
-    done = "freed" if delete else "would be freed with --delete"
+    done = "freed" if delete else "would be freed with `delete`"
     yield f"{len(every):8} in all: {format_bytes(sum(every))} {done}"
 
 

@@ -10,14 +10,14 @@ from distill.store.stages import inputs, title
 from distill.store.store import ArtifactStore
 
 ArtifactOrReason = Artifact | str
-"""An artifact, or the reason why its training diverged."""
+"""Either an artifact, or the reason why its training diverged."""
 
 
 class Inputs:
-    """The artifacts that a stage reads, looked up in a store by their configs.
+    """The artifacts that a stage needs, which are looked up in a store by their configs.
 
     Args:
-        config: config of the stage that reads the artifacts.
+        config: config of the stage.
         store: store in which the artifacts lie.
     """
 
@@ -37,7 +37,7 @@ class Inputs:
         return artifact
 
     def optional(self, config: StageConfig | None) -> Artifact | None:
-        """Find an input of the stage, or return None if its config is None."""
+        """Find an input of the stage; return None if its config is None."""
         return self.artifact(config) if config is not None else None
 
     def all(self) -> dict[str, ArtifactOrReason]:

@@ -1,4 +1,4 @@
-"""List all stages, with what the pipeline must know about each."""
+"""List all stages, with what the pipeline must know about each of them."""
 
 from __future__ import annotations
 
@@ -44,21 +44,18 @@ class Stage:
 
     config: type[StageConfig]
     folder: str
-    """Name of the folder in the store that holds the artifacts of this stage."""
+    """Name of the folder that holds the artifacts of this stage."""
     title: Callable[[Any], Sequence[str]]
-    """Function that returns the words that name an artifact for people."""
+    """Function of the config that returns the words of the title."""
     # A reference and not the function, so that computing a key does not import torch.
     run: str
     """Reference `package.module:function` to a function of (config, inputs, folder, runtime) → `Outcome`."""
     version: int = 1
-    """Version of the stage; raising it makes older artifacts anew.
-
-    Raise it when the code gives other numbers for the same config, or when a default of the config changes.
-    """
+    """Number to raise when the code gives other numbers for the same config, or when a default of it changes."""
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
-    """Function that yields the configs of the artifacts that the stage reads."""
+    """Function that yields the configs of the artifacts that the stage needs."""
     data_set: Callable[[Any], DataConfig] | None = None
-    """Function that returns the data set whose images the stage goes through."""
+    """Function that returns the config of the data set whose images the stage goes through."""
     costs_like: Callable[[Any], Sequence[Config | str | int | None]] | None = None
     """Function that returns the parts of the config on which the cost depends.
 
@@ -146,12 +143,12 @@ def is_stage(value: Any) -> bool:
 
 
 def inputs(config: StageConfig) -> list[StageConfig]:
-    """List the configs of the artifacts that a stage reads."""
+    """List the configs of the artifacts that a stage needs."""
     return list(STAGES[config.stage].inputs(config))
 
 
 def title(config: StageConfig) -> str:
-    """Return the title of an artifact, for people; artifacts are told apart by their keys, not by their titles."""
+    """Return the title of an artifact: a short name for people, which other artifacts may share."""
     words = "-".join(STAGES[config.stage].title(config))
     # The last cut counts bytes: a file name has at most 255, and the key follows the title.
     return re.sub(r"[^\w.=-]+", "-", words)[:80].encode()[:240].decode(errors="ignore")

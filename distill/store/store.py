@@ -1,4 +1,4 @@
-"""Find artifacts by their config, hold drafts for one process at a time, publish them, and clean up."""
+"""Find artifacts by their config, lend each draft to one process at a time, publish drafts, and delete artifacts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from filelock import Timeout
@@ -30,7 +30,7 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """The folder of all artifacts: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
+    """A folder that holds all artifacts: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -40,7 +40,7 @@ class ArtifactStore:
         return self.root / STAGES[config.stage].folder / f"{title(config)}-{key(config)[:8]}"
 
     def find(self, config: StageConfig) -> Artifact | None:
-        """Return the artifact of a config, or None if there is none; its inputs are not looked at."""
+        """Return the artifact of a config, or None if there is none; its inputs may be missing."""
         path = self.path(config)
         if not (path / RECORD).is_file():
             return None
@@ -78,41 +78,34 @@ class ArtifactStore:
         """
         if Path(text).exists():
             return self.read(Path(text))
-        found = list(islice(self._with_key(text), 2)) if text else []
-        if len(found) != 1:
-            many = "more than one fits" if found else "none fits"
+        named = [each for each in self._all(key=text) if each.record.key.startswith(text)] if text else []
+        if len(named) != 1:
+            many = "more than one fits" if named else "none fits"
             raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
-        return found[0]
-
-    def _with_key(self, text: str) -> Iterator[Artifact]:
-        for path in self._published(key=text):
-            with suppress(UserError):
-                found = self.read(path)
-                if found.record.key.startswith(text):
-                    yield found
+        return named[0]
 
     def entries(self, stage: str) -> list[Entry]:
         """List the published artifacts of one stage by folder name; unchanged records are not opened."""
         return read_index(self.root, stage, self.read)
 
     def all(self, *stages: str) -> Iterator[Artifact]:
-        """Yield every published artifact that can be read, upstream stages first.
+        """Return an iterator over the published artifacts that can be read, upstream stages first.
 
         Args:
             stages: names of the stages to yield; none means all.
         """
-        for path in self._published(*stages):
-            with suppress(UserError):
-                yield self.read(path)
+        return self._all(*stages)
 
-    def _published(self, *stages: str, key: str = "") -> Iterator[Path]:
+    def _all(self, *stages: str, key: str = "") -> Iterator[Artifact]:
         for stage in stages or STAGES:
             folder = self.root / STAGES[stage].folder
-            yield from (folder / name for name, _ in published(folder, key))
+            for name, _ in published(folder, key):
+                with suppress(UserError):
+                    yield self.read(folder / name)
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
-        """Yield a folder to fill, held by one process at a time; an interrupted process may have begun it.
+        """Yield a folder to fill, which one process holds at a time; an interrupted process may have begun it.
 
         Raises:
             UserError: the store cannot be written, the disk is full, memory does not suffice, or a link in the
@@ -135,7 +128,8 @@ class ArtifactStore:
                     raise
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
-        """Write the record of a filled draft, last of all, and publish the draft as the artifact of its config."""
+        """Write the record of a filled draft, and publish the draft as the artifact of its config."""
+        # The record is the last file: a draft with a record is whole.
         replace_file(draft / RECORD, record.sealed())
         return self.publish_recorded(config, draft)
 

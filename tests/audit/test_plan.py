@@ -56,7 +56,7 @@ def test_a_disk_that_is_too_small_is_refused(store: ArtifactStore, tmp_path: Pat
     teacher = TeacherConfig(data=DataConfig(name="cifar100"))
     cache = CacheConfig(teacher=teacher, transfer_set=teacher.data, augment=AugmentConfig(pad=4), views=10**9)
     plan = describe([cache], store)
-    with pytest.raises(UserError, match=r"store = .* free\)': expected 9e\+03 TB of room.*--top-k"):
+    with pytest.raises(UserError, match=r"store = .* free\)': expected 9e\+03 TB of room.*`top_k`"):
         plan.refuse_small_disk(tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_a_run_elsewhere_on_images_that_are_not_here(store: ArtifactStore) -> No
     text = describe([cache], store, shape=small, tflops=1e-6).text
     assert "imagefolder:nowhere: 1,000 training and 10 test images of 1 x 4 x 4, 5 classes" in text
     assert "decoded once, 16.2 kB in data/" in text
-    assert "1e-06 TFLOP/s (--tflops)" in text
+    assert "1e-06 TFLOP/s (`tflops`)" in text
 
 
 def test_what_was_made_here_says_nothing_of_another_machine(store: ArtifactStore) -> None:
@@ -119,7 +119,7 @@ def test_views_of_a_program_are_timed_and_bound_the_network(store: ArtifactStore
     assert all(cost.waits for cost in costs)
     views = 30 * 1438 * 0.9
     assert (costs[0].seconds or 0) > views * 1e-6
-    assert "1 workers (--workers) render beside the network" in "".join(one.assumptions())
+    assert "1 `workers` render beside the network" in "".join(one.assumptions())
     assert not Estimate(store, runtime, tflops=1e-9).cost(teacher).waits
 
 

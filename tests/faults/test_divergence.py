@@ -203,7 +203,10 @@ def test_memory_that_does_not_suffice_is_one_line_and_costs_no_training(
     with pytest.raises(UserError) as caught:
         run_stage(teacher, store, often)
     line = str(caught.value)
-    for part in ("out of memory", asked, "digits-mlp16", "--schedule.batch-size (now 64)", "--precision", "--jobs"):
+    advice = (
+        "Lower `schedule.batch_size` (now 64), raise `schedule.parts`, set `precision=bfloat16`, or lower `jobs`"
+    )
+    for part in ("out of memory", asked, "digits-mlp16", advice):
         assert part in line
     assert (store.root / "drafts" / key(teacher) / RESUME).is_file()
 

@@ -169,7 +169,7 @@ def test_an_error_that_is_none_of_locks_is_one_line(tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        pytest.raises(UserError, match=r"store that can be read and written \(Read-only.*--store"),
+        pytest.raises(UserError, match=r"store that can be read and written \(Read-only.*`store`"),
         ArtifactStore(tmp_path).draft(CONFIG),
     ):
         pass

@@ -12,7 +12,7 @@ from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig,
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline import importing
-from distill.pipeline.importing import columns_by_name, hash_files, import_logits
+from distill.pipeline.importing import columns_by_name, import_logits
 
 DATA = DataConfig(held_out=0.15)
 
@@ -310,11 +310,3 @@ def test_names_without_an_image_folder_are_refused(tmp_path, bring, split):
     write_epoch(tmp_path / "logits_top2_epoch0", [f"n{row}" for row in range(len(logits))], logits, 2)
     with pytest.raises(UserError, match="only the files of an image folder have names"):
         bring(tmp_path / "logits_top2_epoch0")
-
-
-def test_hashing_is_silent_and_right(tmp_path, capfd):
-    (tmp_path / "a").write_bytes(b"x" * 5_000_000)
-    (tmp_path / "b").write_bytes(b"")
-    digests = hash_files([tmp_path / "a", tmp_path / "b"])
-    assert digests == (hashlib.sha256(b"x" * 5_000_000).hexdigest(), hashlib.sha256(b"").hexdigest())
-    assert capfd.readouterr() == ("", "")

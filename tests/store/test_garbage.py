@@ -96,11 +96,11 @@ def test_nothing_is_deleted_unless_asked_and_the_room_is_told(store) -> None:
     assert len(items) == 1
     assert str(path) in items[0]
     assert of_reason.split() == ["1", "of", "version", "0", f"{size / 1000:.3g}", "kB"]
-    assert total.split() == f"1 in all: {size / 1000:.3g} kB would be freed with --delete".split()
+    assert total.split() == f"1 in all: {size / 1000:.3g} kB would be freed with `delete`".split()
     assert path.is_dir()
     assert list(collect(store, delete=True))[-1].endswith("kB freed")
     assert not path.exists()
-    assert [line.strip() for line in collect(store, delete=False)] == ["0 in all: 0 B would be freed with --delete"]
+    assert [line.strip() for line in collect(store, delete=False)] == ["0 in all: 0 B would be freed with `delete`"]
 
 
 def test_a_draft_that_resumes_a_run_is_named_and_kept_unless_asked(store) -> None:
