@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.config import (
     DATA_SETS,
     AugmentConfig,
     CacheConfig,
+    Config,
     DataConfig,
     ModelConfig,
     StageConfig,
@@ -21,10 +26,11 @@ from distill.config import (
 from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
-from distill.store.entries import Entry, cost_group, hash_of_data_set
+from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
 from distill.store.store import ArtifactStore
+from distill.system.progress import bar
 from distill.system.runtime import Runtime, free_bytes
 from distill.system.units import format_bytes, format_seconds
 
@@ -92,7 +98,7 @@ def describe(
     """
     configs = list(configs)
     estimate = Estimate(store, runtime, shape, tflops)
-    todo = missing(configs, store, estimate.is_there)
+    todo = missing(configs, store, store.has)
     todo_keys = {key(config) for config in todo}
     hits = _hits(configs, todo_keys)
     costs = [(config, estimate.cost(config)) for config in todo]
@@ -158,36 +164,40 @@ class Estimate:
     ):
         self._store, self._runtime = store, runtime or Runtime(store=store.root)
         self._told, self._tflops = shape, tflops
-        there = [(stage, entry) for stage in STAGES for entry in store.entries(stage) if not entry.problem]
-        self._named = {(stage, entry.name): entry.key for stage, entry in there}
-        self._like: dict[str, Entry] = {}
         self._shapes: dict[str, Shape | None] = {}
-        for _, entry in there:
-            self._like.setdefault(entry.cost_group, entry)
-            if entry.shape:
-                self._shapes.setdefault(entry.data_set, shape_of(entry.shape))
         self._rate: float | None = None
         self._counted: dict[tuple[str, Shape], tuple[int, float]] = {}
         self._rendered: dict[tuple[str, tuple[int, int, int]], float] = {}
         self._decoded: dict[str, str] = {}
 
-    def is_there(self, config: StageConfig) -> bool:
-        """Tell whether the store has the artifact of this config; its record is only opened if it is not indexed."""
-        path = self._store.path(config)
-        known = self._named.get((config.stage, path.name))
-        return self._store.find(config) is not None if known is None else known == key(config)
+    @functools.cached_property
+    def _history(self) -> tuple[dict[str, Cost], dict[str, Shape]]:
+        """The costs of artifacts that were made here, and the shapes of their data sets."""
+        costs: dict[str, Cost] = {}
+        shapes: dict[str, Shape] = {}
+        artifacts = self._store.all("teacher", "cache", "student")
+        for artifact in bar(artifacts, "records", delay=2, disable=None, unit="record", leave=False):
+            data, others = _what_costs(artifact.config)
+            seconds = artifact.record.provenance.get("seconds")
+            costs.setdefault(
+                _name([data, *others]),
+                Cost(
+                    sum(file.bytes for file in artifact.record.files.values()),
+                    seconds if isinstance(seconds, int | float) else None,
+                ),
+            )
+            if data.limit is None and (shape := _shape_in(artifact)):
+                shapes.setdefault(_name([data.name, data.kwargs]), shape)
+        return costs, shapes
 
     def cost(self, config: StageConfig) -> Cost:
         """Estimate the cost of making one artifact, without the cost of its inputs."""
-        if self._tflops is None and (like := self._like.get(cost_group(config))):
-            return Cost(like.bytes, like.seconds)
-        match config:
-            case TeacherConfig() | StudentConfig():
-                return self._training(config)
-            case CacheConfig():
-                return self._caching(config)
-            case _:
-                return Cost(1 << 20, 3.0)
+        if not isinstance(config, TeacherConfig | StudentConfig | CacheConfig):
+            return Cost(1 << 20, 3.0)
+        data, others = _what_costs(config)
+        if self._tflops is None and (known := self._history[0].get(_name([data, *others]))):
+            return known
+        return self._caching(config) if isinstance(config, CacheConfig) else self._training(config)
 
     def assumptions(self) -> list[str]:
         """List what the costs so far assume, one line each: images, time of views, rate of arithmetic."""
@@ -234,10 +244,10 @@ class Estimate:
     def _shape(self, data: DataConfig) -> Shape | None:
         if self._told is None and data.name in DATA_SETS:
             return DATA_SETS[data.name].shape
-        name = hash_of_data_set(data)
-        if self._told is None and name not in self._shapes:
-            self._shapes[name] = _folder_shape(data)
-        shape = self._told or self._shapes[name]
+        name = _name([data.name, data.kwargs])
+        if name not in self._shapes:
+            self._shapes[name] = self._told or self._history[1].get(name) or _folder_shape(data)
+        shape = self._shapes[name]
         if shape is not None and data.name not in self._decoded:
             size = (shape.training + shape.test) * math.prod(shape.image)
             decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
@@ -265,6 +275,31 @@ class Estimate:
         if self._rate is None:
             self._rate = self._tflops * 1e12 if self._tflops else _EFFICIENCY * _matmul_rate()
         return self._rate
+
+
+def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
+    """Return the data set of a network or a cache, and the other parts of its config on which the cost depends."""
+    match config:
+        case TeacherConfig() | StudentConfig():
+            return config.data, [config.stage, config.model, config.augment, config.schedule, config.precision]
+        case CacheConfig():
+            models = [teacher.model for teacher in config.teachers]
+            return config.transfer_set, [config.augment, config.views, config.dtype, config.top_k, *models]
+    raise AssertionError(config.stage)
+
+
+def _name(parts: list[Any]) -> str:
+    """Write parts of a config as a text that is equal for equal parts."""
+    return json.dumps([each.model_dump() if isinstance(each, Config) else each for each in parts], sort_keys=True)
+
+
+def _shape_in(artifact: Artifact) -> Shape | None:
+    """Return the shape of the data set of an artifact; None if the record does not say it."""
+    data = artifact.record.data
+    with suppress(KeyError):
+        sizes = data["sizes"]
+        return shape_of([sizes["train"] + sizes["held_out"], sizes["test"], *data["shape"], len(data["classes"])])
+    return None
 
 
 def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:

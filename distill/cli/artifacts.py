@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -33,14 +32,10 @@ def ls(
     """
     store = ArtifactStore(where.store)
     for each in STAGES if stage == "all" else (stage,):
-        folder = str(store.root / STAGES[each].folder)
-        lines = (
-            f"{entry.key[:8]}  {each:8}  {'' if entry.accuracy is None else f'{entry.accuracy:.4f}':6}  "
-            f"{printable(f'{folder}/{entry.name}')}\n"
-            for entry in store.entries(each)
-            if not entry.problem
-        )
-        sys.stdout.writelines(lines)
+        for artifact in store.all(each):
+            accuracy = artifact.record.metrics.get("test/accuracy")
+            shown = "" if accuracy is None else f"{accuracy:.4f}"
+            print(f"{artifact.record.key[:8]}  {each:8}  {shown:6}  {printable(str(artifact.path))}")
 
 
 def show(artifact: Name, *, where: Where) -> None:

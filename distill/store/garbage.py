@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from filelock import Timeout
 
-from distill.store.entries import Entry, RecordStat, record_stat
-from distill.store.index import FOLDER
+from distill.errors import UserError
 from distill.store.locks import held
-from distill.store.record import RECORD, RESUME, STAMPS
-from distill.store.stages import STAGES
+from distill.store.record import RECORD, RESUME, STAMPS, RecordStat, record_stat
+from distill.store.stages import STAGES, Stage
 from distill.store.store import ArtifactStore
+from distill.system.progress import bar
 from distill.system.units import format_bytes
 
 # Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
@@ -55,7 +55,7 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
     """
     own = {
         name: store.root / name
-        for name in ("drafts", "diverged", "logs", FOLDER, *(stage.folder for stage in STAGES.values()))
+        for name in ("drafts", "diverged", "logs", *(stage.folder for stage in STAGES.values()))
     }
     # Nothing in a linked folder is listed, because a link inside the store may lead out of it.
     linked = [path for path in own.values() if path.is_symlink()]
@@ -178,36 +178,59 @@ def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
                 yield _garbage(path, "half of a file")
 
 
+class _Published(NamedTuple):
+    """What a record says about who needs which artifact; an unreadable record has no key."""
+
+    path: Path
+    stage: Stage
+    stat: RecordStat | None
+    key: str = ""
+    version: int = 0
+    is_current: bool = False
+    inputs: tuple[str, ...] = ()
+
+
+def _published(store: ArtifactStore) -> Iterator[_Published]:
+    folders = [(stage, path) for name, stage in STAGES.items() for path in store.published(name)]
+    for stage, path in bar(folders, "records", delay=2, disable=None, unit="record", leave=False):
+        stat = record_stat(path)
+        try:
+            artifact = store.read(path)
+        except UserError:
+            yield _Published(path, stage, stat)
+        else:
+            record = artifact.record
+            is_current = record.version == stage.version and artifact.is_current
+            yield _Published(path, stage, stat, record.key, record.version, is_current, tuple(record.inputs))
+
+
 def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
-    entries = {
-        store.root / stage.folder / entry.name: (stage, entry)
-        for name, stage in STAGES.items()
-        for entry in store.entries(name)
-    }
-    roots = [entry.key for stage, entry in entries.values() if entry.current and (stage.is_result or not unreached)]
-    needed = _with_inputs(roots, (entry for _, entry in entries.values()))
+    published = list(_published(store))
+    roots = [each.key for each in published if each.is_current and (each.stage.is_result or not unreached)]
+    needed = _with_inputs(roots, published)
     ends_of_needed = {key[:8] for key in needed}
-    closed = {path for path, (_, entry) in entries.items() if entry.problem and not _can_be_opened(path)}
-    for path, (stage, entry) in entries.items():
-        if entry.problem:
-            reason, why_kept = "unreadable record", "cannot be opened" if path in closed else ""
-            if not why_kept and entry.name[-8:] in ends_of_needed:  # its files may still be whole
+    closed = {each.path for each in published if not each.key and not _can_be_opened(each.path)}
+    for each in published:
+        if not each.key:
+            reason, why_kept = "unreadable record", "cannot be opened" if each.path in closed else ""
+            if not why_kept and each.path.name[-8:] in ends_of_needed:  # its files may still be whole
                 why_kept = "something current was made from it"
-        elif entry.key in needed:
+        elif each.key in needed:
             continue
-        elif entry.current:
+        elif each.is_current:
             reason, why_kept = "in no report or sweep", IN_USE if is_busy else ""
         else:
-            reason = f"of version {entry.version}" if entry.version != stage.version else "of an older form"
+            is_older = each.version != each.stage.version
+            reason = f"of version {each.version}" if is_older else "of an older form"
             why_kept = "it may be an input of one whose record cannot be opened" if closed else ""
-        yield _garbage(path, reason, why_kept, entry.stat)
+        yield _garbage(each.path, reason, why_kept, each.stat)
 
 
-def _with_inputs(roots: list[str], entries: Iterable[Entry]) -> set[str]:
+def _with_inputs(roots: list[str], published: Iterable[_Published]) -> set[str]:
     """Return the keys of some artifacts and of everything from which they were made."""
     inputs: dict[str, set[str]] = {}
-    for entry in entries:  # two folders may have the same key
-        inputs.setdefault(entry.key, set()).update(entry.inputs)
+    for each in published:  # two folders may have the same key
+        inputs.setdefault(each.key, set()).update(each.inputs)
     reached: set[str] = set()
     while roots:
         if (key := roots.pop()) not in reached:

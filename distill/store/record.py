@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -27,6 +28,20 @@ def _within(name: str) -> str:
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _FileName = Annotated[str, Field(max_length=1000), AfterValidator(_within)]
+
+
+# The change time (ctime) and not mtime: whoever edits a record can put back its mtime, but not its ctime.
+RecordStat = tuple[int, int]
+"""Change time (ns) and size in bytes of a record, which tell whether it was written again."""
+
+
+def record_stat(folder: Path) -> RecordStat | None:
+    """Return the change time and the size of the record in a folder, or None if there is no record."""
+    try:
+        status = (folder / RECORD).stat()
+    except OSError:
+        return None
+    return status.st_ctime_ns, status.st_size
 
 
 class FileEntry(BaseModel):

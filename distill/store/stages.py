@@ -12,7 +12,6 @@ from distill.config import (
     CacheConfig,
     CalibrationConfig,
     Config,
-    DataConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
@@ -54,13 +53,6 @@ class Stage:
     """Number to raise when the code gives other numbers for the same config, or when a default of it changes."""
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
     """Function that yields the configs of the artifacts that the stage needs."""
-    data_set: Callable[[Any], DataConfig] | None = None
-    """Function that returns the config of the data set whose images the stage goes through."""
-    costs_like: Callable[[Any], Sequence[Config | str | int | None]] | None = None
-    """Function that returns the parts of the config on which the cost depends.
-
-    None means that the cost of one artifact of this stage says nothing about the cost of another.
-    """
     resumes: bool = False
     """Whether the stage resumes where it was interrupted; all ranks of torchrun then run it together."""
     is_long: bool = False
@@ -76,21 +68,7 @@ class Stage:
         return self.config.model_fields["stage"].default
 
 
-def _cost_of_network(config: TeacherConfig | StudentConfig) -> Sequence[Config | str]:
-    return [config.data, config.model, config.augment, config.schedule, config.precision]
-
-
-def _cost_of_cache(config: CacheConfig) -> Sequence[Config | str | int | None]:
-    models = [teacher.model for teacher in config.teachers]
-    return [config.transfer_set, config.augment, config.views, config.dtype, config.top_k, *models]
-
-
-_NETWORK: dict[str, Any] = {
-    "data_set": lambda config: config.data,
-    "costs_like": _cost_of_network,
-    "resumes": True,
-    "is_long": True,
-}
+_NETWORK: dict[str, Any] = {"resumes": True, "is_long": True}
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -101,8 +79,6 @@ STAGES: dict[str, Stage] = {
             "caches",
             titles.of_cache,
             "distill.stages.cache:cache_logits",
-            data_set=lambda config: config.transfer_set,
-            costs_like=_cost_of_cache,
             resumes=True,
         ),
         Stage(StudentConfig, "students", titles.of_student, "distill.stages.student:train_student", **_NETWORK),

@@ -1,7 +1,8 @@
-"""Find artifacts by their config, lend each draft to one process at a time, publish drafts, and delete artifacts."""
+"""Find artifacts by their config, lend each draft to one process at a time, publish it, and delete artifacts."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,12 +16,10 @@ from pydantic import ValidationError
 from distill.config import StageConfig, parse_stage
 from distill.errors import UserError
 from distill.store.artifact import Artifact
-from distill.store.entries import Entry, published
-from distill.store.index import read_index
 from distill.store.key import key
 from distill.store.locks import held
 from distill.store.machine_errors import explained
-from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
+from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
 from distill.store.stages import STAGES, title
 from distill.system import trust
 from distill.system.files import replace_file, sha256, write_json
@@ -30,7 +29,7 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """A folder that holds all artifacts: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
+    """A folder that holds all artifacts: one folder per stage, such as `teachers/`, `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -84,9 +83,21 @@ class ArtifactStore:
             raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
         return named[0]
 
-    def entries(self, stage: str) -> list[Entry]:
-        """List the published artifacts of one stage by folder name; unchanged records are not opened."""
-        return read_index(self.root, stage, self.read)
+    def has(self, config: StageConfig) -> bool:
+        """Tell whether the store has the artifact of a config, without opening its record."""
+        return record_stat(self.path(config)) is not None
+
+    def published(self, stage: str, key: str = "") -> list[Path]:
+        """List the folders of a stage that have a record, by name.
+
+        Args:
+            stage: name of the stage.
+            key: list only folders whose name ends with the beginning of this key.
+        """
+        folder = self.root / STAGES[stage].folder
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - 100,000 Paths take a second
+        paths = [folder / name for name in names if name[-8:].startswith(key[:8])]
+        return [path for path in paths if record_stat(path)]
 
     def all(self, *stages: str) -> Iterator[Artifact]:
         """Return an iterator over the published artifacts that can be read, upstream stages first.
@@ -98,10 +109,9 @@ class ArtifactStore:
 
     def _all(self, *stages: str, key: str = "") -> Iterator[Artifact]:
         for stage in stages or STAGES:
-            folder = self.root / STAGES[stage].folder
-            for name, _ in published(folder, key):
+            for path in self.published(stage, key):
                 with suppress(UserError):
-                    yield self.read(folder / name)
+                    yield self.read(path)
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import RandomCrop
 
 from distill.audit.plan import Estimate, Shape, count, describe
 from distill.cli.main import main
-from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.store.stages import inputs
@@ -163,9 +163,34 @@ def test_stages_that_are_not_made_yet_are_planned_in_one_command(store, capsys) 
 def test_hits_are_found_without_opening_records(student, store, monkeypatch) -> None:
     (cache,) = inputs(student)
     publish(store, cache)
-    Estimate(store)
     monkeypatch.setattr(ArtifactStore, "read", lambda *_: pytest.fail("opened"))
-    assert "hit " in describe([student], store).text
-    estimate = Estimate(store)
-    assert estimate.is_there(cache)
-    assert not estimate.is_there(student)
+    assert describe([cache], store).text.startswith("hit ")
+    assert store.has(cache)
+    assert not store.has(student)
+
+
+def test_numbers_that_no_run_writes_are_no_numbers(store: ArtifactStore) -> None:
+    mine = TeacherConfig(data=DataConfig(name="mine:data"))
+    publish(store, mine, data={}, provenance={"seconds": "long"})
+    cost = Estimate(store).cost(mine.replace(seed=1))
+    assert cost.bytes is not None
+    assert cost.seconds is None
+    assert Estimate(store).cost(mine.replace(precision="bfloat16")).bytes is None, "the images are not known"
+
+
+def test_what_costs_alike_is_estimated_alike(store: ArtifactStore) -> None:
+    teacher = TeacherConfig()
+    publish(store, teacher, provenance={"seconds": 1e6})
+    assert Estimate(store).cost(teacher.replace(seed=3).with_loss(smoothing=0.1)).seconds == 1e6
+    assert Estimate(store).cost(StudentConfig(loss={"alpha": 0})).seconds != 1e6
+    assert Estimate(store).cost(teacher.replace(data=DataConfig(limit=5))).seconds != 1e6
+    cache = CacheConfig(teacher=teacher)
+    publish(store, cache, provenance={"seconds": 2e6})
+    assert Estimate(store).cost(cache.replace(teacher=teacher.replace(seed=3))).seconds == 2e6
+    assert Estimate(store).cost(cache.replace(dtype="float32")).seconds != 2e6
+
+
+def test_the_shape_of_a_part_is_not_the_shape_of_the_set(store: ArtifactStore) -> None:
+    mine = DataConfig(name="mine:data", held_out=0)
+    publish(store, TeacherConfig(data=mine.replace(limit=3)))
+    assert Estimate(store).cost(CacheConfig(transfer_set=mine)).bytes is None

@@ -222,7 +222,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["drafts", "logs", "diverged", "index", "teachers", "students"])
+@pytest.mark.parametrize("name", ["drafts", "logs", "diverged", "teachers", "students"])
 def test_what_a_linked_folder_leads_to_is_left_alone_and_that_is_said(store, tmp_path: Path, name: str) -> None:
     before = home(tmp_path)
     store.root.mkdir()
@@ -261,7 +261,6 @@ def test_what_no_run_made_is_no_draft(store) -> None:
 def test_pipes_are_not_waited_for(store) -> None:
     path = publish(store, TeacherConfig())
     shutil.copytree(path, path.with_name("a"))
-    store.entries("teacher")
     (store.root / "drafts").mkdir()
     for pipe in (path / RECORD, *(store.root / "drafts" / f"{'4' * 64}{end}.lock" for end in ("", ".soft"))):
         pipe.unlink(missing_ok=True)
