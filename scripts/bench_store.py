@@ -40,7 +40,7 @@ _SMOOTHINGS = (0.0, 0.1)
 _TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0)
 _PER_REPORT = 10
 _PER_SEED = 2 * (2 + len(_TEMPERATURES)) + 1 + 1 / _PER_REPORT
-_SHAPE = (1, 28, 28)
+_SHAPE = [1, 28, 28]
 
 
 def analysis_of(seed: int) -> AnalysisConfig:

@@ -52,13 +52,6 @@ def measures_of_network(
     A group that cannot be computed gives its reason instead: the images are missing, the network has no linear
     head, or there is no teacher.
 
-    Args:
-        network: artifact of a teacher or a student.
-        store: store that is searched for its teacher.
-        runtime: device and data root.
-        split: split whose stored predictions are measured.
-        temperature: temperature of the soft targets that are measured.
-
     Raises:
         UserError: the temperature is not positive, or the artifact holds no predictions on this split.
     """

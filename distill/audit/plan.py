@@ -88,13 +88,7 @@ def describe(
 ) -> Plan:
     """Describe which artifacts exist and which would be made, at what cost, and what the estimates are based on.
 
-    Args:
-        configs: configs of the artifacts that are wanted.
-        store: store of the artifacts.
-        runtime: machine and switches; None takes the defaults.
-        shape: shape of all images, which replaces that of the data set; the data set need not be on this machine.
-        tflops: 10¹² operations per second that the machine of the run reaches in training, where a multiplication
-            and an addition are two operations. None takes the rate of this machine.
+    Arguments other than `configs` are explained at `Estimate`.
     """
     configs = list(configs)
     estimate = Estimate(store, runtime, shape, tflops)
@@ -150,9 +144,9 @@ class Estimate:
     Args:
         store: store whose artifacts give bytes and times.
         runtime: machine and switches; None takes the defaults.
-        shape: shape of all images, which replaces that of the data set.
-        tflops: 10¹² operations per second in training. With it, times of artifacts that were made here are not
-            used.
+        shape: shape of all images, which replaces that of the data set; the data set need not be on this machine.
+        tflops: 10¹² operations per second that another machine reaches in training, where a multiplication and an
+            addition are two operations. None takes the rate of this machine and times of similar artifacts.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
 
     Args:
         artifact: artifact of the cache.
-        store: store of its teachers.
+        store: store that has its teachers.
         runtime: device, data root and workers.
         samples: number of views to make again, drawn at random from the views of the proof.
 

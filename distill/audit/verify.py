@@ -32,11 +32,7 @@ class Examined:
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Compare every file of the named artifacts, or of all artifacts, with the record.
-
-    Args:
-        store: store of the artifacts and of their inputs.
-        named: artifacts to examine; none means all that are published.
+    """Compare every file of the named artifacts with the record, or of all artifacts if none is named.
 
     Yields:
         A result for each folder, upstream stages first.
@@ -82,10 +78,7 @@ def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
-    """Make a damaged artifact again, with its missing inputs, and then delete the old one.
-
-    Returns:
-        The path of the new artifact.
+    """Make a damaged artifact again, with its missing inputs, then delete the old one; return the new path.
 
     Raises:
         UserError: the artifact cannot be made from its record alone, or belongs to another store. The old artifact

@@ -28,10 +28,7 @@ from distill.training.tracking import warn
 def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
     """Return the config of an experiment's report, which has one analysis per seed.
 
-    Args:
-        name: name of the experiment.
-        scale: scale of the experiment, which sets its data and its sizes.
-        data: name of the data set; None takes the experiment's own at that scale.
+    The name of the data set may be None: the experiment's own at that scale is then taken.
 
     Raises:
         UserError: there is no such experiment, or it cannot be run on this data set.
@@ -95,15 +92,7 @@ def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]
 def plan_reports(
     name: str, scale: Scale, data: str | None = None
 ) -> tuple[list[ReportConfig], dict[str, UserError]]:
-    """Return the report configs of one experiment, or of every experiment.
-
-    Args:
-        name: name of the experiment, or "all".
-        scale: scale of the experiments.
-        data: name of the data set; None takes each experiment's own at that scale.
-
-    Returns:
-        The configs, and for each experiment that cannot be run on this data set the reason.
+    """Return the report configs of one experiment or of "all", and why others cannot be run on this data set.
 
     Raises:
         UserError: there is no such experiment, or none can be run on this data set.
@@ -138,14 +127,7 @@ class Reproduced:
 
 
 def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
-    """Run an experiment, or all of them, as far as they are not done, and write the page of all reports.
-
-    Args:
-        name: name of the experiment, or "all".
-        scale: scale of the experiments.
-        data: name of the data set; None takes each experiment's own at that scale.
-        store: store in which everything lies.
-        runtime: machine and switches.
+    """Run an experiment or "all", as far as they are not done, and write the page of all reports.
 
     Raises:
         UserError: there is no such experiment, or one of its inputs is missing.

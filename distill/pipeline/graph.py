@@ -30,12 +30,8 @@ def missing(
 ) -> list[StageConfig]:
     """List the configs that would have to run to make `configs`, upstream first.
 
-    Whatever is upstream of an existing artifact is not looked at.
-
-    Args:
-        configs: configs of the wanted artifacts.
-        store: store in which the artifacts lie.
-        is_there: function that tells whether the store has an artifact; None opens its record.
+    Whatever is upstream of an existing artifact is not looked at. The function `is_there` tells whether an artifact
+    exists; None opens its record.
     """
     order: dict[str, StageConfig] = {}
     seen: set[str] = set()
@@ -62,17 +58,10 @@ def ensure(
     *,
     tolerate_divergence: bool = False,
 ) -> dict[str, ArtifactOrReason]:
-    """Make the artifacts of `configs` and of their inputs, as far as they are missing.
+    """Make the artifacts of `configs` and of their inputs, as far as they are missing, and return them by key.
 
-    Args:
-        configs: configs of the wanted artifacts.
-        store: store in which the artifacts lie.
-        runtime: machine and switches.
-        tolerate_divergence: note a run that diverges with its reason, and do not try it again, instead of ending
-            everything.
-
-    Returns:
-        Key → artifact, or the reason why its training diverged.
+    With `tolerate_divergence`, a training that diverges does not end everything: its reason is noted and stands in
+    the place of the artifact, and the training is not tried again.
 
     Raises:
         StagesFailed: some stages failed; stages that need none of them are finished.
@@ -86,7 +75,7 @@ def ensure(
 
 
 def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """Make the artifact of one config and its inputs, as far as they are missing; raise the errors of `ensure`."""
+    """Make the artifact of one config and its inputs, as far as they are missing, or raise an error of `ensure`."""
     artifact = ensure([config], store, runtime)[key(config)]
     assert isinstance(artifact, Artifact), "a training that diverges is an error here"
     return artifact
@@ -99,16 +88,9 @@ def run_missing(
     *,
     tolerate_divergence: bool = False,
 ) -> dict[str, Failure]:
-    """Run missing stages with the executor of the runtime; a failed stage costs only the stages that need it.
+    """Run stages that `missing` has listed with the executor of the runtime, and return the failures.
 
-    Args:
-        waiting: configs to run, as `missing` lists them.
-        store: store in which the artifacts lie.
-        runtime: machine and switches.
-        tolerate_divergence: as in `ensure`.
-
-    Returns:
-        The failures: path of the artifact in the store → why its stage failed.
+    A failure is named by the path of its artifact in the store, and costs only the stages that need the artifact.
     """
     names = {key(config): name_in(config, store) for config in waiting}
     stages = {names[key(config)]: config for config in waiting}
@@ -157,7 +139,7 @@ def name_in(config: StageConfig, store: ArtifactStore) -> str:
 
 
 def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequence[str]]) -> int:
-    """Return how many long stages can run at a time: the most that are equally far from the first."""
+    """Return how many long stages can run at a time: the largest number at one depth of the graph."""
     depth: dict[str, int] = {}
     for name in stages:  # the order is upstream first
         depth[name] = 1 + max((depth[other] for other in needs[name]), default=0)

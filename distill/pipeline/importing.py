@@ -7,6 +7,7 @@ says which facts are declared.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
     from torch import Tensor
 
+    from distill.data.loader import Loader
     from distill.data.sets.dataset import Dataset
 
 _GATE_ROWS, _GATE_VALUES = 4096, 1 << 23
@@ -48,13 +50,11 @@ _PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
 def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime, flags: ImportFlags) -> Artifact:
     """Make a cache of the logits in files, or find the cache that was made of these files with these settings.
 
-    The files have a row for each image of the training split, or of the whole training set as published (train and
-    held-out). In the latter case the rows of the training split are taken.
-
     Args:
         files: arrays of one shape, whose mean is taken; or the epoch folders of one TinyViT file set, one for
-            each view, or the folder that holds them.
-        store: store in which the cache will lie.
+            each view, or the folder that holds them. They have a row for each image of the training split, or of
+            the whole training set as published (train and held-out).
+        store: store of the cache.
         runtime: data root, progress, and the accuracy below which nothing is imported.
         flags: what the user says about the logits.
 
@@ -86,7 +86,9 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
         dtype=flags.dtype,
         top_k=_kept_of(source, flags.top_k) if is_top_k else flags.top_k,
     )
-    aligned = Aligned(source, rows, columns, config, dataset, runtime.workers_for())
+    batch, workers = inference_batch("cpu"), runtime.workers_for()
+    loader = view_loader(config, dataset, dataset.mean, dataset.std, "cpu", batch, workers)
+    aligned = Aligned(source, rows, columns, config, dataset, loader)
     declared = ["teacher weights", "preprocessing", "views"]
     declared += [] if is_top_k and source.named else ["sample order"]
     declared += [] if classes else ["class order"]
@@ -95,31 +97,20 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     )
 
 
+@dataclass(frozen=True)
 class Aligned:
-    """Logits from elsewhere, brought into the order of the samples and classes of a training split.
+    """Logits from elsewhere, brought into the order of the samples and classes of a training split."""
 
-    Args:
-        source: the logits as they are in the files.
-        rows: row of each training sample.
-        columns: column of each class; None when the columns are in order.
-        config: config of the cache to make.
-        dataset: the transfer set.
-        workers: number of processes that run a view program.
-    """
-
-    def __init__(
-        self,
-        source: ForeignLogits,
-        rows: Int64[np.ndarray, " n"],
-        columns: Int64[Tensor, " k"] | None,
-        config: CacheConfig,
-        dataset: Dataset,
-        workers: int = 0,
-    ):
-        self.config, self.dataset = config, dataset
-        self._source, self._rows, self._columns = source, rows, columns
-        batch = inference_batch("cpu")
-        self.loader = view_loader(config, dataset, dataset.mean, dataset.std, "cpu", batch, workers)
+    source: ForeignLogits
+    """The logits as they are in the files."""
+    rows: Int64[np.ndarray, " n"]
+    """Row of each training sample."""
+    columns: Int64[Tensor, " k"] | None
+    """Column of each class; None when the columns are in order."""
+    config: CacheConfig
+    dataset: Dataset
+    loader: Loader
+    """Loader of the views that the logits belong to."""
 
     def answer(self, index: Int64[Tensor, " b"], view: int) -> Float32[Tensor, "b k"]:
         """Return the logits of training samples in one view.
@@ -127,8 +118,8 @@ class Aligned:
         Raises:
             UserError: a row is not what the values are said to be.
         """
-        logits = self._source.rows(self._rows[index.numpy()], view)
-        return logits if self._columns is None else logits[:, self._columns]
+        logits = self.source.rows(self.rows[index.numpy()], view)
+        return logits if self.columns is None else logits[:, self.columns]
 
     def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
         """Return the labels of training samples in one view; the label of a mixed view is its largest class."""
@@ -139,7 +130,7 @@ class Aligned:
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
         """Yield the logits and labels of the samples of a shard, some samples at a time."""
-        size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self._source.shape[2])
+        size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self.source.shape[2])
         for index in torch.arange(shard.first, shard.last).split(size):
             yield Piece(self.answer(index, shard.view), self.labels(index, shard.view))
 
@@ -152,8 +143,8 @@ class Aligned:
         Raises:
             UserError: a view is less accurate, which is what rows or columns in another order look like.
         """
-        count = _rows_within(_GATE_ROWS, _GATE_VALUES, self._source.shape[2])
-        index = torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
+        count = _rows_within(_GATE_ROWS, _GATE_VALUES, self.source.shape[2])
+        index = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
         reached = []
         for view in range(self.config.views):
             labels = self.labels(index, view)

@@ -38,12 +38,7 @@ def run_stage(
     If another process is making the same artifact, wait and take that one. Under torchrun all ranks call this
     function: the first rank holds the draft and publishes it, and all ranks together make networks and caches.
 
-    Args:
-        config: config of the artifact to make.
-        store: store in which the artifact will lie.
-        runtime: machine and switches.
-        make: function that fills a draft folder, for what no config alone can make (an import); None calls the
-            stage.
+    The function `make` fills a draft folder with what no config alone can make (an import); None calls the stage.
     """
     with ranks.end_together():
         own = _run_here(config, store, runtime, make) if ranks.is_first() else _follow(config, store, runtime)

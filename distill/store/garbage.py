@@ -49,9 +49,7 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
     Whatever an artifact of the present code was made from, directly or indirectly, is not listed, whatever its
     version.
 
-    Args:
-        store: the store to search.
-        unreached: also list artifacts from which no report and no sweep was made.
+    With `unreached`, artifacts from which no report and no sweep was made are listed too.
     """
     own = {
         name: store.root / name
@@ -78,8 +76,8 @@ def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached:
     Args:
         store: the store to clean.
         delete: delete what may be deleted.
-        drafts: also count drafts that would resume a run as what may be deleted.
-        unreached: also list artifacts from which no report and no sweep was made.
+        drafts: drafts that would resume a run may be deleted too.
+        unreached: artifacts from which no report and no sweep was made are listed too.
 
     Yields:
         A line for each file or folder, then the disk space for each reason, and then the total.

@@ -14,12 +14,7 @@ ArtifactOrReason = Artifact | str
 
 
 class Inputs:
-    """The artifacts that a stage needs, which are looked up in a store by their configs.
-
-    Args:
-        config: config of the stage.
-        store: store in which the artifacts lie.
-    """
+    """The artifacts that a stage needs, which are looked up in a store by their configs."""
 
     def __init__(self, config: StageConfig, store: ArtifactStore):
         self._config, self._store = config, store

@@ -31,10 +31,7 @@ _ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGT]iB)", 
 def explained(config: StageConfig, folder: Path, store: Path) -> Iterator[None]:
     """Turn errors of the disk and of memory inside the block into one line for the user.
 
-    Args:
-        config: config of the stage that runs.
-        folder: folder that the stage fills, named when an error does not say which file it concerns.
-        store: root of the store.
+    The `folder` that the stage fills is named when an error does not say which file it concerns.
 
     Raises:
         UserError: for an error of the disk or of memory; other errors are raised as they are.
