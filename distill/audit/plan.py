@@ -74,9 +74,11 @@ class Plan:
         """Raise a UserError when the disk of this folder has too little room for the plan."""
         free = free_bytes(folder)
         if free < self.bytes:
-            way_out = "Set `store` to a larger disk; a cache is smaller with `top_k` or fewer `views`."
-            room = f"{format_bytes(self.bytes)} of room"
-            raise UserError("store", f"{folder} ({format_bytes(free)} free)", room, way_out)
+            value, room = f"{folder} ({format_bytes(free)} free)", f"{format_bytes(self.bytes)} of room"
+            way_out = (
+                "Set `store` or DISTILL_STORE to a larger disk; `top_k` and fewer `views` make a cache smaller."
+            )
+            raise UserError("store", value, room, way_out)
 
 
 def describe(

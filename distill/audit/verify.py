@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from distill.cache.remake import remake
@@ -38,12 +39,9 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
         A result for each folder, upstream stages first.
     """
     known: set[str] = set()
-    for artifact in named:
-        yield _examined(artifact, store, known)
-    if named:
-        return
-    for stage in STAGES.values():
-        for path in sorted(path for path in (store.root / stage.folder).glob("*") if path.is_dir()):
+    everything = (sorted((store.root / stage.folder).glob("*")) for stage in STAGES.values())
+    for path in [artifact.path for artifact in named] or chain.from_iterable(everything):
+        if path.is_dir():
             try:
                 yield _examined(store.read(path), store, known)
             except UserError as error:
@@ -51,11 +49,11 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
 
 
 def _examined(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Examined:
-    place = store.path(artifact.config)
+    name = store.path(artifact.config).name
     known.add(artifact.record.key)
     problems = artifact.problems()
-    if artifact.is_current and artifact.path.name != place.name:
-        problems.append(f"it is {place.name}, and is not found under another name")
+    if artifact.is_current and artifact.path.name != name:
+        problems.append(f"it is {name}, and is not found under another name")
     return Examined(artifact.path, artifact, problems, list(_unreadable_inputs(artifact, store, known)))
 
 
@@ -92,13 +90,12 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")
-    if isinstance(config, ReportConfig) and _drawn_otherwise(config):
-        command = f"distill reproduce {config.experiment} --scale {config.scale} --data {config.data}"
-        expected = "what the files in experiments/ still draw"
-        raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: `{command}`")
+    if isinstance(config, ReportConfig):
+        name, scale, data = config.experiment, config.scale, config.data
+        if plan_report(name, scale, data).source != config.source:
+            way_out = (
+                f"Delete the folder, and make today's: `distill reproduce {name} --scale {scale} --data {data}`"
+            )
+            raise UserError("repair", str(path), "what the files in experiments/ still draw", way_out)
     with store.aside(path):
         return ensure_one(config, store, runtime).path
-
-
-def _drawn_otherwise(config: ReportConfig) -> bool:
-    return plan_report(config.experiment, config.scale, config.data).source != config.source

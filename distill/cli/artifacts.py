@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -32,10 +33,12 @@ def ls(
     """
     store = ArtifactStore(where.store)
     for each in STAGES if stage == "all" else (stage,):
-        for artifact in store.all(each):
-            accuracy = artifact.record.metrics.get("test/accuracy")
-            shown = "" if accuracy is None else f"{accuracy:.4f}"
-            print(f"{artifact.record.key[:8]}  {each:8}  {shown:6}  {printable(str(artifact.path))}")
+        for path in store.published(each):
+            with suppress(UserError):
+                record = store.record(path)
+                accuracy = record.metrics.get("test/accuracy")
+                shown = "" if accuracy is None else f"{accuracy:.4f}"
+                print(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
 
 
 def show(artifact: Name, *, where: Where) -> None:

@@ -149,8 +149,8 @@ def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> 
     from distill.reports.overview import write_overview
 
     folder = store.root / STAGES["report"].folder
-    by_age = sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
     try:
+        by_age = sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
         return write_overview(folder, scale, [*by_age, *reports], experiment_files.experiment_names())
     except OSError as error:  # the page is no result, so the run does not fail without it
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")

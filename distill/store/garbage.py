@@ -47,24 +47,20 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
     """Yield each file or folder of a store that could be deleted, with the reason.
 
     Whatever an artifact of the present code was made from, directly or indirectly, is not listed, whatever its
-    version.
-
-    With `unreached`, artifacts from which no report and no sweep was made are listed too.
+    version. With `unreached`, artifacts from which no report and no sweep was made are listed too.
     """
-    own = {
-        name: store.root / name
-        for name in ("drafts", "diverged", "logs", *(stage.folder for stage in STAGES.values()))
-    }
+    drafts, diverged, logs = (store.root / name for name in ("drafts", "diverged", "logs"))
+    own = [drafts, diverged, logs, *(store.root / stage.folder for stage in STAGES.values())]
     # Nothing in a linked folder is listed, because a link inside the store may lead out of it.
-    linked = [path for path in own.values() if path.is_symlink()]
+    linked = [path for path in own if path.is_symlink()]
     for path in linked:
         yield _garbage(path, "link", "what it leads to may be no part of the store")
-    at_work = set(_keys_at_work(own["drafts"]))
+    at_work = set(_keys_at_work(drafts))
     candidates = chain(
-        _drafts(own["drafts"], at_work),
-        (_garbage(path, "note of a diverged run") for path in sorted(own["diverged"].glob("*.json"))),
-        _logs(own["logs"], at_work),
-        _halves([store.root, *own.values()]),
+        _drafts(drafts, at_work),
+        (_garbage(path, "note of a diverged run") for path in sorted(diverged.glob("*.json"))),
+        _logs(logs, at_work),
+        _halves([store.root, *own]),
         _artifacts(store, unreached, bool(at_work)),
     )
     yield from (each for each in candidates if each.path.parent not in linked)

@@ -57,7 +57,7 @@ def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
     closed = number in _CLOSED or not store.exists()  # such as a folder of /proc
     if number and closed and path.absolute().is_relative_to(store.absolute()):
         expected = f"a store that can be read and written ({os.strerror(number)})"
-        way_out = f"Set `store` to a folder of yours; {_AGAIN}"
+        way_out = f"Set `store` or DISTILL_STORE to a folder of yours; {_AGAIN}"
         return UserError("path", str(path), expected, way_out)
     return None
 

@@ -52,22 +52,33 @@ class ArtifactStore:
         Raises:
             UserError: the folder is not an artifact of this program.
         """
-        expected = f"the folder of an artifact, with a {RECORD} inside"
-        way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
+        record = self.record(path)
+        try:
+            config = parse_stage(record.config)
+        except (ValidationError, UserError) as error:
+            raise _unreadable(path, error) from error
+        trust.note_file(config.plugins(), path / RECORD)
+        return Artifact(path, record, config)
+
+    def record(self, path: Path) -> Record:
+        """Read the record in a folder, but not its config, which takes most of the time of `read`.
+
+        Raises:
+            UserError: the folder has no record of this program.
+        """
         try:
             content = read_bytes(path / RECORD)
             record = Record.model_validate(parse_json(content, RECORD))
-            config = parse_stage(record.config)
         except OSError as error:
             lost = path.is_dir() and path.parent.name in {stage.folder for stage in STAGES.values()}
+            expected = f"the folder of an artifact, with a {RECORD} inside"
+            way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
             raise UserError("path", str(path), expected, _DELETE if lost else way_out) from error
         except (ValidationError, UserError) as error:
-            expected = f"a record that this version can read ({str(error).splitlines()[0]})"
-            raise UserError("path", str(path / RECORD), expected, _DELETE) from error
+            raise _unreadable(path, error) from error
         if not record.fits(content):
             raise UserError("path", str(path / RECORD), "the record as it was published, it was changed", _DELETE)
-        trust.note_file(config.plugins(), path / RECORD)
-        return Artifact(path, record, config)
+        return record
 
     def resolve(self, text: str) -> Artifact:
         """Find the artifact that a user names by a path, a key, or the beginning of a key.
@@ -218,6 +229,11 @@ class ArtifactStore:
     def forget_diverged(self, config: StageConfig) -> None:
         """Forget that a config diverged, so that it can be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    expected = f"a record that this version can read ({str(error).splitlines()[0]})"
+    return UserError("path", str(path / RECORD), expected, _DELETE)
 
 
 def _refuse_links(draft: Path) -> None:

@@ -86,7 +86,7 @@ def what_is_wrong(world: World, config: StageConfig, store: ArtifactStore, told:
         wrong += ["nothing was said, and nothing made"] if half is None else half.problems()
     else:
         wrong += [] if store.find(config) is None else ["an artifact, though the run failed"]
-        clear = str(store.root) in told and "GB free" in told and "--store" in told and "\n" not in told
+        clear = str(store.root) in told and "GB free" in told and "set `store`" in told and "\n" not in told
         wrong += [] if clear else [f"not clear: {told}"]
     made = run_stage(config, store, runtime_of(store.root))
     wrong += differences(made.path, world.made(config).path) + made.problems()
@@ -175,7 +175,7 @@ def test_a_read_only_store_is_one_line_and_can_be_read(world: World, capsys: pyt
         said = capsys.readouterr().err
         assert said.startswith("error: path = ")
         assert "(Read-only file system)" in said
-        assert "--store" in said
+        assert "or DISTILL_STORE to a folder of yours" in said
         assert said.count("\n") == 1
         refusal.refused = 0
         cli.main(["ls", "student", "--store", str(store.root)])

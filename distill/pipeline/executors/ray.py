@@ -163,7 +163,8 @@ def _token(folder: Path) -> Iterator[Path]:
         file = token.open("xb")
     except OSError as error:
         expected = f"a folder that can be written ({error.strerror})"
-        raise UserError("store", str(folder), expected, "Set `store` to another folder.") from error
+        way_out = "Set `store` or DISTILL_STORE to another folder."
+        raise UserError("store", str(folder), expected, way_out) from error
     with file:
         try:
             with suppress(OSError):  # on a file system without locks
