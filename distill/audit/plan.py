@@ -168,7 +168,7 @@ class Estimate:
 
     @functools.cached_property
     def _history(self) -> tuple[dict[str, Cost], dict[str, Shape]]:
-        """The costs of artifacts that were made here, and the shapes of their data sets."""
+        """Return what the artifacts in the store cost, and the shapes of their data sets."""
         costs: dict[str, Cost] = {}
         shapes: dict[str, Shape] = {}
         artifacts = self._store.all("teacher", "cache", "student")

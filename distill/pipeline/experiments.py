@@ -177,8 +177,9 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     """Return the report of a config, or None if there is none; raise a UserError if it is damaged."""
     report = store.find(config)
-    for name in report.record.files if report else ():
-        report.file(name)
+    if report is not None:
+        for name in report.record.files:
+            report.file(name)
     return report
 
 

@@ -106,7 +106,10 @@ class ArtifactStore:
             key: list only folders whose name ends with the beginning of this key.
         """
         folder = self.root / STAGES[stage].folder
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - 100,000 Paths take a second
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - faster than Paths
+        except OSError:
+            return []
         paths = [folder / name for name in names if name[-8:].startswith(key[:8])]
         return [path for path in paths if record_stat(path)]
 
