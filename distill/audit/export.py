@@ -90,7 +90,7 @@ class Exported(nn.Module):
 
 @dataclass(frozen=True)
 class Export:
-    """The result of an export."""
+    """Where a network was exported to, and whether there is a program of it."""
 
     folder: Path
     no_program: str

@@ -1,4 +1,4 @@
-"""An exported folder: the answers of the network and its calibration, whole or not there, and no code in it."""
+"""Check that an exported folder answers like its network, is whole or absent, and runs no code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def teacher_with(model: ModelConfig) -> TeacherConfig:
 
 
 class Counting(torch.nn.Module):
-    """What torch.export cannot trace: what it does depends on the values of its input."""
+    """A network that torch.export cannot trace, because it branches on the values of its input."""
 
     def __init__(self, num_classes: int, in_shape: tuple[int, int, int]):
         super().__init__()

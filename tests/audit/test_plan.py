@@ -80,7 +80,7 @@ IMAGENET = Shape(1_281_167, 50_000, (3, 224, 224), 1000)
     [("resnet50", 25_557_032, 4.089e9), ("resnet18", 11_689_512, 1.814e9)],
 )
 def test_operations_of_networks_that_papers_count(name: str, parameters: int, multiplications: float) -> None:
-    """Parameters and GMACs as torchvision documents them with its weights; batch norms have buffers beside."""
+    """Counts equal torchvision's documented parameters and GMACs; batch norms have buffers besides."""
     stored, operations = count(ModelConfig(name=f"torchvision:{name}"), IMAGENET)
     assert parameters <= stored < 1.003 * parameters
     assert operations == pytest.approx(2 * multiplications, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Pixels and logits of a cache, made again."""
+"""Check that replay makes pixels and logits of a cache again, and finds what differs."""
 
 from __future__ import annotations
 

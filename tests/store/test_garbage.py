@@ -21,7 +21,7 @@ from tests.store.records import publish
 
 
 def found(store: ArtifactStore, unreached: bool = False) -> dict[str, str]:
-    """Name of what lies there for nothing → the reason."""
+    """Map the name of each piece of garbage to the reason."""
     return {each.path.name: each.reason for each in find_garbage(store, unreached)}
 
 
@@ -30,7 +30,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def needed_by_current(records: dict[str, tuple[Path, list[str], bool]]) -> set[str]:
-    """Keys that something current leads to, found the slow way."""
+    """Return the keys that anything current leads to, computed the slow way."""
     needed: set[str] = set()
     for _ in records:  # no path is longer
         roots = {name for name, (_, _, current) in records.items() if current or name in needed}
@@ -206,7 +206,7 @@ def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None
 
 
 def home(tmp_path: Path) -> dict[str, bytes]:
-    """A folder of somebody, with what would be garbage in a store."""
+    """Make a folder that is no store, with files that would be garbage in a store; return its content."""
     elsewhere = ArtifactStore(tmp_path / "home")
     old = publish(elsewhere, TeacherConfig(seed=9), version=0)
     for path in (old, old.with_name("photos"), old.with_name("0" * 64)):

@@ -1,4 +1,4 @@
-"""Drafts, and what is published from them: found whole, under its path or its key."""
+"""Check that drafts are published whole, and found under their path or their key."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def _token(folder: Path) -> Iterator[Path]:
 
 
 class _Started(NamedTuple):
-    """The first message of a worker about a stage."""
+    """The message by which a worker says that it has started a stage."""
 
     node: str
 
@@ -200,7 +200,7 @@ class WorkerSetup:
     """The settings with which a worker works as if it were the process that asked."""
 
     inbox: Any
-    """Ray's handle of the `_Inbox` for the worker's messages."""
+    """Ray's handle of the inbox that the worker's messages go to."""
     token: Path
     """A file in the store, which a node sees only if it shares the store."""
     bars: bool

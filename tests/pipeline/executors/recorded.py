@@ -1,4 +1,4 @@
-"""A graph whose stages are their names, and which notes in which order they finish."""
+"""Define a graph whose stages are names, and which notes the order in which they finish."""
 
 from __future__ import annotations
 

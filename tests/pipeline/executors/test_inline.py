@@ -14,7 +14,7 @@ from tests.pipeline.executors.recorded import Recorded
 
 
 class Held:
-    """Stands for a network that a failed stage held."""
+    """This object stands for a network that a failed stage held."""
 
 
 def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class Unpicklable(Exception):
 
 
 class Stages:
-    """What a stage does is its name up to the first figure; where it is done is told by a file."""
+    """A stage runs the method of its name without digits; a file tells which process ran it."""
 
     def __init__(self, folder: Path, needs: Mapping[str, Sequence[str]]):
         self.folder, self.needs = folder, needs

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One that `run_ray` would start, kept for all tests."""
+    """Start a cluster as `run_ray` does, and keep it for all tests."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not find this file
     with ray_cluster.connection(ray_cluster.import_ray(), None):
         yield
@@ -45,7 +45,7 @@ class Unpicklable(Exception):
 
 
 class Stages:
-    """What a stage does is its name; each time that one starts is told by a line in a file."""
+    """A stage runs the method of its name; each start writes a line to a file."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -84,7 +84,7 @@ class Stages:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def saves(self, _first: bool) -> None:
-        """What a training does with the signal."""
+        """Wait for the signal and save, as a training does."""
         pending: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _frame: pending.append(number))
         (self.folder / "trains").touch()

@@ -8,7 +8,7 @@ from distill.pipeline.executors.stage_graph import Graph
 
 @st.composite
 def graphs(draw):
-    """Names in any order of which each needs some that come before it in another order, and the ones that fail."""
+    """Draw the stages of a graph without cycles, in any order, and the stages that fail."""
     count = draw(st.integers(1, 8))
     needs = {
         f"s{i}": draw(st.lists(st.sampled_from([f"s{j}" for j in range(i)] or ["elsewhere"]))) for i in range(count)
