@@ -117,7 +117,9 @@ def run_missing(
         tolerate_divergence=tolerate_divergence,
         trusted=trust.current,
     )
-    logs = (store.root / LOGS).absolute()
+    logs = store.root / LOGS
+    if executor == "ray":
+        logs = logs.absolute()
     graph = Graph(stages, needs, attempt, logs, runtime.progress)
     match executor:
         case "inline":
