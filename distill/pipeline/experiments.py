@@ -150,8 +150,8 @@ def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> 
 
     folder = store.root / STAGES["report"].folder
     try:
-        by_age = sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
-        return write_overview(folder, scale, [*by_age, *reports], experiment_files.experiment_names())
+        reports = [*reports_by_age(store), *reports]
+        return write_overview(folder, scale, reports, experiment_files.experiment_names())
     except OSError as error:  # the page is no result, so the run does not fail without it
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
         return None
@@ -188,3 +188,8 @@ def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     with suppress(UserError):
         return _report(config, store)
     return None
+
+
+def reports_by_age(store: ArtifactStore) -> list[Artifact]:
+    """List all reports of a store, the latest last."""
+    return sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)
