@@ -24,7 +24,7 @@ from distill.system.runtime import Runtime
 from distill.training.network import load_predictions, network_config, training_data
 
 _CLASSES = (0, 1)
-"""The two classes whose difference of logits enters the mutual information."""
+"""Classes whose difference of logits enters the mutual information."""
 _BITS = "bits tell only of images it was not trained on"
 _EXPLAINED = {each.name: each.explained for each in (*MEASURES, *information.MEASURES)}
 
@@ -33,13 +33,13 @@ ValuesByMeasure = Mapping[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Group:
-    """Measures of one kind, or the reason why there are none."""
+    """A table of measures that belong together, or the reason why there are none."""
 
     heading: str
     rows: ValuesByMeasure = field(default_factory=dict)
     """A value per column for each measure; NaN where a measure is not defined."""
     columns: tuple[str, ...] = ()
-    """Names of the columns; empty where there is only one."""
+    """Names of the columns; empty where there is only one column."""
     missing: str = ""
     """The reason why there are no rows; empty where there are some."""
 
@@ -51,13 +51,6 @@ def measures_of_network(
 
     A group that cannot be computed gives its reason instead: the images are missing, the network has no linear
     head, or there is no teacher.
-
-    Args:
-        network: artifact of a teacher or a student.
-        store: store that is searched for its teacher.
-        runtime: device and data root.
-        split: split whose stored predictions are measured.
-        temperature: temperature of the soft targets that are measured.
 
     Raises:
         UserError: the temperature is not positive, or the artifact holds no predictions on this split.
@@ -147,14 +140,14 @@ def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfi
 
 
 def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProbe, runtime: Runtime) -> list[Group]:
-    """Measure answers to training and held-out images, and how similar the activations are to the teacher's."""
+    """Measure the logits on training and held-out images, and how similar the activations are to the teacher's."""
     heading = f"Training and held-out images, T = {probe.temperature:g} ({_BITS})"
     try:
-        found, weight, _ = outputs(probe, network, runtime)
+        by_split, weight, _ = outputs(probe, network, runtime)
     except UserError as error:
         return [Group(heading, missing=str(error))]
-    columns = tuple(map(_spoken, found))
-    rows = _rows(*(measures_of(seen, weight, probe.temperature) for seen in found.values()))
+    columns = tuple(map(_spoken, by_split))
+    rows = _rows(*(measures_of(seen, weight, probe.temperature) for seen in by_split.values()))
     groups = [Group(heading, rows, columns)]
     if teacher is not None:
         heading = "Penultimate activations beside its teacher's"
@@ -162,7 +155,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
             of_teacher, _, _ = outputs(probe, teacher, runtime, training_data(network, runtime))
         except UserError as error:
             return [*groups, Group(heading, missing=str(error))]
-        pairs = ((found[split].features, of_teacher[split].features) for split in found)
+        pairs = ((by_split[split].features, of_teacher[split].features) for split in by_split)
         alike = (compute(of_kind("activations"), features=features, other=other) for features, other in pairs)
         groups.append(Group(heading, _rows(*alike), columns))
     return groups
@@ -172,8 +165,8 @@ def _information(network: Artifact, runtime: Runtime) -> Group:
     """Estimate the mutual information between images and a difference of logits at the end of training."""
     heading = "Mutual information of an image and a difference of logits"
     try:
-        found = information.final_information(InformationProbe(classes=_CLASSES), network, runtime)
+        values = information.final_information(InformationProbe(classes=_CLASSES), network, runtime)
     except UserError as error:
         return Group(heading, missing=str(error))
     names = " and ".join(network.data["classes"][cls] for cls in _CLASSES)
-    return Group(f"{heading}, {names}", _rows(found))
+    return Group(f"{heading}, {names}", _rows(values))

@@ -23,15 +23,13 @@ from distill.config import (
     Count,
     ModelConfig,
     Positive,
-    StudentConfig,
-    TeacherConfig,
 )
 from distill.data.normaliser import shift_and_factor
 from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
 from distill.models.build import refuse_larger
-from distill.pipeline.graph import ensure
+from distill.pipeline.graph import ensure_one
 from distill.stages.calibration import SPLITS, load_scaling, measures
 from distill.store.artifact import Artifact
 from distill.store.key import key
@@ -51,6 +49,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.json"
 PROGRAM = "model.pt2"
+_AGAIN = "Export it again."
 FORMAT = 1
 """Version of the format. It is raised when the contents of a folder change their meaning."""
 _METHOD = "calibration"
@@ -91,7 +90,7 @@ class Exported(nn.Module):
 
 @dataclass(frozen=True)
 class Export:
-    """The result of an export."""
+    """Where a network was exported to, and whether there is a program of it."""
 
     folder: Path
     no_program: str
@@ -104,8 +103,7 @@ def export(
     """Write a network, its calibration and its description to a folder, all or nothing.
 
     `model.safetensors` holds weights, normalisation and calibration, and `model.json` describes them. `model.pt2`
-    holds the same network as a program of `torch.export`, for any number of images at a time. Without a program,
-    where the network cannot be traced, the result gives the reason.
+    holds the same network as a program of `torch.export`, for any number of images at a time.
 
     Args:
         artifact: a teacher, a student, or a calibration of one.
@@ -119,53 +117,48 @@ def export(
         UserError: the artifact is no network or a network of sentences, the folder is not empty, or the calibration
             cannot be made.
     """
-    _check_free(folder)
-    network, method = _source(artifact, calibration, store)
-    config = network_config(network)
-    data = network.data
-    fitted = None
-    if isinstance(artifact.config, CalibrationConfig):
-        fitted = artifact
-    elif method != "none":
-        fitted = calibrated(network, method, store, runtime)
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise UserError("to", str(folder), "a folder that is new or empty", "Name another one, or delete this one.")
+    network, fitted = _network_and_calibration(artifact, calibration, store, runtime)
     scaling = load_scaling(fitted) if fitted else identity()
-    inner = load_network(network)
-    _check_takes_images(inner, config, data)
-    model = Exported(inner, data, scaling).eval()
+    model = Exported(load_network(network), network.data, scaling).eval()
+    _check_takes_images(model.network, network)
     with _draft(folder) as draft:
         save_model(model, str(draft / WEIGHTS), metadata={_METHOD: scaling.method})
-        no_program = _write_program(model, data["shape"], draft / PROGRAM)
+        no_program = _write_program(model, network.data["shape"], draft / PROGRAM)
         files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in draft.iterdir()}
-        write_json(
-            draft / DESCRIPTION,
-            {
-                "format": FORMAT,
-                "model": config.model.model_dump(mode="json"),
-                "classes": data["classes"],
-                "shape": data["shape"],
-                "mean": data["mean"],
-                "std": data["std"],
-                "input": "uint8 [n, c, h, w], the pixels of the data set",
-                "output": "float32 [n, k], logits whose softmax are the probabilities",
-                "calibration": {
-                    "method": scaling.method,
-                    "scale": scaling.scale.tolist(),
-                    "bias": scaling.bias.tolist(),
-                },
-                "source": {
-                    "network": {"key": network.record.key, "title": title(config)},
-                    "calibration": {"key": fitted.record.key} if fitted else None,
-                    "data": {name: data[name] for name in ("name", "fingerprint") if name in data},
-                },
-                "files": files,
-                "program": None if no_program else PROGRAM,
-                "metrics": _metrics(network, scaling),
-                "made_by": provenance(runtime),
-            },
-        )
+        described = _description(network, fitted, scaling) | {
+            "files": files,
+            "program": None if no_program else PROGRAM,
+            "made_by": provenance(runtime),
+        }
+        write_json(draft / DESCRIPTION, described)
         for path in draft.iterdir():  # safetensors writes files that only their owner may read
             path.chmod((draft / DESCRIPTION).stat().st_mode)
     return Export(folder, no_program)
+
+
+def _description(network: Artifact, fitted: Artifact | None, scaling: Scaling) -> dict[str, Any]:
+    """Return what `model.json` says about a network and its calibration."""
+    config, data = network_config(network), network.data
+    return {
+        "format": FORMAT,
+        "model": config.model.model_dump(mode="json"),
+        **{name: data[name] for name in ("classes", "shape", "mean", "std")},
+        "input": "uint8 [n, c, h, w], the pixels of the data set",
+        "output": "float32 [n, k], logits whose softmax are the probabilities",
+        "calibration": {
+            "method": scaling.method,
+            "scale": scaling.scale.tolist(),
+            "bias": scaling.bias.tolist(),
+        },
+        "source": {
+            "network": {"key": network.record.key, "title": title(config)},
+            "calibration": {"key": fitted.record.key} if fitted else None,
+            "data": {name: data[name] for name in ("name", "fingerprint") if name in data},
+        },
+        "metrics": _metrics(network, scaling),
+    }
 
 
 def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -175,14 +168,10 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
         UserError: the artifact is no network of this store, or it has no held-out predictions.
     """
     config = network_config(network)
-    found = store.find(config)
-    if found is None or found.record.key != network.record.key:
-        way_out = "Name its store with --store; one of an older version must be trained again."
+    if store.find(config) is None or key(config) != network.record.key:
+        way_out = "Set `store` to its store; one of an older version must be trained again."
         raise UserError("artifact", str(network.path), f"a network of the store {store.root}", way_out)
-    wanted = CalibrationConfig(network=config, method=method)
-    made = ensure([wanted], store, runtime)[key(wanted)]
-    assert isinstance(made, Artifact), "a calibration trains nothing that could diverge"
-    return made
+    return ensure_one(CalibrationConfig(network=config, method=method), store, runtime)
 
 
 def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
@@ -203,11 +192,10 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
     described = _read_description(folder / DESCRIPTION)
     weights, entry = folder / WEIGHTS, described.files.get(WEIGHTS)
     if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:
-        way_out = "Export it again: distill export ARTIFACT --to FOLDER."
-        raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", way_out)
+        raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", _AGAIN)
     config, calibration = described.model, described.calibration
     if _method_of(weights) != calibration.method:
-        raise UserError(str(folder / DESCRIPTION), "changed", "the calibration of its weights", "Export it again.")
+        raise UserError(str(folder / DESCRIPTION), "changed", "the calibration of its weights", _AGAIN)
     if config.plugin is not None and not plugins:
         way_out = "If the folder is your own: load_exported(folder, plugins=True)."
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
@@ -221,7 +209,7 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
         load_model(model, weights)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(str(weights), reason, f"weights of {config.name}", "Export it again.") from error
+        raise UserError(str(weights), reason, f"weights of {config.name}", _AGAIN) from error
     return model.to(device).eval()
 
 
@@ -232,7 +220,7 @@ def _method_of(weights: Path) -> str | None:
             return (file.metadata() or {}).get(_METHOD)
     except SafetensorError as error:
         reason = str(error).splitlines()[0]
-        raise UserError(str(weights), reason, "a whole .safetensors file", "Export it again.") from error
+        raise UserError(str(weights), reason, "a whole .safetensors file", _AGAIN) from error
 
 
 class _Calibration(Config):
@@ -265,9 +253,6 @@ class _Description(Config):
         return self
 
 
-_AGAIN = "Export it again: distill export ARTIFACT --to FOLDER."
-
-
 def _read_description(path: Path) -> _Description:
     expected, way_out = f"the folder of an export, with a {DESCRIPTION} inside", "Make one with `distill export`."
     try:
@@ -283,36 +268,33 @@ def _read_description(path: Path) -> _Description:
         raise UserError(f"{path} {field.partition('.')[2] or field}", value, expected, _AGAIN) from error
 
 
-def _source(artifact: Artifact, calibration: Method | None, store: ArtifactStore) -> tuple[Artifact, Method]:
-    """Return the network and the calibration method that are wanted."""
+def _network_and_calibration(
+    artifact: Artifact, calibration: Method | None, store: ArtifactStore, runtime: Runtime
+) -> tuple[Artifact, Artifact | None]:
+    """Return the network to export and its calibration artifact; None for no calibration."""
     config = artifact.config
     if not isinstance(config, CalibrationConfig):
         network_config(artifact)
-        return artifact, calibration or "none"
+        if calibration is None or calibration == "none":
+            return artifact, None
+        return artifact, calibrated(artifact, calibration, store, runtime)
     if calibration not in (None, config.method):
-        way_out = "Drop --calibration, or name the network itself."
+        way_out = "Drop `calibration`, or name the network itself."
         raise UserError("calibration", calibration, f"{config.method}, which {artifact.path.name} is", way_out)
     network = store.find(config.network)
     if network is None:
-        way_out = "Name the store that it was made in with --store."
+        way_out = "Set `store` to the store that it was made in."
         raise UserError("artifact", title(config.network), "the network of this calibration in the store", way_out)
-    return network, config.method
+    return network, artifact
 
 
-def _check_free(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists() or folder.is_symlink():
-        raise UserError("to", str(folder), "a folder that is new or empty", "Name another one, or delete this one.")
-
-
-def _check_takes_images(model: nn.Module, config: TeacherConfig | StudentConfig, data: Mapping[str, Any]) -> None:
+def _check_takes_images(model: nn.Module, network: Artifact) -> None:
     """Refuse to export a network of sentences, which takes no images."""
     # A network of sentences takes tokens and answers at every position.
     with torch.inference_mode():
-        logits = model(torch.zeros(1, *data["shape"]))
+        logits = model(torch.zeros(1, *network.data["shape"]))
     if logits.ndim != 2:
-        value = f"{config.model.name} on {data['name']}"
+        value = f"{network_config(network).model.name} on {network.data['name']}"
         raise UserError("artifact", value, "a network of images", "Networks of sentences cannot be exported.")
 
 
@@ -332,14 +314,14 @@ def _write_program(model: Exported, shape: list[int], path: Path) -> str:
 
 def _metrics(network: Artifact, scaling: Scaling) -> dict[str, Any]:
     """Measure the stored predictions of each split before and after calibration."""
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for split in SPLITS:
         logits, labels = load_predictions(network, split)
         if len(labels):
             before = measures(logits, labels)
             after = before if scaling.method == "none" else measures(scaling.apply(logits), labels)
-            found[split] = {"before": before, "after": after}
-    return found
+            metrics[split] = {"before": before, "after": after}
+    return metrics
 
 
 @contextmanager

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.config import (
     DATA_SETS,
     AugmentConfig,
     CacheConfig,
+    Config,
     DataConfig,
     ModelConfig,
     StageConfig,
@@ -21,10 +26,11 @@ from distill.config import (
 from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
-from distill.store.index import Entry, kind, source
+from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
 from distill.store.store import ArtifactStore
+from distill.system.progress import bar
 from distill.system.runtime import Runtime, free_bytes
 from distill.system.units import format_bytes, format_seconds
 
@@ -34,11 +40,10 @@ _STEP_SECONDS = 6e-4
 """Seconds that a step takes beside its arithmetic, measured on small networks, where nothing else counts."""
 _EFFICIENCY = 0.35
 """Share of the matrix-product rate that a training step of a small network reaches."""
-
-
 _EVALUATIONS = 20
 """Largest number of times that one training evaluates the held-out images."""
 _VIEWS_TIMED = 16
+"""Number of views that are made to time a view program."""
 
 
 def shape_of(numbers: Sequence[int]) -> Shape:
@@ -49,7 +54,7 @@ def shape_of(numbers: Sequence[int]) -> Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """The bytes that an artifact takes and the seconds to make it; None where there is nothing to estimate from."""
+    """The bytes of an artifact and the seconds to make it; None where there is nothing to estimate from."""
 
     bytes: int | None
     seconds: float | None
@@ -59,10 +64,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run: a table and the bytes that the run would write."""
+    """What a run would do: a table for people, and the bytes that the run would write."""
 
     text: str
-    """A table for people to read."""
     bytes: int
     """Bytes that the new artifacts take on the disk of the store."""
 
@@ -70,11 +74,11 @@ class Plan:
         """Raise a UserError when the disk of this folder has too little room for the plan."""
         free = free_bytes(folder)
         if free < self.bytes:
+            value, room = f"{folder} ({format_bytes(free)} free)", f"{format_bytes(self.bytes)} of room"
             way_out = (
-                "Set --store or DISTILL_STORE to a larger disk; a cache is smaller with --top-k or fewer views."
+                "Set `store` or DISTILL_STORE to a larger disk; `top_k` and fewer `views` make a cache smaller."
             )
-            room = f"{format_bytes(self.bytes)} of room"
-            raise UserError("store", f"{folder} ({format_bytes(free)} free)", room, way_out)
+            raise UserError("store", value, room, way_out)
 
 
 def describe(
@@ -84,21 +88,15 @@ def describe(
     shape: Shape | None = None,
     tflops: float | None = None,
 ) -> Plan:
-    """Describe which artifacts exist, which would be made, and what the estimates are based on.
+    """Describe which artifacts exist and which would be made, at what cost, and what the estimates are based on.
 
-    Args:
-        configs: configs of the artifacts that are wanted.
-        store: store of the artifacts.
-        runtime: machine and switches; None takes the defaults.
-        shape: shape of all images, which replaces that of the data set; the data set need not be on this machine.
-        tflops: 10¹² operations per second that the machine of the run reaches in training, where a multiplication
-            and an addition are two operations. None takes the rate of this machine.
+    Arguments other than `configs` are explained at `Estimate`.
     """
     configs = list(configs)
     estimate = Estimate(store, runtime, shape, tflops)
-    todo = missing(configs, store, estimate.is_there)
+    todo = missing(configs, store, store.has)
     todo_keys = {key(config) for config in todo}
-    hits = [config for config in _closure(configs, todo_keys) if key(config) not in todo_keys]
+    hits = _hits(configs, todo_keys)
     costs = [(config, estimate.cost(config)) for config in todo]
     if len(todo) + len(hits) <= _LISTED:
         lines = [f"hit   {title(config):60}" for config in hits]
@@ -117,19 +115,20 @@ def describe(
     return Plan("\n".join([*estimate.assumptions(), *lines]), known_bytes)
 
 
-def _closure(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
-    found: dict[str, StageConfig] = {}
+def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
+    """List what a run would find: the wanted artifacts and inputs that exist, without the inputs of these."""
+    seen: dict[str, StageConfig] = {}
     waiting = list(configs)
     while waiting:
         config = waiting.pop()
-        if key(config) not in found:
-            found[key(config)] = config
-            # A run does not look at the inputs of a hit either.
+        if key(config) not in seen:
+            seen[key(config)] = config
             waiting += inputs(config) if key(config) in todo else []
-    return list(found.values())
+    return [config for name, config in seen.items() if name not in todo]
 
 
 def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
+    """Return the lines of a table that sums up hits and misses by stage."""
     lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
     for stage in STAGES:
         mine = [cost for config, cost in costs if config.stage == stage]
@@ -142,14 +141,14 @@ def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) ->
 
 
 class Estimate:
-    """Estimate the costs of stages from similar artifacts that were made here, else from operation counts.
+    """An estimate of the costs of stages, from similar artifacts in the store or else from operation counts.
 
     Args:
         store: store whose artifacts give bytes and times.
         runtime: machine and switches; None takes the defaults.
-        shape: shape of all images, which replaces that of the data set.
-        tflops: 10¹² operations per second in training. With it, times of artifacts that were made here are not
-            used.
+        shape: shape of all images, which replaces that of the data set; the data set need not be on this machine.
+        tflops: 10¹² operations per second that another machine reaches in training, where a multiplication and an
+            addition are two operations. None takes the rate of this machine and times of similar artifacts.
     """
 
     def __init__(
@@ -161,46 +160,50 @@ class Estimate:
     ):
         self._store, self._runtime = store, runtime or Runtime(store=store.root)
         self._told, self._tflops = shape, tflops
-        there = [(stage, entry) for stage in STAGES for entry in store.entries(stage) if not entry.problem]
-        self._named = {(stage, entry.name): entry.key for stage, entry in there}
-        self._like: dict[str, Entry] = {}
         self._shapes: dict[str, Shape | None] = {}
-        for _, entry in there:
-            self._like.setdefault(entry.kind, entry)
-            if entry.shape:
-                self._shapes.setdefault(entry.source, shape_of(entry.shape))
         self._rate: float | None = None
         self._counted: dict[tuple[str, Shape], tuple[int, float]] = {}
         self._rendered: dict[tuple[str, tuple[int, int, int]], float] = {}
         self._decoded: dict[str, str] = {}
 
-    def is_there(self, config: StageConfig) -> bool:
-        """Say whether the store has the artifact of this config."""
-        path = self._store.path(config)
-        known = self._named.get((config.stage, path.name))
-        return self._store.find(config) is not None if known is None else known == key(config)
+    @functools.cached_property
+    def _history(self) -> tuple[dict[str, Cost], dict[str, Shape]]:
+        """Return what the artifacts in the store cost, and the shapes of their data sets."""
+        costs: dict[str, Cost] = {}
+        shapes: dict[str, Shape] = {}
+        artifacts = self._store.all("teacher", "cache", "student")
+        for artifact in bar(artifacts, "records", delay=2, disable=None, unit="record", leave=False):
+            data, others = _what_costs(artifact.config)
+            seconds = artifact.record.provenance.get("seconds")
+            costs.setdefault(
+                _name([data, *others]),
+                Cost(
+                    sum(file.bytes for file in artifact.record.files.values()),
+                    seconds if isinstance(seconds, int | float) else None,
+                ),
+            )
+            if data.limit is None and (shape := _shape_in(artifact)):
+                shapes.setdefault(_name([data.name, data.kwargs]), shape)
+        return costs, shapes
 
     def cost(self, config: StageConfig) -> Cost:
         """Estimate the cost of making one artifact, without the cost of its inputs."""
-        if self._tflops is None and (like := self._like.get(kind(config))):
-            return Cost(like.bytes, like.seconds)
-        match config:
-            case TeacherConfig() | StudentConfig():
-                return self._training(config)
-            case CacheConfig():
-                return self._caching(config)
-            case _:
-                return Cost(1 << 20, 3.0)
+        if not isinstance(config, TeacherConfig | StudentConfig | CacheConfig):
+            return Cost(1 << 20, 3.0)
+        data, others = _what_costs(config)
+        if self._tflops is None and (known := self._history[0].get(_name([data, *others]))):
+            return known
+        return self._caching(config) if isinstance(config, CacheConfig) else self._training(config)
 
     def assumptions(self) -> list[str]:
-        """List the assumptions behind the costs so far, one per line, beside artifacts that were made here."""
+        """List what the costs so far assume, one line each: images, time of views, rate of arithmetic."""
         lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
         workers = self._runtime.workers_for()
         for name, seconds in self._rendered.items():
-            beside = f"{workers} workers (--workers) render beside the network" if workers else "no --workers"
+            beside = f"{workers} `workers` render beside the network" if workers else "no `workers`"
             lines.append(f"views        {seconds * 1e3:.2g} ms each on one core here ({name[0]}); {beside}")
         if self._rate is not None:
-            told = "--tflops" if self._tflops else f"{_EFFICIENCY} of a matrix product here; --tflops tells another"
+            told = "`tflops`" if self._tflops else f"{_EFFICIENCY} of a matrix product here; `tflops` tells another"
             lines.append(f"arithmetic   {self._rate / 1e12:.3g} TFLOP/s ({told}); a step is three forward passes")
         return lines
 
@@ -237,10 +240,10 @@ class Estimate:
     def _shape(self, data: DataConfig) -> Shape | None:
         if self._told is None and data.name in DATA_SETS:
             return DATA_SETS[data.name].shape
-        name = source(data)
-        if self._told is None and name not in self._shapes:
-            self._shapes[name] = _folder_shape(data)
-        shape = self._told or self._shapes[name]
+        name = _name([data.name, data.kwargs])
+        if name not in self._shapes:
+            self._shapes[name] = self._told or self._history[1].get(name) or _folder_shape(data)
+        shape = self._shapes[name]
         if shape is not None and data.name not in self._decoded:
             size = (shape.training + shape.test) * math.prod(shape.image)
             decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
@@ -256,7 +259,7 @@ class Estimate:
         return self._counted[name]
 
     def _view_seconds(self, augment: AugmentConfig, shape: Shape) -> float:
-        """Estimate the seconds until the next view is ready. Only view programs take a time that counts."""
+        """Estimate the seconds until the next view is ready; 0 without a view program, which alone takes long."""
         if augment.program is None:
             return 0.0
         name = f"{augment.program} {augment.kwargs}", shape.image
@@ -268,6 +271,31 @@ class Estimate:
         if self._rate is None:
             self._rate = self._tflops * 1e12 if self._tflops else _EFFICIENCY * _matmul_rate()
         return self._rate
+
+
+def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
+    """Return the data set of a network or a cache, and the other parts of its config on which the cost depends."""
+    match config:
+        case TeacherConfig() | StudentConfig():
+            return config.data, [config.stage, config.model, config.augment, config.schedule, config.precision]
+        case CacheConfig():
+            models = [teacher.model for teacher in config.teachers]
+            return config.transfer_set, [config.augment, config.views, config.dtype, config.top_k, *models]
+    raise AssertionError(config.stage)
+
+
+def _name(parts: list[Any]) -> str:
+    """Write parts of a config as a text that is equal for equal parts."""
+    return json.dumps([each.model_dump() if isinstance(each, Config) else each for each in parts], sort_keys=True)
+
+
+def _shape_in(artifact: Artifact) -> Shape | None:
+    """Return the shape of the data set of an artifact; None if the record does not say it."""
+    data = artifact.record.data
+    with suppress(KeyError):
+        sizes = data["sizes"]
+        return shape_of([sizes["train"] + sizes["held_out"], sizes["test"], *data["shape"], len(data["classes"])])
+    return None
 
 
 def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
@@ -289,7 +317,7 @@ def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
 
 
 def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float:
-    """Measure now, on random pixels, the seconds in which one core renders a view by a program."""
+    """Measure on random pixels how many seconds of one core a view program takes for a view."""
     import torch
 
     from distill.data.views.program import ProgramViews
@@ -305,7 +333,7 @@ def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float
 
 
 def _matmul_rate() -> float:
-    """Measure now the operations per second of one matrix product."""
+    """Measure the operations per second of a matrix product on this machine."""
     import torch
 
     side = 1024
@@ -317,7 +345,7 @@ def _matmul_rate() -> float:
 
 
 def _folder_shape(data: DataConfig) -> Shape | None:
-    """Read the shape of a local image folder from its file names; None unless the config gives a size in pixels."""
+    """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.archives import image_names
 
     kind, _, path = data.name.partition(":")
@@ -330,6 +358,6 @@ def _folder_shape(data: DataConfig) -> Shape | None:
 
 
 def _images(data: DataConfig, shape: Shape) -> float:
-    """Return how many images are left to train on."""
+    """Return how many training images are left after the held-out split and the limit."""
     kept = shape.training * (1 - data.held_out)
     return kept if data.limit is None else min(kept, data.limit)

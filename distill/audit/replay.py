@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from distill.system.runtime import Runtime
 
 TOLERANCE = 1e-4
-"""Largest difference between a new CPU logit and the logit of the proof, relative to the largest logit.
-
-Another batch, number of threads or machine rounds differently. `GPU_TOLERANCE` holds where either logit comes from
-a GPU.
-"""
+"""Largest difference that a new CPU logit may have from the logit of the proof, relative to the largest logit."""
+# Another batch, number of threads or machine rounds differently.
 GPU_TOLERANCE = 1e-2
+"""Largest difference that is allowed where either logit comes from a GPU, relative to the largest logit."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check."""
+    """The result of a check that was made on a cache."""
 
     what: str
+    """Name of what was checked."""
     ok: bool | None
     """Whether the check passed; None when it could not be made."""
-    found: str
+    text: str
+    """What the check measured, or why it failed."""
 
 
 def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: int) -> Iterator[Finding]:
-    """Check a cache against its images and its teacher.
+    """Check a cache against its images and its teacher: make some of its views and logits again.
 
     Args:
         artifact: artifact of the cache.
-        store: store of its teachers.
+        store: store that has its teachers.
         runtime: device, data root and workers.
         samples: number of views to make again, drawn at random from the views of the proof.
 
@@ -59,7 +59,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
         UserError: fewer than one sample is asked for, or the cache is not whole.
     """
     if samples < 1:
-        raise UserError("samples", samples, "at least 1", "Raise --samples.")
+        raise UserError("samples", samples, "at least 1", "Raise `samples`.")
     cache = LogitCache(artifact)
     config = cache.config
     try:
@@ -105,23 +105,23 @@ def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
 
 
 def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: str, workers: int) -> TeacherLogits:
-    """Load the teachers of a cache from the store.
+    """Load the teachers of a cache from the store, and check that they are still the ones that it was made with.
 
     Raises:
         UserError: a teacher is missing or damaged, or its weights have changed.
     """
-    found = []
+    teachers = []
     for config, known in zip(cache.config.teachers, cache.manifest.teachers, strict=True):
         teacher = store.find(config)
         if teacher is None:
-            expected = "a teacher that is in the store"
-            raise UserError("teacher", title(config), expected, "Without it no logits can be made again.")
+            way_out = "Without it no logits can be made again."
+            raise UserError("teacher", title(config), "a teacher that is in the store", way_out)
         weights = teacher.record.files[weights_file(teacher, cache.config.snapshot)].sha256
         if weights != known.weights:
-            expected = f"those of the cache, {known.weights[:12]}"
+            expected = f"the weights that made the cache, {known.weights[:12]}"
             raise UserError("teacher.weights", weights[:12], expected, "It was trained anew: make the cache again.")
-        found.append(teacher)
-    return TeacherLogits(cache.config, found, dataset, device, workers)
+        teachers.append(teacher)
+    return TeacherLogits(cache.config, teachers, dataset, device, workers)
 
 
 def _logits(cache: LogitCache, proof: Proof, teacher: TeacherLogits, tolerance: float) -> Finding:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from distill.cache.remake import remake
-from distill.config import CacheConfig, ImportConfig, ReportConfig, StageConfig
+from distill.config import CacheConfig, ImportConfig, ReportConfig
 from distill.errors import UserError
 from distill.pipeline.experiments import plan_report
-from distill.pipeline.graph import ensure
+from distill.pipeline.graph import ensure_one
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
@@ -20,11 +21,11 @@ from distill.system.runtime import Runtime
 
 @dataclass(frozen=True)
 class Examined:
-    """The result of examining one folder."""
+    """What is wrong with the artifact in a folder that was examined."""
 
     path: Path
     artifact: Artifact | None
-    """The artifact in the folder; None where its record cannot be read."""
+    """The artifact in the folder; None if its record cannot be read."""
     problems: list[str] = field(default_factory=list)
     """Differences from the record; empty when the artifact is whole."""
     unproven: list[str] = field(default_factory=list)
@@ -32,22 +33,15 @@ class Examined:
 
 
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
-    """Read every file of the named artifacts, or of all artifacts, and compare it with the record.
-
-    Args:
-        store: store of the artifacts and of their inputs.
-        named: artifacts to examine; none means all that are published.
+    """Compare every file of the named artifacts with the record, or of all artifacts if none is named.
 
     Yields:
         A result for each folder, upstream stages first.
     """
     known: set[str] = set()
-    for artifact in named:
-        yield _examined(artifact, store, known)
-    if named:
-        return
-    for stage in STAGES.values():
-        for path in sorted(path for path in (store.root / stage.folder).glob("*") if path.is_dir()):
+    everything = (sorted((store.root / stage.folder).glob("*")) for stage in STAGES.values())
+    for path in [artifact.path for artifact in named] or chain.from_iterable(everything):
+        if path.is_dir():
             try:
                 yield _examined(store.read(path), store, known)
             except UserError as error:
@@ -55,11 +49,11 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
 
 
 def _examined(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Examined:
-    place = store.path(artifact.config)
+    name = store.path(artifact.config).name
     known.add(artifact.record.key)
     problems = artifact.problems()
-    if artifact.is_current and artifact.path.name != place.name:
-        problems.append(f"it is {place.name}, and is not found under another name")
+    if artifact.is_current and artifact.path.name != name:
+        problems.append(f"it is {name}, and is not found under another name")
     return Examined(artifact.path, artifact, problems, list(_unreadable_inputs(artifact, store, known)))
 
 
@@ -82,10 +76,7 @@ def _unreadable_inputs(artifact: Artifact, store: ArtifactStore, known: set[str]
 
 
 def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
-    """Make a damaged artifact again, with its missing inputs, and then delete the old one.
-
-    Returns:
-        The path of the new artifact.
+    """Make a damaged artifact again, with its missing inputs, then delete the old one; return the new path.
 
     Raises:
         UserError: the artifact cannot be made from its record alone, or belongs to another store. The old artifact
@@ -95,23 +86,16 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
     assert artifact is not None, "who names an artifact has read its record"
     config = artifact.config
     if path.absolute().parent.parent != store.root.absolute():
-        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Name its own with --store.")
+        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Set `store` to its own.")
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")
-    if isinstance(config, ReportConfig) and _drawn_otherwise(config):
-        command = f"distill reproduce {config.experiment} --scale {config.scale} --data {config.data}"
-        expected = "what the files in experiments/ still draw"
-        raise UserError("repair", str(path), expected, f"Delete the folder, and make today's: {command}")
+    if isinstance(config, ReportConfig):
+        name, scale, data = config.experiment, config.scale, config.data
+        if plan_report(name, scale, data).source != config.source:
+            way_out = (
+                f"Delete the folder, and make today's: `distill reproduce {name} --scale {scale} --data {data}`"
+            )
+            raise UserError("repair", str(path), "what the files in experiments/ still draw", way_out)
     with store.aside(path):
-        return _made(config, store, runtime)
-
-
-def _drawn_otherwise(config: ReportConfig) -> bool:
-    return plan_report(config.experiment, config.scale, config.data).source != config.source
-
-
-def _made(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Path:
-    made = ensure([config], store, runtime)[key(config)]
-    assert isinstance(made, Artifact), "what diverges is an error here"
-    return made.path
+        return ensure_one(config, store, runtime).path

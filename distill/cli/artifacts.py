@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -33,14 +33,12 @@ def ls(
     """
     store = ArtifactStore(where.store)
     for each in STAGES if stage == "all" else (stage,):
-        folder = str(store.root / STAGES[each].folder)
-        lines = (
-            f"{entry.key[:8]}  {each:8}  {'' if entry.accuracy is None else f'{entry.accuracy:.4f}':6}  "
-            f"{printable(f'{folder}/{entry.name}')}\n"
-            for entry in store.entries(each)
-            if not entry.problem
-        )
-        sys.stdout.writelines(lines)
+        for path in store.published(each):
+            with suppress(UserError):
+                record = store.record(path)
+                accuracy = record.metrics.get("test/accuracy")
+                shown = "" if accuracy is None else f"{accuracy:.4f}"
+                print(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
 
 
 def show(artifact: Name, *, where: Where) -> None:
@@ -102,7 +100,7 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     found = list(replay(cache, folder, runtime, samples))
     for finding in found:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
-        print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
+        print(f"{word:8} {printable(f'{finding.what}: {finding.text}')}")
     return [finding.ok for finding in found]
 
 

@@ -9,13 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.config import (
-    AnalysisConfig,
-    ReportConfig,
-    StageConfig,
-    StudentConfig,
-    TeacherConfig,
-)
+from distill.config import AnalysisConfig, ReportConfig, StageConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
@@ -32,12 +26,9 @@ from distill.training.tracking import warn
 
 
 def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfig:
-    """Return the config of an experiment's report, with everything upstream of it; it has one analysis per seed.
+    """Return the config of an experiment's report, which has one analysis per seed.
 
-    Args:
-        name: name of the experiment.
-        scale: scale of the experiment, which sets its data and its sizes.
-        data: name of the data set; None takes the experiment's own at that scale.
+    The name of the data set may be None: the experiment's own at that scale is then taken.
 
     Raises:
         UserError: there is no such experiment, or it cannot be run on this data set.
@@ -63,31 +54,29 @@ def plan_report(name: str, scale: Scale, data: str | None = None) -> ReportConfi
 
 
 def source_files(name: str) -> list[Path]:
-    """Find the files of `experiments/` that an experiment is made of: its own and what it imports there, sorted.
+    """List the files of `experiments/` that an experiment runs: its own and those that it imports, sorted by path.
 
-    Imports are read off the text and nothing is executed; those inside functions count too.
-
-    Args:
-        name: name of the experiment; one without a file has none.
+    Imports are read off the text, also inside functions, and nothing is executed. An experiment that has no file
+    of its own has none at all.
     """
     folder = experiment_files.experiments_folder()
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = {folder / f"{name}.py"}
     while waiting:
         path = waiting.pop()
-        if path not in found and path.is_file():
-            found.add(path)
+        if path not in files and path.is_file():
+            files.add(path)
             package = path.parent.relative_to(folder.parent).parts
             # The file of a package runs before what is imported from it.
             for module in (*_imported(path.read_text(), package), (*package, "__init__")):
                 place = folder.parent.joinpath(*module)
                 waiting |= {place.with_suffix(".py"), place / "__init__.py"}
-    return sorted(found)
+    return sorted(files)
 
 
 @functools.cache
 def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """Read off a text what it imports from `experiments`: names by their parts, some of which are no modules."""
+    """Read off a text what it imports from `experiments`: names split at dots, some of which are no modules."""
     names: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -103,15 +92,7 @@ def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]
 def plan_reports(
     name: str, scale: Scale, data: str | None = None
 ) -> tuple[list[ReportConfig], dict[str, UserError]]:
-    """Return the report configs of one experiment, or of every experiment.
-
-    Args:
-        name: name of the experiment, or "all".
-        scale: scale of the experiments.
-        data: name of the data set; None takes each experiment's own at that scale.
-
-    Returns:
-        The configs, and for each experiment that cannot be run on this data set the reason.
+    """Return the report configs of one experiment or of "all", and why others cannot be run on this data set.
 
     Raises:
         UserError: there is no such experiment, or none can be run on this data set.
@@ -134,7 +115,7 @@ def plan_reports(
 
 @dataclass(frozen=True)
 class Reproduced:
-    """The outcome of a call of `reproduce`: what became of each experiment."""
+    """The reports that a call of `reproduce` made or found, and why others are missing."""
 
     reports: list[Artifact]
     skipped: dict[str, UserError]
@@ -142,18 +123,11 @@ class Reproduced:
     failed: dict[str, Failure]
     """Stages that failed, by the path of their artifact in the store."""
     page: Path | None
-    """Page with all reports of the scale; None if it could not be written."""
+    """Page that shows all reports of the scale; None if it could not be written."""
 
 
 def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, runtime: Runtime) -> Reproduced:
-    """Run an experiment, or all of them, as far as they are not done, and write the page of all reports.
-
-    Args:
-        name: name of the experiment, or "all".
-        scale: scale of the experiments.
-        data: name of the data set; None takes each experiment's own at that scale.
-        store: store in which everything lies.
-        runtime: machine and switches.
+    """Run an experiment or "all", as far as they are not done, and write the page of all reports.
 
     Raises:
         UserError: there is no such experiment, or one of its inputs is missing.
@@ -165,7 +139,7 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         failed = _ensure_reports(configs, store, runtime)
     finally:
         # The page is written after a failure or an interrupt too, so that finished reports can be read.
-        reports = [found for config in configs if (found := _whole(config, store))]
+        reports = [report for config in configs if (report := _whole(config, store))]
         page = _write_page(scale, reports, store) if ranks.is_first() else None
     return Reproduced(reports, skipped, failed, page)
 
@@ -176,14 +150,15 @@ def _write_page(scale: Scale, reports: list[Artifact], store: ArtifactStore) -> 
 
     folder = store.root / STAGES["report"].folder
     try:
-        return write_overview(folder, scale, [*_by_age(store), *reports], experiment_files.experiment_names())
+        reports = [*reports_by_age(store), *reports]
+        return write_overview(folder, scale, reports, experiment_files.experiment_names())
     except OSError as error:  # the page is no result, so the run does not fail without it
         warn("overview", f"the page of all reports in {folder} was not written: {error.strerror or error}")
         return None
 
 
 def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: Runtime) -> dict[str, Failure]:
-    """Make reports, and return the failures; raise them if no report exists afterwards."""
+    """Make reports, and return which stages failed; raise the failures if no report exists afterwards."""
     failed: dict[str, Failure] = {}
     waiting: dict[str, StageConfig] = {}
     for config in configs:
@@ -201,11 +176,11 @@ def _ensure_reports(configs: list[ReportConfig], store: ArtifactStore, runtime: 
 
 def _report(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     """Return the report of a config, or None if there is none; raise a UserError if it is damaged."""
-    found = store.find(config)
-    if found is not None:
-        for name in found.record.files:
-            found.file(name)
-    return found
+    report = store.find(config)
+    if report is not None:
+        for name in report.record.files:
+            report.file(name)
+    return report
 
 
 def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
@@ -215,6 +190,6 @@ def _whole(config: ReportConfig, store: ArtifactStore) -> Artifact | None:
     return None
 
 
-def _by_age(store: ArtifactStore) -> list[Artifact]:
-    """List all reports, the latest last."""
+def reports_by_age(store: ArtifactStore) -> list[Artifact]:
+    """List all reports of a store, the latest last."""
     return sorted(store.all("report"), key=lambda report: (report.path / RECORD).stat().st_mtime_ns)

@@ -10,8 +10,10 @@ from distill.config import StageConfig
 from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.executors.inline import run_inline
+from distill.pipeline.executors.stage_graph import Graph
 from distill.pipeline.run import run_stage
-from distill.store.inputs import Made, made
+from distill.store.artifact import Artifact
+from distill.store.inputs import ArtifactOrReason, artifact_or_reason
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs
 from distill.store.store import ArtifactStore
@@ -28,12 +30,8 @@ def missing(
 ) -> list[StageConfig]:
     """List the configs that would have to run to make `configs`, upstream first.
 
-    Whatever is upstream of an existing artifact is not looked at.
-
-    Args:
-        configs: configs of the wanted artifacts.
-        store: store in which the artifacts lie.
-        is_there: function that tells whether the store has an artifact; None opens its record.
+    Whatever is upstream of an existing artifact is not looked at. The function `is_there` tells whether an artifact
+    exists; None opens its record.
     """
     order: dict[str, StageConfig] = {}
     seen: set[str] = set()
@@ -59,18 +57,11 @@ def ensure(
     runtime: Runtime,
     *,
     tolerate_divergence: bool = False,
-) -> dict[str, Made]:
-    """Make the artifacts of `configs` and of their inputs, as far as they are missing.
+) -> dict[str, ArtifactOrReason]:
+    """Make the artifacts of `configs` and of their inputs, as far as they are missing, and return them by key.
 
-    Args:
-        configs: configs of the wanted artifacts.
-        store: store in which the artifacts lie.
-        runtime: machine and switches.
-        tolerate_divergence: note a run that diverges with its reason, and do not try it again, instead of ending
-            everything.
-
-    Returns:
-        Key → artifact, or the reason why its training diverged.
+    With `tolerate_divergence`, a training that diverges does not end everything: its reason is noted and stands in
+    the place of the artifact, and the training is not tried again.
 
     Raises:
         StagesFailed: some stages failed; stages that need none of them are finished.
@@ -80,7 +71,14 @@ def ensure(
     waiting = ranks.broadcast(missing(configs, store))
     failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
     raise_failure(failures, {name_in(config, store) for config in configs})
-    return {key(config): made(config, store) for config in configs}
+    return {key(config): artifact_or_reason(config, store) for config in configs}
+
+
+def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
+    """Make the artifact of one config and its inputs, as far as they are missing, or raise an error of `ensure`."""
+    artifact = ensure([config], store, runtime)[key(config)]
+    assert isinstance(artifact, Artifact), "a training that diverges is an error here"
+    return artifact
 
 
 def run_missing(
@@ -90,16 +88,9 @@ def run_missing(
     *,
     tolerate_divergence: bool = False,
 ) -> dict[str, Failure]:
-    """Run missing stages with the executor of the runtime; a failed stage costs only the stages that need it.
+    """Run stages that `missing` has listed with the executor of the runtime, and return the failures.
 
-    Args:
-        waiting: configs to run, as `missing` lists them.
-        store: store in which the artifacts lie.
-        runtime: machine and switches.
-        tolerate_divergence: as in `ensure`.
-
-    Returns:
-        The failures: path of the artifact in the store → why its stage failed.
+    A failure is named by the path of its artifact in the store, and costs only the stages that need the artifact.
     """
     names = {key(config): name_in(config, store) for config in waiting}
     stages = {names[key(config)]: config for config in waiting}
@@ -114,7 +105,7 @@ def run_missing(
         executor = "pool" if jobs > 1 and ranks.world() == 1 else "inline"
     if ranks.world() > 1 and executor != "inline":
         expected = f"inline for the {ranks.world()} processes of torchrun, which make one stage at a time"
-        raise UserError("executor", executor, expected, "Drop --executor, or run it without torchrun.")
+        raise UserError("executor", executor, expected, "Drop `executor`, or run it without torchrun.")
     threads = runtime.threads or {"inline": None, "pool": max(1, cores() // jobs), "ray": 1}[executor]
     workers = runtime.workers
     if workers is None and threads is not None:
@@ -127,19 +118,21 @@ def run_missing(
         trusted=trust.current,
     )
     logs = store.root / LOGS
+    if executor == "ray":
+        logs = logs.absolute()
+    graph = Graph(stages, needs, attempt, logs, runtime.progress)
     match executor:
         case "inline":
-            return run_inline(stages, needs, attempt, logs, runtime.progress)
+            return run_inline(graph)
         case "pool":
             from distill.pipeline.executors.pool import run_pool
 
-            return run_pool(stages, needs, attempt, jobs, logs, runtime.progress)
+            return run_pool(graph, jobs)
         case "ray":
             from distill.pipeline.executors.ray import run_ray
 
             gpus = {"cpu": 0.0, "mps": 0.0, "cuda": 1.0, "auto": None}[runtime.device]
-            of_cluster = runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs
-            return run_ray(stages, needs, attempt, logs.absolute(), *of_cluster, runtime.progress)
+            return run_ray(graph, runtime.address, threads or 1, runtime.gpus or gpus, runtime.jobs)
 
 
 def name_in(config: StageConfig, store: ArtifactStore) -> str:
@@ -148,7 +141,7 @@ def name_in(config: StageConfig, store: ArtifactStore) -> str:
 
 
 def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequence[str]]) -> int:
-    """Return how many long stages can run at a time: the most that are equally far from the first."""
+    """Return how many long stages can run at a time: the largest number at one depth of the graph."""
     depth: dict[str, int] = {}
     for name in stages:  # the order is upstream first
         depth[name] = 1 + max((depth[other] for other in needs[name]), default=0)

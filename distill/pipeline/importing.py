@@ -1,13 +1,14 @@
-"""Turn logits from elsewhere into a cache: check them against the images, bring them into order, and publish them.
+"""Import logits from elsewhere as a cache: check them against the images, and bring them into order.
 
-The files are proven by their sha256. Who made the logits, and from which pixels, is declared; the manifest says
-which facts are declared.
+The sha256 of the files is proven. Who made the logits, and from which pixels, is declared by the user; the manifest
+says which facts are declared.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
 from distill.store.outcome import Outcome
 from distill.store.store import ArtifactStore
-from distill.system.progress import bar as progress_bar
+from distill.system.files import sha256
+from distill.system.progress import bar
 from distill.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -41,25 +43,22 @@ if TYPE_CHECKING:
 _GATE_ROWS, _GATE_VALUES = 4096, 1 << 23
 """Largest number of rows of each view, and of values, on which the accuracy is measured."""
 _PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
-_HASHED_BYTES = 1 << 22
 
 
 def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime, flags: ImportFlags) -> Artifact:
-    """Make a cache of the logits in files, or find the cache of the same files and settings.
-
-    The files have a row for each image of the training split, or of the whole training set as published (train and
-    held-out). In the latter case the rows of the training split are taken.
+    """Make a cache of the logits in files, or find the cache that was made of these files with these settings.
 
     Args:
-        files: arrays of one shape (their mean is taken), or the epoch folders of one TinyViT file set (or the
-            folder that holds them), one for each view.
-        store: store in which the cache will lie.
+        files: arrays of one shape, whose mean is taken; or the epoch folders of one TinyViT file set, one for
+            each view, or the folder that holds them. They have a row for each image of the training split, or of
+            the whole training set as published (train and held-out).
+        store: store of the cache.
         runtime: data root, progress, and the accuracy below which nothing is imported.
         flags: what the user says about the logits.
 
     Raises:
-        UserError: the files are damaged, do not fit the data set, contain something else than `values`, or answer
-            no better than chance.
+        UserError: the files are damaged, do not fit the data set, do not contain what the flags say, or answer no
+            better than chance.
     """
     dataset = load(flags.data, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
@@ -68,9 +67,11 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     is_top_k = isinstance(source, TinyViTLogits)
     rows = rows_of_split(source.shape[0], dataset)
     columns = columns_by_name(classes, source.shape[2], dataset.classes)
+    hidden = None if runtime.progress else True
+    hashed = bar(source.files, "hash", unit="file", delay=2, disable=hidden)
     config = CacheConfig(
         teacher=ImportConfig(
-            sha256=hash_files(source.files, runtime.progress),
+            sha256=tuple(sha256(path) for path in hashed),
             values="probabilities" if is_top_k else flags.values,
             mean="probabilities" if is_top_k or len(files) == 1 else flags.mean,
             classes=classes or dataset.classes,
@@ -83,37 +84,30 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
         dtype=flags.dtype,
         top_k=_kept_of(source, flags.top_k) if is_top_k else flags.top_k,
     )
-    aligned = Aligned(source, rows, columns, config, dataset)
+    views = Views.of_training(dataset, config.augment, config.view_seed)
+    aligned = Aligned(source, rows, columns, config, dataset, views)
     declared = ["teacher weights", "preprocessing", "views"]
     declared += [] if is_top_k and source.named else ["sample order"]
     declared += [] if classes else ["class order"]
-    if (found := store.find(config)) is not None:
-        return found
-    return run_stage(config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime))
+    return store.find(config) or run_stage(
+        config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime)
+    )
 
 
+@dataclass(frozen=True)
 class Aligned:
-    """Logits from elsewhere, with the rows of a training split and the columns of its classes.
+    """Logits from elsewhere, brought into the order of the samples and classes of a training split."""
 
-    Args:
-        source: the logits as they are in the files.
-        rows: row of each training sample.
-        columns: column of each class; None when the columns are in order.
-        config: config of the cache to make.
-        dataset: the transfer set.
-    """
-
-    def __init__(
-        self,
-        source: ForeignArrays | TinyViTLogits,
-        rows: Int64[np.ndarray, " n"],
-        columns: Int64[Tensor, " k"] | None,
-        config: CacheConfig,
-        dataset: Dataset,
-    ):
-        self.config, self.dataset = config, dataset
-        self._source, self._rows, self._columns = source, rows, columns
-        self.views = Views.of_training(dataset, config.augment, config.view_seed)
+    source: ForeignArrays | TinyViTLogits
+    """The logits as they are in the files."""
+    rows: Int64[np.ndarray, " n"]
+    """Row of each training sample."""
+    columns: Int64[Tensor, " k"] | None
+    """Column of each class; None when the columns are in order."""
+    config: CacheConfig
+    dataset: Dataset
+    views: Views
+    """Views that the logits belong to."""
 
     def answer(self, index: Int64[Tensor, " b"], view: int) -> Float32[Tensor, "b k"]:
         """Return the logits of training samples in one view.
@@ -121,17 +115,17 @@ class Aligned:
         Raises:
             UserError: a row is not what the values are said to be.
         """
-        logits = self._source.rows(self._rows[index.numpy()], view)
-        return logits if self._columns is None else logits[:, self._columns]
+        logits = self.source.rows(self.rows[index.numpy()], view)
+        return logits if self.columns is None else logits[:, self.columns]
 
     def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
-        """Return the labels of training samples in one view; for mixed views the class with the largest share."""
+        """Return the labels of training samples in one view; the label of a mixed view is its largest class."""
         labels = self.views.labels_of(index, view)
         return labels.argmax(1) if labels.is_floating_point() else labels
 
     def of_shard(self, shard: Shard) -> Iterator[Piece]:
-        """Yield the answers to the samples of a shard, some samples at a time."""
-        size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self._source.shape[2])
+        """Yield the logits and labels of the samples of a shard, some samples at a time."""
+        size = _rows_within(_PIECE_ROWS, _PIECE_VALUES, self.source.shape[2])
         for index in torch.arange(shard.first, shard.last).split(size):
             yield Piece(self.answer(index, shard.view), self.labels(index, shard.view))
 
@@ -144,14 +138,14 @@ class Aligned:
         Raises:
             UserError: a view is less accurate, which is what rows or columns in another order look like.
         """
-        count = _rows_within(_GATE_ROWS, _GATE_VALUES, self._source.shape[2])
-        index = torch.randperm(len(self._rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
+        count = _rows_within(_GATE_ROWS, _GATE_VALUES, self.source.shape[2])
+        index = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(0))[:count].sort().values
         reached = []
         for view in range(self.config.views):
             labels = self.labels(index, view)
             wanted = least_accuracy(labels) if least is None else least
-            found = refuse_if_wrong(self.answer(index, view), labels, self.dataset.classes, wanted, "files")
-            reached.append(found)
+            logits = self.answer(index, view)
+            reached.append(refuse_if_wrong(logits, labels, self.dataset.classes, wanted, "files"))
         return min(reached)
 
 
@@ -160,7 +154,7 @@ def _rows_within(rows: int, values: int, classes: int) -> int:
 
 
 def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
-    """Return which row of a file belongs to each training sample.
+    """Return the row of a file for each training sample.
 
     Args:
         rows: number of rows of the file: as many as the training split, or as the whole published training set.
@@ -176,12 +170,12 @@ def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
         return np.arange(split)
     expected = f"{split}, as many as training images"
     expected += f", or {whole}, with the held-out ones" if whole > split else ""
-    way_out = "Give the logits of these images, or set --data.held-out and --data.split-seed as they were."
+    way_out = "Give the logits of these images, or set `data.held_out` and `data.split_seed` as they were."
     raise UserError("files", f"{rows} rows", expected, way_out)
 
 
 def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]) -> Int64[Tensor, " k"] | None:
-    """Return which column of a file belongs to each class; None when the columns are in the order of the data set.
+    """Return the column of a file for each class; None when the columns are in the order of the data set.
 
     Args:
         names: names of the columns; none means the names of the data set.
@@ -189,7 +183,7 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
         classes: names of the classes of the data set.
 
     Raises:
-        UserError: the names are others, or the number of columns is.
+        UserError: the names or the number of the columns do not fit the classes.
     """
     if names and sorted(names) != sorted(classes):
         strangers = sorted(set(names) - set(classes)) or sorted(set(classes) - set(names))
@@ -205,31 +199,16 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
     if len(set(names)) < len(names):
         value = next(name for name in names if names.count(name) > 1)
         expected = "names that differ, since the columns are in another order"
-        raise UserError("classes", value, expected, "Put the columns in the data set's order, without --classes.")
+        raise UserError("classes", value, expected, "Put the columns in the data set's order, without `classes`.")
     column = {name: number for number, name in enumerate(names)}
     return torch.tensor([column[name] for name in classes])
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Read the class names from a file, one per line, if a file is given instead of names."""
     if len(given) == 1 and Path(given[0]).is_file():
         return tuple(line for line in Path(given[0]).read_text().splitlines() if line)
     return given
-
-
-def hash_files(paths: Sequence[Path], progress: bool = True) -> tuple[str, ...]:
-    """Return the sha256 (hex) of each file; show a bar after two seconds."""
-    total = sum(path.stat().st_size for path in paths)
-    hidden = None if progress else True
-    digests = []
-    with progress_bar(total=total, unit="B", unit_scale=True, desc="hash", delay=2, disable=hidden) as bar:
-        for path in paths:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(_HASHED_BYTES):
-                    digest.update(block)
-                    bar.update(len(block))
-            digests.append(digest.hexdigest())
-    return tuple(digests)
 
 
 def _open(
@@ -239,8 +218,7 @@ def _open(
         raise UserError("files", "none", "at least one", "Give arrays, or the epoch folders of a TinyViT file set.")
     epochs = [find_epochs(path) for path in files]
     if all(epochs):
-        folders = [folder for found in epochs for folder in found]
-        return TinyViTLogits(folders, len(dataset.classes), names)
+        return TinyViTLogits([*chain(*epochs)], len(dataset.classes), names)
     if any(epochs):
         raise UserError("files", [path.name for path in files], "arrays or TinyViT folders", "Import one kind.")
     return ForeignArrays(files, values, mean)
@@ -249,12 +227,12 @@ def _open(
 def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
     """Return how many of the classes in the files to keep; None if the files have all classes and all are kept."""
     if top_k is not None and top_k > source.top_k:
-        raise UserError("top_k", top_k, f"at most the {source.top_k} classes of the files", "Lower --top-k.")
+        raise UserError("top_k", top_k, f"at most the {source.top_k} classes of the files", "Lower `top_k`.")
     return top_k or (source.top_k if source.top_k < source.shape[2] else None)
 
 
 def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """Return, for an image folder, a function from a number of rows to file names within `train/`; else None."""
+    """Return a function from a number of rows to the file names within `train/`; None without an image folder."""
     kind, _, path = config.name.partition(":")
     if kind != "imagefolder":
         return None
@@ -262,9 +240,9 @@ def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf
     def names(count: int) -> list[str]:
         size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
         root = runtime.data_root.expanduser().resolve()
-        found = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
-        stored = found.names()
-        published: list[int] = found.positions.argsort().tolist()
+        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
+        stored = decoded.names()
+        published: list[int] = decoded.positions.argsort().tolist()
         of_split = count == len(dataset.train) < len(published)
         return list(stored[:count]) if of_split else [stored[row] for row in published]
 

@@ -38,27 +38,22 @@ def run_stage(
     If another process is making the same artifact, wait and take that one. Under torchrun all ranks call this
     function: the first rank holds the draft and publishes it, and all ranks together make networks and caches.
 
-    Args:
-        config: config of the artifact to make.
-        store: store in which the artifact will lie.
-        runtime: machine and switches.
-        make: function that fills a draft folder, for what no config alone can make (an import); None calls the
-            stage.
+    The function `make` fills a draft folder with what no config alone can make (an import); None calls the stage.
     """
     with ranks.end_together():
-        made = _run_here(config, store, runtime, make) if ranks.is_first() else _follow(config, store, runtime)
+        own = _run_here(config, store, runtime, make) if ranks.is_first() else _follow(config, store, runtime)
         ranks.barrier()  # the other ranks go on when the artifact is published
-        return made or Inputs(config, store).artifact(config)
+        return own or Inputs(config, store).artifact(config)
 
 
 def _run_here(
     config: StageConfig, store: ArtifactStore, runtime: Runtime, make: Callable[[Path], Outcome] | None
 ) -> Artifact:
     with store.draft(config) as draft:
-        if (found := store.find(config)) is not None:
+        if (artifact := store.find(config)) is not None:
             shutil.rmtree(draft)
             ranks.broadcast(None)
-            return found
+            return artifact
         if (draft / RECORD).is_file():
             ranks.broadcast(None)
             return store.publish_recorded(config, draft)

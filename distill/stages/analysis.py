@@ -19,7 +19,7 @@ from distill.metrics.measured import MEASURES_FILE, Measured
 from distill.metrics.measures import HELD_OUT, compute, defined, of_kind, usual
 from distill.probes import probe
 from distill.store.artifact import Artifact
-from distill.store.inputs import Inputs, Made
+from distill.store.inputs import ArtifactOrReason, Inputs
 from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system.files import write_json
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Write `measures.json`, from the key of each run to its measures, and the plots of the probes to `tb/`."""
-    by_key, networks = {}, inputs.made()
+    by_key, networks = {}, inputs.all()
     for run in config.runs:
         network = networks[key(run)]
         if isinstance(network, str):
@@ -51,7 +51,10 @@ def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runti
 
 
 def _compared(
-    run: TeacherConfig | StudentConfig, network: Artifact, config: AnalysisConfig, networks: Mapping[str, Made]
+    run: TeacherConfig | StudentConfig,
+    network: Artifact,
+    config: AnalysisConfig,
+    networks: Mapping[str, ArtifactOrReason],
 ) -> Measured:
     """Measure a network, compared with its teacher or the reference, and with an independent teacher."""
     own = own_teacher(run) if isinstance(run, StudentConfig) else None
@@ -80,7 +83,7 @@ def own_teacher(config: StudentConfig) -> TeacherConfig | None:
 
 
 def independent_teacher(
-    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, Made]
+    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, ArtifactOrReason]
 ) -> Artifact | None:
     """Return a network that learned and differs from `recipe` only in its seed; None if there is none."""
     if recipe is None:

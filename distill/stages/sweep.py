@@ -22,7 +22,7 @@ from distill.probes import temperatures
 from distill.reports.columns import as_columns
 from distill.reports.sweep_answers import write_page
 from distill.store.artifact import Artifact
-from distill.store.inputs import Inputs, Made
+from distill.store.inputs import ArtifactOrReason, Inputs
 from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system.files import write_json
@@ -75,10 +75,10 @@ _MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
 
 def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
     """Compare the networks of a sweep, and write what to take for what use (`write_sweep`)."""
-    return write_sweep(config, inputs.made(), folder)
+    return write_sweep(config, inputs.all(), folder)
 
 
-def write_sweep(config: SweepConfig, networks: Mapping[str, Made], folder: Path) -> Outcome:
+def write_sweep(config: SweepConfig, networks: Mapping[str, ArtifactOrReason], folder: Path) -> Outcome:
     """Write `sweep.json`, the page `index.html`, the figure `sweep.svg` and `sweep.png`, and TensorBoard's `tb/`.
 
     Smoothing is chosen on held-out images (`distill.metrics.choice`); measures of the test set are only shown. A

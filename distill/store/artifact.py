@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.config import (
-    StageConfig,
-)
+from distill.config import StageConfig
 from distill.errors import UserError
 from distill.store.key import key
 from distill.store.record import RECORD, FileEntry, Record
@@ -19,7 +17,7 @@ from distill.system.runtime import default_store
 
 
 class _Known(dict[str, Any]):
-    """The fields of a record that describe its data set; a missing field raises a UserError."""
+    """The fields of a record that describe its data set; reading a missing field raises a UserError."""
 
     def __init__(self, fields: dict[str, Any], artifact: Artifact):
         super().__init__(fields)
@@ -32,7 +30,7 @@ class _Known(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published folder with its record and its config."""
+    """A folder that was published, with its record and its config."""
 
     path: Path
     record: Record
@@ -41,8 +39,8 @@ class Artifact:
 
     @property
     def is_current(self) -> bool:
-        """Tell whether the config, read today, has the key under which the artifact was published."""
-        # The keys differ when the config has gained fields since.
+        """Tell whether the config still has the key under which the artifact was published."""
+        # The keys differ when the config or the version of its stage has changed since.
         return key(self.config) == self.record.key
 
     def file(self, name: str) -> Path:
@@ -58,7 +56,7 @@ class Artifact:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """Return the identity of the data set, as the record has it; reading a missing field raises a UserError."""
+        """Return what the record says about the data set; reading a missing field raises a UserError."""
         return _Known(self.record.data, self)
 
     @property
@@ -67,22 +65,20 @@ class Artifact:
         command = f"distill verify {shlex.quote(str(self.path))} --repair"
         if (store := self.path.parent.parent).absolute() != default_store().absolute():
             command += f" --store {shlex.quote(str(store))}"
-        return f"Make it again: {command}. Or: Delete the folder and run the same command again; {_ONLY}."
+        otherwise = "Delete the folder otherwise, and run the same command again: only what is missing is made."
+        return f"Make it again: `{command}`. {otherwise}"
 
     def problems(self) -> list[str]:
         """List what is wrong with the files of the artifact; the list is empty when the artifact is whole."""
-        found = [
+        problems = [
             f"{name}: {problem}"
             for name, entry in self.record.files.items()
             if (problem := _file_problem(self.path / name, entry))
         ]
         if not self.is_current:
             keys = f"its config has key {key(self.config)[:8]}, the record says {self.record.key[:8]}"
-            found.append(f"{RECORD}: {keys} (edited, or of an older form)")
-        return found
-
-
-_ONLY = "only what is missing is made"
+            problems.append(f"{RECORD}: {keys} (edited, or of an older form)")
+        return problems
 
 
 def _file_problem(path: Path, entry: FileEntry | None) -> str | None:

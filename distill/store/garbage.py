@@ -14,18 +14,17 @@ from typing import NamedTuple
 
 from filelock import Timeout
 
-from distill.store.index import SHORT, Entry, Stamp, stamp
+from distill.errors import UserError
 from distill.store.locks import held
-from distill.store.record import RECORD, RESUME, STAMPS
-from distill.store.stages import STAGES
+from distill.store.record import RECORD, RESUME, STAMPS, RecordStat, record_stat
+from distill.store.stages import STAGES, Stage
 from distill.store.store import ArtifactStore
+from distill.system.progress import bar
 from distill.system.units import format_bytes
 
+# Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
 _STALE_SECONDS = 3600
-"""Age in seconds from which a half-written file is garbage.
-
-Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
-"""
+"""Age in seconds from which a half-written file is garbage."""
 _KEY = re.compile("[0-9a-f]{64}")
 IN_USE = "in use"
 RESUMES = "resumes a run"
@@ -36,39 +35,35 @@ class Garbage(NamedTuple):
 
     path: Path
     reason: str
+    """Why no run needs it."""
     bytes: int
-    kept: str = ""
-    """Why the item is not deleted; empty when it may be deleted."""
-    stamp: Stamp | None = None
-    """Stamp of the record that was looked at; None for an item that is no artifact."""
+    why_kept: str = ""
+    """Why it is not deleted all the same; empty when it may be deleted."""
+    stat: RecordStat | None = None
+    """Stat of the record that was looked at; None for what is no artifact."""
 
 
 def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garbage]:
-    """Yield each item of a store that could be deleted, with the reason.
+    """Yield each file or folder of a store that could be deleted, with the reason.
 
-    Nothing in a linked folder is listed, because a link inside the store may lead out of it. Whatever an artifact
-    of the present code was made from, directly or indirectly, is not listed either, whatever its version.
-
-    Args:
-        store: the store to search.
-        unreached: also list artifacts from which no report and no sweep was made.
+    Whatever an artifact of the present code was made from, directly or indirectly, is not listed, whatever its
+    version. With `unreached`, artifacts from which no report and no sweep was made are listed too.
     """
-    own = {
-        name: store.root / name
-        for name in ("drafts", "diverged", "logs", "index", *(stage.folder for stage in STAGES.values()))
-    }
-    linked = [path for path in own.values() if path.is_symlink()]
+    drafts, diverged, logs = (store.root / name for name in ("drafts", "diverged", "logs"))
+    own = [drafts, diverged, logs, *(store.root / stage.folder for stage in STAGES.values())]
+    # Nothing in a linked folder is listed, because a link inside the store may lead out of it.
+    linked = [path for path in own if path.is_symlink()]
     for path in linked:
         yield _garbage(path, "link", "what it leads to may be no part of the store")
-    at_work = set(_at_work(own["drafts"]))
-    found = chain(
-        _drafts(own["drafts"], at_work),
-        (_garbage(path, "note of a diverged run") for path in sorted(own["diverged"].glob("*.json"))),
-        _logs(own["logs"], at_work),
-        _halves([store.root, *own.values()]),
+    at_work = set(_keys_at_work(drafts))
+    candidates = chain(
+        _drafts(drafts, at_work),
+        (_garbage(path, "note of a diverged run") for path in sorted(diverged.glob("*.json"))),
+        _logs(logs, at_work),
+        _halves([store.root, *own]),
         _artifacts(store, unreached, bool(at_work)),
     )
-    yield from (each for each in found if each.path.parent not in linked)
+    yield from (each for each in candidates if each.path.parent not in linked)
 
 
 def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached: bool = False) -> Iterator[str]:
@@ -77,38 +72,39 @@ def collect(store: ArtifactStore, delete: bool, drafts: bool = False, unreached:
     Args:
         store: the store to clean.
         delete: delete what may be deleted.
-        drafts: also count drafts that would resume a run as what may be deleted.
-        unreached: also list artifacts from which no report and no sweep was made.
+        drafts: drafts that would resume a run may be deleted too.
+        unreached: artifacts from which no report and no sweep was made are listed too.
 
     Yields:
-        A line for each item, then the disk space for each reason, and then the total.
+        A line for each file or folder, then the disk space for each reason, and then the total.
     """
     freed: dict[str, list[int]] = {}
-    for found in find_garbage(store, unreached):
-        if found.kept == RESUMES and drafts:
-            found = found._replace(kept="")
-        kept = found.kept or ("changed" if delete and not _delete(store, found) else "")
-        if not kept:
-            freed.setdefault(found.reason, []).append(found.bytes)
-        yield f"{found.reason:24} {format_bytes(found.bytes):>8}  {found.path}{f'  (kept: {kept})' if kept else ''}"
+    for each in find_garbage(store, unreached):
+        why_kept = "" if drafts and each.why_kept == RESUMES else each.why_kept
+        if delete and not why_kept and not _delete(store, each):
+            why_kept = "changed"
+        if not why_kept:
+            freed.setdefault(each.reason, []).append(each.bytes)
+        kept = f"  (kept: {why_kept})" if why_kept else ""
+        yield f"{each.reason:24} {format_bytes(each.bytes):>8}  {each.path}{kept}"
     for reason, sizes in sorted(freed.items()):
         yield f"{len(sizes):8} {reason:24} {format_bytes(sum(sizes)):>8}"
     every = [size for sizes in freed.values() for size in sizes]
-    done = "freed" if delete else "would be freed with --delete"
+    done = "freed" if delete else "would be freed with `delete`"
     yield f"{len(every):8} in all: {format_bytes(sum(every))} {done}"
 
 
 def _delete(store: ArtifactStore, garbage: Garbage) -> bool:
-    """Delete an item unless it has changed since it was found; return whether it is gone."""
-    if garbage.stamp and garbage.stamp != stamp(garbage.path):
+    """Delete garbage unless it has changed since it was found; return whether it is gone."""
+    if garbage.stat and garbage.stat != record_stat(garbage.path):
         return False
     with suppress(FileNotFoundError):  # another process has deleted it already
         store.delete(garbage.path)
     return not garbage.path.exists()
 
 
-def _garbage(path: Path, reason: str, kept: str = "", seen: Stamp | None = None) -> Garbage:
-    return Garbage(path, reason, _size(path), kept, seen)
+def _garbage(path: Path, reason: str, why_kept: str = "", stat: RecordStat | None = None) -> Garbage:
+    return Garbage(path, reason, _size(path), why_kept, stat)
 
 
 def _size(path: Path) -> int:
@@ -119,7 +115,7 @@ def _size(path: Path) -> int:
     return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
-def _at_work(drafts: Path) -> Iterator[str]:
+def _keys_at_work(drafts: Path) -> Iterator[str]:
     """Yield the keys of the artifacts that processes are making at this moment."""
     for lock in sorted(drafts.glob("*.lock")):
         key = lock.name.partition(".")[0]
@@ -130,49 +126,42 @@ def _at_work(drafts: Path) -> Iterator[str]:
 def _is_held(lock: Path) -> bool:
     if not _is_file(lock):
         return False
-    if lock.name.endswith(".soft.lock"):
-        return _is_held_softly(lock)
-    with suppress(OSError), lock.open("rb") as file:
-        try:
+    try:
+        if lock.name.endswith(".soft.lock"):
+            with held(lock.with_name(lock.name.replace(".soft.lock", ".lock")), wait=False):
+                return False
+        with lock.open("rb") as file:
             # The lock is shared, held for a moment, and nothing is written into its file: a store may have
             # 100,000 locks, or be read-only.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _is_held_softly(lock: Path) -> bool:
-    try:
-        with held(lock.with_name(lock.name.replace(".soft.lock", ".lock")), wait=False):
-            return False
-    except Timeout:
+    except (BlockingIOError, Timeout):
         return True
-    except OSError:
-        return False  # no process works in a store that cannot be written, and nothing will be deleted
+    except OSError:  # no process works in a store that cannot be written, and nothing will be deleted
+        return False
+    return False
 
 
 def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(drafts.glob("*")):
         key = path.name.partition(".")[0]
-        kept = IN_USE if key in at_work else ""
+        in_use = IN_USE if key in at_work else ""
         if path.suffix == ".deleted":
             yield _garbage(path, "half deleted")
         elif not _KEY.fullmatch(key):
             continue  # no run made this file
         elif path.suffix == ".lock":
             if not (drafts / key).is_dir():  # otherwise the lock is deleted with its draft
-                yield _garbage(path, "lock", kept)
+                yield _garbage(path, "lock", in_use)
         else:
             resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
-            yield _garbage(path, "unfinished draft", kept or (RESUMES if resumes else ""))
+            yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
 
 
 def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(logs.glob("*.log")):
         is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
         yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
-    for path in sorted(logs.glob("*.token")):  # written by --executor ray
+    for path in sorted(logs.glob("*.token")):  # written by the executor ray
         yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
 
 
@@ -183,49 +172,65 @@ def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
                 yield _garbage(path, "half of a file")
 
 
+class _Published(NamedTuple):
+    """What a record says about who needs which artifact; an unreadable record has no key."""
+
+    path: Path
+    stage: Stage
+    stat: RecordStat | None
+    key: str = ""
+    version: int = 0
+    is_current: bool = False
+    inputs: tuple[str, ...] = ()
+
+
+def _published(store: ArtifactStore) -> Iterator[_Published]:
+    folders = [(stage, path) for name, stage in STAGES.items() for path in store.published(name)]
+    for stage, path in bar(folders, "records", delay=2, disable=None, unit="record", leave=False):
+        stat = record_stat(path)
+        try:
+            artifact = store.read(path)
+        except UserError:
+            yield _Published(path, stage, stat)
+        else:
+            record = artifact.record
+            is_current = record.version == stage.version and artifact.is_current
+            yield _Published(path, stage, stat, record.key, record.version, is_current, tuple(record.inputs))
+
+
 def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
-    there = {stage: store.entries(stage) for stage in STAGES}
-    roots = [name for name, stage in STAGES.items() if stage.is_result or not unreached]
-    current = (entry for stage in roots for entry in there[stage] if entry.current)
-    needed = _reached(current, (entry for entries in there.values() for entry in entries))
-    in_names = {key[:8] for key in needed}
-    folders = {name: store.root / stage.folder for name, stage in STAGES.items()}
-    locked = {
-        folders[stage] / entry.name
-        for stage, entries in there.items()
-        for entry in entries
-        if entry.problem and not _can_be_opened(folders[stage] / entry.name)
-    }
-    for stage, entries in there.items():
-        for entry in entries:
-            path = folders[stage] / entry.name
-            if entry.problem:
-                reason, kept = "unreadable record", "cannot be opened" if path in locked else ""
-                if not kept and entry.name[-8:] in in_names:  # its files may still be whole
-                    kept = "something current was made from it"
-            elif entry.key[:SHORT] in needed:
-                continue
-            elif entry.current:
-                reason, kept = "in no report or sweep", IN_USE if is_busy else ""
-            else:
-                older = entry.version != STAGES[stage].version
-                reason = f"of version {entry.version}" if older else "of an older form"
-                kept = "it may be an input of one whose record cannot be opened" if locked else ""
-            yield _garbage(path, reason, kept, entry.stamp)
+    published = list(_published(store))
+    roots = [each.key for each in published if each.is_current and (each.stage.is_result or not unreached)]
+    needed = _with_inputs(roots, published)
+    ends_of_needed = {key[:8] for key in needed}
+    closed = {each.path for each in published if not each.key and not _can_be_opened(each.path)}
+    for each in published:
+        if not each.key:
+            reason, why_kept = "unreadable record", "cannot be opened" if each.path in closed else ""
+            if not why_kept and each.path.name[-8:] in ends_of_needed:  # its files may still be whole
+                why_kept = "something current was made from it"
+        elif each.key in needed:
+            continue
+        elif each.is_current:
+            reason, why_kept = "in no report or sweep", IN_USE if is_busy else ""
+        else:
+            is_older = each.version != each.stage.version
+            reason = f"of version {each.version}" if is_older else "of an older form"
+            why_kept = "it may be an input of one whose record cannot be opened" if closed else ""
+        yield _garbage(each.path, reason, why_kept, each.stat)
 
 
-def _reached(roots: Iterable[Entry], entries: Iterable[Entry]) -> set[str]:
-    """Return the shortened keys of some artifacts and of everything that they were made from."""
+def _with_inputs(roots: list[str], published: Iterable[_Published]) -> set[str]:
+    """Return the keys of some artifacts and of everything from which they were made."""
     inputs: dict[str, set[str]] = {}
-    for entry in entries:  # two folders may have the same key
-        inputs.setdefault(entry.key[:SHORT], set()).update(entry.inputs)
-    found: set[str] = set()
-    waiting = [entry.key[:SHORT] for entry in roots]
-    while waiting:
-        if (key := waiting.pop()) not in found:
-            found.add(key)
-            waiting += inputs.get(key, ())
-    return found
+    for each in published:  # two folders may have the same key
+        inputs.setdefault(each.key, set()).update(each.inputs)
+    reached: set[str] = set()
+    while roots:
+        if (key := roots.pop()) not in reached:
+            reached.add(key)
+            roots += inputs.get(key, ())
+    return reached
 
 
 def _can_be_opened(path: Path) -> bool:

@@ -9,17 +9,12 @@ from distill.store.key import key
 from distill.store.stages import inputs, title
 from distill.store.store import ArtifactStore
 
-Made = Artifact | str
-"""An artifact, or the reason why its training diverged."""
+ArtifactOrReason = Artifact | str
+"""Either an artifact, or the reason why its training diverged."""
 
 
 class Inputs:
-    """The artifacts that a stage reads, looked up in a store by their configs.
-
-    Args:
-        config: config of the stage that reads the artifacts.
-        store: store in which the artifacts lie.
-    """
+    """The artifacts that a stage needs, which are looked up in a store by their configs."""
 
     def __init__(self, config: StageConfig, store: ArtifactStore):
         self._config, self._store = config, store
@@ -37,12 +32,12 @@ class Inputs:
         return artifact
 
     def optional(self, config: StageConfig | None) -> Artifact | None:
-        """Find an input of the stage, or return None if its config is None."""
+        """Find an input of the stage; return None if its config is None."""
         return self.artifact(config) if config is not None else None
 
-    def made(self) -> dict[str, Made]:
+    def all(self) -> dict[str, ArtifactOrReason]:
         """Map the key of each input to its artifact, or to the reason why its training diverged."""
-        return {key(config): made(config, self._store) for config in inputs(self._config)}
+        return {key(config): artifact_or_reason(config, self._store) for config in inputs(self._config)}
 
     def seconds(self) -> float:
         """Add up the seconds that all artifacts upstream of this stage took, as far as they still exist."""
@@ -57,7 +52,7 @@ class Inputs:
         return sum(seconds.values())
 
 
-def made(config: StageConfig, store: ArtifactStore) -> Made:
+def artifact_or_reason(config: StageConfig, store: ArtifactStore) -> ArtifactOrReason:
     """Find the artifact of a config, or the reason why it does not exist although everything was run."""
     artifact = store.find(config)
     return artifact if artifact is not None else store.diverged(config) or "what it learns from diverged"

@@ -24,7 +24,7 @@ from distill.system.progress import Warned, pass_on
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 PATIENCE = 2.0
-"""Seconds of waiting after which a process says for whom it waits."""
+"""Seconds after which a waiting process says for whom it waits."""
 _told: set[Path] = set()
 
 

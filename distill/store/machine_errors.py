@@ -31,10 +31,7 @@ _ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGT]iB)", 
 def explained(config: StageConfig, folder: Path, store: Path) -> Iterator[None]:
     """Turn errors of the disk and of memory inside the block into one line for the user.
 
-    Args:
-        config: config of the stage that runs.
-        folder: folder that the stage fills, named when an error does not say which file it concerns.
-        store: root of the store.
+    The `folder` that the stage fills is named when an error does not say which file it concerns.
 
     Raises:
         UserError: for an error of the disk or of memory; other errors are raised as they are.
@@ -54,13 +51,13 @@ def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
     path = Path(os.fsdecode(getattr(error, "filename", None) or folder))
     if number in _FULL:
         free = f"{free_bytes(path) / 1e9:.3g} GB free"
-        way_out = "Make room (`distill gc` lists what no run needs) or set --store to another disk"
+        way_out = "Make room (`distill gc` lists what no run needs) or set `store` to another disk"
         expected = f"room to write there: {_FULL[number]} ({free})"
         return UserError("path", str(path), expected, f"{way_out}; {_AGAIN}")
     closed = number in _CLOSED or not store.exists()  # such as a folder of /proc
     if number and closed and path.absolute().is_relative_to(store.absolute()):
         expected = f"a store that can be read and written ({os.strerror(number)})"
-        way_out = f"Set --store or DISTILL_STORE to a folder of yours; {_AGAIN}"
+        way_out = f"Set `store` or DISTILL_STORE to a folder of yours; {_AGAIN}"
         return UserError("path", str(path), expected, way_out)
     return None
 
@@ -69,8 +66,8 @@ def _number(error: Exception) -> int:
     """Return the errno of an error, or the one that its text names; 0 if there is none."""
     if isinstance(error, OSError):
         return error.errno or 0
-    found = _IN_TEXT.search(str(error))
-    return int(found[1] or found[2]) if found else 0
+    match = _IN_TEXT.search(str(error))
+    return int(match[1] or match[2]) if match else 0
 
 
 def memory_fault(error: Exception, config: StageConfig) -> UserError | None:
@@ -83,11 +80,11 @@ def memory_fault(error: Exception, config: StageConfig) -> UserError | None:
     if isinstance(config, TeacherConfig | StudentConfig):
         size, parts = config.schedule.batch_size, hasattr(config.schedule, "parts")
         expected = f"room for {title(config)} with batches of {size}"
-        ways = [f"Lower --schedule.batch-size (now {size})", *(["raise --schedule.parts"] if parts else [])]
-        ways += ["set --precision bfloat16"] if config.precision == "float32" else []
+        ways = [f"Lower `schedule.batch_size` (now {size})", *(["raise `schedule.parts`"] if parts else [])]
+        ways += ["set `precision=bfloat16`"] if config.precision == "float32" else []
     else:
         expected, ways = f"room for {title(config)}", ["Free some memory"]
-    return UserError("memory", value, expected, f"{', '.join(ways)}, or run fewer at a time (--jobs); {_AGAIN}")
+    return UserError("memory", value, expected, f"{', '.join(ways)}, or lower `jobs`; {_AGAIN}")
 
 
 def _size(number: str, unit: str) -> str:

@@ -1,26 +1,21 @@
-"""Define `record.json`: what an artifact is, what it was made from, and which files it must contain."""
+"""Define the fields of `record.json`, check them, and seal them against changes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from distill.config import (
-    Count,
-)
+from distill.config import Count
 
 RECORD = "record.json"
-
-
 # A draft with a resume point or with stamps holds finished work, which a mistake in a later call must not destroy.
 RESUME = "resume.safetensors"
-
-
 STAMPS = "stamps"
-"""Folder of a draft in which finished work is stamped."""
+"""Folder of a draft that has a stamp for each finished piece of work."""
 
 
 def _within(name: str) -> str:
@@ -32,9 +27,21 @@ def _within(name: str) -> str:
 
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
 _FileName = Annotated[str, Field(max_length=1000), AfterValidator(_within)]
+
+
+# The change time (ctime) and not mtime: whoever edits a record can put back its mtime, but not its ctime.
+RecordStat = tuple[int, int]
+"""Change time (ns) and size in bytes of a record, which tell whether it was written again."""
+
+
+def record_stat(folder: Path) -> RecordStat | None:
+    """Return the change time and the size of the record in a folder, or None if there is no record."""
+    try:
+        status = (folder / RECORD).stat()
+    except OSError:
+        return None
+    return status.st_ctime_ns, status.st_size
 
 
 class FileEntry(BaseModel):
@@ -72,7 +79,7 @@ class Record(BaseModel):
     version: int
     config: dict[str, Any]
     inputs: dict[_Digest, str]
-    """Key of each input → sha256 of its record; a key identifies a recipe, the sha256 identifies bytes."""
+    """Key of each input → sha256 of its record, or "diverged"; a key identifies a recipe, a sha256 its bytes."""
     files: dict[_FileName, FileEntry]
     data: Annotated[dict[str, Any], AfterValidator(_of_images)] = {}
     """Identity of the data set: name, classes, shape, mean, std, fingerprint."""
@@ -82,7 +89,7 @@ class Record(BaseModel):
     """sha256 of the bytes of `record.json` with an empty seal; empty until the record is written."""
 
     def sealed(self) -> bytes:
-        """Return the bytes of `record.json`, with the seal filled in."""
+        """Return the bytes of `record.json`, with a seal that fits them."""
         fields = self.model_dump(mode="json") | {"seal": ""}
         before, name, after = json.dumps(fields, indent=1, allow_nan=False).rpartition('"seal": "')
         return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()

@@ -1,4 +1,4 @@
-"""List all stages, with what the pipeline must know about each."""
+"""List all stages, with what the pipeline must know about each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from distill.config import (
     CacheConfig,
     CalibrationConfig,
     Config,
-    DataConfig,
     ReportConfig,
     StageConfig,
     StudentConfig,
@@ -44,26 +43,16 @@ class Stage:
 
     config: type[StageConfig]
     folder: str
-    """Name of the folder in the store that holds the artifacts of this stage."""
+    """Name of the folder that holds the artifacts of this stage."""
     title: Callable[[Any], Sequence[str]]
-    """Function that returns the words that name an artifact for people."""
+    """Function of the config that returns the words of the title."""
     # A reference and not the function, so that computing a key does not import torch.
     run: str
     """Reference `package.module:function` to a function of (config, inputs, folder, runtime) → `Outcome`."""
     version: int = 1
-    """Version of the stage; raising it makes older artifacts anew.
-
-    Raise it when the code gives other numbers for the same config, or when a default of the config changes.
-    """
+    """Number to raise when the code gives other numbers for the same config, or when a default of it changes."""
     inputs: Callable[[Any], Iterator[StageConfig]] = nested_stages
-    """Function that yields the configs of the artifacts that the stage reads."""
-    reads: Callable[[Any], DataConfig] | None = None
-    """Function that returns the data set whose images the stage goes through."""
-    costs_like: Callable[[Any], Sequence[Config | str | int | None]] | None = None
-    """Function that returns the parts of the config on which the cost depends.
-
-    None means that the cost of one artifact of this stage says nothing about the cost of another.
-    """
+    """Function that yields the configs of the artifacts that the stage needs."""
     resumes: bool = False
     """Whether the stage resumes where it was interrupted; all ranks of torchrun then run it together."""
     is_long: bool = False
@@ -79,21 +68,7 @@ class Stage:
         return self.config.model_fields["stage"].default
 
 
-def _cost_of_network(config: TeacherConfig | StudentConfig) -> Sequence[Config | str]:
-    return [config.data, config.model, config.augment, config.schedule, config.precision]
-
-
-def _cost_of_cache(config: CacheConfig) -> Sequence[Config | str | int | None]:
-    models = [teacher.model for teacher in config.teachers]
-    return [config.transfer_set, config.augment, config.views, config.dtype, config.top_k, *models]
-
-
-_NETWORK: dict[str, Any] = {
-    "reads": lambda config: config.data,
-    "costs_like": _cost_of_network,
-    "resumes": True,
-    "is_long": True,
-}
+_NETWORK: dict[str, Any] = {"resumes": True, "is_long": True}
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -104,8 +79,6 @@ STAGES: dict[str, Stage] = {
             "caches",
             titles.of_cache,
             "distill.stages.cache:cache_logits",
-            reads=lambda config: config.transfer_set,
-            costs_like=_cost_of_cache,
             resumes=True,
         ),
         Stage(StudentConfig, "students", titles.of_student, "distill.stages.student:train_student", **_NETWORK),
@@ -146,12 +119,12 @@ def is_stage(value: Any) -> bool:
 
 
 def inputs(config: StageConfig) -> list[StageConfig]:
-    """List the configs of the artifacts that a stage reads."""
+    """List the configs of the artifacts that a stage needs."""
     return list(STAGES[config.stage].inputs(config))
 
 
 def title(config: StageConfig) -> str:
-    """Return the title of an artifact, for people; artifacts are told apart by their keys, not by their titles."""
+    """Return the title of an artifact: a short name for people, which other artifacts may share."""
     words = "-".join(STAGES[config.stage].title(config))
     # The last cut counts bytes: a file name has at most 255, and the key follows the title.
     return re.sub(r"[^\w.=-]+", "-", words)[:80].encode()[:240].decode(errors="ignore")

@@ -1,12 +1,13 @@
-"""Find artifacts by their config, hold drafts for one process at a time, publish them, and clean up."""
+"""Find artifacts by their config, lend each draft to one process at a time, publish it, and delete artifacts."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from filelock import Timeout
@@ -15,11 +16,10 @@ from pydantic import ValidationError
 from distill.config import StageConfig, parse_stage
 from distill.errors import UserError
 from distill.store.artifact import Artifact
-from distill.store.index import Entry, published, read_index
 from distill.store.key import key
 from distill.store.locks import held
 from distill.store.machine_errors import explained
-from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record
+from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
 from distill.store.stages import STAGES, title
 from distill.system import trust
 from distill.system.files import replace_file, sha256, write_json
@@ -29,7 +29,7 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """The folder of all artifacts: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
+    """A folder that holds all artifacts: one folder per stage, such as `teachers/`, `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -39,7 +39,7 @@ class ArtifactStore:
         return self.root / STAGES[config.stage].folder / f"{title(config)}-{key(config)[:8]}"
 
     def find(self, config: StageConfig) -> Artifact | None:
-        """Return the artifact of a config, or None if there is none; its inputs are not looked at."""
+        """Return the artifact of a config, or None if there is none; its inputs may be missing."""
         path = self.path(config)
         if not (path / RECORD).is_file():
             return None
@@ -52,22 +52,33 @@ class ArtifactStore:
         Raises:
             UserError: the folder is not an artifact of this program.
         """
-        expected = f"the folder of an artifact, with a {RECORD} inside"
-        way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
+        record = self.record(path)
+        try:
+            config = parse_stage(record.config)
+        except (ValidationError, UserError) as error:
+            raise _unreadable(path, error) from error
+        trust.note_file(config.plugins(), path / RECORD)
+        return Artifact(path, record, config)
+
+    def record(self, path: Path) -> Record:
+        """Read the record in a folder, but not its config, which takes most of the time of `read`.
+
+        Raises:
+            UserError: the folder has no record of this program.
+        """
         try:
             content = read_bytes(path / RECORD)
             record = Record.model_validate(parse_json(content, RECORD))
-            config = parse_stage(record.config)
         except OSError as error:
             lost = path.is_dir() and path.parent.name in {stage.folder for stage in STAGES.values()}
+            expected = f"the folder of an artifact, with a {RECORD} inside"
+            way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
             raise UserError("path", str(path), expected, _DELETE if lost else way_out) from error
         except (ValidationError, UserError) as error:
-            expected = f"a record that this version can read ({str(error).splitlines()[0]})"
-            raise UserError("path", str(path / RECORD), expected, _DELETE) from error
+            raise _unreadable(path, error) from error
         if not record.fits(content):
             raise UserError("path", str(path / RECORD), "the record as it was published, it was changed", _DELETE)
-        trust.note_file(config.plugins(), path / RECORD)
-        return Artifact(path, record, config)
+        return record
 
     def resolve(self, text: str) -> Artifact:
         """Find the artifact that a user names by a path, a key, or the beginning of a key.
@@ -77,41 +88,48 @@ class ArtifactStore:
         """
         if Path(text).exists():
             return self.read(Path(text))
-        found = list(islice(self._with_key(text), 2)) if text else []
-        if len(found) != 1:
-            many = "more than one fits" if found else "none fits"
+        named = [each for each in self._all(key=text) if each.record.key.startswith(text)] if text else []
+        if len(named) != 1:
+            many = "more than one fits" if named else "none fits"
             raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
-        return found[0]
+        return named[0]
 
-    def _with_key(self, text: str) -> Iterator[Artifact]:
-        for path in self._published(key=text):
-            with suppress(UserError):
-                found = self.read(path)
-                if found.record.key.startswith(text):
-                    yield found
+    def has(self, config: StageConfig) -> bool:
+        """Tell whether the store has the artifact of a config, without opening its record."""
+        return record_stat(self.path(config)) is not None
 
-    def entries(self, stage: str) -> list[Entry]:
-        """List the published artifacts of one stage by folder name; unchanged records are not opened."""
-        return read_index(self.root, stage, self.read)
+    def published(self, stage: str, key: str = "") -> list[Path]:
+        """List the folders of a stage that have a record, by name.
+
+        Args:
+            stage: name of the stage.
+            key: list only folders whose name ends with the beginning of this key.
+        """
+        folder = self.root / STAGES[stage].folder
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 - faster than Paths
+        except OSError:
+            return []
+        paths = [folder / name for name in names if name[-8:].startswith(key[:8])]
+        return [path for path in paths if record_stat(path)]
 
     def all(self, *stages: str) -> Iterator[Artifact]:
-        """Yield every published artifact that can be read, upstream stages first.
+        """Return an iterator over the published artifacts that can be read, upstream stages first.
 
         Args:
             stages: names of the stages to yield; none means all.
         """
-        for path in self._published(*stages):
-            with suppress(UserError):
-                yield self.read(path)
+        return self._all(*stages)
 
-    def _published(self, *stages: str, key: str = "") -> Iterator[Path]:
+    def _all(self, *stages: str, key: str = "") -> Iterator[Artifact]:
         for stage in stages or STAGES:
-            folder = self.root / STAGES[stage].folder
-            yield from (folder / name for name, _ in published(folder, key))
+            for path in self.published(stage, key):
+                with suppress(UserError):
+                    yield self.read(path)
 
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
-        """Yield a folder to fill, held by one process at a time; an interrupted process may have begun it.
+        """Yield a folder to fill, which one process holds at a time; an interrupted process may have begun it.
 
         Raises:
             UserError: the store cannot be written, the disk is full, memory does not suffice, or a link in the
@@ -134,7 +152,8 @@ class ArtifactStore:
                     raise
 
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
-        """Write the record of a filled draft, last of all, and publish the draft as the artifact of its config."""
+        """Write the record of a filled draft, and publish the draft as the artifact of its config."""
+        # The record is the last file: a draft with a record is whole.
         replace_file(draft / RECORD, record.sealed())
         return self.publish_recorded(config, draft)
 
@@ -213,6 +232,11 @@ class ArtifactStore:
     def forget_diverged(self, config: StageConfig) -> None:
         """Forget that a config diverged, so that it can be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    expected = f"a record that this version can read ({str(error).splitlines()[0]})"
+    return UserError("path", str(path / RECORD), expected, _DELETE)
 
 
 def _refuse_links(draft: Path) -> None:

@@ -1,4 +1,4 @@
-"""Make the titles of artifacts: short names for people; artifacts are told apart by their keys."""
+"""Choose the words of an artifact's title, a short name for people; artifacts are told apart by their keys."""
 
 from __future__ import annotations
 

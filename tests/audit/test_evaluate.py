@@ -1,4 +1,4 @@
-"""Every measure of one artifact: each with its value, in its group, or the reason why there is none."""
+"""Check that each measure of an artifact has its value in its group, or a reason why it has none."""
 
 from __future__ import annotations
 

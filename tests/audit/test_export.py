@@ -1,4 +1,4 @@
-"""An exported folder: the answers of the network and its calibration, whole or not there, and no code in it."""
+"""Check that an exported folder answers like its network, is whole or absent, and runs no code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def teacher_with(model: ModelConfig) -> TeacherConfig:
 
 
 class Counting(torch.nn.Module):
-    """What torch.export cannot trace: what it does depends on the values of its input."""
+    """A network that torch.export cannot trace, because it branches on the values of its input."""
 
     def __init__(self, num_classes: int, in_shape: tuple[int, int, int]):
         super().__init__()
@@ -191,7 +191,7 @@ def test_sentences_and_caches_are_refused(make, cache, store, runtime, tmp_path)
 def test_a_network_of_another_store_is_not_trained_again(make, store, runtime, tmp_path):
     network = make(teacher_with(MODELS["mlp"]))
     elsewhere = type(store)(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="--store"):
+    with pytest.raises(UserError, match="Set `store` to its store"):
         export(network, tmp_path / "out", "temperature", elsewhere, runtime)
     assert not (tmp_path / "elsewhere").exists()
     assert not (tmp_path / "out").exists()

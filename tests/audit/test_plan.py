@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import RandomCrop
 
 from distill.audit.plan import Estimate, Shape, count, describe
 from distill.cli.main import main
-from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, TeacherConfig
+from distill.config import AugmentConfig, CacheConfig, DataConfig, ModelConfig, StudentConfig, TeacherConfig
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.store.stages import inputs
@@ -56,7 +56,7 @@ def test_a_disk_that_is_too_small_is_refused(store: ArtifactStore, tmp_path: Pat
     teacher = TeacherConfig(data=DataConfig(name="cifar100"))
     cache = CacheConfig(teacher=teacher, transfer_set=teacher.data, augment=AugmentConfig(pad=4), views=10**9)
     plan = describe([cache], store)
-    with pytest.raises(UserError, match=r"store = .* free\)': expected 9e\+03 TB of room.*--top-k"):
+    with pytest.raises(UserError, match=r"store = .* free\)': expected 9e\+03 TB of room.*`top_k`"):
         plan.refuse_small_disk(tmp_path)
 
 
@@ -80,7 +80,7 @@ IMAGENET = Shape(1_281_167, 50_000, (3, 224, 224), 1000)
     [("resnet50", 25_557_032, 4.089e9), ("resnet18", 11_689_512, 1.814e9)],
 )
 def test_operations_of_networks_that_papers_count(name: str, parameters: int, multiplications: float) -> None:
-    """Parameters and GMACs as torchvision documents them with its weights; batch norms have buffers beside."""
+    """Counts equal torchvision's documented parameters and GMACs; batch norms have buffers besides."""
     stored, operations = count(ModelConfig(name=f"torchvision:{name}"), IMAGENET)
     assert parameters <= stored < 1.003 * parameters
     assert operations == pytest.approx(2 * multiplications, rel=1e-3)
@@ -102,7 +102,7 @@ def test_a_run_elsewhere_on_images_that_are_not_here(store: ArtifactStore) -> No
     text = describe([cache], store, shape=small, tflops=1e-6).text
     assert "imagefolder:nowhere: 1,000 training and 10 test images of 1 x 4 x 4, 5 classes" in text
     assert "decoded once, 16.2 kB in data/" in text
-    assert "1e-06 TFLOP/s (--tflops)" in text
+    assert "1e-06 TFLOP/s (`tflops`)" in text
 
 
 def test_what_was_made_here_says_nothing_of_another_machine(store: ArtifactStore) -> None:
@@ -119,7 +119,7 @@ def test_views_of_a_program_are_timed_and_bound_the_network(store: ArtifactStore
     assert all(cost.waits for cost in costs)
     views = 30 * 1438 * 0.9
     assert (costs[0].seconds or 0) > views * 1e-6
-    assert "1 workers (--workers) render beside the network" in "".join(one.assumptions())
+    assert "1 `workers` render beside the network" in "".join(one.assumptions())
     assert not Estimate(store, runtime, tflops=1e-9).cost(teacher).waits
 
 
@@ -163,9 +163,34 @@ def test_stages_that_are_not_made_yet_are_planned_in_one_command(store, capsys) 
 def test_hits_are_found_without_opening_records(student, store, monkeypatch) -> None:
     (cache,) = inputs(student)
     publish(store, cache)
-    Estimate(store)
     monkeypatch.setattr(ArtifactStore, "read", lambda *_: pytest.fail("opened"))
-    assert "hit " in describe([student], store).text
-    estimate = Estimate(store)
-    assert estimate.is_there(cache)
-    assert not estimate.is_there(student)
+    assert describe([cache], store).text.startswith("hit ")
+    assert store.has(cache)
+    assert not store.has(student)
+
+
+def test_numbers_that_no_run_writes_are_no_numbers(store: ArtifactStore) -> None:
+    mine = TeacherConfig(data=DataConfig(name="mine:data"))
+    publish(store, mine, data={}, provenance={"seconds": "long"})
+    cost = Estimate(store).cost(mine.replace(seed=1))
+    assert cost.bytes is not None
+    assert cost.seconds is None
+    assert Estimate(store).cost(mine.replace(precision="bfloat16")).bytes is None, "the images are not known"
+
+
+def test_what_costs_alike_is_estimated_alike(store: ArtifactStore) -> None:
+    teacher = TeacherConfig()
+    publish(store, teacher, provenance={"seconds": 1e6})
+    assert Estimate(store).cost(teacher.replace(seed=3).with_loss(smoothing=0.1)).seconds == 1e6
+    assert Estimate(store).cost(StudentConfig(loss={"alpha": 0})).seconds != 1e6
+    assert Estimate(store).cost(teacher.replace(data=DataConfig(limit=5))).seconds != 1e6
+    cache = CacheConfig(teacher=teacher)
+    publish(store, cache, provenance={"seconds": 2e6})
+    assert Estimate(store).cost(cache.replace(teacher=teacher.replace(seed=3))).seconds == 2e6
+    assert Estimate(store).cost(cache.replace(dtype="float32")).seconds != 2e6
+
+
+def test_the_shape_of_a_part_is_not_the_shape_of_the_set(store: ArtifactStore) -> None:
+    mine = DataConfig(name="mine:data", held_out=0)
+    publish(store, TeacherConfig(data=mine.replace(limit=3)))
+    assert Estimate(store).cost(CacheConfig(transfer_set=mine)).bytes is None

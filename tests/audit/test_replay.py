@@ -1,4 +1,4 @@
-"""Pixels and logits of a cache, made again."""
+"""Check that replay makes pixels and logits of a cache again, and finds what differs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_replay_makes_pixels_and_logits_again(opened: LogitCache, store, runtime
         ("pixels", True),
         ("logits", True),
     ]
-    assert "40 of 40 views" in found[2].found
-    assert "40 views asked again" in found[3].found
+    assert "40 of 40 views" in found[2].text
+    assert "40 views asked again" in found[3].text
 
 
 def test_replay_finds_what_no_longer_fits(

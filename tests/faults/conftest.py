@@ -1,4 +1,4 @@
-"""How many times a fault is tried, and the table of what was survived."""
+"""Set how many times a fault is tried, and print the table of what was survived."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Survived = Callable[[str, int, Sequence[str]], None]
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """(few, full) → how many trials: few in CI, full with --full-count."""
+    """Return a function of (few, full) that gives the number of trials: few in CI, full with --full-count."""
     full = request.config.getoption("--full-count")
     return lambda few, many: many if full else few
 
 
 @pytest.fixture
 def survived(record_property: Callable[[str, object], None]) -> Survived:
-    """(fault, trials, what went wrong) → a line of the table, and a failure if anything did."""
+    """Return a function of (fault, trials, what went wrong) that adds a line to the table, and may fail."""
 
     def tell(fault: str, trials: int, wrong: Sequence[str]) -> None:
         record_property("fault", (fault, trials, trials - len(wrong)))
@@ -29,7 +29,7 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Fault, trials, survived; of tests that are one trial each, a line per file."""
+    """Print fault, trials and survivals; tests of one trial each share a line per file."""
     if not config.getoption("--full-count"):
         return
     rows = list(_rows(terminalreporter))

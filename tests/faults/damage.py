@@ -1,4 +1,4 @@
-"""Ways in which the files of a store are damaged: by disks, by copies that stop half way, and by hands."""
+"""Damage the files of a store as disks, copies that stop half way, and people do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from distill.store.record import RECORD
 
 Damage = Callable[[Path, random.Random], str]
-"""(file, generator) → what was done to it; empty where it cannot be done to this file."""
+"""Function of a file and a generator that says what it did; it returns "" if it cannot damage this file."""
 
 
 def flip(path: Path, draw: random.Random) -> str:
-    """One bit."""
+    """Flip one bit."""
     content = bytearray(path.read_bytes())
     at, bit = draw.randrange(len(content)), draw.randrange(8)
     content[at] ^= 1 << bit
@@ -24,45 +24,45 @@ def flip(path: Path, draw: random.Random) -> str:
 
 
 def truncate(path: Path, draw: random.Random) -> str:
-    """Its end is missing."""
+    """Cut off the end of the file."""
     length = draw.randrange(path.stat().st_size)
     path.write_bytes(path.read_bytes()[:length])
     return f"cut to {length} bytes"
 
 
 def empty(path: Path, draw: random.Random) -> str:
-    """Nothing is left of it."""
+    """Empty the file."""
     path.write_bytes(b"")
     return "emptied"
 
 
 def append(path: Path, draw: random.Random) -> str:
-    """Something stands behind it, for a text only white space."""
+    """Append bytes; to a text append only white space."""
     path.write_bytes(path.read_bytes() + (b"\n" if draw.random() < 0.5 else draw.randbytes(8)))
     return "longer"
 
 
 def delete(path: Path, draw: random.Random) -> str:
-    """It is gone."""
+    """Delete the file."""
     path.unlink()
     return "deleted"
 
 
 def swap(path: Path, draw: random.Random) -> str:
-    """It and another file of the same kind in the artifact, such as two shards, changed places."""
+    """Swap the file with another of its kind in the artifact, such as two shards."""
     others = [other for other in path.parent.glob(f"*{path.suffix}") if other != path and other.name != RECORD]
     return _exchange(path, others, draw)
 
 
 def mix_up(path: Path, draw: random.Random) -> str:
-    """It and the file of the same name in another artifact of its stage changed places."""
+    """Swap the file with the file of this name in another artifact of the stage."""
     artifact = _artifact(path)
     others = [other / path.relative_to(artifact) for other in artifact.parent.glob("*/") if other != artifact]
     return _exchange(path, others, draw)
 
 
 def replace(path: Path, draw: random.Random) -> str:
-    """It is that of another artifact of its stage: an old manifest with new shards."""
+    """Replace the file by that of another artifact of the stage, as an old manifest beside new shards."""
     artifact = _artifact(path)
     others = [other / path.relative_to(artifact) for other in artifact.parent.glob("*/") if other != artifact]
     others = [other for other in others if other.is_file() and other.read_bytes() != path.read_bytes()]
@@ -74,7 +74,7 @@ def replace(path: Path, draw: random.Random) -> str:
 
 
 def edit(path: Path, draw: random.Random) -> str:
-    """One number or text of a JSON file is another; it is JSON as before."""
+    """Change one number or text of a JSON file, which stays JSON."""
     if path.suffix != ".json":
         return ""
     value = json.loads(path.read_bytes())
@@ -92,7 +92,7 @@ DAMAGES: list[Damage] = [flip, truncate, empty, append, delete, swap, mix_up, re
 
 
 def _artifact(path: Path) -> Path:
-    """The folder with the record."""
+    """Return the folder of the artifact, which has the record."""
     return next(folder for folder in path.parents if (folder / RECORD).is_file())
 
 
@@ -108,7 +108,7 @@ def _exchange(path: Path, others: list[Path], draw: random.Random) -> str:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every number and text in it."""
+    """Yield the container and the key of every number and text in a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = []
     for name, item in items:

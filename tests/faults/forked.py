@@ -1,4 +1,4 @@
-"""A program that runs stages in children that can be killed: it has imported all they need, and forks for each.
+"""Run stages in children that can be killed: import all that they need, and fork for each.
 
 Importing torch takes seconds, a fork milliseconds. One order per line on stdin, one answer per line on stdout, both
 JSON: see `Order` and `Ended`. It never trains itself: a fork would not survive autograd's threads.
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
-"""What changes a folder, as `sys.addaudithook` calls it; `os.replace` is a rename."""
+"""Names that `sys.addaudithook` gives to changes of a folder; `os.replace` is a rename."""
 
 
 _LONGEST_SECONDS = 120
-"""A child that hangs is ended then, by SIGALRM."""
+"""Seconds after which SIGALRM ends a child that hangs."""
 _IMPORTED = (
     *(f"distill.stages.{name}" for name in ("teacher", "cache", "student", "analysis", "calibration", "sweep")),
     *("distill.stages.report", "distill.probes.snapshots", "distill.metrics.diagram"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "torch.utils.tensorboard.writer"),
     *("PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
 )
-"""What stages import only when they run."""
+"""Modules that stages import only when they run."""
 
 
 class Order(NamedTuple):
@@ -38,26 +38,26 @@ class Order(NamedTuple):
     stage: str
     store: str
     kill_at: int = 0
-    """SIGKILL right before the so-manyth change of the store; 0 for none."""
+    """Number of the change of the store right before which SIGKILL comes; 0 for none."""
     signal: int = 0
-    """To send from outside; 0 for none."""
+    """Signal that is sent from outside; 0 for none."""
     after: float = 0.0
-    """Seconds until it is sent."""
+    """Seconds until the signal is sent."""
 
 
 class Ended(NamedTuple):
-    """What became of it."""
+    """The way in which a child ended."""
 
     code: int
     """Exit code, or minus the signal that ended the process."""
     seconds: float
-    """From the fork to the end."""
+    """Seconds that passed from the fork to the end."""
     since_signal: float
-    """From the signal to the end; 0 without one."""
+    """Seconds that passed from the signal to the end; 0 without a signal."""
     changes: int
-    """How many changes of the store were counted; 0 for a process that was killed."""
+    """Number of changes of the store; 0 for a process that was killed."""
     said: str
-    """The end of its stdout and stderr."""
+    """The last part of what it wrote to stdout and stderr."""
 
 
 def _count_changes(store: str, kill_at: int) -> list[int]:
@@ -83,7 +83,7 @@ def _count_changes(store: str, kill_at: int) -> list[int]:
 
 
 def _run(order: Order, said: Path) -> None:
-    """The child: it ends here."""
+    """Run an order in the child, which ends here."""
     code = 70
     with said.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)

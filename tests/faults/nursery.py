@@ -1,4 +1,4 @@
-"""Orders trials from a process of `forked.py`, and says what is wrong with what they leave."""
+"""Order trials from a process of `forked.py`, and say what is wrong with what they leave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.faults.same_bits import differences
 
 
 class Nursery:
-    """A warm process, and a store in which everything was made undisturbed."""
+    """A process that has imported all, and a store in which everything was made undisturbed."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str], log: Path):
         self.folder, self._process, self._log = folder, process, log
@@ -63,7 +63,7 @@ class Nursery:
         return Ended(*json.loads(answer))
 
     def undisturbed(self, stage: str) -> Ended:
-        """How long a stage takes alone, and how many changes of the store it makes; measured once."""
+        """Measure once how long a stage takes alone, and how often it changes the store."""
         if stage not in self._measured:
             for config in (*(["analysis"] if stage == "report" else []), stage):
                 made = self._order(config, self.whole)
@@ -93,7 +93,7 @@ class Nursery:
         return ended, wrong
 
     def _store_for(self, stage: str) -> Path:
-        """A fresh store with what a stage needs."""
+        """Make a fresh store that has the inputs of a stage."""
         self._trials += 1
         store = self.folder / f"trial{self._trials}"
         for name in itertools.takewhile(lambda name: name != stage, STAGES):

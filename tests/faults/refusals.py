@@ -1,4 +1,4 @@
-"""A disk that refuses, in this process: the so-manyth change of a store, or every byte beyond so many of a file."""
+"""Let a disk refuse writes of this process: some changes of a store, or bytes beyond a size of a file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 _CHANGES = {"open", "os.rename", "os.mkdir", "os.truncate", "os.link"}
-"""What may need room, as `sys.addaudithook` calls it."""
+"""Names that `sys.addaudithook` gives to changes that may need room."""
 
 
 @dataclass
 class Refusal:
-    """Which changes are refused."""
+    """A rule that says which changes are refused, and counts them."""
 
     store: str
     which: Callable[[int, str], bool]
-    """(number of the change from 1, path) → whether it is refused."""
+    """Function of the number of the change, from 1, and its path, that tells whether it is refused."""
     errno: int
     seen: int = 0
     refused: int = 0
 
 
 _now: list[Refusal] = []
-"""The one in force. A hook cannot be taken away, so there is one, and it looks here."""
+"""The rule that is in force. A hook cannot be taken away, so one hook looks here."""
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -68,7 +68,7 @@ def refused(
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """No write of this process, by whatever language or thread, makes a file larger than `size` bytes."""
+    """Let no write of this process, in any language or thread, make a file larger than `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # Python ignores SIGXFSZ: a write fails with EFBIG
     try:

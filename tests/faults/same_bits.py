@@ -1,4 +1,4 @@
-"""What "bit-identical" means of two folders of one artifact: all bytes of all files, but what tells the time."""
+"""Compare two folders of one artifact: all bytes of all files are equal, but those that tell the time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 _CLOCK = "images_per_second"
-"""In a line of `metrics.jsonl`: how fast it went."""
+"""Fields of a line of `metrics.jsonl` that tell how fast a step went."""
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Names of files that are in one folder only, or that do not hold the same.
+    """List the files that are in one folder only, or whose content differs.
 
     Weights, snapshots, predictions, shards, their stamps, manifest, proof, measures, pages, tables and figures are
     compared byte by byte. Three are not:

@@ -1,4 +1,4 @@
-"""Damage to any file of any artifact: verify finds it, and whoever reads that file refuses it and says why."""
+"""Check that verify finds damage to any file, and that a reader of the file refuses it and says why."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def experiment() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(experiment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with artifacts of every stage, and a second cache."""
+    """Make a store with artifacts of every stage, and a second cache."""
     root = tmp_path_factory.mktemp("whole") / "store"
     ensure([*tiny.stages().values(), tiny.CACHE.replace(view_seed=1)], ArtifactStore(root), runtime(root))
     return root
 
 
 def make(stage: str) -> Callable[[Path, Path, Path], object]:
-    """A consumer that runs a stage: it must refuse, or give what it gave."""
+    """Return a reader that runs a stage, which must refuse the damage or give the same result."""
 
     def run(root: Path, whole: Path, _touched: Path) -> object:
         config = tiny.stages()[stage]
@@ -200,7 +200,7 @@ def test_what_cannot_be_made_again_stays(
     def refuse(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("distill.audit.verify.ensure", refuse)
+    monkeypatch.setattr("distill.audit.verify.ensure_one", refuse)
     with pytest.raises(type(error)):
         repair(found, store, runtime(store.root))
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before

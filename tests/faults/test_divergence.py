@@ -1,4 +1,4 @@
-"""Losses and weights that are not finite, and memory that does not suffice: what is kept, and what is said."""
+"""Check what is kept and said when a loss or weights are not finite, or memory does not suffice."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_weights_are_looked_at() -> None:
 
 
 def spoilt(at: int, value: float = math.nan, gradient: bool = False):
-    """A loss that is not finite at a step; with `gradient` it is, but not its gradient."""
+    """Make the loss not finite at a step, or with `gradient` only its gradient."""
 
     def make(*arguments, **keywords):
         loss = losses.make_loss(*arguments, **keywords)
@@ -125,7 +125,7 @@ def spoilt(at: int, value: float = math.nan, gradient: bool = False):
 
 
 class Unlucky(torch.autograd.Function):
-    """Finite, with a gradient that is not."""
+    """Return a finite loss whose gradient is not finite."""
 
     @staticmethod
     def forward(ctx, value):
@@ -138,7 +138,7 @@ class Unlucky(torch.autograd.Function):
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
 def test_what_is_not_finite_is_never_saved(teacher, store, runtime, monkeypatch, gradient) -> None:
-    """A resume point after every step: the last one that is written is of the last good step."""
+    """The last resume point belongs to the last good step, even if one is saved after every step."""
     bad = 10  # in the first epoch: at its end the loss is asked for its targets too
     monkeypatch.setattr("distill.stages.teacher.make_loss", spoilt(bad, gradient=gradient))
     often = runtime.model_copy(update={"checkpoint_seconds": 1e-9})
@@ -203,7 +203,10 @@ def test_memory_that_does_not_suffice_is_one_line_and_costs_no_training(
     with pytest.raises(UserError) as caught:
         run_stage(teacher, store, often)
     line = str(caught.value)
-    for part in ("out of memory", asked, "digits-mlp16", "--schedule.batch-size (now 64)", "--precision", "--jobs"):
+    advice = (
+        "Lower `schedule.batch_size` (now 64), raise `schedule.parts`, set `precision=bfloat16`, or lower `jobs`"
+    )
+    for part in ("out of memory", asked, "digits-mlp16", advice):
         assert part in line
     assert (store.root / "drafts" / key(teacher) / RESUME).is_file()
 

@@ -1,4 +1,4 @@
-"""A full disk, a store or a TensorBoard folder that cannot be written, a clock that goes backwards."""
+"""Check what is said and kept on a full disk, in folders that cannot be written, and when a clock is set back."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.memory import forget_warnings
 
 STAGES = ("teacher", "cache", "student", "report")
 SIZES = (0, 200, 3_000, 10_000)
-"""Bytes: of nothing, of half a JSON file, and of parts of weights, predictions, shards, pages and figures."""
+"""Sizes in bytes at which a write fails: of nothing, half a JSON file, parts of weights, shards and figures."""
 
 
 def runtime_of(store: Path) -> Runtime:
-    """Saves often, so that writing the resume point is among what fails."""
+    """Return a runtime that saves often, so that writing the resume point fails too."""
     often = {"checkpoint_seconds": 0.01, "min_teacher_accuracy": 0}
     return Runtime(
         store=store, device="cpu", executor="inline", jobs=1, threads=1, workers=0, progress=False, **often
@@ -52,7 +52,7 @@ class World:
         ensure([self.configs["report"]], self.whole, runtime_of(self.whole.root))
 
     def without(self, config: StageConfig) -> ArtifactStore:
-        """What the stage of this config needs is there; it is not."""
+        """Return a store that has the inputs of this config, but not its artifact."""
         self._copies += 1
         root = self.folder / str(self._copies)
         shutil.copytree(self.whole.root, root, copy_function=os.link)
@@ -62,7 +62,7 @@ class World:
         return store
 
     def made(self, config: StageConfig) -> Artifact:
-        """The undisturbed artifact."""
+        """Return the undisturbed artifact of a config."""
         found = self.whole.find(config)
         assert found is not None
         return found
@@ -79,14 +79,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def what_is_wrong(world: World, config: StageConfig, store: ArtifactStore, told: str | None) -> list[str]:
-    """After a run that a disk refused, and one more that it did not refuse."""
+    """List what is wrong after a run that the disk refused and one that it did not."""
     wrong = []
     if told is None:  # what was refused is none of what an artifact needs
         half = store.find(config)
         wrong += ["nothing was said, and nothing made"] if half is None else half.problems()
     else:
         wrong += [] if store.find(config) is None else ["an artifact, though the run failed"]
-        clear = str(store.root) in told and "GB free" in told and "--store" in told and "\n" not in told
+        clear = str(store.root) in told and "GB free" in told and "set `store`" in told and "\n" not in told
         wrong += [] if clear else [f"not clear: {told}"]
     made = run_stage(config, store, runtime_of(store.root))
     wrong += differences(made.path, world.made(config).path) + made.problems()
@@ -95,7 +95,7 @@ def what_is_wrong(world: World, config: StageConfig, store: ArtifactStore, told:
 
 
 def run_refused(config: StageConfig, store: ArtifactStore) -> str | None:
-    """What a run that meets a full disk says."""
+    """Run a stage and return its error on a full disk; None if it succeeds."""
     try:
         run_stage(config, store, runtime_of(store.root))
     except UserError as error:
@@ -104,7 +104,7 @@ def run_refused(config: StageConfig, store: ArtifactStore) -> str | None:
 
 
 def changes(world: World, config: StageConfig) -> int:
-    """How many there are in a run that is not refused any."""
+    """Count the changes of the store in an undisturbed run."""
     store = world.without(config)
     with refused(store.root) as every:
         run_stage(config, store, runtime_of(store.root))
@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_at_any_change_of_the_store(world: World, stage: str
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_is_full_in_the_middle_of_a_file(world: World, stage: str, count, survived) -> None:
-    """Rust writes weights, PIL figures: what Python's open and write see none of."""
+    """Files that Rust or PIL writes, which Python's `open` does not see, fail in the middle too."""
     config, wrong, failed = world.configs[stage], [], 0
     sizes = random.Random(stage).sample(SIZES, count(1, len(SIZES)))
     for size in sizes:
@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file(world: World, stage: str, c
 
 @pytest.mark.slow
 def test_a_real_disk_that_is_full(world: World, tmp_path: Path) -> None:
-    """A file system of 64 KiB, and the same with room."""
+    """A run on a full file system of 64 KiB fails, and goes on when there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True).returncode:
@@ -175,7 +175,7 @@ def test_a_read_only_store_is_one_line_and_can_be_read(world: World, capsys: pyt
         said = capsys.readouterr().err
         assert said.startswith("error: path = ")
         assert "(Read-only file system)" in said
-        assert "--store" in said
+        assert "or DISTILL_STORE to a folder of yours" in said
         assert said.count("\n") == 1
         refusal.refused = 0
         cli.main(["ls", "student", "--store", str(store.root)])
@@ -232,7 +232,7 @@ def test_a_clock_that_goes_backwards_changes_nothing_but_shown_times(world: Worl
 
 
 def test_a_clock_that_was_set_back_does_not_hide_a_resumed_run(tmp_path: Path, monkeypatch) -> None:
-    """TensorBoard reads the files of a run in the order of their names, and hides what was done again."""
+    """TensorBoard orders the files of a run by name, and hides the steps that were done again."""
     for start, now in ((0, 2e9), (2, 1e9), (4, 3e8)):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         with MetricWriter(tmp_path, start) as writer:

@@ -1,4 +1,4 @@
-"""SIGKILL and SIGTERM at any moment of any stage: the same command goes on, and ends in the same bits."""
+"""Check that after SIGKILL or SIGTERM at any moment the same command goes on, and ends in the same bits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count, survived) -> None:
-    """Every file that is opened for writing, renamed or deleted is a moment: kills at random seldom hit them."""
+    """Kills come before every single change of the store, which random moments seldom hit."""
     changes = nursery.undisturbed(stage).changes
     trials = count(1, changes)
     numbers = range(1, changes + 1) if trials == changes else random.Random(stage).sample(range(1, changes), trials)
@@ -61,7 +61,7 @@ def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count
 
 
 def test_half_a_file_of_a_library_is_no_part_of_an_artifact(tmp_path: Path) -> None:
-    """safetensors writes beside the file and renames; a kill leaves what it wrote, under a name of its own."""
+    """A kill may leave the file that safetensors writes under another name before it renames it."""
     store = ArtifactStore(tmp_path)
     with store.draft(tiny.TEACHER) as draft:
         (draft / ".tmpXyz123").write_bytes(b"half")
@@ -91,7 +91,7 @@ def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
 
 
 def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That may take minutes; it ends at once, the training is saved, and the point of the curve is not lost."""
+    """SIGTERM during a long evaluation ends it at once; training is saved and the point of the curve is kept."""
 
     def make(name: str) -> Path:
         runtime = Runtime(store=tmp_path / name, device="cpu", executor="inline", progress=False)

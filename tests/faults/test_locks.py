@@ -1,4 +1,4 @@
-"""Many who want the same artifact, locks of the dead, locks that are deleted, and file systems without locks."""
+"""Check that one of many processes makes an artifact, whatever becomes of locks and their holders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def wait_until(true: Any, seconds: float = 10) -> None:
 
 
 def make_one(store: Path, made_by: Path) -> str:
-    """What each process does: it makes the artifact, slowly, or takes what another made."""
+    """Make the artifact slowly, or take the one that another process made."""
 
     def make(draft: Path) -> Outcome:
         with (made_by / str(os.getpid())).open("x"):
@@ -169,14 +169,14 @@ def test_an_error_that_is_none_of_locks_is_one_line(tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        pytest.raises(UserError, match=r"store that can be read and written \(Read-only.*--store"),
+        pytest.raises(UserError, match=r"store that can be read and written \(Read-only.*`store`"),
         ArtifactStore(tmp_path).draft(CONFIG),
     ):
         pass
 
 
 def test_deleting_locks_never_lets_two_in(tmp_path) -> None:
-    """gc deletes a lock while others wait for it: who has it open must not take that file for the lock."""
+    """A process that waits for a lock which gc deletes must not take the deleted file for the lock."""
     store, inside, most, stop = ArtifactStore(tmp_path), 0, 0, time.monotonic() + 0.7
     counting = threading.Lock()
     entered, deleted = [0], [0]

@@ -1,4 +1,4 @@
-"""A node of a Ray cluster dies in mid-training: the stage goes on elsewhere from what it saved last."""
+"""Check that a stage goes on elsewhere from its last saved state when its node of a Ray cluster dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distill.config import CacheConfig, DataConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
-from distill.pipeline.executors import ray as executor
+from distill.pipeline.executors import ray_cluster
 from distill.pipeline.graph import ensure, missing
 from distill.store.key import key
 from distill.store.record import RESUME
@@ -60,7 +60,7 @@ EPOCHS = 8
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, where the user's plug-in lies."""
+    """Make the working directory, which has the user's plug-in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLOW_NET", "0.02")
     (tmp_path / "slow_net.py").write_text(SLOW_NET)
@@ -69,8 +69,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cluster(folder: Path) -> Iterator[Any]:
-    """Three nodes of one core each; death of one is noticed within two seconds."""
-    with executor._quiet(executor._import_ray()):
+    """Start three nodes of one core each; the death of one is noticed within two seconds."""
+    with ray_cluster.silenced(ray_cluster.import_ray()):
         from ray.cluster_utils import Cluster
 
         size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
@@ -167,7 +167,7 @@ def test_a_node_is_killed_in_mid_training(
 
 
 def steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """Network → process and node of each of its steps."""
+    """Map each network to the process and the node of each of its steps."""
     found: dict[str, list[tuple[str, str]]] = {}
     with suppress(FileNotFoundError):
         for line in (folder / "steps").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""An experiment of tiny networks, with every kind of artifact: what the faults are done to."""
+"""Define an experiment of tiny networks with every kind of artifact, on which faults are tried."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ CLAIMS = [Claim("better", "a student is better than its teacher", "accuracy", "s
 
 
 def runs(scale: str, data: str) -> dict[Label, TeacherConfig | StudentConfig]:
-    """One teacher and one student."""
+    """Return one teacher and one student."""
     return {Label("teacher", 0): TEACHER, Label("student", 0): STUDENT}
 
 
 def probes(scale: str, data: str) -> tuple[SnapshotsProbe, ...]:
-    """One that reads weights and one file more than the predictions."""
+    """Return one probe that reads weights and one file more than the predictions."""
     return (SnapshotsProbe(),)
 
 
 def draw(table: Table) -> dict[str, Figure]:
-    """One figure."""
+    """Draw one figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2, 2))
@@ -71,12 +71,12 @@ def draw(table: Table) -> dict[str, Figure]:
 
 
 def report() -> ReportConfig:
-    """Config of its report; `pipeline.load_experiment` must know it."""
+    """Return the config of the report; `load_experiment` must know this experiment."""
     return plan_report(NAME, "smoke")
 
 
 def stages() -> dict[str, StageConfig]:
-    """Name → config of one artifact of every stage, upstream first."""
+    """Map each stage to the config of one artifact, upstream first."""
     made = report()
     return {
         "teacher": TEACHER,

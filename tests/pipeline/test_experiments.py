@@ -1,4 +1,4 @@
-"""Experiments as one graph, their reports and the page of all."""
+"""Check that all experiments run as one graph, and that their reports are on one page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.system.runtime import Runtime
 
 @pytest.fixture
 def experiments(teacher, monkeypatch) -> dict[str, SimpleNamespace]:
-    """Two experiments that share one network, found in place of those that there are; more can be added."""
+    """Replace all experiments by two that share one network; a test can add more."""
     found: dict[str, SimpleNamespace] = {}
     monkeypatch.setattr(experiment_files, "load_experiment", found.__getitem__)
     monkeypatch.setattr(experiment_files, "experiment_names", lambda: sorted(found))

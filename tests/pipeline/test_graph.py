@@ -1,4 +1,4 @@
-"""What is missing is made, once; a failure costs only what needs it."""
+"""Check that missing artifacts are made once, and that a failure costs only what needs it."""
 
 from __future__ import annotations
 

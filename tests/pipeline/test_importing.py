@@ -12,14 +12,14 @@ from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig,
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline import importing
-from distill.pipeline.importing import columns_by_name, hash_files, import_logits
+from distill.pipeline.importing import columns_by_name, import_logits
 
 DATA = DataConfig(held_out=0.15)
 
 
 @pytest.fixture
 def runtime(runtime):
-    """With the gate that a user has."""
+    """Return a runtime with the usual lowest accuracy of a teacher."""
     return runtime.model_copy(update={"min_teacher_accuracy": None})
 
 
@@ -30,12 +30,12 @@ def split(runtime):
 
 @pytest.fixture
 def whole(runtime):
-    """The training set as published: nothing held out."""
+    """Return the training set as published, with no image held out."""
     return load(DATA.replace(held_out=0.0), runtime.data_root, progress=False).train
 
 
 def answers(labels: torch.Tensor, classes: int = 10, right: float = 0.8, views: int | None = None) -> np.ndarray:
-    """Logits of a teacher that is right on about that share, each row unlike all others."""
+    """Make logits of a teacher that is right on about this share of images; all rows differ."""
     shape = (len(labels), classes) if views is None else (len(labels), views, classes)
     random = np.random.default_rng(0)
     said = np.where(random.random(shape[:-1]) < right, labels.numpy().reshape(-1, *[1] * (len(shape) - 2)), 0)
@@ -51,7 +51,7 @@ def save(path, array):
 
 @pytest.fixture
 def bring(store, runtime):
-    """Import into the store of this test."""
+    """Return a function that imports files into the store of this test."""
 
     def run(*files, **flags):
         return import_logits(files, store, runtime, ImportFlags(**{"data": DATA, "dtype": "float32"} | flags))
@@ -157,7 +157,7 @@ def test_names_that_occur_twice_have_no_order_but_their_own():
 
 
 def test_shuffled_rows_are_refused_and_named(tmp_path, bring, split):
-    """The bug that taught students other images' logits for a year."""
+    """Rows in another order are refused: they would teach a student the logits of other images."""
     logits = answers(split.train.labels)
     np.random.default_rng(2).shuffle(logits)
     with pytest.raises(UserError, match=r"files = 'right on .*sample order"):
@@ -220,7 +220,7 @@ def test_truncated_and_half_precision(tmp_path, bring, split):
 
 
 def write_epoch(folder, keys, logits: np.ndarray, k: int):
-    """Two ranks, byte by byte."""
+    """Write the files of one epoch byte by byte, as two ranks do."""
     folder.mkdir(parents=True)
     p = np.exp(logits.astype(np.float64))
     p /= p.sum(1, keepdims=True)
@@ -266,7 +266,7 @@ def test_arrays_and_file_sets_are_not_mixed(tmp_path, bring, split):
 
 @pytest.fixture
 def pets(tmp_path):
-    """An image folder whose class names sort otherwise than its paths; every image differs."""
+    """Make an image folder whose class names sort otherwise than its paths; all images differ."""
     random = np.random.default_rng(0)
     for split, count in (("train", 40), ("test", 4)):
         for label in ("cat", "cat-2", "dog"):
@@ -310,11 +310,3 @@ def test_names_without_an_image_folder_are_refused(tmp_path, bring, split):
     write_epoch(tmp_path / "logits_top2_epoch0", [f"n{row}" for row in range(len(logits))], logits, 2)
     with pytest.raises(UserError, match="only the files of an image folder have names"):
         bring(tmp_path / "logits_top2_epoch0")
-
-
-def test_hashing_is_silent_and_right(tmp_path, capfd):
-    (tmp_path / "a").write_bytes(b"x" * 5_000_000)
-    (tmp_path / "b").write_bytes(b"")
-    digests = hash_files([tmp_path / "a", tmp_path / "b"])
-    assert digests == (hashlib.sha256(b"x" * 5_000_000).hexdigest(), hashlib.sha256(b"").hexdigest())
-    assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""One stage: made once, and from upstream that is whole."""
+"""Check that a stage runs once, and only on inputs that are whole."""
 
 from __future__ import annotations
 

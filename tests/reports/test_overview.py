@@ -14,7 +14,7 @@ import pytest
 
 from distill.audit.verify import examine
 from distill.config import ReportConfig
-from distill.pipeline.experiments import _by_age
+from distill.pipeline.experiments import reports_by_age
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.overview import write_overview
 from distill.reports.report_page import write_report
@@ -111,7 +111,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    written = write_overview(folder, "quick", _by_age(ArtifactStore(folder.parent)), PLACES)
+    written = write_overview(folder, "quick", reports_by_age(ArtifactStore(folder.parent)), PLACES)
     assert written == folder / "index.html"
     return Page(written)
 
@@ -171,7 +171,7 @@ def test_the_latest_report_unless_another_is_wanted(tmp_path):
     report(folder, "ours", accuracy=0.5)
 
     def shown(wanted=(), scale="quick", known=PLACES):
-        written = write_overview(folder, scale, [*_by_age(store), *map(store.read, wanted)], known)
+        written = write_overview(folder, scale, [*reports_by_age(store), *map(store.read, wanted)], known)
         return set(re.findall(r'href="(.*?)/index', written.read_text())) if written else set()
 
     assert shown() == {"accuracy-digits-quick-0.8", "ours-digits-quick-0.5"}

@@ -1,4 +1,4 @@
-"""Artifacts and records that tests write themselves, without a stage that makes them."""
+"""Write artifacts and records without a stage that makes them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distill.store.store import ArtifactStore
 
 
 def sealed(fields: dict[str, Any]) -> bytes:
-    """The content of a record that says this, with a seal that fits: as who made it up would write it."""
+    """Return the content of a forged record: it has these fields and a seal that fits them."""
     before, name, after = json.dumps(fields | {"seal": ""}, indent=1).rpartition('"seal": "')
     return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
 
 def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """An artifact of one small file, written without a draft."""
+    """Write an artifact of one small file, without a draft."""
     folder = store.path(config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -43,7 +43,7 @@ def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **
 
 
 def publish_draft(store: ArtifactStore, config: TeacherConfig) -> Artifact:
-    """An artifact of one small file, by way of a draft that has a resume point."""
+    """Publish an artifact of one small file from a draft that has a resume point."""
     with store.draft(config) as draft:
         (draft / "model.safetensors").write_text("weights")
         (draft / RESUME).write_text("state of the optimiser")

@@ -21,7 +21,7 @@ from tests.store.records import publish
 
 
 def found(store: ArtifactStore, unreached: bool = False) -> dict[str, str]:
-    """Name of what lies there for nothing → the reason."""
+    """Map the name of each piece of garbage to the reason."""
     return {each.path.name: each.reason for each in find_garbage(store, unreached)}
 
 
@@ -30,7 +30,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def needed_by_current(records: dict[str, tuple[Path, list[str], bool]]) -> set[str]:
-    """Keys that something current leads to, found the slow way."""
+    """Return the keys that anything current leads to, computed the slow way."""
     needed: set[str] = set()
     for _ in records:  # no path is longer
         roots = {name for name, (_, _, current) in records.items() if current or name in needed}
@@ -96,11 +96,11 @@ def test_nothing_is_deleted_unless_asked_and_the_room_is_told(store) -> None:
     assert len(items) == 1
     assert str(path) in items[0]
     assert of_reason.split() == ["1", "of", "version", "0", f"{size / 1000:.3g}", "kB"]
-    assert total.split() == f"1 in all: {size / 1000:.3g} kB would be freed with --delete".split()
+    assert total.split() == f"1 in all: {size / 1000:.3g} kB would be freed with `delete`".split()
     assert path.is_dir()
     assert list(collect(store, delete=True))[-1].endswith("kB freed")
     assert not path.exists()
-    assert [line.strip() for line in collect(store, delete=False)] == ["0 in all: 0 B would be freed with --delete"]
+    assert [line.strip() for line in collect(store, delete=False)] == ["0 in all: 0 B would be freed with `delete`"]
 
 
 def test_a_draft_that_resumes_a_run_is_named_and_kept_unless_asked(store) -> None:
@@ -108,7 +108,7 @@ def test_a_draft_that_resumes_a_run_is_named_and_kept_unless_asked(store) -> Non
         (resumes / RESUME).write_text("state")
     with store.draft(TeacherConfig(seed=1)) as empty:
         pass
-    named = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    named = {each.path: (each.reason, each.why_kept) for each in find_garbage(store)}
     assert named == {
         resumes: ("unfinished draft", "resumes a run"),
         empty: ("unfinished draft", ""),
@@ -128,7 +128,7 @@ def test_what_a_process_works_on_is_left_alone(store) -> None:
     (logs / f"new-{key(TeacherConfig())[:8]}.log").write_text("step 1")
     unreached = publish(store, TeacherConfig(seed=1))
     with store.draft(TeacherConfig()) as draft:
-        kept = {each.path.name: each.kept for each in find_garbage(store, unreached=True)}
+        kept = {each.path.name: each.why_kept for each in find_garbage(store, unreached=True)}
         assert kept == {
             draft.name: "in use",
             "old-01234567.log": "",
@@ -198,7 +198,7 @@ def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None
     (path / RECORD).unlink()
     (path / RECORD).mkdir()  # opening it fails, also for root
     older = publish(store, TeacherConfig(seed=1), version=0)
-    kept = {each.path: (each.reason, each.kept) for each in find_garbage(store)}
+    kept = {each.path: (each.reason, each.why_kept) for each in find_garbage(store)}
     assert kept == {
         path: ("unreadable record", "cannot be opened"),
         older: ("of version 0", "it may be an input of one whose record cannot be opened"),
@@ -206,7 +206,7 @@ def test_a_record_that_may_not_be_opened_is_not_taken_for_damaged(store) -> None
 
 
 def home(tmp_path: Path) -> dict[str, bytes]:
-    """A folder of somebody, with what would be garbage in a store."""
+    """Make a folder that is no store, with files that would be garbage in a store; return its content."""
     elsewhere = ArtifactStore(tmp_path / "home")
     old = publish(elsewhere, TeacherConfig(seed=9), version=0)
     for path in (old, old.with_name("photos"), old.with_name("0" * 64)):
@@ -222,7 +222,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["drafts", "logs", "diverged", "index", "teachers", "students"])
+@pytest.mark.parametrize("name", ["drafts", "logs", "diverged", "teachers", "students"])
 def test_what_a_linked_folder_leads_to_is_left_alone_and_that_is_said(store, tmp_path: Path, name: str) -> None:
     before = home(tmp_path)
     store.root.mkdir()
@@ -261,12 +261,11 @@ def test_what_no_run_made_is_no_draft(store) -> None:
 def test_pipes_are_not_waited_for(store) -> None:
     path = publish(store, TeacherConfig())
     shutil.copytree(path, path.with_name("a"))
-    store.entries("teacher")
     (store.root / "drafts").mkdir()
     for pipe in (path / RECORD, *(store.root / "drafts" / f"{'4' * 64}{end}.lock" for end in ("", ".soft"))):
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
-    kept = {each.path.name: each.kept for each in find_garbage(store)}
+    kept = {each.path.name: each.why_kept for each in find_garbage(store)}
     assert kept[path.name] == "cannot be opened"
     list(collect(store, delete=True))
     assert not list((store.root / "drafts").iterdir())
@@ -277,6 +276,6 @@ def test_the_token_of_a_killed_run_is_found(store) -> None:
     token = store.root / "logs" / "0123.token"
     with token.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as the driver holds it
-        assert [(each.path, each.kept) for each in find_garbage(store)] == [(token, "in use")]
+        assert [(each.path, each.why_kept) for each in find_garbage(store)] == [(token, "in use")]
     list(collect(store, delete=True))
     assert not token.exists()

@@ -1,4 +1,4 @@
-"""Keys: what changes them, what does not, and what must raise the version of a stage."""
+"""Check what changes a key, what does not, and what must raise the version of a stage."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ TABLES: dict[str, tuple[type[Config], dict[str, Any]]] = {
 
 
 def defaults_today() -> dict[str, dict[str, Any]]:
-    """Class, or list of arguments → name → default."""
+    """Map each class, or list of arguments, to its defaults by name."""
     known: dict[str, dict[str, Any]] = {}
     for stage in STAGES.values():
         for kind in parts_of(stage.config):
@@ -115,13 +115,13 @@ def default_of(field: FieldInfo) -> Any:
 
 
 def holders(name: str) -> set[str]:
-    """Stages whose numbers depend on a default of this class or list."""
+    """Return the stages whose numbers depend on a default of this class or list."""
     name = TABLES[name][0].__name__ if name in TABLES else name
     return {stage.name for stage in STAGES.values() if name in {kind.__name__ for kind in parts_of(stage.config)}}
 
 
 def complaints(recorded: dict[str, Any], today: dict[str, dict[str, Any]]) -> list[str]:
-    """Defaults that changed although the version of a stage that depends on them did not."""
+    """List defaults that changed although no stage that depends on them has a new version."""
     return [
         f"the default of {name}.{field} changed: raise the version of {stage} in STAGES"
         for name, fields in recorded["defaults"].items()
@@ -133,7 +133,7 @@ def complaints(recorded: dict[str, Any], today: dict[str, dict[str, Any]]) -> li
 
 
 def test_who_changes_a_default_raises_the_version() -> None:
-    """A default is no part of a key: another default would give old artifacts for new numbers."""
+    """A default is no part of a key, so a changed default without a new version would find old artifacts."""
     assert complaints(json.loads(DEFAULTS.read_text()), defaults_today()) == []
 
 
@@ -158,7 +158,7 @@ def test_a_default_that_changes_is_found_wherever_it_stands(name: str, field: st
 
 
 def test_recorded_defaults_are_those_of_today() -> None:
-    """After a change that was meant: `python tests/store/test_key.py` writes them anew."""
+    """Write the golden values anew after an intended change (`python tests/store/test_key.py`)."""
     assert json.loads(DEFAULTS.read_text()) == recorded_today()
 
 
@@ -172,7 +172,7 @@ def test_a_field_that_is_added_changes_no_key() -> None:
 
 
 def test_what_a_default_is_depends_on_who_holds_it() -> None:
-    """A teacher's loss is of alpha 0 by default, a student's of alpha 1: each written out is the default still."""
+    """The default alpha is 0 for a teacher and 1 for a student; writing it out changes no key."""
     assert key(TeacherConfig(loss=LossConfig(alpha=0))) == key(TEACHER)
     student = StudentConfig(cache=CacheConfig())
     assert key(student.replace(loss=LossConfig(alpha=1))) == key(student)

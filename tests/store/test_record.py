@@ -1,4 +1,4 @@
-"""Records that were changed, or that are none."""
+"""Check that changed and malformed records are refused."""
 
 from __future__ import annotations
 

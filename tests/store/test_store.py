@@ -1,4 +1,4 @@
-"""Drafts, and what is published from them: found whole, under its path or its key."""
+"""Check that drafts are published whole, and found under their path or their key."""
 
 from __future__ import annotations
 
@@ -96,3 +96,18 @@ def test_a_held_draft_is_not_deleted(store: ArtifactStore) -> None:
     with store.draft(TeacherConfig()) as draft:
         store.delete(draft)
         assert draft.exists()
+
+
+def test_names_that_end_like_a_key(tmp_path: Path) -> None:
+    for name in ("a-01234567", "b-01239999", "c", "no-record-01234567"):
+        (tmp_path / "teachers" / name).mkdir(parents=True)
+        if not name.startswith("no"):
+            (tmp_path / "teachers" / name / RECORD).write_text("{}")
+
+    def listed(key: str = "") -> list[str]:
+        return [path.name for path in ArtifactStore(tmp_path).published("teacher", key)]
+
+    assert listed() == ["a-01234567", "b-01239999", "c"]
+    assert listed("0123") == ["a-01234567", "b-01239999"]
+    assert listed("01234567" + "8" * 56) == ["a-01234567"]
+    assert ArtifactStore(tmp_path).published("student") == []

@@ -1,4 +1,4 @@
-"""Titles of artifacts."""
+"""Check the titles of artifacts."""
 
 from __future__ import annotations
 

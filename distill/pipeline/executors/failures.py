@@ -1,4 +1,4 @@
-"""Describe the stages that failed in a run."""
+"""Describe why stages failed in a run, and keep what their workers wrote."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Failure:
 
 
 class StagesFailed(Exception):
-    """The error of a run in which several stages failed, or one failed in a worker; other stages are finished."""
+    """The error of a run in which several stages failed, or one stage failed in a worker."""
 
     def __init__(self, failures: Mapping[str, Failure]):
         super().__init__(dict(failures))
@@ -68,7 +68,7 @@ class WorkerDied(Exception):
 
 
 _CAUSES: dict[int, str] = {
-    signal.SIGKILL: "most likely the machine ran out of memory. Lower --jobs.",
+    signal.SIGKILL: "most likely the machine ran out of memory. Lower `jobs`.",
     signal.SIGTERM: "somebody told it to stop, and it saved what it could.",
     signal.SIGINT: "somebody told it to stop, and it saved what it could.",
     signal.SIGBUS: "most likely a disk or /dev/shm is full.",
@@ -123,13 +123,9 @@ def write_traceback(error: Exception, log: Path) -> Path | None:
 def raise_failure(failures: Mapping[str, Failure], wanted: Container[str]) -> None:
     """Raise the errors of a run in which stages failed; do nothing if none failed.
 
-    Args:
-        failures: name of a stage → why it failed.
-        wanted: names of the stages that the user asked for.
-
     Raises:
         Exception: the error itself if there is only one and its traceback is known here, with the name of its stage
-            unless the user asked for that stage.
+            unless the user `wanted` that stage.
         StagesFailed: more than one stage failed, or a worker failed by a bug or died; the traceback of a bug is in
             the log of the worker.
     """

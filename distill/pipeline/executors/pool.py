@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe, wait
@@ -19,10 +19,9 @@ from typing import Any
 
 from distill.pipeline.executors.failures import Failure, WorkerDied, log_file
 from distill.pipeline.executors.signals import sigterm_exits
-from distill.pipeline.executors.waiting import Graph, Work
+from distill.pipeline.executors.stage_graph import Graph, Work, show_message
 from distill.pipeline.executors.worker import Ended, work
-from distill.system.progress import Lines, Message, Report, Warned
-from distill.training.tracking import warn
+from distill.system.progress import Lines, Message
 
 _GRACE_SECONDS = 30.0
 """Seconds that workers may take to save their state after an interrupt; a second interrupt does not wait."""
@@ -30,47 +29,31 @@ _IDLE_SECONDS = 2.0
 """Seconds that a worker without further work may take to end."""
 
 
-def run_pool(
-    stages: Mapping[str, Work],
-    needs: Mapping[str, Sequence[str]],
-    run: Callable[[Work], object],
-    jobs: int,
-    logs: Path,
-    show: bool = False,
-    done: Callable[[str], object] = lambda _: None,
-) -> dict[str, Failure]:
-    """Run every stage after its inputs, `jobs` at a time; a failed stage costs only the stages that need it.
+def run_pool(graph: Graph[Work], jobs: int) -> dict[str, Failure]:
+    """Run every stage after its inputs, `jobs` at a time, each in a worker process, and return the failures.
 
     A worker that dies fails the stage that it ran, and another worker takes its place.
-
-    Args:
-        stages: name → stage, the most wanted first; stages are pickled on their way to a worker.
-        needs: name → names of its inputs; names that are not in `stages` are taken to exist.
-        run: function that runs one stage, in a worker.
-        jobs: number of processes.
-        logs: folder for the output of workers, and for the tracebacks of errors that are no user's mistakes.
-        show: whether to show a line for each running stage and one for all, if there is a terminal.
-        done: function that is called with the name of each finished stage.
-
-    Returns:
-        The failures: name of a failed stage → why it failed.
 
     Raises:
         KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. Stages that have not started are dropped, training
             networks save their state and stop, and finished stages are kept.
     """
-    graph = Graph(stages, needs)
-    with sigterm_exits(), Lines(len(stages), show) as lines, _workers() as workers:
+    with sigterm_exits(), Lines(len(graph.stages), graph.show) as lines, _workers() as workers:
         while graph.open:
             for name in graph.ready()[: jobs - len(graph.running)]:
                 worker = next((each for each in workers if each.is_free), None)
                 if worker is None:
-                    workers.append(worker := _start(run, lines.shown))
-                worker.take(name, graph.start(name), log_file(logs, name))
+                    workers.append(worker := _start(graph.run, lines.shown))
+                worker.take(name, graph.start(name), log_file(graph.logs, name))
                 lines.start(name)
-            busy = {worker.pipe: worker for worker in workers if worker.runs is not None}
+            busy = {worker.pipe: (name, worker) for worker in workers if (name := worker.runs) is not None}
             for pipe in wait(list(busy)):
-                _listen(busy[pipe], graph, lines, logs, done)
+                name, worker = busy[pipe]
+                match worker.receive():
+                    case Ended(error):
+                        graph.end(name, error, lines)
+                    case message:
+                        show_message(name, message, lines)
     return graph.failures
 
 
@@ -102,29 +85,6 @@ class _Worker:
         if isinstance(message, Ended):
             self.runs = None
         return message
-
-
-def _listen(worker: _Worker, graph: Graph[Any], lines: Lines, logs: Path, done: Callable[[str], object]) -> None:
-    name = worker.runs
-    assert name is not None, "only those that run something are listened to"
-    match worker.receive():
-        case Report() as report:
-            lines.show(name, report)
-        case Warned(kind, text):
-            warn(kind, text)
-        case Ended(error):
-            if error is None:
-                graph.finish(name)
-                done(name)
-            else:
-                graph.fail(name, error, _written(log_file(logs, name)))
-            lines.end(name, len(graph.failures))
-
-
-def _written(log: Path) -> Path | None:
-    if log.is_file() and not log.stat().st_size:  # left by a worker that was killed
-        log.unlink()
-    return log if log.is_file() else None
 
 
 def _start(run: Callable[[Any], object], bars: bool) -> _Worker:

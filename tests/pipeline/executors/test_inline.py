@@ -10,10 +10,11 @@ import pytest
 
 from distill.errors import Diverged
 from distill.pipeline.executors.inline import run_inline
+from tests.pipeline.executors.recorded import Recorded
 
 
 class Held:
-    """Stands for a network that a failed stage held."""
+    """This object stands for a network that a failed stage held."""
 
 
 def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path) -> None:
@@ -31,9 +32,9 @@ def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path)
             raise Diverged(3, 0.1, float("nan"))
 
     needs = {"bug": [], "of the bug": ["bug"], "diverges": [], "good": ["elsewhere"], "of good": ["good"]}
-    made: list[str] = []
-    failures = run_inline({name: name for name in needs}, needs, run, tmp_path / "logs", done=made.append)
-    assert made == ["good", "of good"]
+    graph = Recorded(needs, run, tmp_path / "logs")
+    failures = run_inline(graph)
+    assert graph.finished == ["good", "of good"]
     assert list(failures) == ["bug", "diverges"]
     assert failures["bug"].blocked == ("of the bug",)
     assert failures["bug"].log == tmp_path / "logs" / "bug.log"
@@ -45,7 +46,7 @@ def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path)
 
 def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
-    failures = run_inline({"a": "a"}, {}, lambda _: 1 / 0, tmp_path / "logs")
+    failures = run_inline(Recorded({"a": []}, lambda _: 1 / 0, tmp_path / "logs"))
     assert failures["a"].log is None
     assert isinstance(failures["a"].error, ZeroDivisionError)
 
@@ -55,15 +56,14 @@ def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
     tmp_path: Path, number: signal.Signals, raised: type[BaseException]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    made: list[str] = []
 
     def run(name: str) -> None:
         if name == "b":
             os.kill(os.getpid(), number)
 
     with pytest.raises(raised) as caught:
-        run_inline({name: name for name in "abc"}, {}, run, tmp_path, done=made.append)
-    assert made == ["a"]
+        run_inline(graph := Recorded(dict.fromkeys("abc", ()), run, tmp_path))
+    assert graph.finished == ["a"]
     assert signal.getsignal(signal.SIGTERM) == before
     if isinstance(caught.value, SystemExit):
         assert caught.value.code == 143
@@ -77,6 +77,6 @@ def test_an_exit_that_native_code_makes_an_error_of_is_one_all_the_same(tmp_path
             raise ValueError("could not determine the shape") from None  # as torch says when it reads a file
 
     with pytest.raises(SystemExit) as caught:
-        run_inline({"a": "a", "b": "b"}, {}, run, tmp_path)
+        run_inline(Recorded(dict.fromkeys("ab", ()), run, tmp_path))
     assert caught.value.code == 143
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,8 @@ from distill.errors import Diverged
 from distill.pipeline.executors import pool
 from distill.pipeline.executors.failures import Failure, WorkerDied
 from distill.pipeline.executors.pool import run_pool
-from distill.system.progress import Warned, bar, pass_on
+from distill.system.progress import Report, Warned, bar, pass_on
+from tests.pipeline.executors.recorded import Recorded
 
 
 class Unpicklable(Exception):
@@ -24,7 +25,7 @@ class Unpicklable(Exception):
 
 
 class Stages:
-    """What a stage does is its name up to the first figure; where it is done is told by a file."""
+    """A stage runs the method of its name without digits; a file tells which process ran it."""
 
     def __init__(self, folder: Path, needs: Mapping[str, Sequence[str]]):
         self.folder, self.needs = folder, needs
@@ -68,11 +69,10 @@ class Stages:
 def run(needs: dict[str, list[str]], folder: Path, jobs: int = 2) -> tuple[dict[str, Failure], list[str]]:
     made = folder / "made"
     made.mkdir(parents=True)
-    finished: list[str] = []
-    names = {name: name for name in needs}
-    found = run_pool(names, needs, Stages(made, needs), jobs, folder / "logs", done=finished.append)
-    assert sorted(path.name.split("-")[0] for path in made.iterdir()) == sorted(finished)
-    return found, finished
+    graph = Recorded(needs, Stages(made, needs), folder / "logs")
+    failures = run_pool(graph, jobs)
+    assert sorted(path.name.split("-")[0] for path in made.iterdir()) == sorted(graph.finished)
+    return failures, graph.finished
 
 
 def test_all_that_can_go_wrong_costs_only_what_needs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +95,7 @@ def test_all_that_can_go_wrong_costs_only_what_needs_it(tmp_path: Path, capsys: 
     assert "in breaks" in told
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["breaks.log"]
     assert isinstance(failures["dies"].error, WorkerDied)
-    assert "SIGKILL: most likely the machine ran out of memory. Lower --jobs" in str(failures["dies"].error)
+    assert "SIGKILL: most likely the machine ran out of memory. Lower `jobs`" in str(failures["dies"].error)
     assert "exit code 3" in str(failures["leaves"].error)
     assert "SIGTERM: somebody told it to stop" in str(failures["stopped"].error)
     shown = capsys.readouterr()
@@ -117,7 +117,7 @@ def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
         def start(self, name: str) -> None:
             pass
 
-        def show(self, name: str, report: pool.Report) -> None:
+        def show(self, name: str, report: Report) -> None:
             told.append((report.description, report.n, report.total))
 
     monkeypatch.setattr(pool, "Lines", Seen)
@@ -130,11 +130,10 @@ def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
 SCRIPT = """
 import sys; sys.path[:0] = [sys.argv[2]]
 from functools import partial; from pathlib import Path
-from tests.pipeline.executors.test_pool import sleep_long; from distill.pipeline.executors.pool import run_pool
+from tests.pipeline.executors.test_pool import Recorded, run_pool, sleep_long
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    names = {name: name for name in "abcd"}
-    run_pool(names, dict.fromkeys(names, ()), partial(sleep_long, folder=folder), 2, folder / "logs")
+    run_pool(Recorded(dict.fromkeys("abcd", ()), partial(sleep_long, folder=folder), folder / "logs"), 2)
 """
 
 

@@ -13,12 +13,14 @@ import pytest
 from distill.config import StudentConfig
 from distill.errors import Diverged, UserError
 from distill.pipeline.executors import ray as executor
+from distill.pipeline.executors import ray_cluster
 from distill.pipeline.executors.ray import run_ray
 from distill.pipeline.graph import ensure
 from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.progress import Warned, pass_on
 from distill.system.runtime import Runtime
+from tests.pipeline.executors.recorded import Recorded
 
 ray = pytest.importorskip("ray")
 
@@ -30,9 +32,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One that `run_ray` would start, kept for all tests."""
+    """Start a cluster as `run_ray` does, and keep it for all tests."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not find this file
-    with executor._connected(executor._import_ray(), None):
+    with ray_cluster.connection(ray_cluster.import_ray(), None):
         yield
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
@@ -43,7 +45,7 @@ class Unpicklable(Exception):
 
 
 class Stages:
-    """What a stage does is its name; each time that one starts is told by a line in a file."""
+    """A stage runs the method of its name; each start writes a line to a file."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -82,7 +84,7 @@ class Stages:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def saves(self, _first: bool) -> None:
-        """What a training does with the signal."""
+        """Wait for the signal and save, as a training does."""
         pending: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _frame: pending.append(number))
         (self.folder / "trains").touch()
@@ -94,21 +96,20 @@ class Stages:
         raise KeyboardInterrupt
 
 
-def run(stages: Stages, *names: str, **arguments: object):
+def graph_of(stages: Stages, *names: str, then: Callable[[str], object] = lambda _: None) -> Recorded:
     needs = {"after": ["good"], "blocked": ["diverges"]}
-    logs = stages.folder / "logs"
-    return run_ray({name: name for name in names}, needs, stages, logs, cpus=1, **arguments)  # pyright: ignore
+    return Recorded({name: needs.get(name, []) for name in names}, stages, stages.folder / "logs", then)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_errors_are_kept_and_what_died_is_started_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_RETRIES", 1)
-    stages, finished = Stages(tmp_path), []
+    monkeypatch.setattr(executor, "RETRIES", 1)
+    stages = Stages(tmp_path)
     names = ["after", "good", "blocked", "diverges", "breaks", "killed_once", "stopped_once", "killed"]
-    failures = run(stages, *names, done=finished.append)
-    assert sorted(finished) == ["after", "good", "killed_once", "stopped_once"]
+    failures = run_ray(graph := graph_of(stages, *names))
+    assert sorted(graph.finished) == ["after", "good", "killed_once", "stopped_once"]
     assert {name: stages.starts(name) for name in names} == {
         "after": 1,
         "good": 1,
@@ -144,7 +145,7 @@ def test_an_interrupt_lets_running_stages_save_their_state(tmp_path: Path) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(stages, "saves", "good", "after", done=interrupt)
+        run_ray(graph_of(stages, "saves", "good", "after", then=interrupt))
     assert (tmp_path / "saved").read_text() == str([int(signal.SIGINT)])
     assert stages.starts("saves") == 1
     assert stages.starts("after") == 0
@@ -166,31 +167,31 @@ def test_a_node_without_the_folders_is_refused(tmp_path: Path, gone: str) -> Non
     before = Path.cwd()
     folder = tmp_path / "gone" if gone == "folder" else before
     with pytest.raises(UserError, match="on every node"):
-        executor._Desk(None, tmp_path / "token", bars=False, folder=folder).sit_down()
+        executor.WorkerSetup(None, tmp_path / "token", bars=False, folder=folder).apply()
     assert Path.cwd() == before
 
 
 @pytest.mark.usefixtures("cluster")
 def test_what_no_node_can_give_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Lower --threads or --gpus"):
-        run(Stages(tmp_path), "good", gpus=64.0)
+    with pytest.raises(UserError, match="Lower `threads` or `gpus`"):
+        run_ray(graph_of(Stages(tmp_path), "good"), gpus=64.0)
 
 
 def test_a_share_of_gpus_beyond_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gpus = 1\.5"):
-        run(Stages(tmp_path), "good", gpus=1.5)
+        run_ray(graph_of(Stages(tmp_path), "good"), gpus=1.5)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere.invalid:6379", "127.0.0.1:port"])
 def test_an_address_without_a_cluster_is_refused_soon(address: str) -> None:
     with pytest.raises(UserError, match="address of a Ray cluster that runs"):
-        executor._init(ray, address)
+        ray_cluster.connect(ray, address)
 
 
 def test_without_ray_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'distill-dark-knowledge\[ray\]'"):
-        run(Stages(tmp_path), "good")
+        run_ray(graph_of(Stages(tmp_path), "good"))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -1,12 +1,14 @@
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.pipeline.executors.waiting import Graph
+from distill.pipeline.executors.stage_graph import Graph
 
 
 @st.composite
 def graphs(draw):
-    """Names in any order of which each needs some that come before it in another order, and the ones that fail."""
+    """Draw the stages of a graph without cycles, in any order, and the stages that fail."""
     count = draw(st.integers(1, 8))
     needs = {
         f"s{i}": draw(st.lists(st.sampled_from([f"s{j}" for j in range(i)] or ["elsewhere"]))) for i in range(count)
@@ -23,7 +25,7 @@ def behind(name, needs):
 @given(graphs(), st.data())
 def test_a_stage_starts_after_its_inputs_and_a_failure_costs_exactly_what_needs_it(drawn, data):
     stages, needs, failing = drawn
-    graph = Graph(stages, needs)
+    graph = Graph(stages, needs, print, Path())
     finished = set()
     while graph.open:
         ready = graph.ready()
@@ -48,7 +50,7 @@ def test_a_stage_starts_after_its_inputs_and_a_failure_costs_exactly_what_needs_
 
 def test_ten_thousand_stages_are_walked_through_in_no_time():
     needs = {f"s{i}": [f"s{i - 1}"] * (i > 0) for i in range(10_000)}
-    graph = Graph(needs, needs)
+    graph = Graph(needs, needs, print, Path())
     graph.start("s0")
     graph.fail("s0", ValueError())
     assert len(graph.failures["s0"].blocked) == 9_999
