@@ -58,7 +58,7 @@ class TeacherConfig(_Training):
     def _taught_by_labels(self) -> TeacherConfig:
         if self.loss.alpha != 0:
             expected = "0 for a teacher, which learns from labels"
-            raise UserError("loss.alpha", self.loss.alpha, expected, "Set --loss.alpha 0.")
+            raise UserError("loss.alpha", self.loss.alpha, expected, "Set `loss.alpha=0`.")
         source, count = self.smoothing_source, 0
         while source is not None:
             source, count = source.smoothing_source, count + 1
@@ -176,7 +176,7 @@ class CacheConfig(Config):
                 "views",
                 self.views,
                 "1 without augmentation, since all views are then the same image",
-                "Set --augment.pad, --augment.flip or --augment.program, or drop --views.",
+                "Set `augment.pad`, `augment.flip` or `augment.program`, or drop `views`.",
             )
         return self
 
@@ -187,7 +187,7 @@ class CacheConfig(Config):
             expected = (
                 f"0 to {kept} for its teacher" if kept else "none for a teacher that keeps none, or for several"
             )
-            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more --snapshots.")
+            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more `snapshots`.")
         return self
 
 
@@ -216,13 +216,13 @@ class StudentConfig(_Training):
                     "loss.alpha",
                     self.loss.alpha,
                     "0 for a student without a cache, since there are no soft targets",
-                    "Give a cache or set --loss.alpha 0.",
+                    "Give a `cache`, or set `loss.alpha=0`.",
                 )
             if self.views is not None:
-                way_out = "Drop --views; without a cache every epoch shows a new view."
+                way_out = "Drop `views`; without a cache every epoch shows a new view."
                 raise UserError("views", self.views, "None for a student without a cache", way_out)
             if self.augment.mixes and self.exclude_classes:
-                way_out = "Drop --augment.mixup and --augment.cutmix."
+                way_out = "Drop `augment.mixup` and `augment.cutmix`."
                 raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
             return self
         if self.augment != AugmentConfig():
@@ -230,17 +230,17 @@ class StudentConfig(_Training):
                 "augment",
                 self.augment.model_dump(),
                 "none for a student with a cache, since it sees the views of its cache",
-                "Set the augmentation when the cache is made: distill cache --augment.pad …",
+                "Set `augment` in the config of the cache.",
             )
         if self.data != self.cache.transfer_set:
             raise UserError(
                 "data",
                 self.data.model_dump(),
                 f"the cache's transfer set, {self.cache.transfer_set.model_dump()}",
-                "Drop the --data flags, or make a cache for these images.",
+                "Drop `data`, or make a cache for these images.",
             )
         if self.views is not None and self.views > self.cache.views:
-            way_out = "Lower --views, or make a cache with more."
+            way_out = "Lower `views`, or make a cache with more."
             raise UserError("views", self.views, f"at most the {self.cache.views} of the cache", way_out)
         if self.cache.augment.mixes and self.exclude_classes:
             way_out = "Make a cache without mixup and cutmix for this student."
@@ -298,7 +298,7 @@ class SweepConfig(Config):
     teacher: TeacherConfig = TeacherConfig()
     """The recipe; its smoothing is replaced, and its seed is the first one."""
     smoothings: Annotated[tuple[Fraction, ...], Field(min_length=2)] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
-    """Strengths of label smoothing."""
+    """Strengths of label smoothing, such as 0 0.1 0.2."""
     seeds: Count = 3
     """Networks per strength; those of one seed share the initial weights and the order of samples."""
     bins: Count = 15
@@ -307,14 +307,14 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _comparable(self) -> SweepConfig:
         if (networks := len(self.smoothings) * self.seeds) > _MOST_IN_A_SWEEP:
-            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower --seeds.")
+            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower `seeds`.")
         if len(set(self.smoothings)) < len(self.smoothings):
             raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
         if per_class := self.teacher.loss.labels.per_class:
-            way_out = "Drop --loss.labels.per-class."
+            way_out = "Drop `loss.labels.per_class`."
             raise UserError("loss.labels.per_class", per_class, "none in a sweep", way_out)
         if self.teacher.data.held_out == 0:
-            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
+            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set `data.held_out=0.1`.")
         self.networks()  # refuse a strength or a seed that no network can have
         return self
 
@@ -366,4 +366,4 @@ def parse_stage(fields: dict[str, Any]) -> StageConfig:
     try:
         return _STAGE_CONFIG.validate_python(fields)
     except ValidationError as error:
-        raise invalid(error, "config") from error
+        raise invalid(error, "", "Its stage and fields must be those of a config of this version.") from error
