@@ -1,4 +1,4 @@
-"""Implement the subcommands that look after the store: ls, show, verify, gc, doctor."""
+"""Implement the commands that look after the store: ls, show, verify, gc, doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from distill.cli.arguments import How, Name, Names, Where, print_lines
+from distill.cli.arguments import ArtifactName, ArtifactNames, FolderFlags, RuntimeFlags, print_lines
 from distill.errors import UserError, printable
 from distill.store.artifact import Artifact
 from distill.store.stages import STAGES
@@ -23,7 +23,7 @@ else:
 def ls(
     stage: Annotated[_Listed, tyro.conf.Positional] = "all",
     *,
-    where: Where,
+    where: FolderFlags,
 ) -> None:
     """List artifacts: key, stage, accuracy on the test set, path.
 
@@ -43,7 +43,7 @@ def ls(
         sys.stdout.writelines(lines)
 
 
-def show(artifact: Name, *, where: Where) -> None:
+def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
     """Print the record of an artifact: config, inputs, files, measures, provenance.
 
     Args:
@@ -54,7 +54,9 @@ def show(artifact: Name, *, where: Where) -> None:
     print_lines(text)
 
 
-def verify(artifacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
+def verify(
+    artifacts: ArtifactNames = (), samples: int = 256, repair: bool = False, *, runtime: RuntimeFlags
+) -> None:
     """Check files against their records, and the pixels and logits of named caches; exit 1 if one differs.
 
     Args:
@@ -106,7 +108,7 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     return [finding.ok for finding in found]
 
 
-def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
+def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: FolderFlags) -> None:
     """List what no run can use any more, and its size; what a current artifact needs is never listed.
 
     Args:
@@ -122,7 +124,7 @@ def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, w
         print(printable(line))
 
 
-def doctor(*, where: Where) -> None:
+def doctor(*, where: FolderFlags) -> None:
     """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
 
     Args:

@@ -1,4 +1,4 @@
-"""Implement the subcommands for one network or cache: evaluate, calibrate, export, import."""
+"""Implement the commands for one network or cache: evaluate, calibrate, export, import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from distill.cli.arguments import How, Name, print_lines
+from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
 from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.artifact import Artifact
@@ -17,12 +17,12 @@ from distill.system.runtime import Folders, Runtime
 
 
 def evaluate(
-    artifact: Name,
+    artifact: ArtifactName,
     split: StoredSplit = "test",
     measures: Literal["usual", "all"] = "usual",
     temperature: float = 1.0,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
 
@@ -85,11 +85,11 @@ def _of_network(network: Artifact, folder: ArtifactStore, split: StoredSplit) ->
 
 
 def calibrate(
-    network: Name,
+    network: ArtifactName,
     method: CalibrationMethod = "temperature",
     temperature: float | None = None,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Fit a map of a network's logits on its held-out images, and print calibration before and after.
 
@@ -111,11 +111,11 @@ def calibrate(
 
 
 def export(
-    artifact: Name,
+    artifact: ArtifactName,
     to: Path,
     calibration: Literal["none", CalibrationMethod] | None = None,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
 
@@ -138,7 +138,7 @@ def import_(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
     flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Make a cache of logits from elsewhere; facts that only their maker can know are marked as declared.
 

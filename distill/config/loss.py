@@ -201,13 +201,17 @@ class LabelsConfig(Config):
             raise UserError("loss.labels.hold", self.hold, f"0.5 with the schedule {self.schedule}", "Drop it.")
         return self
 
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether smoothing, if there is any, is one for all classes, samples and steps."""
+        return (self.towards, self.schedule, self.by_sample) == ("all", "constant", "none")
+
     def check(self, smoothing: float, convention: SmoothingConvention) -> None:
         """Raise a UserError if these labels do not go with a smoothing and its convention."""
         if self.per_class and smoothing:
             raise UserError("loss.smoothing", smoothing, "0 beside `loss.labels.per_class`", "Drop one of them.")
         strongest = max((smoothing, *self.per_class))
-        wants_some = self.towards != "all" or self.schedule != "constant" or self.by_sample != "none"
-        if wants_some and strongest == 0:
+        if not self.is_plain and strongest == 0:
             expected = "more than 0, since loss.labels says where or when it applies"
             raise UserError("loss.smoothing", 0.0, expected, "Set `loss.smoothing` or `loss.labels.per_class`.")
         if self.first * strongest >= 1:

@@ -38,7 +38,7 @@ def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixtur
 
     of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
     assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}
-    assert of_teacher - of_sweep == {"--loss.smoothing", "--smoothing"}
+    assert of_teacher - of_sweep == {"--loss.smoothing", "--smoothing", "--loss.labels.per-class"}
 
 
 def test_arguments_that_are_nested_too_deep(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +49,9 @@ def test_arguments_that_are_nested_too_deep(folders: Path, capsys: pytest.Captur
 
 def test_smoothings_that_are_no_numbers_are_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--smoothings", "a", "0.1"], ["--smoothings=0,0.1"]):
-        assert "Write --smoothings 0 0.1 0.2" in fail(capsys, "sweep-smoothing", *TINY, *words)
+        assert "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such as 0 0.1 0.2" in fail(
+            capsys, "sweep-smoothing", *TINY, *words
+        )
 
 
 def test_a_flag_with_underscores_is_one_with_hyphens(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

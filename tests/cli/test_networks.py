@@ -77,14 +77,14 @@ def test_what_diverges_in_a_sweep_is_told(folders: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--smoothing", "0.1"], "--smoothings 0 0.1 0.2"),
-        (["--smoothing=0.1"], "--smoothings 0 0.1 0.2"),
+        (["--smoothing", "0.1"], "such as 0 0.1 0.2"),
+        (["--smoothing=0.1"], "such as 0 0.1 0.2"),
         (["--smoothings", "0.1", "0.1"], "each only once"),
         (["--smoothings", "0.1"], "at least 2"),
         (["--smoothings", "0", "1.5"], "less than 1"),
         (["--seeds", "0"], "seeds"),
         (["--data.held-out", "0"], "--data.held-out 0.1"),
-        (["--loss.labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "loss.labels.per_class"),
+        (["--loss.labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "--loss.labels.per-class"),
         (["--teacher", "x"], "sweep-smoothing --help"),
     ],
 )
