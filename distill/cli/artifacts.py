@@ -1,4 +1,4 @@
-"""Implement the commands that look after the store: ls, show, verify, gc, doctor."""
+"""Implement the commands that look after the store and the machine: ls, show, verify, gc, doctor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def ls(
 
     Args:
         stage: stage whose artifacts are listed.
-        where: folders.
     """
     store = ArtifactStore(where.store)
     for each in STAGES if stage == "all" else (stage,):
@@ -48,10 +47,8 @@ def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
 
     Args:
         artifact: path or key of the artifact.
-        where: folders.
     """
-    text = ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2)
-    print_lines(text)
+    print_lines(ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2))
 
 
 def verify(
@@ -61,9 +58,8 @@ def verify(
 
     Args:
         artifacts: paths or keys; none means the files of all.
-        samples: number of random views of a named cache to make again.
+        samples: random views of a named cache that are made again.
         repair: make named artifacts again that are damaged.
-        runtime: machine and folders.
     """
     from distill.audit import verify
 
@@ -72,19 +68,19 @@ def verify(
         raise UserError("repair", True, "the names of what to make again", way_out)
     folder = ArtifactStore(runtime.store)
     damaged = unproven = 0
-    for found in verify.examine(folder, [folder.resolve(name) for name in artifacts]):
-        print(f"{'damaged' if found.problems else 'ok':8} {printable(str(found.path))}")
-        for text in found.problems:
+    for checked in verify.examine(folder, [folder.resolve(name) for name in artifacts]):
+        print(f"{'damaged' if checked.problems else 'ok':8} {printable(str(checked.path))}")
+        for text in checked.problems:
             print(f"         {printable(text)}")
-        for text in found.unproven:
+        for text in checked.unproven:
             print(f"unproven {printable(text)}")
-        unproven += bool(found.unproven)
-        if found.problems and repair:
-            print(f"made     {verify.repair(found, folder, runtime)}")
+        unproven += bool(checked.unproven)
+        if checked.problems and repair:
+            print(f"made     {verify.repair(checked, folder, runtime)}")
             continue
-        damaged += bool(found.problems)
-        cache = found.artifact
-        if artifacts and not found.problems and cache and cache.config.stage == "cache":
+        damaged += bool(checked.problems)
+        cache = checked.artifact
+        if artifacts and not checked.problems and cache and cache.config.stage == "cache":
             replayed = _replayed(cache, folder, runtime, samples)
             damaged += False in replayed
             unproven += None in replayed
@@ -101,11 +97,11 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     """Make views of a cache again; return whether each check passed, or None for a check that was impossible."""
     from distill.audit.replay import replay
 
-    found = list(replay(cache, folder, runtime, samples))
-    for finding in found:
+    findings = list(replay(cache, folder, runtime, samples))
+    for finding in findings:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
         print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
-    return [finding.ok for finding in found]
+    return [finding.ok for finding in findings]
 
 
 def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: FolderFlags) -> None:
@@ -115,7 +111,6 @@ def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, w
         delete: also delete what is listed.
         drafts: also list what interrupted runs would go on from.
         unreached: also list artifacts that no report and no sweep was made from.
-        where: folders.
     """
     from distill.store.garbage import collect
 
@@ -125,11 +120,7 @@ def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, w
 
 
 def doctor(*, where: FolderFlags) -> None:
-    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
-
-    Args:
-        where: folders.
-    """
+    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work."""
     from distill.cli.doctor import examine
 
     lines, healthy = examine(where.data_root, where.store)

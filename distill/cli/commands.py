@@ -24,8 +24,8 @@ class Command:
     """Function that runs the command with the arguments after its name."""
     flags: tuple[Any, ...]
     """Classes and functions whose fields and parameters are the flags; the docstring of the first is the help."""
-    runs_experiments: bool = False
-    """Whether all configs come from files of experiments, so that no flag of another command is a way out."""
+    left_out: tuple[str, ...] = ()
+    """Dotted names of fields that get no flag."""
 
     @property
     def summary(self) -> str:
@@ -34,25 +34,21 @@ class Command:
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """Return the names of the fields that have a flag of this command."""
-        return frozenset(name for each in self.flags for name in fields_of(each))
-
-    @property
-    def known_fields(self) -> frozenset[str]:
-        """Return the names of the fields that an error of this command calls by their flags."""
-        return self.fields if self.runs_experiments else all_fields()
+        """Return the dotted names of the fields that have a flag of this command."""
+        return frozenset(name for each in self.flags for name in fields_of(each)) - {*self.left_out}
 
 
-def _of(function: Callable[..., None], **facts: bool) -> Command:
+def _of(function: Callable[..., None]) -> Command:
     """Describe a command by a function whose parameters are its flags."""
     name = function.__name__.rstrip("_")
-    return Command(name, lambda arguments: parse_call(function, arguments, name)(), (function,), **facts)
+    return Command(name, lambda arguments: parse_call(function, arguments, name)(), (function,))
 
 
 def _of_stage(name: str, make: Callable[..., None] = runs.make_stage) -> Command:
     """Describe a command whose flags make the config of a stage, which `make` then runs."""
     kind = STAGE_FLAGS[name]
-    return Command(name, lambda arguments: make(*parse_config(name, arguments)), (kind, kind.config, Runtime))
+    flags = (kind, kind.config, Runtime)
+    return Command(name, lambda arguments: make(*parse_config(name, arguments)), flags, kind.left_out)
 
 
 def _plan(arguments: list[str]) -> None:
@@ -62,40 +58,22 @@ def _plan(arguments: list[str]) -> None:
         parse_call(runs.plan, arguments, "plan")()
 
 
-_STAGES = {name: _of_stage(name) for name in ("teacher", "cache", "student")}
+_TEACHER, _CACHE, _STUDENT = map(_of_stage, ("teacher", "cache", "student"))
+_SWEEP = _of_stage("sweep-smoothing", runs.make_sweep)
+_PLANNED = tuple(part for command in (_TEACHER, _CACHE, _STUDENT, _SWEEP) for part in command.flags)
 
 GROUPS: tuple[tuple[Command, ...], ...] = (
+    (_of(runs.reproduce), Command("plan", _plan, (runs.plan, *_PLANNED))),
+    (_TEACHER, _CACHE, _of(networks.import_), _STUDENT, _SWEEP),
     (
-        _of(runs.reproduce, runs_experiments=True),
-        Command("plan", _plan, (runs.plan, *(part for stage in _STAGES.values() for part in stage.flags))),
-    ),
-    (
-        _STAGES["teacher"],
-        _STAGES["cache"],
-        _of(networks.import_),
-        _STAGES["student"],
-        _of_stage("sweep-smoothing", runs.make_sweep),
-    ),
-    (
-        _of(networks.evaluate),
-        _of(networks.calibrate),
-        _of(networks.export),
-        _of(artifacts.ls),
-        _of(artifacts.show),
-        _of(artifacts.verify),
-        _of(artifacts.gc),
-        _of(artifacts.doctor),
+        *map(_of, (networks.evaluate, networks.calibrate, networks.export)),
+        *map(_of, (artifacts.ls, artifacts.show, artifacts.verify, artifacts.gc, artifacts.doctor)),
     ),
 )
 """All commands, in the groups and the order in which the help lists them."""
 
 COMMANDS = {command.name: command for group in GROUPS for command in group}
 """Name → command."""
-
-
-def all_fields() -> frozenset[str]:
-    """Return the names of the fields that have a flag of any command."""
-    return frozenset().union(*(command.fields for command in COMMANDS.values()))
 
 
 def format_help() -> str:

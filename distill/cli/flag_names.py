@@ -25,24 +25,28 @@ SHORT = {"loss.smoothing": "--smoothing"}
 _FIELD = re.compile(r"`([a-z][\w.]*)(?:=([^`]*))?`")
 
 
-def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of each field of a class, or parameter of a function, that has a flag.
+def annotations(what: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and type of each field of a class, or parameter of a function, that the parser makes flags of."""
+    if not (isinstance(what, type) and issubclass(what, BaseModel)):
+        hints = typing.get_type_hints(what, include_extras=True)
+        yield from ((name, hint) for name, hint in hints.items() if name != "return")
+        return
+    for name, field in what.model_fields.items():
+        kinds = typing.get_args(field.annotation) or (field.annotation,)
+        # Configs of stages are inputs.
+        if name != "stage" and not any(getattr(kind, "place", None) == "" for kind in kinds):
+            yield name, field.annotation
 
-    Args:
-        what: config, dataclass or function that the parser makes flags of.
-        prefix: text in front of each name.
-    """
-    if isinstance(what, type) and issubclass(what, BaseModel):
-        annotations: dict[str, Any] = {name: field.annotation for name, field in what.model_fields.items()}
-    else:
-        annotations = typing.get_type_hints(what, include_extras=True)
-    for name, annotation in annotations.items():
+
+def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of each field or parameter, also of configs inside, that has a flag."""
+    for name, annotation in annotations(what):
         about = getattr(annotation, "__metadata__", ())
         if UNPREFIXED in about:
             yield from fields_of(annotation.__origin__, prefix)
         elif isinstance(annotation, type) and issubclass(annotation, Config):
             yield from fields_of(annotation, f"{prefix}{name}.")
-        elif tyro.conf.Positional not in about and name not in ("stage", "return"):
+        elif tyro.conf.Positional not in about and typing.get_origin(annotation) is not typing.ClassVar:
             yield f"{prefix}{name}"
 
 
@@ -53,8 +57,7 @@ def flag(field: str, value: str | None = None) -> str:
         return name
     if value == "False":
         return re.sub(r"^(.*[.]|--)", r"\1no-", name)
-    words = re.split(r",\s*", value.strip("()")) if value.startswith("(") else [value]
-    return f"{name} {shlex.join(words)}"
+    return f"{name} {shlex.quote(value)}"
 
 
 def name_flags(text: str, fields: Collection[str]) -> str:
@@ -62,25 +65,18 @@ def name_flags(text: str, fields: Collection[str]) -> str:
     return _FIELD.sub(lambda match: flag(*match.groups()) if match[1] in fields else match[0], text)
 
 
-def error_text(error: Exception, own: Collection[str], known: Collection[str]) -> str:
-    """Write an error and its notes as lines in which fields are flags.
-
-    Args:
-        error: error of the library.
-        own: fields that have a flag of the command; a mistake in one of them is called by its flag.
-        known: fields that are called by their flags in the way out.
-    """
+def error_text(error: Exception, fields: Collection[str]) -> str:
+    """Write an error and its notes as lines in which the fields that have a flag of the command are flags."""
     if isinstance(error, StagesFailed):
-        failures = {
-            name: replace(one, error=_called_by_flag(one.error, own)) for name, one in error.failures.items()
-        }
-        error = StagesFailed(failures)
-    lines = [str(_called_by_flag(error, own)), *getattr(error, "__notes__", ())]
-    return name_flags("\n".join(lines), known)
+        failures = error.failures.items()
+        told = StagesFailed({name: replace(one, error=_named(one.error, fields)) for name, one in failures})
+    else:
+        told = _named(error, fields)
+    return name_flags("\n".join([str(told), *getattr(error, "__notes__", ())]), fields)
 
 
-def _called_by_flag(error: Exception, own: Collection[str]) -> Exception:
-    """Return an error like this one that calls the field by its flag."""
-    if not isinstance(error, UserError) or error.field not in own:
+def _named(error: Exception, fields: Collection[str]) -> Exception:
+    """Return an error like this one that calls the wrong field by its flag."""
+    if not isinstance(error, UserError) or error.field not in fields:
         return error
     return UserError(flag(error.field), error.value, error.expected, error.way_out)

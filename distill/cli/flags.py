@@ -8,8 +8,8 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import (
@@ -21,46 +21,35 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from distill.cli.flag_names import SHORT
+from distill.cli.flag_names import SHORT, annotations
 from distill.config import Config
 from distill.errors import UserError
 from distill.system import trust
 
-_Parsed = TypeVar("_Parsed")
 
-LeftOut = Mapping[type[Config], tuple[str, ...]]
-"""Class of config → its fields that a command has no flags for; they keep the values of the defaults."""
-
-
-def parse(
-    what: Callable[..., _Parsed],
-    arguments: list[str],
-    command: str,
-    left_out: LeftOut | None = None,
-    **options: bool,
-) -> _Parsed:
+def parse(what: Any, arguments: list[str], command: str, left_out: Collection[str] = (), **options: bool) -> Any:
     """Parse the flags of a command, and return the object that `what` makes of them.
 
     Args:
         what: class or function; its fields or parameters are the flags, its docstring is the help.
         arguments: arguments of the command line.
         command: name of the command.
-        left_out: fields of configs that get no flags.
-        options: `return_unknown_args=True` returns the arguments that `what` does not know too.
+        left_out: dotted names of config fields that get no flag and keep their default.
+        options: `return_unknown_args=True` returns the object and the arguments that `what` does not know.
 
     Raises:
         UserError: a flag is unknown, missing or of the wrong type.
     """
     registry = ConstructorRegistry()
     registry.primitive_rule(_json_object)
-    registry.struct_rule(functools.partial(_flags_of_config, left_out or {}))
+    registry.struct_rule(functools.partial(_flags_of_config, left_out))
     told = io.StringIO()
     for plugin in _named_plugins(arguments):
         trust.name(plugin)
     try:
         # Defaults come from records, so the user has not named the plug-ins in them.
         with trust.reading(), registry, contextlib.redirect_stderr(told):
-            return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)  # pyright: ignore
+            return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -71,14 +60,6 @@ def parse(
         line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", line)
         way_out = f"{line.rstrip('.')}. See distill {command} --help."
         raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
-
-
-def parse_known(
-    what: Callable[..., _Parsed], arguments: list[str], command: str, left_out: LeftOut | None = None
-) -> tuple[_Parsed, list[str]]:
-    """Parse some flags of a command, and return the object that `what` makes of them and all other arguments."""
-    made: Any = parse(what, arguments, command, left_out, return_unknown_args=True)
-    return made
 
 
 def parse_call(function: Callable[..., None], arguments: list[str], command: str) -> Callable[[], None]:
@@ -99,30 +80,24 @@ def _named_plugins(arguments: list[str]) -> Iterator[str]:
             yield value if equals else following
 
 
-def _flags_of_config(left_out: LeftOut, info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Make the flags of a config: one for each field that is not left out."""
+def _flags_of_config(left_out: Collection[str], info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Make a flag of each field of a config, but of those left out and of inputs, which are named by their keys."""
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, Config)):
         return None
     default: dict[str, Any] = {name: field.get_default() for name, field in kind.model_fields.items()}
     default |= dict(info.default) if isinstance(info.default, Config) else {}
-    kept = {name: default[name] for name in ("stage", *left_out.get(kind, ())) if name in default}
+    flags: list[StructFieldSpec] = []
+    for name, annotation in annotations(kind):
+        path = f"{kind.place}{name}"
+        if path not in left_out:
+            about = tyro.conf.arg(aliases=[SHORT[path]] if path in SHORT else None)
+            help_text = kind.model_fields[name].description
+            flags.append(StructFieldSpec(name, Annotated[annotation, about], default[name], helptext=help_text))
+    kept = {name: default[name] for name in default.keys() - {flag.name for flag in flags}}
     # A part of a config becomes a dict: it is validated with the whole, whose errors then have whole paths.
     make = dict if kind.place else kind
-    return StructConstructorSpec(
-        instantiate=lambda **given: make(**kept, **given),
-        fields=tuple(
-            StructFieldSpec(name, _annotation(kind, name), default[name], helptext=field.description)
-            for name, field in kind.model_fields.items()
-            if name not in kept
-        ),
-    )
-
-
-def _annotation(kind: type[Config], name: str) -> Any:
-    field = kind.model_fields[name]
-    short = SHORT.get(f"{kind.place}{name}")
-    return Annotated[field.annotation, tyro.conf.arg(aliases=[short])] if short else field.annotation
+    return StructConstructorSpec(lambda **given: make(**kept, **given), tuple(flags))
 
 
 def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
@@ -140,8 +115,8 @@ def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
 def _parse_json_object(words: list[str]) -> dict[str, Any]:
     try:
         value = json.loads(words[0])
-    except (json.JSONDecodeError, RecursionError) as error:
-        value = error
+    except (ValueError, RecursionError):
+        value = None
     if not isinstance(value, dict):
-        raise UserError("kwargs", words[0], "a JSON object", """Write it as '{"name": value}'.""")
+        raise ValueError("""not a JSON object, such as '{"name": 1}'""")  # the parser says of which flag
     return value

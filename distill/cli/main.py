@@ -18,21 +18,21 @@ _REST = "All that needs none of these is made. Run the same command again to try
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `distill` or `python -m distill`; a user's mistake gives one line and exit code 2."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    warnings.filterwarnings("ignore", module="torch")  # torch warns about its own internals
-    if name in ("-h", "--help"):
-        print(format_help())
-        return
     command = COMMANDS.get(name)
-    if command is None:
-        error = UserError("command", name, f"one of {', '.join(COMMANDS)}", "See `distill --help`.")
-        _stop(f"error: {error}", 2)
+    warnings.filterwarnings("ignore", module="torch")  # torch warns about its own internals
     try:
-        command.run(rest)
+        if command is not None:
+            command.run(rest)
+        elif name in ("-h", "--help"):
+            print(format_help())
+        else:
+            raise UserError("command", name, f"one of {', '.join(COMMANDS)}", "See `distill --help`.")
         sys.stdout.flush()
-    except UserError as error:
-        _stop(f"error: {error_text(error, command.fields, command.known_fields)}", 2)
-    except StagesFailed as error:
-        _stop(f"{error_text(error, command.fields, command.known_fields)}\n{_REST}", 1)
+    except (UserError, StagesFailed) as error:
+        text = error_text(error, command.fields if command else ())
+        if isinstance(error, StagesFailed):
+            _stop(f"{text}\n{_REST}", 1)
+        _stop(f"error: {text}", 2)
     except BrokenPipeError:  # as in `distill ls | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at its end
         raise SystemExit(1) from None
@@ -43,6 +43,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    """Print why the command ends, and end it."""
     print(text, file=sys.stderr)
-    raise SystemExit(code) from None
+    raise SystemExit(code)

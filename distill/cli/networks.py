@@ -13,7 +13,7 @@ from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
-from distill.system.runtime import Folders, Runtime
+from distill.system.runtime import Folders
 
 
 def evaluate(
@@ -32,34 +32,25 @@ def evaluate(
         measures: usual are the measures of every report; all adds dark knowledge and geometry, for which some
             measures load the network and its images.
         temperature: temperature of the soft targets that `--measures all` measures.
-        runtime: machine and folders.
     """
     folder = ArtifactStore(runtime.store)
-    found = folder.resolve(artifact)
+    named = folder.resolve(artifact)
+    is_cache = named.config.stage == "cache"
     if measures == "all":
-        _print_all(found, folder, runtime, split, temperature)
+        from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
+
+        groups = (
+            measures_of_cache(named, runtime, temperature)
+            if is_cache
+            else measures_of_network(named, folder, runtime, split, temperature)
+        )
+        print_lines(format_groups(groups))
         return
     if temperature != 1:
-        raise UserError("temperature", temperature, "1 for the usual measures", "Add --measures all.")
-    usual = _of_cache(found, runtime) if found.config.stage == "cache" else _of_network(found, folder, split)
+        raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
+    usual = _of_cache(named, runtime) if is_cache else _of_network(named, folder, split)
     for name, value in usual.items():
         print_lines(f"{name:32} {value:.5g}")
-
-
-def _print_all(
-    found: Artifact,
-    folder: ArtifactStore,
-    runtime: Runtime,
-    split: StoredSplit,
-    temperature: float,
-) -> None:
-    from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
-
-    if found.config.stage == "cache":
-        groups = measures_of_cache(found, runtime, temperature)
-    else:
-        groups = measures_of_network(found, folder, runtime, split, temperature)
-    print_lines(format_groups(groups))
 
 
 def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
@@ -97,15 +88,14 @@ def calibrate(
         network: path or key of a teacher or a student.
         method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
         temperature: T by which you mean to divide logits; also say what it would do to the confidence.
-        runtime: machine and folders.
     """
     from distill.audit.export import calibrated
     from distill.stages.calibration import RELIABILITY, findings, format_measures
 
     folder = ArtifactStore(runtime.store)
-    found = folder.resolve(network)
-    made = calibrated(found, method, folder, runtime)
-    print(format_measures(made), *findings(made, found, temperature), sep="\n")
+    named = folder.resolve(network)
+    made = calibrated(named, method, folder, runtime)
+    print(format_measures(made), *findings(made, named, temperature), sep="\n")
     print(f"diagram      {made.path / RELIABILITY}")
     print(made.path)
 
@@ -123,7 +113,6 @@ def export(
         artifact: path or key of a teacher, a student or a calibration.
         to: folder to write, new or empty.
         calibration: calibration of the logits; None takes a calibration's own method, and none for a network.
-        runtime: machine and folders.
     """
     from distill.audit.export import export
 
@@ -145,8 +134,6 @@ def import_(
     Args:
         files: arrays [rows, classes] or [rows, view, classes] (.npy, .npz, .safetensors), several for their mean;
             or the folders of a TinyViT file set.
-        flags: facts about the logits.
-        runtime: machine, folders and switches.
     """
     from distill.pipeline.importing import import_logits
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from distill.cli.arguments import RuntimeFlags, print_lines, print_skipped
-from distill.cli.flag_names import UNPREFIXED
-from distill.cli.flags import parse_known
+from distill.cli.arguments import RuntimeFlags, print_lines
+from distill.cli.flag_names import UNPREFIXED, error_text, fields_of, name_flags
+from distill.cli.flags import parse
 from distill.cli.stage_flags import STAGE_FLAGS, parse_config
 from distill.config import Scale, SweepConfig
 from distill.errors import UserError
@@ -40,17 +40,10 @@ class ExperimentFlags:
 
 
 Wanted = Annotated[ExperimentFlags, UNPREFIXED]
-EXPERIMENT_FIELDS = ("data", "scale")
-"""Fields of an experiment that have flags."""
 
 
 def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
-    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports.
-
-    Args:
-        wanted: experiment to run.
-        runtime: machine, folders and switches.
-    """
+    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports."""
     from distill.pipeline import experiments
     from distill.reports import experiment_files
     from distill.reports.tables import format_overview, format_summary
@@ -63,12 +56,18 @@ def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
     else:
         print_lines(format_summary(summaries[0]))
         print(f"\nreport       {made.reports[0].path / 'index.html'}")
-    print_skipped(made.skipped, EXPERIMENT_FIELDS)
+    _print_skipped(made.skipped)
     if made.page:
         print(f"all reports  {made.page}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
     if made.failed:
         raise StagesFailed(made.failed)
+
+
+def _print_skipped(skipped: Mapping[str, UserError]) -> None:
+    """Print one line per experiment that was left out, with the reason."""
+    for name, reason in skipped.items():
+        print(f"skipped      {name}: {error_text(reason, {*fields_of(ExperimentFlags)})}")
 
 
 def make_stage(config: StageConfig, runtime: Runtime) -> None:
@@ -113,23 +112,19 @@ def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, UNPREFIXED], runtime: Ru
     """Say what an experiment, all experiments or some stages would run, with bytes and rough time; run nothing.
 
     For stages: `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
-
-    Args:
-        wanted: experiment to plan.
-        flags: facts about images and a machine that are not here.
-        runtime: machine, folders and switches.
     """
     from distill.pipeline import experiments
 
     configs, skipped = experiments.plan_reports(wanted.experiment, wanted.scale, wanted.data)
-    print_skipped(skipped, EXPERIMENT_FIELDS)
+    _print_skipped(skipped)
     _show_plan(configs, runtime, flags)
 
 
 def plan_stages(arguments: list[str]) -> None:
     """Plan the stages of `plan teacher FLAGS then cache FLAGS then student FLAGS`."""
-    is_help = "--help" in arguments or "-h" in arguments
-    flags, rest = (PlanFlags(), arguments) if is_help else parse_known(PlanFlags, arguments, "plan")
+    flags, rest = PlanFlags(), arguments
+    if not {"-h", "--help"} & {*arguments}:
+        flags, rest = parse(PlanFlags, arguments, "plan", return_unknown_args=True)
     configs: list[StageConfig] = []
     machine: dict[str, Any] = {}
     for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
@@ -147,7 +142,7 @@ def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlag
     from distill.audit import plan
 
     shape = plan.shape_of(flags.shape) if flags.shape else None
-    found = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
-    print(found.text)
+    described = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
+    print(name_flags(described.text, {"tflops", *Runtime.model_fields}))
     if flags.tflops is None:  # with tflops it will run on another machine's disk
-        found.refuse_small_disk(runtime.store)
+        described.refuse_small_disk(runtime.store)

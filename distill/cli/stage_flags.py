@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from distill.cli.flag_names import UNPREFIXED, fields_of, flag
-from distill.cli.flags import LeftOut, parse, parse_known
+from distill.cli.flags import parse
 from distill.config import (
     CacheConfig,
     EnsembleConfig,
-    LabelsConfig,
     LossConfig,
     Mean,
     StageConfig,
@@ -34,8 +33,8 @@ class StageFlags:
 
     config: ClassVar[type[StageConfig]]
     """Config whose fields are flags."""
-    left_out: ClassVar[LeftOut]
-    """Fields that get no flags."""
+    left_out: ClassVar[tuple[str, ...]] = ()
+    """Dotted names of the fields of that config that get no flag."""
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
         """Return a config with the inputs, and with the defaults of the flags that are parsed next.
@@ -59,10 +58,7 @@ class Teacher(StageFlags):
     """Path or key of a teacher whose held-out predictions say which classes are confused, or alike."""
 
     config = TeacherConfig
-    left_out: ClassVar[LeftOut] = {
-        TeacherConfig: ("smoothing_source",),
-        LossConfig: ("alpha", "temperature", "temperature_on", "soft", "kwargs"),
-    }
+    left_out = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
         """Return a default teacher."""
@@ -81,12 +77,7 @@ class Sweep(Teacher):
 
     sweep: Annotated[SweepConfig, UNPREFIXED] = field(default_factory=SweepConfig)
 
-    left_out: ClassVar[LeftOut] = {
-        **Teacher.left_out,
-        SweepConfig: ("teacher",),
-        LossConfig: (*Teacher.left_out[LossConfig], "smoothing"),
-        LabelsConfig: ("per_class",),
-    }
+    left_out = (*Teacher.left_out, "loss.smoothing", "loss.labels.per_class")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> TeacherConfig:
         """Return a smoothed recipe: without smoothing, flags that say where it goes and when would be refused."""
@@ -109,7 +100,6 @@ class Cache(StageFlags):
     """What is averaged over the teachers of an ensemble."""
 
     config = CacheConfig
-    left_out: ClassVar[LeftOut] = {CacheConfig: ("teacher",)}
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> CacheConfig:
         """Return the config of a cache of the named teachers, or else of the upstream one."""
@@ -132,18 +122,16 @@ class Student(Teacher):
     """Path or key of the cache's artifact; None trains from labels alone."""
 
     config = StudentConfig
-    left_out: ClassVar[LeftOut] = {StudentConfig: ("cache", "smoothing_source")}
+    left_out = ()
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
         """Return the config of a student of the named cache, or else of the upstream one, or of none."""
         cache = upstream if isinstance(upstream, CacheConfig) else None
         if self.cache is not None:
             cache = _input("cache", self.cache, CacheConfig, store)
-        # Without a cache there are no soft targets.
-        from_labels = StudentConfig(loss=LossConfig(alpha=0))
-        return self._with_source(
-            StudentConfig(cache=cache, data=cache.transfer_set) if cache else from_labels, store
-        )
+        if cache is None:
+            return self._with_source(StudentConfig(loss=LossConfig(alpha=0)), store)
+        return self._with_source(StudentConfig(cache=cache, data=cache.transfer_set), store)
 
 
 STAGE_FLAGS = {"teacher": Teacher, "cache": Cache, "student": Student, "sweep-smoothing": Sweep}
@@ -167,7 +155,7 @@ def parse_config(
             raise UserError(name, "given twice", "it once", f"Several values follow one flag: {flag(name)} A B.")
     parts: list[Any] = [("inputs", Annotated[kind, UNPREFIXED]), ("runtime", Annotated[Runtime, UNPREFIXED])]
     plain = [word for word in arguments if word not in ("-h", "--help")]
-    first, _ = parse_known(make_dataclass("Inputs", parts), plain, command, kind.left_out)
+    first, _ = parse(make_dataclass("Inputs", parts), plain, command, return_unknown_args=True)
     store = ArtifactStore(first.runtime.store)
     # The help tells the defaults with the inputs that are named, or of a default teacher.
     defaults = first.inputs.defaults(store, TeacherConfig() if plain != arguments else upstream)
