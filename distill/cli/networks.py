@@ -107,7 +107,7 @@ def export(
     *,
     runtime: RuntimeFlags,
 ) -> None:
-    """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
+    """Write a network to a folder for others: weights, calibration, and a program of torch.export.
 
     Args:
         artifact: path or key of a teacher, a student or a calibration.

@@ -109,7 +109,7 @@ class PlanFlags:
 
 
 def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, UNPREFIXED], runtime: RuntimeFlags) -> None:
-    """Say what an experiment, all experiments or some stages would run, with bytes and rough time; run nothing.
+    """Say what an experiment or some stages would run, with bytes and rough time; run nothing.
 
     For stages: `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
     """

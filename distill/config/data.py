@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
 from distill.config.data_sets import DATA_SETS, EXPECTED
@@ -85,6 +82,5 @@ class AugmentConfig(Config):
             way_out = "Put the crop and the flip into the program, or drop `augment.program`."
             raise UserError("augment", crop, "neither beside a program", way_out)
         if self.program is None and self.kwargs:
-            way_out = "Name one with `augment.program`."
-            raise UserError("augment.kwargs", self.kwargs, "none without a program", way_out)
+            raise UserError("augment.kwargs", self.kwargs, "none without `augment.program`", "Name a program.")
         return self
