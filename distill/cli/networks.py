@@ -11,9 +11,7 @@ import tyro
 from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
 from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
-from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
-from distill.system.runtime import Folders
 
 
 def evaluate(
@@ -33,46 +31,21 @@ def evaluate(
             measures load the network and its images.
         temperature: temperature of the soft targets that `--measures all` measures.
     """
+    from distill.audit import evaluate
+
     folder = ArtifactStore(runtime.store)
     named = folder.resolve(artifact)
-    is_cache = named.config.stage == "cache"
-    if measures == "all":
-        from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
-
-        groups = (
-            measures_of_cache(named, runtime, temperature)
-            if is_cache
-            else measures_of_network(named, folder, runtime, split, temperature)
-        )
-        print_lines(format_groups(groups))
-        return
-    if temperature != 1:
-        raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
-    usual = _of_cache(named, runtime) if is_cache else _of_network(named, folder, split)
-    for name, value in usual.items():
-        print_lines(f"{name:32} {value:.5g}")
-
-
-def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
-    from distill.cache import LogitCache
-    from distill.data.sets.load import load
-    from distill.stages.analysis import measure_cache
-
-    opened = LogitCache(cache)
-    return measure_cache(opened, load(opened.config.transfer_set, where.data_root))
-
-
-def _of_network(network: Artifact, folder: ArtifactStore, split: StoredSplit) -> dict[str, float]:
-    from distill.config import StudentConfig
-    from distill.stages.analysis import measure, own_teacher
-    from distill.training.network import network_config
-
-    config = network_config(network)
-    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
-    measured = measure(config, network, folder.find(teacher) if teacher else None, split)
-    if measured.diverged:
-        print_lines(f"diverged: {measured.diverged}")
-    return measured.values
+    if measures == "usual":
+        if temperature != 1:
+            raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
+        measured = evaluate.usual_measures(named, folder, runtime, split)
+        told = [f"diverged: {measured.diverged}"] if measured.diverged else []
+        print_lines("\n".join([*told, *(f"{name:32} {value:.5g}" for name, value in measured.values.items())]))
+    elif named.config.stage == "cache":
+        print_lines(evaluate.format_groups(evaluate.measures_of_cache(named, runtime, temperature)))
+    else:
+        groups = evaluate.measures_of_network(named, folder, runtime, split, temperature)
+        print_lines(evaluate.format_groups(groups))
 
 
 def calibrate(

@@ -128,13 +128,14 @@ def plan_stages(arguments: list[str]) -> None:
     configs: list[StageConfig] = []
     machine: dict[str, Any] = {}
     for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
-        if not is_between:
-            command, *own = words
-            if command not in STAGE_FLAGS:
-                raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See distill plan --help.")
-            config, runtime = parse_config(command, own, configs[-1] if configs else None)
-            configs.append(config)
-            machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
+        if is_between:
+            continue
+        command, *own = words
+        if command not in STAGE_FLAGS:
+            raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See distill plan --help.")
+        config, runtime = parse_config(command, own, configs[-1] if configs else None)
+        configs.append(config)
+        machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
     _show_plan(configs, Runtime(**machine), flags)
 
 

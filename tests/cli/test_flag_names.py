@@ -63,7 +63,9 @@ def test_the_fields_of_a_command_are_the_flags_in_its_help(
 ) -> None:
     with pytest.raises(SystemExit):
         COMMANDS[command].run(["--help"])
-    heads = re.findall(r"^[│ ] (-.*?)(?: {2,}|$)", capsys.readouterr().out, flags=re.MULTILINE)
+    told = capsys.readouterr().out
+    assert f"usage: distill {command} " in told
+    heads = re.findall(r"^[│ ] (-.*?)(?: {2,}|$)", told, flags=re.MULTILINE)
     shown = {name for head in heads for name in re.findall(r"--[a-z][\w.-]+", head)}
     others = {"--help", "--smoothing", *(name for name in shown if "no-" in name)}
     flags = {*map(flag, COMMANDS[command].fields)}
