@@ -25,7 +25,7 @@ SHORT = {"loss.smoothing": "--smoothing"}
 _FIELD = re.compile(r"`([a-z][\w.]*)(?:=([^`]*))?`")
 
 
-def annotations(what: Any) -> Iterator[tuple[str, Any]]:
+def typed_fields(what: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and type of each field of a class, or parameter of a function, that the parser makes flags of."""
     if not (isinstance(what, type) and issubclass(what, BaseModel)):
         hints = typing.get_type_hints(what, include_extras=True)
@@ -40,7 +40,7 @@ def annotations(what: Any) -> Iterator[tuple[str, Any]]:
 
 def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of each field or parameter, also of configs inside, that has a flag."""
-    for name, annotation in annotations(what):
+    for name, annotation in typed_fields(what):
         about = getattr(annotation, "__metadata__", ())
         if UNPREFIXED in about:
             yield from fields_of(annotation.__origin__, prefix)

@@ -21,13 +21,13 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from distill.cli.flag_names import SHORT, annotations
+from distill.cli.flag_names import SHORT, typed_fields
 from distill.config import Config
 from distill.errors import UserError
 from distill.system import trust
 
 
-def parse(what: Any, arguments: list[str], command: str, left_out: Collection[str] = (), **options: bool) -> Any:
+def parse(what: Any, arguments: list[str], command: str, left_out: Collection[str] = (), **options: Any) -> Any:
     """Parse the flags of a command, and return the object that `what` makes of them.
 
     Args:
@@ -48,8 +48,8 @@ def parse(what: Any, arguments: list[str], command: str, left_out: Collection[st
         trust.name(plugin)
     try:
         # Defaults come from records, so the user has not named the plug-ins in them.
-        with trust.reading(), registry, contextlib.redirect_stderr(told):
-            return tyro.cli(what, args=arguments, prog=f"distill {command}", **options)
+        with trust.reading(), contextlib.redirect_stderr(told):
+            return tyro.cli(what, args=arguments, prog=f"distill {command}", registry=registry, **options)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -88,12 +88,11 @@ def _flags_of_config(left_out: Collection[str], info: StructTypeInfo) -> StructC
     default: dict[str, Any] = {name: field.get_default() for name, field in kind.model_fields.items()}
     default |= dict(info.default) if isinstance(info.default, Config) else {}
     flags: list[StructFieldSpec] = []
-    for name, annotation in annotations(kind):
+    for name, annotation in typed_fields(kind):
         path = f"{kind.place}{name}"
         if path not in left_out:
-            about = tyro.conf.arg(aliases=[SHORT[path]] if path in SHORT else None)
-            help_text = kind.model_fields[name].description
-            flags.append(StructFieldSpec(name, Annotated[annotation, about], default[name], helptext=help_text))
+            typed: Any = Annotated[annotation, tyro.conf.arg(aliases=[SHORT[path]] if path in SHORT else None)]
+            flags.append(StructFieldSpec(name, typed, default[name], kind.model_fields[name].description))
     kept = {name: default[name] for name in default.keys() - {flag.name for flag in flags}}
     # A part of a config becomes a dict: it is validated with the whole, whose errors then have whole paths.
     make = dict if kind.place else kind

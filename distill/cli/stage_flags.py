@@ -179,7 +179,8 @@ def _with_command(error: UserError, cache: CacheConfig, store: ArtifactStore) ->
     """Return an error like `error`, with the command that makes the cache that the flags ask for."""
     from distill.cache.remake import remake
 
-    command = remake(cache, store.path(cache), **{_FIXED_BY_CACHE[error.field]: error.value})
+    changes: dict[str, Any] = {_FIXED_BY_CACHE[error.field]: error.value}
+    command = remake(cache, store.path(cache), **changes)
     return UserError(error.field, error.value, error.expected, f"Drop it, or make a cache that fits: {command}")
 
 

@@ -95,8 +95,6 @@ class _Declared(Config):
     """What arrays contain; a TinyViT file set always contains probabilities."""
     mean: Mean = "probabilities"
     """What is averaged when several arrays are given."""
-    teacher: str = ""
-    """Who made the logits, in words."""
 
 
 class ImportConfig(_Declared):
@@ -110,6 +108,8 @@ class ImportConfig(_Declared):
     """sha256 of each file, in the order given."""
     classes: tuple[str, ...]
     """Names of the columns."""
+    teacher: str = ""
+    """Who made the logits, in words."""
 
 
 class ImportFlags(_Declared):
@@ -127,6 +127,8 @@ class ImportFlags(_Declared):
     """The dtype in which a logit is stored."""
     top_k: int | None = None
     """Keep only this many logits per view; None keeps what the files have."""
+    teacher: str = ""
+    """Who made the logits, in words."""
 
 
 class CacheConfig(Config):
