@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from distill.cli import artifacts, networks, runs
 from distill.cli.flag_names import fields_of
-from distill.cli.flags import parse_call
+from distill.cli.flags import parse
 from distill.cli.stage_flags import STAGE_FLAGS, parse_config
 from distill.system.runtime import Runtime
 
@@ -32,7 +32,7 @@ class Command:
         """Return the first line of the help."""
         return str(inspect.getdoc(self.flags[0])).splitlines()[0]
 
-    @cached_property
+    @functools.cached_property
     def fields(self) -> frozenset[str]:
         """Return the dotted names of the fields that have a flag of this command."""
         return frozenset(name for each in self.flags for name in fields_of(each)) - {*self.left_out}
@@ -41,7 +41,13 @@ class Command:
 def _of(function: Callable[..., None]) -> Command:
     """Describe a command by a function whose parameters are its flags."""
     name = function.__name__.rstrip("_")
-    return Command(name, lambda arguments: parse_call(function, arguments, name)(), (function,))
+
+    # The function is called when the parser, which captures what is printed, has ended.
+    @functools.wraps(function)
+    def call_later(*positional: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(function, *positional, **named)
+
+    return Command(name, lambda arguments: parse(call_later, arguments, name)(), (function,))
 
 
 def _of_stage(name: str, make: Callable[..., None] = runs.make_stage) -> Command:
@@ -51,19 +57,22 @@ def _of_stage(name: str, make: Callable[..., None] = runs.make_stage) -> Command
     return Command(name, lambda arguments: make(*parse_config(name, arguments)), flags, kind.left_out)
 
 
-def _plan(arguments: list[str]) -> None:
-    if arguments and arguments[0] in STAGE_FLAGS:
-        runs.plan_stages(arguments)
-    else:
-        parse_call(runs.plan, arguments, "plan")()
+def _plan() -> Command:
+    """Describe the command that plans an experiment, or stages with all their flags."""
+    experiment, stages = _of(runs.plan), (_TEACHER, _CACHE, _STUDENT, _SWEEP)
+
+    def run(arguments: list[str]) -> None:
+        is_stage = arguments and arguments[0] in STAGE_FLAGS
+        (runs.plan_stages if is_stage else experiment.run)(arguments)
+
+    return Command("plan", run, (*experiment.flags, *(part for stage in stages for part in stage.flags)))
 
 
 _TEACHER, _CACHE, _STUDENT = map(_of_stage, ("teacher", "cache", "student"))
 _SWEEP = _of_stage("sweep-smoothing", runs.make_sweep)
-_PLANNED = tuple(part for command in (_TEACHER, _CACHE, _STUDENT, _SWEEP) for part in command.flags)
 
 GROUPS: tuple[tuple[Command, ...], ...] = (
-    (_of(runs.reproduce), Command("plan", _plan, (runs.plan, *_PLANNED))),
+    (_of(runs.reproduce), _plan()),
     (_TEACHER, _CACHE, _of(networks.import_), _STUDENT, _SWEEP),
     (
         *map(_of, (networks.evaluate, networks.calibrate, networks.export)),

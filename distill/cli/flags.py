@@ -8,10 +8,11 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any
 
 import tyro
+from pydantic import ValidationError
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -23,6 +24,7 @@ from tyro.constructors import (
 
 from distill.cli.flag_names import SHORT, typed_fields
 from distill.config import Config
+from distill.config.base import invalid
 from distill.errors import UserError
 from distill.system import trust
 
@@ -50,26 +52,16 @@ def parse(what: Any, arguments: list[str], command: str, left_out: Collection[st
         # Defaults come from records, so the user has not named the plug-ins in them.
         with trust.reading(), contextlib.redirect_stderr(told):
             return tyro.cli(what, args=arguments, prog=f"distill {command}", registry=registry, **options)
+    except ValidationError as error:  # of the runtime settings
+        raise invalid(error, "", f"See distill {command} --help.") from error
     except SystemExit as stop:
         if not stop.code:
             raise
         # tyro draws a box around its error; our errors are one line.
-        words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL)
-        words = re.sub(r"For further information.*|\[type=.*?\]", " ", words, flags=re.DOTALL)
-        line = re.sub(r"\s+", " ", words).strip()
-        line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", line)
+        words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL).split()
+        line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", " ".join(words))
         way_out = f"{line.rstrip('.')}. See distill {command} --help."
         raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
-
-
-def parse_call(function: Callable[..., None], arguments: list[str], command: str) -> Callable[[], None]:
-    """Parse the flags of a function, and return the call of the function, to be made later."""
-
-    @functools.wraps(function)
-    def bound(*positional: Any, **named: Any) -> Callable[[], None]:
-        return functools.partial(function, *positional, **named)
-
-    return parse(bound, arguments, command)
 
 
 def _named_plugins(arguments: list[str]) -> Iterator[str]:

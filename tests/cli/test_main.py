@@ -28,6 +28,8 @@ def test_help_is_quick_and_needs_no_torch() -> None:
         (["teacher", "--seed", "many"], "many"),
         (["teacher", "--optim.lr", "-1"], "--optim.lr = -1.0: expected greater than 0"),
         (["teacher", "--smoothing", "1.5"], "less than 1"),
+        (["teacher", "--jobs", "0"], "--jobs = 0: expected greater than or equal to 1"),
+        (["reproduce", "all", "--jobs", "0"], "--jobs = 0: expected greater than or equal to 1"),
         (["teacher", "--model.name", "no-such-net"], "no-such-net"),
         (["teacher", "--model.name", "timm:resnet51"], "timm:resnet51"),
         (["teacher", "--model.name", "no.such.module:net"], "no.such.module:net"),
