@@ -20,6 +20,10 @@ def test_help_is_quick_and_needs_no_torch() -> None:
     assert all(f"  {command.name} " in told and command.summary in told for command in COMMANDS.values())
 
 
+DEEP = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
+STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such as 0 0.1 0.2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -58,6 +62,21 @@ def test_help_is_quick_and_needs_no_torch() -> None:
         (["reproduce"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
         (["plan", "--scale", "smoke"], "expected all, or one of"),
         (["evaluate", "abc"], "abc"),
+        (["teacher", "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", DEEP], "a JSON object"),
+        (["teacher", "--smoothing_source", "nobody"], "distill ls"),
+        (["teacher", "--smoothing-source", "nobody"], "distill ls"),
+        (["teacher", "--loss.labels.hold", "0.5", "--smoothing", "2"], "less than 1"),
+        (["sweep-smoothing", "--smoothings", "a", "0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothings=0,0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothing", "0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothing=0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothings", "0.1", "0.1"], "each only once"),
+        (["sweep-smoothing", "--smoothings", "0.1"], "at least 2"),
+        (["sweep-smoothing", "--smoothings", "0", "1.5"], "less than 1"),
+        (["sweep-smoothing", "--seeds", "0"], "--seeds"),
+        (["sweep-smoothing", "--data.held-out", "0"], "--data.held-out 0.1"),
+        (["sweep-smoothing", "--loss.labels.per-class", *["0.1"] * 10], "--loss.labels.per-class"),
+        (["sweep-smoothing", "--teacher", "x"], "sweep-smoothing --help"),
     ],
 )
 def test_a_mistake_is_one_line(
