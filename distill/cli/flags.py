@@ -49,8 +49,7 @@ def parse(what: Any, arguments: list[str], command: str, left_out: Collection[st
     for plugin in _named_plugins(arguments):
         trust.name(plugin)
     try:
-        # Defaults come from records, so the user has not named the plug-ins in them.
-        with trust.reading(), contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(told):
             return tyro.cli(what, args=arguments, prog=f"distill {command}", registry=registry, **options)
     except ValidationError as error:  # of the runtime settings
         raise invalid(error, "", f"See distill {command} --help.") from error
@@ -65,10 +64,10 @@ def parse(what: Any, arguments: list[str], command: str, left_out: Collection[st
 
 
 def _named_plugins(arguments: list[str]) -> Iterator[str]:
-    """Yield the values of flags that may name a plug-in, such as --model.name and --augment.program."""
+    """Yield the values of flags that may name a plug-in, such as --model.name, --augment.program and --data."""
     for word, following in itertools.pairwise([*arguments, ""]):
         name, equals, value = word.partition("=")
-        if name.startswith("--") and name.rpartition(".")[2] in ("name", "program"):
+        if name == "--data" or (name.startswith("--") and name.rpartition(".")[2] in ("name", "program")):
             yield value if equals else following
 
 
