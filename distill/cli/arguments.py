@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import tyro
 
-from distill.cli.flag_names import UNPREFIXED
+from distill.cli.flag_names import UNPREFIXED, fields_of, name_flags
 from distill.errors import printable
 from distill.system.runtime import Folders, Runtime
 
@@ -19,6 +20,12 @@ FolderFlags = Annotated[Folders, UNPREFIXED]
 RuntimeFlags = Annotated[Runtime, UNPREFIXED]
 
 
-def print_lines(text: str) -> None:
-    """Print lines that may hold text of other people, with escapes for what a terminal would obey."""
+def print_lines(text: str, command: Callable[..., None] | None = None) -> None:
+    """Print lines that may hold text of other people, with escapes for what a terminal would obey.
+
+    Args:
+        text: the lines.
+        command: function of a command; fields in backticks that have a flag of it are shown as this flag.
+    """
+    text = name_flags(text, {*fields_of(command)}) if command else text
     print(*map(printable, text.split("\n")), sep="\n")

@@ -61,22 +61,22 @@ def verify(
         samples: random views of a named cache that are made again.
         repair: make named artifacts again that are damaged.
     """
-    from distill.audit import verify
+    from distill.audit import verify as audit
 
     if repair and not artifacts:
         way_out = "Name artifacts that verify calls damaged."
         raise UserError("repair", True, "the names of what to make again", way_out)
     folder = ArtifactStore(runtime.store)
     damaged = unproven = 0
-    for checked in verify.examine(folder, [folder.resolve(name) for name in artifacts]):
-        print(f"{'damaged' if checked.problems else 'ok':8} {printable(str(checked.path))}")
+    for checked in audit.examine(folder, [folder.resolve(name) for name in artifacts]):
+        print_lines(f"{'damaged' if checked.problems else 'ok':8} {printable(str(checked.path))}")
         for text in checked.problems:
-            print(f"         {printable(text)}")
+            print_lines(f"         {printable(text)}", verify)
         for text in checked.unproven:
-            print(f"unproven {printable(text)}")
+            print_lines(f"unproven {printable(text)}", verify)
         unproven += bool(checked.unproven)
         if checked.problems and repair:
-            print(f"made     {verify.repair(checked, folder, runtime)}")
+            print(f"made     {audit.repair(checked, folder, runtime)}")
             continue
         damaged += bool(checked.problems)
         cache = checked.artifact
@@ -100,7 +100,7 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     findings = list(replay(cache, folder, runtime, samples))
     for finding in findings:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
-        print(f"{word:8} {printable(f'{finding.what}: {finding.found}')}")
+        print_lines(f"{word:8} {printable(f'{finding.what}: {finding.found}')}", verify)
     return [finding.ok for finding in findings]
 
 
@@ -114,9 +114,8 @@ def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, w
     """
     from distill.store.garbage import collect
 
-    store = ArtifactStore(where.store)
-    for line in collect(store, delete, drafts, unreached):
-        print(printable(line))
+    for line in collect(ArtifactStore(where.store), delete, drafts, unreached):
+        print_lines(printable(line), gc)
 
 
 def doctor(*, where: FolderFlags) -> None:

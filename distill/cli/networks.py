@@ -31,21 +31,21 @@ def evaluate(
             measures load the network and its images.
         temperature: temperature of the soft targets that `--measures all` measures.
     """
-    from distill.audit import evaluate
+    from distill.audit import evaluate as audit
 
     folder = ArtifactStore(runtime.store)
     named = folder.resolve(artifact)
     if measures == "usual":
         if temperature != 1:
             raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
-        measured = evaluate.usual_measures(named, folder, runtime, split)
+        measured = audit.usual_measures(named, folder, runtime, split)
         told = [f"diverged: {measured.diverged}"] if measured.diverged else []
         print_lines("\n".join([*told, *(f"{name:32} {value:.5g}" for name, value in measured.values.items())]))
     elif named.config.stage == "cache":
-        print_lines(evaluate.format_groups(evaluate.measures_of_cache(named, runtime, temperature)))
+        print_lines(audit.format_groups(audit.measures_of_cache(named, runtime, temperature)), evaluate)
     else:
-        groups = evaluate.measures_of_network(named, folder, runtime, split, temperature)
-        print_lines(evaluate.format_groups(groups))
+        groups = audit.measures_of_network(named, folder, runtime, split, temperature)
+        print_lines(audit.format_groups(groups), evaluate)
 
 
 def calibrate(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from distill.cli.arguments import RuntimeFlags, print_lines
-from distill.cli.flag_names import UNPREFIXED, error_text, fields_of, name_flags
+from distill.cli.flag_names import UNPREFIXED, error_text, fields_of
 from distill.cli.flags import parse
 from distill.cli.stage_flags import STAGE_FLAGS, parse_config
 from distill.config import Scale, SweepConfig
@@ -140,10 +140,10 @@ def plan_stages(arguments: list[str]) -> None:
 
 
 def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
-    from distill.audit import plan
+    from distill.audit import plan as audit
 
-    shape = plan.shape_of(flags.shape) if flags.shape else None
-    described = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
-    print(name_flags(described.text, {"tflops", *Runtime.model_fields}))
+    shape = audit.shape_of(flags.shape) if flags.shape else None
+    described = audit.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
+    print_lines(described.text, plan)
     if flags.tflops is None:  # with tflops it will run on another machine's disk
         described.refuse_small_disk(runtime.store)
