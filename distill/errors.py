@@ -19,17 +19,23 @@ def _short(text: str) -> str:
 class UserError(Exception):
     """A mistake in what the user gave; the command prints it as one line, without a traceback, and exits with 2.
 
-    The line names the field, its value, what was expected, and the way out.
+    Texts name settings as fields in backticks, with or without a value: "Lower `optim.lr`, or set `optim.clip=1`."
+    The command line shows these fields as its flags.
+
+    Args:
+        field: what is wrong: the dotted path of a config field, such as `optim.lr`, or the name of an argument.
+        value: the value that was given.
+        expected: what was expected instead.
+        way_out: what to do, in one or more sentences.
     """
 
     def __init__(self, field: str, value: object, expected: str, way_out: str):
         super().__init__(field, value, expected, way_out)
-        self.field = field
+        self.field, self.value, self.expected, self.way_out = field, value, expected, way_out
 
     def __str__(self) -> str:
-        field, value, expected, way_out = self.args
-        field, shown, expected, way_out = map(_short, (field, repr(value), expected, way_out))
-        return printable(" ".join(f"{field} = {shown}: expected {expected}. {way_out}".split()))
+        field, value, expected, way_out = map(_short, (self.field, repr(self.value), self.expected, self.way_out))
+        return printable(" ".join(f"{field} = {value}: expected {expected}. {way_out}".split()))
 
 
 class UnfitTeacher(UserError):
@@ -47,7 +53,7 @@ class Diverged(UserError):
     """
 
     def __init__(self, step: int, lr: float, loss: float, cause: str = ""):
-        usual = "Lower --optim.lr or set --optim.clip; with a temperature, the soft term grows as T² × alpha."
+        usual = "Lower `optim.lr` or set `optim.clip=1`; with a temperature, the soft term grows as T² × alpha."
         super().__init__("loss", loss, f"a finite number (step {step}, learning rate {lr:g})", cause or usual)
         self.step, self.lr, self.loss, self.cause = step, lr, loss, cause
 

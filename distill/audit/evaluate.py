@@ -12,6 +12,7 @@ from distill.cache import LogitCache
 from distill.config import InformationProbe, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
+from distill.metrics.measured import Measured
 from distill.metrics.measures import MEASURES, compute, defined, of_kind
 from distill.probes import information
 from distill.probes.knowledge import measures_of, outputs
@@ -42,6 +43,16 @@ class Group:
     """Names of the columns; empty where there is only one column."""
     missing: str = ""
     """The reason why there are no rows; empty where there are some."""
+
+
+def usual_measures(artifact: Artifact, store: ArtifactStore, runtime: Runtime, split: StoredSplit) -> Measured:
+    """Measure a network from the predictions that it stored, or a cache on the first view of its transfer set."""
+    if artifact.config.stage == "cache":
+        cache = LogitCache(artifact)
+        return Measured(measure_cache(cache, load(cache.config.transfer_set, runtime.data_root)), {})
+    config = network_config(artifact)
+    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
+    return measure(config, artifact, store.find(teacher) if teacher else None, split)
 
 
 def measures_of_network(

@@ -1,34 +1,31 @@
-"""Define the arguments that several subcommands take, and print their output."""
+"""Define the arguments that several commands take, and print their output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Annotated
 
 import tyro
 
-from distill.errors import UserError, printable
+from distill.cli.flag_names import UNPREFIXED, fields_of, name_flags
+from distill.errors import printable
 from distill.system.runtime import Folders, Runtime
 
-Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artifact, or its key.")]
+ArtifactName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artifact, or its key.")]
+ArtifactNames = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")
+]
+# These two have no defaults here: their models make them when a command runs, not when this file is read.
+FolderFlags = Annotated[Folders, UNPREFIXED]
+RuntimeFlags = Annotated[Runtime, UNPREFIXED]
 
 
-Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")]
+def print_lines(text: str, command: Callable[..., None] | None = None) -> None:
+    """Print lines that may hold text of other people, with escapes for what a terminal would obey.
 
-
-# `Where` and `How` have no defaults here: their models make them when a command runs, not when this file is read.
-Where = Annotated[Folders, tyro.conf.arg(name="")]
-
-
-How = Annotated[Runtime, tyro.conf.arg(name="")]
-
-
-def print_lines(text: str) -> None:
-    """Print lines that may hold text of other people, with escapes for what a terminal would obey."""
+    Args:
+        text: the lines.
+        command: function of a command; fields in backticks that have a flag of it are shown as this flag.
+    """
+    text = name_flags(text, {*fields_of(command)}) if command else text
     print(*map(printable, text.split("\n")), sep="\n")
-
-
-def print_skipped(skipped: Mapping[str, UserError]) -> None:
-    """Print one line per experiment that was left out, with the reason."""
-    for name, reason in skipped.items():
-        print(f"skipped      {name}: {reason}")

@@ -1,4 +1,4 @@
-"""Implement the subcommands that look after the store: ls, show, verify, gc, doctor."""
+"""Implement the commands that look after the store and the machine: ls, show, verify, gc, doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from distill.cli.arguments import How, Name, Names, Where, print_lines
+from distill.cli.arguments import ArtifactName, ArtifactNames, FolderFlags, RuntimeFlags, print_lines
 from distill.errors import UserError, printable
 from distill.store.artifact import Artifact
 from distill.store.stages import STAGES
@@ -23,13 +23,12 @@ else:
 def ls(
     stage: Annotated[_Listed, tyro.conf.Positional] = "all",
     *,
-    where: Where,
+    where: FolderFlags,
 ) -> None:
     """List artifacts: key, stage, accuracy on the test set, path.
 
     Args:
         stage: stage whose artifacts are listed.
-        where: folders.
     """
     store = ArtifactStore(where.store)
     for each in STAGES if stage == "all" else (stage,):
@@ -41,46 +40,45 @@ def ls(
                 print(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
 
 
-def show(artifact: Name, *, where: Where) -> None:
+def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
     """Print the record of an artifact: config, inputs, files, measures, provenance.
 
     Args:
         artifact: path or key of the artifact.
-        where: folders.
     """
-    text = ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2)
-    print_lines(text)
+    print_lines(ArtifactStore(where.store).resolve(artifact).record.model_dump_json(indent=2))
 
 
-def verify(artifacts: Names = (), samples: int = 256, repair: bool = False, *, runtime: How) -> None:
+def verify(
+    artifacts: ArtifactNames = (), samples: int = 256, repair: bool = False, *, runtime: RuntimeFlags
+) -> None:
     """Check files against their records, and the pixels and logits of named caches; exit 1 if one differs.
 
     Args:
         artifacts: paths or keys; none means the files of all.
-        samples: number of random views of a named cache to make again.
+        samples: random views of a named cache that are made again.
         repair: make named artifacts again that are damaged.
-        runtime: machine and folders.
     """
-    from distill.audit import verify
+    from distill.audit import verify as audit
 
     if repair and not artifacts:
         way_out = "Name artifacts that verify calls damaged."
         raise UserError("repair", True, "the names of what to make again", way_out)
     folder = ArtifactStore(runtime.store)
     damaged = unproven = 0
-    for found in verify.examine(folder, [folder.resolve(name) for name in artifacts]):
-        print(f"{'damaged' if found.problems else 'ok':8} {printable(str(found.path))}")
-        for text in found.problems:
-            print(f"         {printable(text)}")
-        for text in found.unproven:
-            print(f"unproven {printable(text)}")
-        unproven += bool(found.unproven)
-        if found.problems and repair:
-            print(f"made     {verify.repair(found, folder, runtime)}")
+    for checked in audit.examine(folder, [folder.resolve(name) for name in artifacts]):
+        print_lines(f"{'damaged' if checked.problems else 'ok':8} {printable(str(checked.path))}")
+        for text in checked.problems:
+            print_lines(f"         {printable(text)}", verify)
+        for text in checked.unproven:
+            print_lines(f"unproven {printable(text)}", verify)
+        unproven += bool(checked.unproven)
+        if checked.problems and repair:
+            print(f"made     {audit.repair(checked, folder, runtime)}")
             continue
-        damaged += bool(found.problems)
-        cache = found.artifact
-        if artifacts and not found.problems and cache and cache.config.stage == "cache":
+        damaged += bool(checked.problems)
+        cache = checked.artifact
+        if artifacts and not checked.problems and cache and cache.config.stage == "cache":
             replayed = _replayed(cache, folder, runtime, samples)
             damaged += False in replayed
             unproven += None in replayed
@@ -97,35 +95,29 @@ def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples:
     """Make views of a cache again; return whether each check passed, or None for a check that was impossible."""
     from distill.audit.replay import replay
 
-    found = list(replay(cache, folder, runtime, samples))
-    for finding in found:
+    findings = list(replay(cache, folder, runtime, samples))
+    for finding in findings:
         word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
-        print(f"{word:8} {printable(f'{finding.what}: {finding.text}')}")
-    return [finding.ok for finding in found]
+        print_lines(f"{word:8} {printable(f'{finding.what}: {finding.text}')}", verify)
+    return [finding.ok for finding in findings]
 
 
-def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: Where) -> None:
+def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: FolderFlags) -> None:
     """List what no run can use any more, and its size; what a current artifact needs is never listed.
 
     Args:
         delete: also delete what is listed.
         drafts: also list what interrupted runs would go on from.
         unreached: also list artifacts that no report and no sweep was made from.
-        where: folders.
     """
     from distill.store.garbage import collect
 
-    store = ArtifactStore(where.store)
-    for line in collect(store, delete, drafts, unreached):
-        print(printable(line))
+    for line in collect(ArtifactStore(where.store), delete, drafts, unreached):
+        print_lines(printable(line), gc)
 
 
-def doctor(*, where: Where) -> None:
-    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work.
-
-    Args:
-        where: folders.
-    """
+def doctor(*, where: FolderFlags) -> None:
+    """Check this machine: versions, device, data sets found, disk. Exit 1 if something will not work."""
     from distill.cli.doctor import examine
 
     lines, healthy = examine(where.data_root, where.store)

@@ -1,4 +1,4 @@
-"""Implement the subcommands for one network or cache: evaluate, calibrate, export, import."""
+"""Implement the commands for one network or cache: evaluate, calibrate, export, import."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from distill.cli.arguments import How, Name, print_lines
+from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
 from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
-from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
-from distill.system.runtime import Folders, Runtime
 
 
 def evaluate(
-    artifact: Name,
+    artifact: ArtifactName,
     split: StoredSplit = "test",
     measures: Literal["usual", "all"] = "usual",
     temperature: float = 1.0,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Print measures of a trained network from its stored predictions, or of a cache on its transfer set.
 
@@ -32,64 +30,30 @@ def evaluate(
         measures: usual are the measures of every report; all adds dark knowledge and geometry, for which some
             measures load the network and its images.
         temperature: temperature of the soft targets that `--measures all` measures.
-        runtime: machine and folders.
     """
+    from distill.audit import evaluate as audit
+
     folder = ArtifactStore(runtime.store)
-    found = folder.resolve(artifact)
-    if measures == "all":
-        _print_all(found, folder, runtime, split, temperature)
-        return
-    if temperature != 1:
-        raise UserError("temperature", temperature, "1 for the usual measures", "Add --measures all.")
-    usual = _of_cache(found, runtime) if found.config.stage == "cache" else _of_network(found, folder, split)
-    for name, value in usual.items():
-        print_lines(f"{name:32} {value:.5g}")
-
-
-def _print_all(
-    found: Artifact,
-    folder: ArtifactStore,
-    runtime: Runtime,
-    split: StoredSplit,
-    temperature: float,
-) -> None:
-    from distill.audit.evaluate import format_groups, measures_of_cache, measures_of_network
-
-    if found.config.stage == "cache":
-        groups = measures_of_cache(found, runtime, temperature)
+    named = folder.resolve(artifact)
+    if measures == "usual":
+        if temperature != 1:
+            raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
+        measured = audit.usual_measures(named, folder, runtime, split)
+        told = [f"diverged: {measured.diverged}"] if measured.diverged else []
+        print_lines("\n".join([*told, *(f"{name:32} {value:.5g}" for name, value in measured.values.items())]))
+    elif named.config.stage == "cache":
+        print_lines(audit.format_groups(audit.measures_of_cache(named, runtime, temperature)), evaluate)
     else:
-        groups = measures_of_network(found, folder, runtime, split, temperature)
-    print_lines(format_groups(groups))
-
-
-def _of_cache(cache: Artifact, where: Folders) -> dict[str, float]:
-    from distill.cache import LogitCache
-    from distill.data.sets.load import load
-    from distill.stages.analysis import measure_cache
-
-    opened = LogitCache(cache)
-    return measure_cache(opened, load(opened.config.transfer_set, where.data_root))
-
-
-def _of_network(network: Artifact, folder: ArtifactStore, split: StoredSplit) -> dict[str, float]:
-    from distill.config import StudentConfig
-    from distill.stages.analysis import measure, own_teacher
-    from distill.training.network import network_config
-
-    config = network_config(network)
-    teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
-    measured = measure(config, network, folder.find(teacher) if teacher else None, split)
-    if measured.diverged:
-        print_lines(f"diverged: {measured.diverged}")
-    return measured.values
+        groups = audit.measures_of_network(named, folder, runtime, split, temperature)
+        print_lines(audit.format_groups(groups), evaluate)
 
 
 def calibrate(
-    network: Name,
+    network: ArtifactName,
     method: CalibrationMethod = "temperature",
     temperature: float | None = None,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Fit a map of a network's logits on its held-out images, and print calibration before and after.
 
@@ -97,33 +61,31 @@ def calibrate(
         network: path or key of a teacher or a student.
         method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
         temperature: T by which you mean to divide logits; also say what it would do to the confidence.
-        runtime: machine and folders.
     """
     from distill.audit.export import calibrated
     from distill.stages.calibration import RELIABILITY, findings, format_measures
 
     folder = ArtifactStore(runtime.store)
-    found = folder.resolve(network)
-    made = calibrated(found, method, folder, runtime)
-    print(format_measures(made), *findings(made, found, temperature), sep="\n")
+    named = folder.resolve(network)
+    made = calibrated(named, method, folder, runtime)
+    print(format_measures(made), *findings(made, named, temperature), sep="\n")
     print(f"diagram      {made.path / RELIABILITY}")
     print(made.path)
 
 
 def export(
-    artifact: Name,
+    artifact: ArtifactName,
     to: Path,
     calibration: Literal["none", CalibrationMethod] | None = None,
     *,
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
-    """Write a network to a folder for others: weights, calibration, a description, and a program of torch.export.
+    """Write a network to a folder for others: weights, calibration, and a program of torch.export.
 
     Args:
         artifact: path or key of a teacher, a student or a calibration.
         to: folder to write, new or empty.
         calibration: calibration of the logits; None takes a calibration's own method, and none for a network.
-        runtime: machine and folders.
     """
     from distill.audit.export import export
 
@@ -138,15 +100,13 @@ def import_(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
     flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
-    runtime: How,
+    runtime: RuntimeFlags,
 ) -> None:
     """Make a cache of logits from elsewhere; facts that only their maker can know are marked as declared.
 
     Args:
         files: arrays [rows, classes] or [rows, view, classes] (.npy, .npz, .safetensors), several for their mean;
             or the folders of a TinyViT file set.
-        flags: facts about the logits.
-        runtime: machine, folders and switches.
     """
     from distill.pipeline.importing import import_logits
 

@@ -1,16 +1,18 @@
-"""Implement the subcommands that run or plan experiments and stages."""
+"""Implement the commands that run or plan experiments and stages."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from distill.cli.arguments import How, print_lines, print_skipped
-from distill.cli.flags import SWEEP, parse_beside, parse_call, parse_config
+from distill.cli.arguments import RuntimeFlags, print_lines
+from distill.cli.flag_names import UNPREFIXED, error_text, fields_of
+from distill.cli.flags import parse
+from distill.cli.stage_flags import STAGE_FLAGS, parse_config
 from distill.config import Scale, SweepConfig
 from distill.errors import UserError
 from distill.pipeline.executors.failures import StagesFailed
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 class ExperimentFlags:
     """The experiment to run, its data set and its scale."""
 
-    experiment: tyro.conf.Positional[str] = "dark_knowledge"
-    """Name of a file in experiments/, or "all"."""
+    experiment: tyro.conf.Positional[str] = ""
+    """Name of a file in experiments/, or "all"; without a name, an error lists the names."""
     data: str | None = None
     """The data set to run on; None takes each experiment's own."""
     scale: Scale = "quick"
@@ -37,16 +39,11 @@ class ExperimentFlags:
     for one GPU; paper takes the published schedules."""
 
 
-Wanted = Annotated[ExperimentFlags, tyro.conf.arg(name="")]
+Wanted = Annotated[ExperimentFlags, UNPREFIXED]
 
 
-def reproduce(*, wanted: Wanted, runtime: How) -> None:
-    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports.
-
-    Args:
-        wanted: experiment to run.
-        runtime: machine, folders and switches.
-    """
+def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
+    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports."""
     from distill.pipeline import experiments
     from distill.reports import experiment_files
     from distill.reports.tables import format_overview, format_summary
@@ -59,7 +56,7 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
     else:
         print_lines(format_summary(summaries[0]))
         print(f"\nreport       {made.reports[0].path / 'index.html'}")
-    print_skipped(made.skipped)
+    _print_skipped(made.skipped)
     if made.page:
         print(f"all reports  {made.page}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
@@ -67,40 +64,37 @@ def reproduce(*, wanted: Wanted, runtime: How) -> None:
         raise StagesFailed(made.failed)
 
 
-def stage_command(command: str) -> Callable[[list[str]], None]:
-    """Make the subcommand that runs one stage and prints its measures and its path."""
-
-    def run(arguments: list[str]) -> None:
-        from distill.pipeline.graph import ensure
-
-        config, runtime = parse_config(command, arguments)
-        made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
-        assert isinstance(made, Artifact)
-        for name, value in made.record.metrics.items():
-            print_lines(f"{name:24} {value:.4f}")
-        print(made.path)
-
-    return run
+def _print_skipped(skipped: Mapping[str, UserError]) -> None:
+    """Print one line per experiment that was left out, with the reason."""
+    for name, reason in skipped.items():
+        print(f"skipped      {name}: {error_text(reason, {*fields_of(ExperimentFlags)})}")
 
 
-def sweep_smoothing(arguments: list[str]) -> None:
-    """Train one recipe with several strengths of smoothing, and say which to take for what use."""
+def make_stage(config: StageConfig, runtime: Runtime) -> None:
+    """Run a stage and what it needs, and print its measures and its path."""
+    from distill.pipeline.graph import ensure
+
+    made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
+    assert isinstance(made, Artifact)
+    for name, value in made.record.metrics.items():
+        print_lines(f"{name:24} {value:.4f}")
+    print(made.path)
+
+
+def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
+    """Run a sweep, and print its tables and the path of its page."""
     from distill.pipeline.graph import ensure
     from distill.reports.sweep_answers import format_sweep
     from distill.training.targets import check_sweep
 
-    config, runtime = parse_config(SWEEP, arguments)
-    assert isinstance(config, SweepConfig), "which this command's flags make"
-    check_sweep(config, ArtifactStore(runtime.store), runtime)
+    store = ArtifactStore(runtime.store)
+    check_sweep(config, store, runtime)
     # Networks that diverge are left out and named: the other strengths still answer the question.
-    made = ensure([config], ArtifactStore(runtime.store), runtime, tolerate_divergence=True)[key(config)]
+    made = ensure([config], store, runtime, tolerate_divergence=True)[key(config)]
     assert isinstance(made, Artifact)
     print_lines(format_sweep(read_json(made.file("sweep.json"))))
     print(f"page         {made.path / 'index.html'}")
     print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
-
-
-_STAGES = ("teacher", "cache", "student", SWEEP)
 
 
 @dataclass(frozen=True)
@@ -114,47 +108,42 @@ class PlanFlags:
     None takes this machine's. With it, --workers are the cores that render views there."""
 
 
-def plan(arguments: list[str]) -> None:
-    """Say what would run, its bytes and its rough time, without running anything."""
-    if not arguments or arguments[0] not in _STAGES:
-        parse_call(_plan_experiment, arguments, "plan")()
-        return
-    is_help = "--help" in arguments or "-h" in arguments
-    flags, rest = (PlanFlags(), arguments) if is_help else parse_beside(PlanFlags, arguments, "plan")
-    configs: list[StageConfig] = []
-    machine: dict[str, Any] = {}
-    for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
-        if not is_between:
-            command, *own = words
-            if command not in _STAGES:
-                raise UserError("then", command, f"one of {', '.join(_STAGES)}", "See distill plan --help.")
-            config, runtime = parse_config(command, own, configs[-1] if configs else None)
-            configs.append(config)
-            machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
-    _show_plan(configs, Runtime(**machine), flags)
+def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, UNPREFIXED], runtime: RuntimeFlags) -> None:
+    """Say what an experiment or some stages would run, with bytes and rough time; run nothing.
 
-
-def _plan_experiment(*, wanted: Wanted, flags: Annotated[PlanFlags, tyro.conf.arg(name="")], runtime: How) -> None:
-    """Say what an experiment, all experiments or some stages would run, with bytes and rough time. For stages:
-    `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
-
-    Args:
-        wanted: experiment to plan.
-        flags: facts about images and a machine that are not here.
-        runtime: machine, folders and switches.
+    For stages: `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
     """
     from distill.pipeline import experiments
 
     configs, skipped = experiments.plan_reports(wanted.experiment, wanted.scale, wanted.data)
-    print_skipped(skipped)
+    _print_skipped(skipped)
     _show_plan(configs, runtime, flags)
 
 
-def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
-    from distill.audit import plan
+def plan_stages(arguments: list[str]) -> None:
+    """Plan the stages of `plan teacher FLAGS then cache FLAGS then student FLAGS`."""
+    flags, rest = PlanFlags(), arguments
+    if not {"-h", "--help"} & {*arguments}:
+        flags, rest = parse(PlanFlags, arguments, "plan", return_unknown_args=True)
+    configs: list[StageConfig] = []
+    machine: dict[str, Any] = {}
+    for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
+        if is_between:
+            continue
+        command, *own = words
+        if command not in STAGE_FLAGS:
+            raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See distill plan --help.")
+        config, runtime = parse_config(command, own, configs[-1] if configs else None)
+        configs.append(config)
+        machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
+    _show_plan(configs, Runtime(**machine), flags)
 
-    shape = plan.shape_of(flags.shape) if flags.shape else None
-    found = plan.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
-    print(found.text)
+
+def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
+    from distill.audit import plan as audit
+
+    shape = audit.shape_of(flags.shape) if flags.shape else None
+    described = audit.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
+    print_lines(described.text, plan)
     if flags.tflops is None:  # with tflops it will run on another machine's disk
-        found.refuse_small_disk(runtime.store)
+        described.refuse_small_disk(runtime.store)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from distill.errors import UserError
 from distill.system.plugins import trust_function
@@ -19,14 +28,20 @@ NonNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def invalid(error: ValidationError, where: str) -> UserError:
-    """Turn the first complaint of a pydantic error into a one-line UserError."""
+def invalid(error: ValidationError, place: str, way_out: str) -> UserError:
+    """Turn the first complaint of a pydantic error into a one-line UserError.
+
+    Args:
+        error: error of pydantic.
+        place: text in front of the path of the field, such as "optim.".
+        way_out: what to do.
+    """
     first = error.errors()[0]
-    field = ".".join([where, *map(str, first["loc"])])
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         expected = "none, since there is no such field"
-    return UserError(field, first["input"], expected, "Its description: --help.")
+    field = place + ".".join(map(str, first["loc"]))
+    return UserError(field.rstrip(".") or "config", first["input"], expected, way_out)
 
 
 class Config(BaseModel):
@@ -40,11 +55,30 @@ class Config(BaseModel):
         protected_namespaces=(),
     )
 
+    place: ClassVar[str] = ""
+    """Path of this config in the config of a stage, with a dot at its end, such as "optim."; empty for a stage."""
+
     def __init__(self, /, **fields: Any):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise invalid(error, type(self).__name__) from error
+            known = type(self).model_fields
+            wrong = known.get(str(next(iter(error.errors()[0]["loc"]), "")))
+            meaning = f"Its meaning: {wrong.description}" if wrong and wrong.description else ""
+            raise invalid(error, self.place, meaning or f"The fields are {', '.join(known)}.") from error
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_from_outside(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Give an error of this config the path of its field in the config that holds this one, if there is one."""
+        try:
+            return check(value)
+        except UserError as error:
+            # A path that has the name already was made by an inner call, or this config is where it usually is.
+            if info.field_name is None or f".{info.field_name}." in f".{error.field}":
+                raise
+            field = f"{info.field_name}.{error.field.removeprefix(cls.place)}"
+            raise UserError(field, error.value, error.expected, error.way_out) from error
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy of this config with other values."""

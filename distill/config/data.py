@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
 from distill.config.data_sets import DATA_SETS, EXPECTED
@@ -16,6 +13,8 @@ from distill.errors import UserError
 
 class DataConfig(Config):
     """The data set: its images, how its training set is split, and how many of its labels are wrong."""
+
+    place = "data."
 
     name: Annotated[str, or_function("data.name"), Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
@@ -42,12 +41,14 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
         if self.name not in DATA_SETS and not self.name.partition(":")[2]:
-            raise UserError("data.name", self.name, f"one of {EXPECTED}", "Choose one of these with --data.name.")
+            raise UserError("data.name", self.name, f"one of {EXPECTED}", "Choose one of these.")
         return self
 
 
 class AugmentConfig(Config):
     """The view program: how a view (seed, sample index, view number) changes an image."""
+
+    place = "augment."
 
     pad: NonNegative = 0
     """Random crop after zero padding by this many pixels on each side (a random shift)."""
@@ -78,9 +79,8 @@ class AugmentConfig(Config):
     def _one_program(self) -> AugmentConfig:
         if self.program is not None and (self.pad or self.flip):
             crop = {"pad": self.pad, "flip": self.flip}
-            way_out = "Put the crop and the flip into the program, or drop --augment.program."
+            way_out = "Put the crop and the flip into the program, or drop `augment.program`."
             raise UserError("augment", crop, "neither beside a program", way_out)
         if self.program is None and self.kwargs:
-            way_out = "Name it by --augment.program."
-            raise UserError("augment.kwargs", self.kwargs, "none without a program", way_out)
+            raise UserError("augment.kwargs", self.kwargs, "none without `augment.program`", "Name a program.")
         return self

@@ -106,4 +106,4 @@ To add a data set, add an entry here and write the function that it names.
 """
 
 EXPECTED = ", ".join([*map(str, DATA_SETS.values()), "imagefolder:PATH or package.module:function"])
-"""What `--data.name` accepts, in words."""
+"""What the name of a data set may be, in words."""

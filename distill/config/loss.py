@@ -33,7 +33,7 @@ class SoftTerm:
     batch.
     """
     meaning: str
-    """Text for --help: what the term compares, who proposed it and at which temperature they use it."""
+    """Text for the help: what the term compares, who proposed it and at which temperature they use it."""
     defaults: dict[str, float] = field(default_factory=dict)
     """Arguments with their defaults, all of them positive numbers."""
     needs_labels: bool = False
@@ -152,16 +152,19 @@ def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTe
     return fields | {"kwargs": kept}
 
 
-def _check_numbers(where: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:
+def _check_numbers(place: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:
     """Raise a UserError unless all arguments are known and positive numbers."""
     for name, value in kwargs.items():
         if name not in defaults or not isinstance(value, float) or not 0 < value < math.inf:
             expected = f"positive numbers for {', '.join(defaults)}" if defaults else f"none for {of}"
-            raise UserError(f"{where}.kwargs", {name: value}, expected, "Its description: --help.")
+            way_out = f"The defaults of {of} are `{place}kwargs={json.dumps(defaults)}`."
+            raise UserError(f"{place}kwargs", {name: value}, expected, way_out)
 
 
 class LabelsConfig(Config):
     """Options for teaching labels, beyond one smoothing for all classes, samples and steps."""
+
+    place = "loss.labels."
 
     per_class: tuple[Fraction, ...] = ()
     """Label smoothing of each class in turn, instead of one for all."""
@@ -198,46 +201,53 @@ class LabelsConfig(Config):
         table = towards.table
         if table and not isinstance(self.kwargs.get(table), list):
             expected = f"{table}, a list, for {self.towards}"
-            raise UserError("labels.kwargs", self.kwargs, expected, "Its description: --help.")
+            way_out = f'Give it as in `loss.labels.kwargs={{"{table}": [...]}}`.'
+            raise UserError("loss.labels.kwargs", self.kwargs, expected, way_out)
         numbers = {name: value for name, value in self.kwargs.items() if name != table}
-        _check_numbers("labels", numbers, towards.defaults, self.towards)
+        _check_numbers(self.place, numbers, towards.defaults, self.towards)
         if self.first != 0 and self.schedule not in ("linear", "cosine"):
-            raise UserError("labels.first", self.first, f"0 with the schedule {self.schedule}", "Drop it.")
+            raise UserError("loss.labels.first", self.first, f"0 with the schedule {self.schedule}", "Drop it.")
         if self.hold != 0.5 and self.schedule != "warm-down":
-            raise UserError("labels.hold", self.hold, f"0.5 with the schedule {self.schedule}", "Drop it.")
+            raise UserError("loss.labels.hold", self.hold, f"0.5 with the schedule {self.schedule}", "Drop it.")
         return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether smoothing, if there is any, is one for all classes, samples and steps."""
+        return (self.towards, self.schedule, self.by_sample) == ("all", "constant", "none")
 
     def check(self, smoothing: float, convention: SmoothingConvention) -> None:
         """Raise a UserError if these labels do not go with a smoothing and its convention."""
         if self.per_class and smoothing:
-            raise UserError("smoothing", smoothing, "0 beside labels.per_class", "Drop one of them.")
+            raise UserError("loss.smoothing", smoothing, "0 beside `loss.labels.per_class`", "Drop one of them.")
         strongest = max((smoothing, *self.per_class))
-        wants_some = self.towards != "all" or self.schedule != "constant" or self.by_sample != "none"
-        if wants_some and strongest == 0:
-            expected = "more than 0, since labels asks where or when it applies"
-            raise UserError("smoothing", 0.0, expected, "Set --smoothing or --labels.per-class.")
+        if not self.is_plain and strongest == 0:
+            expected = "more than 0, since loss.labels says where or when it applies"
+            raise UserError("loss.smoothing", 0.0, expected, "Set `loss.smoothing` or `loss.labels.per_class`.")
         if self.first * strongest >= 1:
             expected = f"less than {1 / strongest:g}, so that smoothing stays below 1"
-            raise UserError("labels.first", self.first, expected, "Lower it.")
+            raise UserError("loss.labels.first", self.first, expected, "Lower it.")
         if convention == "maxsup" and (self.per_class or self.towards != "all" or self.by_sample != "none"):
-            expected = "uniform or others with labels.per_class, towards and by_sample"
-            raise UserError(
-                "smoothing_convention", convention, expected, "Maximum suppression takes a schedule only."
-            )
+            expected = "uniform or others, for smoothing that differs between classes or samples"
+            way_out = "Maximum suppression takes `loss.labels.schedule` only."
+            raise UserError("loss.smoothing_convention", convention, expected, way_out)
 
     def check_source(self, source: object) -> None:
         """Raise a UserError if a smoothing source is missing, or given although none is used."""
         needs_source = TOWARDS[self.towards].needs_source
         if needs_source and source is None:
-            way_out = "Give --smoothing-source, the path or key of a trained teacher."
-            raise UserError("smoothing_source", None, f"a teacher for labels.towards {self.towards}", way_out)
+            expected = f"a trained teacher for `loss.labels.towards={self.towards}`"
+            raise UserError("smoothing_source", None, expected, "Give one as `smoothing_source`.")
         if source is not None and not needs_source:
-            expected = f"none for labels.towards {self.towards}"
-            raise UserError("smoothing_source", "given", expected, "Drop it, or set --labels.towards similar.")
+            expected = f"none for `loss.labels.towards={self.towards}`"
+            way_out = "Drop it, or set `loss.labels.towards=similar`."
+            raise UserError("smoothing_source", "given", expected, way_out)
 
 
 class LossConfig(Config):
     """The loss of a network: (1 - alpha) x hard term + alpha x soft term."""
+
+    place = "loss."
 
     alpha: Share = 1.0
     """Weight of the soft term; 0 trains from labels alone."""
@@ -249,7 +259,7 @@ class LossConfig(Config):
     soft: Annotated[SoftName, Field(description=_HELP_OF_SOFT)] = "kl"
     kwargs: Annotated[Kwargs, Field(description=_HELP_OF_KWARGS)] = {}
     smoothing: Fraction = 0.0
-    """Label smoothing ε of the hard term; --smoothing for short."""
+    """Label smoothing ε of the hard term."""
     smoothing_convention: SmoothingConvention = "uniform"
     """Convention of smoothing. uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class;
     maxsup: hard labels, and ε times the largest logit over the mean one (Zhou 2025)."""
@@ -268,10 +278,10 @@ class LossConfig(Config):
 
     @model_validator(mode="after")
     def _arguments_of_the_soft_term(self) -> LossConfig:
-        _check_numbers("loss", self.kwargs, self.soft_term.defaults, self.soft)
+        _check_numbers(self.place, self.kwargs, self.soft_term.defaults, self.soft)
         if self.temperature_on == "teacher" and not self.soft_term.takes_temperature_on:
-            able = " or ".join(term.name for term in SOFT_TERMS.values() if term.takes_temperature_on)
-            way_out = f"Drop --loss.temperature-on, or take --loss.soft {able}."
+            able = next(term.name for term in SOFT_TERMS.values() if term.takes_temperature_on)
+            way_out = f"Drop `loss.temperature_on`, or set `loss.soft={able}`."
             raise UserError("loss.temperature_on", "teacher", f"both for {self.soft}", way_out)
         return self
 
@@ -281,5 +291,5 @@ class LossConfig(Config):
         if self.alpha == 1 and self.labels != LabelsConfig():
             asked = self.labels.model_dump(exclude_defaults=True)
             expected = "none at alpha = 1, where soft targets are all that is taught"
-            raise UserError("loss.labels", asked, expected, "Lower --loss.alpha.")
+            raise UserError("loss.labels", asked, expected, "Lower `loss.alpha`.")
         return self

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from distill.config.base import Config, Count, Fraction, Kwargs, Positive, Share, function_of, or_function
 from distill.errors import UserError
@@ -52,6 +49,8 @@ ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 class ModelConfig(Config):
     """The network: its name and its arguments."""
 
+    place = "model."
+
     name: Annotated[
         str,
         or_function("model.name"),
@@ -68,6 +67,8 @@ class ModelConfig(Config):
 
 class OptimConfig(Config):
     """The optimiser, by timm's name for it, and its hyperparameters."""
+
+    place = "optim."
 
     name: str = "momentum"
     """Any optimiser that timm knows: momentum, sgd (Nesterov), adamw, lamb, ..."""
@@ -87,6 +88,8 @@ class OptimConfig(Config):
 
 class ScheduleConfig(Config):
     """How long to train, and how the learning rate changes over that time, by timm's schedulers."""
+
+    place = "schedule."
 
     name: Literal["cosine", "linear", "step", "constant"] = "cosine"
     """Shape of the decay; linear and cosine end at lr x min_lr."""

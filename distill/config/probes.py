@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    Discriminator,
-    Field,
-)
+from pydantic import Discriminator, Field
 
 from distill.config.base import Config, Count, NonNegative, Positive, Seed
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Discriminator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Discriminator, Field, TypeAdapter, ValidationError, model_validator
 
 from distill.config.base import Config, Count, Fraction, NonNegative, Seed, invalid
 from distill.config.data import AugmentConfig, DataConfig
@@ -58,7 +52,7 @@ class TeacherConfig(_Training):
     def _taught_by_labels(self) -> TeacherConfig:
         if self.loss.alpha != 0:
             expected = "0 for a teacher, which learns from labels"
-            raise UserError("loss.alpha", self.loss.alpha, expected, "Set --loss.alpha 0.")
+            raise UserError("loss.alpha", self.loss.alpha, expected, "Set `loss.alpha=0`.")
         source, count = self.smoothing_source, 0
         while source is not None:
             source, count = source.smoothing_source, count + 1
@@ -94,7 +88,16 @@ class EnsembleConfig(Config):
         return self
 
 
-class ImportConfig(Config):
+class _Declared(Config):
+    """What the user says about logits from elsewhere."""
+
+    values: Values = "logits"
+    """What arrays contain; a TinyViT file set always contains probabilities."""
+    mean: Mean = "probabilities"
+    """What is averaged when several arrays are given."""
+
+
+class ImportConfig(_Declared):
     """Logits from elsewhere, in files.
 
     The files are proven by their sha256. Who made the logits, and from which pixels, is declared.
@@ -103,27 +106,19 @@ class ImportConfig(Config):
     stage: Literal["import"] = "import"
     sha256: Annotated[tuple[str, ...], Field(min_length=1)]
     """sha256 of each file, in the order given."""
-    values: Values = "logits"
-    """What the files contain."""
-    mean: Mean = "probabilities"
-    """What is averaged when several arrays are given."""
     classes: tuple[str, ...]
     """Names of the columns."""
     teacher: str = ""
     """Who made the logits, in words."""
 
 
-class ImportFlags(Config):
+class ImportFlags(_Declared):
     """What the user says about logits from elsewhere when importing them."""
 
     data: DataConfig = DataConfig()
     """The transfer set that the logits answer."""
     classes: tuple[str, ...] = ()
     """Names of the columns, or a file with a name on each line; none takes the data set's order."""
-    values: Values = "logits"
-    """What arrays contain; a TinyViT file set always contains probabilities."""
-    mean: Mean = "probabilities"
-    """What is averaged when several arrays are given."""
     augment: AugmentConfig = AugmentConfig()
     """The view program whose views the logits are declared to answer."""
     view_seed: int = 0
@@ -172,22 +167,17 @@ class CacheConfig(Config):
     @model_validator(mode="after")
     def _one_image_one_view(self) -> CacheConfig:
         if self.views > 1 and self.augment == AugmentConfig():
-            raise UserError(
-                "views",
-                self.views,
-                "1 without augmentation, since all views are then the same image",
-                "Set --augment.pad, --augment.flip or --augment.program, or drop --views.",
-            )
+            expected = "1 without augmentation, since all views are then the same image"
+            way_out = "Set `augment.pad`, `augment.flip` or `augment.program`, or drop `views`."
+            raise UserError("views", self.views, expected, way_out)
         return self
 
     @model_validator(mode="after")
     def _kept_snapshot(self) -> CacheConfig:
         kept = self.teacher.snapshots if isinstance(self.teacher, TeacherConfig) else 0
         if self.snapshot is not None and not (kept and self.snapshot <= kept):
-            expected = (
-                f"0 to {kept} for its teacher" if kept else "none for a teacher that keeps none, or for several"
-            )
-            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more --snapshots.")
+            expected = f"0 to {kept} for its teacher" if kept else "none, since its teacher keeps none"
+            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more `snapshots`.")
         return self
 
 
@@ -204,53 +194,38 @@ class StudentConfig(_Training):
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> StudentConfig:
-        self.loss.labels.check_source(self.smoothing_source)
-        return self
-
-    @model_validator(mode="after")
     def _fits_its_cache(self) -> StudentConfig:
+        self.loss.labels.check_source(self.smoothing_source)
         if self.cache is None:
-            if self.loss.alpha != 0:
-                raise UserError(
-                    "loss.alpha",
-                    self.loss.alpha,
-                    "0 for a student without a cache, since there are no soft targets",
-                    "Give a cache or set --loss.alpha 0.",
-                )
-            if self.views is not None:
-                way_out = "Drop --views; without a cache every epoch shows a new view."
-                raise UserError("views", self.views, "None for a student without a cache", way_out)
-            if self.augment.mixes and self.exclude_classes:
-                way_out = "Drop --augment.mixup and --augment.cutmix."
-                raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
+            self._check_alone()
             return self
         if self.augment != AugmentConfig():
-            raise UserError(
-                "augment",
-                self.augment.model_dump(),
-                "none for a student with a cache, since it sees the views of its cache",
-                "Set the augmentation when the cache is made: distill cache --augment.pad …",
-            )
+            expected = "none for a student with a cache, since it sees the views of its cache"
+            raise UserError("augment", self.augment.model_dump(), expected, "Set it for the cache.")
         if self.data != self.cache.transfer_set:
-            raise UserError(
-                "data",
-                self.data.model_dump(),
-                f"the cache's transfer set, {self.cache.transfer_set.model_dump()}",
-                "Drop the --data flags, or make a cache for these images.",
-            )
+            expected = f"the cache's transfer set, {self.cache.transfer_set.model_dump()}"
+            way_out = "Drop it, or make a cache for these images."
+            raise UserError("data", self.data.model_dump(), expected, way_out)
         if self.views is not None and self.views > self.cache.views:
-            way_out = "Lower --views, or make a cache with more."
+            way_out = "Lower `views`, or make a cache with more."
             raise UserError("views", self.views, f"at most the {self.cache.views} of the cache", way_out)
         if self.cache.augment.mixes and self.exclude_classes:
+            expected = "none with a cache of mixed views, since they show the excluded classes too"
             way_out = "Make a cache without mixup and cutmix for this student."
-            raise UserError(
-                "exclude_classes",
-                self.exclude_classes,
-                "none with a cache of mixed views, since they show the excluded classes too",
-                way_out,
-            )
+            raise UserError("exclude_classes", self.exclude_classes, expected, way_out)
         return self
+
+    def _check_alone(self) -> None:
+        """Raise a UserError if something asks for a cache."""
+        if self.loss.alpha != 0:
+            expected = "0 for a student without a cache, since there are no soft targets"
+            raise UserError("loss.alpha", self.loss.alpha, expected, "Give a `cache`, or set `loss.alpha=0`.")
+        if self.views is not None:
+            way_out = "Drop `views`; without a cache every epoch shows a new view."
+            raise UserError("views", self.views, "None for a student without a cache", way_out)
+        if self.augment.mixes and self.exclude_classes:
+            way_out = "Drop `augment.mixup` and `augment.cutmix`."
+            raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
 
 
 TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
@@ -298,7 +273,7 @@ class SweepConfig(Config):
     teacher: TeacherConfig = TeacherConfig()
     """The recipe; its smoothing is replaced, and its seed is the first one."""
     smoothings: Annotated[tuple[Fraction, ...], Field(min_length=2)] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
-    """Strengths of label smoothing."""
+    """Strengths of label smoothing, such as 0 0.1 0.2."""
     seeds: Count = 3
     """Networks per strength; those of one seed share the initial weights and the order of samples."""
     bins: Count = 15
@@ -307,14 +282,14 @@ class SweepConfig(Config):
     @model_validator(mode="after")
     def _comparable(self) -> SweepConfig:
         if (networks := len(self.smoothings) * self.seeds) > _MOST_IN_A_SWEEP:
-            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower --seeds.")
+            raise UserError("seeds", f"{networks:,} networks", f"at most {_MOST_IN_A_SWEEP:,}", "Lower `seeds`.")
         if len(set(self.smoothings)) < len(self.smoothings):
             raise UserError("smoothings", self.smoothings, "each only once", "Name each once.")
         if per_class := self.teacher.loss.labels.per_class:
-            way_out = "Drop --loss.labels.per-class."
+            way_out = "Drop `loss.labels.per_class`."
             raise UserError("loss.labels.per_class", per_class, "none in a sweep", way_out)
         if self.teacher.data.held_out == 0:
-            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set --data.held-out 0.1.")
+            raise UserError("data.held_out", 0, "more than 0, since images choose", "Set `data.held_out=0.1`.")
         self.networks()  # refuse a strength or a seed that no network can have
         return self
 
@@ -366,4 +341,4 @@ def parse_stage(fields: dict[str, Any]) -> StageConfig:
     try:
         return _STAGE_CONFIG.validate_python(fields)
     except ValidationError as error:
-        raise invalid(error, "config") from error
+        raise invalid(error, "", "Its stage and fields must be those of a config of this version.") from error

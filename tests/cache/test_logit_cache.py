@@ -11,8 +11,8 @@ import torch
 from distill.cache import LogitCache
 from distill.cache.manifest import Manifest
 from distill.cache.remake import remake
-from distill.cli.flags import parse_config
 from distill.cli.main import main
+from distill.cli.stage_flags import parse_config
 from distill.config import AugmentConfig, CacheConfig, EnsembleConfig
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.sets.load import load

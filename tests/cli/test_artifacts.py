@@ -41,7 +41,7 @@ def test_evaluate_prints_every_measure(teacher: Path, folders: Path, capsys: pyt
     assert "nontarget_entropy" in run(capsys, "evaluate", cache)
     for arguments, says in (
         (("--temperature", "4"), "Add --measures all"),
-        (("--measures", "all", "--temperature", "-1"), "KnowledgeProbe.temperature"),
+        (("--measures", "all", "--temperature", "-1"), "--temperature = -1.0"),
         (("--measures", "some"), "some"),
     ):
         assert says in fail(capsys, "evaluate", str(teacher), *arguments)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.cli.main import main
-from tests.cli.commands import TINY, fail, run
+from tests.cli.commands import fail, run
 from tests.store.records import sealed
 
 
@@ -38,21 +38,4 @@ def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixtur
 
     of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
     assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}
-    assert of_teacher - of_sweep == {"--loss.smoothing", "--smoothing"}
-
-
-def test_arguments_that_are_nested_too_deep(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deep = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
-    told = fail(capsys, "teacher", *TINY, "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", deep)
-    assert "a JSON object" in told
-
-
-def test_smoothings_that_are_no_numbers_are_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--smoothings", "a", "0.1"], ["--smoothings=0,0.1"]):
-        assert "Write --smoothings 0 0.1 0.2" in fail(capsys, "sweep-smoothing", *TINY, *words)
-
-
-def test_a_flag_with_underscores_is_one_with_hyphens(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--smoothing_source", "--smoothing-source"):
-        assert "distill ls" in fail(capsys, "teacher", *TINY, flag, "nobody")
-    assert "less than 1" in fail(capsys, "teacher", *TINY, "--loss.labels.hold", "0.5", "--smoothing", "2")
+    assert of_teacher - of_sweep == {"--loss.smoothing", "--smoothing", "--loss.labels.per-class"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.cli.main import main
+from distill.cli.commands import COMMANDS
 from distill.store.store import ArtifactStore
 from tests.cli.commands import TINY, fail
 
@@ -17,28 +17,11 @@ from tests.cli.commands import TINY, fail
 def test_help_is_quick_and_needs_no_torch() -> None:
     code = "import sys; from distill.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for name in (
-        "reproduce",
-        "plan",
-        "teacher",
-        "cache",
-        "student",
-        "evaluate",
-        "ls",
-        "show",
-        "verify",
-        "gc",
-        "doctor",
-    ):
-        assert f" {name} " in told
+    assert all(f"  {command.name} " in told and command.summary in told for command in COMMANDS.values())
 
 
-@pytest.mark.parametrize("command", ["reproduce", "teacher", "cache", "student", "plan", "evaluate", "gc"])
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str], folders: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert not stop.value.code
-    assert f"distill {command}" in capsys.readouterr().out
+DEEP = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
+STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such as 0 0.1 0.2"
 
 
 @pytest.mark.parametrize(
@@ -47,8 +30,10 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["nonsense"], "nonsense"),
         (["teacher", "--no-such-field", "1"], "--no-such-field"),
         (["teacher", "--seed", "many"], "many"),
-        (["teacher", "--optim.lr", "-1"], "OptimConfig.lr = -1.0: expected greater than 0"),
+        (["teacher", "--optim.lr", "-1"], "--optim.lr = -1.0: expected greater than 0"),
         (["teacher", "--smoothing", "1.5"], "less than 1"),
+        (["teacher", "--jobs", "0"], "--jobs = 0: expected greater than or equal to 1"),
+        (["reproduce", "all", "--jobs", "0"], "--jobs = 0: expected greater than or equal to 1"),
         (["teacher", "--model.name", "no-such-net"], "no-such-net"),
         (["teacher", "--model.name", "timm:resnet51"], "timm:resnet51"),
         (["teacher", "--model.name", "no.such.module:net"], "no.such.module:net"),
@@ -59,22 +44,39 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         (["teacher", "--data.name", "no-such-data"], "no-such-data"),
         (["teacher", "--data.name", "imagefolder:nowhere"], "nowhere"),
         (["teacher", "--smoothing", "0.95", "--loss.smoothing-convention", "others"], "Lower the smoothing"),
-        (["teacher", "--seed", "99999999999999999999999"], "TeacherConfig.seed"),
+        (["teacher", "--seed", "99999999999999999999999"], "--seed = 9"),
         (["teacher", "--model.name", "torch.nn:Linear"], "torch.nn:Linear"),
         (["teacher", "--device", "cuda"], "--device auto"),
         (["teacher", "--store", "/proc/here"], "DISTILL_STORE"),
         (["student", "--exclude-classes", *"0123456789"], "a class is left"),
-        (["student", "--loss.temperature", "1e30"], "LossConfig.temperature"),
-        (["plan", "--data", "no-such-data"], "no-such-data"),
+        (["student", "--loss.temperature", "1e30"], "--loss.temperature = 1e+30"),
+        (["plan", "dark_knowledge", "--data", "no-such-data"], "no-such-data"),
         (["cache"], "--teacher"),
         (["cache", "--teacher", "nowhere"], "nowhere"),
-        (["student", "--loss.alpha", "0.5"], "Give a cache"),
+        (["student", "--loss.alpha", "0.5"], "Give a --cache, or set --loss.alpha 0."),
         (["student", "--cache", "weights.pt"], "weights.pt"),
         (["reproduce", "no_such_experiment"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
         (["plan", "no_such_experiment"], "expected all, or one of"),
         (["reproduce", "all", "--data", "no-such-data"], "no-such-data"),
-        (["reproduce", "--scale", "huge"], "huge"),
+        (["reproduce", "all", "--scale", "huge"], "huge"),
+        (["reproduce"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
+        (["plan", "--scale", "smoke"], "expected all, or one of"),
         (["evaluate", "abc"], "abc"),
+        (["teacher", "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", DEEP], "a JSON object"),
+        (["teacher", "--smoothing_source", "nobody"], "distill ls"),
+        (["teacher", "--smoothing-source", "nobody"], "distill ls"),
+        (["teacher", "--loss.labels.hold", "0.5", "--smoothing", "2"], "less than 1"),
+        (["sweep-smoothing", "--smoothings", "a", "0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothings=0,0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothing", "0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothing=0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothings", "0.1", "0.1"], "each only once"),
+        (["sweep-smoothing", "--smoothings", "0.1"], "at least 2"),
+        (["sweep-smoothing", "--smoothings", "0", "1.5"], "less than 1"),
+        (["sweep-smoothing", "--seeds", "0"], "--seeds"),
+        (["sweep-smoothing", "--data.held-out", "0"], "--data.held-out 0.1"),
+        (["sweep-smoothing", "--loss.labels.per-class", *["0.1"] * 10], "--loss.labels.per-class"),
+        (["sweep-smoothing", "--teacher", "x"], "sweep-smoothing --help"),
     ],
 )
 def test_a_mistake_is_one_line(

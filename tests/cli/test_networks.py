@@ -74,27 +74,6 @@ def test_what_diverges_in_a_sweep_is_told(folders: Path, capsys: pytest.CaptureF
     assert "one or more that learns something" in told
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (["--smoothing", "0.1"], "--smoothings 0 0.1 0.2"),
-        (["--smoothing=0.1"], "--smoothings 0 0.1 0.2"),
-        (["--smoothings", "0.1", "0.1"], "each only once"),
-        (["--smoothings", "0.1"], "at least 2"),
-        (["--smoothings", "0", "1.5"], "less than 1"),
-        (["--seeds", "0"], "seeds"),
-        (["--data.held-out", "0"], "--data.held-out 0.1"),
-        (["--loss.labels.per-class", *["0.1"] * 10, "--smoothings", "0", "0.1"], "loss.labels.per_class"),
-        (["--teacher", "x"], "sweep-smoothing --help"),
-    ],
-)
-def test_what_a_sweep_refuses(
-    flags: list[str], says: str, folders: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert says in fail(capsys, "sweep-smoothing", *TINY, *flags)
-    assert not (folders / "store").exists()
-
-
 def test_a_sweep_of_smoothing_that_has_a_schedule(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--loss.labels.schedule", "linear", "--smoothings", "0", "0.3", "--seeds", "1"]
     assert "0 hits, 3 to make" in run(capsys, "plan", "sweep-smoothing", *TINY, *flags)

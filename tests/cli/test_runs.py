@@ -43,7 +43,7 @@ def test_plan_of_all_experiments_counts_what_they_share_once(
 def test_an_experiment_that_fails_or_is_skipped_is_told(
     folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reason = UserError("data", "mnist", "digits", "Drop --data.")
+    reason = UserError("data", "mnist", "digits", "Drop `data`.")
     failed = {"reports/two": Failure(ZeroDivisionError("in a figure")), "reports/three": Failure(reason)}
     made = Reproduced([], {"one": reason}, failed, folders)
     monkeypatch.setattr("distill.pipeline.experiments.reproduce", lambda *_: made)
@@ -51,9 +51,9 @@ def test_an_experiment_that_fails_or_is_skipped_is_told(
         main(["reproduce", "all", "--data", "mnist"])
     assert stop.value.code == 1
     told = capsys.readouterr()
-    assert "skipped      one: data = 'mnist': expected digits. Drop --data.\n" in told.out
+    assert "skipped      one: --data = 'mnist': expected digits. Drop --data.\n" in told.out
     assert f"all reports  {folders}\n" in told.out
-    told_of = "error: reports/two: ZeroDivisionError: in a figure\nerror: reports/three: data = 'mnist'"
+    told_of = "error: reports/two: ZeroDivisionError: in a figure\nerror: reports/three: --data = 'mnist'"
     assert told_of in told.err
     assert told.err.endswith("Run the same command again to try only what is missing.\n")
     assert "Traceback" not in told.err

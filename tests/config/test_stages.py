@@ -45,12 +45,20 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
 @pytest.mark.parametrize(
     ("make", "field", "says"),
     [
-        (lambda: OptimConfig(lr=-1), "OptimConfig.lr", "greater than 0"),
-        (lambda: OptimConfig(lr=float("nan")), "OptimConfig.lr", "finite"),
-        (lambda: TeacherConfig().with_loss(smoothing=1.0), "LossConfig.smoothing", "less than 1"),
-        (lambda: TeacherConfig(temperature=3), "TeacherConfig.temperature", "no such field"),
-        (lambda: CacheConfig(views=4), "views", "Set --augment"),
-        (lambda: StudentConfig(), "loss.alpha", "Give a cache"),
+        (lambda: OptimConfig(lr=-1), "optim.lr", "greater than 0"),
+        (lambda: OptimConfig(lr=float("nan")), "optim.lr", "finite"),
+        (lambda: TeacherConfig().with_loss(smoothing=1.0), "loss.smoothing", "less than 1"),
+        (lambda: TeacherConfig(temperature=3), "temperature", "no such field"),
+        (lambda: CacheConfig(views=4), "views", "Set `augment.pad`"),
+        (lambda: TeacherConfig(optim={"lr": -1}), "optim.lr", "Its meaning: Peak learning rate."),
+        (lambda: TeacherConfig(loss={"labels": {"first": 0.5}}), "loss.labels.first", "0 with the schedule"),
+        (lambda: CacheConfig(transfer_set={"name": "no"}), "transfer_set.name", "one of"),
+        (
+            lambda: CacheConfig(teacher={"stage": "teacher", "data": {"limit": 0}}),
+            "teacher.data.limit",
+            "None takes",
+        ),
+        (lambda: StudentConfig(), "loss.alpha", "Give a `cache`"),
         (
             lambda: StudentConfig(cache=CacheConfig(), augment=AugmentConfig(flip=True)),
             "augment",

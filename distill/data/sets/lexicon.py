@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Share = float | tuple[float, float, float]
+ShareByPlace = float | tuple[float, float, float]
 """Probability of a translation. Three numbers hold for a place in the country, no place, and a place in town."""
-COUNTRY: Share = (0.9, 0.5, 0.1)
-TOWN: Share = (0.1, 0.5, 0.9)
+COUNTRY: ShareByPlace = (0.9, 0.5, 0.1)
+TOWN: ShareByPlace = (0.1, 0.5, 0.9)
 
 GENDERS = "mfn"
 
@@ -20,7 +20,7 @@ GENDERS = "mfn"
 class Word(NamedTuple):
     """Hold one translation of a source word."""
 
-    share: Share
+    share: ShareByPlace
     forms: tuple[str, ...]
     """Forms of the word, by part of speech.
 
@@ -35,15 +35,15 @@ Translations = dict[str, tuple[Word, ...]]
 """Source words, each with its translations."""
 
 
-def _noun(share: Share, gender: str, *forms: str) -> Word:
+def _noun(share: ShareByPlace, gender: str, *forms: str) -> Word:
     return Word(share, forms, gender)
 
 
-def _word(share: Share, *forms: str) -> Word:
+def _word(share: ShareByPlace, *forms: str) -> Word:
     return Word(share, forms)
 
 
-def _adjective(share: Share, stem: str) -> Word:
+def _adjective(share: ShareByPlace, stem: str) -> Word:
     return Word(share, tuple(stem + ending for ending in ("er", "e", "es", "en")))
 
 
@@ -135,7 +135,7 @@ ADVERBS: Translations = {
     "today": (_word(1.0, "heute"),),
 }
 ADVERB_FIRST = 0.3
-"""Share of sentences with an adverb that begin with it; in the others it follows the object."""
+"""ShareByPlace of sentences with an adverb that begin with it; in the others it follows the object."""
 
 PREPOSITIONS: Translations = {
     "near": (_word(0.5, "bei"), _word(0.5, "nahe")),

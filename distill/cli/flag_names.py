@@ -1,0 +1,82 @@
+"""Name fields as flags: `optim.lr`, which the library names in its errors, is `--optim.lr` on the command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any
+
+import tyro
+from pydantic import BaseModel
+
+from distill.config import Config
+from distill.errors import UserError
+from distill.pipeline.executors.failures import StagesFailed
+
+UNPREFIXED = tyro.conf.arg(name="")
+"""Annotation of a field or parameter that has flags inside: their names do not begin with its own name."""
+
+SHORT = {"loss.smoothing": "--smoothing"}
+"""Field → its second, shorter flag."""
+
+_FIELD = re.compile(r"`([a-z][\w.]*)(?:=([^`]*))?`")
+
+
+def typed_fields(what: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and type of each field of a class, or parameter of a function, that the parser makes flags of."""
+    if not (isinstance(what, type) and issubclass(what, BaseModel)):
+        hints = typing.get_type_hints(what, include_extras=True)
+        yield from ((name, hint) for name, hint in hints.items() if name != "return")
+        return
+    for name, field in what.model_fields.items():
+        kinds = typing.get_args(field.annotation) or (field.annotation,)
+        # Configs of stages are inputs.
+        if name != "stage" and not any(getattr(kind, "place", None) == "" for kind in kinds):
+            yield name, field.annotation
+
+
+def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of each field or parameter, also of configs inside, that has a flag."""
+    for name, annotation in typed_fields(what):
+        about = getattr(annotation, "__metadata__", ())
+        if UNPREFIXED in about:
+            yield from fields_of(annotation.__origin__, prefix)
+        elif isinstance(annotation, type) and issubclass(annotation, Config):
+            yield from fields_of(annotation, f"{prefix}{name}.")
+        elif tyro.conf.Positional not in about and typing.get_origin(annotation) is not typing.ClassVar:
+            yield f"{prefix}{name}"
+
+
+def flag(field: str, value: str | None = None) -> str:
+    """Write a field, or a field and its value, as on the command line: `--data.kwargs '{"size": 64}'`."""
+    name = f"--{field.replace('_', '-')}"
+    if value is None or value == "True":
+        return name
+    if value == "False":
+        return re.sub(r"^(.*[.]|--)", r"\1no-", name)
+    return f"{name} {shlex.quote(value)}"
+
+
+def name_flags(text: str, fields: Collection[str]) -> str:
+    """Replace each field in backticks, with or without a value, by its flag; other text in backticks stays."""
+    return _FIELD.sub(lambda match: flag(*match.groups()) if match[1] in fields else match[0], text)
+
+
+def error_text(error: Exception, fields: Collection[str]) -> str:
+    """Write an error and its notes as lines in which the fields that have a flag of the command are flags."""
+    if isinstance(error, StagesFailed):
+        failures = error.failures.items()
+        told = StagesFailed({name: replace(one, error=_named(one.error, fields)) for name, one in failures})
+    else:
+        told = _named(error, fields)
+    return name_flags("\n".join([str(told), *getattr(error, "__notes__", ())]), fields)
+
+
+def _named(error: Exception, fields: Collection[str]) -> Exception:
+    """Return an error like this one that calls the wrong field by its flag."""
+    if not isinstance(error, UserError) or error.field not in fields:
+        return error
+    return UserError(flag(error.field), error.value, error.expected, error.way_out)
