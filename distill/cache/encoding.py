@@ -1,7 +1,10 @@
 """Encode a row of logits for the disk: all of them, or the largest k and the log-sum-exp of the rest.
 
-A row of `top_k` holds ids, logits and the log-sum-exp of the K - k missing logits, in 4 + 4k bytes (float16, up to
-65,536 classes). At T = 1 the mass of every kept class and of the tail is exact. Other temperatures need each
+A float16 row is stored without its mean, which is kept beside it in float32: a common offset of all logits, which
+says nothing about the classes, would otherwise cost the precision of their differences.
+
+A row of `top_k` holds ids, logits and the log-sum-exp of the K - k missing logits, in 8 + 4k bytes (float16,
+up to 65,536 classes). At T = 1 the mass of every kept class and of the tail is exact. Other temperatures need each
 missing logit, but only their log-sum-exp is known: the missing logits are taken as equal, and not larger than the
 smallest kept logit.
 """
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 
 TEMPERATURES = (1.0, 4.0, 16.0)
 """Temperatures at which the distance between the stored and the exact distribution is measured."""
+_AGREEMENT = 1e-2
+"""Largest difference between stored and new logits, relative to the largest distance of a logit from the mean.
+
+It leaves room for rounding to float16 and for another batch on a GPU.
+"""
+_FINE = 2**-6
+"""Rounding error of logits up to which no distribution can be far off: the distance is at most half of it."""
+_FAR = 1e-2
+"""Largest total variation distance between a stored distribution and the exact one."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,11 @@ class Encoding:
     def row(self) -> np.dtype[Any]:
         """The numpy type of one row. It is little-endian, so that a file reads the same everywhere."""
         logit = np.dtype(self.dtype).newbyteorder("<")
+        mean = [("mean", "<f4")] if self.dtype == "float16" else []
         if self.top_k is None:
-            return np.dtype((logit, (self.classes,)))
+            return np.dtype([*mean, ("logits", logit, (self.classes,))])
         number = "<u2" if self.classes <= 1 << 16 else "<u4"
-        return np.dtype([("ids", number, (self.top_k,)), ("logits", logit, (self.top_k,)), ("tail", "<f4")])
+        return np.dtype([*mean, ("ids", number, (self.top_k,)), ("logits", logit, (self.top_k,)), ("tail", "<f4")])
 
     @property
     def bytes_per_row(self) -> int:
@@ -63,42 +76,68 @@ class Encoding:
         """Encode logits as rows in their stored form, and return the rows with their `rounding_error`.
 
         Raises:
-            UserError: a logit is not finite, or does not fit the dtype.
+            UserError: a logit is not finite, or the dtype changes the distributions.
         """
-        dtype = getattr(torch, self.dtype)
-        if self.top_k is None:
-            rows = logits.to(dtype).numpy()
-        else:
+        rows, kept = np.empty(len(logits), self.row), logits
+        if self.top_k is not None:
             kept, ids = logits.topk(self.top_k, dim=1)
-            rows = np.empty(len(logits), self.row)
-            rows["ids"], rows["logits"] = ids.numpy(), kept.to(dtype).numpy()
+            rows["ids"] = ids.numpy()
             rows["tail"] = logits.double().scatter(1, ids, -math.inf).logsumexp(1).numpy()
-        # torch does not warn where a number does not fit the dtype. A logit that is not finite makes the error inf
-        # or nan; `isfinite` of float16 would take three times as long.
-        error = self.rounding_error(logits, rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            values = kept.numpy()
+            if "mean" in self._fields:
+                # numpy's mean of a row does not depend on other rows, so a row has the same bytes in any batch.
+                rows["mean"] = logits.numpy().mean(1, dtype=np.float64)
+                values = values - rows["mean"][:, None]
+            rows["logits"] = values
+            error = self.rounding_error(logits, rows)
         has_tail = self.top_k not in (None, self.classes)
-        if not math.isfinite(error) or (has_tail and not np.isfinite(rows["tail"]).all()):
+        is_finite = math.isfinite(error) and (not has_tail or bool(np.isfinite(rows["tail"]).all()))
+        if not is_finite or (error > _FINE and self._distance(logits, rows) > _FAR):
             way_out = "Set `dtype=float32`, or look at the teacher: it may have diverged."
             raise UserError("dtype", self.dtype, "a type that holds the teacher's logits", way_out)
         return rows, error
 
-    def decode(self, rows: np.ndarray) -> Float[Tensor, "n k"]:
-        """Decode stored rows to logits, in the stored dtype if all logits are kept, else in float32."""
+    def decode(self, rows: np.ndarray) -> Float32[Tensor, "n k"]:
+        """Decode stored rows to logits."""
+        kept = self._kept(rows)
         if self.top_k is None:
-            return torch.from_numpy(rows)
+            return kept
         tail = torch.from_numpy(rows["tail"].astype(np.float32))
-        return spread_tail(*_ids_and_kept(rows), tail, self.classes)
+        return spread_tail(_ids(rows), kept, tail, self.classes)
 
     def rounding_error(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
         """Return the largest difference between a stored logit and the exact one."""
-        if self.top_k is None:
-            return float((torch.from_numpy(rows).float() - logits).abs().max())
-        ids, kept = _ids_and_kept(rows)
-        return float((kept - logits.gather(1, ids)).abs().max())
+        exact = logits if self.top_k is None else logits.gather(1, _ids(rows))
+        return float((self._kept(rows) - exact).abs().max())
+
+    def agrees(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> bool:
+        """Tell whether stored rows are these logits, apart from rounding."""
+        scale = float((logits - logits.mean(1, keepdim=True)).abs().max())
+        return self.rounding_error(logits, rows) <= _AGREEMENT * (scale or 1.0)
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        return self.row.names or ()
+
+    def _kept(self, rows: np.ndarray) -> Float32[Tensor, "n kept"]:
+        """Return the logits that rows hold, with their mean added back."""
+        kept = rows["logits"].astype(np.float32)
+        if "mean" in self._fields:
+            kept += rows["mean"][:, None]
+        return torch.from_numpy(kept)
+
+    def _distance(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
+        """Return the largest total variation distance that rounding alone makes."""
+        exact, stored = logits, self._kept(rows)
+        if self.top_k is not None:
+            tail = torch.from_numpy(rows["tail"].astype(np.float32))[:, None]
+            exact, stored = torch.cat([logits.gather(1, _ids(rows)), tail], 1), torch.cat([stored, tail], 1)
+        return distribution_errors(exact, stored, (1.0,))["tv_max_T1"]
 
 
-def _ids_and_kept(rows: np.ndarray) -> tuple[Int64[Tensor, "n k"], Float32[Tensor, "n k"]]:
-    return torch.from_numpy(rows["ids"].astype(np.int64)), torch.from_numpy(rows["logits"].astype(np.float32))
+def _ids(rows: np.ndarray) -> Int64[Tensor, "n kept"]:
+    return torch.from_numpy(rows["ids"].astype(np.int64))
 
 
 def spread_tail(

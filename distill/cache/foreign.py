@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
     from torch import Tensor
 
+PATHS = "paths"
+"""Name of the array of a `.npz` that holds the name of each row's image."""
 SUFFIXES = (".npy", ".npz", ".safetensors")
 # The rounding of thousands of float16 classes can add up to this distance.
 SUM_TOLERANCE = 1e-2
@@ -195,20 +197,30 @@ def _open_array(path: Path) -> tuple[np.ndarray, str]:
     return array, dtype
 
 
+def check_member(path: Path, archive: NpzFile, name: str) -> None:
+    """Refuse an array of a `.npz` that is much larger than its file, or that holds something else than it says.
+
+    Raises:
+        UserError: the array is too large.
+        ValueError: the array is damaged, or holds objects.
+    """
+    assert archive.zip is not None
+    member = next(info for info in archive.zip.infolist() if info.filename in (name, f"{name}.npy"))
+    most = max(NPZ_BYTES, NPZ_RATIO * path.stat().st_size)
+    if member.file_size > most:
+        value, expected = f"{path.name} with {member.file_size:,} bytes inside", f"at most {most:,}"
+        raise UserError("files", value, expected, "Save it with numpy.save: a .npy file is not read whole.")
+    with archive.zip.open(member) as inside:
+        shape, dtype, start, _ = read_npy_header(inside)
+        if start + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"shape {list(shape)} of {dtype} in {member.file_size:,} bytes")
+
+
 def _open_npz(path: Path) -> np.ndarray:
     # The file is opened here, since numpy leaves a damaged file open.
     with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-        name = _name_of_logits(path, archive.files)
-        assert archive.zip is not None
-        member = next(info for info in archive.zip.infolist() if info.filename in (name, f"{name}.npy"))
-        most = max(NPZ_BYTES, NPZ_RATIO * path.stat().st_size)
-        if member.file_size > most:
-            value, expected = f"{path.name} with {member.file_size:,} bytes inside", f"at most {most:,}"
-            raise UserError("files", value, expected, "Save it with numpy.save: a .npy file is not read whole.")
-        with archive.zip.open(member) as inside:
-            shape, dtype, start, _ = read_npy_header(inside)
-            if start + math.prod(shape) * dtype.itemsize != member.file_size:
-                raise ValueError(f"shape {list(shape)} of {dtype} in {member.file_size:,} bytes")
+        name = _name_of_logits(path, [name for name in archive.files if name != PATHS])
+        check_member(path, archive, name)
         return archive[name]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distill.cache.manifest import MANIFEST, check_data, read_manifest, view_identity
-from distill.cache.proof import PROOF, Proof
+from distill.cache.proof import PROOF, Proof, by_view
 from distill.cache.remake import remake
 from distill.cache.shards import Layout, ShardReader, layout_of
 from distill.config import CacheConfig
@@ -20,7 +20,7 @@ from distill.system.libraries import PIXELS, versions
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float, Int64
+    from jaxtyping import Float32, Int64
     from torch import Tensor
 
     from distill.data.sets.dataset import Dataset
@@ -54,7 +54,7 @@ class LogitCache:
         self._check_manifest(layout)
         self.encoding = layout.encoding
         self._reader = ShardReader(artifact.file, layout)
-        self._is_resident = layout.bytes <= RESIDENT_BYTES and config.top_k is None
+        self._is_resident = 4 * layout.values <= RESIDENT_BYTES and config.top_k is None
         self._resident: dict[int, Tensor] = {}
 
     def _check_manifest(self, layout: Layout) -> None:
@@ -82,10 +82,10 @@ class LogitCache:
     def __len__(self) -> int:
         return self.manifest.data.samples
 
-    def logits(self, index: Int64[Tensor, " b"], view: int = 0) -> Float[Tensor, "b k"]:
+    def logits(self, index: Int64[Tensor, " b"], view: int = 0) -> Float32[Tensor, "b k"]:
         """Return the logits of these samples in one view (taken modulo the number of views), on the device.
 
-        They have the stored dtype, or float32 from a `top_k` cache, whose missing classes share the tail.
+        The missing classes of a `top_k` cache share its tail.
 
         Raises:
             UserError: a file that is read for the first time is missing or damaged.
@@ -101,7 +101,7 @@ class LogitCache:
         """Return the rows of these samples in their stored form: an array of the encoding's row type."""
         return self._reader.rows(index.cpu().numpy(), view % self.config.views)
 
-    def logits_of_view(self, view: int = 0) -> Float[Tensor, "n k"]:
+    def logits_of_view(self, view: int = 0) -> Float32[Tensor, "n k"]:
         """Return all logits of one view on the CPU, for measures such as the inter-class logit variance.
 
         Raises:
@@ -138,6 +138,7 @@ class LogitCache:
         if views > self.config.views:
             raise UserError("views", views, f"at most the cache's {self.config.views}", way_out)
         proof = self.proof().first_views(views).random(_CHECKED_VIEWS, torch.Generator().manual_seed(0))
+        self._check_rows(proof)
         same = proof.same_pixels(self.views_of(dataset))
         if bool(same.all()):
             return
@@ -147,6 +148,14 @@ class LogitCache:
         suspects = f" (changed since: {', '.join(changed)})" if changed else ""
         expected = f"the pixels that the teacher saw{suspects}"
         raise UserError("views", value, expected, f"Make it again: {self._command()}")
+
+    def _check_rows(self, proof: Proof) -> None:
+        """Refuse rows that are not the proven logits, such as those of another cache under this record."""
+        for view, rows in by_view(proof.view):
+            exact, stored = proof.logits[rows], self.rows(proof.index[rows], view)
+            if not self.encoding.agrees(exact, stored):
+                value = f"rows of view {view} that differ by {self.encoding.rounding_error(exact, stored):.3g}"
+                raise UserError(str(self.path), value, "the logits of its proof", self._artifact.rebuild)
 
     def views_of(self, dataset: Dataset, device: str = "cpu") -> Views:
         """Return the views of the transfer set that the teacher saw, normalised by the data set itself."""

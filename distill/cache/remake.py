@@ -41,7 +41,8 @@ def _cache(wanted: CacheConfig) -> list[str]:
 def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...]) -> list[str]:
     words = ["distill", "import", "FILES", *flags_of(wanted.transfer_set, DataConfig(), "data.")]
     words += flags_of(wanted, CacheConfig(), skip=("stage", "teacher", "transfer_set", "views"))
-    return words + flags_of(source, ImportConfig(sha256=source.sha256, classes=classes))
+    words += ["--names", "NAMES"] if source.names else []
+    return words + flags_of(source, ImportConfig(sha256=source.sha256, classes=classes), skip=("names",))
 
 
 def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:

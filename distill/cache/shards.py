@@ -91,6 +91,11 @@ class Layout:
                 yield Shard(view, first, min(first + size, self.samples))
 
     @property
+    def values(self) -> int:
+        """The number of logits of all rows, with every class."""
+        return self.samples * self.views * self.encoding.classes
+
+    @property
     def bytes(self) -> int:
         """The bytes of all rows."""
         return self.samples * self.views * self.encoding.bytes_per_row

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 
 from distill.cache.encoding import spread_tail
 from distill.cache.foreign import SUM_TOLERANCE, log_floor
+from distill.cache.row_names import rows_of_keys
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,13 +36,6 @@ _BELOW_KEPT = 2.0**-10
 
 NamesOf = Callable[[int], Sequence[str]]
 """A function from the number of rows to the name of each row."""
-_KEYS_OF_NAMES: tuple[Callable[[str], str], ...] = (
-    str,
-    lambda name: str(PurePosixPath(name).with_suffix("")),
-    lambda name: PurePosixPath(name).name,
-    lambda name: PurePosixPath(name).stem,
-)
-"""Forms of a file's name that a key may have: the name, without its suffix, without its folder, without both."""
 
 
 def record_type(top_k: int) -> np.dtype[Any]:
@@ -241,7 +235,11 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
         expected = "positions, since only the files of an image folder have names"
         raise _broken(epoch.folder, f"key {keys[0]!r}", expected)
     else:
-        rows = _rows_of_names(epoch, keys, names(distinct))
+        known = names(distinct)
+        rows = rows_of_keys(keys, known)
+        if isinstance(rows, str):
+            expected = f"names of the {len(known)} files of train/, such as {known[0]!r}"
+            raise _broken(epoch.folder, f"key {rows!r}", expected)
         if distinct != rows.max() + 1:
             raise _broken(epoch.folder, f"keys of {distinct} images", f"a key for each of {rows.max() + 1}")
     order = np.argsort(rows, kind="stable")  # a stable sort keeps ranks in order
@@ -268,15 +266,3 @@ def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: 
         # Another seed means another view, with other answers; but one seed has one answer.
         if one["seed"] == other["seed"] and one.tobytes() != other.tobytes():
             raise _broken(epoch.folder, "two answers to one key and seed", "one")
-
-
-def _rows_of_names(epoch: TopKEpoch, keys: list[str], names: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    unknown = None
-    for key_of in _KEYS_OF_NAMES:
-        row_of = {key_of(name): row for row, name in enumerate(names)}
-        stranger = next((key for key in keys if key not in row_of), None)
-        if stranger is None and len(row_of) == len(names):
-            return np.array([row_of[key] for key in keys], dtype=np.int64)
-        unknown = unknown or stranger
-    expected = f"names of the {len(names)} files of train/, such as {names[0]!r}"
-    raise _broken(epoch.folder, f"key {unknown or keys[0]!r}", expected)

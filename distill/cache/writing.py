@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from distill.cache.encoding import Encoding, distribution_errors
+from distill.cache.encoding import distribution_errors
 from distill.cache.manifest import (
     MANIFEST,
     Manifest,
@@ -42,11 +42,6 @@ Answer = Callable[["Int64[Tensor, 'b']", int], "Float32[Tensor, 'b k']"]
 """A function from (index, view) to logits on the CPU."""
 _REVISITED = 16
 """Number of rows of each shard of an interrupted run for which the teacher is asked again."""
-_AGREEMENT = 1e-2
-"""Largest difference between stored and new logits, relative to the largest logit.
-
-It leaves room for rounding to float16 and for another batch on a GPU.
-"""
 
 
 def make_manifest(
@@ -108,7 +103,7 @@ def write_cache(
         # The manifest cannot hold the code of a view program, so equal manifests do not prove equal answers.
         index = torch.linspace(shard.first, shard.last - 1, min(_REVISITED, shard.last - shard.first)).long()
         stored = map_shard(folder / shard.name, layout, shard)[index.numpy() - shard.first]
-        return _agree(layout.encoding, answer(index, shard.view), stored)
+        return layout.encoding.agrees(answer(index, shard.view), stored)
 
     total = manifest.data.samples * config.views
     with progress_bar(total=total, unit="view", desc="cache", delay=2, disable=None if progress else True) as bar:
@@ -124,7 +119,7 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answ
     reader = ShardReader(lambda name: folder / name, layout)
     stored = np.concatenate([reader.rows(proof.index[rows].numpy(), view) for view, rows in by_view(proof.view)])
     encoding = layout.encoding
-    if not _agree(encoding, proof.logits, stored):
+    if not encoding.agrees(proof.logits, stored):
         shutil.rmtree(folder / LOGITS)
         value = f"rows that differ by {encoding.rounding_error(proof.logits, stored):.3g} when they are made again"
         expected = "a teacher and a view program that give one answer"
@@ -132,10 +127,6 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answ
         raise UserError("cache", value, expected, way_out)
     proof.save(folder)
     return distribution_errors(proof.logits, encoding.decode(stored))
-
-
-def _agree(encoding: Encoding, exact: Float32[Tensor, "n k"], stored: np.ndarray) -> bool:
-    return encoding.rounding_error(exact, stored) <= _AGREEMENT * (float(exact.abs().max()) or 1.0)
 
 
 def _start(folder: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, TypeAdapter, ValidationError, model_validator
@@ -108,6 +109,8 @@ class ImportConfig(_Declared):
     """sha256 of each file, in the order given."""
     classes: tuple[str, ...]
     """Names of the columns."""
+    names: str = ""
+    """sha256 of the file that names the image of each row; empty where no such file was given."""
     teacher: str = ""
     """Who made the logits, in words."""
 
@@ -119,6 +122,9 @@ class ImportFlags(_Declared):
     """The transfer set that the logits answer."""
     classes: tuple[str, ...] = ()
     """Names of the columns, or a file with a name on each line; none takes the data set's order."""
+    names: Path | None = None
+    """File with the name of each row's image on a line, such as cat/1.png; a .npz may have them as its array paths.
+    Rows are put into the order of the images; without names their order is declared, not proven."""
     augment: AugmentConfig = AugmentConfig()
     """The view program whose views the logits are declared to answer."""
     view_seed: int = 0

@@ -17,15 +17,16 @@ import torch
 
 from distill.cache.fitness import least_accuracy, refuse_if_wrong
 from distill.cache.foreign import ForeignArrays
+from distill.cache.row_names import declared_names
 from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import CacheConfig, DataConfig, ImportConfig, ImportFlags, Mean, Values
-from distill.data.sets.decoded_copy import decode_once
+from distill.config import CacheConfig, ImportConfig, ImportFlags, Mean, Values
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.data.views.views import Views
 from distill.errors import UserError
+from distill.pipeline.import_order import columns_by_name, names_of, rows_by_name, rows_of_split
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
 from distill.store.outcome import Outcome
@@ -33,6 +34,7 @@ from distill.store.store import ArtifactStore
 from distill.system.files import sha256
 from distill.system.progress import bar
 from distill.system.runtime import Runtime
+from distill.training.tracking import warn
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 
 _GATE_ROWS, _GATE_VALUES = 4096, 1 << 23
 """Largest number of rows of each view, and of values, on which the accuracy is measured."""
+_ORDER_IS_DECLARED = (
+    "the order of the rows is declared, not proven: rows that change places within a class are not noticed. Give "
+    "the name of each row's image (`names`, or an array `paths` in a .npz)."
+)
 _PIECE_ROWS, _PIECE_VALUES = 2048, 1 << 22
 
 
@@ -63,9 +69,14 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     dataset = load(flags.data, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     classes = _names(flags.classes)
-    source = _open(files, flags.values, flags.mean, dataset, _names_of(flags.data, dataset, runtime))
+    source = _open(files, flags.values, flags.mean, dataset, names_of(flags.data, dataset, runtime))
     is_top_k = isinstance(source, TinyViTLogits)
-    rows = rows_of_split(source.shape[0], dataset)
+    if is_top_k and flags.names is not None:
+        expected = "none with a TinyViT file set, whose keys say which image a record belongs to"
+        raise UserError("names", str(flags.names), expected, "Drop `names`.")
+    names = None if is_top_k else declared_names(source.files, flags.names)
+    count = source.shape[0]
+    rows = rows_of_split(count, dataset) if names is None else rows_by_name(names, count, flags, dataset, runtime)
     columns = columns_by_name(classes, source.shape[2], dataset.classes)
     hidden = None if runtime.progress else True
     hashed = bar(source.files, "hash", unit="file", delay=2, disable=hidden)
@@ -76,6 +87,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
             mean="probabilities" if is_top_k or len(files) == 1 else flags.mean,
             classes=classes or dataset.classes,
             teacher=flags.teacher,
+            names=sha256(flags.names) if flags.names else "",
         ),
         transfer_set=flags.data,
         augment=flags.augment,
@@ -87,7 +99,10 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     views = Views.of_training(dataset, config.augment, config.view_seed)
     aligned = Aligned(source, rows, columns, config, dataset, views)
     declared = ["teacher weights", "preprocessing", "views"]
-    declared += [] if is_top_k and source.named else ["sample order"]
+    is_proven = source.named if is_top_k else names is not None
+    declared += [] if is_proven else ["sample order"]
+    if not is_proven and runtime.progress:
+        warn("sample order", _ORDER_IS_DECLARED)
     declared += [] if classes else ["class order"]
     return store.find(config) or run_stage(
         config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime)
@@ -129,11 +144,12 @@ class Aligned:
         for index in torch.arange(shard.first, shard.last).split(size):
             yield Piece(self.answer(index, shard.view), self.labels(index, shard.view))
 
-    def accuracy(self, least: float | None) -> float:
+    def accuracy(self, least: float | None, accept_class_order: bool) -> float:
         """Return the smallest accuracy of any view, measured on a sample of the rows.
 
         Args:
             least: lowest accuracy that is accepted; None asks for more than chance.
+            accept_class_order: whether another order of the classes may fit the logits better.
 
         Raises:
             UserError: a view is less accurate, which is what rows or columns in another order look like.
@@ -145,63 +161,15 @@ class Aligned:
             labels = self.labels(index, view)
             wanted = least_accuracy(labels) if least is None else least
             logits = self.answer(index, view)
-            reached.append(refuse_if_wrong(logits, labels, self.dataset.classes, wanted, "files"))
+            accuracy = refuse_if_wrong(
+                logits, labels, self.dataset.classes, wanted, "files", accept_class_order=accept_class_order
+            )
+            reached.append(accuracy)
         return min(reached)
 
 
 def _rows_within(rows: int, values: int, classes: int) -> int:
     return min(rows, max(64, values // classes))
-
-
-def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
-    """Return the row of a file for each training sample.
-
-    Args:
-        rows: number of rows of the file: as many as the training split, or as the whole published training set.
-        dataset: data set that is split into train and held-out.
-
-    Raises:
-        UserError: the file has another number of rows.
-    """
-    split, whole = len(dataset.train), len(dataset.train) + len(dataset.held_out)
-    if rows == whole:
-        return dataset.positions.numpy()
-    if rows == split:
-        return np.arange(split)
-    expected = f"{split}, as many as training images"
-    expected += f", or {whole}, with the held-out ones" if whole > split else ""
-    way_out = "Give the logits of these images, or set `data.held_out` and `data.split_seed` as they were."
-    raise UserError("files", f"{rows} rows", expected, way_out)
-
-
-def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]) -> Int64[Tensor, " k"] | None:
-    """Return the column of a file for each class; None when the columns are in the order of the data set.
-
-    Args:
-        names: names of the columns; none means the names of the data set.
-        count: number of columns.
-        classes: names of the classes of the data set.
-
-    Raises:
-        UserError: the names or the number of the columns do not fit the classes.
-    """
-    if names and sorted(names) != sorted(classes):
-        strangers = sorted(set(names) - set(classes)) or sorted(set(classes) - set(names))
-        value = f"{len(names)} names ({', '.join(names[:4])}, …)"
-        expected = f"the {len(classes)} of the data set ({', '.join(classes[:4])}, …)"
-        hint = f" Only in one of them: {', '.join(strangers[:4])}." if strangers else ""
-        raise UserError("classes", value, expected, f"Give the data set's names in the order of the columns.{hint}")
-    if count != len(classes):
-        expected = f"a column for each of the {len(classes)} classes"
-        raise UserError("files", f"{count} columns", expected, "Give logits for the classes of this data set.")
-    if not names or names == classes:
-        return None
-    if len(set(names)) < len(names):
-        value = next(name for name in names if names.count(name) > 1)
-        expected = "names that differ, since the columns are in another order"
-        raise UserError("classes", value, expected, "Put the columns in the data set's order, without `classes`.")
-    column = {name: number for number, name in enumerate(names)}
-    return torch.tensor([column[name] for name in classes])
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,26 +199,8 @@ def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
     return top_k or (source.top_k if source.top_k < source.shape[2] else None)
 
 
-def _names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """Return a function from a number of rows to the file names within `train/`; None without an image folder."""
-    kind, _, path = config.name.partition(":")
-    if kind != "imagefolder":
-        return None
-
-    def names(count: int) -> list[str]:
-        size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
-        root = runtime.data_root.expanduser().resolve()
-        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
-        stored = decoded.names()
-        published: list[int] = decoded.positions.argsort().tolist()
-        of_split = count == len(dataset.train) < len(published)
-        return list(stored[:count]) if of_split else [stored[row] for row in published]
-
-    return names
-
-
 def _write(aligned: Aligned, declared: tuple[str, ...], folder: Path, runtime: Runtime) -> Outcome:
-    accuracy = aligned.accuracy(runtime.min_teacher_accuracy)
+    accuracy = aligned.accuracy(runtime.min_teacher_accuracy, runtime.accept_class_order)
     config, dataset = aligned.config, aligned.dataset
     manifest = make_manifest(config, dataset, declared=declared)
     metrics = write_cache(

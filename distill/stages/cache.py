@@ -90,7 +90,8 @@ def _fitness(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dat
         if reached >= least:
             reason = f"It is right on {reached:.1%} of these images as they are: these views are too hard for it"
             way_out = {"way_out": f"{reason}. Train it on such views, or take milder ones"}
-    return refuse_if_wrong(logits, labels, dataset.classes, least, **way_out)
+    accept = runtime.accept_class_order
+    return refuse_if_wrong(logits, labels, dataset.classes, least, **way_out, accept_class_order=accept)
 
 
 def _answers(teacher: TeacherLogits, index: Tensor) -> tuple[Tensor, Tensor]:

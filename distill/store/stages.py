@@ -79,6 +79,7 @@ STAGES: dict[str, Stage] = {
             "caches",
             titles.of_cache,
             "distill.stages.cache:cache_logits",
+            version=2,
             resumes=True,
         ),
         Stage(StudentConfig, "students", titles.of_student, "distill.stages.student:train_student", **_NETWORK),

@@ -82,6 +82,8 @@ class Runtime(Folders):
     min_teacher_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     """Refuse a cache whose teacher is right on a smaller share of the views; None asks for halfway between chance
     and the held-out accuracy of the teacher."""
+    accept_class_order: bool = False
+    """Take the classes in the given order, although a teacher's answers fit another order better."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest training, in seconds, that is lost when the process is killed outright."""
     progress: bool = True

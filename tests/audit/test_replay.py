@@ -48,7 +48,13 @@ def test_replay_finds_what_no_longer_fits(
         assert found == {"images": True, "rows": True, "pixels": False, "logits": False}
     with monkeypatch.context() as patch:
         rows = LogitCache.rows
-        patch.setattr(LogitCache, "rows", lambda self, index, view=0: rows(self, index, view) + np.float16(0.1))
+
+        def moved(self: LogitCache, index: torch.Tensor, view: int = 0) -> np.ndarray:
+            own = rows(self, index, view).copy()
+            own["logits"] += np.float16(0.1)
+            return own
+
+        patch.setattr(LogitCache, "rows", moved)
         assert findings(artifact, store, runtime)["rows"] is False
     with monkeypatch.context() as patch:
         # As if it had been trained anew.

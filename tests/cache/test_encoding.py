@@ -32,15 +32,42 @@ def test_dense_rows_are_the_rounded_logits(dtype) -> None:
     exact = logits(50, 10)
     encoding = Encoding(10, dtype)
     rows, _ = encoding.encode(exact)
-    assert rows.nbytes == 50 * encoding.bytes_per_row == 50 * 10 * np.dtype(dtype).itemsize
-    assert torch.equal(encoding.decode(rows), exact.to(getattr(torch, dtype)))
+    mean = exact.double().mean(1, keepdim=True).float() if dtype == "float16" else torch.zeros(50, 1)
+    assert rows.nbytes == 50 * encoding.bytes_per_row == 50 * (40 if dtype == "float32" else 24)
+    rounded = (exact - mean).to(getattr(torch, dtype)).float() + mean
+    assert torch.equal(encoding.decode(rows), rounded)
     error = encoding.rounding_error(exact, rows)
-    assert error == pytest.approx(float((exact.to(getattr(torch, dtype)).float() - exact).abs().max()))
+    assert error == pytest.approx(float((rounded - exact).abs().max()))
     assert (error == 0) == (dtype == "float32")
 
 
-@pytest.mark.parametrize(("classes", "k", "size"), [(1000, 10, 44), (1000, 100, 404), (21_841, 100, 404)])
-def test_a_truncated_row_has_4_plus_4k_bytes(classes: int, k: int, size: int) -> None:
+@pytest.mark.parametrize("top_k", [None, 4])
+@pytest.mark.parametrize("offset", [0.0, 60_000.0, -60_000.0])
+def test_a_common_offset_costs_no_probability(offset: float, top_k: int | None) -> None:
+    exact, half, whole = logits(200, 10) + offset, Encoding(10, "float16", top_k), Encoding(10, "float32", top_k)
+    stored, kept = (encoding.decode(encoding.encode(exact)[0]) for encoding in (half, whole))
+    assert distribution_errors(kept, stored)["tv_max_T1"] < 0.005
+    assert float((stored - kept).abs().max()) < 0.02, "logit matching needs the offset"
+
+
+def test_the_bytes_of_a_row_do_not_depend_on_its_batch() -> None:
+    exact = logits(1000, 10)
+    whole = Encoding(10).encode(exact)[0]
+    for size in (1, 7, 333):
+        assert b"".join(Encoding(10).encode(part)[0].tobytes() for part in exact.split(size)) == whole.tobytes()
+
+
+def test_a_dtype_that_changes_the_distributions_is_refused() -> None:
+    """Two classes 3 apart, beside one so far below that float16 steps by 32 where the two lie."""
+    exact = torch.zeros(5, 3)
+    exact[:, 1], exact[:, 2] = 3.0, -150_000.0
+    with pytest.raises(UserError, match="a type that holds the teacher's logits"):
+        Encoding(3).encode(exact)
+    assert Encoding(3, "float32").encode(exact)[1] == 0
+
+
+@pytest.mark.parametrize(("classes", "k", "size"), [(1000, 10, 48), (1000, 100, 408), (21_841, 100, 408)])
+def test_a_truncated_row_has_8_plus_4k_bytes(classes: int, k: int, size: int) -> None:
     assert Encoding(classes, "float16", k).bytes_per_row == size
 
 
@@ -74,10 +101,9 @@ def test_no_missing_class_is_given_more_than_a_kept_one(seed: int, dtype) -> Non
     encoding = Encoding(12, dtype, 4)
     rows, _ = encoding.encode(exact)
     decoded = encoding.decode(rows)
-    smallest = torch.from_numpy(rows["logits"].astype(np.float32)).amin(1)
-    missing = torch.ones_like(decoded, dtype=torch.bool).scatter(
-        1, torch.from_numpy(rows["ids"].astype(np.int64)), False
-    )
+    ids = torch.from_numpy(rows["ids"].astype(np.int64))
+    smallest = decoded.gather(1, ids).amin(1)
+    missing = torch.ones_like(decoded, dtype=torch.bool).scatter(1, ids, False)
     assert (decoded.masked_fill(~missing, -math.inf).amax(1) <= smallest).all()
 
 

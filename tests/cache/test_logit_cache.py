@@ -217,7 +217,7 @@ def test_a_student_of_fewer_views_reads_those_only(opened: LogitCache, student, 
     config = student.replace(cache=opened.config, views=2, schedule=schedule)
     damaged = sorted((opened.path / "logits").iterdir())[2]
     damaged.write_bytes(b"")
-    assert make(config, store, runtime).record.metrics["cache/bytes_per_view"] == 20
+    assert make(config, store, runtime).record.metrics["cache/bytes_per_view"] == 24
     with pytest.raises(UserError, match="0 bytes instead of"):
         make(config.replace(views=None), store, runtime)
 

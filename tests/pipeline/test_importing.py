@@ -12,7 +12,8 @@ from distill.config import AugmentConfig, CacheConfig, DataConfig, ImportConfig,
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.pipeline import importing
-from distill.pipeline.importing import columns_by_name, import_logits
+from distill.pipeline.import_order import columns_by_name
+from distill.pipeline.importing import import_logits
 
 DATA = DataConfig(held_out=0.15)
 
@@ -132,7 +133,7 @@ def test_permuted_columns_are_put_in_order(tmp_path, bring, split):
     artifact = bring(path, classes=[split.classes[column] for column in order])
     assert torch.equal(cached(artifact), torch.from_numpy(logits))
     assert "class order" not in LogitCache.open(artifact.path).manifest.declared
-    with pytest.raises(UserError, match="classes in another order"):
+    with pytest.raises(UserError, match="in another order"):
         bring(path)
 
 

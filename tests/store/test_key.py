@@ -52,7 +52,7 @@ CONFIGS: dict[str, StageConfig] = {
 }
 GOLDEN = {
     "teacher": "695b85443eb1df72",
-    "cache": "727744c51b2db0c5",
+    "cache": "cb2c65bab45256eb",
     "student": "78fbe01f9c552f28",
     "calibration": "c578fb6e9c2cbd29",
     "analysis": "f7461af99dbe3ea8",

@@ -1,0 +1,131 @@
+"""Bring the rows and columns of logits from elsewhere into the order of a data set's images and classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from distill.cache.row_names import rows_of_keys
+from distill.cache.tinyvit import NamesOf
+from distill.config import DataConfig, ImportFlags
+from distill.data.sets.decoded_copy import decode_once
+from distill.errors import UserError
+from distill.system.runtime import Runtime
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from torch import Tensor
+
+    from distill.data.sets.dataset import Dataset
+
+
+def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
+    """Return the row of a file for each training sample.
+
+    Args:
+        rows: number of rows of the file: as many as the training split, or as the whole published training set.
+        dataset: data set that is split into train and held-out.
+
+    Raises:
+        UserError: the file has another number of rows.
+    """
+    split, whole = len(dataset.train), len(dataset.train) + len(dataset.held_out)
+    if rows == whole:
+        return dataset.positions.numpy()
+    if rows == split:
+        return np.arange(split)
+    expected = f"{split}, as many as training images"
+    expected += f", or {whole}, with the held-out ones" if whole > split else ""
+    way_out = "Give the logits of these images, or set `data.held_out` and `data.split_seed` as they were."
+    raise UserError("files", f"{rows} rows", expected, way_out)
+
+
+def rows_by_name(
+    names: Sequence[str], rows: int, flags: ImportFlags, dataset: Dataset, runtime: Runtime
+) -> Int64[np.ndarray, " n"]:
+    """Return which row of a file belongs to each training sample, by the names of the images.
+
+    Args:
+        names: name of each row's image, relative to `train/`.
+        rows: number of rows of the file.
+        flags: what the user says about the logits, with the data set.
+        dataset: data set whose training split is answered.
+        runtime: data root.
+
+    Raises:
+        UserError: the data set has no names, a name is unknown or given twice, or an image has no row.
+    """
+    known = names_of(flags.data, dataset, runtime)
+    if known is None:
+        expected = "none, since only the files of an image folder have names"
+        raise UserError("names", f"{len(names)} names", expected, "Drop the names.")
+    if len(names) != rows:
+        raise UserError("names", f"{len(names)} names", f"one for each of the {rows} rows", "Give as many.")
+    images = known(len(dataset.positions) + len(dataset.held_out))
+    positions = rows_of_keys(names, images)
+    if isinstance(positions, str):
+        expected = f"files of train/, such as {images[0]!r}"
+        raise UserError("names", positions, expected, "Give names relative to train/.")
+    row_of = dict(zip(positions.tolist(), range(rows), strict=True))
+    if len(row_of) < rows:
+        again = Counter(names).most_common(1)[0][0]
+        raise UserError("names", again, "every name once", "Give one row for each image.")
+    wanted = dataset.positions.tolist()
+    missing = next((images[position] for position in wanted if position not in row_of), None)
+    if missing is not None:
+        expected = "a row for each training image"
+        raise UserError("names", f"no row for {missing!r}", expected, "Add the missing rows.")
+    return np.array([row_of[position] for position in wanted], dtype=np.int64)
+
+
+def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]) -> Int64[Tensor, " k"] | None:
+    """Return the column of a file for each class; None when the columns are in the order of the data set.
+
+    Args:
+        names: names of the columns; none means the names of the data set.
+        count: number of columns.
+        classes: names of the classes of the data set.
+
+    Raises:
+        UserError: the names or the number of the columns do not fit the classes.
+    """
+    if names and sorted(names) != sorted(classes):
+        strangers = sorted(set(names) - set(classes)) or sorted(set(classes) - set(names))
+        value = f"{len(names)} names ({', '.join(names[:4])}, …)"
+        expected = f"the {len(classes)} of the data set ({', '.join(classes[:4])}, …)"
+        hint = f" Only in one of them: {', '.join(strangers[:4])}." if strangers else ""
+        raise UserError("classes", value, expected, f"Give the data set's names in the order of the columns.{hint}")
+    if count != len(classes):
+        expected = f"a column for each of the {len(classes)} classes"
+        raise UserError("files", f"{count} columns", expected, "Give logits for the classes of this data set.")
+    if not names or names == classes:
+        return None
+    if len(set(names)) < len(names):
+        value = next(name for name in names if names.count(name) > 1)
+        expected = "names that differ, since the columns are in another order"
+        raise UserError("classes", value, expected, "Put the columns in the data set's order, without `classes`.")
+    column = {name: number for number, name in enumerate(names)}
+    return torch.tensor([column[name] for name in classes])
+
+
+def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
+    """Return a function from a number of rows to the file names within `train/`; None without an image folder."""
+    kind, _, path = config.name.partition(":")
+    if kind != "imagefolder":
+        return None
+
+    def names(count: int) -> list[str]:
+        size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
+        root = runtime.data_root.expanduser().resolve()
+        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
+        stored = decoded.names()
+        published: list[int] = decoded.positions.argsort().tolist()
+        of_split = count == len(dataset.train) < len(published)
+        return list(stored[:count]) if of_split else [stored[row] for row in published]
+
+    return names
