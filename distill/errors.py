@@ -17,7 +17,7 @@ def _short(text: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake in what the user gave; the command prints it as one line, without a traceback, and exits with 2.
+    """Report a mistake in what the user gave; the command prints it as one line, without a traceback, and exits 2.
 
     Texts name settings as fields in backticks, with or without a value: "Lower `optim.lr`, or set `optim.clip=1`."
     The command line shows these fields as its flags.
@@ -39,11 +39,11 @@ class UserError(Exception):
 
 
 class UnfitTeacher(UserError):
-    """A teacher that must not teach a transfer set: wrong too often, not finite, or not in evaluation mode."""
+    """Report a teacher that must not teach: it is wrong too often, not finite, or not in evaluation mode."""
 
 
 class Diverged(UserError):
-    """Training met a loss or weights that are not finite; nothing is published, and the last resume point is kept.
+    """Report a training whose loss or weights are not finite; nothing is published, the last resume point is kept.
 
     Args:
         step: first step whose loss was not finite, or whose update made weights that are not finite.

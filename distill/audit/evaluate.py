@@ -34,7 +34,7 @@ ValuesByMeasure = Mapping[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Group:
-    """A table of measures that belong together, or the reason why there are none."""
+    """Hold a table of measures that belong together, or the reason why there are none."""
 
     heading: str
     rows: ValuesByMeasure = field(default_factory=dict)

@@ -60,7 +60,7 @@ With another method, the same weights, scale and bias would make another network
 
 
 class Exported(nn.Module):
-    """A network that maps images to logits of calibrated probabilities.
+    """Map images to logits whose softmax is calibrated, as an exported network does.
 
     It takes bytes [n, c, h, w] as they are in the data set, and normalises them itself. It returns float32 [n, k];
     the softmax of a row gives the probabilities.
@@ -83,14 +83,14 @@ class Exported(nn.Module):
         self.register_buffer("bias", scaling.bias.float())
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k"]:
-        """Return the logits of calibrated probabilities."""
+        """Return the logits whose softmax is the calibrated probabilities."""
         logits = self.network((images.float() - self.pixel_shift) * self.pixel_factor).float()
         return scaled(self.method, logits, self.scale, self.bias)
 
 
 @dataclass(frozen=True)
 class Export:
-    """Where a network was exported to, and whether there is a program of it."""
+    """Say where a network was exported to, and whether a program of it was written."""
 
     folder: Path
     no_program: str
@@ -230,7 +230,7 @@ class _Calibration(Config):
 
 
 class _Description(Config):
-    """The fields of `model.json` from which a network is built; its other fields are for people."""
+    """Hold the fields of `model.json` from which a network is built; its other fields are for people."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -54,7 +54,7 @@ def shape_of(numbers: Sequence[int]) -> Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """The bytes of an artifact and the seconds to make it; None where there is nothing to estimate from."""
+    """Say how many bytes an artifact takes and how many seconds it needs; None without a basis for an estimate."""
 
     bytes: int | None
     seconds: float | None
@@ -64,7 +64,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do: a table for people, and the bytes that the run would write."""
+    """Say what a run would do: in a table for people, and in the bytes that it would write."""
 
     text: str
     bytes: int
@@ -116,7 +116,7 @@ def describe(
 
 
 def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
-    """List what a run would find: the wanted artifacts and inputs that exist, without the inputs of these."""
+    """List the artifacts that a run would find: what is wanted, and inputs, but not the inputs of what is found."""
     seen: dict[str, StageConfig] = {}
     waiting = list(configs)
     while waiting:
@@ -141,7 +141,7 @@ def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) ->
 
 
 class Estimate:
-    """An estimate of the costs of stages, from similar artifacts in the store or else from operation counts.
+    """Estimate the costs of stages, from similar artifacts in the store or else from operation counts.
 
     Args:
         store: store whose artifacts give bytes and times.
@@ -274,7 +274,7 @@ class Estimate:
 
 
 def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
-    """Return the data set of a network or a cache, and the other parts of its config on which the cost depends."""
+    """Return the data set of a network or cache, and all other parts of its config on which its cost depends."""
     match config:
         case TeacherConfig() | StudentConfig():
             return config.data, [config.stage, config.model, config.augment, config.schedule, config.precision]

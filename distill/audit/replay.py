@@ -33,7 +33,7 @@ GPU_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check that was made on a cache."""
+    """Hold the result of one check of a cache."""
 
     what: str
     """Name of what was checked."""
@@ -105,7 +105,7 @@ def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
 
 
 def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: str, workers: int) -> TeacherLogits:
-    """Load the teachers of a cache from the store, and check that they are still the ones that it was made with.
+    """Load the teachers of a cache from the store; refuse a teacher whose weights have changed since.
 
     Raises:
         UserError: a teacher is missing or damaged, or its weights have changed.

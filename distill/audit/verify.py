@@ -21,7 +21,7 @@ from distill.system.runtime import Runtime
 
 @dataclass(frozen=True)
 class Examined:
-    """What is wrong with the artifact in a folder that was examined."""
+    """Say what is wrong with one artifact folder."""
 
     path: Path
     artifact: Artifact | None

@@ -19,7 +19,7 @@ _P = 1e-6
 
 
 class ClassOrder(NamedTuple):
-    """An order of the classes that fits a teacher's answers better than the given one."""
+    """Describe an order of the classes that fits a teacher's answers better than the given order."""
 
     accuracy: float
     """Share of right answers with the classes in this order, on images that did not choose the order."""

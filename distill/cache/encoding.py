@@ -40,7 +40,7 @@ _FAR = 1e-2
 
 @dataclass(frozen=True)
 class Encoding:
-    """The form in which a row of logits is stored.
+    """Describe the form in which a row of logits is stored.
 
     Attributes:
         classes: number of classes K.
@@ -59,7 +59,7 @@ class Encoding:
 
     @property
     def row(self) -> np.dtype[Any]:
-        """The numpy type of one row. It is little-endian, so that a file reads the same everywhere."""
+        """Return the numpy type of one row; it is little-endian, so that a file reads alike on every machine."""
         logit = np.dtype(self.dtype).newbyteorder("<")
         mean = [("mean", "<f4")] if self.dtype == "float16" else []
         if self.top_k is None:
@@ -69,7 +69,7 @@ class Encoding:
 
     @property
     def bytes_per_row(self) -> int:
-        """The bytes of one row: one view of one sample."""
+        """Return the bytes of one row, which holds one view of one sample."""
         return self.row.itemsize
 
     def encode(self, logits: Float32[Tensor, "n k"]) -> tuple[np.ndarray, float]:
@@ -147,7 +147,7 @@ def spread_tail(
     classes: int,
     below: float = 0.0,
 ) -> Float32[Tensor, "n k"]:
-    """Return the logits of all classes from the largest ones; the missing classes share the tail equally.
+    """Fill in the logits of the missing classes, which share the stored remainder equally.
 
     Args:
         ids: class numbers of the largest logits.

@@ -152,7 +152,7 @@ class ForeignArrays:
 
 
 def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:
-    """Say for each row whether it can hold this kind of values."""
+    """Say for each row of numbers whether it can be logits, or probabilities, as the user declared it."""
     if values == "logits":
         return np.ones(len(rows), dtype=bool)
     if values == "probabilities":
@@ -162,7 +162,7 @@ def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.nda
 
 
 def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
-    """Refuse probabilities that are called logits, or the reverse: the usual mistake."""
+    """Refuse probabilities that are declared as logits, and logits that are declared as probabilities."""
     count, _, classes = array.shape
     if classes < 2:
         return
@@ -177,7 +177,7 @@ def _refuse_other_kind(array: ArrayFile, values: Values) -> None:
 
 
 def _open_array(path: Path) -> tuple[np.ndarray, str]:
-    """Open the array of a file, and name its type; bfloat16, which numpy does not have, comes as its bits."""
+    """Open the array of a file and name its type; bfloat16, which numpy lacks, is returned as its bits."""
     if path.suffix not in SUFFIXES or not path.is_file():
         expected = f"an existing {', '.join(SUFFIXES)} file, or folders logits_top<k>_epoch<e> of TinyViT"
         raise UserError("files", str(path), expected, "Check the path, or save the array with numpy.save.")

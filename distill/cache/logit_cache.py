@@ -32,7 +32,7 @@ _CHECKED_VIEWS = 64
 
 
 class LogitCache:
-    """Cached logits, read by (sample, view); a file is checked against its sha256 when it is first read.
+    """Read cached logits by (sample, view); each file is checked against its sha256 when it is first read.
 
     Attributes:
         config: config of the cache, with its views.

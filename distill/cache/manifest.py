@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class TeacherIdentity(_Part):
-    """The weights of the network that answered, and how images were prepared for it."""
+    """Identify the network that answered by its weights, and say how images were prepared for it."""
 
     title: str
     key: str
@@ -40,7 +40,7 @@ class TeacherIdentity(_Part):
 
 
 class DataIdentity(_Part):
-    """The images that a cache belongs to, and their order."""
+    """Identify the images that a cache belongs to, and their order."""
 
     name: str
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -54,12 +54,12 @@ class DataIdentity(_Part):
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fill in all fields of a view program."""
+    """Fill in all fields of a view program that a manifest leaves out."""
     return AugmentConfig.model_validate(fields).model_dump(mode="json")
 
 
 class ViewIdentity(_Part):
-    """The views that a cache holds the logits of: program, number and seed."""
+    """Identify the views whose logits a cache holds: by program, number and seed."""
 
     augment: Annotated[dict[str, Any], AfterValidator(_program)]
     views: int
@@ -67,7 +67,7 @@ class ViewIdentity(_Part):
 
 
 class StorageIdentity(_Part):
-    """The form in which the rows are stored."""
+    """Describe the form in which the rows of a cache are stored."""
 
     dtype: str
     top_k: int | None
@@ -75,7 +75,7 @@ class StorageIdentity(_Part):
 
 
 class Manifest(_Part):
-    """The facts that must match before a cached row counts as the teacher's answer to what a student sees."""
+    """List the facts that must match before a cached row counts as the teacher's answer to a student's view."""
 
     format: int = FORMAT
     teachers: tuple[TeacherIdentity, ...]
@@ -124,7 +124,7 @@ def view_identity(config: CacheConfig) -> ViewIdentity:
 
 
 def source_of(config: CacheConfig) -> dict[str, Any]:
-    """Describe how the teachers of a cache make one answer."""
+    """Say how the teachers of a cache make one answer: one network, a mean of several, or files from elsewhere."""
     match config.teacher:
         case TeacherConfig():
             return {"kind": "teacher"}
@@ -135,7 +135,7 @@ def source_of(config: CacheConfig) -> dict[str, Any]:
 
 
 def check_data(cached: DataIdentity, dataset: Dataset, way_out: str) -> None:
-    """Refuse other images than the teacher saw.
+    """Refuse a data set whose images are not those that the teacher saw.
 
     Args:
         cached: identity of the images that the teacher saw.

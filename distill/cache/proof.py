@@ -32,7 +32,7 @@ _BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Proof:
-    """The pixels and logits of a sample of the views of a cache, sorted by view number."""
+    """Hold checksums of pixels and exact logits for a sample of the views of a cache, sorted by view number."""
 
     index: Int64[Tensor, "p"]
     view: Int64[Tensor, "p"]

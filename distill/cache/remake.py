@@ -13,7 +13,7 @@ from distill.system.runtime import default_store
 
 
 def remake(config: CacheConfig, path: Path, classes: tuple[str, ...] = (), **changes: Any) -> str:
-    """Write the command line that makes a cache like `config`, with some fields changed.
+    """Return the command line that makes a cache with this config, after some of its fields are changed.
 
     Args:
         config: config of the cache that does not fit.

@@ -50,7 +50,7 @@ _AHEAD = 16
 
 
 class Shard(NamedTuple):
-    """A range of samples of one view, which one file holds."""
+    """Name a range of samples of one view, which one file holds."""
 
     view: int
     first: int
@@ -59,13 +59,13 @@ class Shard(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path of the shard within the cache."""
+        """Return the path of the shard within the cache."""
         return f"{FOLDER}/view{self.view:04d}-{self.first:09d}.npy"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The division of a cache into shards: how many there are, and which rows each holds."""
+    """Divide a cache into shards: say how many there are, and which rows each holds."""
 
     samples: int
     views: int
@@ -73,14 +73,14 @@ class Layout:
 
     @property
     def rows_per_shard(self) -> int:
-        """The number of samples in each shard of a view; the last shard may have fewer."""
+        """Return the number of samples in each shard of a view; the last shard may have fewer."""
         # A multiple of 2048, so that a teacher sees the same batches in any order of the shards.
         fitting = _BYTES // self.encoding.bytes_per_row // 2048 * 2048
         return min(MOST_ROWS, max(2048, fitting))
 
     @property
     def shards_per_view(self) -> int:
-        """The number of files that hold one view."""
+        """Return the number of files that hold one view."""
         return -(-self.samples // self.rows_per_shard)
 
     def shards(self) -> Iterator[Shard]:
@@ -92,12 +92,12 @@ class Layout:
 
     @property
     def values(self) -> int:
-        """The number of logits of all rows, with every class."""
+        """Return the number of logits of all rows, with every class."""
         return self.samples * self.views * self.encoding.classes
 
     @property
     def bytes(self) -> int:
-        """The bytes of all rows."""
+        """Return the bytes of all rows."""
         return self.samples * self.views * self.encoding.bytes_per_row
 
 
@@ -107,7 +107,7 @@ def layout_of(config: CacheConfig, samples: int, classes: int) -> Layout:
 
 
 class Piece(NamedTuple):
-    """The logits that a teacher gives for consecutive samples of one view, and their labels."""
+    """Hold the logits that a teacher gives for consecutive samples of one view, and their labels."""
 
     logits: Float32[Tensor, "n k"]
     """Logits, on the CPU."""
@@ -120,7 +120,7 @@ _Encoded = tuple[np.ndarray, float, int]
 
 
 class Written(NamedTuple):
-    """The facts that are noted of a written shard: sha256, rounding error and number of right answers."""
+    """Hold what is noted of a written shard: its sha256, rounding error and number of right answers."""
 
     sha256: str
     rounding_error: float

@@ -60,7 +60,7 @@ class TeacherLogits:
 
     @property
     def views(self) -> Views:
-        """The views of the transfer set, normalised for the first teacher."""
+        """Return the views of the transfer set, normalised for the first teacher."""
         return self._loaders[self._scales[0]].views
 
     def networks_and_images(

@@ -52,7 +52,7 @@ def find_epochs(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class TopKEpoch:
-    """The files that TinyViT wrote in one epoch."""
+    """Read the files that TinyViT wrote in one epoch."""
 
     folder: Path
     top_k: int
@@ -92,7 +92,7 @@ class TopKEpoch:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The paths of all files, by rank, keys first."""
+        """Return the paths of all files, rank by rank, keys before values."""
         ranks = range(len(self.counts))
         return tuple(self.folder / f"rank{rank}-{part}" for rank in ranks for part in ("keys.txt", "values.bin"))
 
@@ -250,7 +250,7 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
 
 
 def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: np.ndarray) -> None:
-    """Refuse a repeated key that is no padding of the distributed sampler."""
+    """Refuse a repeated key, unless TinyViT's distributed sampler repeated it to fill up its last batch."""
     # The sampler pads its list to a multiple of the number of ranks, or of twice this number, so that several ranks
     # may hold one key.
     ranks = len(epoch.counts)

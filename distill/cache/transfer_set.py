@@ -27,7 +27,7 @@ _AT_A_TIME = 128
 
 
 class Sample(NamedTuple):
-    """One item of a `CachedDataset`; torch's default collate turns samples into a `Sample` of batches."""
+    """Hold one item of a `CachedDataset`; torch's default collate turns samples into a `Sample` of batches."""
 
     image: Float32[Tensor, "c h w"]
     """The view, normalised by the data set's mean and standard deviation."""
@@ -40,14 +40,14 @@ class Sample(NamedTuple):
 
 
 class LabelledImage(NamedTuple):
-    """A held-out image as `HeldOut` gives it: normalised, with its class."""
+    """Hold a held-out image, normalised, and its class."""
 
     image: Float32[Tensor, "c h w"]
     label: int
 
 
 class CachedDataset(TorchDataset[Sample]):
-    """The transfer set of a cache, map-style: item i is a `Sample`, the view of the current epoch.
+    """Give the transfer set of a cache to a `DataLoader`: item i is a `Sample`, this epoch's view of image i.
 
     Pixels and logits depend only on index and epoch, and not on batch size, order or workers. A
     `torch.utils.data.Subset` leaves out classes or samples (of unmixed views, since a mixed view may show left-out
@@ -99,37 +99,37 @@ class CachedDataset(TorchDataset[Sample]):
 
     @property
     def epoch(self) -> int:
-        """The number of the current epoch."""
+        """Return the number of the current epoch."""
         return int(self._epoch)
 
     @property
     def view(self) -> int:
-        """The view that items show: the epoch modulo the number of views."""
+        """Return the number of the view that items show: the epoch modulo the number of views."""
         return self.epoch % self.cache.config.views
 
     @property
     def cache(self) -> LogitCache:
-        """The cache that gives the logits."""
+        """Return the cache that gives the logits."""
         return self._parts.cache
 
     @property
     def data(self) -> Dataset:
-        """The data set of the transfer set: all splits, and the mean and standard deviation of each channel."""
+        """Return the data set: all its splits, and the mean and standard deviation of each channel."""
         return self._parts.data
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of labels and logits."""
+        """Return the class names, in the order of labels and logits."""
         return self.data.classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The channels, height and width of an image."""
+        """Return the channels, height and width of an image."""
         return self.data.shape
 
     @property
     def held_out(self) -> HeldOut:
-        """The images that neither teacher nor student trains on, for evaluation; without augmentation."""
+        """Return the images on which neither teacher nor student trains, without augmentation."""
         return HeldOut(self)
 
     def batches(
@@ -178,7 +178,7 @@ class CachedDataset(TorchDataset[Sample]):
 
 
 class HeldOut(TorchDataset[LabelledImage]):
-    """The held-out split of a transfer set: normalised images and labels. It is pickled like `CachedDataset`."""
+    """Give the held-out images of a transfer set to a `DataLoader`: normalised images and their classes."""
 
     def __init__(self, of: CachedDataset):
         self._of = of
@@ -203,7 +203,7 @@ class HeldOut(TorchDataset[LabelledImage]):
 
 
 class _Opened:
-    """Open a cache and its images, whose views are on the CPU and on the cache's device."""
+    """Open a cache and its images; views are on the CPU and on the cache's device."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache
@@ -237,7 +237,7 @@ def _samples(batch: Batch[Tensor]) -> Iterator[Sample]:
 
 
 def _within(indices: Sequence[int], n: int) -> Int64[Tensor, "b"]:
-    """Return indices of a sequence of n as a tensor, with negative ones counted from its end."""
+    """Return indices of a sequence of length n as a tensor, with negative indices counted from its end."""
     index = torch.as_tensor(indices, dtype=torch.int64)
     outside = (index < -n) | (index >= n)
     if bool(outside.any()):

@@ -113,7 +113,7 @@ def write_cache(
 
 
 def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answer: Answer) -> dict[str, float]:
-    """Make a sample of rows again, store it as the proof, and return the errors of the stored form."""
+    """Make a sample of views and logits again, store them as proof, and return the cache's rounding errors."""
     index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
     proof = prove(index, view, views, answer)
     reader = ShardReader(lambda name: folder / name, layout)

@@ -92,7 +92,7 @@ def verify(
 
 
 def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[bool | None]:
-    """Make views of a cache again; return whether each check passed, or None for a check that was impossible."""
+    """Make a sample of a cache's views and logits again; return per check whether it passed, None if impossible."""
     from distill.audit.replay import replay
 
     findings = list(replay(cache, folder, runtime, samples))

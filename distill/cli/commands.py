@@ -17,7 +17,7 @@ from distill.system.runtime import Runtime
 
 @dataclass(frozen=True)
 class Command:
-    """A command of `distill`."""
+    """Describe a command of `distill`: its name, its help, its flags and the function that runs it."""
 
     name: str
     run: Callable[[list[str]], None]

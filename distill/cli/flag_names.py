@@ -51,7 +51,7 @@ def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
 
 
 def flag(field: str, value: str | None = None) -> str:
-    """Write a field, or a field and its value, as on the command line: `--data.kwargs '{"size": 64}'`."""
+    """Write a field, or a field with its value, as on the command line: `--data.kwargs '{"size": 64}'`."""
     name = f"--{field.replace('_', '-')}"
     if value is None or value == "True":
         return name
@@ -66,7 +66,7 @@ def name_flags(text: str, fields: Collection[str]) -> str:
 
 
 def error_text(error: Exception, fields: Collection[str]) -> str:
-    """Write an error and its notes as lines in which the fields that have a flag of the command are flags."""
+    """Write an error and its notes for the command line: a field is shown as a flag if the command has it."""
     if isinstance(error, StagesFailed):
         failures = error.failures.items()
         told = StagesFailed({name: replace(one, error=_named(one.error, fields)) for name, one in failures})
@@ -76,7 +76,7 @@ def error_text(error: Exception, fields: Collection[str]) -> str:
 
 
 def _named(error: Exception, fields: Collection[str]) -> Exception:
-    """Return an error like this one that calls the wrong field by its flag."""
+    """Return an error like the given one, in which the wrong field is called by its flag."""
     if not isinstance(error, UserError) or error.field not in fields:
         return error
     return UserError(flag(error.field), error.value, error.expected, error.way_out)

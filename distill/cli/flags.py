@@ -72,7 +72,7 @@ def _named_plugins(arguments: list[str]) -> Iterator[str]:
 
 
 def _flags_of_config(left_out: Collection[str], info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Make a flag of each field of a config, but of those left out and of inputs, which are named by their keys."""
+    """Make a flag of each field of a config, except inputs, which are named by key, and fields to leave out."""
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, Config)):
         return None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExperimentFlags:
-    """The experiment to run, its data set and its scale."""
+    """Say which experiment to run, on which data set and at which scale."""
 
     experiment: tyro.conf.Positional[str] = ""
     """Name of a file in experiments/, or "all"; without a name, an error lists the names."""
@@ -99,7 +99,7 @@ def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
 
 @dataclass(frozen=True)
 class PlanFlags:
-    """Facts about images that are not here, and about the machine that will run the plan."""
+    """Describe images that are not here, and the machine that will run the plan."""
 
     shape: tuple[int, int, int, int, int, int] | None = None
     """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""

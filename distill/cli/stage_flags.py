@@ -29,7 +29,7 @@ _Input = TypeVar("_Input", TeacherConfig, CacheConfig)
 
 
 class StageFlags:
-    """The flags of a command that runs one stage: those that name inputs, and the fields of a config."""
+    """Define the flags of a command that runs one stage: flags that name inputs, and the fields of its config."""
 
     config: ClassVar[type[StageConfig]]
     """Config whose fields are flags."""
@@ -80,7 +80,7 @@ class Sweep(Teacher):
     left_out = (*Teacher.left_out, "loss.smoothing", "loss.labels.per_class")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> TeacherConfig:
-        """Return a smoothed recipe: without smoothing, flags that say where it goes and when would be refused."""
+        """Return a recipe with some smoothing; without it, flags that say where smoothing goes would be refused."""
         return self._with_source(TeacherConfig().with_loss(smoothing=max(self.sweep.smoothings)), store)
 
     def finish(self, config: TeacherConfig) -> SweepConfig:
@@ -176,7 +176,7 @@ _FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views
 
 
 def _with_command(error: UserError, cache: CacheConfig, store: ArtifactStore) -> UserError:
-    """Return an error like `error`, with the command that makes the cache that the flags ask for."""
+    """Return an error like the given one, with the command that makes the cache that the flags ask for."""
     from distill.cache.remake import remake
 
     changes: dict[str, Any] = {_FIXED_BY_CACHE[error.field]: error.value}

@@ -45,7 +45,7 @@ def invalid(error: ValidationError, place: str, way_out: str) -> UserError:
 
 
 class Config(BaseModel):
-    """Base class of all configs: frozen, without unknown fields and without infinite numbers."""
+    """Define what all configs share: they are frozen, and refuse unknown fields and infinite numbers."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -70,7 +70,7 @@ class Config(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _name_from_outside(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """Give an error of this config the path of its field in the config that holds this one, if there is one."""
+        """Complete the field that an error names with the path of this config inside the config that holds it."""
         try:
             return check(value)
         except UserError as error:

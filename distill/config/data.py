@@ -12,7 +12,7 @@ from distill.errors import UserError
 
 
 class DataConfig(Config):
-    """The data set: its images, how its training set is split, and how many of its labels are wrong."""
+    """Choose the data set: its images, how its training set is split, and how many of its labels are wrong."""
 
     place = "data."
 
@@ -46,7 +46,7 @@ class DataConfig(Config):
 
 
 class AugmentConfig(Config):
-    """The view program: how a view (seed, sample index, view number) changes an image."""
+    """Choose the view program: how a view (seed, sample index, view number) changes an image."""
 
     place = "augment."
 

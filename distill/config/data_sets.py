@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """The number of images of a data set, their size and the number of classes."""
+    """Hold the number of images of a data set, their size and the number of classes."""
 
     training: int
     test: int
@@ -23,7 +23,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the files of a data set lie, and where they are fetched from if they are missing."""
+    """Say where the files of a data set lie, and where missing files are fetched from."""
 
     folder: str
     """Folder of the files, under the data root."""
@@ -39,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class TorchvisionOrigin:
-    """The origin of a data set whose file names, checksums and mirrors torchvision knows."""
+    """Name a data set whose file names, checksums and mirrors torchvision knows."""
 
     class_name: str
     """Name of the class in `torchvision.datasets`."""
@@ -50,7 +50,7 @@ class TorchvisionOrigin:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that has a name of its own."""
+    """Describe a data set that has a name of its own."""
 
     name: str
     shape: Shape

@@ -21,7 +21,7 @@ SmoothingConvention = Literal["uniform", "others", "maxsup"]
 
 @dataclass(frozen=True)
 class SoftTerm:
-    """A way to compare a student with its teacher, as config, help and training must know it."""
+    """Describe one way to compare a student with its teacher, for the config, the help and the training."""
 
     name: str
     """Name of the soft term: the value of `LossConfig.soft`."""
@@ -115,7 +115,7 @@ _HELP_OF_KWARGS = f"Arguments of the soft term, as JSON: {', '.join(_ARGUMENTS)}
 
 @dataclass(frozen=True)
 class Towards:
-    """The arguments of a way to distribute the smoothed mass over the other classes."""
+    """Describe one way to share the smoothed mass among the other classes, and its arguments."""
 
     defaults: dict[str, float] = field(default_factory=dict)
     """Arguments that are numbers, with their defaults, all of them positive."""
@@ -162,7 +162,7 @@ def _check_numbers(place: str, kwargs: Kwargs, defaults: Mapping[str, float], of
 
 
 class LabelsConfig(Config):
-    """Options for teaching labels, beyond one smoothing for all classes, samples and steps."""
+    """Choose how labels are taught, beyond one smoothing for all classes, samples and steps."""
 
     place = "loss.labels."
 
@@ -245,7 +245,7 @@ class LabelsConfig(Config):
 
 
 class LossConfig(Config):
-    """The loss of a network: (1 - alpha) x hard term + alpha x soft term."""
+    """Choose the loss of a network: (1 - alpha) x hard term + alpha x soft term."""
 
     place = "loss."
 

@@ -13,7 +13,7 @@ from distill.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """A network that has a name of its own."""
+    """Describe a network that has a name of its own."""
 
     name: str
     # A reference and not the class, so that reading a config does not import torch.
@@ -47,7 +47,7 @@ ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 
 
 class ModelConfig(Config):
-    """The network: its name and its arguments."""
+    """Choose the network: its name and its arguments."""
 
     place = "model."
 
@@ -66,7 +66,7 @@ class ModelConfig(Config):
 
 
 class OptimConfig(Config):
-    """The optimiser, by timm's name for it, and its hyperparameters."""
+    """Choose the optimiser, by timm's name for it, and its hyperparameters."""
 
     place = "optim."
 
@@ -87,7 +87,7 @@ class OptimConfig(Config):
 
 
 class ScheduleConfig(Config):
-    """How long to train, and how the learning rate changes over that time, by timm's schedulers."""
+    """Choose how long to train, and how the learning rate changes over that time, by timm's schedulers."""
 
     place = "schedule."
 

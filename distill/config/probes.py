@@ -10,7 +10,7 @@ from distill.config.base import Config, Count, NonNegative, Positive, Seed
 
 
 class TemperaturesProbe(Config):
-    """NLL and ECE of the stored predictions at each temperature, and at the one that held-out data choose."""
+    """Ask for NLL and ECE of the stored predictions at each temperature, and at one fitted on held-out data."""
 
     probe: Literal["temperatures"] = "temperatures"
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -18,7 +18,7 @@ class TemperaturesProbe(Config):
 
 
 class PenultimateProbe(Config):
-    """Penultimate activations on the plane through the templates of three classes (Müller et al. 2019, Fig. 1)."""
+    """Ask for penultimate activations on the plane through three templates (Müller et al. 2019, Fig. 1)."""
 
     probe: Literal["penultimate"] = "penultimate"
     triples: Annotated[tuple[tuple[NonNegative, NonNegative, NonNegative], ...], Field(min_length=1)]
@@ -28,7 +28,7 @@ class PenultimateProbe(Config):
 
 
 class InformationProbe(Config):
-    """Mutual information of an image's index and a difference of logits, along training (Müller 2019, Fig. 6)."""
+    """Ask for the mutual information of image and logit difference, along training (Müller 2019, Fig. 6)."""
 
     probe: Literal["information"] = "information"
     classes: tuple[NonNegative, NonNegative]
@@ -42,7 +42,7 @@ class InformationProbe(Config):
 
 
 class TranslationProbe(Config):
-    """Quality of sentences that beam search finds when logits are divided by each temperature."""
+    """Ask for the quality of sentences that beam search finds when logits are divided by each temperature."""
 
     probe: Literal["translation"] = "translation"
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -56,7 +56,7 @@ class TranslationProbe(Config):
 
 
 class KnowledgeProbe(Config):
-    """Every measure of dark knowledge and geometry, on training images and on held-out images."""
+    """Ask for every measure of dark knowledge and geometry, on training images and on held-out images."""
 
     probe: Literal["knowledge"] = "knowledge"
     temperature: Positive = 1.0
@@ -68,7 +68,7 @@ class KnowledgeProbe(Config):
 
 
 class SnapshotsProbe(Config):
-    """Accuracy, calibration and dark knowledge of the snapshots of a training, if any were kept."""
+    """Ask for accuracy, calibration and dark knowledge of the snapshots of a training, if any were kept."""
 
     probe: Literal["snapshots"] = "snapshots"
     bins: Count = 15
@@ -84,7 +84,7 @@ log-odds of each class against the rest, one sigmoid each, normalised (Zadrozny 
 
 
 class ScalingProbe(Config):
-    """Calibration after a network's logits are scaled, with parameters that are fitted on held-out images."""
+    """Ask for the calibration of a network after its logits are scaled by a map fitted on held-out images."""
 
     probe: Literal["scaling"] = "scaling"
     methods: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
@@ -94,7 +94,7 @@ class ScalingProbe(Config):
 
 
 class MemorisationProbe(Config):
-    """What a network answers for those training samples whose labels are wrong."""
+    """Ask what a network answers to training images whose labels are wrong."""
 
     probe: Literal["memorisation"] = "memorisation"
 

@@ -19,7 +19,7 @@ _MOST_SOURCES = 16
 
 
 class _Training(Config):
-    """The fields that teacher and student configs share."""
+    """Define the fields that teacher and student configs share."""
 
     loss: LossConfig
     data: DataConfig = DataConfig()
@@ -44,7 +44,7 @@ class _Training(Config):
 
 
 class TeacherConfig(_Training):
-    """A classifier trained from labels, with or without label smoothing."""
+    """Describe a classifier that is trained from labels, with or without label smoothing."""
 
     stage: Literal["teacher"] = "teacher"
     loss: LossConfig = LossConfig(alpha=0)
@@ -73,7 +73,7 @@ LogitType = Literal["float16", "float32"]
 
 
 class EnsembleConfig(Config):
-    """Several teachers whose answers are averaged into those of one teacher."""
+    """Describe several teachers whose answers are averaged into one answer."""
 
     stage: Literal["ensemble"] = "ensemble"
     members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
@@ -90,7 +90,7 @@ class EnsembleConfig(Config):
 
 
 class _Declared(Config):
-    """What the user says about logits from elsewhere."""
+    """Hold what the user says about logits from elsewhere."""
 
     values: Values = "logits"
     """What arrays contain; a TinyViT file set always contains probabilities."""
@@ -99,7 +99,7 @@ class _Declared(Config):
 
 
 class ImportConfig(_Declared):
-    """Logits from elsewhere, in files.
+    """Describe logits from elsewhere, in files.
 
     The files are proven by their sha256. Who made the logits, and from which pixels, is declared.
     """
@@ -116,7 +116,7 @@ class ImportConfig(_Declared):
 
 
 class ImportFlags(_Declared):
-    """What the user says about logits from elsewhere when importing them."""
+    """Hold what the user says about logits from elsewhere when importing them."""
 
     data: DataConfig = DataConfig()
     """The transfer set that the logits answer."""
@@ -138,7 +138,7 @@ class ImportFlags(_Declared):
 
 
 class CacheConfig(Config):
-    """A teacher's logits on a transfer set."""
+    """Describe a cache: which teacher's logits it holds, on which transfer set and views."""
 
     # The config has no temperature and no alpha, so that a sweep over them shares one cache.
     stage: Literal["cache"] = "cache"
@@ -188,7 +188,7 @@ class CacheConfig(Config):
 
 
 class StudentConfig(_Training):
-    """A network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
+    """Describe a network that learns from a cache of soft targets, or from labels alone (`cache` None)."""
 
     stage: Literal["student"] = "student"
     cache: CacheConfig | None = None
@@ -242,7 +242,7 @@ StoredSplit = Literal["test", "held_out"]
 
 
 class AnalysisConfig(Config):
-    """Measures of trained networks, from the predictions that each stored at the end of its training."""
+    """Ask for measures of trained networks, from the predictions that each stored at the end of its training."""
 
     stage: Literal["analysis"] = "analysis"
     runs: tuple[TrainedConfig, ...]
@@ -259,7 +259,7 @@ class AnalysisConfig(Config):
 
 
 class CalibrationConfig(Config):
-    """A map of a trained network's logits, fitted on its held-out predictions so that its confidences are right."""
+    """Ask for a map of a network's logits, fitted on held-out predictions, that makes its confidences right."""
 
     stage: Literal["calibration"] = "calibration"
     network: TrainedConfig
@@ -273,7 +273,7 @@ _MOST_IN_A_SWEEP = 10_000
 
 
 class SweepConfig(Config):
-    """One recipe with several strengths of smoothing, each with the same seeds, compared on held-out images."""
+    """Describe one recipe with several strengths of smoothing, which held-out images compare."""
 
     stage: Literal["sweep"] = "sweep"
     teacher: TeacherConfig = TeacherConfig()
@@ -317,7 +317,7 @@ Scale = Literal["smoke", "quick", "short", "paper"]
 
 
 class ReportConfig(Config):
-    """The figures, tables and verdicts of one experiment."""
+    """Ask for the figures, tables and verdicts of one experiment."""
 
     stage: Literal["report"] = "report"
     experiment: str

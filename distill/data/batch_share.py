@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchShare:
-    """The share of one rank in each batch."""
+    """Say which part of each batch one rank computes."""
 
     parts: int = 1
     """Number of equal parts of a batch (`schedule.parts`)."""
@@ -37,12 +37,12 @@ class BatchShare:
 
     @property
     def shared(self) -> bool:
-        """Whether all ranks share each part; otherwise each rank has parts of its own."""
+        """Tell whether all ranks share each part; otherwise each rank has parts of its own."""
         return self.parts % self.world > 0
 
     @property
     def pieces(self) -> int:
-        """The number of pieces of a batch that this rank computes, one after another."""
+        """Return the number of pieces of a batch that this rank computes, one after another."""
         return self.parts if self.shared else self.parts // self.world
 
     def rows(self, batch: int) -> int:
@@ -59,7 +59,7 @@ class BatchShare:
         return batch // pieces
 
     def of(self, order: Int64[Tensor, " n"], batch: int) -> Int64[Tensor, " m"]:
-        """Return the rows of this rank in an order of whole batches, piece by piece."""
+        """Return the rows of this rank out of an order of whole batches, piece by piece."""
         if self.world == 1:
             return order
         blocks = self.parts if self.shared else 1

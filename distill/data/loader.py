@@ -31,7 +31,7 @@ FromTeacher = TypeVar("FromTeacher")
 
 @dataclass(slots=True)
 class Batch(Generic[FromTeacher]):
-    """The samples of one step, all on the loader's device. A batch is a slice of a chunk of about 6 MiB."""
+    """Hold the samples of one step, all on the loader's device. A batch is a slice of a chunk of about 6 MiB."""
 
     images: Float32[Tensor, "b c h w"]
     """Views, normalised by mean and standard deviation."""
@@ -50,7 +50,7 @@ Join = Callable[[Tensor, int, int], Iterable[FromTeacher]]
 
 
 class Loader:
-    """A loader of epochs of views.
+    """Load batches of views, epoch by epoch.
 
     Args:
         views: views of a split.
@@ -97,7 +97,7 @@ class Loader:
 
     @property
     def labels_per_step(self) -> int:
-        """The number of labels in a step of all ranks: one per sample, or one per position of each sample."""
+        """Return the number of labels in a step of all ranks: one per sample, or one per position of a sample."""
         return self._step * self.views.labels.shape[1:].numel()
 
     def __len__(self) -> int:

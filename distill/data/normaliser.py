@@ -23,7 +23,7 @@ def shift_and_factor(
 
 
 class Normaliser:
-    """A map from pixels x of 0..255 (bytes or floats) to (x / 255 - mean) / std, per channel.
+    """Map pixels x of 0..255 (bytes or floats) to (x / 255 - mean) / std, per channel.
 
     Args:
         mean: mean of each channel, in 0..1 units.

@@ -142,7 +142,7 @@ def _put_heights(node: Sequence[Any], numbers: Mapping[str | int, int], heights:
 def towards_confused(
     answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int, count: float = 1.0
 ) -> Float[Tensor, "k k"]:
-    """Share the smoothed mass by how often a network answers each other class, plus `count`.
+    """Share the smoothed mass by how often a network confuses the classes, after `count` is added to each number.
 
     Raises:
         UserError: `count` is not a number of at least 0, or `count` is 0 and a class is never confused.

@@ -1,4 +1,4 @@
-"""Measure bits of dark knowledge: what a network says about labels beyond which class comes first.
+"""Measure, in bits, what a network's probabilities tell about labels beyond its top-1 answer.
 
 The measure is our own. On images that the network was not trained on, how many bits about the true label does its
 whole distribution carry that its top-1 answer does not? Four predictors of the label are compared:

@@ -73,5 +73,5 @@ def confidence_gap(logits: Logits, labels: Labels) -> Gap:
 
 
 def under_confident(gap: Gap) -> bool:
-    """Tell whether a network is right more often than it says: the interval of its gap lies wholly above 0."""
+    """Tell whether a network is right more often than it says: accuracy less confidence lies credibly above 0."""
     return gap.low > 0

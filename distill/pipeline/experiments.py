@@ -76,7 +76,7 @@ def source_files(name: str) -> list[Path]:
 
 @functools.cache
 def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """Read off a text what it imports from `experiments`: names split at dots, some of which are no modules."""
+    """List what a text of Python imports from `experiments`: names split at dots, some of which are no modules."""
     names: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -115,7 +115,7 @@ def plan_reports(
 
 @dataclass(frozen=True)
 class Reproduced:
-    """The reports that a call of `reproduce` made or found, and why others are missing."""
+    """Hold the reports that a call of `reproduce` made or found, and why others are missing."""
 
     reports: list[Artifact]
     skipped: dict[str, UserError]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
-    """Return the row of a file for each training sample.
+    """Return, for each training sample, the row of a file that holds its logits.
 
     Args:
         rows: number of rows of the file: as many as the training split, or as the whole published training set.
@@ -114,7 +114,7 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
 
 
 def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """Return a function from a number of rows to the file names within `train/`; None without an image folder."""
+    """Return a function from a number of rows to their file names in `train/`; None without an image folder."""
     kind, _, path = config.name.partition(":")
     if kind != "imagefolder":
         return None

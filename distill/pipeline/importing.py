@@ -111,7 +111,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
 
 @dataclass(frozen=True)
 class Aligned:
-    """Logits from elsewhere, brought into the order of the samples and classes of a training split."""
+    """Hold logits from elsewhere in the order of the samples and classes of a training split."""
 
     source: ForeignArrays | TinyViTLogits
     """The logits as they are in the files."""

@@ -78,7 +78,7 @@ def _run_here(
 
 
 def _follow(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> None:
-    """Take part in the stage that the first rank of torchrun runs, if all ranks run it together."""
+    """Take part, on every rank but the first, in the stage that the first rank runs, if all ranks run it."""
     draft = ranks.broadcast(None)
     if draft is not None:
         keep_freed_memory()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def logits_of(
     network: Artifact, images: Images, runtime: Runtime, step: int | None = None
 ) -> Float[Tensor, "n *t k"]:
-    """Return the logits for images; with a step, of the weights that the network kept after so many updates."""
+    """Return the logits for images; with a step, by the weights that the network kept after so many updates."""
     device = runtime.torch_device()
     return predict(load_network(network, device, step), images, _normaliser(network, device), device)
 

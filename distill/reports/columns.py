@@ -18,7 +18,7 @@ UNKNOWN = Measure("")
 
 
 def as_columns(measures: Iterable[Measure], wanted: Collection[str]) -> list[dict[str, Any]]:
-    """Return the entries of the wanted measures, in their order, in the form that JSON has."""
+    """Return how the wanted measures are shown, in the order of the list, as plain values that JSON can hold."""
     return [
         {name: getattr(each, name) for name in _SHOWN} | {"topic": each.topic._asdict() if each.topic else None}
         for each in {each.name: each for each in measures}.values()

@@ -13,7 +13,7 @@ Direction = Literal["lower", "higher"]
 
 
 class Label(NamedTuple):
-    """The name of one trained network within an experiment."""
+    """Name one trained network within an experiment."""
 
     condition: str
     """What differs from other runs, in words: "teacher ε=0.1", "student of ε=0.1, T=4"."""
@@ -24,7 +24,7 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that a measure decides: `measure` of `condition` against that of `versus`, seed by seed."""
+    """State a claim that a measure decides: its value at `condition` against that at `versus`, seed by seed."""
 
     id: str
     statement: str
@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Published:
-    """A number that a paper prints, to be shown beside ours."""
+    """Hold a number that a paper prints, to be shown beside ours."""
 
     source: str
     """Place in the paper, and what the number is of: "Müller 2019, Table 2: AlexNet on CIFAR-10, ε=0.1"."""
@@ -54,7 +54,7 @@ class Published:
 
 @dataclass
 class Table:
-    """All values that an experiment measured, without NaN, and with diverged runs apart."""
+    """Hold all values that an experiment measured, without NaN, and with diverged runs apart."""
 
     values: dict[Label, dict[str, float]] = field(default_factory=dict)
     curves: dict[Label, dict[str, list[float]]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ Runs = dict[Label, Network]
 
 
 class Experiment(Protocol):
-    """The names that `experiments/<name>.py` must define at module level; it may define `OptionalParts` too."""
+    """Define the names that `experiments/<name>.py` must have at module level; it may have `OptionalParts` too."""
 
     DATA: Mapping[Scale, str]
     """The data set of each scale, unless the user names one."""
@@ -112,7 +112,7 @@ class Experiment(Protocol):
 
 
 class OptionalParts(Protocol):
-    """The names that `experiments/<name>.py` may define too; without one there is nothing of its kind."""
+    """Define the names that `experiments/<name>.py` may have too; what it does not define, it does not have."""
 
     REPRODUCES: str
     """Place in the paper, such as "Figure 2 and Table 3"; an experiment without it asks a question of our own."""

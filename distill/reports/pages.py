@@ -28,7 +28,7 @@ _PNG_DPI = 160
 
 
 class Drawing(NamedTuple):
-    """A figure in the form that pages need."""
+    """Hold a figure as pages embed it: its SVG text, its caption and its size."""
 
     name: str
     caption: str

@@ -61,7 +61,7 @@ def write_report(
 
 
 def results(summary: Mapping[str, Any], file: Callable[[str], Path]) -> dict[str, Any]:
-    """Return what the page of a report and the page of all reports show of a summary, as templates need it.
+    """Return what a report's page, and the page of all reports, show of its summary, as templates need it.
 
     Args:
         summary: summary of the report.

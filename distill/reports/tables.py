@@ -18,7 +18,7 @@ VERDICTS = get_args(Verdict)
 
 
 class Grid(NamedTuple):
-    """A table of text, with a caption."""
+    """Hold a table of text, with a caption."""
 
     caption: str
     header: list[str]
@@ -108,7 +108,7 @@ def _with_unit(text: str, column: Measure) -> str:
 
 
 def _measured_as(entry: Mapping[str, Any], column: Measure) -> str:
-    """Say which measure of which condition stands beside a published value."""
+    """Say which measure, of which condition, stands beside a published value."""
     if entry["condition"] is None:
         return ABSENT
     if not entry["measure"]:
@@ -152,7 +152,7 @@ def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
 
 
 class Overview(NamedTuple):
-    """What one line about a report shows: its verdicts, seeds and minutes."""
+    """Hold what one line about a report shows: its verdicts, seeds and minutes."""
 
     counts: dict[str, int]
     """Verdict → number of claims."""
@@ -190,7 +190,7 @@ def caution(summary: Mapping[str, Any]) -> str:
 
 
 def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the claims of a summary, each with what its verdict rests on in words."""
+    """Return the claims of a summary, each with a sentence that gives the evidence for its verdict."""
     columns = read_columns(summary)
     return [{**claim, "evidence": evidence(claim, columns)} for claim in summary["claims"]]
 

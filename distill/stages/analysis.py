@@ -157,7 +157,7 @@ def measure(
 
 
 def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
-    """Compute the measures by which smoothing can be chosen; none if no image is held out."""
+    """Compute, on held-out images, the measures by which smoothing is chosen; none if no image is held out."""
     logits, labels = load_predictions(network, "held_out")
     if not len(labels):
         return {}

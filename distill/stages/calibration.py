@@ -71,7 +71,7 @@ def measures(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> dict[
 
 
 def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
-    """Read the map of a calibration artifact.
+    """Read the map of logits from a calibration artifact.
 
     Raises:
         UserError: the artifact is of another stage, or its file is damaged.

@@ -1,4 +1,4 @@
-"""The store of artifacts: it names, publishes, finds, locks and deletes them."""
+"""Store artifacts: name, publish, find, lock and delete them."""
 
 from distill.store.store import ArtifactStore
 

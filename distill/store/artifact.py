@@ -17,7 +17,7 @@ from distill.system.runtime import default_store
 
 
 class _Known(dict[str, Any]):
-    """The fields of a record that describe its data set; reading a missing field raises a UserError."""
+    """Hold the fields of a record that describe its data set; reading a missing field raises a UserError."""
 
     def __init__(self, fields: dict[str, Any], artifact: Artifact):
         super().__init__(fields)
@@ -30,7 +30,7 @@ class _Known(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder that was published, with its record and its config."""
+    """Read a published folder, with its record and its config."""
 
     path: Path
     record: Record

@@ -31,7 +31,7 @@ RESUMES = "resumes a run"
 
 
 class Garbage(NamedTuple):
-    """A file or folder that no run needs, or that only resumes a run."""
+    """Describe a file or folder that no run needs, or that only resumes a run."""
 
     path: Path
     reason: str
@@ -173,7 +173,7 @@ def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
 
 
 class _Published(NamedTuple):
-    """What a record says about who needs which artifact; an unreadable record has no key."""
+    """Hold what a record says about who needs which artifact; an unreadable record has no key."""
 
     path: Path
     stage: Stage

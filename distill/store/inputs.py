@@ -14,7 +14,7 @@ ArtifactOrReason = Artifact | str
 
 
 class Inputs:
-    """The artifacts that a stage needs, which are looked up in a store by their configs."""
+    """Look up the artifacts that a stage needs, by their configs."""
 
     def __init__(self, config: StageConfig, store: ArtifactStore):
         self._config, self._store = config, store

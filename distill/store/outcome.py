@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage reports about the artifact that it wrote; it goes into the record."""
+    """Hold what a stage reports about the artifact that it wrote; it goes into the record."""
 
     metrics: dict[str, float]
     data: dict[str, Any]

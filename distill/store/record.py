@@ -45,14 +45,14 @@ def record_stat(folder: Path) -> RecordStat | None:
 
 
 class FileEntry(BaseModel):
-    """Size and sha256 that a file of an artifact must have."""
+    """Hold the size and sha256 that a file of an artifact must have."""
 
     sha256: _Digest
     bytes: Annotated[int, Field(ge=0)]
 
 
 class _Images(BaseModel):
-    """The types of the fields that describe images in a record; a record may lack any of them."""
+    """Hold the types of the fields that describe images in a record; a record may lack any of them."""
 
     model_config = ConfigDict(strict=True)
 
@@ -71,7 +71,7 @@ def _of_images(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Record(BaseModel):
-    """The content of `record.json`: what an artifact is, what it was made from, and which files it must contain."""
+    """Hold the content of `record.json`: what an artifact is, what it was made from, which files it must have."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,7 +89,7 @@ class Record(BaseModel):
     """sha256 of the bytes of `record.json` with an empty seal; empty until the record is written."""
 
     def sealed(self) -> bytes:
-        """Return the bytes of `record.json`, with a seal that fits them."""
+        """Return the bytes of `record.json`, with a checksum (the seal) of all other bytes in them."""
         fields = self.model_dump(mode="json") | {"seal": ""}
         before, name, after = json.dumps(fields, indent=1, allow_nan=False).rpartition('"seal": "')
         return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()

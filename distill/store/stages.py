@@ -39,7 +39,7 @@ def _stages_in(value: Any) -> Iterator[StageConfig]:
 
 @dataclass(frozen=True)
 class Stage:
-    """What the pipeline must know about a stage."""
+    """Say what the pipeline must know about a stage."""
 
     config: type[StageConfig]
     folder: str

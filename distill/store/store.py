@@ -29,7 +29,7 @@ _DELETE = "Delete this folder: it is made again when it is wanted."
 
 
 class ArtifactStore:
-    """A folder that holds all artifacts: one folder per stage, such as `teachers/`, `drafts/` and `diverged/`."""
+    """Keep all artifacts in a folder: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -158,7 +158,7 @@ class ArtifactStore:
         return self.publish_recorded(config, draft)
 
     def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
-        """Publish a draft whose record is written, perhaps by a process that was killed right after.
+        """Publish a draft whose record is written already, even if its process was killed right after writing it.
 
         Raises:
             UserError: the draft contains a link.

@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Notes SIGINT and SIGTERM while its block runs, to be obeyed between two steps.
+    """Note SIGINT and SIGTERM while the block runs, so that they are obeyed between two steps.
 
     Under torchrun, signals reach the ranks at different steps, and only the clock of the first rank says when to
     save. So the ranks agree on the signal, on saving, and on the step of their next agreement.

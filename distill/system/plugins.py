@@ -70,7 +70,7 @@ def trust_function(function: Any, field: str) -> str:
 
 
 def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) -> Callable[[], Any]:
-    """Check the argument names of `function(*args, **kwargs)` now, and return the call, to be made later.
+    """Check now that a function takes these arguments, by their names, and return the call, to be made later.
 
     Raises:
         UserError: an argument is unknown or missing.

@@ -15,7 +15,7 @@ _TITLE_CHARACTERS = 60
 
 
 class Report(NamedTuple):
-    """Tells the parent how far a worker's bar is."""
+    """Tell the parent how far a worker's bar is."""
 
     description: str
     n: float
@@ -24,7 +24,7 @@ class Report(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """Tells the parent a warning, which it shows on its terminal."""
+    """Tell the parent a warning, which it shows on its terminal."""
 
     kind: str
     text: str
@@ -64,7 +64,7 @@ def pass_on(message: Message) -> bool:
 
 
 class _Reporting(tqdm):
-    """A bar of a worker, which sends what a bar on a terminal would draw."""
+    """Send to the parent what a bar on a terminal would draw."""
 
     def __init__(self, send: Callable[[Message], object], *arguments: Any, **keywords: Any):
         self._send = send
@@ -79,7 +79,7 @@ class _Reporting(tqdm):
 
 
 class Lines:
-    """Draws a progress line for a whole graph, and below it one for each stage that runs; only on a terminal.
+    """Draw a progress line for a whole graph, and below it one for each stage that runs; only on a terminal.
 
     Args:
         stages: number of stages in the graph.

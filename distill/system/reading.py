@@ -198,7 +198,7 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
 
 
 def _size(path: Path) -> int:
-    """Return the size in bytes of a regular file, and refuse any other file."""
+    """Return the size in bytes of a regular file; refuse anything else, such as a folder or a pipe."""
     # A pipe or a device would be read for ever.
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):

@@ -38,7 +38,7 @@ def cores() -> int:
 
 
 class Folders(BaseModel):
-    """The folders where artifacts and data lie, and whether plug-ins of others are trusted."""
+    """Choose the folders where artifacts and data lie, and whether plug-ins of others are trusted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class Folders(BaseModel):
 
 
 class Runtime(Folders):
-    """The machine, the folders and the switches that leave the numbers alone."""
+    """Choose the machine, the folders and the switches that leave the numbers alone."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device of the tensors; auto takes cuda, then mps, then cpu."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Trusted:
-    """The plug-ins that the user of a process trusts."""
+    """Hold the plug-ins that the user of a process trusts."""
 
     everything: bool = False
     plugins: frozenset[str] = frozenset()

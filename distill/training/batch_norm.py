@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SharedBatchNorm(TorchFunctionMode):
-    """A context in which batch norm in training takes its statistics over all ranks.
+    """Take the statistics of batch norm over all ranks, for training inside the block.
 
     On GPUs it uses the function inside torch's `SyncBatchNorm`.
     """
@@ -77,7 +77,7 @@ def over_ranks(
 
 
 class _Mean(torch.autograd.Function):
-    """The mean of a tensor over the ranks, for use in autograd."""
+    """Average a tensor over the ranks, in a way that autograd can follow."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def _mean(value: Tensor) -> Tensor:
 
 
 class RunningStatistics:
-    """Running mean and variance as one process would have them, where each rank has parts of its own.
+    """Keep running mean and variance as one process would have them, where each rank has parts of its own.
 
     One process updates a statistic r by each part in turn, r ← (1 - m) r + m s, with momentum m and the statistic s
     of the part. The update is affine in r, so the results of all ranks from the same initial r determine the
@@ -135,7 +135,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Merge the statistics of all ranks after the parts of a step, so that all ranks have the same."""
+        """Merge the statistics of all ranks after the parts of a step, so that all ranks have equal statistics."""
         if not self._buffers:
             return
         merged = self._flat() * self._own + self._before * self._old

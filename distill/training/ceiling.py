@@ -18,7 +18,7 @@ _TARGETS = 1 << 22
 
 
 def confidence_ceiling(loss: Loss, labels: Int64[Tensor, " n"], classes: int, progress: float) -> float:
-    """Return the mean confidence of a network that predicts exactly its targets: the mean of their largest shares.
+    """Return the mean confidence that a network would have if it predicted exactly its smoothed targets.
 
     Targets are read off the loss: the gradient of cross-entropy by the logits is softmax - target (Müller et al.
     2019, section 1), here at logits of 0. So they are the targets of the loss that is minimised, whatever the

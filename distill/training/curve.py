@@ -28,7 +28,7 @@ _POINTS = 20  # few enough for readable curves and cheap logging
 
 
 class Curve:
-    """The training curve of a run, in `metrics.jsonl` and TensorBoard; only the first rank has a writer.
+    """Log the training curve of a run to `metrics.jsonl` and TensorBoard; only the first rank has a writer.
 
     Args:
         run: training whose measures are logged.

@@ -26,7 +26,7 @@ _EXPLOSION = 10.0
 
 
 class LossHistory:
-    """The losses of all steps since the last check, kept on the device and read only if the next check fails."""
+    """Keep the losses of all steps since the last check on the device, to be read only if the next check fails."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, list[Terms]]] = []
@@ -51,7 +51,7 @@ def weights_are_finite(model: nn.Module) -> bool:
 
 
 class NotFinite:
-    """The first step whose loss was not finite, or whose update made weights that are not finite.
+    """Describe the first step whose loss was not finite, or whose update made weights that are not finite.
 
     Attributes:
         before: earlier steps since the last check, each with its loss terms.
@@ -143,7 +143,7 @@ def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
 
 
 def _tensors(teacher: TeacherRows | None) -> tuple[Tensor, ...]:
-    """Return the logits of a batch, or its soft targets and their logarithms."""
+    """Return the teacher's tensors of a batch: its logits, or the soft targets and their logarithms."""
     if teacher is None:
         return ()
     return teacher if isinstance(teacher, tuple) else (teacher,)

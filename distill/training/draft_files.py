@@ -1,4 +1,4 @@
-"""Hold the files of an interrupted run to the digests in its resume point: its log and its snapshots."""
+"""Compare the log and the snapshots of an interrupted run with the digests in its resume point."""
 
 from __future__ import annotations
 

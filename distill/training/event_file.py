@@ -21,7 +21,7 @@ _NAME = "events.out.tfevents."
 
 
 class SafeSummaryWriter(SummaryWriter):
-    """A `SummaryWriter` that a full disk cannot stop: after its first error it drops all further events.
+    """Write a TensorBoard log that a full disk cannot stop: after its first error it drops all further events.
 
     Args:
         folder: folder of the log; made if it is missing.
@@ -44,14 +44,14 @@ class SafeSummaryWriter(SummaryWriter):
 
 
 class _FileWriter(FileWriter):
-    """A `FileWriter` of torch that writes to an `_EventFile`."""
+    """Let torch's `FileWriter` write to an `_EventFile`."""
 
     def __init__(self, events: _EventFile):
         self.event_writer: Any = events
 
 
 class _EventFile:
-    """An event file with the methods that torch's `FileWriter` calls."""
+    """Write an event file, with the methods that torch's `FileWriter` calls."""
 
     def __init__(self, folder: Path, failed: Callable[[OSError], object]):
         self._folder, self._failed = folder, failed

@@ -7,7 +7,7 @@ from distill.training.tracking import warn
 
 
 class Notices:
-    """The warnings of one run: each kind is printed once, and those that hold at the end are kept.
+    """Keep the warnings of one run: each kind is printed once, and those that hold at the end are kept.
 
     Args:
         printed: whether warnings are printed on stderr; in a pool of stages they are not.

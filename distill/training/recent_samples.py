@@ -26,7 +26,7 @@ _LABELS = 10_000
 
 
 class StepPart(NamedTuple):
-    """The results of a step on one batch, or on one piece of a batch."""
+    """Hold the results of a step on one batch, or on one piece of a batch."""
 
     logits: Float[Tensor, "b *t k"]
     """Logits of the network, without gradient."""
@@ -41,7 +41,7 @@ def _on_cpu(value: Any) -> Any:
 
 
 class RecentSamples:
-    """The last training samples of this rank, and the sums of losses since the last point of the curve.
+    """Keep the last training samples of this rank, and the sums of losses since the last point of the curve.
 
     Args:
         labels_per_step: labels of all ranks in one step.
@@ -103,7 +103,7 @@ class RecentSamples:
         self.steps = states[0]["steps"]
 
     def _cut_anew(self, of_ranks: list[list[Tensor]], pieces: int) -> Iterator[Tensor]:
-        """Yield this rank's pieces of each step.
+        """Yield this rank's pieces of each step, cut from the pieces of the ranks that wrote the resume point.
 
         Args:
             of_ranks: tensors of each rank that wrote the resume point, `pieces` per step.

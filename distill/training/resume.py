@@ -66,7 +66,7 @@ def _entry(digest: bytes) -> bytes:
 
 
 class _Writer:
-    """Turns a state into JSON, and collects the tensors that the JSON names."""
+    """Turn a state into JSON, and collect the tensors that the JSON names."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -117,7 +117,7 @@ def _key(name: Any) -> str | int:
 
 
 def _value(form: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the value that a form of `_Writer.form` stands for."""
+    """Return the value that was turned into this JSON by `_Writer.form`."""
     if not isinstance(form, dict):
         return form
     ((kind, inside),) = form.items()

@@ -23,7 +23,7 @@ from distill.training.recent_samples import RecentSamples
 
 
 class Run:
-    """The state of a training run (everything that changes with its steps), and its resume point on disk.
+    """Hold the state of a training run, everything that changes with its steps, and its resume point on disk.
 
     Args:
         model: network on its device, with its initial weights.

@@ -23,7 +23,7 @@ from distill.training.step import Forward
 
 
 class StepInParts:
-    """Takes steps like `take_step`, on batches whose parts this rank computes one after another.
+    """Take steps like `take_step`, on batches whose parts this rank computes one after another.
 
     Args:
         run: training of this rank; its share says how batches are cut.
@@ -107,7 +107,7 @@ class StepInParts:
 
 
 def _share_that_counts(labels: Tensor) -> float | Tensor:
-    """Return the share of labels that are not ignored, which is 1 unless each position has a label."""
+    """Return the share of labels that count, which is 1 unless each position has a label."""
     if labels.ndim == 1 or labels.is_floating_point():
         return 1.0
     return (labels >= 0).float().mean()

@@ -84,7 +84,7 @@ def summary_writer(folder: Path, purge_step: int | None = None) -> SafeSummaryWr
 
 
 class MetricWriter:
-    """Writes `metrics.jsonl` and `tb/` in one folder; a resumed run drops the entries after its step.
+    """Write `metrics.jsonl` and `tb/` in one folder; a resumed run drops the entries after its step.
 
     If `tb/` cannot be written, the run goes on, with a warning and without a TensorBoard log.
     """

@@ -19,7 +19,7 @@ from distill.training.state import Run
 
 
 class Watch:
-    """Takes in the result of every step; between steps it checks, logs and saves.
+    """Take in the result of every step; between steps check, log and save.
 
     Args:
         run: training to look after.

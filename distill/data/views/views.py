@@ -27,7 +27,7 @@ CACHE_BYTES = 1 << 20
 
 
 class Views:
-    """The views of a split: view v of sample i is a pure function of (seed, i, v).
+    """Render views of a split: view v of sample i is a pure function of (seed, i, v).
 
     Pixels do not depend on the device, the order or the number of samples that are rendered together.
 
@@ -77,12 +77,12 @@ class Views:
 
     @property
     def is_program(self) -> bool:
-        """Whether a program renders the views, one image at a time."""
+        """Tell whether a program renders the views, one image at a time."""
         return self._program is not None
 
     @property
     def sample_bytes(self) -> int:
-        """The bytes of a sample's normalised image, or of its mixed label where that is larger."""
+        """Return how many bytes one sample takes: the larger of its normalised image and its mixed label."""
         return 4 * max(self._images[0:1].numel(), 1, self._num_classes if self.augment.mixes else 0)
 
     def settle(self) -> None:

@@ -18,7 +18,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a stage failed, and which stages could not run because of it."""
+    """Say why a stage failed, and which stages could not run because of it."""
 
     error: Exception
     log: Path | None = None
@@ -36,7 +36,7 @@ class Failure:
 
 
 class StagesFailed(Exception):
-    """The error of a run in which several stages failed, or one stage failed in a worker."""
+    """Report a run in which several stages failed, or in which one stage failed in a worker."""
 
     def __init__(self, failures: Mapping[str, Failure]):
         super().__init__(dict(failures))
@@ -51,7 +51,7 @@ class StagesFailed(Exception):
 
 
 class WorkerDied(Exception):
-    """The error of a worker that ended before its stage did; another worker takes its place."""
+    """Report a worker that ended before its stage did; another worker takes its place."""
 
     def __init__(self, exit_code: int):
         super().__init__(exit_code)

@@ -82,7 +82,7 @@ def run_ray(
 
 
 class _Tasks(Generic[Work]):
-    """The Ray tasks of the stages that were submitted and have not ended."""
+    """Hold the Ray tasks of the stages that were submitted and have not ended."""
 
     def __init__(self, ray: ModuleType, graph: Graph[Work], lines: Lines, token: Path, cpus: int, gpus: float):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -156,7 +156,7 @@ def _error(ray: ModuleType, reference: Any) -> Exception | None:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[Path]:
-    """Keep a file in the store for the length of the block, by which a node knows that it shares the store."""
+    """Keep a file in the store while the block runs; a node that sees the file knows that it shares the store."""
     token = folder / f"{uuid.uuid4().hex}.token"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,13 +176,13 @@ def _token(folder: Path) -> Iterator[Path]:
 
 
 class _Started(NamedTuple):
-    """The message by which a worker says that it has started a stage."""
+    """Tell that a worker has started a stage."""
 
     node: str
 
 
 class _Inbox:
-    """An actor that holds the messages of workers until it is asked for them."""
+    """Hold the messages of workers, as a Ray actor, until somebody asks for them."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, Message | _Started]] = []
@@ -197,7 +197,7 @@ class _Inbox:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """The settings with which a worker works as if it were the process that asked."""
+    """Hold the settings with which a worker works as if it were the process that asked for the work."""
 
     inbox: Any
     """Ray's handle of the inbox that the worker's messages go to."""

@@ -105,7 +105,7 @@ def silenced(ray: ModuleType) -> Iterator[None]:
 
 
 class SizeCheck:
-    """A check that some node of the cluster is large enough for a stage.
+    """Check that some node of the cluster is large enough for a stage.
 
     Args:
         ray: the module.

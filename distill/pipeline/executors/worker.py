@@ -27,7 +27,7 @@ _GRACE_SECONDS = 5.0
 
 
 class Ended(NamedTuple):
-    """The message by which a worker reports that a stage has ended."""
+    """Tell that a stage has ended in a worker."""
 
     error: Exception | None = None
     """Why the stage failed; None when its artifact was made."""
