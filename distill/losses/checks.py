@@ -48,6 +48,25 @@ def check_batch(logits: Float[Tensor, "n *t k"], labels: Labels | None = None, i
         raise UserError("logits", value, expected, "Drop the softmax at the end of the network.")
 
 
+def check_shapes(logits: Tensor, teacher_logits: Tensor | None = None, labels: Labels | None = None) -> None:
+    """Refuse logits of a teacher, or labels, that do not fit the shape of the logits; never wait for the device.
+
+    Without this check, broadcasting, gathering and scattering would take some of the numbers without an error.
+
+    Raises:
+        UserError: a shape does not fit.
+    """
+    if teacher_logits is not None and teacher_logits.shape != logits.shape:
+        value, expected = f"shape {list(teacher_logits.shape)}", f"{list(logits.shape)}, as the student's logits"
+        way_out = "Give the same samples to both networks, and the student the classes of its teacher."
+        raise UserError("teacher_logits", value, expected, way_out)
+    if labels is not None and labels.shape != logits.shape and labels.shape != logits.shape[:-1]:
+        shape = list(logits.shape)
+        expected = f"{shape[:-1]} or {shape} for logits {shape}, classes last"
+        way_out = "Give one class per sample or position, or the share of each class."
+        raise UserError("labels", f"shape {list(labels.shape)}", expected, way_out)
+
+
 def _are_probabilities(values: Float[Tensor, "*n k"]) -> bool:
     allowed = _PROBABILITIES.get(values.dtype, _ROUNDED)
     values = values.double() if values.dtype == torch.float64 else values.float()
@@ -57,13 +76,10 @@ def _are_probabilities(values: Float[Tensor, "*n k"]) -> bool:
 
 
 def _check_labels(logits: Tensor, labels: Tensor, ignore_index: int) -> None:
-    shape, classes = list(logits.shape), logits.shape[-1]
+    check_shapes(logits, labels=labels)
+    classes = logits.shape[-1]
     if labels.shape == logits.shape:
         _check_shares(labels)
-    elif labels.shape != logits.shape[:-1]:
-        expected = f"{shape[:-1]} or {shape} for logits {shape}, classes last"
-        way_out = "Give one class per sample or position, or the share of each class."
-        raise UserError("labels", f"shape {list(labels.shape)}", expected, way_out)
     elif labels.is_floating_point() or labels.is_complex():
         way_out = "Call .long() on them if they are classes; a number to predict needs another loss."
         raise UserError("labels", f"{labels.dtype}", "classes as integers, or the share of each class", way_out)

@@ -1,7 +1,9 @@
 """Compute the soft terms of distillation, in functions to be read: each takes logits and averages over the batch.
 
 `distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have one name in all of them.
-Where a term needs the label of a mixed view, `classes_of` decides what it is.
+Where a term needs the label of a mixed view, `classes_of` decides what it is. A class whose logit is -inf has
+probability 0 for the teacher and adds 0 to a loss. A sample with the label -100 has no label: terms that need
+labels leave it out of their mean, and are 0 if all samples of a batch are left out.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distill.config.loss import TemperatureOn
-from distill.losses.terms import Labels, at_least_float32
+from distill.config.loss import IGNORED, TemperatureOn
+from distill.losses.checks import check_shapes
+from distill.losses.terms import Labels, at_least_float32, log_softmax_of_teacher
 
 
 def kl_distillation(
@@ -32,7 +35,7 @@ def kl_distillation(
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
     student_temperature = temperature if temperature_on == "both" else 1.0
     log_student = torch.log_softmax(student / student_temperature, dim=1)
-    log_teacher = torch.log_softmax(teacher / temperature, dim=1)
+    log_teacher = log_softmax_of_teacher(teacher / temperature)
     kl = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
     return student_temperature**2 * kl
 
@@ -42,9 +45,11 @@ def logit_matching(
 ) -> Float[Tensor, ""]:
     """Compute ½ ‖z_s - z_t‖², summed over classes, mean over the batch (Müller et al. 2019, appendix A.5).
 
-    The temperature has no effect; it is an argument because all soft terms take one.
+    The temperature has no effect; it is an argument because all soft terms take one. A class with logit -inf of the
+    teacher adds 0.
     """
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
+    teacher = teacher.where(teacher > -torch.inf, student.detach())
     return F.mse_loss(student, teacher, reduction="sum") * (0.5 / student.shape[0])
 
 
@@ -55,14 +60,25 @@ def standardised_distillation(
 
     On both sides z' = (z - mean z) / (10⁻⁷ + std z), over the classes of each sample, with the unbiased std (Sun et
     al., CVPR 2024, and their code). So the student need not match the mean and the spread of the teacher's logits.
-    With two classes nothing is left to learn: z' of two logits is ±1/√2.
+    With two classes nothing is left to learn: z' of two logits is ±1/√2. Mean and std of the teacher leave out
+    logits of -inf.
     """
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
-    return kl_distillation(_z_scores(student), _z_scores(teacher), temperature)
+    return kl_distillation(_z_scores(student), _z_scores_of_teacher(teacher), temperature)
 
 
 def _z_scores(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     return (logits - logits.mean(1, keepdim=True)) / (1e-7 + logits.std(1, keepdim=True))
+
+
+def _z_scores_of_teacher(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    excluded = logits == -torch.inf
+    number = (~excluded).sum(1, keepdim=True)
+    centred = logits - logits.masked_fill(excluded, 0).sum(1, keepdim=True) / number
+    squares = centred.square().masked_fill(excluded, 0).sum(1, keepdim=True)
+    among_finite = centred / (1e-7 + (squares / (number - 1).clamp_min(1)).sqrt())
+    # Rows without -inf keep the bits that mean and std give.
+    return among_finite.where(excluded.any(1, keepdim=True), _z_scores(logits))
 
 
 class DecoupledKL(NamedTuple):
@@ -84,21 +100,25 @@ def decoupled_kl(
 ) -> DecoupledKL:
     """Compute both parts of the KL divergence at a temperature, without T² (Zhao et al., CVPR 2022, section 3.1).
 
-    The computation stays in log space, so it holds for logits of any size.
+    The computation stays in log space, so it holds for logits of any size. All parts of a sample without label are
+    0, and so is `nontarget` where the teacher excludes all other classes.
     """
-    student, teacher = (z / temperature for z in _in_one_dtype(student_logits, teacher_logits))
-    label = classes_of(labels).unsqueeze(1)
+    student, teacher = (z / temperature for z in _in_one_dtype(student_logits, teacher_logits, labels))
+    counts, label = _counted(labels)
     # Classes are gathered and not masked: a mask needs a constant for "no logit", which large logits would reach.
     others = torch.arange(student.shape[1] - 1, device=student.device).expand(len(student), -1)
     others = others + (others >= label)
-    margin_s, margin_t = (
-        z.gather(1, label).squeeze(1) - z.gather(1, others).logsumexp(1) for z in (student, teacher)
-    )
-    in_t, in_s = F.logsigmoid(margin_t), F.logsigmoid(margin_s)
-    out_t, out_s = F.logsigmoid(-margin_t), F.logsigmoid(-margin_s)
+    all_others_s, all_others_t = (z.gather(1, others).logsumexp(1) for z in (student, teacher))
+    margin_s = student.gather(1, label).squeeze(1) - all_others_s
+    margin_t = teacher.gather(1, label).squeeze(1) - all_others_t
+    lowest = torch.finfo(teacher.dtype).min
+    in_t, out_t = (F.logsigmoid(margin).clamp_min(lowest) for margin in (margin_t, -margin_t))
+    in_s, out_s = F.logsigmoid(margin_s), F.logsigmoid(-margin_s)
     target = in_t.exp() * (in_t - in_s) + out_t.exp() * (out_t - out_s)
     rest_s, rest_t = (torch.log_softmax(z.gather(1, others), 1) for z in (student, teacher))
-    return DecoupledKL(target, _kl(rest_t, rest_s), in_t.exp())
+    rest_t = rest_t.where((all_others_t != -torch.inf).unsqueeze(1), rest_s.detach())
+    parts = DecoupledKL(target, _kl(rest_t, rest_s), in_t.exp())
+    return parts if counts is None else DecoupledKL(*(part.where(counts, 0) for part in parts))
 
 
 def decoupled_distillation(
@@ -115,7 +135,8 @@ def decoupled_distillation(
     - p_t(label), which is small where the teacher is sure.
     """
     parts = decoupled_kl(student_logits, teacher_logits, labels, temperature)
-    return temperature**2 * (target * parts.target + nontarget * parts.nontarget).mean()
+    of_sample = target * parts.target + nontarget * parts.nontarget
+    return temperature**2 * _mean_of_counted(of_sample, _counted(labels)[0])
 
 
 def dist_distillation(
@@ -171,13 +192,15 @@ def weighted_soft_labels(
     sample on which the student is already better than its teacher weighs little. Mixed labels enter the
     cross-entropies as shares.
     """
-    student, teacher = _in_one_dtype(student_logits, teacher_logits)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits, labels)
     with torch.no_grad():
         shares = labels.to(student.dtype) if labels.is_floating_point() else labels
-        of_student, of_teacher = (F.cross_entropy(z, shares, reduction="none") for z in (student, teacher))
+        # A share of 0 times a logarithm of -inf would be NaN.
+        finite = teacher.clamp_min(torch.finfo(teacher.dtype).min)
+        of_student, of_teacher = (F.cross_entropy(z, shares, reduction="none") for z in (student, finite))
         weight = -torch.expm1(-of_student / (of_teacher + 1e-7))
     log_student, log_teacher = (torch.log_softmax(z / temperature, 1) for z in (student, teacher))
-    return temperature**2 * (weight * _kl(log_teacher, log_student)).mean()
+    return temperature**2 * _mean_of_counted(weight * _kl(log_teacher, log_student), _counted(labels)[0])
 
 
 def decoupled_temperatures(
@@ -195,10 +218,10 @@ def decoupled_temperatures(
     temperature on the teacher. When they differ, a constant added to the teacher's logits changes the targets; the
     logits are taken without centring, as in the authors' code.
     """
-    student, teacher = _in_one_dtype(student_logits, teacher_logits)
-    label = classes_of(labels).unsqueeze(1)
+    student, teacher = _in_one_dtype(student_logits, teacher_logits, labels)
+    counts, label = _counted(labels)
     tempered = (teacher / temperature).scatter(1, label, teacher.gather(1, label) / label_temperature)
-    return _kl(torch.log_softmax(tempered, 1), torch.log_softmax(student, 1)).mean()
+    return _mean_of_counted(_kl(torch.log_softmax(tempered, 1), torch.log_softmax(student, 1)), counts)
 
 
 def classes_of(labels: Labels) -> Int[Tensor, " n"]:
@@ -206,10 +229,28 @@ def classes_of(labels: Labels) -> Int[Tensor, " n"]:
     return labels.argmax(1) if labels.is_floating_point() else labels
 
 
-def _in_one_dtype(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+def _counted(labels: Labels) -> tuple[Tensor | None, Int[Tensor, "n 1"]]:
+    """Return which samples have a label (None: all have shares), and classes, 0 where there is no label."""
+    counts = None if labels.is_floating_point() else labels != IGNORED
+    classes = classes_of(labels)
+    return counts, (classes if counts is None else classes.where(counts, 0)).unsqueeze(1)
+
+
+def _mean_of_counted(of_sample: Float[Tensor, " n"], counts: Tensor | None) -> Float[Tensor, ""]:
+    if counts is None:
+        return of_sample.mean()
+    # The second factor is exactly 1 where all samples count.
+    return of_sample.where(counts, 0).mean() * (len(counts) / counts.sum().clamp_min(1).to(of_sample.dtype))
+
+
+def _in_one_dtype(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Labels | None = None
+) -> tuple[Tensor, Tensor]:
+    check_shapes(student_logits, teacher_logits, labels)
     student = at_least_float32(student_logits)
     return student, teacher_logits.to(student.dtype)
 
 
 def _kl(log_p: Float[Tensor, "n k"], log_q: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    log_p = log_p.clamp_min(torch.finfo(log_p.dtype).min)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)

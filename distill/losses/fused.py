@@ -11,8 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.config import LossConfig
+from distill.losses.checks import check_shapes
 from distill.losses.labels import in_uniform
-from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_least_float32, required
+from distill.losses.terms import (
+    Labels,
+    Loss,
+    Targets,
+    TeacherRows,
+    Terms,
+    at_least_float32,
+    log_softmax_of_teacher,
+    required,
+)
 
 
 def distilled(config: LossConfig) -> Loss:
@@ -23,6 +33,7 @@ def distilled(config: LossConfig) -> Loss:
         if not isinstance(teacher, Targets):
             log_p = _log_soft_targets(required(teacher), config.temperature, z.dtype)
             teacher = Targets(log_p.exp(), log_p)
+        check_shapes(logits, teacher.p.t())
         terms, gradient = _distillation(z, labels, teacher, config)
         return Terms(_WithGradient.apply(logits, terms.total, gradient), terms.hard, terms.soft)
 
@@ -40,7 +51,7 @@ def prepare_targets(teacher_logits: Float[Tensor, "c k"], temperature: float, ba
 def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.dtype) -> Float[Tensor, "k n"]:
     # A constant of one dimension, so that its product with logits of half precision has the precision `dtype`.
     inverse = _constant(1 / temperature, dtype, teacher_logits.device).view(1)
-    return torch.log_softmax(teacher_logits.t() * inverse, 0)
+    return log_softmax_of_teacher(teacher_logits.t() * inverse, 0)
 
 
 def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:

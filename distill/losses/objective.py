@@ -9,8 +9,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.config import LossConfig
-from distill.losses.checks import check_batch
+from distill.config import IGNORED, LossConfig
+from distill.losses.checks import check_batch, check_shapes
 from distill.losses.fused import distilled, prepare_targets
 from distill.losses.hard_term import HardTerm, hard_term, is_one_cross_entropy
 from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_least_float32, required
@@ -25,7 +25,12 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
     Logits of half precision are computed with in float32, and
     their gradient is cast back. The first call checks its batch (`check_batch`) and waits for the device; later
-    calls do not. A schedule of smoothing follows progress; without progress the loss is as at the last step.
+    calls check shapes only. A schedule of smoothing follows progress; without progress the loss is as at the last
+    step.
+
+    A sample with the label -100 has no hard term, and none of the soft terms that need its label; each term is the
+    mean over the samples that have it, and at alpha > 0 a term that no sample has is 0. If the first batch has no
+    label of -100, later batches may have none either at 0 < alpha < 1 with soft kl.
 
     Args:
         config: both terms.
@@ -34,12 +39,13 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
     Raises:
         ValueError: the config asks for a matrix and there is none, there is a matrix that the config does not ask
-            for, or its rows are not targets. The first call of the loss raises a UserError as `check_batch` does.
+            for, or its rows are not targets. The first call of the loss raises a UserError as `check_batch` does,
+            and each call raises one where the shapes of its arguments do not fit.
     """
     hard = hard_term(config, matrix)
     # A student that learns from the teacher alone does not use its labels, so they may be anything.
     uses_labels = config.alpha < 1 or config.soft_term.needs_labels
-    return _checking_the_first_batch(_weighted_sum(config, hard), uses_labels)
+    return _checked(config, hard, uses_labels)
 
 
 def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
@@ -66,10 +72,12 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
     return soft
 
 
-def _weighted_sum(config: LossConfig, hard: HardTerm) -> Loss:
+def _weighted_sum(config: LossConfig, hard: HardTerm, some_ignored: bool) -> Loss:
     fused = config.soft_term.is_plain_kl
-    if fused and config.alpha > 0 and (config.alpha == 1 or is_one_cross_entropy(config)):
+    if fused and (config.alpha == 1 or (config.alpha > 0 and not some_ignored and is_one_cross_entropy(config))):
         return distilled(config)
+    if some_ignored and config.alpha > 0:
+        hard = _zero_without_labels(hard)
     return _both_terms(config.alpha, hard, _fused_kl(config) if fused else soft_term(config))
 
 
@@ -94,14 +102,30 @@ def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -
     return loss
 
 
-def _checking_the_first_batch(loss: Loss, uses_labels: bool) -> Loss:
-    is_checked = False
+def _zero_without_labels(hard_term: HardTerm) -> HardTerm:
+    def term(logits: Tensor, labels: Labels, progress: float) -> Tensor:
+        if labels.is_floating_point():
+            return hard_term(logits, labels, progress)
+        none = (labels == IGNORED).all()
+        # The mean over no sample would be NaN, with a gradient of NaN.
+        return hard_term(logits, labels.masked_fill(none, 0), progress).where(~none, 0)
 
-    def checking(logits: Tensor, labels: Labels, *teacher_and_progress: Any) -> Terms:
-        nonlocal is_checked
+    return term
+
+
+def _checked(config: LossConfig, hard: HardTerm, uses_labels: bool) -> Loss:
+    loss, is_checked = _weighted_sum(config, hard, False), False
+
+    def checked(logits: Tensor, labels: Labels, *teacher_and_progress: Any) -> Terms:
+        nonlocal loss, is_checked
         if not is_checked:
             check_batch(logits, labels if uses_labels else None)
             is_checked = True
+            # The path that is fused with the hard term has no time to count labels at each step.
+            if uses_labels and (labels == IGNORED).any():
+                loss = _weighted_sum(config, hard, True)
+        elif uses_labels:
+            check_shapes(logits, labels=labels)
         return loss(logits, labels, *teacher_and_progress)
 
-    return checking
+    return checked

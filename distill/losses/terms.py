@@ -69,6 +69,15 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
+def log_softmax_of_teacher(teacher_logits: Tensor, dim: int = 1) -> Tensor:
+    """Compute log-probabilities of a teacher, with the lowest finite number for a class of logit -inf.
+
+    The class has probability 0 and shall contribute 0 to a loss, but 0 times -inf would be NaN.
+    """
+    log_p = torch.log_softmax(teacher_logits, dim)
+    return log_p.clamp_min(torch.finfo(log_p.dtype).min)
+
+
 def required(teacher_logits: Tensor | None) -> Tensor:
     """Return the teacher's logits, or raise a ValueError if there are none."""
     if teacher_logits is None:

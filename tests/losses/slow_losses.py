@@ -10,7 +10,7 @@ from statistics import fmean
 import torch
 import torch.nn.functional as F
 
-from distill.config import LossConfig
+from distill.config import IGNORED, LossConfig
 
 N, K = 5, 4
 Rows = list[list[float]]
@@ -59,11 +59,11 @@ def slow_hard(z: list[float], label: int | list[float], smoothing: float, conven
     if convention == "maxsup":
         return slow_hard(z, label, 0, "uniform") + slow_maxsup(z, smoothing)
     target = of(label, smoothing=smoothing, convention=convention)
-    return -sum(y * math.log(p) for y, p in zip(target, slow_softmax(z), strict=True))
+    return -sum(y * (math.log(p) if p else -math.inf) for y, p in zip(target, slow_softmax(z), strict=True) if y)
 
 
 def slow_kl(p: list[float], q: list[float]) -> float:
-    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True))
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True) if a)
 
 
 def slow_class(label: int | list[float]) -> int:
@@ -75,6 +75,8 @@ def slow_parts(z: list[float], z_t: list[float], label: int, temperature: float)
     q, p = slow_softmax(z, temperature), slow_softmax(z_t, temperature)
     others = [k for k in range(len(z)) if k != label]
     of_target = slow_kl([p[label], sum(p[k] for k in others)], [q[label], sum(q[k] for k in others)])
+    if not any(p[k] for k in others):
+        return of_target, 0.0, p[label]
     rest_t = slow_softmax([z_t[k] for k in others], temperature)
     rest_s = slow_softmax([z[k] for k in others], temperature)
     return of_target, slow_kl(rest_t, rest_s), p[label]
@@ -88,8 +90,9 @@ def slow_pearson(a: list[float], b: list[float]) -> float:
 
 
 def slow_z_scores(z: list[float]) -> list[float]:
-    mean = fmean(z)
-    deviation = math.sqrt(sum((x - mean) ** 2 for x in z) / (len(z) - 1))
+    finite = [x for x in z if x > -math.inf]
+    mean = fmean(finite)
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in finite) / max(1, len(finite) - 1))
     return [(x - mean) / (1e-7 + deviation) for x in z]
 
 
@@ -110,9 +113,11 @@ def slow_soft(student: Rows, labels: list, teacher: Rows, c: LossConfig, at: Row
         return t**2 * (arguments["inter"] * between_classes + arguments["intra"] * between_samples)
     terms = []
     for z, label, z_t, fixed in zip(student, labels, teacher, at, strict=True):
+        if label == IGNORED and c.soft_term.needs_labels:
+            continue
         plain = t**2 * slow_kl(slow_softmax(z_t, t), slow_softmax(z, t))
         if c.soft == "logit-matching":
-            terms.append(0.5 * sum((a - b) ** 2 for a, b in zip(z, z_t, strict=True)))
+            terms.append(0.5 * sum((a - b) ** 2 for a, b in zip(z, z_t, strict=True) if b > -math.inf))
         elif c.soft == "standardised":
             p, q = slow_softmax(slow_z_scores(z_t), t), slow_softmax(slow_z_scores(z), t)
             terms.append(t**2 * slow_kl(p, q))
@@ -129,15 +134,17 @@ def slow_soft(student: Rows, labels: list, teacher: Rows, c: LossConfig, at: Row
             terms.append(slow_kl(slow_softmax(z_t, t), slow_softmax(z)))
         else:
             terms.append(plain)
-    return fmean(terms)
+    return fmean(terms) if terms else 0.0
 
 
 def slow_loss(student: Rows, labels: list, teacher: Rows, c: LossConfig, at: Rows | None = None) -> float:
-    hard = fmean(
-        slow_hard(z, label, c.smoothing, c.smoothing_convention) for z, label in zip(student, labels, strict=True)
-    )
+    hard = [
+        slow_hard(z, label, c.smoothing, c.smoothing_convention)
+        for z, label in zip(student, labels, strict=True)
+        if label != IGNORED
+    ]
     soft = slow_soft(student, labels, teacher, c, at or student)
-    return (1 - c.alpha) * hard + c.alpha * soft
+    return (1 - c.alpha) * (fmean(hard) if hard else 0.0) + c.alpha * soft
 
 
 def slow_sequence_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, convention: str) -> float:
@@ -145,7 +152,7 @@ def slow_sequence_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: fl
     terms = []
     for sentence, own in zip(logits.tolist(), labels.tolist(), strict=True):
         for z, label in zip(sentence, own, strict=True):
-            if label != -100:
+            if label != IGNORED:
                 terms.append(slow_hard(z, label, smoothing, convention))
     return sum(terms) / len(terms)
 

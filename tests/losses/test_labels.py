@@ -14,6 +14,26 @@ from distill.losses import cross_entropy, in_uniform, label_loss, make_loss, max
 from tests.losses.slow_losses import K, N, draw, mixed, slow_hard, slow_sequence_loss, slow_target
 
 
+def test_a_worked_example_of_four_samples():
+    """A tutorial's numbers in float32, whose rounding is up to 6e-8 here: ε = 0.1, uniform."""
+    logits = [[2.0, 0.5, -1.0], [0.1, 1.8, 0.2], [1.2, 0.7, 0.3], [0.0, -0.2, 2.4]]
+    student = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    loss = cross_entropy(student, torch.tensor([0, 1, 0, 2]), 0.1)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.47310787, abs=6e-8)
+    # The mean of -Σ y log p in float32 has all of the tutorial's digits.
+    targets = 0.9 * F.one_hot(torch.tensor([0, 1, 0, 2])) + 0.1 / 3
+    in_float32 = -(targets * torch.log_softmax(torch.tensor(logits), 1)).sum(1).mean()
+    assert in_float32.item() == pytest.approx(0.47310787, abs=1e-8)
+    expected = [
+        [-0.0369, 0.0355, 0.0014],
+        [0.0247, -0.0528, 0.0281],
+        [-0.1091, 0.0670, 0.0422],
+        [0.0111, 0.0076, -0.0187],
+    ]
+    torch.testing.assert_close(student.grad, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=5.1e-5)
+
+
 @pytest.mark.parametrize("convention", ["uniform", "others"])
 def test_smoothing_gradient_is_p_minus_smoothed_label(convention):
     student, labels, _ = draw()

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from distill.cache import LogitCache
 from distill.config import AnalysisConfig, AugmentConfig, DataConfig, LossConfig, TeacherConfig
@@ -196,3 +197,22 @@ def test_augmented_teachers_are_compared_too(teacher, analysed):
     shifted = teacher.replace(augment=AugmentConfig(pad=1))
     (found,) = analysed(shifted, independent=(teacher.replace(seed=1), shifted.replace(seed=2)))
     assert found["values"].keys() >= INDEPENDENT
+
+
+def test_few_images_of_a_rare_class_do_not_take_a_networks_measures(tmp_path, analysed):
+    """A network that is right on all of 30 and 3 images has learned, and a sweep chooses among such networks."""
+    rng, colours = np.random.default_rng(0), {"a": (190, 80, 90), "b": (80, 180, 150)}
+    for split, name, count in ((s, n, c) for s in ("train", "test") for n, c in (("a", 30), ("b", 3))):
+        (tmp_path / "f" / split / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.clip(colours[name] + rng.integers(-60, 60, (8, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "f" / split / name / f"{number}.png")
+    config = TeacherConfig(
+        data=DataConfig(name=f"imagefolder:{tmp_path / 'f'}"),
+        model={"kwargs": {"widths": [16]}},
+        schedule={"epochs": 10, "batch_size": 8},
+        optim={"lr": 0.05},
+    )
+    (measured,) = analysed(config)
+    assert measured["diverged"] is None
+    assert measured["values"]["accuracy"] == 1
