@@ -60,7 +60,7 @@ def check_shapes(logits: Tensor, teacher_logits: Tensor | None = None, labels: L
         value, expected = f"shape {list(teacher_logits.shape)}", f"{list(logits.shape)}, as the student's logits"
         way_out = "Give the same samples to both networks, and the student the classes of its teacher."
         raise UserError("teacher_logits", value, expected, way_out)
-    if labels is not None and labels.shape != logits.shape and labels.shape != logits.shape[:-1]:
+    if labels is not None and labels.shape != logits.shape[:-1] and labels.shape != logits.shape:
         shape = list(logits.shape)
         expected = f"{shape[:-1]} or {shape} for logits {shape}, classes last"
         way_out = "Give one class per sample or position, or the share of each class."
