@@ -216,8 +216,8 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
 def _not_kept(met: Counter[str]) -> str:
     apply = '`data.kwargs={"exif": true}` does'
     told = {
-        f"alpha of {met[ALPHA]:,} images dropped": met[ALPHA],
-        f"EXIF orientation of {met[TURNED]:,} images not applied ({apply})": met[TURNED],
+        f"alpha dropped in {met[ALPHA]:,} of them": met[ALPHA],
+        f"EXIF orientation not applied in {met[TURNED]:,} of them ({apply})": met[TURNED],
     }
     return "; ".join(text for text, count in told.items() if count)
 

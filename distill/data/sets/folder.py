@@ -31,6 +31,7 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
     # Copies of folders are found by their images, so what else lies in a folder is looked at each time.
     left_out = take_inventory(path).left_out if path.is_dir() else decoded.left_out
     train, held_out, test = decoded.splits()
+    apart = len(held_out) > 0 and len(train) == len(decoded.positions)
     positions, summary = decoded.positions[: len(train)], decoded.summary
     if config.limit is not None:
         drawn = limited_rows(train.labels, config.limit, config.split_seed)
@@ -38,10 +39,9 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
         summary = summarise(train, held_out, test, decoded.classes)
     if progress:
         told = f"{len(train):,} train, {len(held_out):,} held-out, {len(test):,} test images"
-        notes = (f"left out: {left_out}" if left_out else "", decoded.pixels)
+        notes = (decoded.pixels, f"left out: {left_out}" if left_out else "")
         line = "; ".join((f"{config.name}: {len(decoded.classes):,} classes, {told}", *filter(None, notes)))
         tqdm.write(line, file=sys.stderr)
-    apart = len(held_out) > 0 and len(decoded.positions) == len(decoded.splits()[0])
     return Dataset(
         config.name, train, held_out, test, decoded.classes, *summary, positions=positions, held_out_apart=apart
     )

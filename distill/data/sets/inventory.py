@@ -80,8 +80,8 @@ class _LeftOut:
     def __init__(self) -> None:
         self._folders: Counter[str] = Counter()
         self._hidden = self._elsewhere = 0
-        self._no_images: list[str] = []
-        self._no_image_count = 0
+        self._other_types = 0
+        self._example = ""
 
     def add(self, name: str, parts: list[str], own: int | None) -> None:
         """Count a file; `own` is the number of the part of its path that belongs to a program, if one does."""
@@ -94,15 +94,14 @@ class _LeftOut:
         elif is_image_name(name):
             self._elsewhere += 1
         elif class_place(parts) is not None:
-            self._no_image_count += 1
-            self._no_images = self._no_images or [name]
+            self._other_types += 1
+            self._example = self._example or _printable(name)
 
     def text(self) -> str:
         """Write the numbers and reasons in one line."""
         counts = {f"in {_printable(folder)}": count for folder, count in sorted(self._folders.items())}
         counts |= {"hidden": self._hidden, "not in a class folder of train/, val/ or test/": self._elsewhere}
-        example = _printable(self._no_images[0]) if self._no_images else ""
-        counts[f"of other types, such as {example}"] = self._no_image_count
+        counts[f"of other types, such as {self._example}"] = self._other_types
         return ", ".join(
             f"{count:,} {'file' if count == 1 else 'files'} {why}" for why, count in counts.items() if count
         )

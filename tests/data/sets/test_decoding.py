@@ -116,7 +116,9 @@ def test_the_line_at_loading_says_what_of_the_images_was_not_kept(tmp_path, caps
     }
     config = DataConfig(name=f"imagefolder:{write_folder(tmp_path / 'folder', files)}")
     load(config, tmp_path / "root")
-    said = 'alpha of 1 images dropped; EXIF orientation of 1 images not applied (`data.kwargs={"exif": true}` does)'
+    said = (
+        'alpha dropped in 1 of them; EXIF orientation not applied in 1 of them (`data.kwargs={"exif": true}` does)'
+    )
     assert capsys.readouterr().err.splitlines()[-1].endswith(said)
     load(config.replace(kwargs={"exif": True}), tmp_path / "root")
-    assert capsys.readouterr().err.splitlines()[-1].endswith("test images; alpha of 1 images dropped")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("test images; alpha dropped in 1 of them")
