@@ -49,7 +49,9 @@ def usual_measures(artifact: Artifact, store: ArtifactStore, runtime: Runtime, s
     """Measure a network from the predictions that it stored, or a cache on the first view of its transfer set."""
     if artifact.config.stage == "cache":
         cache = LogitCache(artifact)
-        return Measured(measure_cache(cache, load(cache.config.transfer_set, runtime.data_root)), {})
+        return Measured(
+            measure_cache(cache, load(cache.config.transfer_set, runtime.data_root, runtime.progress)), {}
+        )
     config = network_config(artifact)
     teacher = own_teacher(config) if isinstance(config, StudentConfig) else None
     return measure(config, artifact, store.find(teacher) if teacher else None, split)

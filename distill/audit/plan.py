@@ -346,13 +346,13 @@ def _matmul_rate() -> float:
 
 def _folder_shape(data: DataConfig) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
-    from distill.data.sets.archives import image_names
+    from distill.data.sets.inventory import take_inventory
 
     kind, _, path = data.name.partition(":")
     folder, size = Path(path).expanduser(), data.kwargs.get("size")
     if kind != "imagefolder" or not isinstance(size, int) or not folder.exists():
         return None
-    places = image_names(folder)
+    places = take_inventory(folder).places
     training = [place.label for place in places.values() if place.split == "train"]
     return Shape(len(training), len(places) - len(training), (3, size, size), len(set(training)))
 

@@ -18,9 +18,11 @@ class DataConfig(Config):
 
     name: Annotated[str, or_function("data.name"), Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
-    """Arguments of the data set, such as {"size": 64} for an image folder, as JSON."""
+    """Arguments of the data set, as JSON, such as {"size": 64} for an image folder, and {"exif": true} to apply
+    the EXIF orientation of its photographs."""
     held_out: Fraction = 0.1
-    """Share of the training set kept for model selection, stratified by class."""
+    """Share of the training set kept for model selection, stratified by class. An image folder with val/ beside
+    test/ is not cut: the images of val/ are held out, and this share stays at its default or 0."""
     split_seed: Seed = 0
     """Seed of the split into training and held-out images."""
     limit: Count | None = None

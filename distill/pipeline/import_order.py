@@ -34,7 +34,8 @@ def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
     Raises:
         UserError: the file has another number of rows.
     """
-    split, whole = len(dataset.train), len(dataset.train) + len(dataset.held_out)
+    split = len(dataset.train)
+    whole = split if dataset.held_out_apart else split + len(dataset.held_out)
     if rows == whole:
         return dataset.positions.numpy()
     if rows == split:
@@ -121,8 +122,9 @@ def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf 
 
     def names(count: int) -> list[str]:
         size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
+        exif = config.kwargs.get("exif", False)
         root = runtime.data_root.expanduser().resolve()
-        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress)
+        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress, exif)
         stored = decoded.names()
         published: list[int] = decoded.positions.argsort().tolist()
         of_split = count == len(dataset.train) < len(published)

@@ -132,3 +132,20 @@ def test_paths_that_are_objects_are_not_unpickled(tmp_path, folder, bring) -> No
     np.savez(tmp_path / "z.npz", logits=answers(labels), paths=np.array(names, dtype=object))
     with pytest.raises(UserError, match="texts, one per row"):
         bring(tmp_path / "z.npz")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_images_of_val_are_no_part_of_the_published_training_set(tmp_path, folder, bring, named) -> None:
+    names, labels = listed(folder)
+    (folder / "val" / "0").mkdir(parents=True)
+    (folder / "val" / names[0]).write_bytes((folder / "train" / names[0]).read_bytes())
+    logits, flags = answers(labels), {}
+    if named:
+        order = np.random.default_rng(1).permutation(len(labels))
+        (tmp_path / "names.txt").write_text("\n".join(names[row] for row in order))
+        logits, flags = logits[order], {"names": str(tmp_path / "names.txt")}
+    np.save(tmp_path / "z.npy", logits)
+    assert bring(tmp_path / "z.npy", **flags).record.metrics["gate/accuracy"] == 1
+    np.save(tmp_path / "z.npy", np.concatenate([logits, logits[:1]]))
+    with pytest.raises(UserError, match="361"):
+        bring(tmp_path / "z.npy", **flags)

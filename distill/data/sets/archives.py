@@ -15,7 +15,6 @@ import os
 import re
 import stat
 import tarfile
-import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
+from distill.data.sets.places import is_image_name, is_of_program, place_of
 from distill.errors import UserError
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 IMAGE_BYTES = 256 << 20
 """Largest file of one image, in bytes: about what the largest decodable image needs without compression."""
@@ -41,22 +40,11 @@ _DIRECTORY_BYTES = 1 << 30
 """Largest directory of a zip, in bytes, which is held in memory: about ten million images."""
 _XZ_MEMORY = 256 << 20
 """Largest memory for unpacking xz, in bytes; the highest preset of xz needs 65 MiB."""
-_LONGEST_NAME = 4096
 _BLOCK = 1 << 16
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Encoded = tuple[int, str, bytes]
 """Row, name and bytes of an image file."""
-
-
-class Place(NamedTuple):
-    """Say where an image lies: [one folder/]split/class/…/file."""
-
-    split: str
-    """Name of the split: train, test or val."""
-    label: str
-    inside: str
-    """Path below the split: CLASS/…/file."""
 
 
 class _Member(NamedTuple):
@@ -70,18 +58,6 @@ class _Member(NamedTuple):
     """Function that reads the bytes; it must be called before the next member is asked for."""
 
 
-def place_of(name: str) -> Place | None:
-    """Return the place that an image file has by its name; None for other files, hidden files and other places."""
-    path = PurePosixPath(name)
-    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-        return None
-    for depth in (0, 1):
-        if len(path.parts) >= depth + 3 and path.parts[depth] in ("train", "test", "val"):
-            inside = path.parts[depth + 1 :]
-            return Place(path.parts[depth], inside[0], "/".join(inside))
-    return None
-
-
 def is_archive(path: Path) -> bool:
     """Say whether a path is a file with the name of an archive that can be read."""
     return path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
@@ -90,7 +66,7 @@ def is_archive(path: Path) -> bool:
 def image_files(path: Path) -> list[tuple[str, int, int]]:
     """List (name, bytes, time in ns) of the image files anywhere in a folder, in the order of their paths.
 
-    Links to files are followed, links to folders are not.
+    Files and folders of programs are left out. Links to files are followed, links to folders are not.
 
     Raises:
         UserError: a linked folder stands where images would be read.
@@ -102,14 +78,16 @@ def image_files(path: Path) -> list[tuple[str, int, int]]:
         with os.scandir(path / within) as entries:
             for entry in entries:
                 name = within + entry.name
+                if is_of_program(entry.name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
-                elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                elif is_image_name(name) and entry.is_file():
                     status = entry.stat()
                     files.append((name, status.st_size, status.st_mtime_ns))
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
                     expected = "a folder: a link to one can lead anywhere, or in circles"
-                    raise _refused(path, name, expected, "Copy the folder, or link its files one by one.")
+                    raise refused(path, name, expected, "Copy the folder, or link its files one by one.")
     return sorted(files, key=lambda file: file[0].split("/"))
 
 
@@ -117,33 +95,16 @@ def _holds_images(folder: str) -> bool:
     return any(place_of(f"{folder}/{inside}") for inside in ("x.png", "x/x.png"))
 
 
-def image_names(path: Path) -> dict[str, Place]:
-    """Map the sorted names of the images of a folder or an archive to their places; images elsewhere are left out.
+def member_names(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each member of an archive (of a folder with a slash), and whether it is an image.
 
-    Of an archive only headers are read.
+    Only headers are read.
 
     Raises:
-        UserError: the archive is damaged or holds too much, a name is not allowed, two images have one place, or a
-            member with the name of an image is no plain file.
+        UserError: the archive is damaged or holds too much, or a member with the name of an image is not allowed.
     """
-    if path.is_dir():
-        names = [name for name, _, _ in image_files(path)]
-    else:
-        with _reading(path):
-            names = [member.name for member in _images(path)]
-    places = {name: place for name in sorted(names) if (place := place_of(name)) is not None}
-    names_at: dict[tuple[str, str], str] = {}
-    for name, place in places.items():
-        if len(name) > _LONGEST_NAME or not _is_text(name):
-            raise _refused(path, name, f"a name of at most {_LONGEST_NAME} letters", "Rename it.")
-        if (other := names_at.setdefault((place.split, place.inside), name)) != name:
-            raise _refused(path, name, f"one image at a place, this is the place of {other}", "Remove one of them.")
-    return places
-
-
-def _is_text(name: str) -> bool:
-    """Say whether a name has neither control characters nor bytes that cannot be text."""
-    return name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+    with _reading(path):
+        yield from ((member.name, _is_image(member.name)) for member in _members(path))
 
 
 def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
@@ -154,7 +115,7 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
     """
     if not path.is_dir():
         with _reading(path):
-            for member in _images(path):
+            for member in _members(path):
                 if member.name in row_of:
                     yield row_of[member.name], member.name, member.read()
         return
@@ -166,23 +127,24 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
         yield row, name, data
 
 
-def _images(path: Path) -> Iterator[_Member]:
-    """Yield each member of an archive that has the name of an image, after a check of all that it declares."""
+def _members(path: Path) -> Iterator[_Member]:
+    """Yield each member of an archive; if it has the name of an image, after a check of all that it declares."""
     names: set[str] = set()
     inside, most = 0, _most_inside(path)
     for member in _zip_members(path) if _is_zip(path) else _tar_members(path):
         if not _is_image(member.name):
+            yield member
             continue
         _check_path(path, member.name)
         if not member.is_file:
             way_out = "Pack it again without links (tar has --dereference and --hard-dereference)."
-            raise _refused(path, member.name, "a file, no link and nothing else", way_out)
+            raise refused(path, member.name, "a file, no link and nothing else", way_out)
         _check_size(path, member.name, member.size)
         inside += member.size
         if inside > most:
             raise _too_much(path, most)
         if member.name in names:
-            raise _refused(path, member.name, "each name once", "Pack it again.")
+            raise refused(path, member.name, "each name once", "Pack it again.")
         names.add(member.name)
         yield member
 
@@ -190,7 +152,7 @@ def _images(path: Path) -> Iterator[_Member]:
 def _is_image(name: str) -> bool:
     # Some programs of Windows separate folders by backslashes.
     path = PurePosixPath(name.replace("\\", "/"))
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return is_image_name(path.name) and not path.name.startswith(".")
 
 
 def _check_path(path: Path, name: str) -> None:
@@ -198,13 +160,13 @@ def _check_path(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
         expected = "a path within the archive: no .., no drive, no backslash, nothing before the first folder"
-        raise _refused(path, name, expected, "Pack it again from inside its folder.")
+        raise refused(path, name, expected, "Pack it again from inside its folder.")
 
 
 def _check_size(path: Path, name: str, size: int) -> None:
     if size > IMAGE_BYTES:
         expected = f"an image of at most {IMAGE_BYTES:,} bytes"
-        raise _refused(path, f"{name}, {size:,} bytes or more", expected, "Save it smaller, or remove it.")
+        raise refused(path, f"{name}, {size:,} bytes or more", expected, "Save it smaller, or remove it.")
 
 
 def _most_inside(path: Path) -> int:
@@ -213,10 +175,11 @@ def _most_inside(path: Path) -> int:
 
 def _too_much(path: Path, most: int) -> UserError:
     expected = f"at most {most:,} bytes inside, {RATIO} times its size"
-    return _refused(path, f"more than {most:,} bytes", expected, "Unpack it yourself, and give the folder.")
+    return refused(path, f"more than {most:,} bytes", expected, "Unpack it yourself, and give the folder.")
 
 
-def _refused(path: Path, what: str, expected: str, way_out: str) -> UserError:
+def refused(path: Path, what: str, expected: str, way_out: str) -> UserError:
+    """Make the error for a folder or an archive that holds something it must not."""
     shown = what if len(what) <= 200 else f"{what[:200]}…"
     return UserError("data.name", f"imagefolder:{path} ({shown})", expected, way_out)
 
@@ -244,15 +207,15 @@ def _zip_members(path: Path) -> Iterator[_Member]:
     # `zipfile` reads the whole directory at once.
     if (size := _directory_bytes(path)) > _DIRECTORY_BYTES:
         expected = f"a directory of at most {_DIRECTORY_BYTES:,} bytes"
-        raise _refused(path, f"a directory of {size:,} bytes", expected, "Unpack it yourself, and give the folder.")
+        raise refused(path, f"a directory of {size:,} bytes", expected, "Unpack it yourself, and give the folder.")
     with zipfile.ZipFile(path) as archive:
         for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
             # `filename` ends at a NUL, behind which `orig_filename` may go on.
             name = member.orig_filename
             if _is_image(name) and (member.flag_bits & 1 or member.compress_type not in _ZIP_METHODS):
                 expected = "an image that is stored or deflated, without a password"
-                raise _refused(path, name, expected, "Pack it again, or unpack it and give the folder.")
-            if not member.is_dir():
+                raise refused(path, name, expected, "Pack it again, or unpack it and give the folder.")
+            if not (member.is_dir() and _is_image(name)):
                 is_file = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
                 yield _Member(name, member.file_size, is_file, partial(_unzipped, archive, member))
 
@@ -295,9 +258,10 @@ def _tar_members(path: Path) -> Iterator[_Member]:
             if count > most:
                 expected = f"at most {most:,} files, one for {_BYTES_PER_MEMBER} bytes"
                 way_out = "Unpack it yourself, and give the folder."
-                raise _refused(path, f"more than {most:,} files", expected, way_out)
+                raise refused(path, f"more than {most:,} files", expected, way_out)
             is_file = member.isreg() and not member.issparse()
-            yield _Member(member.name, member.size, is_file, partial(stream.take, member.size))
+            name = f"{member.name}/" if member.isdir() else member.name
+            yield _Member(name, member.size, is_file, partial(stream.take, member.size))
         if stream.last.strip(b"\0") or len(stream.last) != tarfile.BLOCKSIZE:
             # `tarfile` takes a damaged header for the end of the archive.
             raise tarfile.ReadError(f"it is cut or damaged after {stream.tell():,} bytes")

@@ -52,6 +52,8 @@ class Dataset:
     """sha256 over images, labels and class names."""
     positions: Int64[Tensor, "n"]
     """Position of each training row in the published training set, before the held-out rows were taken out."""
+    held_out_apart: bool = False
+    """Whether the held-out images were published apart, in `val/`, and are no part of the training set."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,14 +28,14 @@ from tqdm import tqdm
 
 from distill.data.sets.archives import Encoded, encoded_images
 from distill.data.sets.dataset import Split
-from distill.data.sets.decoding import decode, decode_into, pillow_is_strict
+from distill.data.sets.decoding import ALPHA, FILES, TURNED, decode, decode_into, pillow_is_strict
 from distill.data.sets.folder_layout import Listing, arrange, input_files
 from distill.data.sets.pixel_summary import Summary, summarise
 from distill.errors import UserError
 from distill.system.reading import map_array, read_json
 from distill.system.runtime import free_bytes
 
-_VERSION = 3
+_VERSION = 4
 _NAMES_BYTES = 4 << 30
 """Largest size of the names of all files: much more than any set here has, and less than would fill a memory."""
 _SPARE_BYTES = 64 << 20
@@ -48,6 +49,10 @@ class _Meta(BaseModel):
 
     sizes: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
     classes: tuple[str, ...]
+    left_out: str
+    """Numbers of files that were left out when the images were decoded, and why."""
+    pixels: str
+    """What of the images was not kept: alpha, orientation."""
     summary: tuple[
         tuple[float, float, float],
         tuple[PositiveFloat, PositiveFloat, PositiveFloat],
@@ -66,7 +71,14 @@ class Decoded:
     summary: Summary
     folder: Path
     positions: Int64[Tensor, "m"]
-    """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
+    """Position of each row of `train/`, the training split first, in the order of torchvision's ImageFolder.
+
+    Where the held-out images are those of `val/`, all of `train/` is the training split.
+    """
+    left_out: str
+    """Numbers of files that were left out when the images were decoded, and why."""
+    pixels: str
+    """What of the images was not kept: alpha, orientation."""
 
     def splits(self) -> Parts:
         """Return the training, held-out and test split, without a copy."""
@@ -82,7 +94,13 @@ class Decoded:
 
 
 def decode_once(
-    path: Path, size: int | None, held_out: float, split_seed: int, root: Path, progress: bool = True
+    path: Path,
+    size: int | None,
+    held_out: float,
+    split_seed: int,
+    root: Path,
+    progress: bool = True,
+    exif: bool = False,
 ) -> Decoded:
     """Decode the images of `train/<class>/*` and `test/<class>/*` (or `val/`) as RGB, or map the decoded copy.
 
@@ -93,13 +111,14 @@ def decode_once(
         split_seed: seed of that split.
         root: data root, under which the decoded copy is kept.
         progress: whether to show a progress bar.
+        exif: whether images are turned as their EXIF orientation says.
 
     Raises:
         UserError: the path does not exist or has another layout, an image or archive is damaged, an archive holds
             too much, images differ in shape, the disk has too little room, or a decoded copy was changed.
     """
     entries = input_files(path)
-    settings = json.dumps([_VERSION, entries, size, held_out, split_seed])
+    settings = json.dumps([_VERSION, entries, size, held_out, split_seed, exif])
     stem = re.sub(r"[^\w .=+()@,-]", "-", path.name.split(".")[0])[:60] or "images"
     folder = root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
@@ -107,7 +126,7 @@ def decode_once(
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
                 listing = arrange(path, held_out, split_seed)
-                decode_all(path, listing, size, folder, progress)
+                decode_all(path, listing, size, folder, progress, exif)
     with _untouched(folder):
         return _open(folder)
 
@@ -129,15 +148,18 @@ def _open(folder: Path) -> Decoded:
     except ValidationError as error:
         expected = "sizes of three splits, names of classes, mean and deviation of three channels, a fingerprint"
         raise _tampered(folder, "meta.json", expected) from error
-    published, rows = sum(meta.sizes[:2]), sum(meta.sizes)
+    rows = sum(meta.sizes)
     # The array is never written, but torch warns about read-only arrays, so it is mapped copy-on-write.
     images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
     labels = np.array(map_array(folder / "labels.npy", np.int64, (rows,)))
-    positions = np.array(map_array(folder / "positions.npy", np.int64, (published,)))
+    positions = np.array(map_array(folder / "positions.npy", np.int64, (None,)))
     if rows and not 0 <= labels.min() <= labels.max() < len(meta.classes):
         raise _tampered(folder, "labels.npy", f"numbers of {len(meta.classes)} classes")
-    if not np.array_equal(np.sort(positions), np.arange(published)):
-        raise _tampered(folder, "positions.npy", f"each number below {published} once")
+    published = len(positions)
+    if published not in (meta.sizes[0], sum(meta.sizes[:2])) or not np.array_equal(
+        np.sort(positions), np.arange(published)
+    ):
+        raise _tampered(folder, "positions.npy", "the position of each image of train/ once")
     return Decoded(
         torch.from_numpy(images),
         torch.from_numpy(labels),
@@ -146,6 +168,8 @@ def _open(folder: Path) -> Decoded:
         Summary(*meta.summary),
         folder,
         torch.from_numpy(positions),
+        meta.left_out,
+        meta.pixels,
     )
 
 
@@ -160,7 +184,7 @@ def _tampered(folder: Path, name: str, expected: str) -> UserError:
     return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
 
 
-def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
+def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool, exif: bool) -> None:
     """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole."""
     draft = folder.with_name(f".draft-{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
@@ -169,9 +193,10 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
     encoded = encoded_images(path, row_of)
     try:
         with pillow_is_strict():
-            images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size)
+            images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size, exif)
             with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
-                if decode_into(images, encoded, size, bar) != len(images):
+                met = decode_into(images, encoded, size, exif, bar)
+                if met[FILES] != len(images):
                     way_out = "Run it again when nobody changes it."
                     raise UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
         images.flush()
@@ -180,15 +205,25 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
         np.save(draft / "positions.npy", listing.positions.numpy())
         (draft / "names.json").write_text(json.dumps(listing.inside))
         summary = summarise(*_splits(torch.from_numpy(images), torch.from_numpy(labels), listing), listing.classes)
-        meta = _Meta.model_validate({"sizes": listing.sizes, "classes": listing.classes, "summary": summary})
+        fields = {"sizes": listing.sizes, "classes": listing.classes, "summary": summary}
+        meta = _Meta.model_validate({**fields, "left_out": listing.left_out, "pixels": _not_kept(met)})
         (draft / "meta.json").write_text(meta.model_dump_json())
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _not_kept(met: Counter[str]) -> str:
+    apply = '`data.kwargs={"exif": true}` does'
+    told = {
+        f"alpha dropped in {met[ALPHA]:,} of them": met[ALPHA],
+        f"EXIF orientation not applied in {met[TURNED]:,} of them ({apply})": met[TURNED],
+    }
+    return "; ".join(text for text, count in told.items() if count)
+
+
 def _make_array(
-    path: Path, count: int, encoded: Iterator[Encoded], size: int | None
+    path: Path, count: int, encoded: Iterator[Encoded], size: int | None, exif: bool
 ) -> tuple[np.memmap[Any, Any], Iterator[Encoded]]:
     """Make the array of pixels, and return it with the images that are to be decoded into it.
 
@@ -199,7 +234,7 @@ def _make_array(
     """
     if size is None:
         first = next(encoded)
-        shape, encoded = decode(first, None).shape, itertools.chain([first], encoded)
+        shape, encoded = decode(first, None, exif).shape, itertools.chain([first], encoded)
     else:
         shape = (3, size, size)
     needed, free = count * int(np.prod(shape, dtype=object)) + _SPARE_BYTES, free_bytes(path.parent)

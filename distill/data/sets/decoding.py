@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +18,9 @@ from jaxtyping import UInt8
 from distill.data.sets.archives import Encoded
 from distill.errors import UserError
 from distill.system.runtime import cores
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PIXELS = 89_478_485
 """Largest number of pixels of an image that is decoded; Pillow warns above this number."""
@@ -27,6 +31,9 @@ Other formats start programs (EPS) or are not used for images of data sets.
 """
 LARGE = 1 << 24
 """Number of pixels above which only one image is decoded at a time."""
+FILES, ALPHA, TURNED = "files", "alpha", "turned"
+"""What is counted: all files, those with an alpha channel, those with an EXIF orientation that is not applied."""
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 _IMAGES_PER_WORKER = 64
 BYTES_READ = 64 << 20
 """Bytes of files that are read at a time; the last file may go beyond them."""
@@ -48,9 +55,9 @@ def pillow_is_strict() -> Iterator[None]:
 
 
 def decode_into(
-    images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, bar: Any
-) -> int:
-    """Decode files to a size, as `decode` does, into their rows of an array; return the number of files.
+    images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, exif: bool, bar: Any
+) -> Counter[str]:
+    """Decode files, as `decode` does, into their rows of an array; count what was met, `FILES` among it.
 
     The bar's method `update` is called with numbers of files.
 
@@ -59,21 +66,25 @@ def decode_into(
     """
     # Threads work in parallel, since Pillow decodes without the interpreter lock. While they decode one load of
     # files, the next is read: memory holds no more than two, however large a file is.
-    count, workers = 0, cores()
-    running: list[Future[int]] = []
+    met, workers = Counter[str](), cores()
+    running: list[Future[Counter[str]]] = []
+
+    def finish() -> None:
+        for done in running:
+            met.update(done.result())
+            bar.update(done.result()[FILES])
+
     with ThreadPoolExecutor(workers) as pool:
         try:
             while files := _next_files(encoded, _IMAGES_PER_WORKER * workers):
-                for done in running:
-                    bar.update(done.result())
-                count += len(files)
-                running = [pool.submit(_decode_part, files[i::workers], images, size) for i in range(workers)]
-            for done in running:
-                bar.update(done.result())
+                finish()
+                parts = (files[i::workers] for i in range(workers))
+                running = [pool.submit(_decode_part, part, images, size, exif) for part in parts]
+            finish()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return count
+    return met
 
 
 def _next_files(encoded: Iterator[Encoded], most: int) -> list[Encoded]:
@@ -88,21 +99,35 @@ def _next_files(encoded: Iterator[Encoded], most: int) -> list[Encoded]:
     return files
 
 
-def _decode_part(part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None) -> int:
+def _decode_part(
+    part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None, exif: bool
+) -> Counter[str]:
+    met = Counter({FILES: len(part)})
     for entry in part:
-        pixels = decode(entry, size)
+        pixels = decode(entry, size, exif, met)
         if pixels.shape != images.shape[1:]:
             expected = f"images of one shape, {images.shape[1:]}, not {pixels.shape} as {entry[1]}"
             raise UserError("data.kwargs", {}, expected, 'Give a size, as in `data.kwargs={"size": 64}`.')
         images[entry[0]] = pixels
-    return len(part)
+    return met
 
 
-def decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
-    """Decode one image as RGB, with its shorter side resized to `size` and centre-cropped; None keeps its size.
+def decode(
+    entry: Encoded, size: int | None, exif: bool = False, met: Counter[str] | None = None
+) -> UInt8[np.ndarray, "c h w"]:
+    """Decode one image as RGB, as torchvision's ImageFolder does: alpha is dropped, not blended with a background.
+
+    Grey levels of 16 bits are scaled to 8 bits, which torchvision does not do.
+
+    Args:
+        entry: row, name and bytes of the file.
+        size: side in pixels to which the shorter side is resized and the other is cropped; None keeps the size.
+        exif: whether the image is turned as its EXIF orientation says; torchvision does not turn it.
+        met: counter in which `ALPHA` and `TURNED` are counted.
 
     Raises:
-        UserError: the image is damaged, of another format, or has more than `PIXELS` pixels.
+        UserError: the image is damaged, of another format, has more than `PIXELS` pixels, or has grey levels of
+            32 bits, of which nothing says where white is.
     """
     from PIL import Image, ImageOps
 
@@ -113,11 +138,54 @@ def decode(entry: Encoded, size: int | None) -> UInt8[np.ndarray, "c h w"]:
             if pixels > PIXELS:
                 raise ValueError(f"{file.width} × {file.height} pixels")
             with _one_large if pixels > LARGE else nullcontext():
-                image = file.convert("RGB")
+                image: Image.Image = file
+                if exif:
+                    image = ImageOps.exif_transpose(file)
+                elif met is not None and _is_turned(file):
+                    met[TURNED] += 1
+                if met is not None and file.has_transparency_data:
+                    met[ALPHA] += 1
+                image = _eight_bits(image, _white(file, name)).convert("RGB")
                 if size is not None:
                     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    except UserError:
+        raise
     except Exception as error:  # Pillow's readers raise many types for damaged bytes
         value = f"{name} ({len(data):,} bytes)"
         expected = f"an image that can be decoded, of at most {PIXELS:,} pixels"
         raise UserError("image", value, expected, f"Replace or remove it ({str(error)[:200]}).") from error
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _is_turned(file: Image.Image) -> bool:
+    with suppress(Exception):  # damaged EXIF data do not matter where they are not used
+        return file.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    return False
+
+
+def _white(file: Image.Image, name: str) -> int | None:
+    """Return the grey level of white of an image with more than 8 bits; None for other images.
+
+    Raises:
+        UserError: it has grey levels of 32 bits or floats.
+    """
+    # PNG has 16 bits at most, and Pillow scales the levels of a PGM to 16 bits, whatever the mode says.
+    if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
+        bits = getattr(file, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+        return (1 << bits) - 1
+    if file.mode[0] in "IF":
+        kind = "floats" if file.mode[0] == "F" else "integers of 32 bits"
+        expected = "grey levels of at most 16 bits, since nothing says which number is white"
+        way_out = "Scale it to 0..255, and save it with 8 bits, or to 0..65535 with 16 bits."
+        raise UserError("image", f"{name} (mode {file.mode}, {kind})", expected, way_out)
+    return None
+
+
+def _eight_bits(image: Image.Image, white: int | None) -> Image.Image:
+    """Scale an image of more than 8 bits to 8 bits; return other images as they are."""
+    from PIL import Image
+
+    if white is None:
+        return image
+    levels = np.asarray(image).astype(np.float64) * (255 / white)
+    return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))

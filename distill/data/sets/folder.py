@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from distill.config import DataConfig
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.decoded_copy import decode_once
+from distill.data.sets.inventory import take_inventory
 from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
@@ -18,16 +22,26 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
     Raises:
         UserError: an argument is unknown, or `decode_once` fails.
     """
-    size = config.kwargs.get("size")
+    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
     is_size = size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
-    if set(config.kwargs) - {"size"} or not is_size:
+    if set(config.kwargs) - {"size", "exif"} or not is_size or not isinstance(exif, bool):
         way_out = 'Set `data.kwargs={"size": 64}`, or drop it.'
-        raise UserError("data.kwargs", config.kwargs, "at most a size in pixels", way_out)
-    decoded = decode_once(path, size, config.held_out, config.split_seed, root, progress)
+        raise UserError("data.kwargs", config.kwargs, "at most a size in pixels, and exif (true, false)", way_out)
+    decoded = decode_once(path, size, config.held_out, config.split_seed, root, progress, exif)
+    # Copies of folders are found by their images, so what else lies in a folder is looked at each time.
+    left_out = take_inventory(path).left_out if path.is_dir() else decoded.left_out
     train, held_out, test = decoded.splits()
+    apart = len(held_out) > 0 and len(train) == len(decoded.positions)
     positions, summary = decoded.positions[: len(train)], decoded.summary
     if config.limit is not None:
         drawn = limited_rows(train.labels, config.limit, config.split_seed)
         train, positions = train.rows(drawn), positions[drawn]
         summary = summarise(train, held_out, test, decoded.classes)
-    return Dataset(config.name, train, held_out, test, decoded.classes, *summary, positions=positions)
+    if progress:
+        told = f"{len(train):,} train, {len(held_out):,} held-out, {len(test):,} test images"
+        notes = (decoded.pixels, f"left out: {left_out}" if left_out else "")
+        line = "; ".join((f"{config.name}: {len(decoded.classes):,} classes, {told}", *filter(None, notes)))
+        tqdm.write(line, file=sys.stderr)
+    return Dataset(
+        config.name, train, held_out, test, decoded.classes, *summary, positions=positions, held_out_apart=apart
+    )

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill.data.sets.archives import ARCHIVE_SUFFIXES, image_files, image_names, is_archive
+from distill.config import DataConfig
+from distill.data.sets.archives import ARCHIVE_SUFFIXES, image_files, is_archive
+from distill.data.sets.inventory import take_inventory
 from distill.data.sets.splits import stratified_split
 from distill.errors import UserError
 
@@ -26,7 +28,12 @@ class Listing:
     """Number of training, held-out and test images."""
     classes: tuple[str, ...]
     positions: Int64[Tensor, "m"]
-    """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
+    """Position of each row of `train/`, the training split first, in the order of torchvision's ImageFolder.
+
+    Where the held-out images are those of `val/`, all of `train/` is the training split.
+    """
+    left_out: str
+    """Numbers of files that are left out, and why."""
 
 
 def input_files(path: Path) -> list[list[str | int]]:
@@ -47,10 +54,14 @@ def input_files(path: Path) -> list[list[str | int]]:
 def arrange(path: Path, held_out: float, split_seed: int) -> Listing:
     """Arrange the rows: training images, held-out images, test images.
 
+    The held-out images are those of `val/` where there is `test/` too, else a share of `train/`.
+
     Raises:
-        UserError: the names do not have this layout, or the test set has classes that `train/` lacks.
+        UserError: the names do not have this layout, `test/` or `val/` has classes that `train/` lacks, or there is
+            `val/` and a share to hold out as well.
     """
-    places = image_names(path)
+    inventory = take_inventory(path)
+    places = inventory.places
     present = {place.split for place in places.values()}
     test_split = "test" if "test" in present else "val"
     if not {"train", test_split} <= present:
@@ -64,24 +75,38 @@ def arrange(path: Path, held_out: float, split_seed: int) -> Listing:
         inside = PurePosixPath(places[name].inside)
         return places[name].label, str(inside.parent), inside.name
 
-    train, test = (
+    train, val, test = (
         sorted((name for name, place in places.items() if place.split == split), key=order)
-        for split in ("train", test_split)
+        for split in ("train", "val" if test_split == "test" else "", test_split)
     )
     classes = sorted({places[name].label for name in train})
-    if unknown := sorted({places[name].label for name in test} - set(classes)):
-        way_out = f"Not in train/: {', '.join(unknown[:20])}."
-        raise UserError("data.name", f"imagefolder:{path}", "test classes that train/ has too", way_out)
+    for split, names in ((test_split, test), ("val", val)):
+        if unknown := sorted({places[name].label for name in names} - set(classes)):
+            way_out = f"Not in train/: {', '.join(unknown[:20])}."
+            raise UserError("data.name", f"imagefolder:{path}", f"{split} classes that train/ has too", way_out)
     class_of = {label: number for number, label in enumerate(classes)}
-    labels = torch.tensor([class_of[places[name].label] for name in train])
-    kept, held = stratified_split(labels, held_out, split_seed)
-    positions = torch.cat([kept, held])
-    ordered = [train[row] for row in positions.tolist()] + test
+    if val:
+        _refuse_share(held_out, len(val))
+        positions, kept, held = torch.arange(len(train)), len(train), len(val)
+    else:
+        labels = torch.tensor([class_of[places[name].label] for name in train])
+        splits = stratified_split(labels, held_out, split_seed)
+        positions, kept, held = torch.cat(splits), *map(len, splits)
+    ordered = [train[row] for row in positions.tolist()] + val + test
     return Listing(
         names=tuple(ordered),
         inside=tuple(places[name].inside for name in ordered),
         labels=tuple(class_of[places[name].label] for name in ordered),
-        sizes=(len(kept), len(held), len(test)),
+        sizes=(kept, held, len(test)),
         classes=tuple(classes),
         positions=positions,
+        left_out=inventory.left_out,
     )
+
+
+def _refuse_share(held_out: float, images: int) -> None:
+    default = DataConfig.model_fields["held_out"].default
+    if held_out not in (0, default):
+        expected = f"{default:g}, its default, since the {images} images of val/ are the held-out images"
+        way_out = "Drop `data.held_out`, or move val/ elsewhere: then a share of train/ is held out."
+        raise UserError("data.held_out", held_out, expected, way_out)

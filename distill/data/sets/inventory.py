@@ -1,0 +1,126 @@
+"""Take the inventory of a folder or an archive: its images, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.data.sets.archives import image_files, member_names, refused
+from distill.data.sets.places import Place, class_place, is_image_name, is_of_program, parts_of, place_of
+
+_LONGEST_NAME = 4096
+_PROGRAM_FOLDERS = 8
+"""Largest number of folders of programs that are listed by their names."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Hold the places of the images by name, in the order of the names, and say what is left out."""
+
+    places: dict[str, Place]
+    left_out: str
+    """Numbers of files that are left out, and why; empty if there are none."""
+
+
+def take_inventory(path: Path) -> Inventory:
+    """Find the images of a folder or an archive by their names. Of an archive only headers are read.
+
+    Raises:
+        UserError: the archive is damaged or holds too much, a name is not allowed, two images have one place, a
+            member with the name of an image is no plain file, there are two data sets, or a class has no image.
+    """
+    places: dict[str, Place] = {}
+    classes: set[tuple[str, str, str]] = set()
+    others = _LeftOut()
+    for name, is_image in _folder_names(path) if path.is_dir() else member_names(path):
+        place = place_of(name) if is_image else None
+        if place is not None:
+            places[name] = place
+            continue
+        parts = parts_of(name)
+        own = next((number for number, part in enumerate(parts) if is_of_program(part)), None)
+        if not name.endswith("/"):
+            others.add(name, parts, own)
+        folders = parts[: own if own is not None else len(parts) - (not name.endswith("/"))]
+        if (at := class_place(folders)) is not None:
+            classes.add(at[:3])
+    places = dict(sorted(places.items()))
+    _check_names(path, places)
+    roots = sorted({place.root for place in places.values()})
+    if len(roots) > 1:
+        here, there = (f"{root}/" if root else "its top" for root in roots[:2])
+        expected = f"one data set, not one at {here} and another at {there}"
+        raise refused(path, f"{len(roots)} data sets", expected, "Move one elsewhere, or name its own folder.")
+    empty = sorted(classes - {place[:3] for place in places.values()})
+    for root, *folders in empty:
+        if root in roots:
+            expected = "an image that can be read in each class folder"
+            way_out = "Add its images (other formats: convert them), or remove the folder."
+            raise refused(path, "/".join(folders), expected, way_out)
+    return Inventory(places, others.text())
+
+
+def _folder_names(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each file, and of each folder with a slash, and whether it is the name of an image."""
+    images = {name for name, *_ in image_files(path)}
+    for folder, folders, files in os.walk(path):
+        within = os.path.relpath(folder, path).replace(os.sep, "/") + "/"
+        within = within.removeprefix("./")
+        yield from ((f"{within}{name}/", False) for name in folders)
+        yield from ((name, name in images) for name in map(within.__add__, files))
+
+
+class _LeftOut:
+    """Count the files that are left out, by reason."""
+
+    def __init__(self) -> None:
+        self._folders: Counter[str] = Counter()
+        self._hidden = self._elsewhere = 0
+        self._other_types = 0
+        self._example = ""
+
+    def add(self, name: str, parts: list[str], own: int | None) -> None:
+        """Count a file; `own` is the number of the part of its path that belongs to a program, if one does."""
+        if own is not None and own < len(parts) - 1:
+            folder = parts[own]
+            known = folder in self._folders or len(self._folders) < _PROGRAM_FOLDERS
+            self._folders[folder if known else "other hidden folders"] += 1
+        elif own is not None:
+            self._hidden += 1
+        elif is_image_name(name):
+            self._elsewhere += 1
+        elif class_place(parts) is not None:
+            self._other_types += 1
+            self._example = self._example or _printable(name)
+
+    def text(self) -> str:
+        """Write the numbers and reasons in one line."""
+        counts = {f"in {_printable(folder)}": count for folder, count in sorted(self._folders.items())}
+        counts |= {"hidden": self._hidden, "not in a class folder of train/, val/ or test/": self._elsewhere}
+        counts[f"of other types, such as {self._example}"] = self._other_types
+        return ", ".join(
+            f"{count:,} {'file' if count == 1 else 'files'} {why}" for why, count in counts.items() if count
+        )
+
+
+def _printable(name: str) -> str:
+    shown = name if len(name) <= 60 else f"{name[:60]}…"
+    return shown if shown.isprintable() else ascii(shown)
+
+
+def _check_names(path: Path, places: dict[str, Place]) -> None:
+    names_at: dict[tuple[str, str, str], str] = {}
+    for name, place in places.items():
+        if len(name) > _LONGEST_NAME or not _is_text(name):
+            raise refused(path, name, f"a name of at most {_LONGEST_NAME} letters", "Rename it.")
+        if (other := names_at.setdefault((place.root, place.split, place.inside), name)) != name:
+            raise refused(path, name, f"one image at a place, this is the place of {other}", "Remove one of them.")
+
+
+def _is_text(name: str) -> bool:
+    """Say whether a name has neither control characters nor bytes that cannot be text."""
+    return name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)

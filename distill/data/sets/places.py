@@ -1,0 +1,55 @@
+"""Tell from the name of a file where it lies in a data set, and whether a program made it."""
+
+from __future__ import annotations
+
+from posixpath import splitext
+from typing import NamedTuple
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+SPLITS = ("train", "test", "val")
+_PROGRAMS = {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX"}
+"""Folders that file servers, trash cans and packers make, beside the hidden ones."""
+
+
+class Place(NamedTuple):
+    """Say where an image lies: [one folder/]split/class/…/file."""
+
+    root: str
+    """Folder that holds the splits; "" where they lie at the top."""
+    split: str
+    """Name of the split: train, test or val."""
+    label: str
+    inside: str
+    """Path below the split: CLASS/…/file."""
+
+
+def is_of_program(part: str) -> bool:
+    """Say whether a file or folder of this name belongs to a program, as hidden ones do, and not to a data set."""
+    return part.startswith(".") or part in _PROGRAMS
+
+
+def parts_of(name: str) -> list[str]:
+    """Split the name of a file into its folders and its own name."""
+    return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def is_image_name(name: str) -> bool:
+    """Say whether a name ends as the names of images do."""
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def place_of(name: str) -> Place | None:
+    """Return the place that an image file has by its name; None for other files and for files elsewhere."""
+    parts = parts_of(name)
+    if not is_image_name(name) or any(map(is_of_program, parts)):
+        return None
+    return class_place(parts, 1)
+
+
+def class_place(parts: list[str], below: int = 0) -> Place | None:
+    """Return the place of a path with at least `below` parts below its class folder; None if it lies elsewhere."""
+    for depth in (0, 1):
+        if len(parts) >= depth + 2 + below and parts[depth] in SPLITS:
+            inside = parts[depth + 1 :]
+            return Place("/".join(parts[:depth]), parts[depth], inside[0], "/".join(inside))
+    return None
