@@ -26,6 +26,7 @@ from distill.config import (
 from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
+from distill.pipeline.identity import identify_all
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
@@ -92,7 +93,7 @@ def describe(
 
     Arguments other than `configs` are explained at `Estimate`.
     """
-    configs = list(configs)
+    configs = identify_all(list(configs), store, runtime or Runtime(store=store.root), read=False)
     estimate = Estimate(store, runtime, shape, tflops)
     todo = missing(configs, store, store.has)
     todo_keys = {key(config) for config in todo}

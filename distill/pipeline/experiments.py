@@ -13,6 +13,7 @@ from distill.config import AnalysisConfig, ReportConfig, StageConfig, StudentCon
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
+from distill.pipeline.identity import identify_all
 from distill.reports import experiment_files
 from distill.reports.experiment import Scale
 from distill.store.artifact import Artifact
@@ -133,7 +134,8 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         UserError: there is no such experiment, or one of its inputs is missing.
         Exception: any error of `ensure`, if no report exists afterwards.
     """
-    configs, skipped = plan_reports(name, scale, data)
+    planned, skipped = plan_reports(name, scale, data)
+    configs = identify_all(planned, store, runtime)
     # All graphs run as one, so that what experiments share is made once.
     try:
         failed = _ensure_reports(configs, store, runtime)

@@ -11,6 +11,7 @@ from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.executors.inline import run_inline
 from distill.pipeline.executors.stage_graph import Graph
+from distill.pipeline.identity import identify_all
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
 from distill.store.inputs import ArtifactOrReason, artifact_or_reason
@@ -68,10 +69,11 @@ def ensure(
         Exception: the error of the only stage that failed, if it can be told in this process.
     """
     configs = list(configs)
-    waiting = ranks.broadcast(missing(configs, store))
+    known = identify_all(configs, store, runtime)
+    waiting = ranks.broadcast(missing(known, store))
     failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
-    raise_failure(failures, {name_in(config, store) for config in configs})
-    return {key(config): artifact_or_reason(config, store) for config in configs}
+    raise_failure(failures, {name_in(config, store) for config in known})
+    return {key(config): artifact_or_reason(each, store) for config, each in zip(configs, known, strict=True)}
 
 
 def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:

@@ -26,6 +26,7 @@ from typing import IO, Any, NamedTuple, cast
 from distill.errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = tuple(IMAGE_SUFFIXES)
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 IMAGE_BYTES = 256 << 20
 """Largest file of one image, in bytes: about what the largest decodable image needs without compression."""
@@ -87,15 +88,15 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
 
 
-def image_files(path: Path) -> list[tuple[str, int, int]]:
-    """List (name, bytes, time in ns) of the image files anywhere in a folder, in the order of their paths.
+def image_files(path: Path) -> list[tuple[str, os.stat_result]]:
+    """List name and status of the image files anywhere in a folder, in the order of their paths.
 
     Links to files are followed, links to folders are not.
 
     Raises:
         UserError: a linked folder stands where images would be read.
     """
-    files: list[tuple[str, int, int]] = []
+    files: list[tuple[str, os.stat_result]] = []
     waiting = [""]
     while waiting:
         within = waiting.pop()
@@ -104,13 +105,12 @@ def image_files(path: Path) -> list[tuple[str, int, int]]:
                 name = within + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
-                elif PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-                    status = entry.stat()
-                    files.append((name, status.st_size, status.st_mtime_ns))
+                elif entry.name.lower().endswith(_SUFFIXES) and entry.is_file():
+                    files.append((name, entry.stat()))
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
                     expected = "a folder: a link to one can lead anywhere, or in circles"
                     raise _refused(path, name, expected, "Copy the folder, or link its files one by one.")
-    return sorted(files, key=lambda file: file[0].split("/"))
+    return sorted(files, key=lambda file: file[0].replace("/", "\0"))
 
 
 def _holds_images(folder: str) -> bool:
@@ -127,7 +127,7 @@ def image_names(path: Path) -> dict[str, Place]:
             member with the name of an image is no plain file.
     """
     if path.is_dir():
-        names = [name for name, _, _ in image_files(path)]
+        names = [name for name, _ in image_files(path)]
     else:
         with _reading(path):
             names = [member.name for member in _images(path)]

@@ -12,7 +12,7 @@ from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
 
 
-def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool) -> Dataset:
+def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset:
     """Load the images of a folder, a tar or a zip, with the split, the limit and the size that the config says.
 
     Raises:
@@ -23,7 +23,7 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
     if set(config.kwargs) - {"size"} or not is_size:
         way_out = 'Set `data.kwargs={"size": 64}`, or drop it.'
         raise UserError("data.kwargs", config.kwargs, "at most a size in pixels", way_out)
-    decoded = decode_once(path, size, config.held_out, config.split_seed, root, progress)
+    decoded = decode_once(config, root, progress)
     train, held_out, test = decoded.splits()
     positions, summary = decoded.positions[: len(train)], decoded.summary
     if config.limit is not None:

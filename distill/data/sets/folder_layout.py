@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill.data.sets.archives import ARCHIVE_SUFFIXES, image_files, image_names, is_archive
+from distill.data.sets.archives import image_names
 from distill.data.sets.splits import stratified_split
 from distill.errors import UserError
 
@@ -27,21 +27,6 @@ class Listing:
     classes: tuple[str, ...]
     positions: Int64[Tensor, "m"]
     """Position of each train and held-out row in `train/`, in the order of torchvision's ImageFolder."""
-
-
-def input_files(path: Path) -> list[list[str | int]]:
-    """List what identifies the input: names, sizes and times of its files, or of the archive itself.
-
-    Raises:
-        UserError: the path is neither a folder nor an archive.
-    """
-    if is_archive(path):
-        status = path.stat()
-        return [[path.name, status.st_size, status.st_mtime_ns]]
-    if not path.is_dir():
-        expected = f"imagefolder: and an existing folder, tar or zip ({', '.join(ARCHIVE_SUFFIXES)})"
-        raise UserError("data.name", f"imagefolder:{path}", expected, "Check the path.")
-    return [list(file) for file in image_files(path)]
 
 
 def arrange(path: Path, held_out: float, split_seed: int) -> Listing:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from distill.config import DataConfig
 from distill.data.sets import decoded_copy
 from tests.data.sets.image_files import load_path, make_files, write_folder, write_tar
 from tests.memory import forget_data_sets
@@ -41,7 +42,9 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
 def test_names_of_the_rows_are_kept(tmp_path, prefix):
     files = {prefix + name: data for name, data in make_files().items()}
     path = write_tar(tmp_path / "pets.tar", files, "w")
-    copy = decoded_copy.decode_once(path, None, 0.2, 0, tmp_path / "root", progress=False)
+    copy = decoded_copy.decode_once(
+        DataConfig(name=f"imagefolder:{path}", held_out=0.2), tmp_path / "root", progress=False
+    )
     classes, numbers = copy.images[:, 1, 0, 0].tolist(), copy.images[:, 0, 0, 0].tolist()
     expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
     assert copy.names() == tuple(expected)
