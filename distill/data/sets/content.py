@@ -139,7 +139,7 @@ def _known_content(memory: Path, listing: str) -> str | None:
 
 
 def _known_digests(memory: Path) -> dict[_File, str]:
-    with suppress(OSError, ValueError, TypeError, UserError):
+    with suppress(OSError, ValueError, TypeError, LookupError, UserError):
         rows = json.loads(read_bytes(memory, _LARGEST).split(b"\n", 1)[1])
         return {(name, *numbers): digest for name, *numbers, digest in rows}
     return {}
