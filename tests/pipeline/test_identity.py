@@ -367,4 +367,4 @@ def test_absent_images_are_not_checked_by_verify(store: ArtifactStore, runtime: 
     network = make(teacher(), store, runtime)
     there, machine = copied(store, runtime)
     (finding,) = check_contents(there.resolve(str(there.root / "teachers" / network.path.name)), machine)
-    assert (finding.ok, finding.found) == (None, "not checked, since it is not here")
+    assert (finding.ok, finding.text) == (None, "not checked, since it is not here")
