@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.runtime import Runtime
+from distill.system.source import imports
 from distill.training.tracking import warn
 
 
@@ -67,27 +66,13 @@ def source_files(name: str) -> list[Path]:
         path = waiting.pop()
         if path not in files and path.is_file():
             files.add(path)
-            package = path.parent.relative_to(folder.parent).parts
+            package = ".".join(path.parent.relative_to(folder.parent).parts)
             # The file of a package runs before what is imported from it.
-            for module in (*_imported(path.read_text(), package), (*package, "__init__")):
-                place = folder.parent.joinpath(*module)
-                waiting |= {place.with_suffix(".py"), place / "__init__.py"}
+            for module in (*imports(path.read_bytes(), package), package):
+                if module.partition(".")[0] == folder.name:
+                    place = folder.parent.joinpath(*module.split("."))
+                    waiting |= {place.with_suffix(".py"), place / "__init__.py"}
     return sorted(files)
-
-
-@functools.cache
-def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """List what a text of Python imports from `experiments`: names split at dots, some of which are no modules."""
-    names: set[tuple[str, ...]] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names |= {tuple(each.name.split(".")) for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            # One dot is the package itself, each further one the package above.
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            source = (*above, *(node.module.split(".") if node.module else ()))
-            names |= {source, *((*source, each.name) for each in node.names)}
-    return frozenset(name for name in names if name[:1] == ("experiments",))
 
 
 def plan_reports(

@@ -56,7 +56,7 @@ def local_sources(module: str) -> dict[str, Path]:
             if name not in files and _is_local(path):
                 files[name] = path
                 package = name if path.name.startswith("__init__.") else name.rpartition(".")[0]
-                waiting += _imports(path.read_bytes(), package) if path.suffix == ".py" else ()
+                waiting += imports(path.read_bytes(), package) if path.suffix == ".py" else ()
     return files
 
 
@@ -88,7 +88,7 @@ def _is_local(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _imports(text: bytes, package: str) -> tuple[str, ...]:
+def imports(text: bytes, package: str) -> tuple[str, ...]:
     """Read off the text of a module what it imports; of `from a import b`, `b` may be a module or not."""
     names: list[str] = []
     with suppress(SyntaxError, ValueError):  # importing it fails too, and says more
