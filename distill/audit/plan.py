@@ -287,7 +287,10 @@ def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
 
 def _name(parts: list[Any]) -> str:
     """Write parts of a config as a text that is equal for equal parts."""
-    return json.dumps([each.model_dump() if isinstance(each, Config) else each for each in parts], sort_keys=True)
+    return json.dumps(
+        [each.model_dump(exclude={"content"}) if isinstance(each, Config) else each for each in parts],
+        sort_keys=True,
+    )
 
 
 def _shape_in(artifact: Artifact) -> Shape | None:

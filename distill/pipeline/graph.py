@@ -61,6 +61,7 @@ def ensure(
 ) -> dict[str, ArtifactOrReason]:
     """Make the artifacts of `configs` and of their inputs, as far as they are missing, and return them by key.
 
+    The keys are those of `configs` as they are given, without the digests of the files and the code that they name.
     With `tolerate_divergence`, a training that diverges does not end everything: its reason is noted and stands in
     the place of the artifact, and the training is not tried again.
 

@@ -85,10 +85,14 @@ def identify_all(
     """
 
     def on_first() -> list[_Stage]:
-        contents = Contents(runtime, read)
-        done: dict[int, Any] = {}
-        known = [with_contents(each, lambda part: part.content or contents.of(part), done) for each in configs]
-        if all(a is b and next(parts(a), None) is None for a, b in zip(configs, known, strict=True)):
+        contents, named, done = Contents(runtime, read), list[NamesContent](), dict[int, Any]()
+
+        def content(part: NamesContent) -> str | None:
+            named.append(part)
+            return part.content or contents.of(part)
+
+        known = [with_contents(config, content, done) for config in configs]
+        if not named:
             return known
         recipes = _Recipes(store, contents)
         settled = [recipes.settled(config) for config in known]
