@@ -248,8 +248,7 @@ class Estimate:
         if shape is not None and data.name not in self._decoded:
             size = (shape.training + shape.test) * math.prod(shape.image)
             decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
-            is_folder = data.name.startswith("imagefolder:")
-            self._decoded[data.name] = f"{shape}{decoded if is_folder else ''}"
+            self._decoded[data.name] = f"{shape}{decoded if data.folder else ''}"
         return shape
 
     def _count(self, model: ModelConfig, shape: Shape) -> tuple[int, float]:
@@ -352,9 +351,8 @@ def _folder_shape(data: DataConfig) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.archives import image_names
 
-    kind, _, path = data.name.partition(":")
-    folder, size = Path(path).expanduser(), data.kwargs.get("size")
-    if kind != "imagefolder" or not isinstance(size, int) or not folder.exists():
+    folder, size = Path(data.folder or "").expanduser(), data.kwargs.get("size")
+    if not data.folder or not isinstance(size, int) or not folder.exists():
         return None
     places = image_names(folder)
     training = [place.label for place in places.values() if place.split == "train"]

@@ -23,9 +23,11 @@ from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.plugins import plugin_content
 from distill.system.runtime import Runtime
+from distill.system.source import is_here
 
 _Stage = TypeVar("_Stage", bound=StageConfig)
 _Config = TypeVar("_Config", bound=Config)
+_ABSENT = "it is not here"
 
 
 class Contents:
@@ -54,11 +56,14 @@ class Contents:
 
     def _digest(self, part: NamesContent, name: str) -> str | None:
         if not (isinstance(part, DataConfig) and part.folder):
-            return plugin_content(name, "plug-in")
+            digest = plugin_content(name, "plug-in")
+            if digest is None and not is_here(name.partition(":")[0]):
+                self.unknown[name] = _ABSENT
+            return digest
         root, progress = self._runtime.data_root, self._runtime.progress
         digest = data_content(part, root, read=self._read, progress=progress)
         if digest is None:
-            self.unknown[name] = "its files were not read yet" if folder_path(part).exists() else "it is not here"
+            self.unknown[name] = "its files were not read yet" if folder_path(part).exists() else _ABSENT
         return digest
 
 

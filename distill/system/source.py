@@ -40,6 +40,11 @@ def source_digest(module: str) -> str | None:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def is_here(module: str) -> bool:
+    """Tell whether a module is found, without running it or the packages around it."""
+    return module in sys.builtin_module_names or any(name == module for name, _ in _files_of(module))
+
+
 def local_sources(module: str) -> dict[str, Path]:
     """Map the name of a module, and of each module that it imports, to its file; leave out what is installed.
 
@@ -68,7 +73,8 @@ def _files_of(module: str) -> Iterator[tuple[str, Path]]:
         spec = importlib.util.find_spec(top)
         if spec is None:
             return
-        if spec.has_location and spec.origin:
+        # The file of a module that was imported may be gone.
+        if spec.has_location and spec.origin and Path(spec.origin).is_file():
             yield top, Path(spec.origin)
         folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
         name = top

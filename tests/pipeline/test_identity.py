@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +30,10 @@ from distill.config import (
 from distill.config.contents import parts
 from distill.data.sets import load as loading
 from distill.errors import ContentChanged, UserError
+from distill.pipeline.experiments import reproduce
 from distill.pipeline.graph import ensure
+from distill.reports import experiment_files
+from distill.reports.experiment import Label
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.store import ArtifactStore
@@ -59,7 +64,7 @@ def draw(name: str, grey: int, count: int = 12, folder: str = "f") -> None:
         where.mkdir(parents=True)
         for number in range(count):
             pixels = (grey + noise.integers(-20, 20, (6, 6, 3))).astype(np.uint8)
-            Image.fromarray(pixels).save(where / f"{number}.png")
+            Image.fromarray(pixels).save(where / f"{number}.bmp")
 
 
 @pytest.fixture
@@ -90,15 +95,24 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def exchange(one: Path, other: Path) -> None:
     """Move two images into each other's place."""
-    one.rename("x.png")
+    one.rename("x.bmp")
     other.rename(one)
-    Path("x.png").rename(other)
+    Path("x.bmp").rename(other)
+
+
+def replace_image(path: Path) -> None:
+    """Put another image in the place of one, under its size and time of change."""
+    before = path.stat()
+    Image.fromarray(np.full((6, 6, 3), 99, dtype=np.uint8)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 CHANGES = {
+    "an image was replaced under its size and time": lambda: replace_image(Path("f/train/a/3.bmp")),
     "a class was added": lambda: draw("c", 120),
-    "an image was moved to another class": lambda: Path("f/train/a/3.png").rename("f/train/b/99.png"),
-    "images of two classes were exchanged": lambda: exchange(Path("f/train/a/3.png"), Path("f/train/b/3.png")),
+    "an image was moved to another class": lambda: Path("f/train/a/3.bmp").rename("f/train/b/99.bmp"),
+    "images of two classes were exchanged": lambda: exchange(Path("f/train/a/3.bmp"), Path("f/train/b/3.bmp")),
 }
 
 
@@ -121,9 +135,9 @@ def test_other_images_make_another_teacher(
 
 def test_the_old_images_give_the_old_teacher(store: ArtifactStore, runtime: Runtime) -> None:
     old = make(teacher(), store, runtime)
-    exchange(Path("f/train/a/3.png"), Path("f/train/b/3.png"))
+    exchange(Path("f/train/a/3.bmp"), Path("f/train/b/3.bmp"))
     make(teacher(), store, runtime)
-    exchange(Path("f/train/a/3.png"), Path("f/train/b/3.png"))
+    exchange(Path("f/train/a/3.bmp"), Path("f/train/b/3.bmp"))
     assert make(teacher(), store, runtime).path == old.path
 
 
@@ -133,7 +147,7 @@ def test_a_relative_path_names_the_images_of_its_working_directory(
     first = make(teacher(), store, runtime)
     shutil.copytree("f", "same/f")
     shutil.copytree("f", "other/f")
-    Path("other/f/train/a/3.png").unlink()
+    Path("other/f/train/a/3.bmp").unlink()
     monkeypatch.chdir(project / "same")
     assert make(teacher(), store, runtime).path == first.path
     monkeypatch.chdir(project / "other")
@@ -191,6 +205,26 @@ def test_inputs_from_a_record_need_the_images_that_they_were_made_of(
         make(student, store, runtime)
     with pytest.raises(ContentChanged):
         make(named.replace(view_seed=1, dtype="float32"), store, runtime)
+
+
+def test_a_report_is_drawn_of_the_images_that_are_here(
+    store: ArtifactStore, runtime: Runtime, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = SimpleNamespace(
+        __doc__="About images.",
+        DATA=dict.fromkeys(("smoke", "quick", "short", "paper"), "imagefolder:f"),
+        CLAIMS=[],
+        runs=lambda scale, data: {Label("teacher", 0): teacher()},
+        draw=lambda table: {},
+    )
+    monkeypatch.setattr(experiment_files, "load_experiment", lambda name: experiment)
+    (old,) = reproduce("images", "smoke", None, store, runtime).reports
+    assert reproduce("images", "smoke", None, store, runtime).reports[0].path == old.path
+    assert said(capsys) == []
+    draw("c", 120)
+    (new,) = reproduce("images", "smoke", None, store, runtime).reports
+    assert new.path != old.path
+    assert f"the artifact reports/{old.path.name}: it is made anew" in said(capsys)[0]
 
 
 def copied(store: ArtifactStore, runtime: Runtime) -> tuple[ArtifactStore, Runtime]:
@@ -325,6 +359,21 @@ def test_old_weights_do_not_go_into_new_code(plugin: Path, store: ArtifactStore,
         assert found == {"mine_of_identity:net": False}
     plugin.write_text(PLUGIN)
     assert [each.ok for each in check_contents(cache, runtime)] == [True]
+
+
+def test_code_that_is_not_here_is_not_checked(
+    plugin: Path, store: ArtifactStore, runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = make(NAMED["a network"], store, runtime)
+    plugin.unlink()
+    new_process()
+    assert make(NAMED["a network"], store, runtime).path == network.path
+    name = "mine_of_identity:net"
+    assert said(capsys) == [f"{name} is not checked, since it is not here: teachers/{network.path.name} is taken"]
+    (finding,) = check_contents(network, runtime)
+    assert (finding.ok, finding.text) == (None, "not checked, since it is not here")
+    with pytest.raises(UserError, match="a module that can be imported"):
+        make(NAMED["a network"].replace(seed=1), store, runtime)
 
 
 def test_code_that_is_not_trusted_is_neither_run_nor_read(

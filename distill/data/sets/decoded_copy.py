@@ -122,8 +122,7 @@ def decode_once(config: DataConfig, root: Path, progress: bool = True) -> Decode
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
-                listing = arrange(path, config.held_out, config.split_seed)
-                decode_all(path, listing, config.kwargs.get("size"), folder, progress)
+                decode_all(config, content, folder, progress)
     return open_copy(folder)
 
 
@@ -135,7 +134,7 @@ def copy_folder(config: DataConfig, content: str, root: Path) -> Path:
 
 
 def open_copy(folder: Path) -> Decoded:
-    """Map a decoded copy into memory; when a process opens it first, its files are compared with their digests.
+    """Compare the files of a decoded copy with their digests, and map it into memory.
 
     Raises:
         UserError: a file is missing, damaged or changed.
@@ -197,8 +196,22 @@ def _tampered(folder: Path, name: str, expected: str) -> UserError:
     return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
 
 
-def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool) -> None:
-    """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole."""
+def decode_all(config: DataConfig, content: str, folder: Path, progress: bool) -> None:
+    """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole.
+
+    Args:
+        config: config with the path, the size and the split.
+        content: digest that the images have before and after they are decoded.
+        folder: folder of the copy, in `decoded/` of the data root.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: as `decode_once`.
+    """
+    path, size = folder_path(config), config.kwargs.get("size")
+    listing = arrange(path, config.held_out, config.split_seed)
+    way_out = "Run it again when nobody changes it."
+    changing = UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
     draft = folder.with_name(f".draft-{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -209,8 +222,7 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
             images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size)
             with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
                 if decode_into(images, encoded, size, bar) != len(images):
-                    way_out = "Run it again when nobody changes it."
-                    raise UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
+                    raise changing
         images.flush()
         labels = np.array(listing.labels, dtype=np.int64)
         np.save(draft / "labels.npy", labels)
@@ -221,6 +233,8 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
         fields = {"sizes": listing.sizes, "classes": listing.classes, "summary": summary, "sha256": digests}
         meta = _Meta.model_validate(fields)
         (draft / "meta.json").write_text(meta.sealed().model_dump_json())
+        if folder_content(path, folder.parents[1], progress=progress) != content:
+            raise changing
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -6,7 +6,7 @@ import pytest
 
 from distill.config import DataConfig
 from distill.data.sets import decoded_copy
-from tests.data.sets.image_files import load_path, make_files, write_folder, write_tar
+from tests.data.sets.image_files import load_path, make_files, refused, write_folder, write_tar
 from tests.memory import forget_data_sets
 
 
@@ -36,6 +36,19 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
         results = list(pool.map(lambda _: load_path(path, tmp_path / "root"), range(2)))
     assert len(calls) == 1
     assert results[0].fingerprint == results[1].fingerprint
+
+
+def test_images_that_change_while_they_are_decoded_are_refused(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "pets", make_files())
+    decode_into = decoded_copy.decode_into
+
+    def changed(*args):
+        number = decode_into(*args)
+        (path / "train/cat/00.png").write_bytes(make_files()["train/dog/00.png"])
+        return number
+
+    monkeypatch.setattr(decoded_copy, "decode_into", changed)
+    refused(path, "a file that stays as it is. Run it again when nobody changes it")
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "pets/"])
