@@ -38,6 +38,18 @@ class UserError(Exception):
         return printable(" ".join(f"{field} = {value}: expected {expected}. {way_out}".split()))
 
 
+class ContentChanged(UserError):
+    """Files or code are not those that a config has the digest of."""
+
+    def __init__(self, field: str, name: str):
+        expected = "what it was when the artifact, or the one that it is made from, was begun; it has changed since"
+        super().__init__(field, name, expected, "Bring it back, or make these artifacts again, the teacher first.")
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[ContentChanged], tuple[str, str]]:
+        return ContentChanged, (self.field, self.name)  # workers pickle it for their parent
+
+
 class UnfitTeacher(UserError):
     """Report a teacher that must not teach: it is wrong too often, not finite, or not in evaluation mode."""
 

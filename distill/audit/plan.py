@@ -26,6 +26,7 @@ from distill.config import (
 from distill.config.data_sets import Shape
 from distill.errors import UserError
 from distill.pipeline.graph import missing
+from distill.pipeline.identity import identify_all
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
@@ -92,7 +93,7 @@ def describe(
 
     Arguments other than `configs` are explained at `Estimate`.
     """
-    configs = list(configs)
+    configs = identify_all(list(configs), store, runtime or Runtime(store=store.root), read=False)
     estimate = Estimate(store, runtime, shape, tflops)
     todo = missing(configs, store, store.has)
     todo_keys = {key(config) for config in todo}
@@ -247,8 +248,7 @@ class Estimate:
         if shape is not None and data.name not in self._decoded:
             size = (shape.training + shape.test) * math.prod(shape.image)
             decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
-            is_folder = data.name.startswith("imagefolder:")
-            self._decoded[data.name] = f"{shape}{decoded if is_folder else ''}"
+            self._decoded[data.name] = f"{shape}{decoded if data.folder else ''}"
         return shape
 
     def _count(self, model: ModelConfig, shape: Shape) -> tuple[int, float]:
@@ -286,7 +286,10 @@ def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
 
 def _name(parts: list[Any]) -> str:
     """Write parts of a config as a text that is equal for equal parts."""
-    return json.dumps([each.model_dump() if isinstance(each, Config) else each for each in parts], sort_keys=True)
+    return json.dumps(
+        [each.model_dump(exclude={"content"}) if isinstance(each, Config) else each for each in parts],
+        sort_keys=True,
+    )
 
 
 def _shape_in(artifact: Artifact) -> Shape | None:
@@ -348,9 +351,8 @@ def _folder_shape(data: DataConfig) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.inventory import take_inventory
 
-    kind, _, path = data.name.partition(":")
-    folder, size = Path(path).expanduser(), data.kwargs.get("size")
-    if kind != "imagefolder" or not isinstance(size, int) or not folder.exists():
+    folder, size = Path(data.folder or "").expanduser(), data.kwargs.get("size")
+    if not data.folder or not isinstance(size, int) or not folder.exists():
         return None
     places = take_inventory(folder).places
     training = [place.label for place in places.values() if place.split == "train"]

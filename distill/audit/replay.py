@@ -33,7 +33,7 @@ GPU_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold the result of one check of a cache."""
+    """Hold the result of one check of an artifact."""
 
     what: str
     """Name of what was checked."""

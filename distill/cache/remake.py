@@ -49,7 +49,7 @@ def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str,
     """List command-line flags for every field that differs from `default`."""
     words: list[str] = []
     for (name, value), (_, usual) in zip(config, default, strict=True):
-        if name in skip or value == usual:
+        if name in (*skip, "content") or value == usual:
             continue
         flag = f"{prefix}{name}".replace("_", "-")
         if isinstance(value, Config):

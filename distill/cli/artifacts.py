@@ -9,12 +9,14 @@ import tyro
 
 from distill.cli.arguments import ArtifactName, ArtifactNames, FolderFlags, RuntimeFlags, print_lines
 from distill.errors import UserError, printable
-from distill.store.artifact import Artifact
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
-from distill.system.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distill.audit.replay import Finding
+
     _Listed = str
 else:
     _Listed = Literal["all", *STAGES]
@@ -52,7 +54,7 @@ def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
 def verify(
     artifacts: ArtifactNames = (), samples: int = 256, repair: bool = False, *, runtime: RuntimeFlags
 ) -> None:
-    """Check files against their records, and the pixels and logits of named caches; exit 1 if one differs.
+    """Check files against their records; of named artifacts also images, plug-ins, and a cache's pixels and logits.
 
     Args:
         artifacts: paths or keys; none means the files of all.
@@ -60,6 +62,8 @@ def verify(
         repair: make named artifacts again that are damaged.
     """
     from distill.audit import verify as audit
+    from distill.audit.contents import check_contents
+    from distill.audit.replay import replay
 
     if repair and not artifacts:
         way_out = "Name artifacts that verify calls damaged."
@@ -77,11 +81,13 @@ def verify(
             print(f"made     {audit.repair(checked, folder, runtime)}")
             continue
         damaged += bool(checked.problems)
-        cache = checked.artifact
-        if artifacts and not checked.problems and cache and cache.config.stage == "cache":
-            replayed = _replayed(cache, folder, runtime, samples)
-            damaged += False in replayed
-            unproven += None in replayed
+        artifact = checked.artifact
+        if artifacts and not checked.problems and artifact:
+            damaged += False in _told(check_contents(artifact, runtime), "unchecked")
+            if artifact.config.stage == "cache":
+                replayed = _told(replay(artifact, folder, runtime, samples), "unproven")
+                damaged += False in replayed
+                unproven += None in replayed
     if damaged:
         way_out = "make them again with `distill verify --repair NAME …`, or delete these folders and run the same"
         print(f"{damaged} damaged or stale: {way_out} command again.")
@@ -91,15 +97,14 @@ def verify(
         raise SystemExit(1)
 
 
-def _replayed(cache: Artifact, folder: ArtifactStore, runtime: Runtime, samples: int) -> list[bool | None]:
-    """Make a sample of a cache's views and logits again; return per check whether it passed, None if impossible."""
-    from distill.audit.replay import replay
-
-    findings = list(replay(cache, folder, runtime, samples))
+def _told(findings: Iterable[Finding], impossible: str) -> list[bool | None]:
+    """Print findings, and return whether each check passed; None for a check that was impossible."""
+    passed = []
     for finding in findings:
-        word = {True: "ok", False: "FAILED", None: "unproven"}[finding.ok]
+        word = {True: "ok", False: "FAILED", None: impossible}[finding.ok]
         print_lines(f"{word:8} {printable(f'{finding.what}: {finding.text}')}", verify)
-    return [finding.ok for finding in findings]
+        passed.append(finding.ok)
+    return passed
 
 
 def gc(delete: bool = False, drafts: bool = False, unreached: bool = False, *, where: FolderFlags) -> None:

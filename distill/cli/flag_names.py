@@ -33,8 +33,8 @@ def typed_fields(what: Any) -> Iterator[tuple[str, Any]]:
         return
     for name, field in what.model_fields.items():
         kinds = typing.get_args(field.annotation) or (field.annotation,)
-        # Configs of stages are inputs.
-        if name != "stage" and not any(getattr(kind, "place", None) == "" for kind in kinds):
+        # Configs of stages are inputs, and digests are filled in later.
+        if name not in ("stage", "content") and not any(getattr(kind, "place", None) == "" for kind in kinds):
             yield name, field.annotation
 
 

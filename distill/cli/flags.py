@@ -87,7 +87,13 @@ def _flags_of_config(left_out: Collection[str], info: StructTypeInfo) -> StructC
     kept = {name: default[name] for name in default.keys() - {flag.name for flag in flags}}
     # A part of a config becomes a dict: it is validated with the whole, whose errors then have whole paths.
     make = dict if kind.place else kind
-    return StructConstructorSpec(lambda **given: make(**kept, **given), tuple(flags))
+
+    def from_flags(**given: Any) -> Any:
+        renamed = any(given.get(name) != default.get(name) for name in ("name", "program"))
+        # A digest is that of what the default names.
+        return make(**kept | ({"content": None} if renamed and "content" in kept else {}), **given)
+
+    return StructConstructorSpec(from_flags, tuple(flags))
 
 
 def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:

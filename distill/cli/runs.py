@@ -84,13 +84,16 @@ def make_stage(config: StageConfig, runtime: Runtime) -> None:
 def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
     """Run a sweep, and print its tables and the path of its page."""
     from distill.pipeline.graph import ensure
+    from distill.pipeline.identity import identify_all
     from distill.reports.sweep_answers import format_sweep
     from distill.training.targets import check_sweep
 
     store = ArtifactStore(runtime.store)
-    check_sweep(config, store, runtime)
+    (known,) = identify_all([config], store, runtime)
+    if store.find(known) is None:
+        check_sweep(known, store, runtime)
     # Networks that diverge are left out and named: the other strengths still answer the question.
-    made = ensure([config], store, runtime, tolerate_divergence=True)[key(config)]
+    made = ensure([known], store, runtime, tolerate_divergence=True)[key(known)]
     assert isinstance(made, Artifact)
     print_lines(format_sweep(read_json(made.file("sweep.json"))))
     print(f"page         {made.path / 'index.html'}")

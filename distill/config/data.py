@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
+from distill.config.base import Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
+from distill.config.contents import NamesContent
 from distill.config.data_sets import DATA_SETS, EXPECTED
 from distill.errors import UserError
 
 
-class DataConfig(Config):
+class DataConfig(NamesContent):
     """Choose the data set: its images, how its training set is split, and how many of its labels are wrong."""
 
     place = "data."
@@ -40,6 +41,17 @@ class DataConfig(Config):
         """Return the reference of the function that gives the images, if the data set is a plug-in."""
         return function_of(self.name, "imagefolder")
 
+    @property
+    def folder(self) -> str | None:
+        """Return the path of the folder or archive that holds the images, if they are an image folder."""
+        kind, _, path = self.name.partition(":")
+        return path if kind == "imagefolder" and path else None
+
+    @property
+    def named(self) -> str:
+        """Return the name of the data set if it is an image folder or a plug-in, else ""."""
+        return self.name if self.folder or self.plugin else ""
+
     @model_validator(mode="after")
     def _known(self) -> DataConfig:
         if self.name not in DATA_SETS and not self.name.partition(":")[2]:
@@ -47,7 +59,7 @@ class DataConfig(Config):
         return self
 
 
-class AugmentConfig(Config):
+class AugmentConfig(NamesContent):
     """Choose the view program: how a view (seed, sample index, view number) changes an image."""
 
     place = "augment."

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from distill.config.base import Config, Count, Fraction, Kwargs, Positive, Share, function_of, or_function
+from distill.config.contents import NamesContent
 from distill.errors import UserError
 
 
@@ -46,7 +47,7 @@ ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 """Forms of name that refer to networks of other libraries or plug-ins."""
 
 
-class ModelConfig(Config):
+class ModelConfig(NamesContent):
     """Choose the network: its name and its arguments."""
 
     place = "model."

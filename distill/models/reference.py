@@ -35,7 +35,7 @@ def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
     if source == "torchvision":
         return _torchvision(config, name, num_classes)
     if name:
-        factory = resolve(config.name, "model.name")
+        factory = resolve(config.name, "model.name", config.content)
     elif source in NETWORKS:
         factory = referenced(NETWORKS[source].build)
     else:

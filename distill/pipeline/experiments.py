@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from distill.config import AnalysisConfig, ReportConfig, StageConfig, StudentCon
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.graph import missing, name_in, run_missing
+from distill.pipeline.identity import identify_all
 from distill.reports import experiment_files
 from distill.reports.experiment import Scale
 from distill.store.artifact import Artifact
@@ -22,6 +21,7 @@ from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.runtime import Runtime
+from distill.system.source import imports
 from distill.training.tracking import warn
 
 
@@ -66,27 +66,13 @@ def source_files(name: str) -> list[Path]:
         path = waiting.pop()
         if path not in files and path.is_file():
             files.add(path)
-            package = path.parent.relative_to(folder.parent).parts
+            package = ".".join(path.parent.relative_to(folder.parent).parts)
             # The file of a package runs before what is imported from it.
-            for module in (*_imported(path.read_text(), package), (*package, "__init__")):
-                place = folder.parent.joinpath(*module)
-                waiting |= {place.with_suffix(".py"), place / "__init__.py"}
+            for module in (*imports(path.read_bytes(), package), package):
+                if module.partition(".")[0] == folder.name:
+                    place = folder.parent.joinpath(*module.split("."))
+                    waiting |= {place.with_suffix(".py"), place / "__init__.py"}
     return sorted(files)
-
-
-@functools.cache
-def _imported(text: str, package: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """List what a text of Python imports from `experiments`: names split at dots, some of which are no modules."""
-    names: set[tuple[str, ...]] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names |= {tuple(each.name.split(".")) for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            # One dot is the package itself, each further one the package above.
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            source = (*above, *(node.module.split(".") if node.module else ()))
-            names |= {source, *((*source, each.name) for each in node.names)}
-    return frozenset(name for name in names if name[:1] == ("experiments",))
 
 
 def plan_reports(
@@ -133,7 +119,8 @@ def reproduce(name: str, scale: Scale, data: str | None, store: ArtifactStore, r
         UserError: there is no such experiment, or one of its inputs is missing.
         Exception: any error of `ensure`, if no report exists afterwards.
     """
-    configs, skipped = plan_reports(name, scale, data)
+    planned, skipped = plan_reports(name, scale, data)
+    configs = identify_all(planned, store, runtime)
     # All graphs run as one, so that what experiments share is made once.
     try:
         failed = _ensure_reports(configs, store, runtime)

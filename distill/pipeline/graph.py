@@ -11,6 +11,7 @@ from distill.errors import Diverged, UnfitTeacher, UserError
 from distill.pipeline.executors.failures import Failure, raise_failure
 from distill.pipeline.executors.inline import run_inline
 from distill.pipeline.executors.stage_graph import Graph
+from distill.pipeline.identity import identify_all
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
 from distill.store.inputs import ArtifactOrReason, artifact_or_reason
@@ -60,6 +61,7 @@ def ensure(
 ) -> dict[str, ArtifactOrReason]:
     """Make the artifacts of `configs` and of their inputs, as far as they are missing, and return them by key.
 
+    The keys are those of `configs` as they are given, without the digests of the files and the code that they name.
     With `tolerate_divergence`, a training that diverges does not end everything: its reason is noted and stands in
     the place of the artifact, and the training is not tried again.
 
@@ -68,10 +70,11 @@ def ensure(
         Exception: the error of the only stage that failed, if it can be told in this process.
     """
     configs = list(configs)
-    waiting = ranks.broadcast(missing(configs, store))
+    known = identify_all(configs, store, runtime)
+    waiting = ranks.broadcast(missing(known, store))
     failures = run_missing(waiting, store, runtime, tolerate_divergence=tolerate_divergence)
-    raise_failure(failures, {name_in(config, store) for config in configs})
-    return {key(config): artifact_or_reason(config, store) for config in configs}
+    raise_failure(failures, {name_in(config, store) for config in known})
+    return {key(config): artifact_or_reason(each, store) for config, each in zip(configs, known, strict=True)}
 
 
 def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,15 +115,11 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
 
 def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
     """Return a function from a number of rows to their file names in `train/`; None without an image folder."""
-    kind, _, path = config.name.partition(":")
-    if kind != "imagefolder":
+    if not config.folder:
         return None
 
     def names(count: int) -> list[str]:
-        size, share, seed = config.kwargs.get("size"), config.held_out, config.split_seed
-        exif = config.kwargs.get("exif", False)
-        root = runtime.data_root.expanduser().resolve()
-        decoded = decode_once(Path(path).expanduser().resolve(), size, share, seed, root, runtime.progress, exif)
+        decoded = decode_once(config, runtime.data_root.expanduser().resolve(), runtime.progress)
         stored = decoded.names()
         published: list[int] = decoded.positions.argsort().tolist()
         of_split = count == len(dataset.train) < len(published)

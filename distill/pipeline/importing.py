@@ -26,6 +26,7 @@ from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.data.views.views import Views
 from distill.errors import UserError
+from distill.pipeline.identity import identify
 from distill.pipeline.import_order import columns_by_name, names_of, rows_by_name, rows_of_split
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
@@ -66,6 +67,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
         UserError: the files are damaged, do not fit the data set, do not contain what the flags say, or answer no
             better than chance.
     """
+    flags = identify(flags, runtime)
     dataset = load(flags.data, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     classes = _names(flags.classes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import ReportConfig
+from distill.config.contents import without_contents
 from distill.metrics.measured import MEASURES_FILE
 from distill.metrics.measures import MEASURES
 from distill.probes import probe_measures
@@ -40,7 +41,9 @@ def read_table(experiment: Experiment, config: ReportConfig, inputs: Inputs) -> 
     table = Table()
     for analysis in config.analyses:
         artifact = inputs.artifact(analysis)
-        measured |= read_json(artifact.file(MEASURES_FILE))
+        of_runs = read_json(artifact.file(MEASURES_FILE))
+        # The experiment does not know the digests of the files and the code that its runs name.
+        measured |= {key(without_contents(run)): of_runs[key(run)] for run in analysis.runs}
         table.classes = tuple(artifact.record.data.get("classes", table.classes))
     for label, run in experiment.runs(config.scale, config.data).items():
         of_run = measured[key(run)]

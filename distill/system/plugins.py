@@ -6,11 +6,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import ContentChanged, UserError
 from distill.system import trust
+from distill.system.source import search_here, source_digest
 
 _HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
 """View programs that need no trust.
@@ -20,25 +20,32 @@ argument names a file or code. Read the code of a function in this way before yo
 """
 
 
-def resolve(reference: str, field: str) -> Callable[..., Any]:
+_imported: dict[str, str | None] = {}
+"""Module that `resolve` has imported → digest of its source at that time."""
+
+
+def resolve(reference: str, field: str, content: str | None = None) -> Callable[..., Any]:
     """Import the function that a reference names; the working directory is searched too.
 
+    Args:
+        reference: the plug-in, as `package.module:function`.
+        field: config field that names it, for errors.
+        content: digest that its source must have; None takes it as it is.
+
     Raises:
-        UserError: the reference is malformed or not trusted, the module cannot be imported, or it has no such
-            function.
+        ContentChanged: the source has another digest.
+        UserError: the reference is malformed or not trusted, the module cannot be imported, or was edited since it
+            was, or it has no such function.
     """
+    digest = plugin_content(reference, field)
+    if digest and content and digest != content:
+        raise ContentChanged(field, reference)
     module_name, _, attribute = reference.partition(":")
-    if not module_name or not attribute:
-        raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
-    if trust.is_trusted(reference):
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-    elif reference not in _HARMLESS:
-        file = trust.naming_files.get(reference)
-        named_by = "" if file is None else f"; {str(file)!r} names it"
-        expected = f"a plug-in that you trust; it would import {module_name!r} and call {attribute!r}{named_by}"
-        way_out = f"If you trust who wrote it, set `trust`, or call distill.system.trust.name({reference!r})."
-        raise UserError(field, reference, expected, way_out)
+    if module_name not in sys.modules:
+        _imported[module_name] = digest
+    elif _imported.setdefault(module_name, digest) != digest:
+        expected = "the source that this process has imported, which was edited since"
+        raise UserError(field, reference, expected, "Start Python again.")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -50,6 +57,27 @@ def resolve(reference: str, field: str) -> Callable[..., Any]:
         way_out = f"It has: {', '.join(names) or 'none'}."
         raise UserError(field, reference, f"a function of module {module_name}", way_out)
     return function
+
+
+def plugin_content(reference: str, field: str) -> str | None:
+    """Return the digest of a plug-in's source, which is read but not run; None if it is installed or not here.
+
+    Raises:
+        UserError: the reference is malformed or not trusted.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
+    if trust.is_trusted(reference):
+        search_here()
+        return source_digest(module_name)
+    if reference not in _HARMLESS:
+        file = trust.naming_files.get(reference)
+        named_by = "" if file is None else f"; {str(file)!r} names it"
+        expected = f"a plug-in that you trust; it would import {module_name!r} and call {attribute!r}{named_by}"
+        way_out = f"If you trust who wrote it, set `trust`, or call distill.system.trust.name({reference!r})."
+        raise UserError(field, reference, expected, way_out)
+    return None
 
 
 def trust_function(function: Any, field: str) -> str:

@@ -22,7 +22,6 @@ from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.data.views.views import Views
 from distill.errors import UserError
-from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.training.network import load_network, load_predictions
 from distill.training.predict import predict
@@ -64,7 +63,7 @@ def test_predictions_and_measures_are_of_the_positions_that_count(config, store,
     assert len(load_predictions(made, "held_out")[1]) == int((data.held_out.labels != IGNORED).sum())
 
     analysis = AnalysisConfig(runs=(config,))
-    measured = json.loads(make(analysis, store, runtime).file("measures.json").read_text())[key(config)]
+    measured = json.loads(make(analysis, store, runtime).file("measures.json").read_text())[made.record.key]
     log_p = logits.double().log_softmax(1)
     surprise = [-float(row[label]) for row, label in zip(log_p, labels.tolist(), strict=True)]
     right = [int(row.argmax()) == label for row, label in zip(log_p, labels.tolist(), strict=True)]

@@ -36,8 +36,7 @@ def analysed(make):
 
     def analysed(*runs, **fields) -> list[dict]:
         config = AnalysisConfig(runs=runs, **fields)
-        found = json.loads(make(config).file("measures.json").read_text())
-        return [found[key(run)] for run in runs]
+        return [*json.loads(make(config).file("measures.json").read_text()).values()]
 
     return analysed
 

@@ -63,15 +63,15 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
 
 
-def image_files(path: Path) -> list[tuple[str, int, int]]:
-    """List (name, bytes, time in ns) of the image files anywhere in a folder, in the order of their paths.
+def image_files(path: Path) -> list[tuple[str, os.stat_result]]:
+    """List name and status of the image files anywhere in a folder, in the order of their paths.
 
     Files and folders of programs are left out. Links to files are followed, links to folders are not.
 
     Raises:
         UserError: a linked folder stands where images would be read.
     """
-    files: list[tuple[str, int, int]] = []
+    files: list[tuple[str, os.stat_result]] = []
     waiting = [""]
     while waiting:
         within = waiting.pop()
@@ -83,12 +83,11 @@ def image_files(path: Path) -> list[tuple[str, int, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
                 elif is_image_name(name) and entry.is_file():
-                    status = entry.stat()
-                    files.append((name, status.st_size, status.st_mtime_ns))
+                    files.append((name, entry.stat()))
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
                     expected = "a folder: a link to one can lead anywhere, or in circles"
                     raise refused(path, name, expected, "Copy the folder, or link its files one by one.")
-    return sorted(files, key=lambda file: file[0].split("/"))
+    return sorted(files, key=lambda file: file[0].replace("/", "\0"))
 
 
 def _holds_images(folder: str) -> bool:

@@ -26,19 +26,23 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, Validation
 from torch import Tensor
 from tqdm import tqdm
 
-from distill.data.sets.archives import Encoded, encoded_images
+from distill.config import DataConfig
+from distill.data.sets.archives import ARCHIVE_SUFFIXES, Encoded, encoded_images
+from distill.data.sets.content import folder_content, folder_path
 from distill.data.sets.dataset import Split
 from distill.data.sets.decoding import ALPHA, FILES, TURNED, decode, decode_into, pillow_is_strict
-from distill.data.sets.folder_layout import Listing, arrange, input_files
+from distill.data.sets.folder_layout import Listing, arrange
 from distill.data.sets.pixel_summary import Summary, summarise
-from distill.errors import UserError
+from distill.errors import ContentChanged, UserError
+from distill.system.files import sha256
 from distill.system.reading import map_array, read_json
 from distill.system.runtime import free_bytes
 
-_VERSION = 4
+_VERSION = 5
 _NAMES_BYTES = 4 << 30
 """Largest size of the names of all files: much more than any set here has, and less than would fill a memory."""
 _SPARE_BYTES = 64 << 20
+_DIGESTED = ("images.npy", "labels.npy", "positions.npy", "names.json")
 
 Parts = tuple[Split, Split, Split]
 """Training, held-out and test split."""
@@ -58,6 +62,15 @@ class _Meta(BaseModel):
         tuple[PositiveFloat, PositiveFloat, PositiveFloat],
         Annotated[str, Field(min_length=64, max_length=64)],
     ]
+    sha256: dict[str, str]
+    """Digest of each of the other files."""
+    seal: str = ""
+    """Digest of all other fields."""
+
+    def sealed(self) -> _Meta:
+        """Return a copy with the right seal."""
+        unsealed = self.model_copy(update={"seal": ""}).model_dump_json()
+        return self.model_copy(update={"seal": hashlib.sha256(unsealed.encode()).hexdigest()})
 
 
 @dataclass(frozen=True)
@@ -93,40 +106,52 @@ class Decoded:
         return tuple(names)
 
 
-def decode_once(
-    path: Path,
-    size: int | None,
-    held_out: float,
-    split_seed: int,
-    root: Path,
-    progress: bool = True,
-    exif: bool = False,
-) -> Decoded:
+def decode_once(config: DataConfig, root: Path, progress: bool = True) -> Decoded:
     """Decode the images of `train/<class>/*` and `test/<class>/*` (or `val/`) as RGB, or map the decoded copy.
 
+    An archive is read without unpacking. With a `size`, the shorter side of an image is resized to that many pixels
+    and the image is centre-cropped; otherwise images keep their size, which must be the same for all.
+
     Args:
-        path: a folder, or a tar (plain, gz, xz or bz2) or zip, which is read without unpacking.
-        size: side in pixels to which images are resized (shorter side) and centre-cropped; None keeps their size.
-        held_out: share of `train/` to hold out.
-        split_seed: seed of that split.
+        config: config with the path, the size and the split.
         root: data root, under which the decoded copy is kept.
         progress: whether to show a progress bar.
-        exif: whether images are turned as their EXIF orientation says.
 
     Raises:
         UserError: the path does not exist or has another layout, an image or archive is damaged, an archive holds
             too much, images differ in shape, the disk has too little room, or a decoded copy was changed.
+        ContentChanged: the images are not those that the config has the digest of.
     """
-    entries = input_files(path)
-    settings = json.dumps([_VERSION, entries, size, held_out, split_seed, exif])
-    stem = re.sub(r"[^\w .=+()@,-]", "-", path.name.split(".")[0])[:60] or "images"
-    folder = root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    path = folder_path(config)
+    content = folder_content(path, root, progress=progress)
+    if content is None:
+        expected = f"imagefolder: and an existing folder, tar or zip ({', '.join(ARCHIVE_SUFFIXES)})"
+        raise UserError("data.name", f"imagefolder:{path}", expected, "Check the path.")
+    if config.content not in (None, content):
+        raise ContentChanged("data.name", config.name)
+    folder = copy_folder(config, content, root)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not folder.is_dir():
-                listing = arrange(path, held_out, split_seed)
-                decode_all(path, listing, size, folder, progress, exif)
+                decode_all(config, content, folder, progress)
+    return open_copy(folder)
+
+
+def copy_folder(config: DataConfig, content: str, root: Path) -> Path:
+    """Return the folder of the decoded copy of images with this digest, whether it exists or not."""
+    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
+    settings = json.dumps([_VERSION, content, size, config.held_out, config.split_seed, exif])
+    stem = re.sub(r"[^\w .=+()@,-]", "-", folder_path(config).name.split(".")[0])[:60] or "images"
+    return root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+
+
+def open_copy(folder: Path) -> Decoded:
+    """Compare the files of a decoded copy with their digests, and map it into memory.
+
+    Raises:
+        UserError: a file is missing, damaged or changed.
+    """
     with _untouched(folder):
         return _open(folder)
 
@@ -148,6 +173,11 @@ def _open(folder: Path) -> Decoded:
     except ValidationError as error:
         expected = "sizes of three splits, names of classes, mean and deviation of three channels, a fingerprint"
         raise _tampered(folder, "meta.json", expected) from error
+    if meta != meta.sealed():
+        raise _tampered(folder, "meta.json", "what was written when the images were decoded")
+    for name in _DIGESTED:
+        if sha256(folder / name) != meta.sha256.get(name):
+            raise _tampered(folder, name, "what was decoded from the images")
     rows = sum(meta.sizes)
     # The array is never written, but torch warns about read-only arrays, so it is mapped copy-on-write.
     images = map_array(folder / "images.npy", np.uint8, (rows, 3, None, None), mode="c")
@@ -184,8 +214,23 @@ def _tampered(folder: Path, name: str, expected: str) -> UserError:
     return UserError(str(folder / name), value, expected, f"Delete {folder}: it is decoded again.")
 
 
-def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, progress: bool, exif: bool) -> None:
-    """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole."""
+def decode_all(config: DataConfig, content: str, folder: Path, progress: bool) -> None:
+    """Write the decoded copy to a draft, with a summary of its pixels, and rename the draft when it is whole.
+
+    Args:
+        config: config with the path, the size and the split.
+        content: digest that the images have before and after they are decoded.
+        folder: folder of the copy, in `decoded/` of the data root.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: as `decode_once`.
+    """
+    path = folder_path(config)
+    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
+    listing = arrange(path, config.held_out, config.split_seed)
+    way_out = "Run it again when nobody changes it."
+    changing = UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
     draft = folder.with_name(f".draft-{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -197,17 +242,19 @@ def decode_all(path: Path, listing: Listing, size: int | None, folder: Path, pro
             with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
                 met = decode_into(images, encoded, size, exif, bar)
                 if met[FILES] != len(images):
-                    way_out = "Run it again when nobody changes it."
-                    raise UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
+                    raise changing
         images.flush()
         labels = np.array(listing.labels, dtype=np.int64)
         np.save(draft / "labels.npy", labels)
         np.save(draft / "positions.npy", listing.positions.numpy())
         (draft / "names.json").write_text(json.dumps(listing.inside))
         summary = summarise(*_splits(torch.from_numpy(images), torch.from_numpy(labels), listing), listing.classes)
-        fields = {"sizes": listing.sizes, "classes": listing.classes, "summary": summary}
+        digests = {name: sha256(draft / name) for name in _DIGESTED}
+        fields = {"sizes": listing.sizes, "classes": listing.classes, "summary": summary, "sha256": digests}
         meta = _Meta.model_validate({**fields, "left_out": listing.left_out, "pixels": _not_kept(met)})
-        (draft / "meta.json").write_text(meta.model_dump_json())
+        (draft / "meta.json").write_text(meta.sealed().model_dump_json())
+        if folder_content(path, folder.parents[1], progress=progress) != content:
+            raise changing
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from distill.config import DataConfig
+from distill.data.sets.content import folder_path
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.decoded_copy import decode_once
 from distill.data.sets.inventory import take_inventory
@@ -16,7 +17,7 @@ from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
 
 
-def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool) -> Dataset:
+def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset:
     """Load the images of a folder, a tar or a zip, with the split, the limit and the size that the config says.
 
     Raises:
@@ -27,7 +28,7 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
     if set(config.kwargs) - {"size", "exif"} or not is_size or not isinstance(exif, bool):
         way_out = 'Set `data.kwargs={"size": 64}`, or drop it.'
         raise UserError("data.kwargs", config.kwargs, "at most a size in pixels, and exif (true, false)", way_out)
-    decoded = decode_once(path, size, config.held_out, config.split_seed, root, progress, exif)
+    decoded, path = decode_once(config, root, progress), folder_path(config)
     # Copies of folders are found by their images, so what else lies in a folder is looked at each time.
     left_out = take_inventory(path).left_out if path.is_dir() else decoded.left_out
     train, held_out, test = decoded.splits()

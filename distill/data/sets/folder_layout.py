@@ -10,7 +10,6 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from distill.config import DataConfig
-from distill.data.sets.archives import ARCHIVE_SUFFIXES, image_files, is_archive
 from distill.data.sets.inventory import take_inventory
 from distill.data.sets.splits import stratified_split
 from distill.errors import UserError
@@ -34,21 +33,6 @@ class Listing:
     """
     left_out: str
     """Numbers of files that are left out, and why."""
-
-
-def input_files(path: Path) -> list[list[str | int]]:
-    """List what identifies the input: names, sizes and times of its files, or of the archive itself.
-
-    Raises:
-        UserError: the path is neither a folder nor an archive.
-    """
-    if is_archive(path):
-        status = path.stat()
-        return [[path.name, status.st_size, status.st_mtime_ns]]
-    if not path.is_dir():
-        expected = f"imagefolder: and an existing folder, tar or zip ({', '.join(ARCHIVE_SUFFIXES)})"
-        raise UserError("data.name", f"imagefolder:{path}", expected, "Check the path.")
-    return [list(file) for file in image_files(path)]
 
 
 def arrange(path: Path, held_out: float, split_seed: int) -> Listing:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from distill.config import DATA_SETS, DataConfig
+from distill.data.sets.content import data_content
 from distill.data.sets.dataset import Dataset, Splits
 from distill.data.sets.fetch import fetch
 from distill.data.sets.folder import load_image_folder
@@ -33,9 +34,11 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     The data root has torchvision's layout, and missing files are fetched into it.
 
     Raises:
-        UserError: the name or an argument is unknown, or the files are missing or damaged.
+        UserError: the name or an argument is unknown, or the files are missing, damaged or changed.
     """
     clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
+    if config.content is None:  # what is kept in memory is known by its content
+        clean = clean.replace(content=data_content(config, root, progress=progress))
     dataset = _load(_Request(clean.model_dump_json(), root.expanduser().resolve(), progress))
     return with_wrong_labels(dataset, config) if config.label_noise else dataset
 
@@ -43,10 +46,9 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
 @lru_cache(maxsize=4)
 def _load(request: _Request) -> Dataset:
     config = DataConfig.model_validate_json(request.config)
-    kind, _, path = config.name.partition(":")
-    if kind == "imagefolder" and path:
-        return load_image_folder(config, Path(path).expanduser().resolve(), request.root, request.progress)
-    train, test, classes = call_plugin(config) if path else _listed(config, request.root, request.progress)
+    if config.folder:
+        return load_image_folder(config, request.root, request.progress)
+    train, test, classes = call_plugin(config) if config.plugin else _listed(config, request.root, request.progress)
     kept, held = stratified_split(train.labels, config.held_out, config.split_seed)
     kept = kept[limited_rows(train.labels[kept], config.limit, config.split_seed)]
     splits = train.rows(kept), train.rows(held), test

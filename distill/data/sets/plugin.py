@@ -15,7 +15,7 @@ from distill.system.plugins import bind, resolve
 
 def call_plugin(config: DataConfig) -> Splits:
     """Call the function that a config names, and check the data set that it returns."""
-    returned = bind(resolve(config.name, "data.name"), "data.kwargs", **config.kwargs)()
+    returned = bind(resolve(config.name, "data.name", config.content), "data.kwargs", **config.kwargs)()
     form = "(train_images, train_labels, test_images, test_labels, class_names)"
     if not isinstance(returned, tuple | list) or len(returned) != 5:
         what = f"{len(returned)} values" if isinstance(returned, tuple | list) else _describe(returned)

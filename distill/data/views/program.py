@@ -249,7 +249,7 @@ def _as_it_is(pixels: Any) -> Any:
 def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
     """Make the view program that a config names."""
     assert augment.program is not None
-    build = bind(resolve(augment.program, _FIELD), "augment.kwargs", **augment.kwargs)
+    build = bind(resolve(augment.program, _FIELD, augment.content), "augment.kwargs", **augment.kwargs)
     # A factory may draw what its transform keeps, so it runs under seeded generators too.
     with _seeding() as seed_with:
         seed_with(splitmix64_word(seed))

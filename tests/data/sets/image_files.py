@@ -77,7 +77,8 @@ WHOLE = {
 
 
 def decode(path: Path, root: Path, size: int | None = None) -> Decoded:
-    return decode_once(path, size, 0.0, 0, root, progress=False)
+    kwargs = {} if size is None else {"size": size}
+    return decode_once(DataConfig(name=f"imagefolder:{path}", held_out=0.0, kwargs=kwargs), root, progress=False)
 
 
 def refused(path: Path, match: str, size: int | None = None) -> str:
@@ -88,6 +89,7 @@ def refused(path: Path, match: str, size: int | None = None) -> str:
     line = str(error.value)
     assert "\n" not in line
     assert line.isprintable()
+    root = path.parent / "root"
     left = {file for file in set(path.parent.rglob("*")) - before if file.suffix != ".lock"}
-    assert left <= {path.parent / "root", path.parent / "root" / "decoded"}
+    assert left <= {root, root / "decoded", root / "digests", *root.glob("digests/*.json")}
     return line

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from distill.config import DataConfig
 from distill.data.sets import decoded_copy
-from tests.data.sets.image_files import load_path, make_files, write_folder, write_tar
+from tests.data.sets.image_files import load_path, make_files, refused, write_folder, write_tar
 from tests.memory import forget_data_sets
 
 
@@ -37,11 +38,26 @@ def test_two_at_once_decode_once(tmp_path, monkeypatch):
     assert results[0].fingerprint == results[1].fingerprint
 
 
+def test_images_that_change_while_they_are_decoded_are_refused(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "pets", make_files())
+    decode_into = decoded_copy.decode_into
+
+    def changed(*args):
+        number = decode_into(*args)
+        (path / "train/cat/00.png").write_bytes(make_files()["train/dog/00.png"])
+        return number
+
+    monkeypatch.setattr(decoded_copy, "decode_into", changed)
+    refused(path, "a file that stays as it is. Run it again when nobody changes it")
+
+
 @pytest.mark.parametrize("prefix", ["", "./", "pets/"])
 def test_names_of_the_rows_are_kept(tmp_path, prefix):
     files = {prefix + name: data for name, data in make_files().items()}
     path = write_tar(tmp_path / "pets.tar", files, "w")
-    copy = decoded_copy.decode_once(path, None, 0.2, 0, tmp_path / "root", progress=False)
+    copy = decoded_copy.decode_once(
+        DataConfig(name=f"imagefolder:{path}", held_out=0.2), tmp_path / "root", progress=False
+    )
     classes, numbers = copy.images[:, 1, 0, 0].tolist(), copy.images[:, 0, 0, 0].tolist()
     expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
     assert copy.names() == tuple(expected)

@@ -1,0 +1,51 @@
+"""Compare the files and the code that an artifact was made of with those that are here now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from distill.audit.replay import Finding
+from distill.config import DataConfig
+from distill.config.contents import parts
+from distill.data.sets.decoded_copy import copy_folder, open_copy
+from distill.errors import UserError
+from distill.pipeline.identity import Contents
+from distill.store.artifact import Artifact
+from distill.system.runtime import Runtime
+
+
+def check_contents(artifact: Artifact, runtime: Runtime) -> Iterator[Finding]:
+    """Check the data sets and plug-ins that the config of an artifact, or of its inputs, names.
+
+    Args:
+        artifact: artifact of any stage.
+        runtime: data root.
+
+    Yields:
+        A finding for each data set and plug-in (None where it is not here), and for each decoded copy of images.
+    """
+    contents, checked = Contents(runtime), set[str]()
+    for part in parts(artifact.config):
+        name = part.named
+        if not part.content or name in checked:
+            continue
+        checked.add(name)
+        now = contents.of(part)
+        if now is None:
+            yield Finding(name, None, f"not checked, since {contents.unknown.get(name, 'it is installed now')}")
+            continue
+        same = now == part.content
+        yield Finding(name, same, "has the content of the record" if same else "has other content than the record")
+        if isinstance(part, DataConfig) and part.folder:
+            yield from _check_copy(part, now, runtime)
+
+
+def _check_copy(data: DataConfig, content: str, runtime: Runtime) -> Iterator[Finding]:
+    folder = copy_folder(data, content, runtime.data_root.expanduser().resolve())
+    if folder.is_dir():
+        try:
+            open_copy(folder)
+        except UserError as error:
+            yield Finding("decoded copy", False, str(error))
+        else:
+            yield Finding("decoded copy", True, f"{folder.name} is as it was decoded")
