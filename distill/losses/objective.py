@@ -76,7 +76,8 @@ def _weighted_sum(config: LossConfig, hard: HardTerm, some_ignored: bool) -> Los
     fused = config.soft_term.is_plain_kl
     if fused and (config.alpha == 1 or (config.alpha > 0 and not some_ignored and is_one_cross_entropy(config))):
         return distilled(config)
-    if some_ignored and config.alpha > 0:
+    # A later batch may be without labels although the first was not.
+    if config.alpha > 0:
         hard = _zero_without_labels(hard)
     return _both_terms(config.alpha, hard, _fused_kl(config) if fused else soft_term(config))
 

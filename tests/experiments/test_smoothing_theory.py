@@ -103,7 +103,7 @@ def test_every_step_says_what_its_text_says():
     conventions, example, gradient, parts, optimum, hard, shrinking, penalties, temperature = said.values()
     assert "0.920" in conventions
     assert "uniform 0.125" in conventions
-    assert example.count("0.47310787") == 2
+    assert example.count("0.47310783") == 2
     assert "equal to 1e-12: True" in gradient
     for line in parts.splitlines()[1:]:
         *three, total, loss = map(float, line.split()[1:])

@@ -92,6 +92,19 @@ def test_a_sample_without_label_has_no_hard_term_with_options_of_labels(options)
     torch.testing.assert_close(gradient, *torch.autograd.grad(expected, student))
 
 
+@pytest.mark.parametrize("without", [[1, 3], [0, 1, 2, 3, 4]], ids=["two", "all"])
+@pytest.mark.parametrize("config", [c for c in CONFIGS if not c.soft_term.is_plain_kl], ids=repr)
+def test_later_batches_may_lack_labels_that_the_first_had(config, without):
+    student, labels, teacher = draw()
+    loss = make_loss(config)
+    loss(student, labels, teacher)
+    labels[without] = IGNORED
+    total = loss(student, labels, teacher).total
+    expected = slow_loss(student.tolist(), labels.tolist(), teacher.tolist(), config)
+    assert total.item() == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.grad(total, student)[0].isfinite().all()
+
+
 def test_labels_of_later_batches_may_be_missing_once_one_was():
     loss = make_loss(LossConfig(alpha=0.5))
     student, labels, teacher = draw()
