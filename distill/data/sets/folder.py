@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from distill.config import DataConfig
 from distill.data.sets.dataset import Dataset
@@ -14,6 +11,7 @@ from distill.data.sets.inventory import take_inventory
 from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
+from distill.system.progress import tell
 
 
 def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool) -> Dataset:
@@ -41,7 +39,7 @@ def load_image_folder(config: DataConfig, path: Path, root: Path, progress: bool
         told = f"{len(train):,} train, {len(held_out):,} held-out, {len(test):,} test images"
         notes = (decoded.pixels, f"left out: {left_out}" if left_out else "")
         line = "; ".join((f"{config.name}: {len(decoded.classes):,} classes, {told}", *filter(None, notes)))
-        tqdm.write(line, file=sys.stderr)
+        tell(line)
     return Dataset(
         config.name, train, held_out, test, decoded.classes, *summary, positions=positions, held_out_apart=apart
     )
