@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -354,9 +355,12 @@ def _folder_shape(data: DataConfig) -> Shape | None:
     folder, size = Path(data.folder or "").expanduser(), data.kwargs.get("size")
     if not data.folder or not isinstance(size, int) or not folder.exists():
         return None
-    places = take_inventory(folder).places
-    training = [place.label for place in places.values() if place.split == "train"]
-    return Shape(len(training), len(places) - len(training), (3, size, size), len(set(training)))
+    places = take_inventory(folder).places.values()
+    images = Counter(place.split for place in places)
+    # Beside test/ the images of val/ are held out, so they count as records count them: as training images.
+    test = images["test"] or images["val"]
+    classes = {place.label for place in places if place.split == "train"}
+    return Shape(len(places) - test, test, (3, size, size), len(classes))
 
 
 def _images(data: DataConfig, shape: Shape) -> float:

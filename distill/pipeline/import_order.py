@@ -35,10 +35,10 @@ def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
     """
     split = len(dataset.train)
     whole = split if dataset.held_out_apart else split + len(dataset.held_out)
-    if rows == whole:
-        return dataset.positions.numpy()
     if rows == split:
         return np.arange(split)
+    if rows == whole:
+        return dataset.positions.numpy()
     expected = f"{split}, as many as training images"
     expected += f", or {whole}, with the held-out ones" if whole > split else ""
     way_out = "Give the logits of these images, or set `data.held_out` and `data.split_seed` as they were."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,7 +31,13 @@ class Warned(NamedTuple):
     text: str
 
 
-Message = Report | Warned
+class Told(NamedTuple):
+    """Tells the parent a line that is no warning, which it shows on its terminal once."""
+
+    text: str
+
+
+Message = Report | Warned | Told
 to_parent: Callable[[Message], object] | None = None
 """Function that sends a message to the parent; None in a process that has no parent to report to."""
 sends_bars = False
@@ -63,6 +70,12 @@ def pass_on(message: Message) -> bool:
     return True
 
 
+def tell(text: str) -> None:
+    """Print a line on stderr, above the progress bars; a worker's parent prints it."""
+    if not pass_on(Told(text)):
+        tqdm.write(text, file=sys.stderr)
+
+
 class _Reporting(tqdm):
     """Send to the parent what a bar on a terminal would draw."""
 
@@ -92,6 +105,7 @@ class Lines:
         self._graph: tqdm[Any] = tqdm(total=stages, desc="all", unit="stage", delay=delay, **drawn)
         self.running: dict[str, tqdm[Any]] = {}
         """Name of each running stage → its line."""
+        self._told: set[str] = set()
 
     @property
     def shown(self) -> bool:
@@ -123,6 +137,12 @@ class Lines:
         line.n = report.n
         line.set_postfix_str(f"{report.description} {report.postfix}".strip(), refresh=False)
         line.refresh()
+
+    def tell(self, text: str) -> None:
+        """Print a line above the progress lines, though several workers may send it, only once."""
+        if text not in self._told:
+            self._told.add(text)
+            tell(text)
 
     def end(self, name: str, failed: int) -> None:
         """Clear the line of a stage that has ended, and count it; `failed` is the number of all failed stages."""

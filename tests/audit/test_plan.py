@@ -136,6 +136,17 @@ def test_an_image_folder_is_counted_by_its_names(store: ArtifactStore, tmp_path:
     assert Estimate(store).cost(without).bytes is None
 
 
+def test_val_beside_test_is_no_part_of_the_test_set(store: ArtifactStore, tmp_path: Path) -> None:
+    for split, images in (("train", 6), ("val", 2), ("test", 3)):
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(images):
+                (tmp_path / split / label / f"{number}.png").write_bytes(b"not looked at")
+    named = DataConfig(name=f"imagefolder:{tmp_path}", kwargs={"size": 8})
+    text = describe([CacheConfig(teacher=TeacherConfig(data=named), transfer_set=named)], store).text
+    assert "16 training and 6 test images of 3 x 8 x 8, 2 classes" in text
+
+
 def test_sizes_of_data_are_taken_from_what_was_made_of_them(store: ArtifactStore) -> None:
     mine = DataConfig(name="mine:data", held_out=0)
     publish(store, TeacherConfig(data=mine))

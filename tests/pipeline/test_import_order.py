@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from distill.cache.logit_cache import LogitCache
 from distill.config import DataConfig, ImportFlags
 from distill.data.sets.load import load
 from distill.errors import UnfitTeacher, UserError
+from distill.pipeline.import_order import rows_of_split
 from distill.pipeline.importing import import_logits
 
 CLASSES, PER_CLASS = 12, 30
@@ -45,6 +47,15 @@ def bring(store, runtime, folder):
         return import_logits([path], store, machine, ImportFlags(data=data, dtype="float32", **flags))
 
     return run
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+def test_rows_of_a_limited_training_split_are_taken_in_their_order(runtime, folder, with_val) -> None:
+    if with_val:
+        shutil.copytree(folder / "test", folder / "val")
+    data = DataConfig(name=f"imagefolder:{folder}", held_out=0.0, limit=2 * CLASSES)
+    dataset = load(data, runtime.data_root, progress=False)
+    assert rows_of_split(2 * CLASSES, dataset).tolist() == list(range(2 * CLASSES))
 
 
 def listed(folder: Path) -> tuple[list[str], torch.Tensor]:

@@ -33,7 +33,7 @@ LARGE = 1 << 24
 """Number of pixels above which only one image is decoded at a time."""
 FILES, ALPHA, TURNED = "files", "alpha", "turned"
 """What is counted: all files, those with an alpha channel, those with an EXIF orientation that is not applied."""
-_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262
 _IMAGES_PER_WORKER = 64
 BYTES_READ = 64 << 20
 """Bytes of files that are read at a time; the last file may go beyond them."""
@@ -122,7 +122,8 @@ def decode(
     Args:
         entry: row, name and bytes of the file.
         size: side in pixels to which the shorter side is resized and the other is cropped; None keeps the size.
-        exif: whether the image is turned as its EXIF orientation says; torchvision does not turn it.
+        exif: whether the image is turned as its EXIF orientation says; torchvision turns only a TIFF, and so does
+            False.
         met: counter in which `ALPHA` and `TURNED` are counted.
 
     Raises:
@@ -145,7 +146,7 @@ def decode(
                     met[TURNED] += 1
                 if met is not None and file.has_transparency_data:
                     met[ALPHA] += 1
-                image = _eight_bits(image, _white(file, name)).convert("RGB")
+                image = _eight_bits(image, _grey_range(file, name)).convert("RGB")
                 if size is not None:
                     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     except UserError:
@@ -158,21 +159,25 @@ def decode(
 
 
 def _is_turned(file: Image.Image) -> bool:
+    if file.format == "TIFF":  # Pillow, and so torchvision, always applies the orientation of a TIFF
+        return False
     with suppress(Exception):  # damaged EXIF data do not matter where they are not used
         return file.getexif().get(_ORIENTATION, 1) not in (0, 1)
     return False
 
 
-def _white(file: Image.Image, name: str) -> int | None:
-    """Return the grey level of white of an image with more than 8 bits; None for other images.
+def _grey_range(file: Image.Image, name: str) -> tuple[int, int] | None:
+    """Return the grey levels of black and white of an image with more than 8 bits; None for other images.
 
     Raises:
         UserError: it has grey levels of 32 bits or floats.
     """
     # PNG has 16 bits at most, and Pillow scales the levels of a PGM to 16 bits, whatever the mode says.
     if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
-        bits = getattr(file, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
-        return (1 << bits) - 1
+        tags = getattr(file, "tag_v2", {})
+        highest = (1 << tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
+        # A TIFF may say that 0 is white, which Pillow minds with 8 bits only.
+        return (highest, 0) if tags.get(_PHOTOMETRIC) == 0 else (0, highest)
     if file.mode[0] in "IF":
         kind = "floats" if file.mode[0] == "F" else "integers of 32 bits"
         expected = "grey levels of at most 16 bits, since nothing says which number is white"
@@ -181,11 +186,12 @@ def _white(file: Image.Image, name: str) -> int | None:
     return None
 
 
-def _eight_bits(image: Image.Image, white: int | None) -> Image.Image:
+def _eight_bits(image: Image.Image, grey_range: tuple[int, int] | None) -> Image.Image:
     """Scale an image of more than 8 bits to 8 bits; return other images as they are."""
     from PIL import Image
 
-    if white is None:
+    if grey_range is None:
         return image
-    levels = np.asarray(image).astype(np.float64) * (255 / white)
+    black, white = grey_range
+    levels = (np.asarray(image).astype(np.float64) - black) * (255 / (white - black))
     return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))

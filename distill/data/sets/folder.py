@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from distill.config import DataConfig
 from distill.data.sets.content import folder_path
@@ -15,6 +12,7 @@ from distill.data.sets.inventory import take_inventory
 from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
+from distill.system.progress import tell
 
 
 def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset:
@@ -42,7 +40,7 @@ def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset
         told = f"{len(train):,} train, {len(held_out):,} held-out, {len(test):,} test images"
         notes = (decoded.pixels, f"left out: {left_out}" if left_out else "")
         line = "; ".join((f"{config.name}: {len(decoded.classes):,} classes, {told}", *filter(None, notes)))
-        tqdm.write(line, file=sys.stderr)
+        tell(line)
     return Dataset(
         config.name, train, held_out, test, decoded.classes, *summary, positions=positions, held_out_apart=apart
     )

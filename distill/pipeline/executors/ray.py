@@ -22,10 +22,10 @@ from typing import Any, Generic, NamedTuple
 from distill.errors import UserError
 from distill.pipeline.executors import worker
 from distill.pipeline.executors.failures import Failure, log_file
-from distill.pipeline.executors.ray_cluster import RETRIES, SizeCheck, connection, import_ray, tell
+from distill.pipeline.executors.ray_cluster import RETRIES, SizeCheck, connection, import_ray
 from distill.pipeline.executors.signals import sigterm_exits
 from distill.pipeline.executors.stage_graph import Graph, Work, show_message
-from distill.system.progress import Lines, Message, Report, report_to
+from distill.system.progress import Lines, Message, Report, report_to, tell
 
 _GRACE_SECONDS = 30.0
 """Seconds that running stages may take to save their state after an interrupt; a second interrupt does not wait."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from tqdm import tqdm
-
 from distill.errors import UserError
 from distill.pipeline.executors.signals import sigterm_exits
+from distill.system.progress import tell
 
 RETRIES = 3
 """Number of times that a stage is started again because its worker or node died."""
@@ -140,8 +138,3 @@ class SizeCheck:
         if not self._told:
             tell(f"waiting for a larger node: {error}")
             self._told = True
-
-
-def tell(text: str) -> None:
-    """Print a line on stderr, above the progress lines of the stages."""
-    tqdm.write(text, file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from distill.pipeline.executors.failures import Failure, log_file
-from distill.system.progress import Lines, Message, Report
+from distill.system.progress import Lines, Message, Report, Told
 from distill.training.tracking import warn
 
 Work = TypeVar("Work")
@@ -100,8 +100,10 @@ class Graph(Generic[Work]):
 
 
 def show_message(name: str, message: Message, lines: Lines) -> None:
-    """Show the user what a worker reports about a stage: its progress or a warning."""
+    """Show the user what a worker reports about a stage: its progress, a line or a warning."""
     if isinstance(message, Report):
         lines.show(name, message)
+    elif isinstance(message, Told):
+        lines.tell(message.text)
     else:
         warn(message.kind, message.text)

@@ -56,6 +56,15 @@ def test_a_tiff_of_12_bits_is_scaled_by_its_own_white():
     assert decoding.decode((0, name, bytes(packed).replace(b"\xff\x0f", b"\xff\xff")), None).min() == 255
 
 
+@pytest.mark.parametrize("levels", [DEEP, (DEEP >> 8).astype(np.uint8)])
+def test_a_tiff_may_say_that_zero_is_white(levels):
+    _, name, data = encoded(Image.fromarray(levels), "tiff")
+    black, white = (struct.pack("<HHIH", 262, 3, 1, zero) for zero in (1, 0))
+    assert data.count(black) == 1
+    turned = decoding.decode((0, name, data.replace(black, white)), None)
+    assert np.array_equal(turned, 255 - decoding.decode((0, name, data), None))
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_grey_levels_of_32_bits_are_refused_with_their_mode(dtype):
     image = Image.fromarray(np.full((4, 4), 7, dtype))
@@ -93,6 +102,19 @@ def test_exif_orientation_is_applied_on_demand_and_counted_otherwise(kind):
     assert turned.shape == (3, 24, 16)
     assert turned[0, 0].max() < 10 < 245 < turned[0, -1].min()
     assert met == {decoding.TURNED: 1}
+
+
+def test_a_tiff_is_turned_in_any_case_as_torchvision_does(tmp_path):
+    from torchvision.datasets.folder import default_loader
+
+    image, met = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)), Counter[str]()
+    entry = encoded(image, "tiff", tiffinfo={0x0112: 6})
+    (tmp_path / "x.tiff").write_bytes(entry[2])
+    theirs = np.asarray(default_loader(str(tmp_path / "x.tiff"))).transpose(2, 0, 1)
+    assert theirs.shape == (3, 3, 2)
+    for exif in (False, True):
+        assert np.array_equal(decoding.decode(entry, None, exif, met), theirs)
+    assert not met
 
 
 def test_16_bits_are_turned_too():

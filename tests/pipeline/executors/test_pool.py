@@ -15,7 +15,7 @@ from distill.errors import Diverged
 from distill.pipeline.executors import pool
 from distill.pipeline.executors.failures import Failure, WorkerDied
 from distill.pipeline.executors.pool import run_pool
-from distill.system.progress import Report, Warned, bar, pass_on
+from distill.system.progress import Report, Warned, bar, pass_on, tell
 from tests.pipeline.executors.recorded import Recorded
 
 
@@ -58,6 +58,9 @@ class Stages:
 
     def says(self, name: str) -> None:
         assert pass_on(Warned("kind", f"{name} warns"))
+
+    def loads(self, _name: str) -> None:
+        tell("ten images")
 
     def shows(self, _name: str) -> None:
         with bar(total=10, desc="counted", delay=0, disable=None) as shown:
@@ -125,6 +128,14 @@ def test_a_worker_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told[0] == ("counted", 0, 10)
     assert told[-1] == ("counted", 10, 10)
     assert len(told) <= 4
+
+
+def test_what_several_workers_tell_is_shown_once_and_leaves_no_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run({f"loads{i}": [] for i in range(3)}, tmp_path)
+    assert capsys.readouterr().err.splitlines().count("ten images") == 1
+    assert not list((tmp_path / "logs").glob("*"))
 
 
 SCRIPT = """
