@@ -109,7 +109,7 @@ def prove(
     views: Views,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render the (index, view) that `choose` gave, and ask the teacher for their logits again, with `answer`."""
+    """Render a sample of (index, view) pairs, ask the teacher for their logits, and return both as a proof."""
     parts = by_view(view)
     checksums = [pixel_checksum(views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]

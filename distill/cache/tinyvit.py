@@ -97,7 +97,7 @@ class TopKEpoch:
         return tuple(self.folder / f"rank{rank}-{part}" for rank in ranks for part in ("keys.txt", "values.bin"))
 
     def keys(self) -> list[str]:
-        """Read the key of every record, rank by rank.
+        """Read the name or position of every record's image, from the file of each writing process in turn.
 
         Raises:
             UserError: a rank has more or fewer keys than records.

@@ -32,7 +32,7 @@ class BatchShare:
 
     @classmethod
     def here(cls, parts: int) -> BatchShare:
-        """Return the share of this process in each batch."""
+        """Return the `BatchShare` of this process: which rows of each batch it computes."""
         return cls(parts, ranks.rank(), ranks.world())
 
     @property
@@ -59,7 +59,7 @@ class BatchShare:
         return batch // pieces
 
     def of(self, order: Int64[Tensor, " n"], batch: int) -> Int64[Tensor, " m"]:
-        """Return the rows of this rank out of an order of whole batches, piece by piece."""
+        """Select the rows that this rank computes from an epoch's order, which has whole batches only."""
         if self.world == 1:
             return order
         blocks = self.parts if self.shared else 1

@@ -13,7 +13,7 @@ from torch import Tensor
 def shift_and_factor(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Float32[Tensor, "c 1 1"], Float32[Tensor, "c 1 1"]]:
-    """Return the shift and the factor that turn pixels x of 0..255 into (x / 255 - mean) / std.
+    """Return (shift, factor) so that (x - shift) * factor = (x / 255 - mean) / std for pixels x of 0..255.
 
     The shift is subtracted first, then the factor is multiplied.
     """

@@ -105,7 +105,7 @@ def _distillation(
 
 
 class _WithGradient(torch.autograd.Function):
-    """Attach a gradient [k, n] by the logits [n, k] to a value computed without autograd; it has no second one."""
+    """Give a value its gradient by logits [n, k], computed by hand as [k, n]; there is no second derivative."""
 
     @staticmethod
     def forward(

@@ -206,7 +206,7 @@ def _targets(
     smoothed_labels: float | Rows,
     factor: float | Float[Tensor, " n"],
 ) -> Float[Tensor, "n k"]:
-    """Mix (1 - f) label + f smoothed label, without gradient; the row of a label that does not count is zeros."""
+    """Return targets (1 - f) label + f smoothed label, without gradient; an ignored label gives zeros."""
     classes = log_p.shape[1]
     column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
     if counts is None:

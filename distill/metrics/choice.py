@@ -84,7 +84,7 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
 
 
 def listed(smoothings: list[float] | tuple[float, ...]) -> str:
-    """Format strengths as people read them: "ε = 0, 0.1"."""
+    """Format strengths of smoothing for people: "ε = 0, 0.1"."""
     return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
 
 

@@ -154,7 +154,7 @@ def logit_deviation(logits: Logits) -> float:
 
 
 def confusion(logits: Logits, labels: Labels) -> Float[Tensor, "k k"]:
-    """Return the share of the samples of each class (row) that are answered by each class (column).
+    """Return the confusion matrix: of each class's samples (row), the share predicted as each class (column).
 
     Rows sum to 1; the row of a class without samples is NaN.
     """

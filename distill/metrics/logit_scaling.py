@@ -96,7 +96,7 @@ def fit(method: Method, logits: Logits, labels: Labels) -> Scaling:
 def scaled(
     method: Method, logits: Logits, scale: Float[Tensor, " one_or_k"], bias: Float[Tensor, " one_or_k"]
 ) -> Float[Tensor, "n k"]:
-    """Apply a map to logits, in the precision of the arguments; `torch.export` can trace it."""
+    """Apply a calibration map to logits without changing their dtype; `torch.export` can trace this function."""
     if method == "none":
         return logits
     if method == "platt":

@@ -18,7 +18,7 @@ _ROWS = 1024
 
 
 def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l"]) -> float:
-    """Estimate I(X;Y) in nats, from l views of each of n images for the means and one more view to evaluate.
+    """Estimate I(X;Y) in nats: l views of each of n images give its mean output, one more view is evaluated.
 
     With y_x the evaluated view, μ_x the mean over the other views and σ² = mean_x (y_x - μ_x)²:
 

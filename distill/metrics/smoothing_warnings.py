@@ -37,7 +37,7 @@ def strongest(config: TeacherConfig | StudentConfig) -> float:
 
 
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
-    """Tell whether targets are known from label and step alone, so that confidence has a ceiling on training data.
+    """Tell whether label and step alone give the targets, which then say how confident a network can become.
 
     Targets are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or
     maximum suppression.

@@ -125,7 +125,7 @@ def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> f
 
 
 def _at_the_end(final: float, views: _Views) -> dict[str, float]:
-    """Return the estimate at the end of training, with its floor and its largest possible value."""
+    """Return the mutual information at the end of training, beside the least and the largest possible value."""
     images = sum(map(len, views[0]))
     return {
         "final": final,

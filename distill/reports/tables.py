@@ -259,7 +259,7 @@ def _mean(row: Mapping[str, Any] | None, column: Measure) -> str:
 
 
 def _seeds(counts: Sequence[int]) -> str:
-    """Format how many seeds a line of means rests on: one number, or a range."""
+    """Format the number of seeds behind the means of a row: one number, or a range where columns differ."""
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low}–{high}"
 

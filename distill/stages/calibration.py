@@ -35,7 +35,7 @@ BEFORE = "_before"
 
 
 def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
-    """Calibrate a network: write the map (`SCALING`), a reliability diagram (`RELIABILITY`) and measures.
+    """Calibrate a network: write the map of its logits, a reliability diagram and measures before and after.
 
     The map is fitted on the held-out images, so only the test set says what it is worth. The metrics `held_out/…`
     and `test/…` are of the calibrated probabilities; names that end in `_before` are of the network's own. The
@@ -136,7 +136,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
 
 
 def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed: bool) -> str:
-    """Say what the temperature that held-out images choose means, given how sure the network is of these images."""
+    """Say in words what the fitted temperature means: whether the network was too sure, or not sure enough."""
     if all_right:
         return ". The network has each of them right, so this is a bound of the search and says little."
     if temperature == 1:

@@ -7,6 +7,6 @@ from typing import Any
 
 
 def referenced(reference: str) -> Any:
-    """Import what a reference in this project's own lists names; references from users go to `plugins`."""
+    """Import what `package.module:name` in this project's own lists names; `plugins` imports for users."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""Make the matrix of smoothed targets, a row per class, where one ε for all classes does not describe them."""
+"""Make the matrix of smoothed targets, a row per class, for smoothing that one ε cannot describe."""
 
 from __future__ import annotations
 

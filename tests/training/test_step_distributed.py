@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from distill.pipeline.graph import ensure
+from distill.pipeline.identity import identify
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
 from distill.store.key import key
@@ -73,7 +74,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
 
 
 def found(store: ArtifactStore, config) -> Artifact:
-    artifact = store.find(config)
+    artifact = store.find(identify(config, two_ranks.runtime(store.root.parent)))
     assert artifact is not None
     return artifact
 

@@ -14,7 +14,7 @@ Work = TypeVar("Work")
 
 
 class Graph(Generic[Work]):
-    """Hold the stages that an executor runs, and how far it is; a failed stage costs only the stages that need it.
+    """Hold the stages that an executor runs, and which are done; a failure skips only stages that need it.
 
     Args:
         stages: name → stage, the most wanted first; stages are pickled on their way to another process.
