@@ -31,7 +31,7 @@ _ABSENT = "it is not here"
 
 
 class Contents:
-    """The digests that files and code have now; each is computed once.
+    """Compute the digests that files and code have now, each once.
 
     Args:
         runtime: data root, and whether bars are shown.
@@ -109,7 +109,7 @@ def identify_all(
 
 
 class _Recipes:
-    """The artifacts of a store by their recipe: their config without digests of files and code."""
+    """Find the artifacts of a store by their recipe: their config without digests of files and code."""
 
     def __init__(self, store: ArtifactStore, contents: Contents):
         self._store, self._contents = store, contents
