@@ -48,7 +48,7 @@ class Steps:
         self.loader = Loader(views, batch_size, seed=0)
         self.batches = self._endless(join)
 
-    def _endless(self, join: Join[TeacherRows] | None) -> Iterator[Batch[TeacherRows]]:
+    def _endless(self, join: Join[TeacherRows] | None) -> Iterator[Batch[TeacherRows | None]]:
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch, join=join)
 

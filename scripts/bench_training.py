@@ -80,7 +80,7 @@ class Bench:
         model.train()
         return model, torch.compile(model) if self.given.compile else model
 
-    def batches(self) -> Iterator[Batch[TeacherRows]]:
+    def batches(self) -> Iterator[Batch[TeacherRows | None]]:
         """Yield batches of one epoch after another, without end."""
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch)

@@ -230,10 +230,8 @@ class _Opened:
 
 
 def _samples(batch: Batch[Tensor]) -> Iterator[Sample]:
-    teacher = batch.teacher
-    assert teacher is not None, "the loader joins logits to every batch"
     labels = batch.labels.tolist() if batch.labels.ndim == 1 else batch.labels.unbind()
-    return map(Sample, batch.images.unbind(), labels, teacher.unbind(), batch.index.tolist())
+    return map(Sample, batch.images.unbind(), labels, batch.teacher.unbind(), batch.index.tolist())
 
 
 def _within(indices: Sequence[int], n: int) -> Int64[Tensor, "b"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float32, Int64
@@ -41,7 +41,7 @@ class Batch(Generic[FromTeacher]):
     """Index of each sample within the split."""
     view: int
     """View number, the same for all samples."""
-    teacher: FromTeacher | None = None
+    teacher: FromTeacher
     """What was joined to the batch: a teacher's logits or soft targets; None without a teacher."""
 
 
@@ -105,9 +105,8 @@ class Loader:
         full, rest = divmod(self._samples, self._step)
         return full if full and self._drop_last else full + (rest > 0)
 
-    def epoch(
-        self, epoch: int, start: int = 0, join: Join[FromTeacher] | None = None
-    ) -> Iterator[Batch[FromTeacher]]:
+    # The caller knows what it joins, and says so in the type of its batches.
+    def epoch(self, epoch: int, start: int = 0, join: Join[Any] | None = None) -> Iterator[Batch[Any]]:
         """Yield the batches of steps `start`, `start` + 1, … of an epoch; each stays valid after the next is made.
 
         A step gives one batch, or one batch for each piece of this rank where the samples are divided into shares.
@@ -116,9 +115,7 @@ class Loader:
         order = self._order(epoch)[: len(self) * self._step][start * self._step :]
         yield from self.batches(self._share.of(order, self._step), view, join)
 
-    def batches(
-        self, order: Int64[Tensor, "m"], view: int, join: Join[FromTeacher] | None = None
-    ) -> Iterator[Batch[FromTeacher]]:
+    def batches(self, order: Int64[Tensor, "m"], view: int, join: Join[Any] | None = None) -> Iterator[Batch[Any]]:
         """Yield batches of the given view of these samples, in this order; the last batch may be smaller."""
         if len(order) == 0:
             return

@@ -18,8 +18,8 @@ from distill.errors import Diverged
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distill.data.loader import Batch
     from distill.losses import TeacherRows, Terms
+    from distill.training.step import TaughtBatch
 
 _EXPLOSION = 10.0
 """Factor by which a loss must have grown before its growth is named as a cause."""
@@ -69,7 +69,7 @@ class NotFinite:
         self.weights_only = _finite(self.loss)
 
     def error(
-        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch[TeacherRows]]
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[TaughtBatch]
     ) -> Diverged:
         """Return the error that says what was not finite, the likely cause and the way out.
 
@@ -83,7 +83,7 @@ class NotFinite:
         return Diverged(self.step, lr, loss, " ".join(self._causes(config, lr, scale, batches)))
 
     def _causes(
-        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[Batch[TeacherRows]]
+        self, config: TeacherConfig | StudentConfig, lr: float, scale: float, batches: Iterable[TaughtBatch]
     ) -> Iterator[str]:
         """Yield sentences about the causes of the divergence, from certain causes to likely ones."""
         for batch in batches:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
-from distill.data.loader import Batch, Join, Loader
+from distill.data.loader import Join, Loader
 from distill.losses import Loss, TeacherRows
 from distill.metrics.smoothing_warnings import strongest
 from distill.store.record import RESUME
@@ -25,7 +25,7 @@ from distill.training.curve import Curve, Evaluate
 from distill.training.notices import Notices
 from distill.training.recent_samples import RecentSamples
 from distill.training.state import Run
-from distill.training.step import Forward, Step, take_step
+from distill.training.step import Forward, Step, TaughtBatch, take_step
 from distill.training.step_distributed import StepInParts
 from distill.training.tracking import MetricWriter
 from distill.training.watch import Watch
@@ -120,7 +120,7 @@ def _log_file(folder: Path, step: int) -> AbstractContextManager[MetricWriter | 
     return MetricWriter(folder, step) if ranks.is_first() else nullcontext()
 
 
-def _by_step(batches: Iterator[Batch[TeacherRows]], pieces: int) -> Iterator[Iterator[Batch[TeacherRows]]]:
+def _by_step(batches: Iterator[TaughtBatch], pieces: int) -> Iterator[Iterator[TaughtBatch]]:
     """Yield, for each step, an iterator over the batches of its pieces."""
     # An iterator and not a list, since all batches of a step may not fit into memory.
     for batch in batches:

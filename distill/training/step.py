@@ -11,13 +11,15 @@ from distill.losses import Loss, TeacherRows
 from distill.training.recent_samples import StepPart
 from distill.training.state import Run
 
+TaughtBatch = Batch[TeacherRows | None]
+"""A batch with what the loss takes from the teacher; None without a teacher."""
 Forward = Callable[[Tensor], Tensor]
 """A function from inputs to logits: the network itself, compiled by `torch.compile`, or wrapped for torchrun."""
-Step = Callable[[Forward, Iterator[Batch[TeacherRows]], Loss], Sequence[StepPart]]
+Step = Callable[[Forward, Iterator[TaughtBatch], Loss], Sequence[StepPart]]
 """A function that takes one step on the parts of a batch that this rank computes, and returns a result per part."""
 
 
-def take_step(run: Run, forward: Forward, batches: Iterator[Batch[TeacherRows]], loss: Loss) -> Sequence[StepPart]:
+def take_step(run: Run, forward: Forward, batches: Iterator[TaughtBatch], loss: Loss) -> Sequence[StepPart]:
     """Take one step on the next batch, without waiting for the device."""
     batch = next(batches)
     with run.autocast():

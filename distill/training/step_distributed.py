@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.batch_share import BatchShare
-from distill.data.loader import Batch
 from distill.errors import UserError
-from distill.losses import Loss, TeacherRows
+from distill.losses import Loss
 from distill.system import ranks
 from distill.training.batch_norm import RunningStatistics, SharedBatchNorm
 from distill.training.recent_samples import StepPart
 from distill.training.state import Run
-from distill.training.step import Forward
+from distill.training.step import Forward, TaughtBatch
 
 
 class StepInParts:
@@ -51,7 +50,7 @@ class StepInParts:
             self._replica = nn.parallel.DistributedDataParallel(run.model, broadcast_buffers=False)
         self.network = self._replica
 
-    def __call__(self, forward: Forward, batches: Iterator[Batch[TeacherRows]], loss: Loss) -> Sequence[StepPart]:
+    def __call__(self, forward: Forward, batches: Iterator[TaughtBatch], loss: Loss) -> Sequence[StepPart]:
         """Take one step on all parts of a batch, without waiting for the device."""
         run, done = self._run, list[StepPart]()
         counting: list[Tensor] = []

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from distill.data.loader import Batch
-from distill.losses import TeacherRows
 from distill.system import ranks
 from distill.system.interrupts import Interrupts
 from distill.training.curve import Curve
@@ -16,6 +14,7 @@ from distill.training.divergence import LossHistory, weights_are_finite
 from distill.training.kept_weights import save_snapshot, steps_to_keep
 from distill.training.recent_samples import RecentSamples, StepPart
 from distill.training.state import Run
+from distill.training.step import TaughtBatch
 
 
 class Watch:
@@ -38,7 +37,7 @@ class Watch:
         recent: RecentSamples,
         curve: Curve,
         interrupts: Interrupts,
-        batches_from: Callable[[int, int], Iterator[Batch[TeacherRows]]],
+        batches_from: Callable[[int, int], Iterator[TaughtBatch]],
         folder: Path,
         seconds: float,
     ):

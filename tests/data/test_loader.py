@@ -190,7 +190,7 @@ def test_gpu_pixels_equal_cpu_pixels(memory, name):
     assert torch.equal(one, other.cpu())
     assert torch.equal(pixel_checksum(one), pixel_checksum(other).cpu())
     for batch, moved in zip(here.epoch(1), there.epoch(1), strict=True):
-        assert same(batch, Batch(moved.images.cpu(), moved.labels.cpu(), moved.index.cpu(), moved.view))
+        assert same(batch, Batch(moved.images.cpu(), moved.labels.cpu(), moved.index.cpu(), moved.view, None))
 
 
 @pytest.mark.gpu
@@ -200,5 +200,5 @@ def test_gpu_batches_equal_cpu_batches(memory, augment):
         pytest.skip("needs a CUDA device")
     here, there = (make_loader(make_split(), augment, device=device) for device in ("cpu", "cuda"))
     for one, other in zip(here.epoch(1), there.epoch(1), strict=True):
-        moved = Batch(other.images.cpu(), other.labels.cpu(), other.index.cpu(), other.view)
+        moved = Batch(other.images.cpu(), other.labels.cpu(), other.index.cpu(), other.view, None)
         assert same(one, moved)
