@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     images, root = given.folder / "images", given.folder / "data"
+    if given.folder.exists():
+        parser.error(f"{given.folder} exists; name a folder that can be made, and deleted afterwards")
     given.folder.mkdir()
     try:
         write_images(images, given.files, given.bytes)
