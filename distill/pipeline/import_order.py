@@ -23,18 +23,20 @@ if TYPE_CHECKING:
     from distill.data.sets.dataset import Dataset
 
 
-def rows_of_split(rows: int, dataset: Dataset) -> Int64[np.ndarray, " n"]:
+def rows_of_split(rows: int, dataset: Dataset, is_limited: bool = False) -> Int64[np.ndarray, " n"]:
     """Return, for each training sample, the row of a file that holds its logits.
 
     Args:
         rows: number of rows of the file: as many as the training split, or as the whole published training set.
         dataset: data set that is split into train and held-out.
+        is_limited: whether the training split is a part of the images that are left, so that train and held-out
+            images together are not the published set.
 
     Raises:
         UserError: the file has another number of rows.
     """
     split = len(dataset.train)
-    whole = split if dataset.held_out_apart else split + len(dataset.held_out)
+    whole = split if dataset.held_out_apart or is_limited else split + len(dataset.held_out)
     if rows == split:
         return np.arange(split)
     if rows == whole:

@@ -78,7 +78,10 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
         raise UserError("names", str(flags.names), expected, "Drop `names`.")
     names = None if is_top_k else declared_names(source.files, flags.names)
     count = source.shape[0]
-    rows = rows_of_split(count, dataset) if names is None else rows_by_name(names, count, flags, dataset, runtime)
+    if names is None:
+        rows = rows_of_split(count, dataset, flags.data.limit is not None)
+    else:
+        rows = rows_by_name(names, count, flags, dataset, runtime)
     columns = columns_by_name(classes, source.shape[2], dataset.classes)
     hidden = None if runtime.progress else True
     hashed = bar(source.files, "hash", unit="file", delay=2, disable=hidden)

@@ -160,3 +160,11 @@ def test_images_of_val_are_no_part_of_the_published_training_set(tmp_path, folde
     np.save(tmp_path / "z.npy", np.concatenate([logits, logits[:1]]))
     with pytest.raises(UserError, match="361"):
         bring(tmp_path / "z.npy", **flags)
+
+
+def test_a_limited_split_with_held_out_images_is_not_the_published_set(tmp_path, runtime, store, folder) -> None:
+    data = DataConfig(name=f"imagefolder:{folder}", held_out=0.2, limit=5 * CLASSES)
+    dataset = load(data, runtime.data_root, progress=False)
+    np.save(tmp_path / "z.npy", np.zeros((len(dataset.train) + len(dataset.held_out), CLASSES), np.float32))
+    with pytest.raises(UserError, match="as many as training images"):
+        import_logits([tmp_path / "z.npy"], store, runtime, ImportFlags(data=data))
