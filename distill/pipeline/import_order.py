@@ -62,13 +62,12 @@ def rows_by_name(
     Raises:
         UserError: the data set has no names, a name is unknown or given twice, or an image has no row.
     """
-    known = names_of(flags.data, dataset, runtime)
-    if known is None:
+    if not flags.data.folder:
         expected = "none, since only the files of an image folder have names"
         raise UserError("names", f"{len(names)} names", expected, "Drop the names.")
     if len(names) != rows:
         raise UserError("names", f"{len(names)} names", f"one for each of the {rows} rows", "Give as many.")
-    images = known(len(dataset.positions) + len(dataset.held_out))
+    images = _published_names(flags.data, runtime)
     positions = rows_of_keys(names, images)
     if isinstance(positions, str):
         expected = f"files of train/, such as {images[0]!r}"
@@ -121,10 +120,15 @@ def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf 
         return None
 
     def names(count: int) -> list[str]:
-        decoded = decode_once(config, runtime.data_root.expanduser().resolve(), runtime.progress)
-        stored = decoded.names()
-        published: list[int] = decoded.positions.argsort().tolist()
+        published = _published_names(config, runtime)
         of_split = count == len(dataset.train) < len(published)
-        return list(stored[:count]) if of_split else [stored[row] for row in published]
+        return [published[position] for position in dataset.positions.tolist()] if of_split else published
 
     return names
+
+
+def _published_names(config: DataConfig, runtime: Runtime) -> list[str]:
+    """Return the file names of all images of `train/`, in the order of torchvision's ImageFolder."""
+    decoded = decode_once(config, runtime.data_root.expanduser().resolve(), runtime.progress)
+    stored = decoded.names()
+    return [stored[row] for row in decoded.positions.argsort().tolist()]

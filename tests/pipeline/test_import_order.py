@@ -168,3 +168,16 @@ def test_a_limited_split_with_held_out_images_is_not_the_published_set(tmp_path,
     np.save(tmp_path / "z.npy", np.zeros((len(dataset.train) + len(dataset.held_out), CLASSES), np.float32))
     with pytest.raises(UserError, match="as many as training images"):
         import_logits([tmp_path / "z.npy"], store, runtime, ImportFlags(data=data))
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_names_find_the_images_of_a_limited_split(tmp_path, runtime, store, folder, held_out) -> None:
+    names, labels = listed(folder)
+    order = np.random.default_rng(1).permutation(len(names))
+    logits = answers(labels)
+    np.savez(tmp_path / "z.npz", logits=logits[order], paths=np.array([names[row] for row in order]))
+    data = DataConfig(name=f"imagefolder:{folder}", held_out=held_out, limit=5 * CLASSES)
+    made = import_logits([tmp_path / "z.npz"], store, runtime, ImportFlags(data=data, dtype="float32"))
+    positions = load(data, runtime.data_root, progress=False).positions.numpy()
+    cache = LogitCache.open(made.path)
+    assert torch.equal(cache.logits(torch.arange(len(cache))), torch.from_numpy(logits[positions]))

@@ -166,6 +166,10 @@ def test_a_run_does_not_go_on_with_a_changed_file(teacher, store, runtime, monke
     path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 16]) + whole[-19:])
     with pytest.raises(UserError, match="Delete"):
         make(config, store, runtime)
+    if name.startswith("snapshots/"):
+        path.write_bytes(whole + b"more")
+        with pytest.raises(UserError, match="missing or changed"):
+            make(config, store, runtime)
     path.unlink()
     if name != RESUME:
         with pytest.raises(UserError, match="missing or changed"):
