@@ -46,7 +46,7 @@ class Group:
 
 
 def usual_measures(artifact: Artifact, store: ArtifactStore, runtime: Runtime, split: StoredSplit) -> Measured:
-    """Measure a network from the predictions that it stored, or a cache on the first view of its transfer set."""
+    """Measure a network by its stored predictions, or a logit cache by its logits of every image's first view."""
     if artifact.config.stage == "cache":
         cache = LogitCache(artifact)
         return Measured(
@@ -94,7 +94,7 @@ def measures_of_network(
 
 
 def measures_of_cache(cache: Artifact, runtime: Runtime, temperature: float) -> list[Group]:
-    """Compute every measure that a cache allows on the first view of its transfer set.
+    """Compute every measure that a logit cache allows, from its logits of every image's first view.
 
     Raises:
         UserError: the temperature is not positive, the cache is truncated, its views are mixed, or its images are
@@ -175,7 +175,7 @@ def _of_images(network: Artifact, teacher: Artifact | None, probe: KnowledgeProb
 
 
 def _information(network: Artifact, runtime: Runtime) -> Group:
-    """Estimate the mutual information between images and a difference of logits at the end of training."""
+    """Estimate the mutual information between an image and the difference of two classes' logits after training."""
     heading = "Mutual information of an image and a difference of logits"
     try:
         values = information.final_information(InformationProbe(classes=_CLASSES), network, runtime)

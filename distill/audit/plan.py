@@ -66,7 +66,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what a run would do: in a table for people, and in the bytes that it would write."""
+    """Hold the plan of a run: a text that describes it, and the number of bytes that the run would write."""
 
     text: str
     bytes: int
@@ -118,7 +118,7 @@ def describe(
 
 
 def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
-    """List the artifacts that a run would find: what is wanted, and inputs, but not the inputs of what is found."""
+    """List the existing artifacts that a run would reuse: wanted ones, and inputs of those that have to be made."""
     seen: dict[str, StageConfig] = {}
     waiting = list(configs)
     while waiting:
@@ -130,7 +130,7 @@ def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:
 
 
 def _by_stage(hits: list[StageConfig], costs: list[tuple[StageConfig, Cost]]) -> list[str]:
-    """Return the lines of a table that sums up hits and misses by stage."""
+    """Return a table's lines: how many artifacts of each stage exist (hit) or must be made (miss), and the cost."""
     lines = [f"{'stage':10} {'hit':>5} {'miss':>5} {'bytes':>10} {'time':>9}"]
     for stage in STAGES:
         mine = [cost for config, cost in costs if config.stage == stage]
@@ -198,7 +198,7 @@ class Estimate:
         return self._caching(config) if isinstance(config, CacheConfig) else self._training(config)
 
     def assumptions(self) -> list[str]:
-        """List what the costs so far assume, one line each: images, time of views, rate of arithmetic."""
+        """List what the estimates assume: the images' shape, seconds per augmented view, operations per second."""
         lines = [f"images       {name}: {text}" for name, text in self._decoded.items()]
         workers = self._runtime.workers_for()
         for name, seconds in self._rendered.items():
@@ -260,7 +260,7 @@ class Estimate:
         return self._counted[name]
 
     def _view_seconds(self, augment: AugmentConfig, shape: Shape) -> float:
-        """Estimate the seconds until the next view is ready; 0 without a view program, which alone takes long."""
+        """Estimate the seconds until the next view is ready; built-in augmentation is fast and counts as 0."""
         if augment.program is None:
             return 0.0
         name = f"{augment.program} {augment.kwargs}", shape.image
@@ -275,7 +275,7 @@ class Estimate:
 
 
 def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
-    """Return the data set of a network or cache, and all other parts of its config on which its cost depends."""
+    """Return the data set of a network or cache, and the other fields of its config that decide what it costs."""
     match config:
         case TeacherConfig() | StudentConfig():
             return config.data, [config.stage, config.model, config.augment, config.schedule, config.precision]
@@ -286,7 +286,7 @@ def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:
 
 
 def _name(parts: list[Any]) -> str:
-    """Write parts of a config as a text that is equal for equal parts."""
+    """Write fields of a config as one JSON text, under which their cost or shape can be looked up in a dict."""
     return json.dumps(
         [each.model_dump(exclude={"content"}) if isinstance(each, Config) else each for each in parts],
         sort_keys=True,
@@ -321,7 +321,7 @@ def count(model: ModelConfig, shape: Shape) -> tuple[int, float]:
 
 
 def render_seconds(augment: AugmentConfig, image: tuple[int, int, int]) -> float:
-    """Measure on random pixels how many seconds of one core a view program takes for a view."""
+    """Measure on random pixels how many seconds of CPU time a view program (image transform) takes per view."""
     import torch
 
     from distill.data.views.program import ProgramViews

@@ -94,7 +94,7 @@ def replay(artifact: Artifact, store: ArtifactStore, runtime: Runtime, samples: 
 
 
 def _rows(cache: LogitCache, proof: Proof, tolerance: float) -> Finding:
-    """Compare stored rows with the exact logits of the proof."""
+    """Check a cache's stored logits against the unrounded ones that it also keeps, for a sample of its views."""
     error = max(
         cache.encoding.rounding_error(proof.logits[rows], cache.rows(proof.index[rows], view))
         for view, rows in by_view(proof.view)
@@ -125,7 +125,7 @@ def _teacher(cache: LogitCache, dataset: Dataset, store: ArtifactStore, device: 
 
 
 def _logits(cache: LogitCache, proof: Proof, teacher: TeacherLogits, tolerance: float) -> Finding:
-    """Compare the logits that the teacher gives now with the exact logits of the proof."""
+    """Check the teacher's recomputed logits against unrounded ones that a cache keeps for a sample of its views."""
     again = [teacher.answer(proof.index[rows], view) for view, rows in by_view(proof.view)]
     difference = float((torch.cat(again) - proof.logits).abs().max())
     allowed = tolerance * float(proof.logits.abs().max())

@@ -1,4 +1,4 @@
-"""Store a teacher's logits in a cache: written once, read by any student, and able to prove that it fits."""
+"""Store a teacher's logits in a cache that any student can read and check against its own images."""
 
 from distill.cache.logit_cache import LogitCache
 from distill.cache.transfer_set import CachedDataset

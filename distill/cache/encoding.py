@@ -121,14 +121,14 @@ class Encoding:
         return self.row.names or ()
 
     def _kept(self, rows: np.ndarray) -> Float32[Tensor, "n kept"]:
-        """Return the logits that rows hold, with their mean added back."""
+        """Return the stored logits in float32, plus each sample's mean logit where `encode` has subtracted it."""
         kept = rows["logits"].astype(np.float32)
         if "mean" in self._fields:
             kept += rows["mean"][:, None]
         return torch.from_numpy(kept)
 
     def _distance(self, logits: Float32[Tensor, "n k"], rows: np.ndarray) -> float:
-        """Return the largest total variation distance that rounding alone makes."""
+        """Return the largest total variation distance between exact and stored distributions, due to rounding."""
         exact, stored = logits, self._kept(rows)
         if self.top_k is not None:
             tail = torch.from_numpy(rows["tail"].astype(np.float32))[:, None]
@@ -147,7 +147,7 @@ def spread_tail(
     classes: int,
     below: float = 0.0,
 ) -> Float32[Tensor, "n k"]:
-    """Fill in the logits of the missing classes, which share the stored remainder equally.
+    """Fill in the logits of the classes that were not stored: all equal, they share the remaining probability.
 
     Args:
         ids: class numbers of the largest logits.

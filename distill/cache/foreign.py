@@ -152,7 +152,7 @@ class ForeignArrays:
 
 
 def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:
-    """Say for each row of numbers whether it can be logits, or probabilities, as the user declared it."""
+    """Tell for each row of an array whether its numbers can be what the user declared, such as probabilities."""
     if values == "logits":
         return np.ones(len(rows), dtype=bool)
     if values == "probabilities":

@@ -58,7 +58,7 @@ class LogitCache:
         self._resident: dict[int, Tensor] = {}
 
     def _check_manifest(self, layout: Layout) -> None:
-        """Refuse a manifest that contradicts the record, since somebody may have made it up."""
+        """Refuse a `manifest.json` that contradicts the artifact's `record.json` and so may be forged."""
         where, way_out = str(self.path / MANIFEST), self._artifact.rebuild
         teachers, expected = len(self.manifest.teachers), len(self.config.teachers)
         if teachers != expected:
@@ -119,7 +119,7 @@ class LogitCache:
         return self.logits(torch.arange(len(self), device=self.device), view).cpu()
 
     def check_fits(self, dataset: Dataset, views: int | None = None) -> None:
-        """Refuse images, classes, order or views that the teacher did not see, and check the pixels of a sample.
+        """Refuse a data set whose images, classes, order, views or (in a sample) pixels the teacher did not see.
 
         Args:
             dataset: data set whose training split the student sees.
@@ -150,7 +150,7 @@ class LogitCache:
         raise UserError("views", value, expected, f"Make it again: {self._command()}")
 
     def _check_rows(self, proof: Proof) -> None:
-        """Refuse rows that are not the proven logits, such as those of another cache under this record."""
+        """Refuse stored logits that differ, beyond rounding, from the exact ones that are kept for a sample."""
         for view, rows in by_view(proof.view):
             exact, stored = proof.logits[rows], self.rows(proof.index[rows], view)
             if not self.encoding.agrees(exact, stored):
@@ -158,7 +158,7 @@ class LogitCache:
                 raise UserError(str(self.path), value, "the logits of its proof", self._artifact.rebuild)
 
     def views_of(self, dataset: Dataset, device: str = "cpu") -> Views:
-        """Return the views of the transfer set that the teacher saw, normalised by the data set itself."""
+        """Return the views (augmented images) that the teacher saw, normalised by the statistics of `dataset`."""
         return Views.of_training(dataset, self.config.augment, self.config.view_seed, device)
 
     def proof(self) -> Proof:

@@ -54,7 +54,7 @@ class DataIdentity(_Part):
 
 
 def _program(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fill in all fields of a view program that a manifest leaves out."""
+    """Fill in the default of every field that a manifest's description of the augmentation leaves out."""
     return AugmentConfig.model_validate(fields).model_dump(mode="json")
 
 

@@ -1,4 +1,4 @@
-"""Prove that a cache fits: keep a checksum of the pixels and the exact logits for a sample of its views.
+"""Prove that a cache belongs to its images and teacher, by pixel checksums and exact logits of some of its views.
 
 Every reader of the cache renders some of these views again. Other pixels mean that augmentation, images or a
 library have changed, so that the stored logits are not answers to what a student would see.
@@ -46,12 +46,12 @@ class Proof:
         return len(self.index)
 
     def save(self, folder: Path) -> None:
-        """Write the proof to a folder."""
+        """Write the checksums and logits to a file in a folder."""
         save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, str(folder / PROOF))
 
     @classmethod
     def load(cls, path: Path) -> Proof:
-        """Read a proof from a file.
+        """Read checksums and logits from a file that `save` wrote.
 
         Raises:
             UserError: the file is damaged, or holds something else.
@@ -60,16 +60,16 @@ class Proof:
         return cls(**read_tensors(path, forms))
 
     def subset(self, rows: Int64[Tensor, "m"]) -> Proof:
-        """Return the proof of some of the views, sorted by view."""
+        """Return the checksums and logits of some of the sampled views, sorted by view number."""
         rows = rows.sort().values
         return Proof(self.index[rows], self.view[rows], self.checksum[rows], self.logits[rows])
 
     def random(self, count: int, generator: torch.Generator | None = None) -> Proof:
-        """Draw at most `count` of the views at random."""
+        """Return the checksums and logits of at most `count` of the sampled views, drawn at random."""
         return self.subset(torch.randperm(len(self), generator=generator)[:count])
 
     def first_views(self, views: int) -> Proof:
-        """Return the proof of the view numbers 0 to `views` - 1."""
+        """Return the checksums and logits of the sampled views whose number is below `views`."""
         return self.subset((self.view < views).nonzero().squeeze(1))
 
     def same_pixels(self, views: Views) -> Bool[Tensor, "p"]:
@@ -81,7 +81,7 @@ class Proof:
 
 
 def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Tensor, "p"], Int64[Tensor, "p"]]:
-    """Choose the (index, view) of the views to prove, sorted by view.
+    """Choose which (sample index, view number) pairs get a checksum and exact logits, sorted by view number.
 
     One view in 64 is chosen, 32 to 1,024 in all, but at least 8 samples of each view number; fewer where the logits
     would take more than 16 MiB, but at least one of each.
@@ -99,7 +99,7 @@ def choose(samples: int, views: int, classes: int, seed: int) -> tuple[Int64[Ten
 
 
 def by_view(view: Int64[Tensor, "p"]) -> list[tuple[int, Int64[Tensor, "m"]]]:
-    """Return each view number with the positions that have it."""
+    """Group the positions in `view` by view number: return each number with the positions at which it stands."""
     return [(int(number), (view == number).nonzero().squeeze(1)) for number in view.unique()]
 
 
@@ -109,7 +109,7 @@ def prove(
     views: Views,
     answer: Callable[[Int64[Tensor, "b"], int], Float32[Tensor, "b k"]],
 ) -> Proof:
-    """Render a sample of (index, view) pairs, ask the teacher for their logits, and return both as a proof."""
+    """Render the views of (index, view) pairs; return their pixel checksums and the teacher's logits for them."""
     parts = by_view(view)
     checksums = [pixel_checksum(views.pixels(index[rows], number)).cpu() for number, rows in parts]
     logits = [answer(index[rows], number) for number, rows in parts]

@@ -46,7 +46,7 @@ def _import(wanted: CacheConfig, source: ImportConfig, classes: tuple[str, ...])
 
 
 def flags_of(config: Config, default: Config, prefix: str = "", skip: tuple[str, ...] = ()) -> list[str]:
-    """List command-line flags for every field that differs from `default`."""
+    """List the command-line flags of all fields in which `config` differs from the config `default`."""
     words: list[str] = []
     for (name, value), (_, usual) in zip(config, default, strict=True):
         if name in (*skip, "content") or value == usual:

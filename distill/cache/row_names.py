@@ -25,7 +25,7 @@ _FORMS: tuple[Callable[[str], str], ...] = (
 
 
 def rows_of_keys(keys: Sequence[str], names: Sequence[str]) -> Int64[np.ndarray, " n"] | str:
-    """Return the position in `names` of each key, or the first key that fits no name.
+    """Return each key's position in `names`, or, if a key matches no name, the first such key instead.
 
     Args:
         keys: names of images, in any one of the forms that tell all names apart.

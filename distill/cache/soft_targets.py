@@ -34,7 +34,8 @@ def soft_targets(cache: LogitCache, loss: LossConfig) -> Join[TeacherRows]:
 def smoothing_of_targets(
     cache: LogitCache, labels: Tensor, loss: LossConfig, subset: Tensor | None = None
 ) -> float | None:
-    """Return the smoothing that a student's targets amount to: (1 - alpha) ε + alpha γ (Müller 2019, section 4).
+    """Return how much label smoothing a student's hard and soft targets amount to: (1 - alpha) ε + alpha γ, where ε
+    is that of the labels and γ that of the teacher (Müller et al. 2019, section 4).
 
     ε is the smoothing of the hard term in the uniform convention, and γ the equivalent smoothing of the soft
     targets. The result is None where there are no soft targets or no γ: with mixed labels, with a soft term other

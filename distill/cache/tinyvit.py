@@ -1,4 +1,4 @@
-"""Read TinyViT's file sets of the k largest probabilities as logits of all classes.
+"""Read the top-k probabilities that TinyViT saves, and turn them into logits of all classes.
 
 Each epoch has a folder `logits_top{k}_epoch{e}` with `rank{r}-keys.txt` and `rank{r}-values.bin`. A record is an
 int32 seed of the view, k int16 class numbers and k float16 probabilities, largest first. A key is the position of
@@ -39,7 +39,7 @@ NamesOf = Callable[[int], Sequence[str]]
 
 
 def record_type(top_k: int) -> np.dtype[Any]:
-    """Return the numpy type of one record: 4 + 4k bytes, little-endian."""
+    """Return the numpy type of TinyViT's entry for one image: a seed, k class numbers and k probabilities."""
     return np.dtype([("seed", "<i4"), ("ids", "<i2", (top_k,)), ("probabilities", "<f2", (top_k,))])
 
 
@@ -92,12 +92,12 @@ class TopKEpoch:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Return the paths of all files, rank by rank, keys before values."""
+        """Return, for each rank in turn, the path of its list of images and the path of their probabilities."""
         ranks = range(len(self.counts))
         return tuple(self.folder / f"rank{rank}-{part}" for rank in ranks for part in ("keys.txt", "values.bin"))
 
     def keys(self) -> list[str]:
-        """Read the name or position of every record's image, from the file of each writing process in turn.
+        """Read the names (or indices) of the images whose probabilities were saved, from each rank's file in turn.
 
         Raises:
             UserError: a rank has more or fewer keys than records.
@@ -116,7 +116,7 @@ class TopKEpoch:
         return keys
 
     def records(self) -> list[np.ndarray]:
-        """Map the records of every rank into memory."""
+        """Memory-map each rank's file of saved probabilities: one array per rank, with one entry per image."""
         dtype = record_type(self.top_k)
         return [
             np.memmap(self.folder / f"rank{rank}-values.bin", dtype, "r") if count else np.empty(0, dtype)
@@ -174,7 +174,7 @@ class TinyViTLogits:
         self._mapped: tuple[int, list[np.ndarray]] | None = None
 
     def rows(self, index: Int64[np.ndarray, " b"], view: int) -> Float32[Tensor, "b k"]:
-        """Return the logits of all classes for these rows in one view; the missing classes share the tail equally.
+        """Return these images' logits in one view; classes outside the top k share the rest of the probability.
 
         Each missing logit stays below the smallest stored logit, so a top-k of a row finds the stored logits.
 
@@ -221,7 +221,7 @@ class TinyViTLogits:
 
 
 def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[Int64[np.ndarray, " n"], bool]:
-    """Return the record number of every row, and whether keys are names."""
+    """Return the position of each image's entry in an epoch's files, and whether they give names, not indices."""
     distinct = len(set(keys))
     if not distinct:
         raise _broken(epoch.folder, "no records", "one for each image")
@@ -250,7 +250,7 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
 
 
 def _check_padding(epoch: TopKEpoch, keys: list[str], order: np.ndarray, again: np.ndarray) -> None:
-    """Refuse a repeated key, unless TinyViT's distributed sampler repeated it to fill up its last batch."""
+    """Refuse an image that occurs twice, unless TinyViT's sampler repeated it to fill up its last batch."""
     # The sampler pads its list to a multiple of the number of ranks, or of twice this number, so that several ranks
     # may hold one key.
     ranks = len(epoch.counts)

@@ -27,7 +27,7 @@ _AT_A_TIME = 128
 
 
 class Sample(NamedTuple):
-    """Hold one item of a `CachedDataset`; torch's default collate turns samples into a `Sample` of batches."""
+    """Hold one item of a `CachedDataset`; torch's default collate stacks many into one `Sample` of tensors."""
 
     image: Float32[Tensor, "c h w"]
     """The view, normalised by the data set's mean and standard deviation."""
@@ -203,7 +203,7 @@ class HeldOut(TorchDataset[LabelledImage]):
 
 
 class _Opened:
-    """Open a cache and its images; views are on the CPU and on the cache's device."""
+    """Open a cache with its images, whose augmented views can be rendered on the CPU or on the cache's device."""
 
     def __init__(self, cache: LogitCache, root: Path, progress: bool):
         self.cache = cache

@@ -1,4 +1,4 @@
-"""Define the arguments that several commands take, and print their output."""
+"""Define the arguments that several commands share, and print the output of commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RuntimeFlags = Annotated[Runtime, UNPREFIXED]
 
 
 def print_lines(text: str, command: Callable[..., None] | None = None) -> None:
-    """Print lines that may hold text of other people, with escapes for what a terminal would obey.
+    """Print lines that may hold text from other people, with terminal control characters escaped.
 
     Args:
         text: the lines.

@@ -54,7 +54,7 @@ def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
 def verify(
     artifacts: ArtifactNames = (), samples: int = 256, repair: bool = False, *, runtime: RuntimeFlags
 ) -> None:
-    """Check files against their records; of named artifacts also images, plug-ins, and a cache's pixels and logits.
+    """Check files against their records; for artifacts that you name also check images, plug-ins and cached logits.
 
     Args:
         artifacts: paths or keys; none means the files of all.

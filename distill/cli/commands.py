@@ -51,7 +51,7 @@ def _of(function: Callable[..., None]) -> Command:
 
 
 def _of_stage(name: str, make: Callable[..., None] = runs.make_stage) -> Command:
-    """Describe a command whose flags make the config of a stage, which `make` then runs."""
+    """Describe a command that makes the config of a stage from its flags, and passes it to the function `make`."""
     kind = STAGE_FLAGS[name]
     flags = (kind, kind.config, Runtime)
     return Command(name, lambda arguments: make(*parse_config(name, arguments)), flags, kind.left_out)

@@ -39,7 +39,7 @@ def typed_fields(what: Any) -> Iterator[tuple[str, Any]]:
 
 
 def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of each field or parameter, also of configs inside, that has a flag."""
+    """Yield the dotted name, such as `optim.lr`, of every field or parameter that has a flag, nested or not."""
     for name, annotation in typed_fields(what):
         about = getattr(annotation, "__metadata__", ())
         if UNPREFIXED in about:

@@ -72,7 +72,7 @@ def _named_plugins(arguments: list[str]) -> Iterator[str]:
 
 
 def _flags_of_config(left_out: Collection[str], info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Make a flag of each field of a config, except inputs, which are named by key, and fields to leave out."""
+    """Make a flag for each field of a config, except those in `left_out` and inputs, which have their own flags."""
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, Config)):
         return None

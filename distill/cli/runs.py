@@ -102,7 +102,7 @@ def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
 
 @dataclass(frozen=True)
 class PlanFlags:
-    """Describe images that are not here, and the machine that will run the plan."""
+    """Tell what a plan cannot measure here: the shape of missing data, the speed of another machine."""
 
     shape: tuple[int, int, int, int, int, int] | None = None
     """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""

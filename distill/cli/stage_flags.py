@@ -37,7 +37,7 @@ class StageFlags:
     """Dotted names of the fields of that config that get no flag."""
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
-        """Return a config with the inputs, and with the defaults of the flags that are parsed next.
+        """Return the config from which the remaining flags take their defaults, with the named inputs filled in.
 
         Args:
             store: store of the inputs.
@@ -61,7 +61,7 @@ class Teacher(StageFlags):
     left_out = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
-        """Return a default teacher."""
+        """Return the default config of a teacher, including the network that `smoothing_source` names, if any."""
         return self._with_source(TeacherConfig(), store)
 
     def _with_source(self, config: Any, store: ArtifactStore) -> Any:
@@ -73,18 +73,18 @@ class Teacher(StageFlags):
 
 @dataclass(frozen=True)
 class Sweep(Teacher):
-    """Train one recipe with several strengths of smoothing, and say which to take for what use."""
+    """Train one config with several label smoothings, and say which suits accuracy, calibration and teaching."""
 
     sweep: Annotated[SweepConfig, UNPREFIXED] = field(default_factory=SweepConfig)
 
     left_out = (*Teacher.left_out, "loss.smoothing", "loss.labels.per_class")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> TeacherConfig:
-        """Return a recipe with some smoothing; without it, flags that say where smoothing goes would be refused."""
+        """Return a teacher config with smoothing above 0: flags that say how to smooth are refused without any."""
         return self._with_source(TeacherConfig().with_loss(smoothing=max(self.sweep.smoothings)), store)
 
     def finish(self, config: TeacherConfig) -> SweepConfig:
-        """Return the sweep of a recipe."""
+        """Return the config of a sweep, which trains `config` with each of several label smoothings."""
         # Where no flag asks for smoothing it is set back to 0, so that a recipe has one key.
         plain = config.loss.labels.is_plain
         return self.sweep.replace(teacher=config.with_loss(smoothing=0) if plain else config)
@@ -102,7 +102,7 @@ class Cache(StageFlags):
     config = CacheConfig
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> CacheConfig:
-        """Return the config of a cache of the named teachers, or else of the upstream one."""
+        """Return the config of a cache of the teachers that flags name, or else of the teacher in `upstream`."""
         teachers = [_input("teacher", name, TeacherConfig, store) for name in self.teacher]
         if not teachers and isinstance(upstream, TeacherConfig):
             teachers = [upstream]
@@ -125,7 +125,7 @@ class Student(Teacher):
     left_out = ()
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
-        """Return the config of a student of the named cache, or else of the upstream one, or of none."""
+        """Return the config of a student of the named cache, else of the cache `upstream`, else without a cache."""
         cache = upstream if isinstance(upstream, CacheConfig) else None
         if self.cache is not None:
             cache = _input("cache", self.cache, CacheConfig, store)
@@ -185,7 +185,7 @@ def _with_command(error: UserError, cache: CacheConfig, store: ArtifactStore) ->
 
 
 def _input(flag: str, name: str, kind: type[_Input], store: ArtifactStore) -> _Input:
-    """Return the config of the artifact that a flag names, if it is of the right kind and current."""
+    """Return the config of the artifact that a flag names; refuse one of another stage, or an outdated one."""
     artifact = store.resolve(name)
     if not isinstance(artifact.config, kind):
         expected = f"the artifact of a {kind.model_fields['stage'].default}, this is a {artifact.config.stage}"

@@ -101,11 +101,11 @@ class Config(BaseModel):
 
 
 def function_of(name: str, *libraries: str) -> str | None:
-    """Return a name if it refers to a function outside the given libraries, else None."""
+    """Return `name` if it has the form `module:function` and the module is none of `libraries`, else None."""
     library, _, function = name.partition(":")
     return name if function and library not in libraries else None
 
 
 def or_function(field: str) -> BeforeValidator:
-    """Let a field that holds a plug-in's reference also take the function itself, which makes it trusted."""
+    """Let a config field take a function itself in place of its reference, and trust this function as a plug-in."""
     return BeforeValidator(lambda value: trust_function(value, field) if callable(value) else value)

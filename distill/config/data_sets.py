@@ -1,4 +1,4 @@
-"""List the data sets that have a name, with what is known of each before its images are downloaded."""
+"""List the built-in data sets, with what is known of each before its images are downloaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TorchvisionOrigin:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Describe a data set that has a name of its own."""
+    """Describe a built-in data set (no image folder or plug-in): its name, shape, loader and origin."""
 
     name: str
     shape: Shape

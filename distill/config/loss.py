@@ -162,7 +162,7 @@ def _check_numbers(place: str, kwargs: Kwargs, defaults: Mapping[str, float], of
 
 
 class LabelsConfig(Config):
-    """Choose how labels are taught, beyond one smoothing for all classes, samples and steps."""
+    """Choose how label smoothing differs between classes, samples or steps, and whether confidence is penalised."""
 
     place = "loss.labels."
 
@@ -213,11 +213,11 @@ class LabelsConfig(Config):
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether smoothing, if there is any, is one for all classes, samples and steps."""
+        """Tell whether smoothing, if any, goes to all other classes equally, in all samples and steps alike."""
         return (self.towards, self.schedule, self.by_sample) == ("all", "constant", "none")
 
     def check(self, smoothing: float, convention: SmoothingConvention) -> None:
-        """Raise a UserError if these labels do not go with a smoothing and its convention."""
+        """Raise a UserError if these settings contradict the smoothing or its convention (such as maxsup)."""
         if self.per_class and smoothing:
             raise UserError("loss.smoothing", smoothing, "0 beside `loss.labels.per_class`", "Drop one of them.")
         strongest = max((smoothing, *self.per_class))
@@ -233,7 +233,7 @@ class LabelsConfig(Config):
             raise UserError("loss.smoothing_convention", convention, expected, way_out)
 
     def check_source(self, source: object) -> None:
-        """Raise a UserError if a smoothing source is missing, or given although none is used."""
+        """Raise a UserError if the network that gives class similarities is missing, or given but not used."""
         needs_source = TOWARDS[self.towards].needs_source
         if needs_source and source is None:
             expected = f"a trained teacher for `loss.labels.towards={self.towards}`"

@@ -14,7 +14,7 @@ from distill.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """Describe a network that has a name of its own."""
+    """Describe a built-in network, in contrast to timm's, torchvision's and plug-ins: name, class, publication."""
 
     name: str
     # A reference and not the class, so that reading a config does not import torch.

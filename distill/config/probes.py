@@ -18,7 +18,9 @@ class TemperaturesProbe(Config):
 
 
 class PenultimateProbe(Config):
-    """Ask for penultimate activations on the plane through three templates (Müller et al. 2019, Fig. 1)."""
+    """Ask for penultimate activations, projected on the plane through three classes' last-layer weight vectors
+    (Müller et al. 2019, Fig. 1).
+    """
 
     probe: Literal["penultimate"] = "penultimate"
     triples: Annotated[tuple[tuple[NonNegative, NonNegative, NonNegative], ...], Field(min_length=1)]

@@ -90,7 +90,7 @@ class EnsembleConfig(Config):
 
 
 class _Declared(Config):
-    """Hold what the user says about logits from elsewhere."""
+    """Hold what the user declares of imported logits: what the values are, and how several arrays are averaged."""
 
     values: Values = "logits"
     """What arrays contain; a TinyViT file set always contains probabilities."""
@@ -99,7 +99,7 @@ class _Declared(Config):
 
 
 class ImportConfig(_Declared):
-    """Describe logits from elsewhere, in files.
+    """Describe logits that were made elsewhere and lie in files.
 
     The files are proven by their sha256. Who made the logits, and from which pixels, is declared.
     """
@@ -116,7 +116,7 @@ class ImportConfig(_Declared):
 
 
 class ImportFlags(_Declared):
-    """Hold what the user says about logits from elsewhere when importing them."""
+    """Hold what the user declares when importing logits: their images, classes, order, views and teacher."""
 
     data: DataConfig = DataConfig()
     """The transfer set that the logits answer."""
@@ -222,7 +222,7 @@ class StudentConfig(_Training):
         return self
 
     def _check_alone(self) -> None:
-        """Raise a UserError if something asks for a cache."""
+        """Raise a UserError if a student without a cache has settings that need one, or that exclude each other."""
         if self.loss.alpha != 0:
             expected = "0 for a student without a cache, since there are no soft targets"
             raise UserError("loss.alpha", self.loss.alpha, expected, "Give a `cache`, or set `loss.alpha=0`.")
@@ -273,7 +273,7 @@ _MOST_IN_A_SWEEP = 10_000
 
 
 class SweepConfig(Config):
-    """Describe one recipe with several strengths of smoothing, which held-out images compare."""
+    """Describe networks that differ only in label smoothing and seed, to be compared on held-out images."""
 
     stage: Literal["sweep"] = "sweep"
     teacher: TeacherConfig = TeacherConfig()
