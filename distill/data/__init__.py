@@ -1,1 +1,1 @@
-"""Load images (`sets`), make views of them (`views`), and make batches of both."""
+"""Load images (`sets`), make augmented views of them (`views`), and make batches of views with their labels."""

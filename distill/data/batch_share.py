@@ -1,4 +1,4 @@
-"""Divide the batch of a step: into parts, one after another, and over the ranks of torchrun.
+"""Divide the batch of a step: into parts for gradient accumulation, and over the ranks of torchrun.
 
 The gradient of a batch is the mean of the gradients of its parts, so it does not depend on the shares. Two things
 do: the statistics of batch norm, and a loss that compares samples. When the number of ranks divides the number of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchShare:
-    """Say which part of each batch one rank computes."""
+    """Say which samples of each batch one rank computes."""
 
     parts: int = 1
     """Number of equal parts of a batch (`schedule.parts`)."""
@@ -37,12 +37,12 @@ class BatchShare:
 
     @property
     def shared(self) -> bool:
-        """Tell whether all ranks share each part; otherwise each rank has parts of its own."""
+        """Tell whether each micro-batch is split over all ranks; otherwise each rank has its own micro-batches."""
         return self.parts % self.world > 0
 
     @property
     def pieces(self) -> int:
-        """Return the number of pieces of a batch that this rank computes, one after another."""
+        """Return how many micro-batches (or shares of them) this rank computes per batch, one after another."""
         return self.parts if self.shared else self.parts // self.world
 
     def rows(self, batch: int) -> int:
@@ -59,7 +59,7 @@ class BatchShare:
         return batch // pieces
 
     def of(self, order: Int64[Tensor, " n"], batch: int) -> Int64[Tensor, " m"]:
-        """Select the rows that this rank computes from an epoch's order, which has whole batches only."""
+        """Select this rank's samples from an epoch's shuffled sample indices, which must make up whole batches."""
         if self.world == 1:
             return order
         blocks = self.parts if self.shared else 1

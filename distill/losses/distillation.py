@@ -1,4 +1,4 @@
-"""Compute the soft terms of distillation, in functions to be read: each takes logits and averages over the batch.
+"""Compute the soft terms of distillation in plain, readable functions of logits, each the mean over the batch.
 
 `distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have one name in all of them.
 Where a term needs the label of a mixed view, `classes_of` decides what it is. A class whose logit is -inf has
@@ -185,7 +185,8 @@ def weighted_soft_labels(
     labels: Labels,
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Compute WSL: T² mean_i w_i KL_i, with w_i = 1 - exp(-L_s / L_t) (Zhou et al., ICLR 2021, and their code).
+    """Compute WSL: T² mean_i w_i KL_i, with weights w_i = 1 - exp(-L_s / L_t) of each sample's KL_i, where L_s and L_t
+    are the cross-entropies of student and teacher with its label (Zhou et al., ICLR 2021, and their code).
 
     KL_i is the KL divergence of plain distillation at T on both sides. L_s and L_t are the cross-entropies of
     student and teacher with the label at T = 1; 10⁻⁷ is added to L_t, as in the authors' code. w has no gradient. A
@@ -210,7 +211,8 @@ def decoupled_temperatures(
     temperature: float,
     label_temperature: float,
 ) -> Float[Tensor, ""]:
-    """Compute ATS: KL(p_t ‖ softmax(z_s)), where p_t has a temperature of its own for the label.
+    """Compute ATS: KL(p_t ‖ softmax(z_s)) with student logits z_s, where the teacher's p_t has a separate
+    temperature for the logit of the label.
 
     p_t is the softmax of z_t / τ (Li et al., NeurIPS 2022). `label_temperature` is the paper's τ₁, for the label,
     and `temperature` its τ₂, for all other classes; the paper takes τ₁ > τ₂. The student is at temperature 1 and
@@ -230,7 +232,9 @@ def classes_of(labels: Labels) -> Int[Tensor, " n"]:
 
 
 def _counted(labels: Labels) -> tuple[Tensor | None, Int[Tensor, "n 1"]]:
-    """Return which samples have a label (None: all have shares), and classes, 0 where there is no label."""
+    """Return which samples have a label (None if labels are mixed, so that all have), and each sample's class,
+    which is 0 where the label is missing.
+    """
     counts = None if labels.is_floating_point() else labels != IGNORED
     classes = classes_of(labels)
     return counts, (classes if counts is None else classes.where(counts, 0)).unsqueeze(1)

@@ -26,7 +26,7 @@ from distill.losses.terms import (
 
 
 def distilled(config: LossConfig) -> Loss:
-    """Make the whole loss of a student with `soft` kl, from the teacher's logits or prepared `Targets`."""
+    """Make the loss of a student with KL distillation, hard and soft term, from teacher logits or `Targets`."""
 
     def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
         z = at_least_float32(logits.detach()).t()
@@ -56,7 +56,7 @@ def _log_soft_targets(teacher_logits: Tensor, temperature: float, dtype: torch.d
 
 
 def _blocks(columns: Float[Tensor, "k c"], size: int) -> list[Float[Tensor, "k n"]]:
-    """Cut columns into contiguous blocks; the last block may be smaller."""
+    """Cut a matrix with a column per sample into contiguous batches of `size` samples; the last may be smaller."""
     # All whole blocks are made by one copy, not by one copy each.
     whole = columns.shape[1] // size * size
     blocks = list(columns[:, :whole].unflatten(1, (-1, size)).transpose(0, 1).contiguous().unbind())
@@ -69,7 +69,7 @@ def _distillation(
     targets: Targets,
     config: LossConfig,
 ) -> tuple[Terms, Float[Tensor, "k n"]]:
-    """Compute both terms and the gradient of their weighted sum, without autograd.
+    """Compute the hard and the soft term of the loss, and the gradient of their weighted sum, without autograd.
 
     This is the fused twin of the readable losses. Per sample, dL/dz = (1 - alpha)(p - y) + alpha T_s (p_s - p_t),
     where T_s is the student's temperature, p = softmax(z), p_s = softmax(z / T_s), p_t = softmax(z_t / T) and y is
@@ -105,7 +105,7 @@ def _distillation(
 
 
 class _WithGradient(torch.autograd.Function):
-    """Give a value its gradient by logits [n, k], computed by hand as [k, n]; there is no second derivative."""
+    """Attach a hand-computed gradient, kept as [k, n], to a loss of logits [n, k]; it has no second derivative."""
 
     @staticmethod
     def forward(

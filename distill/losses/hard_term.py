@@ -1,4 +1,4 @@
-"""Make the hard term of a loss, which charges a network for its labels at each step."""
+"""Make the hard term of a loss, which compares predictions with labels at each step of training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HardTerm = Callable[[Tensor, Labels, float], Tensor]
 
 
 def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTerm:
-    """Make the hard term of a config, with the matrix and the errors of `make_loss`."""
+    """Make the hard term of a config; `matrix` holds smoothed targets, and errors are raised as by `make_loss`."""
     _check_matrix(config, matrix)
     if is_one_cross_entropy(config):
         return _one_cross_entropy(config.smoothing, config.smoothing_convention)

@@ -1,4 +1,4 @@
-"""Charge a network for its labels: cross-entropy with smoothed labels of all kinds, and maximum suppression.
+"""Compute the loss of predictions against labels: cross-entropy with any smoothing, and maximum suppression.
 
 All kinds of smoothing share one formula, which `label_loss` explains. Maximum suppression replaces the smoothed
 label by a penalty of its own.
@@ -22,7 +22,8 @@ from distill.losses.terms import Labels, at_least_float32
 
 
 def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) -> float:
-    """Convert an ε of either convention to the uniform ε that gives the same targets: ε_others · K / (K - 1).
+    """Convert the smoothing ε of a convention to the ε of "uniform" (spread over all K classes) with the same
+    targets: "others" (spread over the K - 1 wrong classes) gives ε K / (K - 1).
 
     Raises:
         UserError: the convention is "others" and no uniform ε below 1 gives its targets, since the label would get
@@ -67,7 +68,7 @@ def label_loss(
     confidence_penalty: float = 0.0,
     ignore_index: int = IGNORED,
 ) -> Float[Tensor, ""]:
-    """Charge a network for its labels, in nats, mean over the batch, or over the positions that count.
+    """Compute the loss of logits against labels, in nats, mean over all labels that are not ignored.
 
     A sample is charged (1 - f) CE(label) + f CE(smoothed label) - λ H(p), where f is the factor of its smoothing.
     The smoothed label is (1-ε)y + ε/K for "uniform" (Müller et al. 2019, section 1). For "others" it is 1-ε for the
@@ -122,7 +123,7 @@ def cross_entropy(
     ignore_index: int = IGNORED,
     matrix: Float[Tensor, "k k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute the cross-entropy with smoothed labels, in nats, mean over the batch or the positions that count.
+    """Compute the cross-entropy with smoothed labels, in nats, mean over all labels that are not ignored.
 
     Arguments are as in `label_loss`; `smoothing` may also be one ε for each class. With one ε the result is
     `F.cross_entropy` with the uniform ε.
@@ -195,7 +196,7 @@ def _one_row_per_label(logits: Float[Tensor, "n *t k"], labels: Labels) -> tuple
 
 
 def _number_of_counted(z: Float[Tensor, "n k"], counts: Tensor | None) -> int | Tensor:
-    """Return the number of samples that count; `counts` is None where all of them do."""
+    """Return the number of labels that are not ignored; `counts` marks them, or is None if none is ignored."""
     return len(z) if counts is None else counts.sum()
 
 
@@ -206,7 +207,9 @@ def _targets(
     smoothed_labels: float | Rows,
     factor: float | Float[Tensor, " n"],
 ) -> Float[Tensor, "n k"]:
-    """Return targets (1 - f) label + f smoothed label, without gradient; an ignored label gives zeros."""
+    """Return the targets (1 - f) label + f smoothed label, with f the `factor`, without gradient; an ignored label
+    gives zeros.
+    """
     classes = log_p.shape[1]
     column = factor.unsqueeze(1) if isinstance(factor, Tensor) else factor
     if counts is None:

@@ -17,7 +17,7 @@ def log_likelihood(
     confidence_penalty: float = 0.0,
     counts: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """Compute Σ targets log p + λ Σ H(p) over the samples that count; differentiable once.
+    """Compute Σ targets log p + λ Σ H(p) over all samples that are not ignored; differentiable once.
 
     The negative of this value is a loss. Per sample the gradient by the logits is targets - p Σ targets - λ p (log
     p + H(p)).

@@ -34,7 +34,7 @@ def smoothed(
     convention: SmoothingConvention = "uniform",
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "k k"]:
-    """Make the targets of each label: 1 - m for the label itself, m shared as `towards` says; computed in float64.
+    """Make each label's targets: 1 - m for the label itself, and the smoothed mass m shared as `towards` says.
 
     m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
 
@@ -130,7 +130,9 @@ def _leaves(entry: Any) -> Iterator[Any]:
 
 
 def _put_heights(node: Sequence[Any], numbers: Mapping[str | int, int], heights: Float[Tensor, "k k"]) -> float:
-    """Write the height of the lowest common ancestor of every two leaves of a node; return the node's height."""
+    """Fill in `heights` for every two leaves of a node: the height of their lowest common ancestor; return the
+    node's own height.
+    """
     height = 1 + max((_put_heights(part, numbers, heights) for part in node if _is_node(part)), default=0.0)
     below = torch.tensor([numbers[leaf] for leaf in _leaves(node)], dtype=torch.long)
     block = below.unsqueeze(1), below
@@ -142,7 +144,7 @@ def _put_heights(node: Sequence[Any], numbers: Mapping[str | int, int], heights:
 def towards_confused(
     answers: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int, count: float = 1.0
 ) -> Float[Tensor, "k k"]:
-    """Share the smoothed mass by how often a network confuses the classes, after `count` is added to each number.
+    """Share the smoothed mass by how often a network takes one class for another, with pseudo-count `count`.
 
     Raises:
         UserError: `count` is not a number of at least 0, or `count` is 0 and a class is never confused.
@@ -179,7 +181,7 @@ def towards_similar(similarity: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
 
 
 def towards_given(rows: Sequence[Sequence[float]], classes: Sequence[str]) -> Float[Tensor, "k k"]:
-    """Share the smoothed mass by rows of non-negative numbers that the user gives.
+    """Share each label's smoothed mass among the other classes in proportion to numbers that the user gives.
 
     The diagonal is left out, and the rest of each row is scaled to sum to 1.
 
@@ -229,7 +231,7 @@ def _first(rows: Tensor) -> int | None:
 
 
 def _without_mass(weights: Float[Tensor, "k k"]) -> int | None:
-    """Find the first class whose row has only zeros beside the diagonal; None if there is none."""
+    """Find the first class whose row is 0 everywhere off the diagonal; None if there is none."""
     return _first(weights.clone().fill_diagonal_(0).sum(1) == 0)
 
 

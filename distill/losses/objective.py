@@ -49,7 +49,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
 
 def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
-    """Compute what the loss takes from the teacher for thousands of samples at once; return it batch by batch."""
+    """Compute the teacher's soft targets (or float32 logits) for thousands of samples, and return them by batch."""
     # The soft targets of a sample do not change, so a step need not compute them.
     if config.soft_term.is_plain_kl:
         return prepare_targets(teacher_logits, config.temperature, batch_size)

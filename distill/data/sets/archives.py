@@ -127,7 +127,7 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
 
 
 def _members(path: Path) -> Iterator[_Member]:
-    """Yield each member of an archive; if it has the name of an image, after a check of all that it declares."""
+    """Yield each member of an archive; refuse an image with an unsafe path, a link, a huge size or a used name."""
     names: set[str] = set()
     inside, most = 0, _most_inside(path)
     for member in _zip_members(path) if _is_zip(path) else _tar_members(path):

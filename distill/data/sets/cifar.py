@@ -23,7 +23,7 @@ def load_cifar100(folder: Path) -> Splits:
 
 
 def _read(class_name: str, folder: Path) -> Splits:
-    """Read the data set of a class of torchvision from its files in a folder."""
+    """Read CIFAR-10 or CIFAR-100, named by its class in torchvision, from its files in a folder."""
     from torchvision import datasets
 
     source, root = getattr(datasets, class_name), folder.parent

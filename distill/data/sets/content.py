@@ -43,7 +43,7 @@ def folder_path(config: DataConfig) -> Path:
 
 
 def data_content(config: DataConfig, root: Path, *, read: bool = True, progress: bool = True) -> str | None:
-    """Return the digest of what a data set's name refers to; None for published data, and for what is not here.
+    """Return the digest of an image folder or plug-in; None if it is built in, installed, missing or not yet read.
 
     Raises:
         UserError: the data set is a plug-in that is not trusted.
@@ -100,7 +100,7 @@ def _files(path: Path) -> list[_File] | None:
 
 @contextmanager
 def _alone(memory: Path) -> Iterator[None]:
-    """Let one process at a time hash a data set; in a data root that cannot be written, let all of them."""
+    """Let only one process at a time hash a data set; where no lock file can be written, make nobody wait."""
     lock = FileLock(memory.with_suffix(".lock"))
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def _alone(memory: Path) -> Iterator[None]:
 
 
 def hash_files(path: Path, names: Sequence[str], progress: bool) -> list[str]:
-    """Return the sha256 of each of these files of a folder, or of the archive itself, whose name is empty."""
+    """Return the sha256 of each named file in a folder; the name "" stands for `path` itself, an archive."""
 
     def digest(name: str) -> str:
         with (path / name).open("rb") as file:

@@ -68,7 +68,7 @@ class _Meta(BaseModel):
     """Digest of all other fields."""
 
     def sealed(self) -> _Meta:
-        """Return a copy with the right seal."""
+        """Return a copy whose field `seal` is the sha256 of all other fields."""
         unsealed = self.model_copy(update={"seal": ""}).model_dump_json()
         return self.model_copy(update={"seal": hashlib.sha256(unsealed.encode()).hexdigest()})
 
@@ -158,7 +158,7 @@ def open_copy(folder: Path) -> Decoded:
 
 @contextmanager
 def _untouched(folder: Path) -> Iterator[None]:
-    """Raise a UserError with a way out when a decoded copy cannot be read."""
+    """Turn the error of a missing or altered file in a decoded copy into a UserError that says what to delete."""
     try:
         yield
     except FileNotFoundError as error:

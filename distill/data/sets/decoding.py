@@ -57,7 +57,7 @@ def pillow_is_strict() -> Iterator[None]:
 def decode_into(
     images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, exif: bool, bar: Any
 ) -> Counter[str]:
-    """Decode files, as `decode` does, into their rows of an array; count what was met, `FILES` among it.
+    """Decode image files into an array; count the files, those with alpha, and those with an ignored EXIF rotation.
 
     The bar's method `update` is called with numbers of files.
 
@@ -167,7 +167,7 @@ def _is_turned(file: Image.Image) -> bool:
 
 
 def _grey_range(file: Image.Image, name: str) -> tuple[int, int] | None:
-    """Return the grey levels of black and white of an image with more than 8 bits; None for other images.
+    """Return the pixel values of black and white in a grey image of more than 8 bits; None for other images.
 
     Raises:
         UserError: it has grey levels of 32 bits or floats.

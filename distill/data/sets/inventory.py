@@ -19,7 +19,7 @@ _PROGRAM_FOLDERS = 8
 
 @dataclass(frozen=True)
 class Inventory:
-    """Hold the places of the images by name, in the order of the names, and say what is left out."""
+    """Map each image's file name, in sorted order, to its split and class, and say what is left out, and why."""
 
     places: dict[str, Place]
     left_out: str
@@ -84,7 +84,7 @@ class _LeftOut:
         self._example = ""
 
     def add(self, name: str, parts: list[str], own: int | None) -> None:
-        """Count a file; `own` is the number of the part of its path that belongs to a program, if one does."""
+        """Count a left-out file; `own` is the index in `parts` of the first hidden or program-made name, if any."""
         if own is not None and own < len(parts) - 1:
             folder = parts[own]
             known = folder in self._folders or len(self._folders) < _PROGRAM_FOLDERS

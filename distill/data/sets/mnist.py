@@ -29,7 +29,7 @@ def load_fashion_mnist(folder: Path) -> Splits:
 
 
 def _read(class_name: str, folder: Path) -> Splits:
-    """Read the data set of a class of torchvision from its four files in a folder."""
+    """Read MNIST or Fashion-MNIST, named by its class in torchvision, from its four files in a folder."""
     from torchvision import datasets
 
     classes, splits = tuple(getattr(datasets, class_name).classes), []

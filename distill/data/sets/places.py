@@ -1,4 +1,4 @@
-"""Tell from the name of a file where it lies in a data set, and whether a program made it."""
+"""Tell from a file's path to which split and class of a data set it belongs, or whether a program made it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 def is_of_program(part: str) -> bool:
-    """Say whether a file or folder of this name belongs to a program, as hidden ones do, and not to a data set."""
+    """Tell whether a file or folder is hidden or made by a program, by its name, such as `.git` or `__MACOSX`."""
     return part.startswith(".") or part in _PROGRAMS
 
 
@@ -39,7 +39,7 @@ def is_image_name(name: str) -> bool:
 
 
 def place_of(name: str) -> Place | None:
-    """Return the place that an image file has by its name; None for other files and for files elsewhere."""
+    """Read split and class off an image file's path; None for other files, and for paths outside a class folder."""
     parts = parts_of(name)
     if not is_image_name(name) or any(map(is_of_program, parts)):
         return None
@@ -47,7 +47,7 @@ def place_of(name: str) -> Place | None:
 
 
 def class_place(parts: list[str], below: int = 0) -> Place | None:
-    """Return the place of a path with at least `below` parts below its class folder; None if it lies elsewhere."""
+    """Read split and class off a path; None unless the class folder is followed by at least `below` more names."""
     for depth in (0, 1):
         if len(parts) >= depth + 2 + below and parts[depth] in SPLITS:
             inside = parts[depth + 1 :]

@@ -98,7 +98,8 @@ def load_translation(_: Path) -> Splits:
 
 
 def derivations(source: Sequence[str]) -> list[Derivation]:
-    """Return the true distribution of translations of a source sentence: orders of its independent parts.
+    """Return every order in which the phrases of a sentence may be translated, with its probability and the
+    possible translations of each phrase.
 
     Raises:
         ValueError: the source is no sentence of the grammar.
@@ -211,7 +212,9 @@ def _parse(source: Sequence[str]) -> list[Derivation]:
 
 
 def topic_of(source: Iterable[str]) -> int:
-    """Return which share counts: 0 for a place in the country, 1 for no place, 2 for a place in town."""
+    """Return which of a word's three translation probabilities applies: 0 if the sentence names a place in the
+    country, 1 if it names no place, 2 if it names a place in town.
+    """
     place = next((word for word in source if word in _PLACES), None)
     return 1 if place is None else 0 if place in lexicon.COUNTRY_PLACES else 2
 
@@ -245,7 +248,7 @@ def _shares(words: Iterable[Word], topic: int) -> list[tuple[float, Word]]:
 
 
 def _probability(parts: Sequence[Phrases], target: Sentence) -> float:
-    """Return the probability that the parts, one after the other, become this target."""
+    """Return the probability that the given phrases, translated one after the other, together read `target`."""
     if not parts:
         return float(not target)
     return math.fsum(

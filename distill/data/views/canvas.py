@@ -18,7 +18,7 @@ _ROWS_PER_COPY = 4096
 
 
 class Canvas:
-    """Lay out images so that all views are gathered by block copies.
+    """Hold padded images in one buffer, from which any shifted or mirrored view is copied as one contiguous block.
 
     The canvas needs (h + pad) x (w + pad) bytes per channel, twice with flips, and nothing without augmentation.
     """
@@ -37,7 +37,7 @@ class Canvas:
 
     @staticmethod
     def bytes_needed(images: UInt8[Tensor, "n c h w"], augment: AugmentConfig) -> int:
-        """Return the bytes that a canvas of these images needs in addition to the images."""
+        """Return the size in bytes of the buffer for these images; 0 without augmentation, which needs no copy."""
         if not augment.pad and not augment.flip:
             return 0
         n, c, h, w = images.shape
@@ -64,7 +64,7 @@ class Canvas:
         return (image + parameters.dy * self._stride + dx).numpy()
 
     def crops(self, starts: Int64[np.ndarray, "b"]) -> UInt8[np.ndarray, "b c h w"]:
-        """Return the views that begin at these starts, as a strided array of its own memory."""
+        """Copy the views that begin at these positions of the buffer, and return them as a strided array."""
         shape = (len(starts), self._channels, self._height, self._width)
         strides = (self._block, self._plane, self._stride, 1)
         return np.ndarray(shape, np.uint8, self._windows[starts].data, strides=strides)

@@ -108,7 +108,8 @@ def mix_labels(
 
 
 def thresholds(a: float) -> Int64[np.ndarray, "256"]:
-    """Return the 256 uniform numbers from which on λ of Beta(a, a), rounded to 1 / 256, is one step larger.
+    """Return the 256 thresholds by which a uniform number u becomes λ ~ Beta(a, a): λ is 1 / 256 times the number
+    of thresholds that u reaches.
 
     Thresholds are in units of 2⁻³², so that the table is equal wherever the incomplete beta function is good to ten
     digits.
@@ -126,7 +127,9 @@ def _quantile(uniform: Int64[Tensor, "b"], a: float) -> Int64[Tensor, "b"]:
 def _box(
     bits: Int64[Tensor, "b"], w: Int64[Tensor, "b"], height: int, width: int
 ) -> tuple[Int64[Tensor, "b 4"], Float32[Tensor, "b"]]:
-    """Return a box of about 1 - w / 256 of the area around a uniform centre, clipped, and the share outside it."""
+    """Return a cutmix box around a uniform centre, clipped at the image's border, and the share of the image
+    outside it; before clipping, this share is about w / 256.
+    """
     centre = splitmix64(bits)
     edges = []
     for side, word in ((height, shift_right(centre, _BITS)), (width, centre & ((1 << _BITS) - 1))):
@@ -151,7 +154,9 @@ def _thresholds(a: float, device: torch.device) -> Int64[Tensor, "256"]:
 
 @lru_cache(maxsize=16)
 def _sides(side: int, device: torch.device) -> Int64[Tensor, "257"]:
-    """Return the side of a box by w: floor(side x sqrt(1 - w / 256))."""
+    """Return floor(side x sqrt(1 - w / 256)) for w = 0 to 256: the side of a cutmix box outside of which the share
+    w / 256 of the image lies.
+    """
     # Computed once by numpy in float64, since a device may round a square root in another way.
     sides = np.floor(side * np.sqrt(1 - np.arange(STEPS + 1) / STEPS)).astype(np.int64)
     return torch.from_numpy(sides).to(device)

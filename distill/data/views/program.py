@@ -98,7 +98,7 @@ class ProgramViews:
 
 
 class _Source(TorchDataset[Any]):
-    """Render views of images by a program, which unpickling in a worker makes anew."""
+    """Render views by an image transform that is never pickled: each worker process builds it from the config."""
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
@@ -179,7 +179,7 @@ class _Source(TorchDataset[Any]):
 
 
 class _Jobs:
-    """Give a DataLoader that lives for many epochs the jobs of each epoch, as its sampler."""
+    """Serve as the sampler of a DataLoader that lives for many epochs: give it each epoch's batches to render."""
 
     # The sampler is no `_Workers`: a circle of references would keep the processes until Python collects garbage.
     pending: Iterable[tuple[np.ndarray, int]] = ()
@@ -189,7 +189,7 @@ class _Jobs:
 
 
 class _Workers:
-    """Keep worker processes that wait for jobs."""
+    """Keep worker processes that wait for batches of views to render."""
 
     def __init__(self, source: _Source, count: int, start: Start):
         self.count = count
@@ -209,7 +209,7 @@ class _Workers:
         self._running: Any = None
 
     def run(self, jobs: Iterable[tuple[np.ndarray, int]]) -> Iterator[Tensor]:
-        """Yield the pixels of each job, in order."""
+        """Yield the pixels of each requested batch of views, in order."""
         self._jobs.pending = jobs
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads. These children transform images on one thread and take
@@ -265,7 +265,7 @@ def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
 
 
 def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int) -> None:
-    """Refuse a program whose views depend on order, on other generators or on the copy of the program.
+    """Refuse a view program whose pixels change with the order of calls, other generators or a fresh instance.
 
     A few views are rendered again, in another order, under other generators and by a second copy of the program.
 

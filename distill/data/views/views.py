@@ -175,7 +175,7 @@ class Views:
         return torch.from_numpy(self._images.numpy().take(index.cpu().numpy(), axis=0))
 
     def _laid_out(self, index: Int64[Tensor, "b"]) -> tuple[Canvas, Int64[Tensor, "b"]]:
-        """Return a canvas and the rows of these samples in it."""
+        """Return the images laid out for fast copies of shifted views, and the rows of these samples among them."""
         if self._canvas is not None:
             return self._canvas, index
         images = self._rows(index)
