@@ -1,4 +1,4 @@
-"""Name the arrays that measures take."""
+"""Define type aliases for the arrays from which measures are computed."""
 
 from __future__ import annotations
 

@@ -86,7 +86,9 @@ def bits_beyond_top1(logits: Logits, labels: Labels, folds: int = 5) -> BitsBeyo
 def _surprise(
     counts: Float64[Tensor, "k k"], scaled: Float64[Tensor, "n k"], labels: Labels
 ) -> Float64[Tensor, "4"]:
-    """Return the summed NLL in nats of the predictors H, A, C and B, given the counts of `_counts`."""
+    """Return the summed NLL, in nats, of four predictors of the label: class frequencies (H), the network's answer
+    (A), its confidence (C) and its whole distribution (B).
+    """
     classes = len(counts)
     answers = scaled.argmax(dim=1)
     prior = _smoothed(counts.sum(dim=0), classes)
@@ -103,7 +105,7 @@ def _surprise(
 
 
 def _smoothed(counts: Float64[Tensor, "*rows k"], outcomes: int) -> Float64[Tensor, "*rows k"]:
-    """Return the logarithm of each row's shares, after one sample spread over `outcomes` is added."""
+    """Turn each row of counts into log shares, after one pseudo-sample is spread evenly over `outcomes` classes."""
     return ((counts + 1 / outcomes) / (counts.sum(dim=-1, keepdim=True) + 1)).log()
 
 

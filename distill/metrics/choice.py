@@ -32,7 +32,7 @@ _Compared = dict[float, Mapping[str, Mapping[int, float]]]
 
 @dataclass(frozen=True)
 class Choice:
-    """Say which smoothing to take for one use, and why."""
+    """Say which label smoothing to take for one aim (accuracy, calibration or teaching), and why."""
 
     smoothing: float
     measure: str
@@ -89,7 +89,7 @@ def listed(smoothings: list[float] | tuple[float, ...]) -> str:
 
 
 def _compared(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> _Compared:
-    """Return the strengths with the most seeds, weakest first, each with its measures."""
+    """Drop smoothings with fewer seeds than another has (a network diverged); sort the rest in ascending order."""
     if not measured:
         raise ValueError("measured = {}: expected one strength of smoothing or more.")
     for smoothing, measures in measured.items():

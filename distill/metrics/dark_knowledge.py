@@ -35,7 +35,8 @@ class InterclassVariance:
 
 
 def interclass_variance(logits: Logits, labels: Labels) -> InterclassVariance:
-    """Compute the inter-class logit variance, absolute and relative to the squared gap, within and between classes.
+    """Compute the inter-class logit variance: absolute, relative to the squared gap between the correct and the
+    mean incorrect logit, and its parts within and between classes.
 
     With u_ik = z_ik - mean_{j≠y} z_ij for k ≠ y, `total` = mean_i Σ_k u_ik² / (K-1). `between` is this formula for
     the class means of u, and `within` for the deviations from them.
@@ -199,7 +200,7 @@ def _wrong_mass(logits: Logits, labels: Labels, temperature: float) -> Float[Ten
 
 
 def _nontarget_deviation(logits: Logits, labels: Labels) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
-    """Return logits minus their non-target mean, with 0 at the label, and the label's logit minus this mean."""
+    """Return logits minus the mean non-target logit (0 at the label), and the label's logit minus this mean."""
     z = logits.double()
     label = labels.unsqueeze(1)
     z = z - z.gather(1, label)  # A large common shift would cost digits in the sum.

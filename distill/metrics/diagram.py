@@ -49,7 +49,7 @@ def draw_reliability(diagram: Axes, histogram: Axes, bins: Reliability, place: i
 
 
 def frame(diagram: Axes, histogram: Axes) -> None:
-    """Set up the axes of both panels, with the diagonal on which accuracy equals confidence."""
+    """Set up a reliability diagram and its histogram, with the diagonal on which accuracy equals confidence."""
     diagram.plot([0, 1], [0, 1], color="#555555", linestyle=":", linewidth=1)
     diagram.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     diagram.tick_params(labelbottom=False)

@@ -1,4 +1,5 @@
-"""Measure how activations lie around the templates of their classes (Müller et al. 2019, section 2 and Figure 1).
+"""Measure how activations lie around their classes' templates, the last layer's weight vectors with their bias
+(Müller et al. 2019, section 2 and Figure 1).
 
 Templates are rows (weights, bias) and points are (activations, 1), as the paper defines both. A logit is then their
 product, and ‖x - w_k‖² = xᵀx - 2 xᵀw_k + w_kᵀw_k. Without the bias the plane would be another one, and where a
@@ -90,7 +91,7 @@ def triangle_irregularity(points: Float[Tensor, "n d"], labels: Labels) -> float
 
 
 def distance_imbalance(points: Float[Tensor, "n d"], templates: Float[Tensor, "3 d"], labels: Labels) -> float:
-    """Measure how far points are from being equally near to the templates of both incorrect classes.
+    """Measure how unequally near points of three classes are to the templates of their two incorrect classes.
 
     With D_k = ‖x - w_k‖², a and b the incorrect classes of a point and y its own: mean |D_a - D_b| / mean ((D_a +
     D_b)/2 - D_y). Differences of squared distances are the same on the plane and in the whole space. The measure is

@@ -45,7 +45,7 @@ GIVEN: dict[Kind, tuple[str, ...]] = {
 
 
 class Topic(NamedTuple):
-    """Describe a table of a report; the measures in it name it."""
+    """Describe a table of a report; each measure says in `topic` to which table it belongs."""
 
     caption: str
     beside: tuple[str, ...] = ()
@@ -293,7 +293,7 @@ BY_NAME = {each.name: each for each in MEASURES}
 
 
 def of_kind(*kinds: Kind) -> list[Measure]:
-    """List the measures of the given kinds."""
+    """List the measures of these kinds, such as "answers": a kind says what a measure is computed from."""
     return [each for each in MEASURES if each.of in kinds]
 
 

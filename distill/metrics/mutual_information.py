@@ -18,7 +18,8 @@ _ROWS = 1024
 
 
 def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l"]) -> float:
-    """Estimate I(X;Y) in nats: l views of each of n images give its mean output, one more view is evaluated.
+    """Estimate I(X;Y) in nats, with X one of n images and Y an output for one of its views: `drawn` has l views of
+    each image, for its mean output, and `evaluated` one more view.
 
     With y_x the evaluated view, μ_x the mean over the other views and σ² = mean_x (y_x - μ_x)²:
 
@@ -47,7 +48,7 @@ def mutual_information(evaluated: Float[Tensor, " n"], drawn: Float[Tensor, "n l
 
 @lru_cache(maxsize=32)
 def collapsed_information(images: int, draws: int, clusters: int = 2, repetitions: int = 50) -> float:
-    """Return the mean result of `mutual_information` for images of which only their cluster can be told.
+    """Simulate what `mutual_information` estimates on average if outputs reveal only an image's cluster.
 
     The truth is log(clusters), with clusters of one size. The estimate is lower, since the means of `draws` views
     are noisy. For many images it is lower by 1/(L+2) - log((L+2)/(L+1)) / 2 with L draws, which follows from the

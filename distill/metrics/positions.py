@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def counted(
     logits: Float[Tensor, "n *t k"], labels: Int[Tensor, "n *t"]
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, " m"]]:
-    """Return logits and labels of the positions that count: a position with a negative label does not.
+    """Return the logits and labels of positions that are not ignored: a negative label marks an ignored one.
 
     With one label per sample, logits and labels are returned unchanged.
     """

@@ -37,7 +37,7 @@ def strongest(config: TeacherConfig | StudentConfig) -> float:
 
 
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
-    """Tell whether label and step alone give the targets, which then say how confident a network can become.
+    """Tell whether targets depend on label and step alone, so that they set a ceiling on a network's confidence.
 
     Targets are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or
     maximum suppression.

@@ -71,7 +71,7 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
 
 
 def _below_largest(logits: Logits, labels: Labels) -> tuple[float, Float[Tensor, "n k"]]:
-    """Return the mean of the labels' logits and all logits, each less the largest of its sample, in float64."""
+    """Subtract each sample's largest logit; return the mean over the labels' logits, and all logits, in float64."""
     below = logits.double()
     below = below - below.amax(dim=1, keepdim=True)
     return below.gather(1, labels.unsqueeze(1)).mean().item(), below

@@ -30,7 +30,8 @@ def corrected_recall(logits: Logits, labels: Labels, cls: int, prior: float) -> 
 
 
 def margin_auc(logits: Logits, labels: Labels, cls: int) -> float:
-    """Return the area under the ROC curve of the margin, for class `cls` against the rest; ties count half.
+    """Return the area under the ROC curve for class `cls` against the rest, scored by the logit of `cls` minus the
+    largest other logit; ties count half.
 
     NaN when all samples are of the class, or none is.
     """
@@ -90,7 +91,8 @@ def corrected_accuracy(logits: Logits, labels: Labels, seen_classes: Collection[
 
 
 def prior_bias(margin: Float[Tensor, " n"], prior: float) -> float:
-    """Return the number to add to margins so that round(n · prior) of them are above 0; no labels are used.
+    """Return the number that, added to n margins, makes round(n · prior) of them positive, without labels; a margin
+    is the largest logit of some classes minus the largest other logit.
 
     The number lies midway between the margins of the last sample in and the first one out, or one logit beyond the
     outermost margin when all samples or none are to be in. When those two margins are equal, all samples of that

@@ -1,4 +1,4 @@
-"""Read penultimate activations and templates of any classifier that ends in a linear layer."""
+"""Read the penultimate activations and last-layer weights of any classifier that ends in a linear layer."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def penultimate(
 
 
 def with_one(activations: Float[Tensor, "n d"]) -> Float[Tensor, "n d+1"]:
-    """Append a 1 to activations, which multiplies the bias of a template."""
+    """Append a 1 to each activation vector, so that its product with a class's (weights, bias) is a logit."""
     return torch.cat([activations, torch.ones_like(activations[:, :1])], dim=1)
 
 
 @contextmanager
 def _hooks(layers: list[nn.Linear], hook: Callable[..., None]) -> Iterator[None]:
-    """Call `hook(layer, inputs, output)` whenever one of the layers runs inside the block."""
+    """Inside a `with` block, call `hook(layer, inputs, output)` after each forward pass of any of these layers."""
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Turn configs into artifacts: find what exists, and run what is missing, upstream first."""
+"""Turn configs into artifacts: find those that exist, and make those that are missing, each after its inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def missing(
     store: ArtifactStore,
     is_there: Callable[[StageConfig], bool] | None = None,
 ) -> list[StageConfig]:
-    """List the configs that would have to run to make `configs`, upstream first.
+    """List the configs that would have to run to make `configs`, each after its inputs.
 
     Whatever is upstream of an existing artifact is not looked at. The function `is_there` tells whether an artifact
     exists; None opens its record.

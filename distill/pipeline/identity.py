@@ -45,7 +45,7 @@ class Contents:
         self._digests: dict[str, str | None] = {}
 
     def of(self, part: NamesContent) -> str | None:
-        """Return the digest of what a part of a config names; None if code is installed, or if it is not known."""
+        """Return the present digest of the files or code that `part` names; None if it is installed or unknown."""
         name = part.named
         if name not in self._digests:
             try:
@@ -118,7 +118,9 @@ class _Recipes:
         self._told: set[str] = set()
 
     def settled(self, config: _Stage) -> _Stage:
-        """Return a config whose unknown digests are those of the nearest artifact of the same recipe, if any."""
+        """Fill in a config's unknown digests from the newest artifact that was made with the same settings or, if
+        there is none, from the newest such artifact of an input.
+        """
         unknown = {part.named for part in parts(config) if not part.content} & self._contents.unknown.keys()
         for wanted in _upstream(config) if unknown else ():
             fitting = [each for each in self._alike(wanted) if self._fits(each, wanted, unknown)]
@@ -137,7 +139,7 @@ class _Recipes:
         return config
 
     def _fits(self, artifact: Artifact, wanted: StageConfig, unknown: set[str]) -> bool:
-        """Tell whether an artifact has the contents that are wanted, and tells one that is unknown."""
+        """Tell whether an artifact agrees with all digests that are known, and supplies one that is unknown."""
 
         def known(part: NamesContent) -> str | None:
             return None if part.named in unknown else part.content
@@ -146,7 +148,8 @@ class _Recipes:
         return bool(tells) and key(with_contents(artifact.config, known, {})) == key(wanted)
 
     def tell_changes(self, given: StageConfig, config: StageConfig) -> None:
-        """Say which files and code differ from those of artifacts: of a hit, or of the last one before a miss.
+        """Print which files and code have changed: since the artifact that is reused was made or, if a new one is
+        needed, since its predecessor.
 
         Args:
             given: config as the user, or a record, gave it.
@@ -194,7 +197,7 @@ class _Recipes:
 
     @cached_property
     def _paths(self) -> dict[tuple[str, str], list[Path]]:
-        """Folder of a stage and beginning of a name, without the key → paths of artifacts."""
+        """Map a stage's folder and an artifact's name without its key to the paths of all such artifacts."""
         paths: dict[tuple[str, str], list[Path]] = defaultdict(list)
         for stage in STAGES.values():
             folder = self._store.root / stage.folder
@@ -208,7 +211,7 @@ def _joined(config: _Config, digests: Mapping[str, str | None]) -> _Config:
 
 
 def _upstream(config: StageConfig) -> Iterator[StageConfig]:
-    """Yield a config and the configs of its inputs that name files or code, the nearest first."""
+    """Yield a config, its inputs, their inputs and so on, except configs that name neither files nor code."""
     waiting, seen = [config], set[str]()
     for each in waiting:  # it grows
         if key(each) not in seen and next(parts(each), None):

@@ -115,7 +115,9 @@ def columns_by_name(names: tuple[str, ...], count: int, classes: tuple[str, ...]
 
 
 def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf | None:
-    """Return a function from a number of rows to their file names in `train/`; None without an image folder."""
+    """Return a function that, given how many rows of logits there are, lists the image file of each row; None
+    without an image folder.
+    """
     if not config.folder:
         return None
 

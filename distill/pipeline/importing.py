@@ -139,7 +139,7 @@ class Aligned:
         return logits if self.columns is None else logits[:, self.columns]
 
     def labels(self, index: Int64[Tensor, " b"], view: int) -> Int64[Tensor, " b"]:
-        """Return the labels of training samples in one view; the label of a mixed view is its largest class."""
+        """Return the labels of training samples in one view; for a mixed view, the class with the largest share."""
         labels = self.views.labels_of(index, view)
         return labels.argmax(1) if labels.is_floating_point() else labels
 
@@ -198,7 +198,7 @@ def _open(
 
 
 def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:
-    """Return how many of the classes in the files to keep; None if the files have all classes and all are kept."""
+    """Return how many of the logits in TinyViT's files to keep per image; None to keep every class."""
     if top_k is not None and top_k > source.top_k:
         raise UserError("top_k", top_k, f"at most the {source.top_k} classes of the files", "Lower `top_k`.")
     return top_k or (source.top_k if source.top_k < source.shape[2] else None)

@@ -49,6 +49,6 @@ def probe(config: ProbeConfig, network: Artifact, runtime: Runtime, log: Path) -
 
 
 def probe_measures(probe: str) -> tuple[Measure, ...]:
-    """List the measures of a probe, as its file has them."""
+    """List the measures that the module of a probe defines in `MEASURES`."""
     module, _, _ = PROBES[probe].partition(":")
     return referenced(f"{module}:MEASURES")

@@ -79,7 +79,7 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
 def _translations(
     config: TranslationProbe, model: Transformer, images: UInt8[Tensor, "n 1 2 t"], temperature: float
 ) -> list[Sentence]:
-    """Return the network's sentences, in the order of the images."""
+    """Translate source sentences, given as token images, and return the translations in the same order."""
     sources = images[:, 0, 0].long()
     # Sorted by length, the sentences of a batch end at about the same time: no batch waits for one long sentence.
     order = (sources != translation.PAD).sum(1).argsort(stable=True)

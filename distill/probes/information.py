@@ -93,7 +93,7 @@ def final_information(config: InformationProbe, network: Artifact, runtime: Runt
 
 
 def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Views:
-    """Render views of the first training images of both classes, as the network was shown them in training.
+    """Render views of the first training images of the config's two classes, with the augmentation of training.
 
     A class with fewer images than asked for gives all of them.
     """
@@ -116,7 +116,7 @@ def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Vi
 
 
 def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> float:
-    """Estimate I(X;Y) from all views, with Y the logit of the first class minus the logit of the second."""
+    """Estimate I(X;Y) from all views, where X is the image and Y the first class's logit minus the second's."""
     first, second = classes
     with torch.inference_mode():
         logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]
@@ -125,7 +125,7 @@ def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> f
 
 
 def _at_the_end(final: float, views: _Views) -> dict[str, float]:
-    """Return the mutual information at the end of training, beside the least and the largest possible value."""
+    """Return the mutual information after training, beside its value for collapsed classes and its maximum."""
     images = sum(map(len, views[0]))
     return {
         "final": final,

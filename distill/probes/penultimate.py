@@ -1,4 +1,4 @@
-"""Measure and draw penultimate activations around the templates of three classes."""
+"""Measure and draw penultimate activations around the last-layer weight vectors (templates) of three classes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _check(config: PenultimateProbe, dataset: Dataset) -> None:
 
 
 def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
-    """Return training and held-out images of all classes of all triples."""
+    """Choose training and held-out images of every class that occurs in the config's triples of classes."""
     classes = sorted({cls for triple in config.triples for cls in triple})
     complete = torch.isin(torch.tensor(classes), dataset.held_out.labels).all()
     unseen = ("held-out", dataset.held_out) if complete else ("test", dataset.test)
@@ -110,7 +110,7 @@ def _on_plane(
     activations: dict[str, Float32[Tensor, "n d"]],
     shown: dict[str, _Shown],
 ) -> Measured:
-    """Compute all measures of one triple of classes, under names without a number."""
+    """Compute all measures of one triple of classes, named without the number that tells several triples apart."""
     plane = geometry.plane_through(corners)
     at = geometry.project(plane, corners)
     values: dict[str, float] = {}
@@ -161,7 +161,7 @@ def _write_projector(
 
 
 def _sprites(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 3 s s"]:
-    """Make square RGB images in 0..1, as the projector takes them.
+    """Make square RGB thumbnails in 0..1, the form that TensorBoard's Embedding Projector takes.
 
     Images are padded with black, and shrunk where they are large. Images with other than three channels are shown
     in grey, by their mean.

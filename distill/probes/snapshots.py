@@ -31,7 +31,7 @@ MEASURES: tuple[Measure, ...] = ()
 
 
 def probe_snapshots(config: SnapshotsProbe, network: Artifact, runtime: Runtime, log: Path) -> Measured:
-    """Measure what a student would have learned from if its teacher had stopped after each part of training.
+    """Measure a network's snapshots, each as the teacher that students would have had if training had ended there.
 
     Returns:
         Values: `<measure>_part<p>` after p of the equal parts that `snapshots` asked for; part 0 is the initial

@@ -1,1 +1,1 @@
-"""Run the stages of a graph in one of several places; the numbers do not depend on the place."""
+"""Run the stages of a graph in this process, in several processes or on a Ray cluster; the numbers are the same."""

@@ -27,7 +27,7 @@ class Failure:
     """Names of the stages that need the failed stage, directly or indirectly, in the order of the stages."""
 
     def details(self) -> list[str]:
-        """Return one line for the log and one for the stages that could not run."""
+        """Return lines to print: the path of the failed stage's log, and the stages that it kept from running."""
         lines = [] if self.log is None else [f"  log      {self.log}"]
         if self.blocked:
             more = [f"and {len(self.blocked) - _LISTED} more"] if len(self.blocked) > _LISTED else []

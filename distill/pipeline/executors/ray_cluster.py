@@ -117,7 +117,7 @@ class SizeCheck:
         self._told = False
 
     def run(self) -> None:
-        """Raise an error if no node is large enough; say once that it waits if the cluster can still grow.
+        """Raise an error if no node is large enough; if the cluster can grow, print once that the stage waits.
 
         Raises:
             UserError: no node is large enough, and the cluster cannot grow.

@@ -49,7 +49,7 @@ class Graph(Generic[Work]):
 
     @property
     def open(self) -> bool:
-        """Tell whether a stage is running or ready to start."""
+        """Tell whether any stage is still running or ready to start."""
         return bool(self._ready or self.running)
 
     def ready(self) -> list[str]:
