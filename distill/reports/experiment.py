@@ -66,7 +66,7 @@ class Table:
     """How measures are shown, in the order in which reports list them; other measures follow by name."""
 
     def conditions(self) -> list[str]:
-        """List the conditions in the order of the experiment, diverged ones included."""
+        """List the conditions (the runs' labels without seed) in the experiment's order, diverged runs included."""
         return list(dict.fromkeys(label.condition for label in [*self.values, *self.diverged]))
 
     def by_seed(self, condition: str, measure: str) -> dict[int, float]:
@@ -112,7 +112,7 @@ class Experiment(Protocol):
 
 
 class OptionalParts(Protocol):
-    """Define the names that `experiments/<name>.py` may have too; what it does not define, it does not have."""
+    """Define the optional names of `experiments/<name>.py`; without a name, the report lacks what it would add."""
 
     REPRODUCES: str
     """Place in the paper, such as "Figure 2 and Table 3"; an experiment without it asks a question of our own."""

@@ -34,7 +34,7 @@ def run_cells(cells: Sequence[Callable[[], str]]) -> list[dict[str, str]]:
 
 
 def for_pages(cells: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    """Add to each cell what templates need: `parts` of the text (is a formula, text), and `fence` for Markdown."""
+    """Add to each cell `parts`, its paragraphs with whether each is a formula, and `fence`, a Markdown fence."""
     return [cell | {"parts": _parts(cell["text"]), "fence": _fence(cell)} for cell in cells]
 
 
@@ -49,7 +49,7 @@ def _code(cell: Callable[[], str]) -> str:
 
 
 def _parts(text: str) -> list[tuple[bool, str]]:
-    """Split a text into paragraphs; a formula keeps its lines, and for other paragraphs the page breaks lines."""
+    """Split a text into (is a formula, paragraph); a formula keeps its line breaks, other paragraphs lose them."""
     paragraphs = [(each.startswith("    "), each) for each in re.split(r"\n\s*\n", text) if each]
     return [(formula, textwrap.dedent(each) if formula else " ".join(each.split())) for formula, each in paragraphs]
 

@@ -61,7 +61,7 @@ def write_report(
 
 
 def results(summary: Mapping[str, Any], file: Callable[[str], Path]) -> dict[str, Any]:
-    """Return what a report's page, and the page of all reports, show of its summary, as templates need it.
+    """Return, as template variables, what a report's own page and the page of all reports show from its summary.
 
     Args:
         summary: summary of the report.

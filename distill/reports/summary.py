@@ -57,7 +57,7 @@ def summarise(
 
 
 def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a published value with the fields of the corresponding row; they are empty if there is no such row."""
+    """Return a published number with our mean, interval and seeds for the same quantity; empty if we have none."""
     mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
     ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
     return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}

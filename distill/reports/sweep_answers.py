@@ -35,7 +35,7 @@ _READ_WITH = (
 
 
 def write_page(sweep: Mapping[str, Any], recipe: str, folder: Path) -> None:
-    """Write the figure as SVG and PNG, the page that shows all, and TensorBoard's image and text, to a folder.
+    """Write a sweep's results to a folder: a page, its figure as SVG and PNG, and figure and answers in `tb/`.
 
     Args:
         sweep: content of `sweep.json`.
@@ -70,7 +70,7 @@ def write_page(sweep: Mapping[str, Any], recipe: str, folder: Path) -> None:
 
 
 def answers(sweep: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return for each use which strength to take and why, under the names that pages have for verdicts."""
+    """Return which smoothing suits accuracy, calibration and teaching, and why, as page templates show verdicts."""
     told = []
     for use, choice in sweep["choices"].items():
         alike = choice["undecided"]
@@ -113,7 +113,7 @@ def _as_summary(sweep: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def _of_both(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the rows of both splits under conditions that name the split."""
+    """Join the rows of both splits (held-out and test images), and name the split in each row's condition."""
     rows = ((words, row) for split, words in _WORDS.items() for row in _as_summary(sweep, split)["rows"])
     return {"rows": [{**row, "condition": f"{row['condition']}, {words}"} for words, row in rows]}
 

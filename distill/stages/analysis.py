@@ -56,7 +56,9 @@ def _compared(
     config: AnalysisConfig,
     networks: Mapping[str, ArtifactOrReason],
 ) -> Measured:
-    """Measure a network, compared with its teacher or the reference, and with an independent teacher."""
+    """Measure a network, compared with its own teacher (else with the config's reference network), and with a
+    teacher that was trained independently.
+    """
     own = own_teacher(run) if isinstance(run, StudentConfig) else None
     teacher = own
     # Agreement of a student of a snapshot with the reference would be taken for agreement with its own teacher.
@@ -85,7 +87,7 @@ def own_teacher(config: StudentConfig) -> TeacherConfig | None:
 def independent_teacher(
     recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, ArtifactOrReason]
 ) -> Artifact | None:
-    """Return a network that learned and differs from `recipe` only in its seed; None if there is none."""
+    """Return a network above chance whose config differs from `recipe` only in its seed; None if there is none."""
     if recipe is None:
         return None
     for other in config.independent:
@@ -180,7 +182,7 @@ def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "
 
 
 def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int = 15) -> dict[str, float]:
-    """Measure a teacher's cached logits on one view of the transfer set by the usual measures.
+    """Compute the usual measures of a teacher's cached logits, for one view of every image of the transfer set.
 
     Raises:
         UserError: the cache is truncated, its views are mixed, or it belongs to other images.
@@ -193,7 +195,7 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
 
 
 def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
-    """Return the smoothing of the labels, in the uniform convention; None if they are not the only targets."""
+    """Return the labels' smoothing ε, counted over all K classes; None unless the targets are labels with one ε."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
         return None
     cache = config.cache if isinstance(config, StudentConfig) else None
@@ -220,7 +222,9 @@ def _of_unseen(
 
 
 def _recorded(network: Artifact) -> dict[str, float]:
-    """Read from a student's record what it learned from: `cache_bytes_per_view`, …, and `equivalent_smoothing`."""
+    """Read from a network's record numbers about its cache, such as `cache_bytes_per_view`, and about its targets,
+    such as `equivalent_smoothing`.
+    """
     metrics = network.record.metrics.items()
     of_cache = {name.replace("/", "_"): value for name, value in metrics if name.startswith("cache/")}
     of_targets = {name.removeprefix("targets/"): value for name, value in metrics if name.startswith("targets/")}

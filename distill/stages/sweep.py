@@ -1,4 +1,4 @@
-"""Run the sweep stage: measure one recipe at several strengths of smoothing, and say which to take for what use."""
+"""Run the sweep stage: measure networks trained with several label smoothings, and say which suits which aim."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _MEASURES: dict[StoredSplit, tuple[Measure, ...]] = {
 
 
 def sweep(config: SweepConfig, inputs: Inputs, folder: Path, runtime: Runtime) -> Outcome:
-    """Compare the networks of a sweep, and write what to take for what use (`write_sweep`)."""
+    """Compare the networks of a sweep, and write which smoothing to take for accuracy, calibration and teaching."""
     return write_sweep(config, inputs.all(), folder)
 
 

@@ -31,7 +31,7 @@ RESUMES = "resumes a run"
 
 
 class Garbage(NamedTuple):
-    """Describe a file or folder that no run needs, or that only resumes a run."""
+    """Describe a file or folder that no run needs, or that is needed only to resume an interrupted run."""
 
     path: Path
     reason: str

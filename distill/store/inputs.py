@@ -40,7 +40,7 @@ class Inputs:
         return {key(config): artifact_or_reason(config, self._store) for config in inputs(self._config)}
 
     def seconds(self) -> float:
-        """Add up the seconds that all artifacts upstream of this stage took, as far as they still exist."""
+        """Add up the seconds in which all direct and indirect inputs of this stage were made, if they exist."""
         waiting = inputs(self._config)
         seconds: dict[str, float] = {}
         while waiting:

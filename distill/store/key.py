@@ -40,7 +40,7 @@ def _forget(gone: weakref.KeyedRef[int, StageConfig]) -> None:
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """Return the fields of a config that count: those that differ from their default, inputs, and class tags.
+    """Return the config fields that enter the key: non-default ones, inputs, and the tag of the config's class.
 
     A class tag is the field that says which of several config classes a config is.
     """

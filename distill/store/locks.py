@@ -73,7 +73,7 @@ def _acquire(lock: BaseFileLock, what: str, wait: bool) -> None:
 
 
 def _sign(path: Path) -> None:
-    """Write who holds the lock into its file, in the form of a soft lock."""
+    """Write process id and host name into a lock file, in the format of filelock's `SoftFileLock`."""
     with suppress(OSError):  # if the disk is full: the lock holds all the same
         path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
 

@@ -1,4 +1,4 @@
-"""Define the fields of `record.json`, check them, and seal them against changes."""
+"""Define and check the fields of `record.json`, which a checksum protects against changes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Record(BaseModel):
         return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
     def fits(self, content: bytes) -> bool:
-        """Tell whether the bytes from which this record was read are the bytes that were sealed."""
+        """Tell whether `content`, the bytes of `record.json`, still has the checksum that is written in it."""
         if not self.seal:
             return False
         head, _, tail = content.rpartition(self.seal.encode())

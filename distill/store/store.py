@@ -1,4 +1,4 @@
-"""Find artifacts by their config, lend each draft to one process at a time, publish it, and delete artifacts."""
+"""Find artifacts by config, let one process at a time fill an artifact's folder, publish and delete artifacts."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class ArtifactStore:
         return [path for path in paths if record_stat(path)]
 
     def all(self, *stages: str) -> Iterator[Artifact]:
-        """Return an iterator over the published artifacts that can be read, upstream stages first.
+        """Return an iterator over the published artifacts that can be read, stage by stage, teachers first.
 
         Args:
             stages: names of the stages to yield; none means all.

@@ -52,7 +52,7 @@ class Interrupts:
 
     @contextmanager
     def obeyed_at_once(self, save: Callable[[], object]) -> Iterator[None]:
-        """Let a signal inside this block end the training at once, after `save`.
+        """Inside this block, let SIGINT or SIGTERM break off the work at once, call `save`, and end the training.
 
         Use it for work that takes long and leaves the training state as it is.
         """

@@ -109,7 +109,7 @@ class Lines:
 
     @property
     def shown(self) -> bool:
-        """Tell whether the lines are drawn."""
+        """Tell whether progress lines are drawn, as they are only on a terminal."""
         return not self._graph.disable
 
     def __enter__(self) -> Lines:
@@ -121,7 +121,7 @@ class Lines:
         self._graph.close()
 
     def start(self, name: str) -> None:
-        """Open the line of a stage, on the first free place."""
+        """Open a stage's progress line, on the first free line of the terminal."""
         if self.shown:
             title = name if len(name) <= _TITLE_CHARACTERS else f"{name[: _TITLE_CHARACTERS - 1]}…"
             self.running[name] = tqdm(desc=title, leave=False, bar_format="{desc}")
@@ -139,7 +139,7 @@ class Lines:
         line.refresh()
 
     def tell(self, text: str) -> None:
-        """Print a line above the progress lines, though several workers may send it, only once."""
+        """Print a line above the progress lines, once, even if several workers send the same line."""
         if text not in self._told:
             self._told.add(text)
             tell(text)

@@ -48,7 +48,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
-    """Parse JSON, and refuse what no file of this program contains.
+    """Parse JSON, and refuse what this program never writes, such as repeated keys, deep nesting or huge integers.
 
     Args:
         text: the JSON; its length bounds the memory that the value may take.

@@ -7,6 +7,6 @@ from typing import Any
 
 
 def referenced(reference: str) -> Any:
-    """Import what `package.module:name` in this project's own lists names; `plugins` imports for users."""
+    """Import the object `package.module:name` that a table of this project names; `plugins` imports users' code."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)

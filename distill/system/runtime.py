@@ -98,7 +98,7 @@ class Runtime(Folders):
         return max(1, min(stages, self.jobs or cores()))
 
     def workers_for(self) -> int:
-        """Return how many processes run a view program; 0 runs it in the process of the stage."""
+        """Return how many worker processes render views by a view program; 0 leaves this to the stage's process."""
         if self.workers is not None:
             return self.workers
         return cores() if cores() > 1 else 0

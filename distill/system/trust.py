@@ -48,6 +48,6 @@ def is_trusted(reference: str) -> bool:
 
 
 def note_file(plugins: Iterable[str], path: Path) -> None:
-    """Remember which file names these plug-ins, for the error that refuses them."""
+    """Remember the file in which these plug-ins are named, so that an error that refuses one can cite the file."""
     for reference in plugins:
         naming_files.setdefault(reference, path)

@@ -1,4 +1,4 @@
-"""Compute batch norm over the ranks of torchrun, which share a part of a batch or have parts of their own.
+"""Compute batch norm under torchrun, whether ranks split each micro-batch or have micro-batches of their own.
 
 A context takes the place of torch's `SyncBatchNorm`, and networks are left as they are. `SyncBatchNorm` would have
 to replace every batch norm, drops what subclasses of batch norm add (timm's activations), and does not work on
@@ -96,7 +96,7 @@ def _mean(value: Tensor) -> Tensor:
 
 
 class RunningStatistics:
-    """Keep running mean and variance as one process would have them, where each rank has parts of its own.
+    """Keep the running mean and variance that one process would have, though each rank has its own micro-batches.
 
     One process updates a statistic r by each part in turn, r ← (1 - m) r + m s, with momentum m and the statistic s
     of the part. The update is affine in r, so the results of all ranks from the same initial r determine the
@@ -135,7 +135,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Merge the statistics of all ranks after the parts of a step, so that all ranks have equal statistics."""
+        """Merge all ranks' statistics after the micro-batches of a step, so that all ranks have equal ones."""
         if not self._buffers:
             return
         merged = self._flat() * self._own + self._before * self._old

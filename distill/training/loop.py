@@ -96,7 +96,7 @@ def fit(
 
 
 def _step_of(run: Run, compiled: bool) -> tuple[Forward, Step]:
-    """Return the forward pass of a step, and the function that takes the step."""
+    """Return the forward function and the function that performs a training step, in parts if batches are split."""
     network, step = run.model, partial(take_step, run)
     if run.share.pieces * run.share.world > 1:
         step = StepInParts(run)
@@ -121,7 +121,7 @@ def _log_file(folder: Path, step: int) -> AbstractContextManager[MetricWriter | 
 
 
 def _by_step(batches: Iterator[TaughtBatch], pieces: int) -> Iterator[Iterator[TaughtBatch]]:
-    """Yield, for each step, an iterator over the batches of its pieces."""
+    """Yield, for each step, an iterator over the micro-batches that this rank computes."""
     # An iterator and not a list, since all batches of a step may not fit into memory.
     for batch in batches:
         yield chain((batch,), islice(batches, pieces - 1))

@@ -89,7 +89,7 @@ def snapshot_steps(artifact: Artifact) -> list[int]:
 
 
 def snapshot_step(artifact: Artifact, part: int) -> int:
-    """Return the number of updates after `part` of the equal parts of training that `snapshots` asked for.
+    """Return after how many updates snapshot number `part` was saved; number 0 is the initial weights.
 
     Raises:
         UserError: the network keeps no such snapshot.
@@ -101,7 +101,7 @@ def snapshot_step(artifact: Artifact, part: int) -> int:
 
 
 def weights_file(artifact: Artifact, part: int | None) -> str:
-    """Return the file name of a network's weights: at the end, or after `part` of the equal parts of training."""
+    """Return the file name of a network's final weights (`part` is None), or of its snapshot number `part`."""
     return WEIGHTS if part is None else snapshot_file(snapshot_step(artifact, part))
 
 

@@ -18,7 +18,7 @@ class Notices:
         self._printed, self._told = printed, set[str]()
 
     def tell(self, notice: Notice) -> None:
-        """Print a warning that a later state of the run may make untrue; it is not kept."""
+        """Print a warning that may no longer hold at the end of the run, and which is therefore not stored."""
         if self._printed and notice.kind not in self._told:
             warn(notice.kind, notice.text)
         self._told.add(notice.kind)

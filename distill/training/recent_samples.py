@@ -26,7 +26,7 @@ _LABELS = 10_000
 
 
 class StepPart(NamedTuple):
-    """Hold the results of a step on one batch, or on one piece of a batch."""
+    """Hold the results of a training step on a whole batch, or on one micro-batch of it."""
 
     logits: Float[Tensor, "b *t k"]
     """Logits of the network, without gradient."""
@@ -65,7 +65,7 @@ class RecentSamples:
         self.steps, self.samples, self.started = 0, 0, time.perf_counter()
 
     def add(self, pieces: Sequence[StepPart]) -> None:
-        """Add the results of one step, an item per piece."""
+        """Add the results of one training step, one `StepPart` for each micro-batch of this rank."""
         for logits, labels, terms in pieces:
             self.logits.append(logits)
             # The class of a mixed view is the one with the largest share.
@@ -89,7 +89,7 @@ class RecentSamples:
         return [own] if ranks.world() == 1 else ranks.gather(tree_map(_on_cpu, own))
 
     def restore(self, states: list[dict[str, Any]]) -> None:
-        """Restore `states` of a resume point; another number of ranks divides the samples anew."""
+        """Restore what `states` returned; if the number of ranks has changed, divide the samples anew."""
         if len(states) == ranks.world():
             own = states[ranks.rank()]
             self.logits.extend(own["logits"])
@@ -103,7 +103,7 @@ class RecentSamples:
         self.steps = states[0]["steps"]
 
     def _cut_anew(self, of_ranks: list[list[Tensor]], pieces: int) -> Iterator[Tensor]:
-        """Yield this rank's pieces of each step, cut from the pieces of the ranks that wrote the resume point.
+        """Yield this rank's samples of each step, cut anew from those that the interrupted run's ranks saved.
 
         Args:
             of_ranks: tensors of each rank that wrote the resume point, `pieces` per step.

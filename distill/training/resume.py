@@ -45,7 +45,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: str) -> dict[str, Any]:
-    """Load the state that `save` wrote, with its tensors on `device` and their axes in memory as they were.
+    """Load the state that `save` wrote, with tensors on `device` and in their original memory layout.
 
     Raises:
         Exception: the file is damaged or not ours. Nothing in the file can run.
@@ -61,7 +61,7 @@ def load(path: Path, device: str) -> dict[str, Any]:
 
 
 def _entry(digest: bytes) -> bytes:
-    """Return the digest as the header of the file holds it."""
+    """Return, as bytes, how the header of a resume file spells the file's digest: its key and value in JSON."""
     return b'"%s":"%s"' % (_DIGEST.encode(), digest)
 
 

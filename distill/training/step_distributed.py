@@ -92,7 +92,7 @@ class StepInParts:
             yield
 
     def _over_all_that_count(self, done: Sequence[StepPart], counting: Tensor) -> list[StepPart]:
-        """Turn means over all labels of the step into means over the labels that count, in gradients and terms.
+        """Rescale gradients and loss terms from means over all labels to means over labels that are not ignored.
 
         Args:
             done: results of this rank's parts.
@@ -106,7 +106,7 @@ class StepInParts:
 
 
 def _share_that_counts(labels: Tensor) -> float | Tensor:
-    """Return the share of labels that count, which is 1 unless each position has a label."""
+    """Return the share of labels that are not ignored, which is 1 unless each position has a label."""
     if labels.ndim == 1 or labels.is_floating_point():
         return 1.0
     return (labels >= 0).float().mean()
