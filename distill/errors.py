@@ -39,7 +39,7 @@ class UserError(Exception):
 
 
 class ContentChanged(UserError):
-    """Files or code are not those that a config has the digest of."""
+    """Report that files or code are no longer those whose digest a config holds."""
 
     def __init__(self, field: str, name: str):
         expected = "what it was when the artifact, or the one that it is made from, was begun; it has changed since"

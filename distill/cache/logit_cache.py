@@ -1,4 +1,4 @@
-"""Read a cache as a student does: logits by (sample, view), and the proof that they belong to its images."""
+"""Read a cache as a student does: logits by (sample, view), after a check that they belong to its images."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class LogitCache:
         return Views.of_training(dataset, self.config.augment, self.config.view_seed, device)
 
     def proof(self) -> Proof:
-        """Load the proof: the pixels' checksums and the exact logits of a sample of views."""
+        """Load the pixel checksums and the exact logits that the cache keeps for a sample of its views."""
         return Proof.load(self._artifact.file(PROOF))
 
     def _command(self, **changes: object) -> str:

@@ -1,4 +1,4 @@
-"""Write a cache, of a teacher's answers or of imported logits: shards first, then the proof."""
+"""Write a cache of a teacher's answers or of imported logits, with a sample of views by which it can be checked."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def write_cache(
 
 
 def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answer: Answer) -> dict[str, float]:
-    """Make a sample of views and logits again, store them as proof, and return the cache's rounding errors."""
+    """Make a sample of views and logits again, store checksums and exact logits, and return rounding errors."""
     index, view = choose(layout.samples, config.views, layout.encoding.classes, config.view_seed)
     proof = prove(index, view, views, answer)
     reader = ShardReader(lambda name: folder / name, layout)

@@ -11,7 +11,7 @@ _C = TypeVar("_C", bound=Config)
 
 
 class NamesContent(Config):
-    """A config that may name files or code, whose digest is part of the key.
+    """Define what configs share that may name files or code: the digest of what they name, which enters the key.
 
     `distill.pipeline.identity` fills the digest in before a key is taken; a user does not set it.
     """

@@ -46,7 +46,7 @@ class BatchShare:
         return self.parts if self.shared else self.parts // self.world
 
     def rows(self, batch: int) -> int:
-        """Return the number of rows in each of the equal pieces of a batch.
+        """Return how many samples a rank computes at a time, after all ranks have cut the batch into equal pieces.
 
         Raises:
             UserError: the batch cannot be cut into equal pieces.
@@ -66,5 +66,5 @@ class BatchShare:
         return order.view(-1, blocks, self.world, batch // (blocks * self.world))[:, :, self.rank].reshape(-1)
 
     def number(self, piece: int) -> int:
-        """Return the position of one of this rank's pieces among all pieces of the batch, in row order."""
+        """Return the position, within the batch, of the `piece`-th micro-batch (or share of one) of this rank."""
         return piece * self.world + self.rank if self.shared else self.rank * self.pieces + piece

@@ -98,7 +98,8 @@ def decoupled_kl(
     labels: Labels,
     temperature: float = 1.0,
 ) -> DecoupledKL:
-    """Compute both parts of the KL divergence at a temperature, without T² (Zhao et al., CVPR 2022, section 3.1).
+    """Compute the parts of the KL divergence, from target and non-target classes, at a temperature, without T²
+    (Zhao et al., CVPR 2022, section 3.1).
 
     The computation stays in log space, so it holds for logits of any size. All parts of a sample without label are
     0, and so is `nontarget` where the teacher excludes all other classes.
@@ -185,8 +186,8 @@ def weighted_soft_labels(
     labels: Labels,
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Compute WSL: T² mean_i w_i KL_i, with weights w_i = 1 - exp(-L_s / L_t) of each sample's KL_i, where L_s and L_t
-    are the cross-entropies of student and teacher with its label (Zhou et al., ICLR 2021, and their code).
+    """Compute WSL: T² mean_i w_i KL_i, the KL divergence of each sample weighted by w_i = 1 - exp(-L_s / L_t),
+    where L_s and L_t are the cross-entropies of student and teacher with the label (Zhou et al., ICLR 2021).
 
     KL_i is the KL divergence of plain distillation at T on both sides. L_s and L_t are the cross-entropies of
     student and teacher with the label at T = 1; 10⁻⁷ is added to L_t, as in the authors' code. w has no gradient. A

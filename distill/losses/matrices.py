@@ -36,7 +36,8 @@ def smoothed(
 ) -> Float[Tensor, "k k"]:
     """Make each label's targets: 1 - m for the label itself, and the smoothed mass m shared as `towards` says.
 
-    m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class.
+    m is ε (K - 1) / K for "uniform" and ε for "others"; ε is one number, or one for each class. All is
+    computed in float64.
 
     Raises:
         UserError: there is not one ε per class, an ε is outside 0 to 1, a label would get no more than another

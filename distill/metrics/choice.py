@@ -1,4 +1,4 @@
-"""Choose a strength of smoothing for accuracy, for calibration or for teaching, by measures of held-out images.
+"""Choose a label smoothing for accuracy, for calibration or for teaching, by measures of held-out images.
 
 Each use has its measure, and the choices differ:
 
@@ -84,7 +84,7 @@ def choose(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> dict[
 
 
 def listed(smoothings: list[float] | tuple[float, ...]) -> str:
-    """Format strengths of smoothing for people: "ε = 0, 0.1"."""
+    """Format values of label smoothing for people: "ε = 0, 0.1"."""
     return f"ε = {', '.join(f'{smoothing:g}' for smoothing in smoothings)}"
 
 
@@ -103,7 +103,7 @@ def _compared(measured: Mapping[float, Mapping[str, Mapping[int, float]]]) -> _C
 
 
 def _as_accurate(compared: _Compared, accurate: float) -> _Compared:
-    """Return the strengths whose accuracy is not credibly below the highest.
+    """Return the smoothings whose accuracy is not credibly below the highest.
 
     With too few seeds to judge, only the strength of highest accuracy is returned.
     """
@@ -121,7 +121,7 @@ def _too_few(compared: _Compared) -> bool:
 
 
 def _means(compared: _Compared, measure: str) -> dict[float, float]:
-    """Return the mean of a measure per strength, over the seeds that all strengths share.
+    """Return the mean of a measure for each smoothing, over the seeds that all smoothings share.
 
     Where they share none, each mean is over the strength's own seeds.
     """
@@ -134,13 +134,13 @@ def _means(compared: _Compared, measure: str) -> dict[float, float]:
 
 
 def _best(means: Mapping[float, float], measure: str) -> float:
-    """Return the strength with the best mean of a measure; among equal strengths the weakest."""
+    """Return the smoothing with the best mean of a measure; among equal ones the weakest."""
     sign = -1 if BY_NAME[measure].best == "higher" else 1
     return min(means, key=lambda smoothing: (sign * means[smoothing], smoothing))
 
 
 def _against(compared: _Compared, measure: str, smoothing: float, versus: float) -> Judgement:
-    """Judge whether a measure is higher at one strength than at another, seed by seed."""
+    """Judge whether a measure is higher with one smoothing than with another, seed by seed."""
     return judge(compared[smoothing][measure], compared[versus][measure], "higher")
 
 

@@ -179,7 +179,7 @@ class _Recipes:
         return f"{artifact.path.parent.name}/{artifact.path.name}"
 
     def _alike(self, config: StageConfig) -> list[Artifact]:
-        """List the artifacts of the same recipe, the newest first."""
+        """List the artifacts whose config is equal apart from digests of files and code, the newest first."""
         path = self._store.path(config)
         recipe = key(without_contents(config, self._erased))
         opened = filter(None, map(self._open, self._paths.get((path.parent.name, path.name[:-8]), ())))

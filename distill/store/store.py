@@ -182,7 +182,7 @@ class ArtifactStore:
         }
 
     def delete(self, path: Path) -> None:
-        """Delete a piece of garbage, but leave alone a draft that a process holds.
+        """Delete a file or folder that is garbage, but leave alone a draft that a process holds.
 
         Run this while no other machine writes to the store: on NFS it is not certain that another machine sees that
         a lock was deleted.

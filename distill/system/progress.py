@@ -32,7 +32,7 @@ class Warned(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Tells the parent a line that is no warning, which it shows on its terminal once."""
+    """Tell the parent a line that is no warning, which the parent shows on its terminal once."""
 
     text: str
 

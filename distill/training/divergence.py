@@ -32,7 +32,7 @@ class LossHistory:
         self._steps: list[tuple[int, list[Terms]]] = []
 
     def add(self, step: int, terms: Sequence[Terms]) -> None:
-        """Note the loss terms of a step, or of each piece of the step, without waiting for the device."""
+        """Note the loss terms of a step, or of each micro-batch of the step, without waiting for the device."""
         self._steps.append((step, list(terms)))
 
     def clear(self) -> None:
@@ -134,7 +134,7 @@ def _finite(value: float) -> bool:
 
 
 def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
-    """Return the loss terms of a whole step as sums over its pieces."""
+    """Return the loss terms of a whole step as sums over its micro-batches."""
     return {
         name: sum(float(value) for value in values)
         for name, values in zip(pieces[0]._fields, zip(*pieces, strict=True), strict=True)

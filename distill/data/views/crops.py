@@ -57,7 +57,7 @@ def view_parameters(
 
 
 def render(images: UInt8[Tensor, "b c h w"], parameters: ViewParameters, pad: int) -> UInt8[Tensor, "b c h w"]:
-    """Render views: pad with zeros, crop at (dy, dx), mirror; `canvas` is faster on a CPU."""
+    """Render views: pad with zeros, crop at (dy, dx), mirror; the module `canvas` does the same faster on a CPU."""
     count, channels, height, width = images.shape
     device = images.device
     padded = F.pad(images, (pad, pad, pad, pad))
