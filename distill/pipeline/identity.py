@@ -45,7 +45,9 @@ class Contents:
         self._digests: dict[str, str | None] = {}
 
     def of(self, part: NamesContent) -> str | None:
-        """Return the present digest of the files or code that `part` names; None if it is installed or unknown."""
+        """Return the present digest of the files or code that `part` names; None for installed code, and where the
+        digest is not known.
+        """
         name = part.named
         if name not in self._digests:
             try:

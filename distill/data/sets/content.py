@@ -43,7 +43,7 @@ def folder_path(config: DataConfig) -> Path:
 
 
 def data_content(config: DataConfig, root: Path, *, read: bool = True, progress: bool = True) -> str | None:
-    """Return the digest of an image folder or plug-in; None if it is built in, installed, missing or not yet read.
+    """Return the digest of an image folder or plug-in; None for a built-in, installed, missing or unread data set.
 
     Raises:
         UserError: the data set is a plug-in that is not trusted.
