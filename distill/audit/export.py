@@ -29,7 +29,7 @@ from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
 from distill.models.build import refuse_larger
-from distill.pipeline.graph import ensure_one
+from distill.pipeline.graph import run
 from distill.stages.calibration import SPLITS, load_scaling, measures
 from distill.store.artifact import Artifact
 from distill.store.key import key
@@ -38,7 +38,7 @@ from distill.store.record import FileEntry
 from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system import trust
-from distill.system.files import sha256, write_json
+from distill.system.files import follow_umask, sha256, write_json
 from distill.system.reading import check_safetensors, read_json
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS, load_network, load_predictions, network_config
@@ -171,7 +171,7 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
     if store.find(config) is None or key(config) != network.record.key:
         way_out = "Set `store` to its store; one of an older version must be trained again."
         raise UserError("artifact", str(network.path), f"a network of the store {store.root}", way_out)
-    return ensure_one(CalibrationConfig(network=config, method=method), store, runtime)
+    return run(CalibrationConfig(network=config, method=method), store, runtime)
 
 
 def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
@@ -337,6 +337,7 @@ def _draft(folder: Path) -> Iterator[Path]:
         raise UserError("to", str(folder), expected, "Name another one.") from error
     try:
         yield draft
+        follow_umask(draft)
         draft.replace(final)  # this replaces an empty folder too
     except OSError as error:
         raise UserError("to", str(folder), f"a new folder ({error.strerror})", "Name another one.") from error

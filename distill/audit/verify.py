@@ -11,7 +11,7 @@ from distill.cache.remake import remake
 from distill.config import CacheConfig, ImportConfig, ReportConfig
 from distill.errors import UserError
 from distill.pipeline.experiments import plan_report
-from distill.pipeline.graph import ensure_one
+from distill.pipeline.graph import run
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
@@ -98,4 +98,4 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
             )
             raise UserError("repair", str(path), "what the files in experiments/ still draw", way_out)
     with store.aside(path):
-        return ensure_one(config, store, runtime).path
+        return run(config, store, runtime).path

@@ -21,6 +21,7 @@ from distill.system.libraries import PIXELS, versions
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float32, Int64
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
     from distill.data.sets.dataset import Dataset
@@ -82,15 +83,23 @@ class LogitCache:
     def __len__(self) -> int:
         return self.manifest.data.samples
 
-    def logits(self, index: Int64[Tensor, " b"], view: int = 0) -> Float32[Tensor, "b k"]:
+    def logits(self, index: ArrayLike | Int64[Tensor, "*b"], view: int = 0) -> Float32[Tensor, "*b k"]:
         """Return the logits of these samples in one view (taken modulo the number of views), on the device.
 
         The missing classes of a `top_k` cache share its tail.
 
+        Args:
+            index: number of one sample, or a list, an array or a tensor of numbers.
+            view: number of the view.
+
         Raises:
+            IndexError: there is no such sample.
             UserError: a file that is read for the first time is missing or damaged.
         """
         view %= self.config.views
+        index = torch.as_tensor(index, device=self.device)
+        if index.ndim == 0:
+            return self.logits(index[None], view)[0]
         if not self._is_resident:
             return self.encoding.decode(self.rows(index, view)).to(self.device)
         if view not in self._resident:

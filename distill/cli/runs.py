@@ -72,10 +72,9 @@ def _print_skipped(skipped: Mapping[str, UserError]) -> None:
 
 def make_stage(config: StageConfig, runtime: Runtime) -> None:
     """Run a stage and what it needs, and print its measures and its path."""
-    from distill.pipeline.graph import ensure
+    from distill.pipeline.graph import run
 
-    made = ensure([config], ArtifactStore(runtime.store), runtime)[key(config)]
-    assert isinstance(made, Artifact)
+    made = run(config, runtime=runtime)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
     print(made.path)

@@ -199,6 +199,13 @@ class StudentConfig(_Training):
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _data_of_its_cache(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("cache"), CacheConfig):
+            return {"data": values["cache"].transfer_set, **values}
+        return values
+
     @model_validator(mode="after")
     def _fits_its_cache(self) -> StudentConfig:
         self.loss.labels.check_source(self.smoothing_source)

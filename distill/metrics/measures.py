@@ -11,9 +11,14 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from distill.errors import UserError
 from distill.system.references import referenced
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
 
 Kind = Literal[
     "answers", "knowledge", "targets", "features", "teacher", "independent", "activations", "unseen class",
@@ -322,6 +327,42 @@ def compute(measures: Iterable[Measure], **given: Any) -> dict[str, float]:
             results[reference] = function(**{name: value for name, value in given.items() if name in asked})
         values[measure.name] = getattr(results[reference], part) if part else results[reference]
     return values
+
+
+def measures(
+    logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, temperature: float = 1.0, bins: int = 15
+) -> dict[str, float]:
+    """Measure how a network answers, and what it knows beyond its answers, from logits and labels alone.
+
+    Args:
+        logits: logits [n, k] of any classifier: tensor, array or nested list.
+        labels: its right classes [n].
+        temperature: at which soft targets are measured.
+        bins: number of bins of the calibration errors.
+
+    Returns:
+        Name → value, in the order of `MEASURES`, which explains each; NaN or infinite where not defined.
+
+    Raises:
+        UserError: the shapes do not fit, or a number cannot be a logit or a label.
+    """
+    import torch
+
+    z, y = torch.as_tensor(logits), torch.as_tensor(labels)
+    if z.ndim != 2 or y.shape != z.shape[:1] or not len(z):
+        value = f"{list(z.shape)} and {list(y.shape)}"
+        raise UserError("logits, labels", value, "[n, k] and [n]", "Give one row of logits for each label.")
+    if y.is_floating_point() or int(y.min()) < 0 or int(y.max()) >= z.shape[1]:
+        raise UserError("labels", y.unique().tolist()[:5], f"classes 0 to {z.shape[1] - 1}", "Count them from 0.")
+    if not bool(z.isfinite().all()):
+        raise UserError("logits", "NaN or infinite", "finite numbers", "Give the numbers before the softmax.")
+    given = {
+        "logits": z.detach().cpu().double(),
+        "labels": y.cpu().long(),
+        "temperature": temperature,
+        "bins": bins,
+    }
+    return compute(usual("answers", "knowledge"), **given)
 
 
 def defined(values: Mapping[str, float]) -> dict[str, float]:

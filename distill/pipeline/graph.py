@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from distill.config import StageConfig
 from distill.errors import Diverged, UnfitTeacher, UserError
@@ -77,8 +78,23 @@ def ensure(
     return {key(config): artifact_or_reason(each, store) for config, each in zip(configs, known, strict=True)}
 
 
-def ensure_one(config: StageConfig, store: ArtifactStore, runtime: Runtime) -> Artifact:
-    """Make the artifact of one config and its inputs, as far as they are missing, or raise an error of `ensure`."""
+def run(
+    config: StageConfig, store: ArtifactStore | Path | str | None = None, runtime: Runtime | None = None
+) -> Artifact:
+    """Make the artifact of one config and its inputs, as far as they are missing, and return the artifact.
+
+    Args:
+        config: teacher, cache, student or another stage.
+        store: folder of the artifacts; None takes that of the runtime.
+        runtime: machine, data root and progress; None takes the defaults.
+
+    Raises:
+        UserError: something in the config cannot be done; the message says what and the way out.
+        StagesFailed: several stages failed.
+    """
+    runtime = runtime or Runtime()
+    if not isinstance(store, ArtifactStore):
+        store = ArtifactStore(Path(store or runtime.store))
     artifact = ensure([config], store, runtime)[key(config)]
     assert isinstance(artifact, Artifact), "a training that diverges is an error here"
     return artifact

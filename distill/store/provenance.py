@@ -1,4 +1,4 @@
-"""Describe what an artifact was made with: commit, packages and machine."""
+"""Describe what an artifact was made with: version and commit of this package, other packages and machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from distill.system.libraries import NUMBERS, versions
 from distill.system.runtime import Runtime
+from distill.system.version import __version__
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:
-    """Return the commit, the packages and the machine that make an artifact; none of them is part of its key."""
+    """Return version, commit, packages and machine that make an artifact; none of them is part of its key."""
     import torch
 
     device = runtime.torch_device()
@@ -25,16 +26,26 @@ def provenance(runtime: Runtime) -> dict[str, Any]:
 
 @functools.cache
 def _environment() -> dict[str, Any]:
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
+    clone = Path(__file__).parents[2]
 
-    status = git("status", "--porcelain", "--untracked-files=no")
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(clone), *arguments], capture_output=True, text=True, encoding="utf-8", check=True
+            )
+        except (OSError, UnicodeError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed package may lie in the repository of somebody else, whose commit says nothing about it.
+    own = (
+        git("ls-files", "--error-unmatch", str(Path(__file__))) is not None
+        and git("rev-parse", "--show-prefix") == ""
+    )
+    status = git("status", "--porcelain", "--untracked-files=no") if own else None
     return {
-        "commit": git("rev-parse", "HEAD"),
+        "version": __version__,
+        "commit": git("rev-parse", "HEAD") if own else None,
         "dirty": bool(status) if status is not None else None,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

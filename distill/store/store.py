@@ -22,7 +22,7 @@ from distill.store.machine_errors import explained
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
 from distill.store.stages import STAGES, title
 from distill.system import trust
-from distill.system.files import replace_file, sha256, write_json
+from distill.system.files import follow_umask, replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
 
 _DELETE = "Delete this folder: it is made again when it is wanted."
@@ -166,6 +166,7 @@ class ArtifactStore:
         _refuse_links(draft)
         for path in filter(_is_left_over, [*draft.rglob("*")]):
             path.unlink()
+        follow_umask(draft)
         final = self.path(config)
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove(final)  # of an older version, or damaged: otherwise `find` would have returned it

@@ -32,6 +32,17 @@ def _digest(path: Path, *_state: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def follow_umask(folder: Path) -> None:
+    """Give all files below a folder the permissions of new files, for libraries that create private ones."""
+    probe = folder / f"{uuid.uuid4().hex}.partial"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mode != mode:
+            path.chmod(mode)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
     replace_file(path, json.dumps(value, indent=1, allow_nan=False).encode())

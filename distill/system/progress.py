@@ -47,8 +47,11 @@ sends_bars = False
 def bar(*arguments: Any, **keywords: Any) -> tqdm[Any]:
     """Return `tqdm(...)`, or in a worker a bar that draws nothing and reports at most twice a second.
 
-    With `disable=None` a worker's bar always reports: only the parent knows whether its output is a terminal.
+    With `disable=None` a worker's bar always reports: only the parent knows whether its output is a terminal. In a
+    notebook, which is no terminal, the bar is drawn.
     """
+    if "ipykernel" in sys.modules and keywords.get("disable", False) is None:
+        keywords["disable"] = False
     if to_parent is None or not sends_bars:
         return tqdm(*arguments, **keywords)
     return _Reporting(to_parent, *arguments, **keywords)

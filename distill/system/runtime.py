@@ -87,7 +87,7 @@ class Runtime(Folders):
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest training, in seconds, that is lost when the process is killed outright."""
     progress: bool = True
-    """Show progress bars where the output is a terminal."""
+    """Show progress bars where the output is a terminal or a notebook."""
 
     def jobs_for(self, stages: int) -> int:
         """Return how many processes to use for a number of independent stages."""

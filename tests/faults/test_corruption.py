@@ -200,7 +200,7 @@ def test_what_cannot_be_made_again_stays(
     def refuse(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("distill.audit.verify.ensure_one", refuse)
+    monkeypatch.setattr("distill.audit.verify.run", refuse)
     with pytest.raises(type(error)):
         repair(found, store, runtime(store.root))
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before

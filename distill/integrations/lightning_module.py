@@ -1,6 +1,6 @@
-"""A student from a logit cache, in Lightning.
+"""Train a student from a logit cache in Lightning.
 
-    python -m experiments.integrations.lightning_module CACHE --epochs 10 --temperature 4
+    python -m distill.integrations.lightning_module CACHE --epochs 10 --temperature 4
 
 The epoch chooses the view. `on_train_epoch_start` sets it, and every iterator but the first is made after it.
 The first one of a run is made earlier, and its workers start at once: so `setup` sets the epoch too, and
@@ -19,17 +19,17 @@ from torch.utils.data import DataLoader
 
 from distill.cache import CachedDataset, LogitCache
 from distill.cache.transfer_set import Sample
+from distill.integrations.frame import Evaluation, evaluate, parser, run
 from distill.losses import kl_distillation
-from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
 try:
     import lightning as L
 except ImportError as error:
-    raise SystemExit('lightning is missing: pip install "distill-dark-knowledge[integrations]"') from error
+    raise SystemExit("lightning is missing: pip install lightning") from error
 
 
 class Distilled(L.LightningModule):
-    """A small student that learns from cached logits.
+    """Train a small student from cached logits.
 
     Args:
         dataset: transfer set with logits.
@@ -49,11 +49,11 @@ class Distilled(L.LightningModule):
         self.batch_size, self.workers = batch_size, workers
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of normalised images."""
+        """Return the logits of normalised images."""
         return self.network(image)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches of the transfer set."""
+        """Return a loader of the transfer set."""
         return DataLoader(
             self.dataset,
             self.batch_size,
@@ -77,11 +77,11 @@ class Distilled(L.LightningModule):
         self.dataset.set_epoch(self.current_epoch)
 
     def training_step(self, batch: Sample, _batch_idx: int) -> Tensor:
-        """Loss of a batch."""
+        """Return the loss of a batch."""
         return kl_distillation(self(batch.image), batch.teacher, self.temperature)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with a learning rate that falls along a cosine over the epochs."""
+        """Return AdamW, with a learning rate that falls along a cosine over the epochs."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)
         assert self.trainer.max_epochs
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs)]

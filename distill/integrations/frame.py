@@ -1,4 +1,4 @@
-"""What the examples share: their command line, and the two numbers that each prints at its end."""
+"""Hold what the examples share: their command line, and the two numbers that each prints at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AGREEMENT_BATCHES, _BATCH = 40, 256
 
 
 class Evaluation(NamedTuple):
-    """How a student does."""
+    """Say how well a student does."""
 
     accuracy: float
     """On the held-out images; nan where the data set was split without any."""
@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, dataset: CachedDataset) -> Evaluation:
-    """Accuracy on the held-out images and agreement with the teacher, of a model on any device."""
+    """Measure accuracy on the held-out images, and agreement with the teacher, of a model on any device."""
     model.eval()
     device = next(model.parameters()).device
 
@@ -52,7 +52,7 @@ def _mean(parts: list[torch.Tensor]) -> float:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all examples have.
+    """Make the parser of the options that all examples have.
 
     Args:
         description: docstring of the example.

@@ -1,6 +1,6 @@
-"""A student from a logit cache, in the style of timm's train.py.
+"""Train a student from a logit cache in the style of timm's train.py.
 
-    python -m experiments.integrations.timm_loop CACHE --model resnet18 --epochs 10 --temperature 4
+    python -m distill.integrations.timm_loop CACHE --model resnet18 --epochs 10 --temperature 4
 
 Network, optimiser, schedule, weight average and meters are timm's. Recent versions of timm distil with a task,
 `timm.task.LogitDistillationTask`, that runs the teacher in every step; here `teacher` comes with the batch in place
@@ -23,12 +23,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from distill.cache import CachedDataset, LogitCache
+from distill.integrations.frame import Evaluation, evaluate, parser, run
 from distill.losses import kl_distillation
-from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
 
 def weights(task: float | None, distill: float | None) -> tuple[float, float]:
-    """Weights of the labels' and the teacher's term, as timm's `LogitDistillationTask` takes them."""
+    """Return the weights of the labels' and the teacher's term, as timm's `LogitDistillationTask` takes them."""
     if distill is not None:
         return (1.0 if task is None else task), distill
     return (1.0, 1.0) if task is None else (task, 1 - task)

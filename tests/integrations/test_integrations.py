@@ -18,15 +18,15 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.data.sets.load import load
+from distill.integrations import frame, pytorch_loop, timm_loop
 from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from experiments.integrations import frame, pytorch_loop, timm_loop
 
 L: Any = pytest.importorskip("lightning")
-from experiments.integrations import lightning_module  # noqa: E402
+from distill.integrations import lightning_module  # noqa: E402
 
 pytestmark = [
     # Python 3.12 warns of any fork beside threads, which is how torch starts its workers on Linux.

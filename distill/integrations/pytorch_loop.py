@@ -1,6 +1,6 @@
-"""A student from a logit cache, in a plain PyTorch loop.
+"""Train a student from a logit cache in a plain PyTorch loop.
 
-    python -m experiments.integrations.pytorch_loop CACHE --epochs 10 --temperature 4
+    python -m distill.integrations.pytorch_loop CACHE --epochs 10 --temperature 4
 
 The data set yields (image, label, teacher, index), collated by torch as usual. `dataset.set_epoch` before each
 epoch chooses the view, also for worker processes that live on.
@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from distill.cache import CachedDataset, LogitCache
+from distill.integrations.frame import Evaluation, evaluate, parser, run
 from distill.losses import kl_distillation
-from experiments.integrations.frame import Evaluation, evaluate, parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> Evaluation:
