@@ -98,7 +98,7 @@ def verify(
 
 
 def _told(findings: Iterable[Finding], impossible: str) -> list[bool | None]:
-    """Print findings, and return whether each check passed; None for a check that was impossible."""
+    """Print the result of each check; return for each True if it passed, False if not, None if impossible."""
     passed = []
     for finding in findings:
         word = {True: "ok", False: "FAILED", None: impossible}[finding.ok]

@@ -42,7 +42,7 @@ def parts(config: Config) -> Iterator[NamesContent]:
 
 
 def with_contents(config: _C, content: Callable[[NamesContent], str | None], done: dict[int, Any]) -> _C:
-    """Return a copy of a config in which each part that names files or code has the digest that `content` gives.
+    """Return a copy of a config with the digest of each folder and plug-in that it names, by calling `content`.
 
     Args:
         config: config of a stage, with its inputs.

@@ -172,7 +172,7 @@ def overview_of(summary: Mapping[str, Any]) -> Overview:
 
 
 def paper_order(summary: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Return a sort key: the number of the first figure or table reproduced; questions of our own come last."""
+    """Return a key that sorts experiments by the number of the figure that they reproduce, others last."""
     number = re.search(r"\d+", summary["reproduces"])
     return float(number[0]) if number else math.inf, summary["reproduces"], summary["experiment"]
 

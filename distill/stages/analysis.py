@@ -169,7 +169,7 @@ def _of_held_out(network: Artifact, bins: int) -> dict[str, float]:
 
 
 def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "n k"], Int64[Tensor, " n"]]:
-    """Load the predictions of a split that has samples.
+    """Load the predictions of a split, and refuse a split without samples.
 
     Raises:
         UserError: the split has no samples.

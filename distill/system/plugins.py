@@ -81,7 +81,7 @@ def plugin_content(reference: str, field: str) -> str | None:
 
 
 def trust_function(function: Any, field: str) -> str:
-    """Trust a function that the user passed, and return its reference `module:function`.
+    """Allow a function that the user passed to be imported by its name, and return that `module:function`.
 
     Raises:
         UserError: it is not a function or a class that another process could import by its name.

@@ -49,7 +49,7 @@ Parts = tuple[Split, Split, Split]
 
 
 class _Meta(BaseModel):
-    """Say how the rows of a decoded copy are divided, and what was computed from them."""
+    """Hold what a decoded copy's JSON file says: images per split, classes, pixel mean and deviation, checksums."""
 
     sizes: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
     classes: tuple[str, ...]
