@@ -1,4 +1,8 @@
-"""Find what no run needs in a store, say how large it is, and delete it."""
+"""Find what no run needs in a store, say how large it is, and delete it.
+
+Other programs and people may keep files in the folders of a store. So nothing is listed that does not look like
+this program's own by its whole name and by its content. `unneeded` says which artifacts no run needs.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +20,20 @@ from filelock import Timeout
 
 from distill.errors import UserError
 from distill.store.locks import held
-from distill.store.record import RECORD, RESUME, STAMPS, RecordStat, record_stat
-from distill.store.stages import STAGES, Stage
-from distill.store.store import ArtifactStore
-from distill.system.progress import bar
+from distill.store.record import LOG_HEAD, RECORD, RESUME, STAMPS, RecordStat, record_stat
+from distill.store.stages import STAGES
+from distill.store.store import ArtifactStore, read_diverged
+from distill.store.unneeded import IN_USE, UNREADABLE, unneeded
 from distill.system.units import format_bytes
 
 # Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
 _STALE_SECONDS = 3600
 """Age in seconds from which a half-written file is garbage."""
 _KEY = re.compile("[0-9a-f]{64}")
-IN_USE = "in use"
+_LOCK = re.compile(r"([0-9a-f]{64})(\.soft)?\.lock")
+_UUID = "[0-9a-f]{32}"
+_DELETED = re.compile(rf".+-{_UUID}\.deleted")
+_HALF = re.compile(rf".+\.{_UUID}\.partial")
 RESUMES = "resumes a run"
 
 
@@ -57,11 +64,11 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
         yield _garbage(path, "link", "what it leads to may be no part of the store")
     at_work = set(_keys_at_work(drafts))
     candidates = chain(
-        _drafts(drafts, at_work),
-        (_garbage(path, "note of a diverged run") for path in sorted(diverged.glob("*.json"))),
+        _drafts(store, drafts, at_work),
+        _notes(diverged),
         _logs(logs, at_work),
-        _halves([store.root, *own]),
-        _artifacts(store, unreached, bool(at_work)),
+        _left_over([store.root, *own]),
+        (_garbage(*each) for each in unneeded(store, unreached, bool(at_work))),
     )
     yield from (each for each in candidates if each.path.parent not in linked)
 
@@ -118,9 +125,8 @@ def _size(path: Path) -> int:
 def _keys_at_work(drafts: Path) -> Iterator[str]:
     """Yield the keys of the artifacts that processes are making at this moment."""
     for lock in sorted(drafts.glob("*.lock")):
-        key = lock.name.partition(".")[0]
-        if _KEY.fullmatch(key) and _is_held(lock):
-            yield key
+        if (match := _LOCK.fullmatch(lock.name)) and _is_held(lock):
+            yield match[1]
 
 
 def _is_held(lock: Path) -> bool:
@@ -141,107 +147,62 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-def _drafts(drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
+def _drafts(store: ArtifactStore, drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(drafts.glob("*")):
-        key = path.name.partition(".")[0]
-        in_use = IN_USE if key in at_work else ""
-        if path.suffix == ".deleted":
-            yield _garbage(path, "half deleted")
-        elif not _KEY.fullmatch(key):
-            continue  # no run made this file
-        elif path.suffix == ".lock":
-            if not (drafts / key).is_dir():  # otherwise the lock is deleted with its draft
+        in_use = IN_USE if path.name.partition(".")[0] in at_work else ""
+        if match := _LOCK.fullmatch(path.name):
+            # A lock names the process that had it, if the disk was not full. It is deleted with its draft.
+            if not (drafts / match[1]).is_dir() and _is_file(path) and re.match(rb"\d+\n|$", _head(path)):
                 yield _garbage(path, "lock", in_use)
-        else:
+        elif _KEY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
-            yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
+            try:
+                owner = store.draft_key(path)
+            except UserError:
+                yield _garbage(path, "unfinished draft", UNREADABLE)
+                continue
+            if owner == path.name or (not owner and (resumes or not any(path.iterdir()))):
+                yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
+
+
+def _notes(diverged: Path) -> Iterator[Garbage]:
+    for path in sorted(diverged.glob("*.json")):
+        with suppress(UserError, OSError):
+            if not path.is_symlink() and read_diverged(path):
+                yield _garbage(path, "note of a diverged run")
 
 
 def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(logs.glob("*.log")):
-        is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
-        yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
+        if _is_file(path) and _head(path) == LOG_HEAD:
+            is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
+            yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
     for path in sorted(logs.glob("*.token")):  # written by the executor ray
-        yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
+        if re.fullmatch(_UUID, path.stem) and _is_file(path) and not _size(path):
+            yield _garbage(path, "token of a killed run", IN_USE if at_work or _is_held(path) else "")
 
 
-def _halves(places: Iterable[Path]) -> Iterator[Garbage]:
-    for path in sorted(path for place in places for path in place.glob("*.partial")):
-        with suppress(OSError):
-            if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
-                yield _garbage(path, "half of a file")
-
-
-class _Published(NamedTuple):
-    """Hold what a record says about who needs which artifact; an unreadable record has no key."""
-
-    path: Path
-    stage: Stage
-    stat: RecordStat | None
-    key: str = ""
-    version: int = 0
-    is_current: bool = False
-    inputs: tuple[str, ...] = ()
-
-
-def _published(store: ArtifactStore) -> Iterator[_Published]:
-    folders = [(stage, path) for name, stage in STAGES.items() for path in store.published(name)]
-    for stage, path in bar(folders, "records", delay=2, disable=None, unit="record", leave=False):
-        stat = record_stat(path)
-        try:
-            artifact = store.read(path)
-        except UserError:
-            yield _Published(path, stage, stat)
-        else:
-            record = artifact.record
-            is_current = record.version == stage.version and artifact.is_current
-            yield _Published(path, stage, stat, record.key, record.version, is_current, tuple(record.inputs))
-
-
-def _artifacts(store: ArtifactStore, unreached: bool, is_busy: bool) -> Iterator[Garbage]:
-    published = list(_published(store))
-    roots = [each.key for each in published if each.is_current and (each.stage.is_result or not unreached)]
-    needed = _with_inputs(roots, published)
-    ends_of_needed = {key[:8] for key in needed}
-    closed = {each.path for each in published if not each.key and not _can_be_opened(each.path)}
-    for each in published:
-        if not each.key:
-            reason, why_kept = "unreadable record", "cannot be opened" if each.path in closed else ""
-            if not why_kept and each.path.name[-8:] in ends_of_needed:  # its files may still be whole
-                why_kept = "something current was made from it"
-        elif each.key in needed:
+def _left_over(places: Iterable[Path]) -> Iterator[Garbage]:
+    """Yield what a killed process was deleting, or was writing or copying."""
+    for path in sorted(path for place in places for path in place.glob("*")):
+        if path.is_symlink():
             continue
-        elif each.is_current:
-            reason, why_kept = "in no report or sweep", IN_USE if is_busy else ""
-        else:
-            is_older = each.version != each.stage.version
-            reason = f"of version {each.version}" if is_older else "of an older form"
-            why_kept = "it may be an input of one whose record cannot be opened" if closed else ""
-        yield _garbage(each.path, reason, why_kept, each.stat)
+        if _DELETED.fullmatch(path.name):
+            yield _garbage(path, "half deleted")
+        elif _HALF.fullmatch(path.name):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                    yield _garbage(path, "half of a file")
 
 
-def _with_inputs(roots: list[str], published: Iterable[_Published]) -> set[str]:
-    """Return the keys of some artifacts and of everything from which they were made."""
-    inputs: dict[str, set[str]] = {}
-    for each in published:  # two folders may have the same key
-        inputs.setdefault(each.key, set()).update(each.inputs)
-    reached: set[str] = set()
-    while roots:
-        if (key := roots.pop()) not in reached:
-            reached.add(key)
-            roots += inputs.get(key, ())
-    return reached
-
-
-def _can_be_opened(path: Path) -> bool:
-    if _is_file(path / RECORD):
-        with suppress(OSError), (path / RECORD).open("rb"):
-            return True
-    return False
+def _head(path: Path) -> bytes:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(LOG_HEAD))
+    return b"?"
 
 
 def _is_file(path: Path) -> bool:
-    """Tell whether a path is a regular file, which can be opened without waiting; a pipe cannot."""
+    """Tell whether a path is a regular file and no link; a pipe would be waited for when it is opened."""
     with suppress(OSError):
-        return path.is_file()
+        return path.is_file() and not path.is_symlink()
     return False

@@ -50,7 +50,7 @@ def held(path: Path, what: str = "", wait: bool = True) -> Iterator[None]:
             raise
         if path.parent not in _told:
             _told.add(path.parent)
-            _tell(f"{path.parent} is on a file system without locks: files that name their holder stand for them")
+            tell(f"{path.parent} is on a file system without locks: files that name their holder stand for them")
         lock = SoftFileLock(path.with_suffix(".soft.lock"))
         _acquire(lock, what, wait)
     try:
@@ -68,7 +68,7 @@ def _acquire(lock: BaseFileLock, what: str, wait: bool) -> None:
             raise
         path = Path(lock.lock_file)
         gone = f"; if it is gone, delete {path}" if isinstance(lock, SoftFileLock) else ""
-        _tell(f"waiting for {_holder(path)}, which makes the same artifact ({what}){gone}")
+        tell(f"waiting for {_holder(path)}, which makes the same artifact ({what}){gone}")
         lock.acquire()
 
 
@@ -88,6 +88,7 @@ def _holder(path: Path) -> str:
     return "another process"
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Print a line for the user, from a worker too."""
     if not pass_on(Warned("lock", text)):  # a worker's own stderr goes to a log that nobody is reading
         tqdm.write(text, file=sys.stderr)

@@ -48,7 +48,9 @@ def explained(config: StageConfig, folder: Path, store: Path) -> Iterator[None]:
 def disk_fault(error: Exception, folder: Path, store: Path) -> UserError | None:
     """Explain a full disk or a store that cannot be written; return None for any other error."""
     number = _number(error)
-    path = Path(os.fsdecode(getattr(error, "filename", None) or folder))
+    # Of an error that names two files, the second is where it was to be written.
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    path = Path(os.fsdecode(named or folder))
     if number in _FULL:
         free = f"{free_bytes(path) / 1e9:.3g} GB free"
         way_out = "Make room (`distill gc` lists what no run needs) or set `store` to another disk"

@@ -16,6 +16,8 @@ RECORD = "record.json"
 RESUME = "resume.safetensors"
 STAMPS = "stamps"
 """Folder of a draft that has a stamp for each finished piece of work."""
+LOG_HEAD = b"log of a stage of distill\n"
+"""First line of a log, by which `distill gc` tells it from a log of another program."""
 
 
 def _within(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.locks import held
 from distill.store.machine_errors import explained
+from distill.store.moving import make_way, move, open_folder, remove
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
 from distill.store.stages import STAGES, title
 from distill.system import trust
@@ -26,6 +28,11 @@ from distill.system.files import follow_umask, replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
 
 _DELETE = "Delete this folder: it is made again when it is wanted."
+_DELETE_UNLESS_YOURS = "Delete this folder unless it is yours: an artifact is made again when it is wanted."
+DRAFT_KEY = "draft.key"
+"""File of a draft with the key of the artifact that the draft becomes; it is no part of the artifact."""
+_NAME = re.compile(r"[^.].*-[0-9a-f]{8}")
+"""Form of the name of an artifact's folder: its title and the beginning of its key."""
 
 
 class ArtifactStore:
@@ -52,13 +59,7 @@ class ArtifactStore:
         Raises:
             UserError: the folder is not an artifact of this program.
         """
-        record = self.record(path)
-        try:
-            config = parse_stage(record.config)
-        except (ValidationError, UserError) as error:
-            raise _unreadable(path, error) from error
-        trust.note_file(config.plugins(), path / RECORD)
-        return Artifact(path, record, config)
+        return read_config(path, self.record(path))
 
     def record(self, path: Path) -> Record:
         """Read the record in a folder, but not its config, which takes most of the time of `read`.
@@ -73,7 +74,7 @@ class ArtifactStore:
             lost = path.is_dir() and path.parent.name in {stage.folder for stage in STAGES.values()}
             expected = f"the folder of an artifact, with a {RECORD} inside"
             way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
-            raise UserError("path", str(path), expected, _DELETE if lost else way_out) from error
+            raise UserError("path", str(path), expected, _DELETE_UNLESS_YOURS if lost else way_out) from error
         except (ValidationError, UserError) as error:
             raise _unreadable(path, error) from error
         if not record.fits(content):
@@ -110,7 +111,8 @@ class ArtifactStore:
             names = sorted(os.listdir(folder))  # noqa: PTH208 - faster than Paths
         except OSError:
             return []
-        paths = [folder / name for name in names if name[-8:].startswith(key[:8])]
+        # A hidden folder is being deleted, or is being copied from another disk.
+        paths = [folder / name for name in names if name[-8:].startswith(key[:8]) and name[0] != "."]
         return [path for path in paths if record_stat(path)]
 
     def all(self, *stages: str) -> Iterator[Artifact]:
@@ -132,17 +134,21 @@ class ArtifactStore:
         """Yield a folder to fill, which one process holds at a time; an interrupted process may have begun it.
 
         Raises:
-            UserError: the store cannot be written, the disk is full, memory does not suffice, or a link in the
-                draft would lead writes to another place.
+            UserError: the store cannot be written, the disk is full, memory does not suffice, a link in the draft
+                would lead writes to another place, or the draft is that of another config.
         """
         folder = self.root / "drafts" / key(config)
         with explained(config, folder, self.root):
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            open_folder(folder.parent)
+            open_folder(self.path(config).parent)  # before hours of work that could not be published there
             with held(folder.with_suffix(".lock"), title(config)):
                 _refuse_links(folder)
+                self._refuse_draft_of_another(config, folder)
                 if not STAGES[config.stage].resumes and not (folder / RECORD).is_file():
                     shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(exist_ok=True)
+                if not (folder / RECORD).is_file():
+                    replace_file(folder / DRAFT_KEY, key(config).encode())
                 try:
                     with explained(config, folder, self.root):
                         yield folder
@@ -151,26 +157,55 @@ class ArtifactStore:
                         shutil.rmtree(folder, ignore_errors=True)
                     raise
 
+    def draft_key(self, draft: Path) -> str:
+        """Return the key of the artifact that a draft becomes; "" if nothing in the draft says so.
+
+        Raises:
+            UserError: the draft has a record that cannot be read.
+        """
+        if (draft / RECORD).is_file():
+            return self.record(draft).key
+        with suppress(OSError):
+            return read_bytes(draft / DRAFT_KEY).decode(errors="replace")
+        return ""
+
+    def _refuse_draft_of_another(self, config: StageConfig, draft: Path) -> None:
+        """Refuse a draft that was copied or renamed: what another config has made would be taken for this one's."""
+        if (owner := self.draft_key(draft)) not in ("", key(config)):
+            way_out = "Move this folder elsewhere (it may be the only one), and run the same command again."
+            expected = f"the draft of {title(config)}-{key(config)[:8]}, this is the one of {owner[:8]}"
+            raise UserError("path", str(draft), expected, way_out)
+
     def publish(self, config: StageConfig, draft: Path, record: Record) -> Artifact:
         """Write the record of a filled draft, and publish the draft as the artifact of its config."""
         # The record is the last file: a draft with a record is whole.
         replace_file(draft / RECORD, record.sealed())
-        return self.publish_recorded(config, draft)
+        return self._publish(config, draft)
 
     def publish_recorded(self, config: StageConfig, draft: Path) -> Artifact:
         """Publish a draft whose record is written already, even if its process was killed right after writing it.
 
         Raises:
-            UserError: the draft contains a link.
+            UserError: the draft contains a link, or is not what its record says.
         """
         _refuse_links(draft)
+        self._refuse_draft_of_another(config, draft)
+        if problems := self.read(draft).problems():
+            raise UserError("path", str(draft), f"the files of its record ({problems[0]})", _DELETE)
+        return self._publish(config, draft)
+
+    def _publish(self, config: StageConfig, draft: Path) -> Artifact:
+        _refuse_links(draft)
+        if artifact := self.find(config):  # another store that shares this folder was faster
+            shutil.rmtree(draft)
+            return artifact
         for path in filter(_is_left_over, [*draft.rglob("*")]):
             path.unlink()
         follow_umask(draft)
         final = self.path(config)
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove(final)  # of an older version, or damaged: otherwise `find` would have returned it
-        draft.rename(final)
+        make_way(final)
+        move(draft, final)
         return self.read(final)
 
     def describe_files(self, folder: Path) -> dict[str, FileEntry]:
@@ -189,26 +224,24 @@ class ArtifactStore:
         a lock was deleted.
         """
         drafts = self.root / "drafts"
-        if path.is_dir() and path.parent != drafts:
+        if path.is_dir() and path.parent != drafts and path.suffix not in (".deleted", ".partial"):
             # An artifact leaves its place at once, so that nobody finds half of it.
             with self.aside(path):
                 return
         if path.parent != drafts or path.suffix == ".deleted":
-            _remove(path)
+            remove(path)
             return
         lock = drafts / f"{path.name.removesuffix('.lock').removesuffix('.soft')}.lock"
-        if lock.is_symlink():  # a link is not followed to be locked
-            lock.unlink()
         # The holder deletes the lock. A process that waited for it finds that the file is gone, and makes it anew.
         with suppress(Timeout), held(lock, wait=False):
-            _remove(path)
+            remove(path)
             lock.unlink(missing_ok=True)
 
     @contextmanager
     def aside(self, path: Path) -> Iterator[None]:
         """Take an artifact away inside the block, then delete it; put it back if the block fails."""
-        taken = self.root / "drafts" / f"{path.name}-{uuid.uuid4().hex}.deleted"
-        taken.parent.mkdir(exist_ok=True)
+        # It stays in its folder, which may be on another disk than the rest of the store.
+        taken = path.with_name(f".{path.name}-{uuid.uuid4().hex}.deleted")
         try:
             path.rename(taken)
             yield
@@ -216,7 +249,7 @@ class ArtifactStore:
             with suppress(OSError):  # it was never moved, or another artifact has taken its place
                 taken.rename(path)
             raise
-        _remove(taken)
+        remove(taken)
 
     def mark_diverged(self, config: StageConfig, reason: str) -> None:
         """Note that a config diverges, so that an experiment reports this without training again."""
@@ -228,11 +261,42 @@ class ArtifactStore:
     def diverged(self, config: StageConfig) -> str | None:
         """Return why a config is known to diverge, or None if it is not."""
         path = self.root / "diverged" / f"{key(config)}.json"
-        return str(read_json(path)["reason"]) if path.is_file() else None
+        return read_diverged(path) if path.is_file() else None
 
     def forget_diverged(self, config: StageConfig) -> None:
         """Forget that a config diverged, so that it can be tried again."""
         (self.root / "diverged" / f"{key(config)}.json").unlink(missing_ok=True)
+
+
+def read_config(path: Path, record: Record) -> Artifact:
+    """Return the artifact in a folder, given its record.
+
+    Raises:
+        UserError: the record has a config that this program cannot read.
+    """
+    try:
+        config = parse_stage(record.config)
+    except (ValidationError, UserError) as error:
+        raise _unreadable(path, error) from error
+    trust.note_file(config.plugins(), path / RECORD)
+    return Artifact(path, record, config)
+
+
+def read_diverged(path: Path) -> str:
+    """Read from the note of a diverged run why it diverged.
+
+    Raises:
+        UserError: the file is no such note, or the note of another config.
+    """
+    match read_json(path):
+        case {"key": path.stem, "reason": str(reason), "config": dict()}:
+            return reason
+    raise UserError("path", str(path), "the note of a run that diverged, under its own key", "Move it elsewhere.")
+
+
+def is_named_like_an_artifact(path: Path) -> bool:
+    """Tell whether a folder has a name as artifacts have: a title, and the beginning of a key."""
+    return _NAME.fullmatch(path.name) is not None
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -248,15 +312,7 @@ def _refuse_links(draft: Path) -> None:
             raise UserError("path", str(path), "no link in a draft", "Delete it, and run the same command again.")
 
 
-def _remove(path: Path) -> None:
-    """Delete a folder, a file or a link, but not what a link leads to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _is_left_over(path: Path) -> bool:
     """Tell whether a file of a draft is no part of the artifact: a resume point, or half of a file."""
     # safetensors writes to `.tmp…` beside the file; a killed process leaves that behind.
-    return path.name == RESUME or path.suffix == ".partial" or path.name.startswith(".tmp")
+    return path.name in (RESUME, DRAFT_KEY) or path.suffix == ".partial" or path.name.startswith(".tmp")

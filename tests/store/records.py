@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from distill.config import StageConfig, TeacherConfig
 from distill.store.artifact import Artifact
@@ -22,8 +27,23 @@ def sealed(fields: dict[str, Any]) -> bytes:
     return f"{before}{name}{hashlib.sha256((before + name + after).encode()).hexdigest()}{after}".encode()
 
 
-def publish(store: ArtifactStore, config: StageConfig, accuracy: float = 0.5, **fields: object) -> Path:
-    """Write an artifact of one small file, without a draft."""
+@contextmanager
+def of_version(config: StageConfig, version: object) -> Iterator[None]:
+    """Let the program be the one in which the stage of a config has another version; None leaves it as it is."""
+    stage = STAGES[config.stage]
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(version, int):
+            patch.setitem(STAGES, config.stage, replace(stage, version=version))
+        yield
+
+
+def publish(store: ArtifactStore, config: StageConfig, /, accuracy: float = 0.5, **fields: object) -> Path:
+    """Write an artifact of one small file, without a draft, as the version of the program that `fields` names."""
+    with of_version(config, fields.get("version")):
+        return _publish(store, config, accuracy, fields)
+
+
+def _publish(store: ArtifactStore, config: StageConfig, accuracy: float, fields: dict[str, object]) -> Path:
     folder = store.path(config)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore)
 def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactStore) -> None:
     made = publish_draft(store, TeacherConfig())
     with store.draft(TeacherConfig()) as draft:
-        draft.rmdir()
+        shutil.rmtree(draft)
         made.path.rename(draft)  # as if killed between the record and the rename
         (draft / RESUME).write_text("not removed yet")
         again = store.publish_recorded(TeacherConfig(), draft)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import UserError
+from distill.store.record import LOG_HEAD
 
 _LISTED = 5
 """Largest number of blocked stages that are named; the others are only counted."""
@@ -97,7 +98,10 @@ def open_log(log: Path) -> int:
     # A link would lead to somebody else's file, and a pipe would be waited for. The log is appended to, because
     # another run may write to it at the same time.
     no_other = os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | no_other, 0o666)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | no_other, 0o666)
+    with suppress(OSError):  # on a full disk
+        os.write(file, LOG_HEAD)
+    return file
 
 
 def write_traceback(error: Exception, log: Path) -> Path | None:

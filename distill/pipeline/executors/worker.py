@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from distill.errors import UserError
 from distill.pipeline.executors.failures import one_line, open_log
+from distill.store.record import LOG_HEAD
 from distill.system.progress import report_to
 
 _GRACE_SECONDS = 5.0
@@ -116,7 +117,7 @@ def run_logged(run: Callable[[Any], object], stage: Any, log: Path) -> Ended:
 
 @contextmanager
 def _written_to(log: Path) -> Iterator[None]:
-    """Send stdout and stderr, even of native code, to a file; delete the file if it stays empty."""
+    """Send stdout and stderr, even of native code, to a file; delete the file if nothing comes."""
     try:
         file = open_log(log)
     except OSError:  # the stage explains better that the store cannot be written; or the log is a link or a pipe
@@ -131,7 +132,7 @@ def _written_to(log: Path) -> Iterator[None]:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, io.UnsupportedOperation):
                 stream.flush()
-        empty = os.fstat(file).st_size == 0
+        empty = os.fstat(file).st_size <= len(LOG_HEAD)
         for descriptor, kept in zip((1, 2), before, strict=True):
             os.dup2(kept, descriptor)
             os.close(kept)
