@@ -41,7 +41,7 @@ def check_contents(artifact: Artifact, runtime: Runtime) -> Iterator[Finding]:
 
 
 def _check_copy(data: DataConfig, content: str, runtime: Runtime) -> Iterator[Finding]:
-    folder = copy_folder(data, content, runtime.data_root.expanduser().resolve())
+    folder = copy_folder(data, content, runtime.data_root.resolve())
     if folder.is_dir():
         try:
             open_copy(folder)

@@ -25,6 +25,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.config.data_sets import Shape
+from distill.data.sets.content import folder_path
 from distill.errors import UserError
 from distill.pipeline.graph import missing
 from distill.pipeline.identity import identify_all
@@ -352,7 +353,7 @@ def _folder_shape(data: DataConfig) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.inventory import take_inventory
 
-    folder, size = Path(data.folder or "").expanduser(), data.kwargs.get("size")
+    folder, size = folder_path(data), data.kwargs.get("size")
     if not data.folder or not isinstance(size, int) or not folder.exists():
         return None
     places = take_inventory(folder).places.values()

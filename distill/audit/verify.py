@@ -15,7 +15,8 @@ from distill.pipeline.graph import run
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.stages import STAGES, inputs, title
-from distill.store.store import ArtifactStore
+from distill.store.store import ArtifactStore, is_named_like_an_artifact
+from distill.store.unneeded import others_files
 from distill.system.runtime import Runtime
 
 
@@ -35,17 +36,20 @@ class Examined:
 def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Examined]:
     """Compare every file of the named artifacts with the record, or of all artifacts if none is named.
 
+    A folder that neither has the name of an artifact nor a record that can be read belongs to somebody else.
+
     Yields:
         A result for each folder, upstream stages first.
     """
     known: set[str] = set()
     everything = (sorted((store.root / stage.folder).glob("*")) for stage in STAGES.values())
     for path in [artifact.path for artifact in named] or chain.from_iterable(everything):
-        if path.is_dir():
+        if path.is_dir() and not path.name.startswith("."):
             try:
                 yield _examined(store.read(path), store, known)
             except UserError as error:
-                yield Examined(path, None, [str(error)])
+                if is_named_like_an_artifact(path):
+                    yield Examined(path, None, [str(error)])
 
 
 def _examined(artifact: Artifact, store: ArtifactStore, known: set[str]) -> Examined:
@@ -85,8 +89,10 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
     artifact, path = examined.artifact, examined.path
     assert artifact is not None, "who names an artifact has read its record"
     config = artifact.config
-    if path.absolute().parent.parent != store.root.absolute():
-        raise UserError("path", str(path), f"an artifact of the store {store.root}", "Set `store` to its own.")
+    store.refuse_other(artifact)
+    if others := others_files(path, artifact.record):
+        way_out = "Move what is yours to another place first: this folder will be deleted."
+        raise UserError("repair", str(path), f"only files of its record inside, not {others[0]}", way_out)
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")

@@ -16,6 +16,7 @@ from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.data.views.crops import permutation
 from distill.system import trust
+from distill.system.files import expanded
 from distill.system.runtime import default_data_root
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class CachedDataset(TorchDataset[Sample]):
     """
 
     def __init__(self, cache: LogitCache, data_root: str | Path | None = None):
-        self._root = Path(default_data_root() if data_root is None else data_root).expanduser().absolute()
+        self._root = expanded(Path(default_data_root() if data_root is None else data_root)).absolute()
         self._path = cache.path.absolute()
         # The epoch is in shared memory, so that workers that live for many epochs see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()

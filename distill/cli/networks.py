@@ -12,6 +12,7 @@ from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
 from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
+from distill.system.files import expanded
 
 
 def evaluate(
@@ -33,8 +34,8 @@ def evaluate(
     """
     from distill.audit import evaluate as audit
 
-    folder = ArtifactStore(runtime.store)
-    named = folder.resolve(artifact)
+    named = ArtifactStore(runtime.store).resolve(artifact)
+    folder = ArtifactStore(runtime.store).home(named)  # where its teacher is
     if measures == "usual":
         if temperature != 1:
             raise UserError("temperature", temperature, "1 for the usual measures", "Add `measures=all`.")
@@ -90,7 +91,7 @@ def export(
     from distill.audit.export import export
 
     folder = ArtifactStore(runtime.store)
-    written = export(folder.resolve(artifact), to, calibration, folder, runtime)
+    written = export(folder.resolve(artifact), expanded(to), calibration, folder, runtime)
     if written.no_program:
         print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
     print(written.folder)
@@ -110,7 +111,7 @@ def import_(
     """
     from distill.pipeline.importing import import_logits
 
-    made = import_logits(files, ArtifactStore(runtime.store), runtime, flags)
+    made = import_logits([expanded(path) for path in files], ArtifactStore(runtime.store), runtime, flags)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
     print(made.path)

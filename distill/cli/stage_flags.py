@@ -193,4 +193,7 @@ def _input(flag: str, name: str, kind: type[_Input], store: ArtifactStore) -> _I
     if not artifact.is_current:
         way_out = "Make it again with the flags that `distill show` tells, or take one that `distill ls` lists."
         raise UserError(flag, name, "an artifact of this version, and unchanged", way_out)
+    store.refuse_other(artifact, flag)
+    if artifact.path.name != (own := store.path(artifact.config).name):
+        raise UserError(flag, name, f"the folder {own}, it is not found under another name", "Rename it.")
     return artifact.config

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Discriminator, Field, TypeAdapter, ValidationError, model_validator
 
 from distill.config.base import Config, Count, Fraction, NonNegative, Seed, invalid
 from distill.config.data import AugmentConfig, DataConfig
@@ -14,6 +14,7 @@ from distill.config.loss import LabelsConfig, LossConfig
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import CalibrationMethod, ProbeConfig
 from distill.errors import UserError
+from distill.system.files import expanded
 
 _MOST_SOURCES = 16
 
@@ -122,7 +123,7 @@ class ImportFlags(_Declared):
     """The transfer set that the logits answer."""
     classes: tuple[str, ...] = ()
     """Names of the columns, or a file with a name on each line; none takes the data set's order."""
-    names: Path | None = None
+    names: Annotated[Path, AfterValidator(expanded)] | None = None
     """File with the name of each row's image on a line, such as cat/1.png; a .npz may have them as its array paths.
     Rows are put into the order of the images; without names their order is declared, not proven."""
     augment: AugmentConfig = AugmentConfig()

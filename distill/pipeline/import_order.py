@@ -131,6 +131,6 @@ def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf 
 
 def _published_names(config: DataConfig, runtime: Runtime) -> list[str]:
     """Return the file names of all images of `train/`, in the order of torchvision's ImageFolder."""
-    decoded = decode_once(config, runtime.data_root.expanduser().resolve(), runtime.progress)
+    decoded = decode_once(config, runtime.data_root.resolve(), runtime.progress)
     stored = decoded.names()
     return [stored[row] for row in decoded.positions.argsort().tolist()]

@@ -63,7 +63,7 @@ class Artifact:
     def rebuild(self) -> str:
         """Say how to make the artifact again, for the error that refuses one of its files."""
         command = f"distill verify {shlex.quote(str(self.path))} --repair"
-        if (store := self.path.parent.parent).absolute() != default_store().absolute():
+        if (store := self.path.absolute().parent.parent) != default_store().absolute():
             command += f" --store {shlex.quote(str(store))}"
         otherwise = "Delete the folder otherwise, and run the same command again: only what is missing is made."
         return f"Make it again: `{command}`. {otherwise}"

@@ -24,7 +24,7 @@ from distill.store.moving import make_way, move, open_folder, remove
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
 from distill.store.stages import STAGES, title
 from distill.system import trust
-from distill.system.files import follow_umask, replace_file, sha256, write_json
+from distill.system.files import expanded, follow_umask, replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
 
 _DELETE = "Delete this folder: it is made again when it is wanted."
@@ -39,7 +39,7 @@ class ArtifactStore:
     """Keep all artifacts in a folder: one folder per stage, such as `teachers/`, and `drafts/` and `diverged/`."""
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root = expanded(root)
 
     def path(self, config: StageConfig) -> Path:
         """Return the path of the artifact of a config, whether the artifact exists or not."""
@@ -87,13 +87,30 @@ class ArtifactStore:
         Raises:
             UserError: no artifact has that name, or more than one.
         """
-        if Path(text).exists():
-            return self.read(Path(text))
+        if (path := expanded(Path(text))).exists():
+            return self.read(path)
         named = [each for each in self._all(key=text) if each.record.key.startswith(text)] if text else []
         if len(named) != 1:
             many = "more than one fits" if named else "none fits"
             raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
         return named[0]
+
+    def home(self, artifact: Artifact) -> ArtifactStore:
+        """Return the store in which an artifact lies, which may be another one than this."""
+        folder = artifact.path.absolute().parent
+        is_in_store = folder.name == STAGES[artifact.config.stage].folder
+        return ArtifactStore(folder.parent) if is_in_store else self
+
+    def refuse_other(self, artifact: Artifact, field: str = "path") -> None:
+        """Refuse an artifact of another store, which a run in this store would make again.
+
+        Raises:
+            UserError: the folder of the artifact is not in this store.
+        """
+        own = self.root / STAGES[artifact.config.stage].folder
+        if not own.is_dir() or not own.samefile(artifact.path.absolute().parent):
+            way_out = f"Set `store={self.home(artifact).root}`, or copy it to {own} first."
+            raise UserError(field, str(artifact.path), f"an artifact of the store {self.root}", way_out)
 
     def has(self, config: StageConfig) -> bool:
         """Tell whether the store has the artifact of a config, without opening its record."""

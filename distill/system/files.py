@@ -11,8 +11,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from distill.errors import UserError
+
 TICK_NS = 2_000_000_000
 """Coarsest step in which file systems count time, in nanoseconds."""
+
+
+def expanded(path: Path) -> Path:
+    """Replace `~` and `$NAME` at the start of a path, as a shell does, but not behind "=" or in a variable.
+
+    Raises:
+        UserError: there is no such user or variable.
+    """
+    if str(path)[:1] not in ("~", "$"):
+        return path
+    whole = Path(os.path.expanduser(os.path.expandvars(path)))  # noqa: PTH111 - leaves what it does not know
+    if str(whole)[:1] in ("~", "$") and not whole.exists():
+        raise UserError(
+            "path", str(path), "one that begins with a user or variable of this machine", "Write it out."
+        )
+    return whole
 
 
 def sha256(path: Path) -> str:

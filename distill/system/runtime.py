@@ -7,20 +7,21 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from distill.errors import UserError
 from distill.system import ranks, trust
+from distill.system.files import expanded
 
 
 def default_data_root() -> Path:
     """Return the folder of the data sets: `DISTILL_DATA`, else `data/`."""
-    return Path(os.environ.get("DISTILL_DATA", "data"))
+    return expanded(Path(os.environ.get("DISTILL_DATA") or "data"))
 
 
 def default_store() -> Path:
     """Return the folder of the artifacts: `DISTILL_STORE`, else `checkpoints/`."""
-    return Path(os.environ.get("DISTILL_STORE", "checkpoints"))
+    return expanded(Path(os.environ.get("DISTILL_STORE") or "checkpoints"))
 
 
 def free_bytes(folder: Path) -> int:
@@ -49,6 +50,8 @@ class Folders(BaseModel):
     trust: bool = False
     """Import every plug-in (package.module:function) that a record or a config names; without it, only those that
     flags name, and those that code trusts."""
+
+    _expanded = field_validator("store", "data_root")(expanded)
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:

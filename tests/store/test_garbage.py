@@ -18,7 +18,7 @@ from distill.store.record import LOG_HEAD, RECORD, RESUME
 from distill.store.stages import STAGES
 from distill.store.store import DRAFT_KEY, ArtifactStore
 from distill.store.unneeded import UNREADABLE
-from tests.store.records import of_version, publish, sealed
+from tests.store.records import of_version, publish
 
 
 def key_of(config: TeacherConfig, version: int | None = 0) -> str:

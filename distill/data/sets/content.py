@@ -21,7 +21,7 @@ from filelock import FileLock
 from distill.config import DataConfig
 from distill.data.sets.archives import image_files, is_archive
 from distill.errors import UserError
-from distill.system.files import TICK_NS, replace_file
+from distill.system.files import TICK_NS, expanded, replace_file
 from distill.system.plugins import plugin_content
 from distill.system.progress import bar
 from distill.system.reading import read_bytes
@@ -39,7 +39,7 @@ _File = tuple[str, int, int, int, int]
 
 def folder_path(config: DataConfig) -> Path:
     """Return the absolute path of an image folder or archive."""
-    return Path(config.folder or "").expanduser().resolve()
+    return expanded(Path(config.folder or "")).resolve()
 
 
 def data_content(config: DataConfig, root: Path, *, read: bool = True, progress: bool = True) -> str | None:
@@ -49,7 +49,7 @@ def data_content(config: DataConfig, root: Path, *, read: bool = True, progress:
         UserError: the data set is a plug-in that is not trusted.
     """
     if config.folder:
-        return folder_content(folder_path(config), root.expanduser().resolve(), read=read, progress=progress)
+        return folder_content(folder_path(config), expanded(root).resolve(), read=read, progress=progress)
     return plugin_content(config.plugin, "data.name") if config.plugin else None
 
 

@@ -16,6 +16,7 @@ from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.plugin import call_plugin
 from distill.data.sets.splits import limited_rows, stratified_split
 from distill.errors import UserError
+from distill.system.files import expanded
 from distill.system.references import referenced
 
 
@@ -39,7 +40,7 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
     if config.content is None:  # what is kept in memory is known by its content
         clean = clean.replace(content=data_content(config, root, progress=progress))
-    dataset = _load(_Request(clean.model_dump_json(), root.expanduser().resolve(), progress))
+    dataset = _load(_Request(clean.model_dump_json(), expanded(root).resolve(), progress))
     return with_wrong_labels(dataset, config) if config.label_noise else dataset
 
 

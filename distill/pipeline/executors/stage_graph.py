@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from distill.pipeline.executors.failures import Failure, log_file
+from distill.store.record import LOG_HEAD
 from distill.system.progress import Lines, Message, Report, Told
 from distill.training.tracking import warn
 
@@ -83,7 +84,7 @@ class Graph(Generic[Work]):
             self.finish(name)
         else:
             log = log_file(self.logs, name)
-            if log.is_file() and not log.stat().st_size:  # left by a worker that was killed
+            if log.is_file() and log.stat().st_size <= len(LOG_HEAD):  # left by a worker that was killed
                 log.unlink()
             self.fail(name, error, log if log.is_file() else None)
         lines.end(name, len(self.failures))
