@@ -168,6 +168,7 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
         UserError: the artifact is no network of this store, or it has no held-out predictions.
     """
     config = network_config(network)
+    store.refuse_other(network, "artifact")
     if store.find(config) is None or key(config) != network.record.key:
         way_out = "Set `store` to its store; one of an older version must be trained again."
         raise UserError("artifact", str(network.path), f"a network of the store {store.root}", way_out)

@@ -46,7 +46,8 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
     for path in [artifact.path for artifact in named] or chain.from_iterable(everything):
         if path.is_dir() and not path.name.startswith("."):
             try:
-                yield _examined(store.read(path), store, known)
+                artifact = store.read(path)
+                yield _examined(artifact, store.home(artifact), known)
             except UserError as error:
                 if is_named_like_an_artifact(path):
                     yield Examined(path, None, [str(error)])

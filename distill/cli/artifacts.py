@@ -85,7 +85,7 @@ def verify(
         if artifacts and not checked.problems and artifact:
             damaged += False in _told(check_contents(artifact, runtime), "unchecked")
             if artifact.config.stage == "cache":
-                replayed = _told(replay(artifact, folder, runtime, samples), "unproven")
+                replayed = _told(replay(artifact, folder.home(artifact), runtime, samples), "unproven")
                 damaged += False in replayed
                 unproven += None in replayed
     if damaged:

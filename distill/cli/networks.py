@@ -90,8 +90,8 @@ def export(
     """
     from distill.audit.export import export
 
-    folder = ArtifactStore(runtime.store)
-    written = export(folder.resolve(artifact), expanded(to), calibration, folder, runtime)
+    named = ArtifactStore(runtime.store).resolve(artifact)
+    written = export(named, expanded(to), calibration, ArtifactStore(runtime.store).home(named), runtime)
     if written.no_program:
         print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
     print(written.folder)

@@ -27,9 +27,7 @@ def expanded(path: Path) -> Path:
         return path
     whole = Path(os.path.expanduser(os.path.expandvars(path)))  # noqa: PTH111 - leaves what it does not know
     if str(whole)[:1] in ("~", "$") and not whole.exists():
-        raise UserError(
-            "path", str(path), "one that begins with a user or variable of this machine", "Write it out."
-        )
+        raise UserError("path", str(path), "a user or variable that is known here", "Write the path in full.")
     return whole
 
 
