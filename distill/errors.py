@@ -12,6 +12,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8; the name of a file may hold bytes that cannot."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from distill.errors import UserError
+from distill.errors import UserError, is_utf8
 from distill.system.plugins import trust_function
 
 Kwargs = dict[str, Any]
@@ -79,6 +79,15 @@ class Config(BaseModel):
                 raise
             field = f"{info.field_name}.{error.field.removeprefix(cls.place)}"
             raise UserError(field, error.value, error.expected, error.way_out) from error
+
+    @model_validator(mode="after")
+    def _utf8(self) -> Self:
+        """Refuse a text that no record could hold, before a network is trained whose record nobody can read."""
+        for name, value in self:
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and not is_utf8(text):
+                    raise UserError(f"{self.place}{name}", text, "a text in UTF-8", "Rename it, or link to it.")
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy of this config with other values."""

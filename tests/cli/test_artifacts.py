@@ -60,5 +60,4 @@ def test_a_record_that_cannot_be_read_blocks_nothing_else(
     assert stop.value.code == 1
     assert f"damaged  {teacher}" in capsys.readouterr().out
     assert "unreadable record" in run(capsys, "gc", "--delete")
-    assert not teacher.exists()
-    assert "ok" in run(capsys, "verify")
+    assert teacher.exists(), "nothing says whose it is"

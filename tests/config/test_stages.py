@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -14,6 +15,8 @@ from distill.config import (
     CacheConfig,
     DataConfig,
     EnsembleConfig,
+    ImportConfig,
+    ImportFlags,
     LabelsConfig,
     LossConfig,
     ModelConfig,
@@ -147,3 +150,19 @@ def test_arguments_in_another_order_are_no_other_teacher() -> None:
     one, other = (ModelConfig(kwargs=kwargs) for kwargs in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
     with pytest.raises(UserError, match="some of them the same"):
         EnsembleConfig(members=(TeacherConfig(model=one), TeacherConfig(model=other)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda name: DataConfig(name=f"imagefolder:{name}"),
+        lambda name: ModelConfig(name=f"{name}:net"),
+        lambda name: ImportFlags(teacher=name),
+        lambda name: ImportConfig(sha256=("0" * 64,), classes=("a", name)),
+    ],
+)
+def test_a_name_that_no_record_can_hold_is_refused(make: Callable[[str], object]) -> None:
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    with pytest.raises(UserError, match=r"caf\\udce9.*: expected a text in UTF-8"):
+        make(name)
+    make("café")

@@ -11,8 +11,8 @@ from distill.config import TeacherConfig
 from distill.errors import UserError
 from distill.store.key import key
 from distill.store.record import RECORD, RESUME
-from distill.store.store import ArtifactStore
-from tests.store.records import publish_draft
+from distill.store.store import DRAFT_KEY, ArtifactStore
+from tests.store.records import publish, publish_draft
 
 
 def test_a_published_artifact_is_found_whole_and_without_its_resume_point(store: ArtifactStore) -> None:
@@ -112,3 +112,65 @@ def test_names_that_end_like_a_key(tmp_path: Path) -> None:
     assert listed("0123") == ["a-01234567", "b-01239999"]
     assert listed("01234567" + "8" * 56) == ["a-01234567"]
     assert ArtifactStore(tmp_path).published("student") == []
+
+
+@pytest.mark.parametrize("kind", ["a resume point", "finished work", "finished work under a new key"])
+def test_a_draft_of_another_config_is_neither_resumed_nor_published(store: ArtifactStore, kind: str) -> None:
+    other, config = TeacherConfig(seed=1), TeacherConfig()
+    with store.draft(other) as draft:
+        (draft / RESUME).write_text("state of another run")
+    copied = draft.with_name(key(config))
+    shutil.copytree(draft, copied)
+    if kind != "a resume point":
+        shutil.copytree(publish(store, other), copied, dirs_exist_ok=True)
+        (copied / DRAFT_KEY).unlink()
+    if kind == "finished work under a new key":
+        (copied / DRAFT_KEY).write_text(key(config))
+    with pytest.raises(UserError, match=rf"expected the draft of .*, this is the one of {key(other)[:8]}"):  # noqa: SIM117
+        with store.draft(config):
+            raise AssertionError("it was lent")
+    assert (copied / RESUME).is_file(), "it may be the only one"
+    assert store.find(config) is None
+
+
+def test_a_finished_draft_is_published_only_whole(store: ArtifactStore) -> None:
+    config = TeacherConfig()
+    with store.draft(config) as draft:
+        shutil.copytree(publish(store, config), draft, dirs_exist_ok=True)
+        shutil.rmtree(store.path(config))
+        (draft / "weights").write_text("cut")
+        with pytest.raises(UserError, match="weights: 3 bytes instead of"):
+            store.publish_recorded(config, draft)
+    record = draft / RECORD
+    record.write_bytes(record.read_bytes().replace(b"0.5", b"0.6"))
+    with pytest.raises(UserError, match="it was changed"), store.draft(config):
+        pass
+    assert store.find(config) is None
+
+
+def test_the_note_of_another_diverged_run_is_refused(store: ArtifactStore) -> None:
+    store.mark_diverged(TeacherConfig(seed=1), "nan")
+    assert store.diverged(TeacherConfig(seed=1)) == "nan"
+    (note,) = (store.root / "diverged").iterdir()
+    note.rename(note.with_name(f"{key(TeacherConfig())}.json"))
+    with pytest.raises(UserError, match="under its own key"):
+        store.diverged(TeacherConfig())
+
+
+def test_an_artifact_is_of_the_store_that_it_lies_in(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.read(publish(store, TeacherConfig()))
+    (tmp_path / "link").symlink_to(store.root)
+    monkeypatch.chdir(made.path.parent)
+    for same in (store.root, tmp_path / "link", Path(".."), tmp_path / "link" / ".." / "store"):
+        ArtifactStore(same).refuse_other(made)
+        ArtifactStore(same).refuse_other(store.read(Path(made.path.name)))
+    other = ArtifactStore(tmp_path / "other")
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"the store {other.root}\. Set `store={store.root}`"):
+            other.refuse_other(made)
+        (other.root / "teachers").mkdir(parents=True, exist_ok=True)
+    assert other.home(made).root == store.root
+    alone = shutil.copytree(made.path, tmp_path / made.path.name)
+    assert other.home(other.read(alone)) is other

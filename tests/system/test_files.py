@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from distill.errors import UserError
 from distill.system import files
-from distill.system.files import sha256
+from distill.system.files import expanded, sha256
+from distill.system.runtime import Folders
 
 
 def test_threads_that_write_the_same_json_do_not_meet(tmp_path: Path) -> None:
@@ -42,3 +44,32 @@ def test_a_change_is_seen_whatever_it_does_to_the_time(tmp_path: Path, monkeypat
         assert sha256(path) == known
     time.sleep(0.05)
     assert changed(b"two") != known
+
+
+@pytest.mark.parametrize("name", ["~/x", "$HOME/x", "$FOLDER"])
+def test_paths_are_expanded_where_no_shell_did(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FOLDER", "~/x")
+    for variable in ("DISTILL_STORE", "DISTILL_DATA"):
+        monkeypatch.setenv(variable, name)
+    assert Folders().store == Folders().data_root == expanded(Path(name)) == tmp_path / "x"
+    assert Folders(store=Path(name), data_root=Path(name)) == Folders()
+
+
+def test_a_path_of_an_unknown_user_makes_no_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~nobody-at-all/x", "$NOT_SET_AT_ALL/x"):
+        with pytest.raises(UserError, match=r"Write the path in full"):
+            Folders(store=Path(name))
+        Path(name).mkdir(parents=True)
+        assert expanded(Path(name)) == Path(name), "it is there"
+    assert expanded(Path("a$HOME")) == Path("a$HOME")
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILL_STORE", "")
+    assert Folders().store == Path("checkpoints")

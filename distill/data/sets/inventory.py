@@ -116,7 +116,7 @@ def _check_names(path: Path, places: dict[str, Place]) -> None:
     names_at: dict[tuple[str, str, str], str] = {}
     for name, place in places.items():
         if len(name) > _LONGEST_NAME or not _is_text(name):
-            raise refused(path, name, f"a name of at most {_LONGEST_NAME} letters", "Rename it.")
+            raise refused(path, name, f"a name of at most {_LONGEST_NAME} letters, in UTF-8", "Rename it.")
         if (other := names_at.setdefault((place.root, place.split, place.inside), name)) != name:
             raise refused(path, name, f"one image at a place, this is the place of {other}", "Remove one of them.")
 

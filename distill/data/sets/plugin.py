@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.config import IGNORED, DataConfig
 from distill.data.sets.dataset import Split, Splits
-from distill.errors import UserError
+from distill.errors import UserError, is_utf8
 from distill.system.plugins import bind, resolve
 
 
@@ -24,6 +24,8 @@ def call_plugin(config: DataConfig) -> Splits:
         way_out = f"The function returned {_describe(returned[4])}."
         raise UserError("data.name", config.name, "class_names as a tuple of names", way_out)
     classes = tuple(str(name) for name in returned[4])
+    if not all(map(is_utf8, classes)):  # a record could not be read again after the training
+        raise UserError("data.name", config.name, "class names in UTF-8", f"The function returned {classes}.")
     train = _checked(config.name, "train", returned[0], returned[1], len(classes))
     test = _checked(config.name, "test", returned[2], returned[3], len(classes))
     for what in ("images", "labels"):

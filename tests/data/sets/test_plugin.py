@@ -28,6 +28,7 @@ def test_plugin(tmp_path, plugin):
         ("two_lengths", r"labels of one shape\. .*train \[12, 3\], test \[6, 2\]"),
         ("no_positions", r"integer tensor \[12\], or \[12, positions\]\. .*int64 \[12, 0\]"),
         ("one_ignored_label", r"numbers 0 to 2, for 3 class names\. .*-100 to -98"),
+        ("no_utf8", r"class names in UTF-8.*caf\\+udce9"),
         ("four_values", "It returned 4 values"),
         ("missing", "It has: "),
     ],
