@@ -47,9 +47,7 @@ def test_a_change_is_seen_whatever_it_does_to_the_time(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["~/x", "$HOME/x", "$FOLDER"])
-def test_paths_are_expanded_where_no_shell_did(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_expanded_where_no_shell_did(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FOLDER", "~/x")
     for variable in ("DISTILL_STORE", "DISTILL_DATA"):

@@ -30,6 +30,10 @@ def label_out_of_range():
 def two_shapes():
     return images(), torch.arange(12) % 3, images(6, size=5), torch.arange(6) % 3, ["a", "b", "c"]
 
+def no_utf8():
+    names = ["a", "b", "caf\\udce9"]
+    return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3, names
+
 def number_of_classes():
     return images(), torch.arange(12) % 3, images(6), torch.arange(6) % 3, 3
 
