@@ -89,8 +89,8 @@ def verify(
                 damaged += False in replayed
                 unproven += None in replayed
     if damaged:
-        way_out = "make them again with `distill verify --repair NAME …`, or delete these folders and run the same"
-        print(f"{damaged} damaged or stale: {way_out} command again.")
+        way_out = "make them again with `distill verify --repair NAME …`, or delete those without a file of yours"
+        print(f"{damaged} damaged or stale: {way_out} and run the same command again.")
     if unproven:
         print(f"{unproven} could not be proven: what is needed is not here.")
     if damaged or unproven:
