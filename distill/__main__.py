@@ -1,8 +1,18 @@
 """Run the command `distill` as `python -m distill`; where torchrun starts several ranks, only the first prints."""
 
-import atexit
-import gc
-import signal
+import sys
+
+# Python puts the working directory first on the path, and a `timm.py` of anybody may lie there.
+_first = sys.path.pop(0) if __name__ == "__main__" and not sys.flags.safe_path else None
+
+import atexit  # noqa: E402
+import gc  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+if _first == str(Path(__file__).absolute().parents[1]):  # a clone that is not installed, which child processes need
+    sys.path.append(_first)
 
 # Ctrl-C during the imports below ends the process without a traceback. After them `main` handles Ctrl-C.
 _interrupted = signal.getsignal(signal.SIGINT)
@@ -18,6 +28,7 @@ def run() -> None:
     # No garbage is collected at exit: torch and timm leave so much that it takes 1.4 s of a core, and whoever stops
     # a training would wait for it.
     atexit.register(gc.freeze)
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes do not begin with the working directory either
     ranks.mute_others()
     signal.signal(signal.SIGINT, _interrupted)
     main()

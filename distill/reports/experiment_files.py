@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import importlib.util
 import sys
 from pathlib import Path
 
 from distill.errors import UserError
 from distill.reports.experiment import Experiment
 
+_PROJECT = "distill-dark-knowledge"
 ALL = "all"
 """Name that stands for every experiment."""
 
@@ -24,15 +25,28 @@ def load_experiment(name: str) -> Experiment:
     if name not in known:
         expected = f"{ALL}, or one of {', '.join(known) or 'none'}"
         raise UserError("experiment", name, expected, f"They lie in {folder}/.")
-    if str(folder.parent) not in sys.path:
-        sys.path.insert(0, str(folder.parent))
+    if "experiments" not in sys.modules:
+        # The path of modules is not searched, and does not get the folder, in which may lie a `timm.py`.
+        spec = importlib.util.spec_from_file_location("experiments", folder / "__init__.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["experiments"] = package = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(package)
     return importlib.import_module(f"experiments.{name}")  # pyright: ignore[reportReturnType]
 
 
 def experiments_folder() -> Path:
-    """Return `experiments/` of the working directory, else of the clone that this package is installed from."""
-    here = Path.cwd() / "experiments"
-    return here if here.is_dir() else Path(__file__).parents[2] / "experiments"
+    """Return `experiments/` of the clone that this package lies in.
+
+    Raises:
+        UserError: the package does not lie in a clone, so that a folder of this name beside it is another one.
+    """
+    clone = Path(__file__).parents[2]
+    project = clone / "pyproject.toml"
+    if not (project.is_file() and f'name = "{_PROJECT}"' in project.read_text(encoding="utf-8")):
+        expected = "a package that lies in a clone of the project, which has the experiments"
+        raise UserError("experiment", str(clone), expected, "Clone it, and run `pip install -e .` there.")
+    return clone / "experiments"
 
 
 def experiment_names() -> list[str]:
@@ -42,4 +56,4 @@ def experiment_names() -> list[str]:
 
 def is_experiment(path: Path) -> bool:
     """Tell whether a file is an experiment: it defines `runs`."""
-    return "\ndef runs(" in path.read_text()
+    return "\ndef runs(" in path.read_text(encoding="utf-8")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from distill.errors import ContentChanged, UserError
 from distill.system import trust
-from distill.system.source import search_here, source_digest
+from distill.system.source import hidden_file, search_here, source_digest
 
 _HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
 """View programs that need no trust.
@@ -25,7 +26,7 @@ _imported: dict[str, str | None] = {}
 
 
 def resolve(reference: str, field: str, content: str | None = None) -> Callable[..., Any]:
-    """Import the function that a reference names; the working directory is searched too.
+    """Import the function that a reference names; the working directory is searched too, after all else.
 
     Args:
         reference: the plug-in, as `package.module:function`.
@@ -48,8 +49,9 @@ def resolve(reference: str, field: str, content: str | None = None) -> Callable[
         raise UserError(field, reference, expected, "Start Python again.")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        way_out = f"Install it or run where it can be imported ({error})."
+    except Exception as error:  # of its code too
+        missing = isinstance(error, ImportError)
+        way_out = f"{'Install it, or run where it can be imported' if missing else 'Mend it'}: {told(error)}."
         raise UserError(field, reference, "a module that can be imported", way_out) from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -63,13 +65,17 @@ def plugin_content(reference: str, field: str) -> str | None:
     """Return the digest of a plug-in's source, which is read but not run; None if it is installed or not here.
 
     Raises:
-        UserError: the reference is malformed or not trusted.
+        UserError: the reference is malformed or not trusted, or a file of the working directory has the name of
+            its module and is not what would be imported.
     """
     module_name, _, attribute = reference.partition(":")
-    if not module_name or not attribute:
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
     if trust.is_trusted(reference):
         search_here()
+        if reference not in _HARMLESS and (file := hidden_file(module_name)):
+            expected = "a module with a name of its own: Python, or what is installed, has one of this name too"
+            raise UserError(field, reference, expected, f"Rename {str(file)!r}, or run in another folder.")
         return source_digest(module_name)
     if reference not in _HARMLESS:
         file = trust.naming_files.get(reference)
@@ -103,10 +109,21 @@ def bind(function: Callable[..., Any], field: str, *args: Any, **kwargs: Any) ->
     Raises:
         UserError: an argument is unknown or missing.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of `math.hypot` and others that are no Python, the call will tell
+        return lambda: function(*args, **kwargs)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         expected = f"the arguments of {getattr(function, '__name__', repr(function))}{signature}"
         raise UserError(field, kwargs, expected, f"{str(error).capitalize()}.") from error
     return lambda: function(*args, **kwargs)
+
+
+def told(error: Exception) -> str:
+    """Return what an error of somebody's code says, in one line, and where it was raised."""
+    text = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<")]
+    is_placed = isinstance(error, SyntaxError | ModuleNotFoundError) or not frames
+    return text if is_placed else f"{text} ({frames[-1].filename}, line {frames[-1].lineno})"

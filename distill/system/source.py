@@ -21,10 +21,22 @@ _STDLIB = Path(sysconfig.get_path("stdlib"))
 
 
 def search_here() -> None:
-    """Let modules be imported from the working directory too."""
+    """Let modules that are found nowhere else be imported from the working directory."""
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))
     importlib.invalidate_caches()  # a module may be newer than what is known of its folder
+
+
+def hidden_file(module: str) -> Path | None:
+    """Return the file of the working directory that looks like a module, or the package around it, but is not it.
+
+    The working directory is searched last, so that another module of this name is imported.
+    """
+    top = module.partition(".")[0]
+    candidates = [Path(f"{stem}{suffix}") for stem in (f"{top}/__init__", top) for suffix in all_suffixes()]
+    file = next((path for path in candidates if path.is_file()), None)
+    found = next((path for _, path in _files_of(top)), None)
+    return file if file and not (found and found.samefile(file)) else None
 
 
 def source_digest(module: str) -> str | None:

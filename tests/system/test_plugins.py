@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from distill.errors import UserError
-from distill.system import trust
+from distill.system import plugins, trust
 from distill.system.plugins import bind, resolve
 from tests.memory import forget_names
 
@@ -34,12 +35,39 @@ def test_the_working_directory_is_searched(tmp_path: Path, monkeypatch: pytest.M
         ("no.such:net", "imported"),
         ("os.path:nothing", "It has: "),
         (":", "colon"),
+        (".x:net", "package.module:function"),
+        ("os.:net", "package.module:function"),
+        ("os:path.join", "package.module:function"),
+        ("math:pi", "a function of module math"),
     ],
 )
 def test_what_cannot_be_found_is_said(reference: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         resolve(reference, "model.name")
     assert caught.value.field == "model.name"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = (", r"Mend it: SyntaxError: .* \(broken.py, line 1\)\.$"),
+        ("\nraise KeyError('key')", r"Mend it: KeyError: 'key' \(.*broken.py, line 2\)\.$"),
+        ("import no.such", r"Install it.*No module named 'no'\.$"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr(plugins, "_imported", {})
+    with pytest.raises(UserError, match=says):
+        resolve("broken:net", "model.name")
+
+
+def test_what_has_no_signature_is_called() -> None:
+    assert bind(resolve("math:hypot", "model.name"), "model.kwargs", 3, 4)() == 5
 
 
 def test_arguments_are_checked_before_anything_is_called() -> None:

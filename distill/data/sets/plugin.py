@@ -10,12 +10,19 @@ from torch import Tensor
 from distill.config import IGNORED, DataConfig
 from distill.data.sets.dataset import Split, Splits
 from distill.errors import UserError, is_utf8
-from distill.system.plugins import bind, resolve
+from distill.system.plugins import bind, resolve, told
 
 
 def call_plugin(config: DataConfig) -> Splits:
     """Call the function that a config names, and check the data set that it returns."""
-    returned = bind(resolve(config.name, "data.name", config.content), "data.kwargs", **config.kwargs)()
+    call = bind(resolve(config.name, "data.name", config.content), "data.kwargs", **config.kwargs)
+    try:
+        returned = call()
+    except UserError:
+        raise
+    except Exception as error:
+        expected = "a function that returns images, labels and class names"
+        raise UserError("data.name", config.name, expected, f"It failed: {told(error)}.") from error
     form = "(train_images, train_labels, test_images, test_labels, class_names)"
     if not isinstance(returned, tuple | list) or len(returned) != 5:
         what = f"{len(returned)} values" if isinstance(returned, tuple | list) else _describe(returned)
