@@ -23,8 +23,9 @@ Kwargs = dict[str, Any]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+NonNegative = Annotated[int, Field(ge=0, le=10**9)]
+Bins = Annotated[int, Field(ge=1, le=10**5)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 

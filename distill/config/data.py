@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.config.base import Count, Fraction, Kwargs, NonNegative, Seed, Share, function_of, or_function
+from distill.config.base import Count, Fraction, Kwargs, Seed, Share, function_of, or_function
 from distill.config.contents import NamesContent
 from distill.config.data_sets import DATA_SETS, EXPECTED
 from distill.errors import UserError
@@ -64,7 +64,7 @@ class AugmentConfig(NamesContent):
 
     place = "augment."
 
-    pad: NonNegative = 0
+    pad: Annotated[int, Field(ge=0, le=256)] = 0
     """Random crop after zero padding by this many pixels on each side (a random shift)."""
     flip: bool = False
     """Random horizontal flip."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Discriminator, Field
 
-from distill.config.base import Config, Count, NonNegative, Positive, Seed
+from distill.config.base import Bins, Config, Count, NonNegative, Positive, Seed
 
 
 class TemperaturesProbe(Config):
@@ -37,7 +37,7 @@ class InformationProbe(Config):
     """The two classes whose images are taken, and between whose logits the difference is."""
     per_class: Count = 300
     """Training images of each of the two classes."""
-    draws: Count = 5
+    draws: Annotated[int, Field(ge=1, le=10**4)] = 5
     """Views of an image over which its mean is taken; one more view is evaluated."""
     view_seed: Seed = 0
     """Seed of the views; their view program is that of the network."""
@@ -49,7 +49,7 @@ class TranslationProbe(Config):
     probe: Literal["translation"] = "translation"
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Temperatures by which logits are divided, increasing."""
-    beam: Count = 4
+    beam: Annotated[int, Field(ge=1, le=1000)] = 4
     """Hypotheses that beam search keeps."""
     length_penalty: Annotated[float, Field(ge=0)] = 0.6
     """Exponent of Wu et al. (2016), eq. 14; 0 does not penalise."""
@@ -73,7 +73,7 @@ class SnapshotsProbe(Config):
     """Ask for accuracy, calibration and dark knowledge of the snapshots of a training, if any were kept."""
 
     probe: Literal["snapshots"] = "snapshots"
-    bins: Count = 15
+    bins: Bins = 15
     """Bins of the calibration error."""
 
 
@@ -91,7 +91,7 @@ class ScalingProbe(Config):
     probe: Literal["scaling"] = "scaling"
     methods: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
     """Calibration methods to apply."""
-    bins: Count = 15
+    bins: Bins = 15
     """Bins of the calibration error."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, TypeAdapter, ValidationError, model_validator
 
-from distill.config.base import Config, Count, Fraction, NonNegative, Seed, invalid
+from distill.config.base import Bins, Config, Count, Fraction, NonNegative, Seed, invalid
 from distill.config.data import AugmentConfig, DataConfig
 from distill.config.loss import LabelsConfig, LossConfig
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
@@ -32,7 +32,7 @@ class _Training(Config):
     """Decay of an exponential moving average of the weights; the average is what is kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Autocast dtype of forward and backward."""
-    snapshots: NonNegative = 0
+    snapshots: Annotated[int, Field(ge=0, le=10**4)] = 0
     """Keep the initial weights and those after each of this many equal parts of training, for measures along it."""
     seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
@@ -260,7 +260,7 @@ class AnalysisConfig(Config):
     """Teachers of another seed: a student is also compared with the one that differs from its own teacher in
     nothing else (Stanton et al. 2021: fidelity to one's teacher, or likeness to any good network?)."""
     split: StoredSplit = "test"
-    bins: Count = 15
+    bins: Bins = 15
     """Bins of the calibration error."""
     probes: tuple[ProbeConfig, ...] = ()
     """Measures of each run beside those of its predictions."""
@@ -290,7 +290,7 @@ class SweepConfig(Config):
     """Strengths of label smoothing, such as 0 0.1 0.2."""
     seeds: Count = 3
     """Networks per strength; those of one seed share the initial weights and the order of samples."""
-    bins: Count = 15
+    bins: Bins = 15
     """Bins of the calibration error."""
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from distill.errors import ContentChanged, UserError
 from distill.system import trust
 from distill.system.source import hidden_file, search_here, source_digest
 
-_HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
+HARMLESS = ("timm.data:create_transform", "torchvision.transforms.v2:RandomResizedCrop")
 """View programs that need no trust.
 
 They are of installed libraries, and only look up in tables, or use as numbers, whatever JSON gives them: no
@@ -73,11 +73,11 @@ def plugin_content(reference: str, field: str) -> str | None:
         raise UserError(field, reference, "package.module:function", "Name the function after a colon.")
     if trust.is_trusted(reference):
         search_here()
-        if reference not in _HARMLESS and (file := hidden_file(module_name)):
+        if reference not in HARMLESS and (file := hidden_file(module_name)):
             expected = "a module with a name of its own: Python, or what is installed, has one of this name too"
             raise UserError(field, reference, expected, f"Rename {str(file)!r}, or run in another folder.")
         return source_digest(module_name)
-    if reference not in _HARMLESS:
+    if reference not in HARMLESS:
         file = trust.naming_files.get(reference)
         named_by = "" if file is None else f"; {str(file)!r} names it"
         expected = f"a plug-in that you trust; it would import {module_name!r} and call {attribute!r}{named_by}"

@@ -14,6 +14,9 @@ from distill.data.sets.splits import limited_rows
 from distill.errors import UserError
 from distill.system.progress import tell
 
+_SIZE = 4096
+"""Largest side in pixels to which images are resized; one image has then 50 MB."""
+
 
 def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset:
     """Load the images of a folder, a tar or a zip, with the split, the limit and the size that the config says.
@@ -22,10 +25,15 @@ def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset
         UserError: an argument is unknown, or `decode_once` fails.
     """
     size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
-    is_size = size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
+    is_size = size is None or (isinstance(size, int) and not isinstance(size, bool) and 0 < size <= _SIZE)
     if set(config.kwargs) - {"size", "exif"} or not is_size or not isinstance(exif, bool):
         way_out = 'Set `data.kwargs={"size": 64}`, or drop it.'
-        raise UserError("data.kwargs", config.kwargs, "at most a size in pixels, and exif (true, false)", way_out)
+        raise UserError(
+            "data.kwargs",
+            config.kwargs,
+            f"at most a size of 1 to {_SIZE:,} pixels, and exif (true, false)",
+            way_out,
+        )
     decoded, path = decode_once(config, root, progress), folder_path(config)
     # Copies of folders are found by their images, so what else lies in a folder is looked at each time.
     left_out = take_inventory(path).left_out if path.is_dir() else decoded.left_out

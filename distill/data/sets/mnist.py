@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from distill.data.sets.archives import FREE_BYTES, RATIO
 from distill.data.sets.at_hand import damaged, find
 from distill.data.sets.dataset import Split, Splits
 
@@ -68,8 +69,12 @@ def read_idx(path: Path) -> UInt8[Tensor, "..."]:
 
 
 def _unpack(path: Path, packed: bytes) -> bytes:
+    most = max(RATIO * len(packed), FREE_BYTES)
     # Unlike gzip.open, a decompressor returns the start of a truncated file: enough to say what is missing.
     try:
-        return zlib.decompressobj(_GZIP_WBITS).decompress(packed)
+        data = zlib.decompressobj(_GZIP_WBITS).decompress(packed, most + 1)
     except zlib.error as error:
         raise damaged(path, f"an intact gzip file ({error})") from error
+    if len(data) > most:
+        raise damaged(path, f"at most {most:,} bytes inside, {RATIO} times its size")
+    return data

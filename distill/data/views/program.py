@@ -6,8 +6,10 @@ restored when the batch is done. So no pixel of a view depends on batch, order o
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import signal
 import sys
 import warnings
@@ -27,11 +29,13 @@ from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, splitmix64_word
 from distill.errors import UserError
 from distill.system import trust
-from distill.system.plugins import bind, resolve
+from distill.system.plugins import HARMLESS, bind, resolve
 
 Start = Literal["fork", "spawn", "forkserver"]
 _FIELD = "augment.program"
 _CHECKED_SAMPLES, _CHECKED_VIEWS = 4, 2
+_NUMBER, _ENLARGEMENT = 300, 16
+"""Largest number in the arguments of a program that needs no trust, unless images are larger, and largest factor."""
 _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 
@@ -56,6 +60,8 @@ class ProgramViews:
         if channels not in (1, 3):
             way_out = "Drop `augment.program`, or choose other data."
             raise UserError(_FIELD, augment.program, f"images of 1 or 3 channels, these have {channels}", way_out)
+        if augment.program in HARMLESS:
+            _refuse_large(augment.kwargs, max(images.shape[2:]))
         self._source = _Source(images, augment, seed)
         self._start: Start = start or ("fork" if sys.platform == "linux" else "spawn")
         self._idle: _Workers | None = None
@@ -262,6 +268,22 @@ def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:
         way_out = f"It returned {type(program).__name__}."
         raise UserError(_FIELD, augment.program, "a function that returns a transform of one image", way_out)
     return program
+
+
+def _refuse_large(kwargs: dict[str, Any], side: int) -> None:
+    """Refuse arguments that would fill the memory, or last for ever, for a view no larger than its image.
+
+    Raises:
+        UserError: a number, also one within a text, is too large.
+    """
+    numbers = map(float, re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", json.dumps(kwargs)))
+    scale, share = kwargs.get("scale"), kwargs.get("crop_pct")
+    factors = [each for each in (scale if isinstance(scale, list) else [scale]) if isinstance(each, int | float)]
+    factors += [1 / max(share, 1e-9)] if isinstance(share, int | float) else []
+    limit = max(side, _NUMBER)
+    if max(numbers, default=0) > limit or max(factors, default=0) > _ENLARGEMENT:
+        expected = f"no number above {limit}, and no enlargement above {_ENLARGEMENT} times"
+        raise UserError("augment.kwargs", kwargs, expected, "Views have the size of the images: set that size.")
 
 
 def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int) -> None:

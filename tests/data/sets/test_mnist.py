@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import pytest
 import torch
 from torchvision import datasets as torchvision_datasets
 
 from distill.config import DataConfig, ModelConfig, ScheduleConfig, StudentConfig
-from distill.data.sets import fetch
+from distill.data.sets import fetch, mnist
 from distill.data.sets.load import load
 from distill.data.sets.mnist import read_idx
 from distill.errors import UserError
@@ -123,6 +124,19 @@ def test_what_is_not_idx_is_refused(tmp_path, data):
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(UserError, match="an idx file of unsigned bytes"):
         read_idx(tmp_path / "file")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "FREE_BYTES", 1 << 20)
+    data = idx_bytes(torch.zeros(1 << 15, 28, 28, dtype=torch.uint8))
+    (tmp_path / "file").write_bytes(packed := gzip.compress(data))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"at most [\d,]+ bytes inside"):
+        read_idx(tmp_path / "file")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(data) / 4
+    assert 200 * len(packed) < len(data)
 
 
 def test_a_damaged_gzip_is_refused(tmp_path):

@@ -31,7 +31,7 @@ def test_plugin(tmp_path, plugin):
         ("no_utf8", r"class names in UTF-8.*caf\\+udce9"),
         ("four_values", "It returned 4 values"),
         ("missing", "It has: "),
-        ("fails", r"It failed: IndexError: .* \(.*my_sets\.py, line \d+\)\."),
+        ("fails", r"It failed: KeyError: .* \(.*my_sets\.py, line \d+\)\."),
     ],
 )
 def test_what_a_plugin_returns_is_checked(tmp_path, plugin, function, message):
