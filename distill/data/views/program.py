@@ -35,7 +35,7 @@ Start = Literal["fork", "spawn", "forkserver"]
 _FIELD = "augment.program"
 _CHECKED_SAMPLES, _CHECKED_VIEWS = 4, 2
 _NUMBER, _ENLARGEMENT = 300, 16
-"""Largest number in the arguments of a program that needs no trust, unless images are larger, and largest factor."""
+"""Largest number, unless images are larger, and largest factor in arguments of a program that needs no trust."""
 _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 

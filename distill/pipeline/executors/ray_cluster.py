@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +18,8 @@ from distill.system.progress import tell
 
 RETRIES = 3
 """Number of times that a stage is started again because its worker or node died."""
+_OLDEST = (2, 52)
+"""First version of Ray that asks for a token."""
 _PATIENCE_SECONDS = 10.0
 """Seconds that a cluster may take to answer at all."""
 # About the least that Ray accepts; little is needed, because results lie in files.
@@ -26,7 +30,7 @@ def import_ray() -> ModuleType:
     """Import Ray, with settings that are safe for stages.
 
     Raises:
-        UserError: Ray is not installed.
+        UserError: Ray is not installed, or too old to refuse whoever has no token.
     """
     # Ray must not send usage statistics to its makers. Under `uv run` Ray would copy the working directory, data
     # and artifacts included, to every node. And a task that is killed for lack of memory would be started again
@@ -35,6 +39,7 @@ def import_ray() -> ModuleType:
         "USAGE_STATS_ENABLED": 0,
         "ENABLE_UV_RUN_RUNTIME_ENV": 0,
         "task_oom_retries": RETRIES,
+        "AUTH_MODE": "token",  # a cluster runs the code of whoever it listens to
     }.items():
         os.environ.setdefault(f"RAY_{name}", str(value))
     try:
@@ -42,6 +47,9 @@ def import_ray() -> ModuleType:
     except ImportError as error:
         way_out = "Run `pip install 'distill-dark-knowledge[ray]'`, or set `executor=pool`."
         raise UserError("executor", "ray", "Ray, which is not installed", way_out) from error
+    if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
+        expected = f"Ray {'.'.join(map(str, _OLDEST))} or later, which refuses whoever has no token"
+        raise UserError("executor", f"Ray {ray.__version__}", expected, "Run `pip install --upgrade ray`.")
     return ray
 
 
@@ -72,13 +80,37 @@ def connect(ray: ModuleType, address: str | None) -> None:
     where = local if address is None else {"address": address}
     try:
         _check_that_somebody_listens(address or "")
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, TimeoutError, socket.gaierror, RuntimeError, ValueError) as error:
+        # Ray lets workers import from the working directory before all else: let it be the folder of this package.
+        with chdir(Path(__file__).parents[3]), nullcontext() if address else _for_this_machine(ray):
+            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+    except (
+        ConnectionError,
+        TimeoutError,
+        socket.gaierror,
+        RuntimeError,
+        ValueError,
+        ray.exceptions.AuthenticationError,
+    ) as error:
         if address is None:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         way_out = f"`ray start --head` starts one and says its address ({reason})."
         raise UserError("address", address, "the address of a Ray cluster that runs", way_out) from error
+
+
+@contextmanager
+def _for_this_machine(ray: ModuleType) -> Iterator[None]:
+    """Let a cluster that is started in the block listen to this machine alone, and to whoever knows its token."""
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray writes one into a file that all can read
+    # No argument does this: Ray replaces 127.0.0.1 by an address that others reach, unless it may have one node only.
+    private: Any = ray._private.ray_constants
+    before = private.ENABLE_RAY_CLUSTER
+    private.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        private.ENABLE_RAY_CLUSTER = before
 
 
 def _check_that_somebody_listens(address: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -186,6 +187,30 @@ def test_a_share_of_gpus_beyond_one_is_refused(tmp_path: Path) -> None:
 def test_an_address_without_a_cluster_is_refused_soon(address: str) -> None:
     with pytest.raises(UserError, match="address of a Ray cluster that runs"):
         ray_cluster.connect(ray, address)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_of_its_own_listens_to_this_machine_alone_and_asks_for_a_token() -> None:
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    port = ray.get_runtime_context().gcs_address
+    script = f"import ray; ray.init('{port}', logging_level='CRITICAL')"
+    stranger = os.environ | {"RAY_AUTH_TOKEN": "another"}
+    done = subprocess.run([sys.executable, "-c", script], env=stranger, capture_output=True, text=True, timeout=60)
+    assert done.returncode
+    assert "token" in done.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_import_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    paths = ray.get(ray.remote(lambda: sys.path).remote())
+    assert str(Path.cwd()) not in paths or Path.cwd() == Path(ray_cluster.__file__).parents[3]
+
+
+def test_a_ray_that_lets_everybody_in_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "__version__", "2.51.2")
+    with pytest.raises(UserError, match=r"Ray 2\.52 or later.*pip install --upgrade ray"):
+        ray_cluster.import_ray()
 
 
 def test_without_ray_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
