@@ -68,8 +68,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cluster(folder: Path) -> Iterator[Any]:
+def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start three nodes of one core each; the death of one is noticed within two seconds."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of this test")
     with ray_cluster.silenced(ray_cluster.import_ray()):
         from ray.cluster_utils import Cluster
 

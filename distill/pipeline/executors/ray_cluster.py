@@ -50,6 +50,9 @@ def import_ray() -> ModuleType:
     if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
         expected = f"Ray {'.'.join(map(str, _OLDEST))} or later, which refuses whoever has no token"
         raise UserError("executor", f"Ray {ray.__version__}", expected, "Run `pip install --upgrade ray`.")
+    if not ray.is_initialized():
+        private: Any = ray._raylet
+        private.Config.initialize("")  # it may have been imported before these settings were made
     return ray
 
 
@@ -83,14 +86,7 @@ def connect(ray: ModuleType, address: str | None) -> None:
         # Ray lets workers import from the working directory before all else: let it be the folder of this package.
         with chdir(Path(__file__).parents[3]), nullcontext() if address else _for_this_machine(ray):
             ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (
-        ConnectionError,
-        TimeoutError,
-        socket.gaierror,
-        RuntimeError,
-        ValueError,
-        ray.exceptions.AuthenticationError,
-    ) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -103,7 +99,7 @@ def _for_this_machine(ray: ModuleType) -> Iterator[None]:
     """Let a cluster that is started in the block listen to this machine alone, and to whoever knows its token."""
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray writes one into a file that all can read
-    # No argument does this: Ray replaces 127.0.0.1 by an address that others reach, unless it may have one node only.
+    # No argument does this: Ray replaces 127.0.0.1 by an address that others reach, unless it starts one node only.
     private: Any = ray._private.ray_constants
     before = private.ENABLE_RAY_CLUSTER
     private.ENABLE_RAY_CLUSTER = False
