@@ -39,7 +39,7 @@ def ls(
                 record = store.record(path)
                 accuracy = record.metrics.get("test/accuracy")
                 shown = "" if accuracy is None else f"{accuracy:.4f}"
-                print(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
+                print_lines(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
 
 
 def show(artifact: ArtifactName, *, where: FolderFlags) -> None:
@@ -78,7 +78,7 @@ def verify(
             print_lines(f"unproven {printable(text)}", verify)
         unproven += bool(checked.unproven)
         if checked.problems and repair:
-            print(f"made     {audit.repair(checked, folder, runtime)}")
+            print_lines(f"made     {audit.repair(checked, folder, runtime)}")
             continue
         damaged += bool(checked.problems)
         artifact = checked.artifact
@@ -90,9 +90,9 @@ def verify(
                 unproven += None in replayed
     if damaged:
         way_out = "make them again with `distill verify --repair NAME …`, or delete those without a file of yours"
-        print(f"{damaged} damaged or stale: {way_out} and run the same command again.")
+        print_lines(f"{damaged} damaged or stale: {way_out} and run the same command again.")
     if unproven:
-        print(f"{unproven} could not be proven: what is needed is not here.")
+        print_lines(f"{unproven} could not be proven: what is needed is not here.")
     if damaged or unproven:
         raise SystemExit(1)
 
@@ -126,6 +126,6 @@ def doctor(*, where: FolderFlags) -> None:
     from distill.cli.doctor import examine
 
     lines, healthy = examine(where.data_root, where.store)
-    print("\n".join(lines))
+    print_lines("\n".join(lines))
     if not healthy:
         raise SystemExit(1)

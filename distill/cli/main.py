@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from distill.cli.commands import COMMANDS, format_help
 from distill.cli.flag_names import error_text
-from distill.errors import UserError
+from distill.errors import UserError, printable
 from distill.pipeline.executors.failures import StagesFailed
 
 _REST = "All that needs none of these is made. Run the same command again to try only what is missing."
@@ -43,5 +43,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    print(text, file=sys.stderr)
+    print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr)
     raise SystemExit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system.files import expanded
+from distill.system.progress import write_line
 
 
 def evaluate(
@@ -69,9 +69,9 @@ def calibrate(
     folder = ArtifactStore(runtime.store)
     named = folder.resolve(network)
     made = calibrated(named, method, folder, runtime)
-    print(format_measures(made), *findings(made, named, temperature), sep="\n")
-    print(f"diagram      {made.path / RELIABILITY}")
-    print(made.path)
+    print_lines("\n".join([format_measures(made), *findings(made, named, temperature)]))
+    print_lines(f"diagram      {made.path / RELIABILITY}")
+    print_lines(str(made.path))
 
 
 def export(
@@ -93,8 +93,8 @@ def export(
     named = ArtifactStore(runtime.store).resolve(artifact)
     written = export(named, expanded(to), calibration, ArtifactStore(runtime.store).home(named), runtime)
     if written.no_program:
-        print(f"no program: torch.export cannot trace this network ({written.no_program})", file=sys.stderr)
-    print(written.folder)
+        write_line(f"no program: torch.export cannot trace this network ({written.no_program})")
+    print_lines(str(written.folder))
 
 
 def import_(
@@ -114,4 +114,4 @@ def import_(
     made = import_logits([expanded(path) for path in files], ArtifactStore(runtime.store), runtime, flags)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
-    print(made.path)
+    print_lines(str(made.path))

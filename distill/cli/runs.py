@@ -55,11 +55,11 @@ def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
         print_lines(format_overview(summaries))
     else:
         print_lines(format_summary(summaries[0]))
-        print(f"\nreport       {made.reports[0].path / 'index.html'}")
+        print_lines(f"\nreport       {made.reports[0].path / 'index.html'}")
     _print_skipped(made.skipped)
     if made.page:
-        print(f"all reports  {made.page}")
-    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+        print_lines(f"all reports  {made.page}")
+    print_lines(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
     if made.failed:
         raise StagesFailed(made.failed)
 
@@ -67,7 +67,7 @@ def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
 def _print_skipped(skipped: Mapping[str, UserError]) -> None:
     """Print one line per experiment that was left out, with the reason."""
     for name, reason in skipped.items():
-        print(f"skipped      {name}: {error_text(reason, {*fields_of(ExperimentFlags)})}")
+        print_lines(f"skipped      {name}: {error_text(reason, {*fields_of(ExperimentFlags)})}")
 
 
 def make_stage(config: StageConfig, runtime: Runtime) -> None:
@@ -77,7 +77,7 @@ def make_stage(config: StageConfig, runtime: Runtime) -> None:
     made = run(config, runtime=runtime)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
-    print(made.path)
+    print_lines(str(made.path))
 
 
 def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
@@ -95,8 +95,8 @@ def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
     made = ensure([known], store, runtime, tolerate_divergence=True)[key(known)]
     assert isinstance(made, Artifact)
     print_lines(format_sweep(read_json(made.file("sweep.json"))))
-    print(f"page         {made.path / 'index.html'}")
-    print(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
+    print_lines(f"page         {made.path / 'index.html'}")
+    print_lines(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
 
 
 @dataclass(frozen=True)

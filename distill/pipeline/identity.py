@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 from distill.config import Config, DataConfig, StageConfig
 from distill.config.contents import NamesContent, parts, with_contents, without_contents
 from distill.data.sets.content import data_content, folder_path
-from distill.errors import UserError, printable
+from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.record import RECORD
@@ -22,6 +21,7 @@ from distill.store.stages import STAGES, inputs
 from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.plugins import plugin_content
+from distill.system.progress import write_line
 from distill.system.runtime import Runtime
 from distill.system.source import is_here
 
@@ -175,7 +175,7 @@ class _Recipes:
     def _tell(self, name: str, text: str) -> None:
         if name not in self._told:
             self._told.add(name)
-            print(printable(f"{name} {text}"), file=sys.stderr)
+            write_line(f"{name} {text}")
 
     def _place(self, artifact: Artifact) -> str:
         return f"{artifact.path.parent.name}/{artifact.path.name}"

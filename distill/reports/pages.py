@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from markupsafe import Markup, escape
 
+from distill.errors import printable
 from distill.system.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -83,6 +84,13 @@ def _markdown(text: object) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", str(text)).replace("](", "]\\(")
 
 
+def _visible(value: Any) -> Any:
+    """Write escapes for characters that a page would not show, or that turn the direction of what follows."""
+    if not isinstance(value, str):
+        return value
+    return type(value)("\n".join(map(printable, value.split("\n"))))
+
+
 def render(template: str, page: Mapping[str, Any]) -> str:
     """Fill in a template of this folder; only HTML is escaped."""
     return _template(template).render(page)
@@ -99,6 +107,7 @@ def _template(template: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_visible,
     )
     environment.filters["prose"] = _prose
     environment.filters["plain"] = _markdown

@@ -11,16 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-from tqdm import tqdm
 
-from distill.system.progress import Warned, pass_on
+from distill.system.progress import Warned, pass_on, write_line
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 PATIENCE = 2.0
@@ -91,4 +89,4 @@ def _holder(path: Path) -> str:
 def tell(text: str) -> None:
     """Print a line for the user, from a worker too."""
     if not pass_on(Warned("lock", text)):  # a worker's own stderr goes to a log that nobody is reading
-        tqdm.write(text, file=sys.stderr)
+        write_line(text)

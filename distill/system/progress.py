@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from distill.errors import printable
+
 _SECONDS_BETWEEN = 0.5
 """Least seconds between two reports of a worker's bar."""
 _TITLE_CHARACTERS = 60
@@ -73,10 +75,15 @@ def pass_on(message: Message) -> bool:
     return True
 
 
+def write_line(text: str) -> None:
+    """Print a line on stderr, above the progress bars, with escapes for what a terminal would obey."""
+    tqdm.write(printable(text), file=sys.stderr)
+
+
 def tell(text: str) -> None:
     """Print a line on stderr, above the progress bars; a worker's parent prints it."""
     if not pass_on(Told(text)):
-        tqdm.write(text, file=sys.stderr)
+        write_line(text)
 
 
 class _Reporting(tqdm):

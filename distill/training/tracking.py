@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from distill.system.files import replace_file
-from distill.system.progress import Warned, pass_on
+from distill.system.progress import Warned, pass_on, write_line
 from distill.system.reading import read_json_lines
 
 if TYPE_CHECKING:
@@ -60,7 +57,7 @@ def warn(kind: str, text: str) -> None:
     if _shown[kind] > _SHOWN:
         return
     rest = " (More like this: only in TensorBoard and warnings.json.)" if _shown[kind] == _SHOWN else ""
-    tqdm.write(f"warning: {text}{rest}", file=sys.stderr)
+    write_line(f"warning: {text}{rest}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import re
@@ -13,12 +14,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+import distill
+from distill.cli.main import main
 from distill.config import ReportConfig
 from distill.metrics.measures import Measure, Topic
 from distill.reports.columns import as_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.overview import write_overview
-from distill.reports.pages import render
+from distill.reports.pages import _template, render
 from distill.reports.report_page import write_report
 from distill.reports.sweep_answers import write_page
 from distill.reports.tables import Grid, aligned
@@ -26,8 +29,11 @@ from distill.store.key import key
 from distill.store.record import RECORD, Record
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
+from distill.system.progress import tell
+from distill.training.tracking import warn
 from tests.store.records import sealed
 
+PACKAGE = Path(distill.__file__).parent
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -261,6 +267,35 @@ def test_cells_of_a_notebook_are_escaped():
         "provenance": NAME,
     }
     assert page["cells"][0]["code"] in Page(render("report.html.j2", page)).words.replace("\ufffd", "\x00")
+
+
+def test_pages_show_what_cannot_be_seen():
+    text = "a\x1b[31mb\u202ec\x9b\u2066\nd"
+    for template in ("sweep.html.j2", "sweep.md.j2"):
+        made = _template(template).environment.from_string("{{ text }}|{{ text | prose }}").render(text=text)
+        assert all(line.isprintable() for line in made.split("\n"))
+        assert made.count("\\x1b[31m") == 2
+        assert made.count("\n") == 2
+
+
+def test_what_reaches_a_terminal_goes_through_a_function_that_escapes(capsys):
+    """A call of `print` has a constant, or escapes, or is one of the few that do."""
+    calls = {
+        f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "tqdm.write", "sys.stdout.write")
+    }
+    assert {call for call in calls if "printable" not in call} == {
+        "cli/main.py: print(format_help())",
+        "system/ranks.py: print(f'error: {error}', file=sys.__stderr__, flush=True)",  # a UserError, which escapes
+    }
+    warn("of this test", "a\x1b]0;title\x07b\u202e")
+    tell("a\x9b2J")
+    assert capsys.readouterr().err == "warning: a\\x1b]0;title\\x07b\\u202e\na\\x9b2J\n"
+    with pytest.raises(SystemExit):
+        main(["ls", "--store", "no\x1b[31m"])
+    assert "\x1b" not in "".join(capsys.readouterr())
 
 
 def test_tables_for_a_terminal_hold_nothing_that_it_obeys():
