@@ -9,6 +9,8 @@ _LONGEST = 2000
 def printable(text: str) -> str:
     """Return the text with escapes for characters that a terminal would not show, or would obey."""
     # Names in messages may come from files of other people.
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
