@@ -284,6 +284,7 @@ def test_what_reaches_a_terminal_goes_through_a_function_that_escapes(capsys):
     calls = {
         f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
         for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "integrations"  # loops to copy, which print their own numbers and a UserError
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "tqdm.write", "sys.stdout.write")
     }
