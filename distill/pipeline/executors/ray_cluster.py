@@ -51,8 +51,8 @@ def import_ray() -> ModuleType:
         expected = f"Ray {'.'.join(map(str, _OLDEST))} or later, which refuses whoever has no token"
         raise UserError("executor", f"Ray {ray.__version__}", expected, "Run `pip install --upgrade ray`.")
     if not ray.is_initialized():
-        private: Any = ray._raylet
-        private.Config.initialize("")  # it may have been imported before these settings were made
+        private: Any = ray
+        private._raylet.Config.initialize("")  # it may have been imported before these settings were made
     return ray
 
 
