@@ -23,6 +23,7 @@ if _interrupted is signal.default_int_handler:
 
 from distill.cli.main import main  # noqa: E402
 from distill.system import ranks  # noqa: E402
+from distill.system.second_signal import end_at_second_signal  # noqa: E402
 
 
 def run() -> None:
@@ -33,6 +34,7 @@ def run() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes do not begin with the working directory either
     ranks.mute_others()
     signal.signal(signal.SIGINT, _interrupted)
+    end_at_second_signal()
     main()
 
 

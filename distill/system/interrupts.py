@@ -1,4 +1,4 @@
-"""End a training after SIGINT or SIGTERM: between two steps, where its state is whole, on all ranks together."""
+"""End a training after SIGINT, SIGTERM or SIGHUP: between two steps, where its state is whole, on all ranks together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from distill.system import ranks
 
 _SECONDS = 0.1
 """Seconds between two agreements of the ranks: longer than a step may take, and short for a user who waits."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals by which a user, a batch system or a closed terminal ends a process."""
+SAME_SECONDS = 0.5
+"""Seconds within which further signals are the first one again: a terminal and a wrapper may both send it."""
 
 
 class Interrupts:
-    """Note SIGINT and SIGTERM while the block runs, so that they are obeyed between two steps.
+    """Note SIGINT, SIGTERM and SIGHUP while the block runs, so that they are obeyed between two steps.
+
+    A second signal is obeyed at once.
 
     Under torchrun, signals reach the ranks at different steps, and only the clock of the first rank says when to
     save. So the ranks agree on the signal, on saving, and on the step of their next agreement.
@@ -24,7 +29,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._received: int | None = None
-        """Number of the signal that reached this process."""
+        """Number of the signal that reached this process first."""
+        self._received_at = 0.0
         self._agreed: int | None = None
         """Number of the signal that all ranks are to obey."""
         self._obeys_at_once = False
@@ -32,7 +38,7 @@ class Interrupts:
         self._step, self._next, self._asked_at = -1, 0, time.monotonic()
 
     def __enter__(self) -> Interrupts:
-        obeyed = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        obeyed = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         with suppress(ValueError):  # outside the main thread, whose owner decides about signals
             self._handlers = {number: signal.signal(number, self._receive) for number in obeyed}
         return self
@@ -45,8 +51,10 @@ class Interrupts:
             self.raise_signal()
 
     def _receive(self, number: int, _frame: object = None) -> None:
-        self._received = number
-        if self._obeys_at_once:
+        now = time.monotonic()
+        if self._received is None:
+            self._received, self._received_at = number, now
+        if self._obeys_at_once or now - self._received_at >= SAME_SECONDS:
             self._obeys_at_once, self._agreed = False, number
             self.raise_signal()
 
@@ -90,9 +98,9 @@ class Interrupts:
 
         Raises:
             KeyboardInterrupt: after SIGINT.
-            SystemExit: after SIGTERM.
+            SystemExit: after SIGTERM or SIGHUP.
         """
-        if self._agreed == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        if self._agreed:
+        if self._agreed == signal.SIGINT:
             raise KeyboardInterrupt
+        if self._agreed:
+            raise SystemExit(128 + self._agreed)

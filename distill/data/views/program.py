@@ -7,31 +7,27 @@ restored when the batch is done. So no pixel of a view depends on batch, order o
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, splitmix64_word
+from distill.data.views.workers import Start, Workers
 from distill.errors import UserError
 from distill.system import trust
 from distill.system.plugins import HARMLESS, bind, resolve
 
-Start = Literal["fork", "spawn", "forkserver"]
 _FIELD = "augment.program"
 _CHECKED_SAMPLES, _CHECKED_VIEWS = 4, 2
 _NUMBER, _ENLARGEMENT = 300, 16
@@ -64,7 +60,7 @@ class ProgramViews:
             _refuse_large(augment.kwargs, max(images.shape[2:]))
         self._source = _Source(images, augment, seed)
         self._start: Start = start or ("fork" if sys.platform == "linux" else "spawn")
-        self._idle: _Workers | None = None
+        self._idle: Workers | None = None
         _check(self._source, images, augment, seed)
 
     def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
@@ -79,18 +75,21 @@ class ProgramViews:
     ) -> Iterator[UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]]:
         """Yield the given view of each batch in turn, rendered ahead by `workers` processes.
 
-        The processes wait for the next call when all batches are done. They end when the iterator is dropped early,
-        when a view fails, and with this object.
+        No batch may be larger than the first. The processes wait for the next call when all batches are done. They
+        end when the iterator is dropped early, when a view fails, and with this object.
         """
-        if not workers:
+        batches = iter(batches)
+        if not workers or (first := next(batches, None)) is None:
             yield from (self.pixels(index, view) for index in batches)
             return
         # The idle workers are taken while this iterator works: a second iterator beside it gets its own processes.
         crew, self._idle = self._idle, None
-        if crew is None or crew.count != workers:
-            crew = _Workers(self._source, workers, self._start)
+        if crew is None or crew.count != workers or crew.rows < len(first):
+            source = self._source
+            dtype = source.dtype or torch.uint8
+            crew = Workers(source.pixels, workers, (len(first), *source.shape), dtype, self._start)
         try:
-            yield from crew.run((index.cpu().numpy(), view) for index in batches)
+            yield from crew.run((index.cpu().numpy(), view) for index in chain([first], batches))
         except BaseException:
             crew.close()
             raise
@@ -103,13 +102,14 @@ class ProgramViews:
             crew.close()
 
 
-class _Source(TorchDataset[Any]):
+class _Source:
     """Render views by an image transform that is never pickled: each worker process builds it from the config."""
 
     def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
+        self.shape = tuple(images.shape[1:])
         self._program = _make(augment, seed)
-        self._dtype: torch.dtype | None = None
+        self.dtype: torch.dtype | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_program": None, "_trusted": trust.current}
@@ -119,15 +119,9 @@ class _Source(TorchDataset[Any]):
         vars(self).update(state)
         self._program = _make(self._augment, self._seed)
 
-    def __getitem__(self, job: tuple[Int64[np.ndarray, "b"], int]) -> Tensor | UserError:
-        try:
-            return self.pixels(*job)
-        except UserError as error:
-            return error  # an error raised in a worker would come back as a RuntimeError with a traceback inside
-
     def pixels(self, index: Int64[np.ndarray, "b"], view: int) -> Tensor:
         if not len(index):
-            return torch.empty((0, *self._images.shape[1:]), dtype=self._dtype or torch.uint8)
+            return torch.empty((0, *self.shape), dtype=self.dtype or torch.uint8)
         words = counter_hash(Stream.PROGRAM, self._seed, view, torch.from_numpy(index)).tolist()
         views = []
         with _seeding() as seed:
@@ -141,15 +135,15 @@ class _Source(TorchDataset[Any]):
                     raise self._refused(where, _first_line(error)) from error
                 pixels = self._to_pixels(returned)
                 # Every batch has one dtype, whatever its samples are: the dtype of the first view ever made.
-                self._dtype = self._dtype or pixels.dtype
-                if pixels.dtype != self._dtype:
-                    raise self._refused("views of one dtype", f"It gave {pixels.dtype} and {self._dtype}.")
+                self.dtype = self.dtype or pixels.dtype
+                if pixels.dtype != self.dtype:
+                    raise self._refused("views of one dtype", f"It gave {pixels.dtype} and {self.dtype}.")
                 views.append(pixels)
         return torch.stack(views)
 
     def _to_pixels(self, view: Any) -> Tensor:
         """Convert what a program returned to uint8, or to float32 in 0..255, [c, h, w]."""
-        shape = tuple(self._images.shape[1:])
+        shape = self.shape
         if isinstance(view, Image.Image | np.ndarray):
             array = np.asarray(view)
             is_last = array.shape != shape and array.shape == (*shape[1:], shape[0])
@@ -182,74 +176,6 @@ class _Source(TorchDataset[Any]):
 
     def _refused(self, expected: str, way_out: str) -> UserError:
         return UserError(_FIELD, self._augment.program, expected, way_out)
-
-
-class _Jobs:
-    """Serve as the sampler of a DataLoader that lives for many epochs: give it each epoch's batches to render."""
-
-    # The sampler is no `_Workers`: a circle of references would keep the processes until Python collects garbage.
-    pending: Iterable[tuple[np.ndarray, int]] = ()
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        return iter(self.pending)
-
-
-class _Workers:
-    """Keep worker processes that wait for batches of views to render."""
-
-    def __init__(self, source: _Source, count: int, start: Start):
-        self.count = count
-        self._jobs = _Jobs()
-        self._loader = DataLoader(
-            source,
-            batch_size=None,
-            sampler=self._jobs,
-            num_workers=count,
-            persistent_workers=True,
-            multiprocessing_context=start,
-            worker_init_fn=_begin_worker,
-            collate_fn=_as_it_is,
-            # Without it, the base seed would be drawn from the generator of the training run.
-            generator=torch.Generator(),
-        )
-        self._running: Any = None
-
-    def run(self, jobs: Iterable[tuple[np.ndarray, int]]) -> Iterator[Tensor]:
-        """Yield the pixels of each requested batch of views, in order."""
-        self._jobs.pending = jobs
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads. These children transform images on one thread and take
-            # no lock that a thread of this process could hold.
-            warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-            self._running = iter(self._loader)
-        try:
-            for pixels in self._running:
-                if isinstance(pixels, UserError):
-                    raise pixels
-                yield pixels
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            # A process that dies while it hands over pixels breaks the connection; else DataLoader tells its death.
-            if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
-                raise
-            way_out = "It may have run out of memory: lower `workers`. Run the same command again to go on."
-            raise UserError("worker", "killed", "a worker that lives", way_out) from error
-
-    def close(self) -> None:
-        """End the worker processes."""
-        running, self._running = self._running, None
-        if running is not None:
-            running._shutdown_workers()  # dropping the iterator is not enough, since a traceback may hold it
-
-
-def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal: the parent saves its state first, and then ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A fork has the handlers of its parent. An exit code other than 0 would raise in the parent, in any code.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-
-
-def _as_it_is(pixels: Any) -> Any:
-    return pixels
 
 
 def _make(augment: AugmentConfig, seed: int) -> Callable[[Any], Any]:

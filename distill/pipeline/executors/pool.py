@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.pipeline.executors.failures import Failure, WorkerDied, log_file
-from distill.pipeline.executors.signals import sigterm_exits
+from distill.pipeline.executors.signals import signals_raise
 from distill.pipeline.executors.stage_graph import Graph, Work, show_message
-from distill.pipeline.executors.worker import Ended, work
+from distill.pipeline.executors.worker import FOR_PARENT, Ended, work
 from distill.system.progress import Lines, Message
 
 _GRACE_SECONDS = 30.0
@@ -35,10 +35,10 @@ def run_pool(graph: Graph[Work], jobs: int) -> dict[str, Failure]:
     A worker that dies fails the stage that it ran, and another worker takes its place.
 
     Raises:
-        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. Stages that have not started are dropped, training
+        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped, training
             networks save their state and stop, and finished stages are kept.
     """
-    with sigterm_exits(), Lines(len(graph.stages), graph.show) as lines, _workers() as workers:
+    with signals_raise(), Lines(len(graph.stages), graph.show) as lines, _workers() as workers:
         while graph.open:
             for name in graph.ready()[: jobs - len(graph.running)]:
                 worker = next((each for each in workers if each.is_free), None)
@@ -93,8 +93,8 @@ def _start(run: Callable[[Any], object], bars: bool) -> _Worker:
     ours, its = Pipe()
     # The process is no daemon, because it may have children that load data.
     process = context.Process(target=work, args=(its, run, bars), daemon=False)
-    # Ctrl-C reaches the worker too. SIGINT is blocked until the worker has set its own handlers.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C and a closed terminal reach the worker too, and are blocked until it ignores them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_PARENT)
     try:
         process.start()
     finally:

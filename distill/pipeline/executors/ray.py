@@ -23,7 +23,7 @@ from distill.errors import UserError
 from distill.pipeline.executors import worker
 from distill.pipeline.executors.failures import Failure, log_file
 from distill.pipeline.executors.ray_cluster import RETRIES, SizeCheck, connection, import_ray
-from distill.pipeline.executors.signals import sigterm_exits
+from distill.pipeline.executors.signals import signals_raise
 from distill.pipeline.executors.stage_graph import Graph, Work, show_message
 from distill.system.progress import Lines, Message, Report, report_to, tell
 
@@ -50,7 +50,7 @@ def run_ray(
 
     Raises:
         UserError: Ray is not installed, there is no such cluster, or it has no node that could run a stage.
-        KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM. Stages that have not started are dropped, training
+        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped, training
             networks save their state and stop, and finished stages are kept.
     """
     if gpus is not None and gpus > 1 and gpus % 1:
@@ -60,7 +60,7 @@ def run_ray(
         return {}
     with (
         connection(ray, address),
-        sigterm_exits(),
+        signals_raise(),
         _token(graph.logs) as token,
         Lines(len(graph.stages), graph.show) as lines,
     ):

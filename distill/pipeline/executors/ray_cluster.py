@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from distill.errors import UserError
-from distill.pipeline.executors.signals import sigterm_exits
+from distill.pipeline.executors.signals import signals_raise
 from distill.system.progress import tell
 
 RETRIES = 3
@@ -62,12 +62,12 @@ def connection(ray: ModuleType, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with sigterm_exits(), silenced(ray):  # Ray sets its own SIGTERM handler; this one is restored at the end
+    with signals_raise(), silenced(ray):  # Ray sets its own SIGTERM handler; this one is restored at the end
         try:
             connect(ray, address)
             yield
-        except SystemExit:  # Ray changes the exit code
-            raise SystemExit(128 + signal.SIGTERM) from None
+        except SystemExit as stop:  # the handler of Ray has another exit code
+            raise SystemExit(stop.code if stop.code == 128 + signal.SIGHUP else 128 + signal.SIGTERM) from None
         finally:
             ray.shutdown()
 

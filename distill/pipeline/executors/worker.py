@@ -23,6 +23,8 @@ from distill.pipeline.executors.failures import one_line, open_log
 from distill.store.record import LOG_HEAD
 from distill.system.progress import report_to
 
+FOR_PARENT = (signal.SIGINT, signal.SIGHUP)
+"""Signals that reach every process of a terminal."""
 _GRACE_SECONDS = 5.0
 """Seconds that a worker may take to save its state after its parent was killed."""
 
@@ -39,10 +41,10 @@ def work(pipe: Connection, run: Callable[[Any], object], bars: bool) -> None:
 
     SIGTERM ends the process, after the state of a network in training (`distill.training.loop.fit`) is saved.
     """
-    # Ctrl-C reaches every process of the terminal. The parent decides what it means: SIGTERM to its workers, or
-    # nothing.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # The parent decides what these mean: SIGTERM to its workers, or nothing.
+    for number in FOR_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_PARENT)
     signal.signal(signal.SIGTERM, _exit_once)
     threading.Thread(target=_follow_parent, daemon=True).start()
     faulthandler.enable()  # says where native code crashed

@@ -227,7 +227,7 @@ def test_a_killed_worker_is_one_line():
     next(stream)
     (child,) = active_children()
     child.kill()
-    with pytest.raises(UserError, match=r"worker = 'killed'.*Run the same command again"):
+    with pytest.raises(UserError, match=r"worker = 'killed by SIGKILL'.*Run the same command again"):
         for _ in stream:
             pass
     assert not active_children()
