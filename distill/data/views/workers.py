@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import cycle
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.process import BaseProcess
@@ -34,6 +35,7 @@ _LONGEST_SECONDS = 600.0
 """Longest time, in seconds, that a batch may take."""
 _LOOK_SECONDS = 2.0
 """Seconds between two looks whether a process still lives."""
+_SEE = "With `workers=0` views are rendered without workers, which shows more."
 
 
 class _Worker(NamedTuple):
@@ -133,7 +135,7 @@ def _fetch(place: Tensor, worker: _Worker) -> Tensor:
             break
     else:
         expected = f"a batch of {len(place)} views within {_LONGEST_SECONDS:g} seconds"
-        way_out = "A transform hangs or is slow. With `workers=0` there is no limit, and Ctrl-C tells where it is."
+        way_out = "A transform hangs or is slow: mend it, or set `workers=0`, which has no limit."
         raise UserError("worker", f"no answer from process {worker.process.pid}", expected, way_out)
     try:
         error = worker.pipe.recv()
@@ -148,7 +150,8 @@ def _death(process: BaseProcess) -> UserError:
     process.join(_LOOK_SECONDS)
     code = process.exitcode
     how = f"exit code {code}" if code is None or code >= 0 else f"killed by {signal.Signals(-code).name}"
-    way_out = "It may have run out of memory: lower `workers`. Run the same command again to go on."
+    way_out = "It may have run out of memory: lower `workers`." if code == -signal.SIGKILL else _SEE
+    way_out += " Run the same command again to go on."
     return UserError("worker", how, "a process that lives until all views are rendered", way_out)
 
 
@@ -169,20 +172,17 @@ def _work(pipe: Connection, render: Callable[[np.ndarray, int], Tensor], places:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the parent closed the pipe, or is gone
+        while True:
             index, view, number = pipe.recv()
-        except (EOFError, OSError):
-            return
-        error = None
-        try:
-            places[number, : len(index)] = render(index, view)
-        except UserError as refused:
-            error = refused
-        except Exception as failed:
-            way_out = "Lower `workers`, or set `workers=0` to see where it failed."
-            error = UserError("worker", f"{type(failed).__name__}: {failed}", "views of a batch", way_out)
-        pipe.send(error)
+            error = None
+            try:
+                places[number, : len(index)] = render(index, view)
+            except UserError as refused:
+                error = refused
+            except BaseException as failed:
+                error = UserError("worker", f"{type(failed).__name__}: {failed}", "views of a batch", _SEE)
+            pipe.send(error)
 
 
 def _follow_parent() -> None:
