@@ -66,8 +66,8 @@ def connection(ray: ModuleType, address: str | None) -> Iterator[None]:
         try:
             connect(ray, address)
             yield
-        except SystemExit as stop:  # the handler of Ray has another exit code
-            raise SystemExit(stop.code if stop.code == 128 + signal.SIGHUP else 128 + signal.SIGTERM) from None
+        except SystemExit:  # Ray changes the exit code
+            raise SystemExit(128 + signal.SIGTERM) from None
         finally:
             ray.shutdown()
 
@@ -84,7 +84,7 @@ def connect(ray: ModuleType, address: str | None) -> None:
     try:
         _check_that_somebody_listens(address or "")
         # Ray lets workers import from the working directory before all else: let it be the folder of this package.
-        with chdir(Path(__file__).parents[3]), nullcontext() if address else _for_this_machine(ray):
+        with chdir(Path(__file__).parents[3]), nullcontext() if address else _for_this_machine(ray), _no_hangup():
             ray.init(**where, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
@@ -107,6 +107,16 @@ def _for_this_machine(ray: ModuleType) -> Iterator[None]:
         yield
     finally:
         private.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _no_hangup() -> Iterator[None]:
+    """Start processes inside the block that do not hear a closed terminal, as Ray's do not hear Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_that_somebody_listens(address: str) -> None:

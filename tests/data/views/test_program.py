@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
 import random
-import signal
+import resource
+import sys
+import tempfile
 import time
 from multiprocessing import active_children
 
@@ -17,9 +20,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from distill.config import AugmentConfig
+from distill.data.views import workers
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 from distill.system import trust
+from distill.system.interrupts import SIGNALS
 
 SHAPE = (3, 12, 14)
 
@@ -210,13 +215,14 @@ def test_workers_end_when_the_iterator_is_dropped():
     assert not active_children()
 
 
-def test_ctrl_c_leaves_workers_to_their_parent():
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_leave_workers_to_their_parent(number):
     views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
     stream = views.stream(torch.arange(21).split(2), 0, 1)
     next(stream)
     for child in active_children():
         assert child.pid
-        os.kill(child.pid, signal.SIGINT)
+        os.kill(child.pid, number)
     assert len(list(stream)) == 10
     views.close()
 
@@ -231,6 +237,50 @@ def test_a_killed_worker_is_one_line():
         for _ in stream:
             pass
     assert not active_children()
+
+
+def ends(how: str):
+    """Ends the process in the middle of a batch, but only a worker's."""
+    parent, calls = os.getpid(), itertools.count()
+    ways = {"exit": lambda: os._exit(3), "raise": lambda: sys.exit("enough"), "hang": lambda: time.sleep(60)}
+    return lambda image: ways[how]() if os.getpid() != parent and next(calls) == 5 else image
+
+
+@pytest.mark.parametrize(("how", "told"), [
+    ("exit", "worker = 'exit code 3'.*`workers=0`"), ("raise", "worker = 'SystemExit: enough'"),
+    ("hang", "no answer from process .*a batch of 2 views within 0.4 seconds.*hangs or is slow"),
+])  # fmt: skip
+def test_a_worker_that_ends_or_hangs_is_one_line(monkeypatch, capfd, how, told):
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_LONGEST_SECONDS", 0.4)
+    views = ProgramViews(make_images(), program("ends", how=how), 0)
+    with pytest.raises(UserError, match=told):
+        list(views.stream(torch.arange(20).split(2), 0, 2))
+    assert not active_children()
+    assert capfd.readouterr().err == ""
+
+
+def test_workers_that_cannot_start_are_one_line(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "_start", refuse)
+    views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
+    with pytest.raises(UserError, match=r"workers = 2.*temporarily unavailable.*`workers=0`"):
+        next(views.stream(torch.arange(20).split(2), 0, 2))
+
+
+def test_pixels_need_no_room_for_files_and_no_path_of_a_socket(monkeypatch, tmp_path):
+    """Containers have 64 MiB in /dev/shm, and a long TMPDIR has no room for the name of a socket."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 40)))
+    views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # of files in memory too
+    try:
+        rendered = torch.cat(list(views.stream(torch.arange(21).split(8), 2, 2)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.equal(rendered, views.pixels(torch.arange(21), 2))
 
 
 def sleeps():

@@ -51,7 +51,10 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None
     assert isinstance(failures["a"].error, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
 def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
     tmp_path: Path, number: signal.Signals, raised: type[BaseException]
 ) -> None:
@@ -66,7 +69,30 @@ def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
     assert graph.finished == ["a"]
     assert signal.getsignal(signal.SIGTERM) == before
     if isinstance(caught.value, SystemExit):
-        assert caught.value.code == 143
+        assert caught.value.code == 128 + number
+
+
+def test_a_signal_that_comes_twice_is_one_and_an_ignored_one_none(tmp_path: Path) -> None:
+    """`timeout` and wrappers send it twice, and `nohup` ignores that of a closed terminal."""
+
+    def run(name: str) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        if name == "b":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                (tmp_path / "saved").touch()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run_inline(graph := Recorded(dict.fromkeys("abc", ()), run, tmp_path))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert graph.finished == ["a"]
+    assert caught.value.code == 143
+    assert (tmp_path / "saved").exists()
 
 
 def test_an_exit_that_native_code_makes_an_error_of_is_one_all_the_same(tmp_path: Path) -> None:

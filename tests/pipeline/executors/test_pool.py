@@ -154,7 +154,7 @@ def sleep_long(name: str, folder: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the workers in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_workers_do_not_outlive_their_parent_and_end_without_a_word(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "parent.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "parent.py", tmp_path, Path(__file__).parents[3]]
