@@ -1,4 +1,4 @@
-"""End a training after SIGINT, SIGTERM or SIGHUP: between two steps, where its state is whole, on all ranks together."""
+"""End a training after a signal: between two steps, where its state is whole, on all ranks together."""
 
 from __future__ import annotations
 

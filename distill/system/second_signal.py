@@ -16,9 +16,9 @@ _TEXT = b"\nended at once; run the same command again to go on from what was sav
 
 
 def end_at_second_signal() -> None:
-    """End this process and its children at the second SIGINT, SIGTERM or SIGHUP; a default or ignored one does not count.
+    """Let the second SIGINT, SIGTERM or SIGHUP end this process and its children, without waiting for anything.
 
-    The first one lets the process save its state, which the second one does not wait for.
+    The first one lets the process save its state. Signals that are ignored do not count.
     """
     # Python runs handlers of signals between two of its own instructions: never, while native code waits for what
     # does not come. So a thread reads the numbers of the signals from a pipe.

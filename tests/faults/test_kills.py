@@ -1,4 +1,4 @@
-"""Check that after SIGKILL or SIGTERM at any moment the same command goes on, and ends in the same bits."""
+"""Check that after SIGKILL, SIGTERM or SIGHUP at any moment the same command goes on, and ends in the same bits."""
 
 from __future__ import annotations
 
@@ -79,15 +79,16 @@ def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
     moments = random.Random(f"{stage} is terminated")
     trials, wrong = count(1, 20), []
     for _ in range(trials):
-        ended, found = nursery.disturb(stage, signal=signal.SIGTERM, after=moments.uniform(0, alone.seconds))
+        number = moments.choice((signal.SIGTERM, signal.SIGHUP))
+        ended, found = nursery.disturb(stage, signal=number, after=moments.uniform(0, alone.seconds))
         # By its own exit, or, where there is nothing to save, by the signal; 0 when it was done before.
-        if ended.code not in (128 + signal.SIGTERM, -signal.SIGTERM, 0):
+        if ended.code not in (128 + number, -number, 0):
             found.append(f"ended with {ended.code}: {ended.said}")
         # On a busy machine all takes longer.
         if ended.since_signal > TERM_SECONDS + 3 * alone.seconds:
             found.append(f"took {ended.since_signal:.1f} s to end")
         wrong += found[:1]
-    survived(f"SIGTERM at random, {stage}", trials, wrong)
+    survived(f"SIGTERM or SIGHUP at random, {stage}", trials, wrong)
 
 
 def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ def run_pool(graph: Graph[Work], jobs: int) -> dict[str, Failure]:
     A worker that dies fails the stage that it ran, and another worker takes its place.
 
     Raises:
-        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped, training
-            networks save their state and stop, and finished stages are kept.
+        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped,
+            training networks save their state and stop, and finished stages are kept.
     """
     with signals_raise(), Lines(len(graph.stages), graph.show) as lines, _workers() as workers:
         while graph.open:

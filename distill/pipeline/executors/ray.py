@@ -50,8 +50,8 @@ def run_ray(
 
     Raises:
         UserError: Ray is not installed, there is no such cluster, or it has no node that could run a stage.
-        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped, training
-            networks save their state and stop, and finished stages are kept.
+        KeyboardInterrupt, SystemExit: on SIGINT, SIGTERM or SIGHUP. Stages that have not started are dropped,
+            training networks save their state and stop, and finished stages are kept.
     """
     if gpus is not None and gpus > 1 and gpus % 1:
         raise UserError("gpus", gpus, "a share of one GPU, or a whole number of them", "Set it to 1 or less.")

@@ -14,10 +14,10 @@ from distill.system.interrupts import SAME_SECONDS, SIGNALS
 
 @contextmanager
 def signals_raise() -> Iterator[Callable[[], None]]:
-    """Let SIGINT raise KeyboardInterrupt inside the block, and SIGTERM and SIGHUP SystemExit; what is ignored stays so.
+    """Let SIGINT raise KeyboardInterrupt inside the block, and SIGTERM and SIGHUP SystemExit.
 
-    The block gets a function that raises again if a signal came: native code may have turned the first exception
-    into another error. Outside the main thread nothing changes, because only the main thread may set handlers.
+    A signal that is ignored stays so. The block gets a function that raises again if a signal came: native code may
+    have turned the first exception into another error. Outside the main thread nothing changes, because only the main thread may set handlers.
     """
     # By default SIGTERM and SIGHUP end a process at once, and a parent would leave its workers behind.
     if threading.current_thread() is not threading.main_thread():

@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from distill.config import AugmentConfig
-from distill.data.views import workers
+from distill.data.views import workers as workers_module
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 from distill.system import trust
@@ -251,8 +251,8 @@ def ends(how: str):
     ("hang", "no answer from process .*a batch of 2 views within 0.4 seconds.*hangs or is slow"),
 ])  # fmt: skip
 def test_a_worker_that_ends_or_hangs_is_one_line(monkeypatch, capfd, how, told):
-    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(workers, "_LONGEST_SECONDS", 0.4)
+    monkeypatch.setattr(workers_module, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(workers_module, "_LONGEST_SECONDS", 0.4)
     views = ProgramViews(make_images(), program("ends", how=how), 0)
     with pytest.raises(UserError, match=told):
         list(views.stream(torch.arange(20).split(2), 0, 2))
@@ -264,7 +264,7 @@ def test_workers_that_cannot_start_are_one_line(monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(workers, "_start", refuse)
+    monkeypatch.setattr(workers_module, "_start", refuse)
     views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
     with pytest.raises(UserError, match=r"workers = 2.*temporarily unavailable.*`workers=0`"):
         next(views.stream(torch.arange(20).split(2), 0, 2))
