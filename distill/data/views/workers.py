@@ -112,7 +112,8 @@ def _shared(shape: Sequence[int], dtype: torch.dtype, start: Start) -> Tensor:
 def _start(render: Callable[[np.ndarray, int], Tensor], places: Tensor, start: Start) -> _Worker:
     # A pipe for each process and no queue: the end of a process closes its pipe, so its death is seen at once.
     ours, its = Pipe()
-    process = multiprocessing.get_context(start).Process(target=_work, args=(its, render, places), daemon=True)
+    context: Any = multiprocessing.get_context(start)
+    process = context.Process(target=_work, args=(its, render, places), daemon=True)
     # Signals are blocked until the process ignores them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

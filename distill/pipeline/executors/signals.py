@@ -17,7 +17,8 @@ def signals_raise() -> Iterator[Callable[[], None]]:
     """Let SIGINT raise KeyboardInterrupt inside the block, and SIGTERM and SIGHUP SystemExit.
 
     A signal that is ignored stays so. The block gets a function that raises again if a signal came: native code may
-    have turned the first exception into another error. Outside the main thread nothing changes, because only the main thread may set handlers.
+    have turned the first exception into another error. Outside the main thread nothing changes, because only the
+    main thread may set handlers.
     """
     # By default SIGTERM and SIGHUP end a process at once, and a parent would leave its workers behind.
     if threading.current_thread() is not threading.main_thread():
