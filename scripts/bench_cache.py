@@ -465,7 +465,7 @@ def openings(paths: dict[str, Path], threads: int) -> list[Line]:
 
 def resident() -> tuple[float, float]:
     """Return the bytes of this process in memory: its own (RssAnon), and files in the page cache (RssFile)."""
-    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines())
     anonymous, of_files = (1024.0 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
     return anonymous, of_files
 

@@ -74,7 +74,7 @@ def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) 
 def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path) -> float:
     """Make artifacts in a process of its own, and return its seconds; existing students are made again."""
     shutil.rmtree(Path(fields["store"]) / "students", ignore_errors=True)
-    script.write_text(CHILD)  # in a file, which the processes of the workers can import
+    script.write_text(CHILD, encoding="utf-8")  # in a file, which the processes of the workers can import
     started = time.perf_counter()
     subprocess.run([sys.executable, script, json.dumps({"configs": configs, "runtime": fields})], check=True)
     return time.perf_counter() - started

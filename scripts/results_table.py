@@ -228,7 +228,7 @@ def claims_of_paper(folder: Path = FOLDER) -> str:
 
 def record(report: Path, folder: Path = FOLDER) -> Path:
     """Record the summary of a report; of very many rows it keeps the measures that a table or a claim shows."""
-    summary = json.loads((report / "summary.json").read_text())
+    summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
     if len(summary["rows"]) > MOST_ROWS:
         shown = SECTIONS[summary["experiment"]]
         tables = [*shown.tables.values(), *shown.beside.values()]
@@ -237,13 +237,13 @@ def record(report: Path, folder: Path = FOLDER) -> Path:
         summary["rows"] = [row for row in summary["rows"] if row["measure"] in wanted]
     data = Path(summary["data"].rpartition(":")[2]).name.partition(".")[0]
     path = folder / f"{summary['experiment']}-{data}.json"
-    path.write_text(json.dumps(summary | {"data": data}, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(summary | {"data": data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a recorded summary; an old one that does not describe its columns gets the columns of today."""
-    summary = {"published": [], **json.loads(path.read_text())}
+    summary = {"published": [], **json.loads(path.read_text(encoding="utf-8"))}
     if "columns" not in summary:
         name = summary["experiment"]
         own = getattr(load_experiment(name), "MEASURES", ()) if name in experiment_names() else ()

@@ -11,6 +11,7 @@ from numpy.lib.npyio import NpzFile
 
 from distill.cache.foreign import PATHS, check_member
 from distill.errors import UserError
+from distill.system.reading import read_lines
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -57,7 +58,7 @@ def declared_names(files: Sequence[Path], names: Path | None) -> list[str] | Non
     if names is not None:
         if not names.is_file():
             raise UserError("names", str(names), "a file with the name of an image on each line", "Check the path.")
-        return [_within_train(line) for line in names.read_text().splitlines() if line.strip()]
+        return [_within_train(line) for line in read_lines(names, "names") if line.strip()]
     for path in files:
         if path.suffix == ".npz" and path.is_file() and (paths := _paths(path)) is not None:
             return [_within_train(name) for name in paths]

@@ -131,12 +131,12 @@ def _prove(folder: Path, config: CacheConfig, layout: Layout, views: Views, answ
 
 def _start(folder: Path, manifest: Manifest) -> None:
     path, text = folder / MANIFEST, manifest.model_dump_json(indent=1)
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     # Rows of other weights or other images must not be kept.
     shutil.rmtree(folder)
     folder.mkdir()
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def _refuse_small_disk(folder: Path, layout: Layout) -> None:

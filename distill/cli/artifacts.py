@@ -68,6 +68,8 @@ def verify(
     if repair and not artifacts:
         way_out = "Name artifacts that verify calls damaged."
         raise UserError("repair", True, "the names of what to make again", way_out)
+    if samples < 1:
+        raise UserError("samples", samples, "at least 1", "Drop it, or raise it.")
     folder = ArtifactStore(runtime.store)
     damaged = unproven = 0
     for checked in audit.examine(folder, [folder.resolve(name) for name in artifacts]):

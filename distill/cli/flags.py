@@ -27,6 +27,7 @@ from distill.config import Config
 from distill.config.base import invalid
 from distill.errors import UserError
 from distill.system import trust
+from distill.system.reading import load_json
 
 
 def parse(what: Any, arguments: list[str], command: str, left_out: Collection[str] = (), **options: Any) -> Any:
@@ -56,9 +57,12 @@ def parse(what: Any, arguments: list[str], command: str, left_out: Collection[st
     except SystemExit as stop:
         if not stop.code:
             raise
-        # tyro draws a box around its error; our errors are one line.
-        words = re.sub(r"[─-╿]|For full helptext.*", " ", told.getvalue(), flags=re.DOTALL).split()
-        line = re.sub(r"^.*?(error|options) (?=Error|Unrecognized|Missing)", "", " ".join(words))
+        # tyro draws a box around its error, of ASCII on some terminals; our errors are one line.
+        drawn = r"[─-╿]|^[|+]-?|[|+]$|-{9,}|For full helptext.*"
+        words = re.sub(drawn, " ", told.getvalue(), flags=re.DOTALL | re.MULTILINE).split()
+        line = re.sub(
+            r"^.*?(error|options|choice|argument) (?=Error|Unrecognized|Missing|invalid)", "", " ".join(words)
+        )
         way_out = f"{line.rstrip('.')}. See distill {command} --help."
         raise UserError("arguments", " ".join(arguments), f"the flags of distill {command}", way_out) from stop
 
@@ -109,10 +113,11 @@ def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
 
 
 def _parse_json_object(words: list[str]) -> dict[str, Any]:
+    # The parser says of which flag.
     try:
-        value = json.loads(words[0])
-    except (ValueError, RecursionError):
-        value = None
+        value = load_json(words[0])
+    except ValueError as error:
+        raise ValueError(f"""not a JSON object, such as '{{"name": 1}}', but {error}""") from error
     if not isinstance(value, dict):
-        raise ValueError("""not a JSON object, such as '{"name": 1}'""")  # the parser says of which flag
+        raise ValueError("""not a JSON object, such as '{"name": 1}'""")
     return value

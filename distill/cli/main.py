@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import NoReturn
 
 from distill.cli.commands import COMMANDS, format_help
 from distill.cli.flag_names import error_text
 from distill.errors import UserError, printable
 from distill.pipeline.executors.failures import StagesFailed
+from distill.system import terminal
 
 _REST = "All that needs none of these is made. Run the same command again to try only what is missing."
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `distill` or `python -m distill`; a user's mistake gives one line and exit code 2."""
+    terminal.prepare()
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command = COMMANDS.get(name)
     warnings.filterwarnings("ignore", module="torch")  # torch warns about its own internals
     try:
-        if command is not None:
-            command.run(rest)
-        elif name in ("-h", "--help"):
-            print(format_help())
-        else:
+        if command is None and name not in ("-h", "--help"):
             raise UserError("command", name, f"one of {', '.join(COMMANDS)}", "See `distill --help`.")
+        try:
+            command.run(rest) if command else print(format_help())
+        except SystemExit:  # the end of a help, or a code that a script asks for
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except (UserError, StagesFailed) as error:
         text = error_text(error, command.fields if command else ())
         if isinstance(error, StagesFailed):
             _stop(f"{text}\n{_REST}", 1)
         _stop(f"error: {text}", 2)
-    except BrokenPipeError:  # as in `distill ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at its end
-        raise SystemExit(1) from None
     except OSError as error:
-        _stop(f"error: {error.filename or 'system'}: {error.strerror or error}", 2)
+        where = error.filename or ("system" if terminal.flush(sys.stdout) else "stdout; what was made is kept")
+        if isinstance(error, BrokenPipeError):  # as in `distill ls | head`
+            raise SystemExit(1) from None
+        _stop(f"error: {where}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         _stop("interrupted; run the same command again to go on where it stopped", 130)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            terminal.flush(stream)
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr)
+    with suppress(OSError):
+        print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr)
     raise SystemExit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,6 +145,10 @@ def plan_stages(arguments: list[str]) -> None:
 def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:
     from distill.audit import plan as audit
 
+    if min(flags.shape or (1,)) < 1:
+        raise UserError("shape", flags.shape, "six numbers of at least 1", "See distill plan --help.")
+    if flags.tflops is not None and not 0 < flags.tflops < math.inf:
+        raise UserError("tflops", flags.tflops, "a positive number", "Drop it to take this machine's.")
     shape = audit.shape_of(flags.shape) if flags.shape else None
     described = audit.describe(configs, ArtifactStore(runtime.store), runtime, shape, flags.tflops)
     print_lines(described.text, plan)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,11 +18,24 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from distill.errors import UserError, is_utf8
 from distill.system.plugins import trust_function
+from distill.system.reading import load_json
 
-Kwargs = dict[str, Any]
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        load_json(json.dumps(to_jsonable_python(value)))
+    except ValueError as error:
+        raise ValueError(f"values that a JSON file can hold, and not {error}") from error
+    return value
+
+
+_TEXT = "text, and not bytes that are none in this terminal's encoding"
+_AS_TEXT = "Give it another name, or set PYTHONUTF8=1 if it is UTF-8."
+Kwargs = Annotated[dict[str, Any], AfterValidator(_as_json)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -39,9 +55,10 @@ def invalid(error: ValidationError, place: str, way_out: str) -> UserError:
     """
     first = error.errors()[0]
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = re.sub(r"^\w+ should have (.*?)(?: after validation, not \d+)?$", r"\1", expected)
     if first["type"] == "extra_forbidden":
         expected = "none, since there is no such field"
-    field = place + ".".join(map(str, first["loc"]))
+    field = place + ".".join(part for part in first["loc"] if isinstance(part, str))  # not the place in a list
     return UserError(field.rstrip(".") or "config", first["input"], expected, way_out)
 
 
@@ -73,7 +90,12 @@ class Config(BaseModel):
     def _name_from_outside(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """Complete the field that an error names with the path of this config inside the config that holds it."""
         try:
-            return check(value)
+            made = check(value)
+            for field, given in made:
+                for text in given if isinstance(given, tuple) else (given,):
+                    if isinstance(text, str) and not text.isascii() and "\\ud" in ascii(text):
+                        raise UserError(cls.place + field, text, _TEXT, _AS_TEXT)
+            return made
         except UserError as error:
             # A path that has the name already was made by an inner call, or this config is where it usually is.
             if info.field_name is None or f".{info.field_name}." in f".{error.field}":

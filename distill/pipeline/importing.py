@@ -34,6 +34,7 @@ from distill.store.outcome import Outcome
 from distill.store.store import ArtifactStore
 from distill.system.files import expanded, sha256
 from distill.system.progress import bar
+from distill.system.reading import read_lines
 from distill.system.runtime import Runtime
 from distill.training.tracking import warn
 
@@ -180,7 +181,7 @@ def _rows_within(rows: int, values: int, classes: int) -> int:
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
     """Read the class names from a file, one per line, if a file is given instead of names."""
     if len(given) == 1 and (path := expanded(Path(given[0]))).is_file():
-        return tuple(line for line in path.read_text().splitlines() if line)
+        return tuple(filter(None, read_lines(path, "classes")))
     return given
 
 

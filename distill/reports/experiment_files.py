@@ -56,4 +56,4 @@ def experiment_names() -> list[str]:
 
 def is_experiment(path: Path) -> bool:
     """Tell whether a file is an experiment: it defines `runs`."""
-    return "\ndef runs(" in path.read_text(encoding="utf-8")
+    return b"\ndef runs(" in path.read_bytes()

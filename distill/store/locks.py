@@ -73,12 +73,12 @@ def _acquire(lock: BaseFileLock, what: str, wait: bool) -> None:
 def _sign(path: Path) -> None:
     """Write process id and host name into a lock file, in the format of filelock's `SoftFileLock`."""
     with suppress(OSError):  # if the disk is full: the lock holds all the same
-        path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
+        path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
 
 
 def _holder(path: Path) -> str:
     with suppress(OSError, ValueError, IndexError):
-        process, host = path.read_text().splitlines()[:2]
+        process, host = path.read_text(encoding="utf-8").splitlines()[:2]
         since = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
         name, _, _ = host.partition("?")  # behind the "?" filelock writes the container
         where = "" if name == socket.gethostname() else f" on {name}"

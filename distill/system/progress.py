@@ -6,6 +6,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -76,8 +77,12 @@ def pass_on(message: Message) -> bool:
 
 
 def write_line(text: str) -> None:
-    """Print a line on stderr, above the progress bars, with escapes for what a terminal would obey."""
-    tqdm.write(printable(text), file=sys.stderr)
+    """Print a line on stderr, above the progress bars, with escapes for what a terminal would obey.
+
+    Where stderr is closed or full, the line is lost and the work goes on.
+    """
+    with suppress(OSError):
+        tqdm.write(printable(text), file=sys.stderr)
 
 
 def tell(text: str) -> None:

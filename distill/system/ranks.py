@@ -139,7 +139,7 @@ def on_first(make: Callable[[], T]) -> T:
 def mute_others() -> None:
     """Silence all ranks but the first; they keep `sys.__stderr__` for an error that is theirs alone."""
     if not is_first():
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open as long as the process is
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open as long as the process is
         sys.excepthook = functools.partial(traceback.print_exception, file=sys.__stderr__)
 
 

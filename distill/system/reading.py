@@ -1,10 +1,12 @@
-"""Read files that others may have written in bounded time and memory: JSON, safetensors and npy.
+"""Read files that others may have written in bounded time and memory: JSON, text, safetensors and npy.
 
 A size that a file declares is checked against the size of the file before that much memory is taken.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import stat
@@ -22,12 +24,21 @@ JSON_BYTES = 64 << 20
 """Largest JSON file in bytes that is read by default; the largest record of a report has 2 MB."""
 DEPTH = 100
 """Largest depth of objects and lists inside each other."""
+_TOO_DEEP = f"objects and lists inside each other more than {DEPTH} deep"
 _INTEGER_DIGITS = 20
 """Most characters of an integer: those of a 64-bit integer with its sign."""
 _HEADER_BYTES = 16 << 20
 """Largest safetensors header in bytes, enough for a network of 100,000 tensors."""
 _NPY_HEADER_BYTES = 10_000
 """Largest npy header in bytes, which is numpy's own limit."""
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins with the mark of UTF-16, so it comes first
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""First bytes of a text file that say its encoding → the encoding."""
 _WAY_OUT = "It is damaged, or not what this program wrote: delete it, or fetch it again."
 
 
@@ -56,18 +67,32 @@ def parse_json(text: bytes | str, source: str, finite: bool = True) -> Any:
         finite: also refuse NaN and Infinity.
 
     Raises:
-        UserError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or holds an integer
-            of more than 64 bits, a number that is not finite, or half of a surrogate pair.
+        UserError: `load_json` refuses the text, or it is not UTF-8.
+    """
+    try:
+        return load_json(text.decode() if isinstance(text, bytes) else text, finite)
+    except ValueError as error:
+        raise UserError(source, str(error)[:200], "JSON as this program writes it", _WAY_OUT) from error
+
+
+def load_json(text: str, finite: bool = True) -> Any:
+    """Return the value of a JSON text that every program reads alike.
+
+    Raises:
+        ValueError: the text is no JSON, is deeper than `DEPTH`, has one key twice in an object, or holds an integer
+            of more than 64 bits, half of a surrogate pair or, if `finite` is true, a number that is not finite.
     """
     hooks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_unique, parse_int=_integer, **hooks)
-        _refuse_depth(value, text)
-        if "\\ud" in text.lower():
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _refuse_depth(value, text)
+    if "\\ud" in text.lower():
+        try:
             json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise UserError(source, str(error)[:200], "JSON as this program writes it", _WAY_OUT) from error
+        except UnicodeEncodeError:
+            raise ValueError(r"half of a surrogate pair, such as \ud800, which is no character") from None
     return value
 
 
@@ -197,6 +222,31 @@ def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
         return file.read(size)
 
 
+def read_lines(path: Path, field: str) -> list[str]:
+    """Read the lines of a text file that people write, in UTF-8 or in what its first bytes (the mark, BOM) say.
+
+    Args:
+        path: the file.
+        field: field that names the file, for an error.
+
+    Raises:
+        UserError: the file is not regular, is too large, or is no such text.
+        OSError: the file cannot be read.
+    """
+    content = read_bytes(path)
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    at, wrong = content.find(b"\0") if encoding == "utf-8" else -1, "a byte 0"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        at, wrong = error.start, f"the byte 0x{content[error.start]:02x}"
+    if at >= 0:
+        line = content.count(b"\n", 0, at) + 1
+        value = f"{path}, line {line}: {wrong}"
+        raise UserError(field, value, "text in UTF-8, or with a mark (BOM) of its encoding", "Save it as UTF-8.")
+    return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+
+
 def _size(path: Path) -> int:
     """Return the size in bytes of a regular file; refuse anything else, such as a folder or a pipe."""
     # A pipe or a device would be read for ever.
@@ -209,7 +259,9 @@ def _size(path: Path) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError("a key twice in one object")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:40]!r} twice in one object")
     return value
 
 
@@ -235,5 +287,5 @@ def _refuse_depth(value: Any, text: str) -> None:
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
         if depth > DEPTH:
-            raise ValueError(f"objects and lists inside each other more than {DEPTH} deep")
+            raise ValueError(_TOO_DEEP)
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]

@@ -13,6 +13,9 @@ from distill.errors import UserError
 from distill.system import ranks, trust
 from distill.system.files import expanded
 
+_MOST = 4096
+"""Most processes or threads that a run may ask for, more than any machine has cores."""
+
 
 def default_data_root() -> Path:
     """Return the folder of the data sets: `DISTILL_DATA`, else `data/`."""
@@ -72,11 +75,11 @@ class Runtime(Folders):
     """Address of the Ray cluster to join; None starts a cluster on this machine."""
     gpus: Annotated[float, Field(gt=0)] | None = None
     """GPUs, or the share of one, that a stage asks Ray for; None asks for one where stages run on GPUs."""
-    jobs: Annotated[int, Field(ge=1)] | None = None
+    jobs: Annotated[int, Field(ge=1, le=_MOST)] | None = None
     """Stages that run side by side, each in its own process; None takes one per core on a CPU, else 1."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=_MOST)] | None = None
     """CPU threads per process; None shares the cores among the jobs."""
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=_MOST)] | None = None
     """Processes that run a view program (augment.program) for one stage; None shares the cores among the jobs."""
     channels_last: bool = False
     """Use the channels-last memory format for convolutions; faster on GPUs."""

@@ -92,11 +92,11 @@ class MetricWriter:
         if not start_step:  # drop the log of a run that was killed before its first resume point
             shutil.rmtree(folder / "tb", ignore_errors=True)
             self._path.unlink(missing_ok=True)
-        kept = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        kept = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         # A killed process may leave half a line. The line is after the resume point, so it is dropped too.
         whole = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= start_step]
         replace_file(self._path, "".join(whole).encode())
-        self._file = self._path.open("a")
+        self._file = self._path.open("a", encoding="utf-8")
         self.tensorboard = summary_writer(folder / "tb", start_step + 1 if start_step else None)
 
     def __enter__(self) -> MetricWriter:

@@ -134,7 +134,7 @@ def _finish_log(
 def _save(model: nn.Module, predictions: Predictions, notices: Notices, folder: Path) -> None:
     """Write weights, predictions and, where there are any, warnings."""
     if texts := {notice.kind: notice.text for notice in notices.kept}:
-        (folder / WARNINGS).write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n")
+        (folder / WARNINGS).write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
     tensors = {}
     for split, (logits, labels) in predictions.items():

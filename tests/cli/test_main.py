@@ -77,6 +77,16 @@ STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such
         (["sweep-smoothing", "--data.held-out", "0"], "--data.held-out 0.1"),
         (["sweep-smoothing", "--loss.labels.per-class", *["0.1"] * 10], "--loss.labels.per-class"),
         (["sweep-smoothing", "--teacher", "x"], "sweep-smoothing --help"),
+        (["sweep-smoothing", "--smoothings", "nan", "0.1"], "--smoothings = nan: expected a finite number"),
+        (["teacher", "--model.kwargs", '{"widths": [NaN]}'], "NaN, which is no finite number"),
+        (["teacher", "--model.kwargs", '{"widths": [8], "widths": [9]}'], "the key 'widths' twice"),
+        (["teacher", "--data.name", "imagefolder:\udce9"], "PYTHONUTF8=1"),
+        (["teacher", "--augment.pad", "9999999999"], "--augment.pad = 9999999999: expected less"),
+        (["teacher", "--schedule.epochs", "9" * 30], "expected less than 9223372036854775808"),
+        (["teacher", "--threads", "9" * 30], "--threads = 9"),
+        (["plan", "teacher", "--tflops", "nan"], "--tflops = nan: expected a positive number"),
+        (["plan", "teacher", "--shape", *"000000"], "at least 1"),
+        (["verify", "--samples", "0"], "--samples = 0: expected at least 1"),
     ],
 )
 def test_a_mistake_is_one_line(

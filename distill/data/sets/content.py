@@ -132,7 +132,7 @@ def hash_files(path: Path, names: Sequence[str], progress: bool) -> list[str]:
 
 def _known_content(memory: Path, listing: str) -> str | None:
     """Return the remembered digest of a data set whose files are all as they were."""
-    with suppress(OSError, ValueError), memory.open() as file:
+    with suppress(OSError, ValueError), memory.open("rb") as file:
         known, content = json.loads(file.readline(1000))
         return content if known == listing else None
     return None

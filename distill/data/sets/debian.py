@@ -44,9 +44,10 @@ def unpack_package(origin: Origin, root: Path, draft: Path, progress: bool) -> N
 
 def _call(command: list[str], folder: Path) -> None:
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=_APT_SECONDS)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=_APT_SECONDS)
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
+        told = (error.stderr or b"").decode(errors="replace").strip()
+        lines = told.splitlines() or [f"exit code {error.returncode}"]
         raise Unavailable(f"{command[0]}: {lines[-1]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from error

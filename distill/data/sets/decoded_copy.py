@@ -247,12 +247,12 @@ def decode_all(config: DataConfig, content: str, folder: Path, progress: bool) -
         labels = np.array(listing.labels, dtype=np.int64)
         np.save(draft / "labels.npy", labels)
         np.save(draft / "positions.npy", listing.positions.numpy())
-        (draft / "names.json").write_text(json.dumps(listing.inside))
+        (draft / "names.json").write_text(json.dumps(listing.inside), encoding="utf-8")
         summary = summarise(*_splits(torch.from_numpy(images), torch.from_numpy(labels), listing), listing.classes)
         digests = {name: sha256(draft / name) for name in _DIGESTED}
         fields = {"sizes": listing.sizes, "classes": listing.classes, "summary": summary, "sha256": digests}
         meta = _Meta.model_validate({**fields, "left_out": listing.left_out, "pixels": _not_kept(met)})
-        (draft / "meta.json").write_text(meta.sealed().model_dump_json())
+        (draft / "meta.json").write_text(meta.sealed().model_dump_json(), encoding="utf-8")
         if folder_content(path, folder.parents[1], progress=progress) != content:
             raise changing
         draft.rename(folder)

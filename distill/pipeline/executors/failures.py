@@ -113,7 +113,7 @@ def write_traceback(error: Exception, log: Path) -> Path | None:
     written = None
     if not isinstance(error, UserError):
         with suppress(OSError):
-            with open(open_log(log), "w") as file:
+            with open(open_log(log), "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(traceback.format_exception(error)))
             written = log
     # The frames hold networks and images, perhaps too many for the device, while other stages go on.

@@ -129,6 +129,9 @@ def _written_to(log: Path) -> Iterator[None]:
     try:
         for descriptor in (1, 2):
             os.dup2(file, descriptor)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # whatever the locale of the terminal, a log is UTF-8
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
