@@ -21,6 +21,10 @@ _interrupted = signal.getsignal(signal.SIGINT)
 if _interrupted is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+if "LOCAL_RANK" in os.environ:
+    # Under torchrun torch warns that all weights got a gradient, which is the usual case. It reads this at its import.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 from distill.cli.main import main  # noqa: E402
 from distill.system import ranks  # noqa: E402
 from distill.system.second_signal import end_at_second_signal  # noqa: E402

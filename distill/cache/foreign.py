@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -20,7 +21,7 @@ from safetensors import safe_open
 from distill.cache.ensemble import averaged
 from distill.config import Mean, Values
 from distill.errors import UserError
-from distill.system.reading import check_safetensors, map_array, parse_json, read_npy_header
+from distill.system.reading import check_safetensors, map_array, most_open_maps, parse_json, read_npy_header
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
@@ -111,14 +112,14 @@ class ForeignArrays:
 
     def __init__(self, files: Sequence[Path], values: Values = "logits", mean: Mean = "probabilities"):
         self.files = tuple(files)
-        self._arrays = [ArrayFile(path) for path in files]
+        self._array = lru_cache(most_open_maps())(ArrayFile)
         self._values: Values = values
         self._mean: Mean = mean
-        self.shape = self._arrays[0].shape
-        for array in self._arrays:
+        self.shape = self._array(files[0]).shape
+        for array in map(self._array, self.files):
             if array.shape != self.shape:
                 value = f"{array.path.name} of shape {list(array.shape)}"
-                expected = f"the shape of {self._arrays[0].path.name}, {list(self.shape)} (rows, views, classes)"
+                expected = f"the shape of {files[0].name}, {list(self.shape)} (rows, views, classes)"
                 raise UserError("files", value, expected, "Give arrays of the same images and classes.")
             _refuse_other_kind(array, values)
 
@@ -128,10 +129,11 @@ class ForeignArrays:
         Raises:
             UserError: a row does not hold the declared kind of values, or does not fit float32.
         """
-        exact = averaged([torch.from_numpy(self._logits(array, index, view)) for array in self._arrays], self._mean)
+        arrays = map(self._array, self.files)
+        exact = averaged([torch.from_numpy(self._logits(array, index, view)) for array in arrays], self._mean)
         logits = exact.float()
         if not torch.isfinite(logits).all():
-            value = f"{self._arrays[0].path.name} with logits up to {float(exact.abs().max()):.3g}"
+            value = f"{self.files[0].name} with logits up to {float(exact.abs().max()):.3g}"
             raise UserError("files", value, "logits that fit float32", "Look at the network that made them.")
         return logits
 

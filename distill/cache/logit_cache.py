@@ -33,7 +33,7 @@ _CHECKED_VIEWS = 64
 
 
 class LogitCache:
-    """Read cached logits by (sample, view); each file is checked against its sha256 when it is first read.
+    """Read cached logits by (sample, view); each file is checked against its sha256 when it is mapped.
 
     Attributes:
         config: config of the cache, with its views.

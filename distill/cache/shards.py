@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +29,7 @@ from distill.errors import UserError
 from distill.store.record import STAMPS
 from distill.system import ranks
 from distill.system.files import replace_file, sha256, write_json
-from distill.system.reading import map_array, read_json
+from distill.system.reading import map_array, most_open_maps, read_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -248,18 +249,18 @@ def _is_whole(path: Path, written: Written) -> bool:
 
 
 class ShardReader:
-    """Read the rows of a cache in any order; its shards are memory-mapped.
+    """Read the rows of a cache in any order; the shards that were used last are memory-mapped.
 
     Args:
-        open_file: function from the name of a shard to its path, called when the shard is first read; it may check
+        open_file: function from the name of a shard to its path, called whenever the shard is mapped; it may check
             the file.
         layout: shards of the cache.
     """
 
     def __init__(self, open_file: Callable[[str], Path], layout: Layout):
-        self._open_file, self.layout = open_file, layout
-        self._shards = list(layout.shards())
-        self._open: dict[int, np.ndarray] = {}
+        self.layout = layout
+        # A function without `self`, so that a reader that nobody needs frees its maps at once.
+        self._shard = lru_cache(most_open_maps())(partial(_open_shard, open_file, layout, [*layout.shards()]))
 
     def view(self, view: int) -> np.ndarray:
         """Read all rows of a view into memory."""
@@ -288,16 +289,14 @@ class ShardReader:
                 first = last
         return rows.take(np.argsort(order), axis=0)
 
-    def _shard(self, number: int) -> np.ndarray:
-        if number not in self._open:
-            shard = self._shards[number]
-            rows = map_shard(self._open_file(shard.name), self.layout, shard)
-            mapped = getattr(rows, "_mmap", None)
-            if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
-                # A row is a hundredth of what the system would read around it.
-                mapped.madvise(mmap.MADV_RANDOM)
-            self._open[number] = rows.view(np.ndarray)  # the indexing of a memmap is slow Python
-        return self._open[number]
+
+def _open_shard(open_file: Callable[[str], Path], layout: Layout, shards: list[Shard], number: int) -> np.ndarray:
+    rows = map_shard(open_file(shards[number].name), layout, shards[number])
+    mapped = getattr(rows, "_mmap", None)
+    if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
+        # A row is a hundredth of what the system would read around it.
+        mapped.madvise(mmap.MADV_RANDOM)
+    return rows.view(np.ndarray)  # the indexing of a memmap is slow Python
 
 
 def map_shard(path: Path, layout: Layout, shard: Shard) -> np.memmap[Any, Any]:

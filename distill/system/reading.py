@@ -9,6 +9,7 @@ import codecs
 import io
 import json
 import math
+import resource
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """First bytes of a text file that say its encoding → the encoding."""
+_MOST_MAPS = 1 << 14
+"""Largest number of maps that are open at a time, however many files may be."""
 _WAY_OUT = "It is damaged, or not what this program wrote: delete it, or fetch it again."
 
 
@@ -182,6 +185,13 @@ def map_array(
         expected = f"a whole .npy file of {wanted} and {'any type' if dtype is None else np.dtype(dtype)}"
         raise UserError(str(path), value, expected, _WAY_OUT)
     return np.memmap(path, type_, mode, start, declared, "F" if fortran else "C")
+
+
+def most_open_maps() -> int:
+    """Return how many maps may be open at a time: a quarter of the files that the system lets a process open."""
+    # Python's map holds its file open, and the system limits the number of maps too, usually to 65,530.
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_MAPS if files == resource.RLIM_INFINITY else max(1, min(files // 4, _MOST_MAPS))
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int, bool]:

@@ -30,8 +30,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     schedule it has no effect.
 
     Raises:
-        UserError: timm does not know the optimiser, the optimiser does not take one of the arguments, or no layer
-            is the last one.
+        UserError: timm does not know the optimiser, the optimiser needs second derivatives or does not take one of
+            the arguments, or no layer is the last one.
     """
     optim = import_library("timm.optim")
     names = optim.list_optimizers()
@@ -39,6 +39,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         close = get_close_matches(config.name.lower(), names, n=5) or names
         way_out = f"{'Close to it' if close is not names else 'It knows'}: {', '.join(close)}."
         raise UserError("optim.name", config.name, "an optimiser that timm knows", way_out)
+    if optim.get_optimizer_info(config.name.lower()).second_order:
+        expected = "an optimiser that needs no second derivatives, which training does not compute"
+        raise UserError("optim.name", config.name, expected, "Set `optim.name=adamw`, or another one.")
     try:
         kind = optim.get_optimizer_class(config.name, bind_defaults=False)
         _check_arguments(kind, optim.create_optimizer_v2, config)
@@ -56,8 +59,19 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         raise UserError("optim.kwargs", config.kwargs, f"arguments of {config.name}", way_out) from error
     if config.head_lr != 1:
         _set_apart(optimizer, last_layer(model, config.head_lr), config.head_lr)
+    _start_momentum(optimizer)
     optimizer.register_load_state_dict_post_hook(_match_layout)
     return optimizer
+
+
+def _start_momentum(optimizer: Optimizer) -> None:
+    """Give every parameter of a fused SGD its momentum, which is zero before the first gradient."""
+    # torch makes all of them at the first step, and fails where a parameter gets its first gradient later. Where
+    # float16 skips this step, it leaves them uninitialised.
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum"):
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def last_layer(model: nn.Module, head_lr: float) -> list[nn.Parameter]:
@@ -118,7 +132,8 @@ def _fastest(kind: Any, model: nn.Module, kwargs: dict[str, Any]) -> dict[str, b
     fits = bool(parameters) and all(
         parameter.device.type in _FUSED_DEVICES and parameter.is_floating_point() for parameter in parameters
     )
-    chosen_by_user = {"fused", "foreach", "differentiable"} & set(kwargs)
+    # Dampening does not hold for a parameter's first gradient, which is lost where momentum starts as zero.
+    chosen_by_user = {"fused", "foreach", "differentiable", "dampening"} & set(kwargs)
     return {"fused": True} if kind in _FUSED and fits and not chosen_by_user else {}
 
 

@@ -47,7 +47,9 @@ class StepInParts:
             self._statistics = RunningStatistics(run.model, self._share)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 does not know the new name of the argument
-            self._replica = nn.parallel.DistributedDataParallel(run.model, broadcast_buffers=False)
+            self._replica = nn.parallel.DistributedDataParallel(
+                run.model, broadcast_buffers=False, find_unused_parameters=True
+            )
         self.network = self._replica
 
     def __call__(self, forward: Forward, batches: Iterator[TaughtBatch], loss: Loss) -> Sequence[StepPart]:

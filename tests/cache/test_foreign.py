@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from distill.cache.foreign import ArrayFile, ForeignArrays, log_floor
 from distill.errors import UserError
+from tests.faults.refusals import few_open_files
 
 VALUES = ("logits", "probabilities", "log-probabilities")
 
@@ -137,6 +138,17 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
 def test_a_logit_beyond_float32_is_refused(tmp_path):
     with pytest.raises(UserError, match="fit float32"):
         every(ForeignArrays([save(tmp_path / "a.npy", draw() * 1e200)]))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_more_teachers_than_files_may_be_open(tmp_path, suffix):
+    arrays = [draw(seed=seed) for seed in range(40)]
+    paths = [save(tmp_path / f"{seed}{suffix}", array) for seed, array in enumerate(arrays)]
+    with few_open_files(32):
+        source = ForeignArrays(paths)
+        found = [np.exp(every(source)) for _ in range(2)]
+    right = np.mean([softmax(array) for array in arrays], axis=0)
+    np.testing.assert_allclose(found, [right, right], rtol=1e-5)
 
 
 def test_arrays_of_several_shapes_are_refused(tmp_path):

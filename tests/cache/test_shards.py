@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from distill.cache import shards
 from distill.cache.encoding import Encoding
 from distill.cache.shards import SHARDS, Layout, Piece, Shard, ShardReader, write_shards
+from tests.faults.refusals import few_open_files
 
 
 def exact(shard: Shard, classes: int = 5) -> torch.Tensor:
@@ -227,6 +228,33 @@ def test_only_shards_that_are_touched_are_opened(layout: Layout, tmp_path: Path)
     reader.rows(np.array([3, 700, 5]), 2)
     reader.rows(np.array([4]), 2)
     assert opened == [Shard(2, 0, 256).name, Shard(2, 512, 768).name]
+
+
+def test_more_shards_than_files_may_be_open(layout: Layout, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "MOST_ROWS", 40)
+    index = np.random.default_rng(0).permutation(1000)
+    with few_open_files(32):
+        write_shards(tmp_path, layout, answers)
+        reader = ShardReader(lambda name: tmp_path / name, layout)
+        for view in (0, 1, 2, 0):
+            whole = exact(Shard(view, 0, 1000)).numpy()
+            assert np.array_equal(reader.rows(index, view)["logits"], whole[index])
+            assert np.array_equal(reader.view(view)["logits"], whole)
+        assert write_shards(tmp_path, layout, answers, still_right=whole_in(reader)) != {}
+
+
+def whole_in(reader: ShardReader) -> Callable[[Shard], bool]:
+    """Return a function that reads a whole shard, as an interrupted writer does."""
+    return lambda shard: len(reader.rows(np.arange(shard.first, shard.last), shard.view)) > 0
+
+
+def test_a_mapped_shard_outlives_its_file(layout: Layout, tmp_path: Path) -> None:
+    write_shards(tmp_path, layout, answers)
+    reader = ShardReader(lambda name: tmp_path / name, layout)
+    before = reader.view(1)
+    for path in (tmp_path / "logits").iterdir():
+        path.unlink()
+    assert np.array_equal(reader.view(1), before)
 
 
 def test_many_classes(tmp_path) -> None:

@@ -1,9 +1,10 @@
-"""Let a disk refuse writes of this process: some changes of a store, or bytes beyond a size of a file."""
+"""Let the system refuse something to this process: changes of a store, large files, or many open files."""
 
 from __future__ import annotations
 
 import errno
 import functools
+import gc
 import os
 import resource
 import sys
@@ -75,3 +76,15 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def few_open_files(more: int) -> Iterator[None]:
+    """Let this process open no more than `more` further files inside the block."""
+    gc.collect()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 1 + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -16,7 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.cli import main as cli
-from distill.config import StageConfig
+from distill.config import ScheduleConfig, StageConfig
 from distill.errors import UserError
 from distill.pipeline.graph import ensure
 from distill.pipeline.run import run_stage
@@ -26,7 +26,7 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.tracking import MetricWriter, read_metrics
 from tests.faults import tiny
-from tests.faults.refusals import files_of_at_most, refused
+from tests.faults.refusals import few_open_files, files_of_at_most, refused
 from tests.faults.same_bits import differences
 from tests.memory import forget_warnings
 
@@ -214,6 +214,22 @@ def test_a_tensorboard_disk_that_fills_up_keeps_what_fitted(tmp_path: Path, caps
     assert capsys.readouterr().err.count("no TensorBoard log from here on") == 1
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
     assert [event.step for event in EventAccumulator(str(tmp_path / "tb")).Reload().Scalars("loss")] == [1]
+
+
+def test_a_cache_has_more_shards_than_files_may_be_open(world: World, monkeypatch, survived, count) -> None:
+    monkeypatch.setattr("distill.cache.logit_cache.RESIDENT_BYTES", 0)  # a large cache stays on disk
+    wrong, trials = [], random.Random(0).sample((90, 150, 300), count(1, 3))
+    for views in trials:
+        cache = world.configs["cache"].replace(views=views)
+        student = world.configs["student"].replace(cache=cache, schedule=ScheduleConfig(epochs=views, batch_size=512))
+        store = world.without(world.configs["student"])
+        with few_open_files(64):
+            made = run_or_find(student, store)
+            found = store.find(cache)
+            problems = made.problems() + (found.problems() if found else ["no cache"])
+        wrong += [f"{views} views: {problems[0]}"] if problems else []
+        shutil.rmtree(store.root)
+    survived("few files may be open", len(trials), wrong)
 
 
 def test_a_clock_that_goes_backwards_changes_nothing_but_shown_times(world: World, monkeypatch) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from distill.config import OptimConfig
 from distill.pipeline.graph import ensure
+from distill.pipeline.run import run_stage
 from distill.store.key import key
 from distill.store.record import RESUME, Record
 from distill.store.store import ArtifactStore
@@ -20,6 +22,8 @@ from distill.training import train
 from tests.faults import tiny
 from tests.faults.nursery import Nursery
 from tests.faults.same_bits import differences
+from tests.small import GAPS
+from tests.training.two_ranks import stop_at
 
 MAIN = ("teacher", "cache", "student", "report")
 STAGES = [*MAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("calibration", "analysis", "sweep"))]
@@ -113,3 +117,20 @@ def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.Monke
     assert time.monotonic() - started < 30
     assert list((tmp_path / "terminated" / "drafts").glob(f"*/{RESUME}"))
     assert differences(make("whole"), make("terminated")) == []
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lion"])
+def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, optimizer: str, count, survived) -> None:
+    config = tiny.TEACHER.replace(model=GAPS, optim=OptimConfig(name=optimizer), snapshots=0)
+    config = config.replace(schedule=config.schedule.replace(epochs=2, parts=2))
+    runtime = Runtime(store=tmp_path, device="cpu", executor="inline", progress=False)
+    whole = run_stage(config, ArtifactStore(tmp_path / "whole"), runtime)
+    steps, wrong = random.Random(optimizer).sample(range(1, 30), count(1, 8)), []
+    for step in steps:
+        store = ArtifactStore(tmp_path / str(step))
+        stop_at(step, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(config, store, runtime)
+        found = differences(run_stage(config, store, runtime).path, whole.path)
+        wrong += [f"after step {step}: {found[0]}"] if found else []
+    survived(f"no gradient in some steps, {optimizer}", len(steps), wrong)

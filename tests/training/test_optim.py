@@ -13,6 +13,7 @@ from distill.errors import UserError
 from distill.models.alexnet import AlexNet
 from distill.models.mlp import MLP
 from distill.training.optim import build_ema, build_optimizer, build_schedule, last_layer
+from tests.small import gaps
 
 STEPS = 10
 
@@ -161,6 +162,8 @@ def test_optimisers_without_a_fused_kernel_and_with_arguments():
         ("momentun", {}, "optim.name", "momentum"),
         ("zzzz", {}, "optim.name", "It knows"),
         ("lookahead_zzz_sgd", {}, "optim.name", "an optimiser that timm knows"),
+        ("adahessian", {}, "optim.name", "no second derivatives"),
+        ("AdaHessian", {}, "optim.name", "no second derivatives"),
         ("momentum", {"betas": [0.9, 0.9]}, "optim.kwargs", "has no betas"),
         ("adamw", {"beta": 1}, "optim.kwargs", "It takes: betas"),
         ("adamw", {"betas": [2, 0.9]}, "optim.kwargs", "beta"),
@@ -183,6 +186,28 @@ def test_fused_step_equals_the_plain_loop(name):
         train(model, build_optimizer(model, OptimConfig(name=name, lr=1e-3, kwargs=kwargs)), 4)
         weights.append(nn.utils.parameters_to_vector(model.parameters()))
     torch.testing.assert_close(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("name", ["momentum", "sgd", "adamw"])
+def test_layers_without_a_gradient_in_some_steps(name):
+    after = []
+    for kwargs in ({}, {"fused": False}):
+        torch.manual_seed(0)
+        model = gaps(3, (2, 4, 4))
+        optimizer = build_optimizer(model, OptimConfig(name=name, lr=0.1, weight_decay=0.1, kwargs=kwargs))
+        never = model.never.weight.clone()
+        train(model, optimizer, 8)
+        assert torch.equal(model.never.weight, never)
+        after.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(*after)
+
+
+def test_a_first_step_that_float16_skips_leaves_no_momentum():
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(name="momentum", lr=0.1))
+    optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.ones(())
+    train(model, optimizer, 1)
+    assert not any(state["momentum_buffer"].any() for state in optimizer.state.values())
 
 
 @pytest.mark.parametrize("name", ["momentum", "adamw"])

@@ -32,6 +32,7 @@ from distill.system import ranks
 from distill.system.runtime import Runtime
 from distill.training.state import Run
 from tests.data import copies
+from tests.small import GAPS
 
 DATA = DataConfig(limit=600, held_out=0.1)
 OPTIM = OptimConfig(lr=0.05)
@@ -53,6 +54,7 @@ RUNS = {
     "student": StudentConfig(cache=CACHE, data=DATA, model=MLP, schedule=SHARED, loss=LossConfig(alpha=0.5)),
     "batch norm of a batch": TeacherConfig(data=DATA, model=CNN, optim=OPTIM, schedule=SHARED),
     "batch norm and dropout of a part": TeacherConfig(data=DATA, model=DROPPING, schedule=PARTED, ema=0.9),
+    "layers without a gradient": TeacherConfig(data=DATA, model=GAPS, optim=OPTIM, schedule=PARTED, ema=0.9),
     "tokens in odd parts": TeacherConfig(
         data=TOKENS, model=COPYIST, schedule=SHARED.replace(batch_size=60, parts=3)
     ),
