@@ -100,7 +100,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(read_json(path))
     except ValidationError as error:
-        raise invalid(error, f"{path}.", "Make the cache again.") from error
+        raise invalid(error, f"{path}.", "Delete its folder, and make the cache again.") from error
 
 
 def data_identity(dataset: Dataset) -> DataIdentity:

@@ -100,6 +100,11 @@ class Loader:
         """Return the number of labels in a step of all ranks: one per sample, or one per position of a sample."""
         return self._step * self.views.labels.shape[1:].numel()
 
+    @property
+    def smallest(self) -> int:
+        """Return the smallest number of samples in a batch of an epoch without its incomplete batch."""
+        return min(self.batch_size, self._samples)
+
     def __len__(self) -> int:
         """Return the number of steps per epoch."""
         full, rest = divmod(self._samples, self._step)

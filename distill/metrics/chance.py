@@ -19,13 +19,13 @@ def at_chance(logits: Logits, labels: Labels) -> str | None:
       from 1/C to 1 where few images make these errors large;
     - its NLL is not below the entropy of the shares.
 
-    With one class there is nothing to tell apart, so no network is at chance.
+    With no image or one class there is nothing to tell apart, so no network is at chance.
     """
     if not torch.isfinite(logits).all():
         return "logits are not finite"
     counts = labels.bincount()
     counts = counts[counts > 0].double()
-    if len(counts) == 1:
+    if len(counts) < 2:
         return None
     right = (logits.argmax(1) == labels).double().unsqueeze(1)
     # A class that does not occur has no recall.

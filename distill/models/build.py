@@ -43,24 +43,33 @@ def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, in
             return
     if needed > most:
         value = f"{config.name} with {needed:,} bytes of weights for images of shape {list(in_shape)}"
-        raise UserError("model", value, f"at most the {most:,} of their file", "Train it again.")
+        raise UserError("model", value, f"at most the {most:,} of their file", "Delete its folder, and train it again.")
 
 
 def check_model(
-    config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], label_shape: tuple[int, ...] = ()
+    config: ModelConfig,
+    num_classes: int,
+    in_shape: tuple[int, int, int],
+    label_shape: tuple[int, ...] = (),
+    single: bool = False,
 ) -> None:
     """Build the network and run two images through it, in evaluation and in training mode.
 
     The check costs no memory where the network can be built on the meta device. torch's generators are left alone.
 
-    `in_shape` is channels, height, width; `label_shape` is () for one label per image, (T,) for one per position.
+    Args:
+        config: network and its arguments.
+        num_classes: number of logits for each label.
+        in_shape: channels, height, width.
+        label_shape: () for one label per image, (T,) for one per position.
+        single: whether training runs single images through the network; batch norm cannot take one.
 
     Raises:
-        UserError: as `build_model`; or the network cannot take images of this shape, or it gives something other
-            than `num_classes` logits for each label.
+        UserError: as `build_model`; or the network cannot take images of this shape, gives something other than
+            `num_classes` logits for each label, or has no weights that training could change.
     """
     # Of hundreds of small networks many are alike, and trying one out takes as long as some of its epochs.
-    checked = config.model_dump_json(), num_classes, in_shape, label_shape
+    checked = config.model_dump_json(), num_classes, in_shape, label_shape, single
     if checked in _passed:
         return
     construct = constructor(config, num_classes, in_shape)
@@ -68,7 +77,7 @@ def check_model(
         for device in ("meta", "cpu"):
             try:
                 with torch.device(device):
-                    _try_out(construct, config, (2, *label_shape, num_classes), in_shape)
+                    _try_out(construct, config, (2, *label_shape, num_classes), in_shape, single)
                 break
             except Exception:
                 # Some networks read numbers while they are built, and meta tensors have none.
@@ -77,7 +86,7 @@ def check_model(
     _passed.add(checked)
 
 
-_passed: set[tuple[str, int, tuple[int, int, int], tuple[int, ...]]] = set()
+_passed: set[tuple[str, int, tuple[int, int, int], tuple[int, ...], bool]] = set()
 """Arguments with which `check_model` was called in this process and raised no error."""
 
 
@@ -101,15 +110,18 @@ def _try_out(
     config: ModelConfig,
     out_shape: tuple[int, ...],
     in_shape: tuple[int, int, int],
+    single: bool,
 ) -> None:
     model = _construct(construct, config, in_shape)
     images = torch.zeros(2, *in_shape)
+    if images.is_meta and any(weight.dtype != torch.float32 for weight in model.parameters()):
+        raise NotImplementedError("no operation on the meta device refuses a mixture of types")
     for training in (False, True):
         try:
-            with torch.no_grad():
+            with torch.set_grad_enabled(training):
                 logits = model.train(training)(images)
         except Exception as error:
-            way_out = f"{_advice(config, in_shape)} It says: {_first_line(error)}."
+            way_out = f"{_advice(config, in_shape, model)} It says: {_first_line(error)}."
             expected = f"a network that takes images of shape {list(in_shape)} (channels, height, width)"
             raise UserError("model.name", config.name, expected, way_out) from error
         got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -119,9 +131,27 @@ def _try_out(
             expected = f"{out_shape[-1]} logits per {per}: {list(out_shape)} for two images"
             way_out = f"In {mode} mode it gives {got}: change the network or the data set."
             raise UserError("model.name", config.name, expected, way_out)
+    if not (logits.is_floating_point() and logits.requires_grad):
+        weights = sum(weight.requires_grad for weight in model.parameters())
+        way_out = f"{weights} of its parameters take a gradient, and it gives logits of {logits.dtype}."
+        raise UserError("model.name", config.name, "a network whose logits lead a gradient to its weights", way_out)
+    if single:
+        _try_single(model, config, images[:1])
 
 
-def _advice(config: ModelConfig, in_shape: tuple[int, int, int]) -> str:
+def _try_single(model: nn.Module, config: ModelConfig, image: torch.Tensor) -> None:
+    try:
+        with torch.no_grad():
+            model(image)
+    except Exception as error:
+        expected = f"2 or more images at a time, for {config.name}"
+        way_out = f"Raise `schedule.batch_size`, lower `schedule.parts`, or train on more images. It says: {_first_line(error)}."
+        raise UserError("schedule.batch_size", "1 image at a time", expected, way_out) from error
+
+
+def _advice(config: ModelConfig, in_shape: tuple[int, int, int], model: nn.Module) -> str:
+    if any(weight.dtype in (torch.float16, torch.bfloat16) for weight in model.parameters()):
+        return "Leave its weights in float32: `precision` says in what it computes."
     if config.name.startswith("torchvision:") and in_shape[0] != 3:
         return "Networks of torchvision take 3 channels; networks of timm adapt: set `model.name` to timm:NAME."
     if config.name.startswith("timm:"):

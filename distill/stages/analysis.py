@@ -176,8 +176,9 @@ def _predictions(network: Artifact, split: StoredSplit) -> tuple[Float[Tensor, "
     """
     logits, labels = load_predictions(network, split)
     if not len(labels):
-        way_out = "Take the other split, or train it again with `data.held_out=0.1`."
-        raise UserError("split", split, f"one that has images, for {network.path.name}", way_out)
+        way_out = f" {hold_out(network_config(network).data)}" if split == "held_out" else ""
+        expected = f"one that has images, for {network.path.name}"
+        raise UserError("split", split, expected, f"Take the other split.{way_out}")
     return logits, labels
 
 

@@ -17,7 +17,6 @@ from distill.data.tokens import refuse_augment
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.losses import make_loss
-from distill.models import check_model
 from distill.store.inputs import Inputs
 from distill.store.outcome import Outcome
 from distill.system.runtime import Runtime
@@ -35,7 +34,6 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     cache, source = inputs.optional(config.cache), inputs.optional(config.smoothing_source)
     dataset = load(config.data, runtime.data_root, runtime.progress)
     refuse_augment(dataset, config.augment)
-    check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)
     device = runtime.torch_device()
     logits = LogitCache(cache, device) if cache else None
     if logits is not None:

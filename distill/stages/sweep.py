@@ -27,7 +27,7 @@ from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system.files import write_json
 from distill.system.runtime import Runtime
-from distill.training.network import load_predictions
+from distill.training.network import load_predictions, refuse_no_held_out
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Int64
@@ -91,14 +91,19 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, ArtifactOrReason], f
         folder: folder to write to.
 
     Raises:
-        UserError: no network learned anything.
+        UserError: there are no held-out images, or no network learned anything.
     """
     measured: dict[StoredSplit, Measures] = {"held_out": {}, "test": {}}
     diverged: list[dict[str, Any]] = []
     learned: Artifact | None = None
     for (smoothing, seed), recipe in config.networks().items():
         network = networks[key(recipe)]
-        reason = network if isinstance(network, str) else at_chance(*load_predictions(network, "held_out"))
+        if isinstance(network, str):
+            reason = network
+        else:
+            logits, labels = load_predictions(network, "held_out")
+            refuse_no_held_out(recipe.data, len(labels), "a sweep")
+            reason = at_chance(logits, labels)
         if isinstance(network, str) or reason:
             diverged.append({"smoothing": smoothing, "seed": seed, "reason": reason})
             continue

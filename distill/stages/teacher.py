@@ -11,7 +11,6 @@ from distill.data.sets.load import load
 from distill.data.tokens import refuse_augment
 from distill.data.views.views import Views
 from distill.losses import make_loss
-from distill.models import check_model
 from distill.store.inputs import Inputs
 from distill.store.outcome import Outcome
 from distill.system.runtime import Runtime
@@ -28,7 +27,6 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
     """
     dataset = load(config.data, runtime.data_root, runtime.progress)
     refuse_augment(dataset, config.augment)
-    check_model(config.model, len(dataset.classes), dataset.shape, dataset.label_shape)
     device, channels_last = runtime.torch_device(), runtime.channels_last
     views = Views.of_training(dataset, config.augment, config.seed, device, channels_last)
     share = BatchShare.here(config.schedule.parts)

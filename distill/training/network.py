@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from distill.config import StoredSplit, StudentConfig, TeacherConfig
+from distill.config import DataConfig, StoredSplit, StudentConfig, TeacherConfig
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.errors import UserError
@@ -55,7 +55,8 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
         load_model(model, path)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(str(path), reason, f"weights of {config.model.name}", "Train it again.") from error
+        way_out = "Delete its folder, and train it again."
+        raise UserError(str(path), reason, f"weights of {config.model.name}", way_out) from error
     return model.to(device).eval()
 
 
@@ -131,17 +132,26 @@ def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tens
     stored = read_tensors(path, {logits: "F32 n k", labels: "I64 n"})
     classes = stored[logits].shape[1]
     if len(stored[labels]) and not 0 <= int(stored[labels].min()) <= int(stored[labels].max()) < classes:
-        raise UserError(f"{path}, {labels}", "other numbers", f"classes 0 to {classes - 1}", "Train it again.")
+        way_out = "Delete its folder, and train it again."
+        raise UserError(f"{path}, {labels}", "other numbers", f"classes 0 to {classes - 1}", way_out)
     return stored[logits], stored[labels]
 
 
-def refuse_no_held_out(network: Artifact, labels: Int64[Tensor, " n"], what: str) -> None:
-    """Refuse to fit something on the held-out predictions of a network that has none.
+def refuse_no_held_out(data: DataConfig, images: int, what: str) -> None:
+    """Refuse to do something on held-out images, of which the data set of a network has none.
 
     Raises:
-        UserError: there are no labels.
+        UserError: there are no images.
     """
-    if not len(labels):
-        value = network_config(network).data.held_out
-        expected = f"a share that holds out one image or more, since {what} is fitted on images not trained on"
-        raise UserError("data.held_out", value, expected, "Set `data.held_out=0.1`.")
+    if images:
+        return
+    expected = f"a share that holds out one image or more, since {what} needs images not trained on"
+    raise UserError("data.held_out", data.held_out, expected, hold_out(data))
+
+
+def hold_out(data: DataConfig) -> str:
+    """Say how to train a network again so that it has held-out images."""
+    # The share of a class is rounded to whole images.
+    if data.held_out:
+        return "Train it on more images, or with a larger `data.held_out`."
+    return "Train it again with `data.held_out=0.1`."

@@ -49,6 +49,8 @@ class Run:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.amp = None if config.precision == "float32" else getattr(torch, config.precision)
         self.scaler = torch.amp.GradScaler(self.device, enabled=config.precision == "float16")
+        if config.precision == "float16":
+            _refuse_other_weights(config, self.parameters)
         self.step, self.total_steps = 0, steps_per_epoch * config.schedule.epochs
         self.saved_at = time.monotonic()
         self.share = BatchShare.here(config.schedule.parts)
@@ -171,6 +173,13 @@ class Run:
             torch.set_num_threads(state["threads"])
         self.step = state["step"]
         self.schedule.step_update(self.step)
+
+
+def _refuse_other_weights(config: TeacherConfig | StudentConfig, weights: list[nn.Parameter]) -> None:
+    """Refuse weights whose gradients cannot be scaled, as training in float16 has to."""
+    if other := {weight.dtype for weight in weights} - {torch.float32, torch.float64}:
+        expected = f"another one for {config.model.name}, which has weights of {', '.join(map(str, other))}"
+        raise UserError("precision", config.precision, expected, "Set `precision=bfloat16`.")
 
 
 def _numpy_state() -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from distill.metrics.dark_knowledge import class_similarity
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-from distill.training.network import load_predictions
+from distill.training.network import load_predictions, refuse_no_held_out
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,10 +49,11 @@ def smoothing_matrix(config: LossConfig, dataset: Dataset, source: Artifact | No
 
 
 def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> None:
-    """Refuse a sweep whose strongest smoothing gives invalid targets, before anything is trained.
+    """Refuse a sweep without held-out images or with invalid targets, before anything is trained.
 
     Raises:
-        UserError: `smoothing_matrix` refuses the targets, or the data are not here.
+        UserError: no image is held out, `smoothing_matrix` refuses the targets of the strongest smoothing, or the
+            data are not here.
     """
     networks = config.networks()
     strongest = networks[max(config.smoothings), config.teacher.seed]
@@ -60,6 +61,7 @@ def check_sweep(config: SweepConfig, store: ArtifactStore, runtime: Runtime) -> 
     network = store.find(source) if source else None
     if source is None or network is not None:  # a source that is not here is trained first, and checked then
         dataset = load(strongest.data, runtime.data_root, runtime.progress)
+        refuse_no_held_out(strongest.data, len(dataset.held_out), "a sweep")
         smoothing_matrix(strongest.loss, dataset, network)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
+from distill.data.batch_share import BatchShare
 from distill.data.loader import Join, Loader
 from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
@@ -21,7 +22,7 @@ from distill.losses import Loss, TeacherRows
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
 from distill.metrics.smoothing_warnings import mixed_labels, no_effect, not_used, under_confidence
-from distill.models import build_model
+from distill.models import build_model, check_model
 from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system import ranks
@@ -58,6 +59,9 @@ def train_network(
     Warnings about label smoothing go to TensorBoard's text `warnings` and to the file `WARNINGS`. Where progress is
     shown (not in a pool of stages) they are printed on stderr too.
     """
+    # Ranks that share a part take the statistics of batch norm together.
+    single = loader.smallest == 1 and not BatchShare.here(config.schedule.parts).shared
+    check_model(config.model, dataset.num_classes, dataset.shape, dataset.label_shape, single)
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
     held_out, notices = _evaluation(dataset, dataset.held_out, device), Notices(runtime.progress)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import OptimConfig
+from distill.config import OptimConfig, ScheduleConfig
 from distill.pipeline.graph import ensure
 from distill.pipeline.run import run_stage
 from distill.store.key import key
@@ -119,18 +119,17 @@ def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.Monke
     assert differences(make("whole"), make("terminated")) == []
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lion"])
-def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, optimizer: str, count, survived) -> None:
-    config = tiny.TEACHER.replace(model=GAPS, optim=OptimConfig(name=optimizer), snapshots=0)
-    config = config.replace(schedule=config.schedule.replace(epochs=2, parts=2))
-    runtime = Runtime(store=tmp_path, device="cpu", executor="inline", progress=False)
-    whole = run_stage(config, ArtifactStore(tmp_path / "whole"), runtime)
-    steps, wrong = random.Random(optimizer).sample(range(1, 30), count(1, 8)), []
-    for step in steps:
-        store = ArtifactStore(tmp_path / str(step))
-        stop_at(step, signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            run_stage(config, store, runtime)
-        found = differences(run_stage(config, store, runtime).path, whole.path)
-        wrong += [f"after step {step}: {found[0]}"] if found else []
-    survived(f"no gradient in some steps, {optimizer}", len(steps), wrong)
+def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, count, survived) -> None:
+    runtime, wrong = Runtime(store=tmp_path, device="cpu", executor="inline", progress=False), []
+    for optimizer in ("momentum", "adamw", "lion")[: count(1, 3)]:
+        teacher = tiny.TEACHER.replace(model=GAPS, optim=OptimConfig(name=optimizer), snapshots=0)
+        config = teacher.replace(schedule=ScheduleConfig(epochs=1, batch_size=64, parts=2))
+        whole = run_stage(config, ArtifactStore(tmp_path / optimizer), runtime)
+        for step in random.Random(optimizer).sample(range(1, 15), count(1, 8)):
+            store = ArtifactStore(tmp_path / f"{optimizer}{step}")
+            stop_at(step, signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                run_stage(config, store, runtime)
+            found = differences(run_stage(config, store, runtime).path, whole.path)
+            wrong += [f"{optimizer}, after step {step}: {found[0]}"] if found else []
+    survived("no gradient in some steps", count(1, 24), wrong)
