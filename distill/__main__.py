@@ -22,7 +22,7 @@ if _interrupted is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if "LOCAL_RANK" in os.environ:
-    # Under torchrun torch warns that all weights got a gradient, which is the usual case. It reads this at its import.
+    # torch, which reads this at its import, would warn that all weights got a gradient: the usual case.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from distill.cli.main import main  # noqa: E402

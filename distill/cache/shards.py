@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -259,8 +259,14 @@ class ShardReader:
 
     def __init__(self, open_file: Callable[[str], Path], layout: Layout):
         self.layout = layout
+        shards = [*layout.shards()]
+
         # A function without `self`, so that a reader that nobody needs frees its maps at once.
-        self._shard = lru_cache(most_open_maps())(partial(_open_shard, open_file, layout, [*layout.shards()]))
+        @lru_cache(most_open_maps())
+        def shard(number: int) -> np.ndarray:
+            return _map_rows(open_file(shards[number].name), layout, shards[number])
+
+        self._shard = shard
 
     def view(self, view: int) -> np.ndarray:
         """Read all rows of a view into memory."""
@@ -290,8 +296,9 @@ class ShardReader:
         return rows.take(np.argsort(order), axis=0)
 
 
-def _open_shard(open_file: Callable[[str], Path], layout: Layout, shards: list[Shard], number: int) -> np.ndarray:
-    rows = map_shard(open_file(shards[number].name), layout, shards[number])
+def _map_rows(path: Path, layout: Layout, shard: Shard) -> np.ndarray:
+    """Map a shard, whose rows are read in any order."""
+    rows = map_shard(path, layout, shard)
     mapped = getattr(rows, "_mmap", None)
     if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
         # A row is a hundredth of what the system would read around it.

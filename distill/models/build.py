@@ -43,7 +43,8 @@ def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, in
             return
     if needed > most:
         value = f"{config.name} with {needed:,} bytes of weights for images of shape {list(in_shape)}"
-        raise UserError("model", value, f"at most the {most:,} of their file", "Delete its folder, and train it again.")
+        way_out = "Delete its folder, and train it again."
+        raise UserError("model", value, f"at most the {most:,} of their file", way_out)
 
 
 def check_model(
@@ -145,7 +146,8 @@ def _try_single(model: nn.Module, config: ModelConfig, image: torch.Tensor) -> N
             model(image)
     except Exception as error:
         expected = f"2 or more images at a time, for {config.name}"
-        way_out = f"Raise `schedule.batch_size`, lower `schedule.parts`, or train on more images. It says: {_first_line(error)}."
+        way_out = "Raise `schedule.batch_size`, lower `schedule.parts`, or train on more images."
+        way_out += f" It says: {_first_line(error)}."
         raise UserError("schedule.batch_size", "1 image at a time", expected, way_out) from error
 
 

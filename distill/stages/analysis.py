@@ -24,7 +24,7 @@ from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system.files import write_json
 from distill.system.runtime import Runtime
-from distill.training.network import load_predictions
+from distill.training.network import hold_out, load_predictions, network_config
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

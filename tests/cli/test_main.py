@@ -75,6 +75,8 @@ STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such
         (["sweep-smoothing", "--smoothings", "0", "1.5"], "less than 1"),
         (["sweep-smoothing", "--seeds", "0"], "--seeds"),
         (["sweep-smoothing", "--data.held-out", "0"], "--data.held-out 0.1"),
+        (["sweep-smoothing", "--data.held-out", "0.0001"], "or with a larger --data.held-out"),
+        (["teacher", "--optim.name", "adahessian"], "--optim.name adamw"),
         (["sweep-smoothing", "--loss.labels.per-class", *["0.1"] * 10], "--loss.labels.per-class"),
         (["sweep-smoothing", "--teacher", "x"], "sweep-smoothing --help"),
         (["sweep-smoothing", "--smoothings", "nan", "0.1"], "--smoothings = nan: expected a finite number"),

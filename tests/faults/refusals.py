@@ -83,7 +83,8 @@ def few_open_files(more: int) -> Iterator[None]:
     """Let this process open no more than `more` further files inside the block."""
     gc.collect()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 1 + more, hard))
+    highest = max(int(open_file.name) for open_file in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + more, hard))
     try:
         yield
     finally:

@@ -221,7 +221,9 @@ def test_a_cache_has_more_shards_than_files_may_be_open(world: World, monkeypatc
     wrong, trials = [], random.Random(0).sample((90, 150, 300), count(1, 3))
     for views in trials:
         cache = world.configs["cache"].replace(views=views)
-        student = world.configs["student"].replace(cache=cache, schedule=ScheduleConfig(epochs=views, batch_size=512))
+        student = world.configs["student"].replace(
+            cache=cache, schedule=ScheduleConfig(epochs=views, batch_size=512)
+        )
         store = world.without(world.configs["student"])
         with few_open_files(64):
             made = run_or_find(student, store)

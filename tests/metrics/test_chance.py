@@ -88,3 +88,7 @@ def test_the_reason_names_both_numbers_and_their_bounds():
     assert at_chance(torch.zeros(100, 2), blocks(50, 50)) == (
         "accuracy at chance (balanced accuracy 0.500, needs more than 0.650; NLL 0.693, needs less than 0.693)"
     )
+
+
+def test_no_images_tell_nothing():
+    assert at_chance(torch.empty(0, 3), torch.empty(0, dtype=torch.int64)) is None

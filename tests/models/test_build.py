@@ -198,6 +198,59 @@ def plugin_of_buffers(num_classes, in_shape):
     return net
 
 
+class Odd(nn.Linear):
+    """Weights that a type describes, and logits that a function makes of them."""
+
+    def __init__(self, pixels, num_classes, weights, change):
+        super().__init__(pixels, num_classes, dtype=weights)
+        self.change = change
+
+    def forward(self, x):
+        return self.change(super().forward(x.flatten(1).to(self.weight.dtype)))
+
+
+def plugin_odd(num_classes, in_shape, kind):
+    pixels = in_shape[0] * in_shape[1] * in_shape[2]
+    if kind == "parts in half precision":
+        return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 4), nn.Linear(4, num_classes).half())
+    if kind == "whole numbers":
+        net = nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))
+        net.register_parameter("steps", nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False))
+        return net
+    if kind == "no parameter":
+        return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(num_classes))
+    weights = {"half inside": torch.float16, "complex": torch.complex64, "complex inside": torch.complex64}
+    changes = {"detached": torch.detach, "rounded": torch.Tensor.long, "complex inside": torch.real}
+    net = Odd(pixels, num_classes, weights.get(kind), changes.get(kind, nn.Identity()))
+    return net.requires_grad_(False) if kind == "frozen" else net
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("no parameter", "0 of its parameters take a gradient"),
+        ("frozen", "0 of its parameters take a gradient"),
+        ("detached", "2 of its parameters take a gradient"),
+        ("rounded", "logits of torch.int64"),
+        ("complex", "logits of torch.complex64"),
+        ("parts in half precision", "Leave its weights in float32: `precision`"),
+        ("half inside", None),
+        ("complex inside", None),
+        ("whole numbers", None),
+    ],
+)
+def test_networks_that_training_cannot_change(kind, says):
+    odd = config(plugin_odd, kind=kind)
+    if says is None:
+        check_model(odd, 10, (1, 4, 4))
+        return
+    with pytest.raises(UserError) as caught:
+        check_model(odd, 10, (1, 4, 4))
+    assert caught.value.field == "model.name"
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_buffers_need_a_file_of_their_size() -> None:
     network = config(plugin_of_buffers)
     refuse_larger(network, 2, (1, 4, 4), 4008)

@@ -51,6 +51,6 @@ def test_the_test_set_is_not_fitted(trained, runtime, tmp_path, monkeypatch):
 
 def test_without_held_out_images_there_is_no_map(trained, teacher, runtime, tmp_path):
     network = trained(teacher.replace(data=DataConfig(held_out=0)))
-    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set `data\.held_out=0\.1`") as raised:
+    with pytest.raises(UserError, match=r"data\.held_out = 0.*again with `data\.held_out=0\.1`") as raised:
         probe(ScalingProbe(), network, runtime, tmp_path)
     assert "\n" not in str(raised.value)

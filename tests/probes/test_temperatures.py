@@ -56,6 +56,6 @@ def test_all_of_it_is_finite_even_for_extreme_logits(monkeypatch, runtime, tmp_p
 
 def test_without_held_out_images_there_is_no_temperature(trained, teacher, runtime, tmp_path):
     network = trained(teacher.replace(data=DataConfig(held_out=0)))
-    with pytest.raises(UserError, match=r"data\.held_out = 0.*Set `data\.held_out=0\.1`") as raised:
+    with pytest.raises(UserError, match=r"data\.held_out = 0.*again with `data\.held_out=0\.1`") as raised:
         probe(GRID, network, runtime, tmp_path)
     assert "\n" not in str(raised.value)

@@ -50,9 +50,12 @@ def test_it_is_drawn_and_logged(make, teacher):
     assert line["test/ece"] == made.record.metrics["test/ece"]
 
 
-def test_a_network_without_held_out_images_is_refused_in_a_line(make, teacher):
-    network = teacher.replace(data=DataConfig(held_out=0))
-    with pytest.raises(UserError, match=r"data\.held_out = 0") as raised:
+@pytest.mark.parametrize(
+    ("share", "way_out"), [(0.0, r"`data\.held_out=0\.1`"), (1e-4, r"a larger `data\.held_out`")]
+)
+def test_a_network_without_held_out_images_is_refused_in_a_line(make, teacher, share, way_out):
+    network = teacher.replace(data=DataConfig(held_out=share))
+    with pytest.raises(UserError, match=rf"data\.held_out = {share}: .* with {way_out}\.") as raised:
         make(CalibrationConfig(network=network))
     assert "\n" not in str(raised.value)
 

@@ -227,6 +227,13 @@ def test_nothing_learned_is_one_clear_line(setting, tmp_path):
         write_sweep(config, {key(recipe): "loss = nan" for recipe in config.networks().values()}, tmp_path)
 
 
+def test_no_held_out_images_are_one_clear_line(setting, tmp_path, monkeypatch):
+    nothing = torch.empty(0, 10), torch.empty(0, dtype=torch.int64)
+    monkeypatch.setattr("distill.stages.sweep.load_predictions", lambda network, split: nothing)
+    with pytest.raises(UserError, match=r"data\.held_out = 0\.15: .*with a larger `data\.held_out`"):
+        write_sweep(*setting, tmp_path)
+
+
 def test_the_page_is_whole_and_stands_alone(plain, found):
     page = (plain / "index.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page), "nothing is loaded"

@@ -6,11 +6,14 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
+from distill.config import DataConfig, ModelConfig
 from distill.errors import UserError
 from distill.pipeline.run import run_stage
 from distill.store.store import ArtifactStore
 from tests.made import assert_same_bits, make
+from tests.models.test_build import plugin_odd
 
 
 def test_teachers_that_differ_in_smoothing_start_alike(teacher, store, runtime, monkeypatch) -> None:
@@ -51,6 +54,41 @@ def test_the_numbers_do_not_depend_on_what_ran_before(teacher, store, runtime, t
 def test_low_precision_trains_on_the_cpu(teacher, store, runtime, precision: str) -> None:
     made = make(teacher.replace(precision=precision), store, runtime)
     assert made.record.metrics["test/accuracy"] > 0.3
+
+
+def complex_inside(num_classes, in_shape):
+    return plugin_odd(num_classes, in_shape, "complex inside")
+
+
+def test_weights_that_float16_cannot_scale(teacher, store, runtime) -> None:
+    odd = teacher.replace(model=ModelConfig(name=complex_inside))
+    with pytest.raises(UserError, match=r"precision = 'float16': .*torch\.complex64\. Set `precision=bfloat16`"):
+        make(odd.replace(precision="float16"), store, runtime)
+    make(odd.replace(precision="bfloat16"), store, runtime)
+
+
+ONE_BY_ONE = {"a batch": ({"batch_size": 1}, 40), "a part": ({"batch_size": 4, "parts": 4}, 40), "all": ({}, 1)}
+
+
+def normed(num_classes, in_shape):
+    pixels = in_shape[0] * in_shape[1] * in_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(pixels), nn.Linear(pixels, num_classes))
+
+
+@pytest.mark.parametrize("what", ONE_BY_ONE)
+def test_batch_norm_of_one_image(teacher, store, runtime, what) -> None:
+    schedule, images = ONE_BY_ONE[what]
+    data = DataConfig(name=few, kwargs={"n": images})
+    config = teacher.replace(schedule=teacher.schedule.replace(**schedule), data=data)
+    with pytest.raises(UserError, match=r"schedule\.batch_size = '1 image at a time'.*lower `schedule\.parts`"):
+        make(config.replace(model=ModelConfig(name=normed)), store, runtime)
+    make(config, store, runtime)  # an MLP takes one image
+
+
+def few(n: int):
+    """Return images of one class of two."""
+    images = torch.arange(n * 4, dtype=torch.uint8).view(n, 1, 2, 2)
+    return images, torch.zeros(n, dtype=torch.int64), images[:1], torch.zeros(1, dtype=torch.int64), ("a", "b")
 
 
 def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
