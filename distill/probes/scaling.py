@@ -12,7 +12,7 @@ from distill.metrics.measured import Measured
 from distill.metrics.measures import BY_NAME, Measure, Topic, compute
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_predictions, network_config, refuse_no_held_out
+from distill.training.network import load_predictions, refuse_no_held_out
 
 _JUDGED = [BY_NAME[name] for name in ("ece", "ece_classwise", "nll", "brier", "accuracy")]
 _TOPICS = {
@@ -40,7 +40,7 @@ def probe_scaling(config: ScalingProbe, network: Artifact, runtime: Runtime, log
         UserError: the network has no held-out predictions.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    refuse_no_held_out(network_config(network).data, len(held_out_labels), "scaling")
+    refuse_no_held_out(network, len(held_out_labels), "scaling")
     logits, labels = load_predictions(network, "test")
     values: dict[str, float] = {}
     for method in config.methods:

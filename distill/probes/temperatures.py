@@ -14,7 +14,7 @@ from distill.metrics.measures import Measure, Topic
 from distill.metrics.temperature import by_temperature, fit_temperature
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
-from distill.training.network import load_predictions, network_config, refuse_no_held_out
+from distill.training.network import load_predictions, refuse_no_held_out
 
 _TOPIC = Topic("Temperature scaling", ("ece", "nll"))
 MEASURES = (
@@ -38,7 +38,7 @@ def probe_temperatures(config: TemperaturesProbe, network: Artifact, runtime: Ru
         UserError: the network has no held-out predictions.
     """
     held_out, held_out_labels = load_predictions(network, "held_out")
-    refuse_no_held_out(network_config(network).data, len(held_out_labels), "the fit of a temperature")
+    refuse_no_held_out(network, len(held_out_labels), "the fit of a temperature")
     fitted = fit_temperature(held_out, held_out_labels)
     logits, labels = load_predictions(network, "test")
     nlls, errors = by_temperature(logits, labels, config.temperatures)

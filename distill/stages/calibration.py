@@ -46,7 +46,7 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
     """
     network = inputs.artifact(config.network)
     held_out, held_out_labels = load_predictions(network, "held_out")
-    refuse_no_held_out(network_config(network).data, len(held_out_labels), "the fit of the map")
+    refuse_no_held_out(network, len(held_out_labels), "the fit of the map")
     fitted = temperature = logit_scaling.fit("temperature", held_out, held_out_labels)
     if config.method != "temperature":
         fitted = logit_scaling.fit(config.method, held_out, held_out_labels)

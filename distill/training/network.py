@@ -137,7 +137,7 @@ def load_predictions(artifact: Artifact, split: StoredSplit) -> tuple[Float[Tens
     return stored[logits], stored[labels]
 
 
-def refuse_no_held_out(data: DataConfig, images: int, what: str) -> None:
+def refuse_no_held_out(network: Artifact | DataConfig, images: int, what: str) -> None:
     """Refuse to do something on held-out images, of which the data set of a network has none.
 
     Raises:
@@ -145,6 +145,7 @@ def refuse_no_held_out(data: DataConfig, images: int, what: str) -> None:
     """
     if images:
         return
+    data = network if isinstance(network, DataConfig) else network_config(network).data
     expected = f"a share that holds out one image or more, since {what} needs images not trained on"
     raise UserError("data.held_out", data.held_out, expected, hold_out(data))
 
