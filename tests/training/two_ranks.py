@@ -54,7 +54,7 @@ RUNS = {
     "student": StudentConfig(cache=CACHE, data=DATA, model=MLP, schedule=SHARED, loss=LossConfig(alpha=0.5)),
     "batch norm of a batch": TeacherConfig(data=DATA, model=CNN, optim=OPTIM, schedule=SHARED),
     "batch norm and dropout of a part": TeacherConfig(data=DATA, model=DROPPING, schedule=PARTED, ema=0.9),
-    "layers without a gradient": TeacherConfig(data=DATA, model=GAPS, optim=OPTIM, schedule=PARTED, ema=0.9),
+    "layers without a gradient": TeacherConfig(data=DATA, model=GAPS, optim=OPTIM, schedule=SHARED, ema=0.9),
     "tokens in odd parts": TeacherConfig(
         data=TOKENS, model=COPYIST, schedule=SHARED.replace(batch_size=60, parts=3)
     ),
