@@ -11,9 +11,8 @@ import os  # noqa: E402
 import signal  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-if _first and _first == str(
-    Path(__file__).absolute().parents[1]
-):  # a clone that is not installed, which child processes need
+# A clone that is not installed stays on the path, at its end: child processes need it.
+if _first == str(Path(__file__).absolute().parents[1]):
     sys.path.append(_first)
 
 # Ctrl-C during the imports below ends the process without a traceback. After them `main` handles Ctrl-C.
