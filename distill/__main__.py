@@ -12,7 +12,7 @@ import signal  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 # A clone that is not installed stays on the path, at its end: child processes need it.
-if _first == str(Path(__file__).absolute().parents[1]):
+if _first and Path(__file__).absolute().parents[1] == Path(_first):
     sys.path.append(_first)
 
 # Ctrl-C during the imports below ends the process without a traceback. After them `main` handles Ctrl-C.

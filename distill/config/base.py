@@ -33,8 +33,6 @@ def _as_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-_TEXT = "text, and not bytes that are none in this terminal's encoding"
-_AS_TEXT = "Give it another name, or set PYTHONUTF8=1 if it is UTF-8."
 Kwargs = Annotated[dict[str, Any], AfterValidator(_as_json)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,12 +88,7 @@ class Config(BaseModel):
     def _name_from_outside(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """Complete the field that an error names with the path of this config inside the config that holds it."""
         try:
-            made = check(value)
-            for field, given in made:
-                for text in given if isinstance(given, tuple) else (given,):
-                    if isinstance(text, str) and not text.isascii() and "\\ud" in ascii(text):
-                        raise UserError(cls.place + field, text, _TEXT, _AS_TEXT)
-            return made
+            return check(value)
         except UserError as error:
             # A path that has the name already was made by an inner call, or this config is where it usually is.
             if info.field_name is None or f".{info.field_name}." in f".{error.field}":
@@ -109,7 +102,8 @@ class Config(BaseModel):
         for name, value in self:
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str) and not is_utf8(text):
-                    raise UserError(f"{self.place}{name}", text, "a text in UTF-8", "Rename it, or link to it.")
+                    way_out = "Rename it, or set PYTHONUTF8=1 if only the terminal has another encoding."
+                    raise UserError(f"{self.place}{name}", text, "a text in UTF-8", way_out)
         return self
 
     def replace(self, **changes: Any) -> Self:

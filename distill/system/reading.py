@@ -246,6 +246,7 @@ def read_lines(path: Path, field: str) -> list[str]:
     content = read_bytes(path)
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     at, wrong = content.find(b"\0") if encoding == "utf-8" else -1, "a byte 0"
+    text = ""
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
