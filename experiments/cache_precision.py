@@ -80,7 +80,7 @@ def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting(data, scale)
     built: Runs = {}
-    most = 1 if scale == "smoke" else 3 if scale == "quick" and data != "digits" else chosen.seeds
+    most = 3 if scale == "quick" and data != "digits" else chosen.seeds
     for seed in range(min(most, chosen.seeds)):
         student = chosen.student.replace(seed=seed)
         for smoothing, teacher in smoothed(chosen.teacher.replace(seed=seed), SMOOTHINGS).items():

@@ -106,7 +106,7 @@ class Size(NamedTuple):
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(600, 32, 32, 6, 2, 20),
+    "smoke": Size(300, 32, 32, 4, 1, 8),
     "quick": Size(1500, 64, 64, 40, 5, 1200),
     "short": Size(None, 128, 64, 60, 5, 1200),
     "paper": Size(None, 256, 64, 100, 5, 1200),

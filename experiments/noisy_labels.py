@@ -107,7 +107,7 @@ def runs(scale: Scale, data: str) -> Runs:
         teacher = teacher.replace(data=half, schedule=ScheduleConfig(epochs=20))
     noise = [cell for cell in NOISE if scale != "smoke" or cell[1] == 0.4]
     built: Runs = {}
-    for seed in range(1 if scale == "smoke" else min(chosen.seeds, _SEEDS)):
+    for seed in range(min(chosen.seeds, _SEEDS)):
         for kind, rate in noise:
             images = teacher.data.replace(label_noise=rate, noise=kind if rate else "symmetric")
             where = _noise(kind, rate)

@@ -117,7 +117,7 @@ def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     smoothings = SMOOTHINGS if scale != "smoke" else SMOOTHINGS[:3]
-    seeds = range(chosen.seeds if scale != "smoke" else 1)
+    seeds = range(chosen.seeds)
     built = teachers(chosen.teacher, seeds, smoothings)
     few = of_few(chosen.student, images_of(data, scale), SHARE)
     for seed in seeds:

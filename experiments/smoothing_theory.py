@@ -104,7 +104,7 @@ def runs(scale: Scale, data: str) -> Runs:
             optim=OptimConfig(lr=0.1, clip=None),
             schedule=ScheduleConfig(epochs=4 if scale == "smoke" else 300, batch_size=64),
         )
-    seeds = range(1 if scale == "smoke" else chosen.seeds)
+    seeds = range(chosen.seeds)
     smoothings = (drawing.USUAL,) if scale == "smoke" else SMOOTHINGS
     others = teacher.with_loss(smoothing=0.1, smoothing_convention="others")
     over_others: Runs = {Label(OTHERS, seed): others.replace(seed=seed) for seed in seeds}

@@ -191,7 +191,7 @@ def runs(scale: Scale, data: str) -> Runs:
     """Build every network of the experiment, under its label."""
     chosen = setting_of_figures(data, scale)
     built: Runs = {}
-    for seed in range(1 if scale == "smoke" else chosen.seeds):
+    for seed in range(chosen.seeds):
         for panel in _SMOKE if scale == "smoke" else PANELS:
             built |= labelled(dict(_networks(panel, chosen, scale, data, seed)), seed)
     return built

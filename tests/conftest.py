@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from distill.cache import LogitCache
 from distill.config import (
@@ -24,7 +25,9 @@ from distill.data.sets.load import load
 from distill.store.artifact import Artifact
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
+from distill.training import train
 from tests import made
+from tests.forked_commands import forked_commands
 from tests.small import SHORT, TINY
 
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
@@ -35,6 +38,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-count", action="store_true", help="faults as often as scripts/faults has them")
+
+
+def _once(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw the first figure, and leave those that follow empty."""
+    functions = iter([draw])
+    return lambda *arguments: next(functions, lambda *_: Figure(figsize=(1, 1), dpi=10))(*arguments)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_figure_for_all_networks() -> Iterator[None]:
+    """Draw each figure for TensorBoard once: a figure takes twice as long as the training of a tiny network."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("calibration_figure", "confidence_figure"):
+            patch.setattr(train, name, _once(getattr(train, name)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[list[str]]:
+    """The command line of a `python` that has imported torch already."""
+    with forked_commands() as words:
+        yield words
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,25 +25,27 @@ def block(language: str, holding: str) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like a clone, with its own store and the running Python in place of .venv."""
-    folder = tmp_path_factory.mktemp("clone")
+def make_clone(folder: Path, python: list[str]) -> Path:
+    """A folder that looks like a clone, with its own store and a Python in place of .venv."""
     for name in ("scripts", "experiments"):
         (folder / name).symlink_to(ROOT / name)
     binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True)
-    (binaries / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (binaries / "distill").write_text(f'#!/bin/sh\nexec {sys.executable} -m distill "$@"\n')
-    for path in binaries.iterdir():
-        path.chmod(0o755)
+    for name, module in {"python": "", "distill": "-m distill"}.items():
+        (binaries / name).write_text(f'#!/bin/sh\nexec {shlex.join(python)} {module} "$@"\n')
+        (binaries / name).chmod(0o755)
     (binaries / "activate").write_text(f'PATH="{binaries}:$PATH"\n')
     return folder
 
 
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, python: list[str]) -> Path:
+    return make_clone(tmp_path_factory.mktemp("clone"), python)
+
+
 def shell(script: str, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
-    environment["OMP_NUM_THREADS"] = "1"  # other tests run beside this one
+    environment |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}  # other tests run beside this one
     command = ["bash", "-euo", "pipefail", "-c", f"source .venv/bin/activate\n{script}"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -88,7 +91,8 @@ def test_a_network_is_calibrated_exported_and_swept(clone: Path) -> None:
     assert "Held-out images, which choose" in told
 
 
-def test_ones_own_model_and_data(clone: Path) -> None:
+def test_ones_own_model_and_data(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path, [sys.executable])  # which has imported nothing, as where people type this
     (clone / "mine.py").write_text(block("python", "def net("))
     told = shell(block("bash", "mine:net"), clone)
     assert "checkpoints/teachers/mine-stripes-mine-net" in told
@@ -152,8 +156,8 @@ SMOOTHING = ["smoothing_theory", "smoothing_sweep", "noisy_labels"]
         ("experiments/results/README.md", SMOOTHING),
     ],
 )
-def test_its_results_are_those_of_the_recorded_runs(page: str, experiments: list[str]) -> None:
-    command = [sys.executable, ROOT / "scripts" / "results_table.py", *experiments]
+def test_its_results_are_those_of_the_recorded_runs(page: str, experiments: list[str], python: list[str]) -> None:
+    command = [*python, ROOT / "scripts" / "results_table.py", *experiments]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "reproduced" in told
     assert told.strip() in (ROOT / page).read_text()

@@ -27,7 +27,7 @@ def split(condition: str) -> tuple[str, str]:
 @pytest.mark.parametrize("data", DATA)
 def test_every_way_is_there_once_for_each_teacher_and_seed(scale, data):
     runs = restore.runs(scale, data)
-    for seed in range(1 if scale == "smoke" else setting_of_figures(data, scale).seeds):
+    for seed in range(setting_of_figures(data, scale).seeds):
         found: dict[str, list[str]] = {of: [] for of in TAUGHT}
         for label, config in runs.items():
             if label.seed == seed and isinstance(config, StudentConfig) and config.cache is not None:
