@@ -1,7 +1,7 @@
 """Run Python commands in children of one process that has imported torch, since a fork takes milliseconds.
 
-A command is the arguments of `python`: a script, or `-m` and a module. A child has the folder and the environment of
-who asks, and their standard input and outputs. Nothing of the project has run in it, only been imported.
+A command is the arguments of `python`: a script, or `-m` and a module. A child has the folder, the environment and
+the standard input and outputs of who asks. Nothing of the project has run in it, only been imported.
 """
 
 from __future__ import annotations

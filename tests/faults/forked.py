@@ -153,12 +153,15 @@ def _warm() -> None:
     """Import what stages import when they run, and render one figure, so that no child has to."""
     for name in _IMPORTED:
         import_module(name)
+    from matplotlib.figure import Figure
+
     from distill.data.sets.load import load
     from distill.models import build_model, check_model
     from distill.reports import experiment_files
     from distill.reports.experiment import Label, Table
     from distill.store.provenance import provenance
     from distill.system.runtime import Runtime
+    from distill.training import train
     from distill.training.optim import build_ema, build_optimizer, build_schedule
 
     import_module("torch").set_num_threads(1)
@@ -169,6 +172,8 @@ def _warm() -> None:
     model = build_model(config.model, len(data.classes), data.shape)
     build_schedule(build_optimizer(model, config.optim), config.schedule, 1)
     build_ema(model, 0.9)
+    for name in ("calibration_figure", "confidence_figure"):  # each takes longer than a training
+        setattr(train, name, lambda *_: Figure(figsize=(1, 1), dpi=10))
     tiny.draw(Table({Label("teacher", 0): {"accuracy": 1.0}}))["accuracy"].savefig(os.devnull, format="svg")
 
 
