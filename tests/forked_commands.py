@@ -53,6 +53,7 @@ def _serve(path: str) -> None:
     """Run what is asked until stdin ends, which it does with the process that started this one."""
     for name in _IMPORTED:
         import_module(name)
+    sys.dont_write_bytecode = True  # its age is counted in seconds, and a test may edit a module within one
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
