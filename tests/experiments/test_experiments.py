@@ -63,7 +63,7 @@ def _built() -> Iterator[tuple[str, Scale, str]]:
         yield from ((name, scale, each) for each in sorted(data))
 
 
-@pytest.mark.parametrize(("name", "scale", "data"), _built())
+@pytest.mark.parametrize(("name", "scale", "data"), [*_built()])
 def test_it_is_built_at_every_scale(name: str, scale: Scale, data: str) -> None:
     experiment = load_experiment(name)
     if data not in experiment.DATA.values() and not _takes(name, scale, data):
