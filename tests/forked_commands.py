@@ -88,6 +88,9 @@ def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # Those of the process that was forked remember what their files could do.
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
     is_module = words[0] == "-m"
     sys.path[0] = folder if is_module else str(Path(words[0]).parent.absolute())
     sys.argv = words[is_module:]
