@@ -137,7 +137,7 @@ def fake_apt(monkeypatch, fails: int = 0, uid: int = 0) -> list[list[str]]:
         called.append([word for word in command if not word.startswith("-o")])
         if "download" in command:
             if sum("download" in words for words in called) <= fails:
-                raise subprocess.CalledProcessError(100, command, stderr="W: lists\nE: Unable to locate package\n")
+                raise subprocess.CalledProcessError(100, command, stderr=b"W: lists\nE: Unable to locate package\n")
             (cwd / "dataset-set_1_all.deb").touch()
         if command[0] == "dpkg-deb":
             folder = cwd / "unpacked" / "usr" / "share" / "datasets" / "set"
