@@ -1,8 +1,11 @@
 """List every measure of a network, each in one entry: how it is computed, shown and explained.
 
-To add a measure, write its function in this folder and its entry in `MEASURES`. Tables, `distill evaluate`, probes,
-sweeps, calibrations and the logs of training read the list. A probe lists its own measures beside its code, and an
-experiment in its own file. Nothing here imports torch: a function is imported when it is computed.
+To add a measure, write its function in this folder and its entry in `_LISTED`. Tables, `distill evaluate`, probes,
+sweeps, calibrations and the logs of training read the list. The names of the measures are part of the keys of
+analyses, sweeps and calibrations: the next `distill reproduce` makes these anew from stored predictions, and trains
+nothing. Then run `pytest tests/metrics`, which checks the function and the entry. A probe lists its own measures
+beside its code, and an experiment in its own file. Nothing here imports torch: a function is imported when it is
+computed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compute the key of an artifact: a hash of its config, known before anything runs.
 
-A key depends on the fields that differ from their default, on the version of the stage, and on the keys of its
-inputs. So a field that is added later changes no key. Whoever changes a default must raise the version of the
-stage.
+A key depends on the fields that differ from their default, on the version of the stage, on the names of the measures
+that the stage computes, and on the keys of its inputs. So a field that is added later changes no key. Whoever changes
+a default must raise the version of the stage.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from typing import Any, get_args, get_origin
 from typing import Literal as _Literal
 
 from distill.config import Config, StageConfig
-from distill.store.stages import STAGES, is_stage
+from distill.store.stages import STAGES, Stage, is_stage
 
 # Configs are frozen, and all configs that contain a config share the object. So each config of a graph is hashed
 # once, not once for every path that leads to it.
-_KEYS: dict[int, tuple[weakref.KeyedRef[int, StageConfig], tuple[int, ...], str]] = {}
-"""Keys that are known: id of a config → the config (weak), the versions of all stages, and its key."""
+_KEYS: dict[int, tuple[weakref.KeyedRef[int, StageConfig], tuple[Stage, ...], str]] = {}
+"""Keys that are known: id of a config → the config (weak), all stages, and its key."""
 
 
 def key(config: StageConfig) -> str:
     """Hash a config with its inputs replaced by their keys; return the sha256 in hexadecimal."""
-    versions, known = tuple(stage.version for stage in STAGES.values()), _KEYS.get(id(config))
-    if known and known[0]() is config and known[1] == versions:
+    stages, known = tuple(STAGES.values()), _KEYS.get(id(config))
+    if known and known[0]() is config and known[1] == stages:
         return known[2]
-    own = {"version": STAGES[config.stage].version, **_changed(config)}
+    stage = STAGES[config.stage]
+    own = {"version": stage.version, **({"measures": stage.measures} if stage.measures else {}), **_changed(config)}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True, allow_nan=False).encode()).hexdigest()
-    _KEYS[id(config)] = (weakref.KeyedRef(config, _forget, id(config)), versions, digest)
+    _KEYS[id(config)] = (weakref.KeyedRef(config, _forget, id(config)), stages, digest)
     return digest
 
 

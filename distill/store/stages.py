@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from distill.config import (
@@ -19,6 +20,7 @@ from distill.config import (
     TeacherConfig,
 )
 from distill.store import titles
+from distill.system.references import referenced
 
 
 def nested_stages(config: Config) -> Iterator[StageConfig]:
@@ -61,14 +63,31 @@ class Stage:
     """Whether people ask for the artifacts; an artifact that no result was made from may be deleted."""
     takes_diverged: bool = False
     """Whether the stage can run although a network that it reads diverged."""
+    measures_of: tuple[str, ...] = ()
+    """Kinds of measures, of the list in `distill.metrics.measures`, that the stage computes."""
 
     @property
     def name(self) -> str:
         """Return the name of the stage: the value of the field `stage` of its configs."""
         return self.config.model_fields["stage"].default
 
+    @cached_property
+    def measures(self) -> tuple[str, ...]:
+        """Return the names of the measures that the stage may compute.
+
+        They are part of its key, so that a new measure makes its artifacts anew.
+        """
+        if not self.measures_of:
+            return ()
+        listed = referenced("distill.metrics.measures:of_kind")(*self.measures_of)
+        return tuple(sorted(each.name for each in listed))
+
 
 _NETWORK: dict[str, Any] = {"resumes": True, "is_long": True}
+_OF_ANALYSES = (
+    *("answers", "knowledge", "targets", "teacher", "independent", "unseen class", "unseen classes"),
+    "features",  # by the probe `knowledge`
+)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -83,7 +102,13 @@ STAGES: dict[str, Stage] = {
             resumes=True,
         ),
         Stage(StudentConfig, "students", titles.of_student, "distill.stages.student:train_student", **_NETWORK),
-        Stage(CalibrationConfig, "calibrations", titles.of_calibration, "distill.stages.calibration:calibrate"),
+        Stage(
+            CalibrationConfig,
+            "calibrations",
+            titles.of_calibration,
+            "distill.stages.calibration:calibrate",
+            measures_of=("answers",),
+        ),
         Stage(
             AnalysisConfig,
             "analyses",
@@ -91,6 +116,7 @@ STAGES: dict[str, Stage] = {
             "distill.stages.analysis:analyse",
             is_long=True,
             takes_diverged=True,
+            measures_of=_OF_ANALYSES,
         ),
         Stage(
             SweepConfig,
@@ -100,6 +126,7 @@ STAGES: dict[str, Stage] = {
             inputs=lambda config: iter(config.networks().values()),
             is_result=True,
             takes_diverged=True,
+            measures_of=("answers", "knowledge", "targets"),
         ),
         Stage(
             ReportConfig,

@@ -210,7 +210,11 @@ def test_bounds(seed, n, k, t):
 def test_uniform_and_certain_predictions():
     labels = torch.arange(6) % 3
     flat = torch.zeros(6, 3)
-    assert [measure(flat, labels) for measure in SOFT] == pytest.approx([0, 2 / 3, math.log(2), 0, 0])
+    assert wrong_class_variance(flat, labels) == pytest.approx(0)
+    assert difficulty(flat, labels) == pytest.approx(2 / 3)
+    assert nontarget_entropy(flat, labels) == pytest.approx(math.log(2))
+    assert conditional_mutual_information(flat, labels) == pytest.approx(0)
+    assert aggregated_variance(flat, labels) == pytest.approx(0)
     # So sure that the other probabilities underflow: one half of each class answers 0, the other half 1.
     sure = 2000.0 * torch.eye(3)[torch.tensor([0, 0, 0, 1, 1, 1])]
     assert conditional_mutual_information(sure, labels) == pytest.approx(math.log(2))

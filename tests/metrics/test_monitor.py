@@ -7,15 +7,8 @@ import math
 import pytest
 import torch
 
-from distill.metrics import dark_knowledge
+from distill.metrics.measures import MEASURES, compute
 from distill.metrics.monitor import confidence_figure, training_measures
-
-KNOWLEDGE = (
-    "conditional_mutual_information",
-    "aggregated_variance",
-    "nontarget_entropy",
-    "logit_deviation",
-)
 
 
 def predictions(n: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,23 +16,18 @@ def predictions(n: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, classes, generator=generator), torch.arange(n) % classes
 
 
-def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> list[float]:
-    take = (logits, labels)
-    return [
-        dark_knowledge.conditional_mutual_information(*take),
-        dark_knowledge.aggregated_variance(*take),
-        dark_knowledge.nontarget_entropy(*take),
-        dark_knowledge.logit_deviation(logits),
-    ]
+def watched(where: str, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    given = {"logits": logits, "labels": labels, "temperature": 1.0}
+    return compute([each for each in MEASURES if each.watched == where], **given)
 
 
 @pytest.mark.parametrize(("n", "last"), [(120, 120), (900, 200)], ids=["few", "many"])
 def test_knowledge_is_of_the_last_labels_and_the_rest_of_all(n, last):
     logits, labels = predictions(n, 4)
     found = training_measures(logits, labels)
-    assert [found[name] for name in KNOWLEDGE] == pytest.approx(by_hand(logits[-last:], labels[-last:]))
-    assert found["interclass_variance"] == pytest.approx(dark_knowledge.interclass_variance(logits, labels).total)
-    assert found["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    of_all = watched("evaluation", logits, labels) | watched("training", logits, labels)
+    assert found == pytest.approx(of_all | watched("recent", logits[-last:], labels[-last:]))
+    assert {"accuracy", "interclass_variance", "nontarget_entropy"} <= found.keys()
 
 
 def test_what_is_not_defined_is_left_out_and_stops_no_training():

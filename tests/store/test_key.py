@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +38,11 @@ from distill.config import (
     TeacherConfig,
     parse_stage,
 )
+from distill.metrics import measures
 from distill.store.key import key
 from distill.store.stages import STAGES
 
+ROOT = Path(__file__).parents[2]
 TEACHER, OF_LABELS = TeacherConfig(), StudentConfig(loss=LossConfig(alpha=0))
 CONFIGS: dict[str, StageConfig] = {
     "teacher": TEACHER,
@@ -50,22 +53,45 @@ CONFIGS: dict[str, StageConfig] = {
     "sweep": SweepConfig(),
     "report": ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=()),
 }
-GOLDEN = {
-    "teacher": "695b85443eb1df72",
-    "cache": "cb2c65bab45256eb",
-    "student": "78fbe01f9c552f28",
-    "calibration": "c578fb6e9c2cbd29",
-    "analysis": "f7461af99dbe3ea8",
-    "sweep": "fce8bff4555cabf9",
-    "report": "54fd46be44e2e6e2",
-}
-DEFAULTS = Path(__file__).with_name("defaults.json")
-"""Versions of stages, and the default of every field of every config and of every argument of a loss."""
+RECORDED = Path(__file__).with_name("defaults.json")
+"""Golden keys, versions of stages, and the default of every field of every config and of every argument of a loss."""
+RECORD_ANEW = "if it is meant, run `python tests/store/test_key.py`, which writes defaults.json anew"
+
+
+def keys_today() -> dict[str, str]:
+    """Compute the golden keys, without the names of measures, so that a measure may be added to the list."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stage in STAGES.items():
+            patch.setitem(STAGES, name, replace(stage, measures_of=()))
+        return {stage: key(config)[:16] for stage, config in CONFIGS.items()}
 
 
 def test_golden_keys() -> None:
     """A changed key makes every artifact in the world a miss: it must be seen in a diff."""
-    assert {stage: key(config)[:16] for stage, config in CONFIGS.items()} == GOLDEN
+    assert keys_today() == recorded()["keys"], RECORD_ANEW
+
+
+def test_a_new_measure_changes_the_keys_of_those_who_compute_it_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {stage: key(config) for stage, config in CONFIGS.items()}
+    listed = (*measures.MEASURES, measures.Measure("added", of="answers", compute="accuracy:accuracy", usual=True))
+    monkeypatch.setattr(measures, "MEASURES", listed)
+    monkeypatch.setattr("distill.store.key._KEYS", {})
+    for name, stage in STAGES.items():
+        monkeypatch.setitem(STAGES, name, replace(stage))
+    changed = {stage for stage, config in CONFIGS.items() if key(config) != before[stage]}
+    assert changed == {"analysis", "sweep", "calibration"}
+    assert key(CONFIGS["report"].replace(analyses=(CONFIGS["analysis"],))) != before["report"]
+
+
+def test_a_stage_has_every_measure_of_the_kinds_that_its_code_computes() -> None:
+    """Each kind in a `compute(…)` of the stage, or of a probe for an analysis, is in `measures_of`."""
+    for stage in STAGES.values():
+        files = [ROOT / f"{stage.run.partition(':')[0].replace('.', '/')}.py"]
+        files += (ROOT / "distill/probes").glob("*.py") if stage.name == "analysis" else []
+        calls = re.findall(r"(?:of_kind|usual)\(([^)]*)\)", "".join(file.read_text() for file in files))
+        assert {*re.findall(r'"([^"]+)"', "".join(calls))} <= {*stage.measures_of}, stage.name
 
 
 def test_every_stage_has_a_golden_key() -> None:
@@ -134,7 +160,7 @@ def complaints(recorded: dict[str, Any], today: dict[str, dict[str, Any]]) -> li
 
 def test_who_changes_a_default_raises_the_version() -> None:
     """A default is no part of a key, so a changed default without a new version would find old artifacts."""
-    assert complaints(json.loads(DEFAULTS.read_text()), defaults_today()) == []
+    assert complaints(recorded(), defaults_today()) == []
 
 
 @pytest.mark.parametrize(
@@ -149,17 +175,16 @@ def test_who_changes_a_default_raises_the_version() -> None:
     ],
 )
 def test_a_default_that_changes_is_found_wherever_it_stands(name: str, field: str, stages: set[str]) -> None:
-    recorded = json.loads(DEFAULTS.read_text())
-    recorded["defaults"][name][field] = "another"
-    told = complaints(recorded, defaults_today())
+    before = recorded()
+    before["defaults"][name][field] = "another"
+    told = complaints(before, defaults_today())
     assert {text.split("version of ")[1].split()[0] for text in told} == stages
-    del recorded["defaults"][name][field]
-    assert complaints(recorded, defaults_today()) == [], "a field that was added"
+    del before["defaults"][name][field]
+    assert complaints(before, defaults_today()) == [], "a field that was added"
 
 
 def test_recorded_defaults_are_those_of_today() -> None:
-    """Write the golden values anew after an intended change (`python tests/store/test_key.py`)."""
-    assert json.loads(DEFAULTS.read_text()) == recorded_today()
+    assert recorded() == recorded_today(), RECORD_ANEW
 
 
 def test_a_field_that_is_added_changes_no_key() -> None:
@@ -234,11 +259,16 @@ def test_the_version_of_a_stage_changes_its_keys_and_those_downstream(monkeypatc
     assert key(CalibrationConfig(network=distilled)) != key(CalibrationConfig(network=OF_LABELS))
 
 
+def recorded() -> dict[str, Any]:
+    return json.loads(RECORDED.read_text())
+
+
 def recorded_today() -> dict[str, Any]:
-    return {"versions": {stage.name: stage.version for stage in STAGES.values()}, "defaults": defaults_today()}
+    versions = {stage.name: stage.version for stage in STAGES.values()}
+    return {"keys": keys_today(), "versions": versions, "defaults": defaults_today()}
 
 
 if __name__ == "__main__":
-    if DEFAULTS.exists() and (told := complaints(json.loads(DEFAULTS.read_text()), defaults_today())):
-        raise SystemExit("\n".join(told))
-    DEFAULTS.write_text(json.dumps(recorded_today(), indent=1) + "\n", encoding="utf-8")
+    if RECORDED.exists() and (complained := complaints(recorded(), defaults_today())):
+        raise SystemExit("\n".join(complained))
+    RECORDED.write_text(json.dumps(recorded_today(), indent=1) + "\n", encoding="utf-8")
