@@ -5,9 +5,10 @@ of a report. Where torch's version, its CPU capability and a few of its kernels 
 compared; elsewhere a few numbers of each array, and every measure, to within 1e-4. What is not a number is no part
 of a digest: no key, path, time or commit.
 
-To record anew: `python tests/test_numerics.py`, in the root of the clone. Only for a change of numbers that is
-meant, and the message of the commit then says which numbers change and why; or for a new entry, of which no line of
-the others may change. Never to make a refactoring pass: these tests are there to find what it changed.
+To record: `python tests/test_numerics.py NAME...`, in the root of the clone, writes the entries that it names, new or
+old, with this machine's environment where it is another; without a name it writes all. A new entry changes no line of
+the others, and a new measure needs no record. Old entries are written anew only for a change of numbers that is meant, and the message of the commit then says which
+numbers change and why. Never to make a refactoring pass: these tests are there to find what it changed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -52,6 +54,7 @@ from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS
 
 RECORDED = Path(__file__).with_name("numerics.json")
+RECORD = "python tests/test_numerics.py"
 TOLERANCE = 1e-4
 """Absolute and relative, where the environment is another. Runs are so short that rounding does not grow to it."""
 SAMPLES = 6
@@ -212,6 +215,10 @@ def _of_rows(rows: Iterable[dict[str, Any]]) -> Numbers:
         name = f"{row['condition']}: {row['measure']}"
         assert name not in values
         values[name] = [value for field, value in sorted(row.items()) if field not in ("condition", "measure")]
+    return _of_values(values)
+
+
+def _of_values(values: dict[str, list[float | None]]) -> Numbers:
     return Numbers(hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest(), values)
 
 
@@ -266,7 +273,7 @@ def recorded() -> dict[str, Any]:
 
 
 def test_every_entry_is_recorded(recorded: dict[str, Any]) -> None:
-    assert list(recorded["entries"]) == list(ENTRIES)
+    assert list(recorded["entries"]) == list(ENTRIES), f"run `{RECORD} NAME` for what is missing"
     digests = {entry["sha256"] for entry in recorded["entries"].values()}
     assert len(digests) == len(ENTRIES), "two entries give the same, so one of them tests nothing"
 
@@ -274,26 +281,39 @@ def test_every_entry_is_recorded(recorded: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_numbers_are_those_recorded(name: str, recorded: dict[str, Any], folder: Path) -> None:
     runtime = runtime_in(folder)
-    found, expected = measure(name, ArtifactStore(runtime.store), runtime), Numbers(**recorded["entries"][name])
+    found = measure(name, ArtifactStore(runtime.store), runtime)
+    entry = {"environment": recorded["environment"], **recorded["entries"][name]}
+    expected = Numbers(entry["sha256"], entry["values"])
+    if isinstance(ENTRIES[name], AnalysisConfig | str):  # a measure that was added since is no change
+        found = _of_values({each: values for each, values in found.values.items() if each in expected.values})
     assert sorted(found.values) == sorted(expected.values)
     for each, values in found.values.items():
         wanted = np.array(expected.values[each], float)  # None, of what is not finite, becomes nan
         np.testing.assert_allclose(np.array(values, float), wanted, TOLERANCE, TOLERANCE, err_msg=each)
-    if environment() == recorded["environment"]:
-        assert found.sha256 == expected.sha256, "some bits differ, though the numbers are within the tolerance"
+    if environment() == entry["environment"]:
+        told = f"some bits differ, though the numbers are within the tolerance; if meant: `{RECORD} {name}`"
+        assert found.sha256 == expected.sha256, told
 
 
-def record() -> None:
-    """Write what this code and this machine give."""
+def record(names: list[str]) -> None:
+    """Write what this code and this machine give for the named entries, or for all if none is named."""
+    before = _read(RECORDED)
+    if unknown := {*names} - ENTRIES.keys():
+        raise SystemExit(f"{', '.join(sorted(unknown))}: no entry; the entries are {', '.join(ENTRIES)}")
     with tempfile.TemporaryDirectory() as folder:
         runtime = runtime_in(Path(folder))
         store = ArtifactStore(runtime.store)
-        entries = {name: measure(name, store, runtime)._asdict() for name in ENTRIES}
-    text = json.dumps({"environment": environment(), "entries": entries}, indent=1, ensure_ascii=False)
+        anew = {name: measure(name, store, runtime)._asdict() for name in names or ENTRIES}
+    if names and environment() != before["environment"]:
+        anew = {name: {**entry, "environment": environment()} for name, entry in anew.items()}
+    known = before["entries"] | anew
+    entries = {name: known[name] for name in ENTRIES if name in known}
+    whole = {"environment": before["environment"] if names else environment(), "entries": entries}
+    text = json.dumps(whole, indent=1, ensure_ascii=False)
     # A list on a line, so that a diff shows what changed.
     text = re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\n\s*", " ", found[0]), text)
     RECORDED.write_text(text.replace("[ ", "[").replace(" ]", "]") + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    record()
+    record(sys.argv[1:])
