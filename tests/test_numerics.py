@@ -28,6 +28,7 @@ import torch
 from safetensors.numpy import load_file
 
 from distill.config import (
+    SOFT_TERMS,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -95,6 +96,12 @@ def student(**fields: Any) -> StudentConfig:
     return STUDENT.replace(loss=LossConfig(**{"alpha": 0.5, "temperature": 2} | fields))
 
 
+OWN: dict[str, dict[str, Any]] = {
+    "logit-matching": {"alpha": 0.9},
+    "dkd": {"temperature": 4},
+    "dist": {"temperature": 1},
+}
+"""Soft term → the fields of its loss that are not those of the others."""
 ENTRIES: dict[str, TeacherConfig | StudentConfig | CacheConfig | AnalysisConfig | str] = {
     "hard-teacher": HARD,
     "smoothed-teacher": SMOOTHED,
@@ -126,12 +133,7 @@ ENTRIES: dict[str, TeacherConfig | StudentConfig | CacheConfig | AnalysisConfig 
     "tokens": TRANSLATOR,
     "cached-student": STUDENT,
     "temperature-on-teacher": student(temperature_on="teacher"),
-    "logit-matching": student(soft="logit-matching", alpha=0.9),
-    "standardised": student(soft="standardised"),
-    "dkd": student(soft="dkd", temperature=4),
-    "dist": student(soft="dist", temperature=1),
-    "wsl": student(soft="wsl"),
-    "decoupled": student(soft="decoupled"),
+    **{soft: student(soft=soft, **OWN.get(soft, {})) for soft in SOFT_TERMS if soft != "kl"},
     "cache": CACHE,
     "snapshot-cache": CacheConfig(teacher=KEEPING, snapshot=1, transfer_set=HARD.data, dtype="float32"),
     "views-cache": CACHE.replace(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -205,6 +207,12 @@ def test_a_term_that_is_not_in_the_list_is_refused_with_those_that_are() -> None
     with pytest.raises(UserError) as caught:
         LossConfig(soft="hints")
     assert all(repr(name) in str(caught.value) for name in SOFT_TERMS)
+
+
+def test_the_readme_lists_every_soft_term() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    listed = readme.partition("- **Soft targets** of a student (`--loss.soft`):")[2].partition("\n- ")[0]
+    assert [name for name in re.findall(r"`([a-z-]+)`", listed) if name in SOFT_TERMS] == [*SOFT_TERMS]
 
 
 def test_a_new_line_in_the_list_is_a_soft_term(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,10 +130,10 @@ def slow_soft(student: Rows, labels: list, teacher: Rows, c: LossConfig, at: Row
             own = slow_class(label)
             tempered = [x / (arguments["label_temperature"] if k == own else t) for k, x in enumerate(z_t)]
             terms.append(slow_kl(slow_softmax(tempered), slow_softmax(z)))
-        elif c.temperature_on == "teacher":
-            terms.append(slow_kl(slow_softmax(z_t, t), slow_softmax(z)))
+        elif c.soft == "kl":
+            terms.append(slow_kl(slow_softmax(z_t, t), slow_softmax(z)) if c.temperature_on == "teacher" else plain)
         else:
-            terms.append(plain)
+            raise NotImplementedError(f"no slow twin of the soft term {c.soft}: write one in {__name__}.slow_soft")
     return fmean(terms) if terms else 0.0
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from distill.config import LossConfig
+from distill.config import SOFT_TERMS, LossConfig, SoftTerm
 from distill.losses import make_loss
 from distill.losses.distillation import (
     classes_of,
@@ -29,18 +29,29 @@ from distill.losses.distillation import (
     standardised_distillation,
     weighted_soft_labels,
 )
+from distill.system.references import referenced
 from tests.losses.slow_losses import draw, mixed, slow_parts, slow_pearson, slow_wsl_weight
 
 Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(student, teacher, labels) → loss."""
 
-TERMS: dict[str, Term] = {
-    "standardised": lambda s, t, y: standardised_distillation(s, t, 2.0),
-    "dkd": lambda s, t, y: decoupled_distillation(s, t, y, 3.0, target=0.5, nontarget=4.0),
-    "dist": lambda s, t, y: dist_distillation(s, t, 2.0, inter=1.5, intra=0.5),
-    "wsl": lambda s, t, y: weighted_soft_labels(s, t, y, 2.0),
-    "decoupled": lambda s, t, y: decoupled_temperatures(s, t, y, 2.0, label_temperature=4.0),
+ARGUMENTS: dict[str, dict[str, float]] = {
+    "dkd": {"temperature": 3.0, "target": 0.5, "nontarget": 4.0},
+    "dist": {"inter": 1.5, "intra": 0.5},
+    "decoupled": {"label_temperature": 4.0},
 }
+"""Arguments that are not the default of a term, or a temperature that is not 2."""
+
+
+def made(term: SoftTerm) -> Term:
+    function = partial(
+        referenced(term.function), **{"temperature": 2.0} | term.defaults | ARGUMENTS.get(term.name, {})
+    )
+    return (lambda s, t, y: function(s, t, labels=y)) if term.needs_labels else lambda s, t, y: function(s, t)
+
+
+# Plain KL and logit matching have tests of their own in test_objective.py.
+TERMS = {name: made(term) for name, term in SOFT_TERMS.items() if name not in ("kl", "logit-matching")}
 EVERY_TERM = pytest.mark.parametrize("name", TERMS)
 SEEDS = st.integers(0, 2**31)
 SHIFTS = st.floats(-50, 50)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from distill.config import AugmentConfig, LossConfig, ScheduleConfig, StudentConfig
+from distill.config import SOFT_TERMS, AugmentConfig, LossConfig, ScheduleConfig, StudentConfig
 from distill.pipeline.graph import ensure
 from distill.store.artifact import Artifact
 from distill.store.key import key
@@ -25,13 +25,14 @@ def weights(made: Artifact) -> str:
     return made.record.files["model.safetensors"].sha256
 
 
-NEEDS_THE_LABEL = ("dkd", "wsl", "decoupled")
+OTHER_TERMS = tuple(name for name in SOFT_TERMS if name not in ("kl", "logit-matching"))
+NEEDS_THE_LABEL = tuple(name for name, term in SOFT_TERMS.items() if term.needs_labels)
 
 
 @pytest.mark.parametrize(
     ("terms", "changes"),
     [
-        (("standardised", "dkd", "dist", "wsl", "decoupled"), {}),
+        (OTHER_TERMS, {}),
         (NEEDS_THE_LABEL, {"augment": AugmentConfig(mixup=1.0)}),
         (NEEDS_THE_LABEL, {"exclude_classes": (3, 8)}),
     ],
