@@ -136,10 +136,20 @@ def plan_stages(arguments: list[str]) -> None:
         command, *own = words
         if command not in STAGE_FLAGS:
             raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See distill plan --help.")
+        _refuse_no_cache(command, own, configs)
         config, runtime = parse_config(command, own, configs[-1] if configs else None)
         configs.append(config)
         machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
     _show_plan(configs, Runtime(**machine), flags)
+
+
+def _refuse_no_cache(command: str, arguments: list[str], before: Sequence[StageConfig]) -> None:
+    """Raise a UserError if a student that is planned after other stages would learn from none of them."""
+    named = {"--cache", "-h", "--help"} & {word.partition("=")[0] for word in arguments}
+    if command == "student" and before and before[-1].stage != "cache" and not named:
+        expected = "then cache in between, or a student whose --cache names one"
+        way_out = "Each stage learns from the one before: plan teacher … then cache … then student …"
+        raise UserError("plan", f"{before[-1].stage} then student", expected, way_out)
 
 
 def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlags) -> None:

@@ -287,9 +287,26 @@ class LossConfig(Config):
 
     @model_validator(mode="after")
     def _labels_fit(self) -> LossConfig:
+        # This comes first: to set what `labels` asks for beside it would be the next error.
+        if self.alpha == 1:
+            self._refuse_unused_labels()
         self.labels.check(self.smoothing, self.smoothing_convention)
-        if self.alpha == 1 and self.labels != LabelsConfig():
-            asked = self.labels.model_dump(exclude_defaults=True)
-            expected = "none at alpha = 1, where soft targets are all that is taught"
-            raise UserError("loss.labels", asked, expected, "Lower `loss.alpha`.")
         return self
+
+    def _refuse_unused_labels(self) -> None:
+        taught, way_out = (
+            "at alpha = 1, where soft targets are all that is taught",
+            "Lower `loss.alpha`, or drop it.",
+        )
+        if self.labels != LabelsConfig():
+            asked = self.labels.model_dump(exclude_defaults=True)
+            raise UserError("loss.labels", asked, f"none {taught}", way_out)
+        if self.smoothing:
+            raise UserError("loss.smoothing", self.smoothing, f"0 {taught}", way_out)
+
+    def refuse_soft_term(self, way_out: str) -> None:
+        """Raise a UserError if something is set of a soft term that is not taught; `way_out` ends the message."""
+        for name in ("soft", "kwargs", "temperature", "temperature_on"):
+            value, default = getattr(self, name), LossConfig.model_fields[name].default
+            if value != default:
+                raise UserError(f"loss.{name}", value, f"{default} where no soft targets are taught", way_out)

@@ -55,6 +55,7 @@ class TeacherConfig(_Training):
         if self.loss.alpha != 0:
             expected = "0 for a teacher, which learns from labels"
             raise UserError("loss.alpha", self.loss.alpha, expected, "Set `loss.alpha=0`.")
+        self.loss.refuse_soft_term("Drop it: a student has soft targets.")
         source, count = self.smoothing_source, 0
         while source is not None:
             source, count = source.smoothing_source, count + 1
@@ -213,6 +214,8 @@ class StudentConfig(_Training):
         if self.cache is None:
             self._check_alone()
             return self
+        if self.loss.alpha == 0:
+            self.loss.refuse_soft_term("Raise `loss.alpha`, or drop it.")
         if self.augment != AugmentConfig():
             expected = "none for a student with a cache, since it sees the views of its cache"
             raise UserError("augment", self.augment.model_dump(), expected, "Set it for the cache.")
@@ -234,6 +237,7 @@ class StudentConfig(_Training):
         if self.loss.alpha != 0:
             expected = "0 for a student without a cache, since there are no soft targets"
             raise UserError("loss.alpha", self.loss.alpha, expected, "Give a `cache`, or set `loss.alpha=0`.")
+        self.loss.refuse_soft_term("Give a `cache`, or drop it.")
         if self.views is not None:
             way_out = "Drop `views`; without a cache every epoch shows a new view."
             raise UserError("views", self.views, "None for a student without a cache", way_out)

@@ -25,15 +25,14 @@ _PAST = 0.2
 class Notice(NamedTuple):
     """Tell a user one thing about a run."""
 
-    kind: Literal["mixed labels", "not used", "no effect", "under-confident"]
+    kind: Literal["mixed labels", "no effect", "under-confident"]
     text: str
     """One line that says what is wrong, with its numbers, and what to do."""
 
 
 def strongest(config: TeacherConfig | StudentConfig) -> float:
     """Return the largest ε of any class, before any schedule, or 0 if no labels are taught."""
-    loss = config.loss
-    return max((loss.smoothing, *loss.labels.per_class)) if loss.alpha < 1 else 0.0
+    return max((config.loss.smoothing, *config.loss.labels.per_class))
 
 
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
@@ -46,17 +45,6 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
     of_the_network = loss.labels.by_sample != "none" or loss.labels.confidence_penalty > 0
     return loss.alpha == 0 and not (_views(config).mixes or suppressed or of_the_network)
-
-
-def not_used(config: TeacherConfig | StudentConfig) -> Notice | None:
-    """Warn if labels are smoothed but the hard term has no weight."""
-    loss = config.loss
-    if loss.alpha < 1 or not loss.smoothing:
-        return None
-    text = (
-        f"label smoothing {loss.smoothing:g} is not used at alpha = 1, where soft targets are all that is taught."
-    )
-    return Notice("not used", f"{text} Lower `loss.alpha`.")
 
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:

@@ -21,7 +21,7 @@ from distill.errors import Diverged
 from distill.losses import Loss, TeacherRows
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
-from distill.metrics.smoothing_warnings import mixed_labels, no_effect, not_used, under_confidence
+from distill.metrics.smoothing_warnings import mixed_labels, no_effect, under_confidence
 from distill.models import build_model, check_model
 from distill.store.key import key
 from distill.store.outcome import Outcome
@@ -65,7 +65,7 @@ def train_network(
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
     held_out, notices = _evaluation(dataset, dataset.held_out, device), Notices(runtime.progress)
-    notices.keep(not_used(config), mixed_labels(config, dataset.num_classes))
+    notices.keep(mixed_labels(config, dataset.num_classes))
     with reproducible(config.seed):
         model = build_model(config.model, dataset.num_classes, dataset.shape).to(device)
         if runtime.channels_last:

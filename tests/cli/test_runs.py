@@ -10,7 +10,7 @@ from distill.cli.main import main
 from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure
 from distill.pipeline.experiments import Reproduced
-from tests.cli.commands import TINY, run
+from tests.cli.commands import TINY, fail, run
 
 
 def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +23,11 @@ def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest
     told = run(capsys, "plan", "teacher", "--data.name", "cifar100", "--model.name", "resnet56")
     assert "1 to make" in told
     assert " h" in told or "min" in told, "hours or minutes, not seconds"
+
+
+@pytest.mark.parametrize("before", [["teacher", *TINY], ["teacher", *TINY, "then", "cache", "then", "student"]])
+def test_plan_of_a_student_wants_its_cache_before_it(before: list[str], capsys) -> None:
+    assert "expected then cache in between" in fail(capsys, "plan", *before, "then", "student", *TINY)
 
 
 def test_plan_of_all_experiments_counts_what_they_share_once(

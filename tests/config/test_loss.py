@@ -136,7 +136,10 @@ _SIMILAR = LabelsConfig(towards="similar")
         ),
         (
             lambda: LossConfig(
-                smoothing=0.1, smoothing_convention="maxsup", labels=LabelsConfig(by_sample="confidence")
+                alpha=0,
+                smoothing=0.1,
+                smoothing_convention="maxsup",
+                labels=LabelsConfig(by_sample="confidence"),
             ),
             "loss.smoothing_convention",
             "uniform or others",
@@ -147,6 +150,8 @@ _SIMILAR = LabelsConfig(towards="similar")
             "Give one as `smoothing_source`",
         ),
         (lambda: LossConfig(labels=LabelsConfig(confidence_penalty=0.1)), "loss.labels", "none at alpha = 1"),
+        (lambda: LossConfig(labels=LabelsConfig(schedule="linear")), "loss.labels", "Lower `loss.alpha`"),
+        (lambda: LossConfig(smoothing=0.1), "loss.smoothing", "0 at alpha = 1"),
         (lambda: SweepConfig(smoothings=(0.1, 0.1)), "smoothings", "each only once"),
         (lambda: SweepConfig(smoothings=(0.1,)), "smoothings", "at least 2"),
         (lambda: SweepConfig(teacher=TeacherConfig(data=DataConfig(held_out=0))), "data.held_out", "more than 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -45,6 +46,14 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
     assert dumped["cache"]["teacher"]["loss"]["smoothing"] == 0
 
 
+OF_SOFT: dict[str, dict] = {
+    "soft": {"soft": "dkd", "kwargs": {"target": 3}},
+    "temperature": {"temperature": 2},
+    "temperature_on": {"temperature_on": "teacher"},
+}
+"""Fields of a soft term that a network without one does not use, by the first that is told."""
+
+
 @pytest.mark.parametrize(
     ("make", "field", "says"),
     [
@@ -62,6 +71,16 @@ def test_runs_of_an_analysis_keep_the_fields_of_their_own_type(student: StudentC
             "None takes",
         ),
         (lambda: StudentConfig(), "loss.alpha", "Give a `cache`"),
+        *(
+            (partial(StudentConfig, loss=LossConfig(alpha=0, **of_soft)), f"loss.{field}", "Give a `cache`")
+            for field, of_soft in OF_SOFT.items()
+        ),
+        (
+            lambda: StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=0, soft="dkd")),
+            "loss.soft",
+            "Raise `loss.alpha`",
+        ),
+        (lambda: TeacherConfig().with_loss(temperature=2), "loss.temperature", "a student has soft targets"),
         (
             lambda: StudentConfig(cache=CacheConfig(), augment=AugmentConfig(flip=True)),
             "augment",

@@ -289,7 +289,7 @@ def test_a_smoothing_beside_a_matrix_is_refused():
 def test_what_has_one_smoothing():
     assert has_one_smoothing(LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(on_mixed=True)))
     assert not has_one_smoothing(LossConfig(alpha=0, labels=LabelsConfig(confidence_penalty=0.1)))
-    assert not has_one_smoothing(LossConfig(smoothing=0.1, smoothing_convention="maxsup"))
+    assert not has_one_smoothing(LossConfig(alpha=0, smoothing=0.1, smoothing_convention="maxsup"))
 
 
 def test_there_is_no_second_derivative():

@@ -29,6 +29,7 @@ CONFIGS = [
         ("logit-matching", 4.0, "both"),
     )
     for eps, convention in ((0.0, "uniform"), (0.1, "uniform"), (0.2, "others"), (0.1, "maxsup"))
+    if alpha < 1 or eps == 0
 ]
 OTHER_ARGUMENTS = {
     name: {argument: (0.3 + place) * default for place, (argument, default) in enumerate(term.defaults.items())}

@@ -60,7 +60,7 @@ def test_targets_beside_maximum_suppression_have_no_equivalent_smoothing(student
     name = "targets/equivalent_smoothing"
     beside, instead, nothing = (
         student.replace(loss=LossConfig(alpha=0.5, **MAXSUP)),
-        student.replace(loss=LossConfig(alpha=1, **MAXSUP)),
+        student.replace(loss=LossConfig(alpha=1)),
         student.replace(loss=LossConfig(alpha=0.5, smoothing_convention="maxsup")),
     )
     made = ensure([beside, instead, nothing], store, runtime.model_copy(update={"jobs": 1}))

@@ -49,7 +49,7 @@ def test_a_ceiling_is_there_when_label_and_step_say_the_target(config, expected)
 def test_the_strongest_smoothing_is_that_of_taught_labels():
     assert strongest(TeacherConfig().with_loss(smoothing=0.2)) == 0.2
     assert strongest(TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.3)))) == 0.3
-    assert strongest(StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=1, smoothing=0.2))) == 0
+    assert strongest(StudentConfig(cache=CacheConfig())) == 0
 
 
 def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes_of_a_target():
@@ -89,9 +89,8 @@ def test_a_student_mixes_as_its_cache_does():
         TeacherConfig(augment=MIXED),
         TeacherConfig(augment=MIXED).with_loss(smoothing=0.1, labels=LabelsConfig(on_mixed=True)),
         TeacherConfig(augment=MIXED).with_loss(smoothing=0.1, smoothing_convention="maxsup"),
-        student(alpha=1, smoothing=0.1),
     ],
-    ids=["no mixing", "no smoothing", "meant", "hard labels", "no label"],
+    ids=["no mixing", "no smoothing", "meant", "hard labels"],
 )
 def test_nothing_is_told_of_mixing_where_labels_are_softened_once_or_it_is_meant(config):
     assert mixed_labels(config, 10) is None
