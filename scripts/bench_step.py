@@ -25,7 +25,7 @@ from distill.data.loader import Batch, Join, Loader
 from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.views.views import Views
-from distill.losses import TeacherRows, cross_entropy, kl_distillation, make_loss, prepare
+from distill.losses import FromTeacher, cross_entropy, kl_distillation, make_loss, prepare
 from distill.models import build_model
 from distill.system.memory import keep_freed_memory
 from distill.training.optim import build_optimizer
@@ -39,7 +39,7 @@ OPTIM = OptimConfig(lr=0.01)
 class Steps:
     """The endless training of one network on random images, fed by `distill.data.loader`."""
 
-    def __init__(self, model: nn.Module, batch_size: int, join: Join[TeacherRows] | None = None):
+    def __init__(self, model: nn.Module, batch_size: int, join: Join[FromTeacher] | None = None):
         self.model, self.optimizer = model, build_optimizer(model, OPTIM)
         self.parameters = list(model.parameters())
         images = torch.randint(256, (SAMPLES, *SHAPE), generator=torch.Generator().manual_seed(0)).byte()
@@ -48,7 +48,7 @@ class Steps:
         self.loader = Loader(views, batch_size, seed=0)
         self.batches = self._endless(join)
 
-    def _endless(self, join: Join[TeacherRows] | None) -> Iterator[Batch[TeacherRows | None]]:
+    def _endless(self, join: Join[FromTeacher] | None) -> Iterator[Batch[FromTeacher | None]]:
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch, join=join)
 

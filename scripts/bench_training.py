@@ -41,7 +41,7 @@ from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Split
 from distill.data.sets.load import load
 from distill.data.views.views import Views
-from distill.losses import TeacherRows, make_loss
+from distill.losses import FromTeacher, make_loss
 from distill.models import build_model
 from distill.store.record import RESUME
 from distill.system.memory import keep_freed_memory
@@ -80,7 +80,7 @@ class Bench:
         model.train()
         return model, torch.compile(model) if self.given.compile else model
 
-    def batches(self) -> Iterator[Batch[TeacherRows | None]]:
+    def batches(self) -> Iterator[Batch[FromTeacher | None]]:
         """Yield batches of one epoch after another, without end."""
         for epoch in itertools.count():
             yield from self.loader.epoch(epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,9 @@ from tests.small import SHORT, TINY
 torch.set_num_threads(1)
 # A shell ignores Ctrl-C for what it runs in the background, and so would all children of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# The store of whoever runs the tests is none of theirs, nor of the processes that they start.
+for _name in [name for name in os.environ if name.startswith("DISTILL_")]:
+    del os.environ[_name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,9 +7,9 @@ of a digest: no key, path, time or commit.
 
 To record: `python tests/test_numerics.py NAME...`, in the root of the clone, writes the entries that it names, new
 or old, with this machine's environment where it is another; without a name it writes all. A new entry changes no
-line of the others, and a new measure needs no record. Old entries are written anew only for a change of numbers that
-is meant, and the message of the commit then says which numbers change and why. Never to make a refactoring pass:
-these tests are there to find what it changed.
+line of the others, and a new measure needs no record. Old entries are written anew only for a change of numbers
+that is meant, and the message of the commit then says which numbers change and why. Never to make a refactoring
+pass: these tests are there to find what it changed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor
 from distill.cache.logit_cache import LogitCache
 from distill.config import LossConfig
 from distill.data.loader import Join
-from distill.losses import TeacherRows, has_one_smoothing, in_uniform, prepare
+from distill.losses import FromTeacher, has_one_smoothing, in_uniform, prepare
 from distill.metrics.dark_knowledge import equivalent_smoothing
 
 TARGET_BYTES = 4 << 20
@@ -19,12 +19,12 @@ MEASURED_SAMPLES = 50_000
 """Largest number of samples over which the equivalent smoothing of soft targets is averaged."""
 
 
-def soft_targets(cache: LogitCache, loss: LossConfig) -> Join[TeacherRows]:
+def soft_targets(cache: LogitCache, loss: LossConfig) -> Join[FromTeacher]:
     """Make the function that a loader calls for the soft targets of its batches."""
     # With many classes the targets of a whole chunk of images would fill the memory.
     rows = max(1, TARGET_BYTES // (4 * len(cache.classes)))
 
-    def join(index: Tensor, view: int, batch_size: int) -> Iterator[TeacherRows]:
+    def join(index: Tensor, view: int, batch_size: int) -> Iterator[FromTeacher]:
         for part in index.split(max(1, rows // batch_size) * batch_size):
             yield from prepare(loss, cache.logits(part, view), batch_size)
 

@@ -47,14 +47,21 @@ def _of(function: Callable[..., None]) -> Command:
     def call_later(*positional: Any, **named: Any) -> Callable[[], None]:
         return functools.partial(function, *positional, **named)
 
-    return Command(name, lambda arguments: parse(call_later, arguments, name)(), (function,))
+    def run(arguments: list[str]) -> None:
+        parse(call_later, arguments, name)()
+
+    return Command(name, run, (function,))
 
 
 def _of_stage(name: str, make: Callable[..., None] = runs.make_stage) -> Command:
     """Describe a command that makes the config of a stage from its flags, and passes it to the function `make`."""
     kind = STAGE_FLAGS[name]
-    flags = (kind, kind.config, Runtime)
-    return Command(name, lambda arguments: make(*parse_config(name, arguments)), flags, kind.left_out)
+
+    def run(arguments: list[str]) -> None:
+        config, runtime = parse_config(name, arguments)
+        make(config, runtime)
+
+    return Command(name, run, (kind, kind.config, Runtime), kind.left_out)
 
 
 def _plan() -> Command:

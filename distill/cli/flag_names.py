@@ -62,7 +62,17 @@ def flag(field: str, value: str | None = None) -> str:
 
 def name_flags(text: str, fields: Collection[str]) -> str:
     """Replace each field in backticks, with or without a value, by its flag; other text in backticks stays."""
-    return _FIELD.sub(lambda match: flag(*match.groups()) if match[1] in fields else match[0], text)
+
+    def shown(match: re.Match[str]) -> str:
+        field = _with_flag(match[1], fields)
+        return flag(field, match[2]) if field else match[0]
+
+    return _FIELD.sub(shown, text)
+
+
+def _with_flag(field: str, fields: Collection[str]) -> str | None:
+    """Return the field of `fields` that sets a field: itself, or `data` for `data.name` of an experiment's runs."""
+    return next((each for each in (field, field.removesuffix(".name")) if each in fields), None)
 
 
 def error_text(error: Exception, fields: Collection[str]) -> str:
@@ -77,6 +87,7 @@ def error_text(error: Exception, fields: Collection[str]) -> str:
 
 def _named(error: Exception, fields: Collection[str]) -> Exception:
     """Return an error like the given one, in which the wrong field is called by its flag."""
-    if not isinstance(error, UserError) or error.field not in fields:
+    field = _with_flag(error.field, fields) if isinstance(error, UserError) else None
+    if not isinstance(error, UserError) or field is None:
         return error
-    return UserError(flag(error.field), error.value, error.expected, error.way_out)
+    return UserError(flag(field), error.value, error.expected, error.way_out)

@@ -67,7 +67,7 @@ def calibrate(
     from distill.stages.calibration import RELIABILITY, findings, format_measures
 
     folder = ArtifactStore(runtime.store)
-    named = folder.resolve(network)
+    named = folder.resolve(network, "network")
     made = calibrated(named, method, folder, runtime)
     print_lines("\n".join([format_measures(made), *findings(made, named, temperature)]))
     print_lines(f"diagram      {made.path / RELIABILITY}")

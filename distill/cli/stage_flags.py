@@ -181,12 +181,16 @@ def _with_command(error: UserError, cache: CacheConfig, store: ArtifactStore) ->
 
     changes: dict[str, Any] = {_FIXED_BY_CACHE[error.field]: error.value}
     command = remake(cache, store.path(cache), **changes)
-    return UserError(error.field, error.value, error.expected, f"Drop it, or make a cache that fits: {command}")
+    unseen = error.field == "augment" and any(teacher.augment != error.value for teacher in cache.teachers)
+    trained = ". Its teacher was trained without these views, and may be refused for it" if unseen else ""
+    return UserError(
+        error.field, error.value, error.expected, f"Drop it, or make a cache that fits: {command}{trained}"
+    )
 
 
 def _input(flag: str, name: str, kind: type[_Input], store: ArtifactStore) -> _Input:
     """Return the config of the artifact that a flag names; refuse one of another stage, or an outdated one."""
-    artifact = store.resolve(name)
+    artifact = store.resolve(name, flag)
     if not isinstance(artifact.config, kind):
         expected = f"the artifact of a {kind.model_fields['stage'].default}, this is a {artifact.config.stage}"
         raise UserError(flag, name, expected, "See `distill ls`.")

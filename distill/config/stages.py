@@ -185,7 +185,8 @@ class CacheConfig(Config):
         kept = self.teacher.snapshots if isinstance(self.teacher, TeacherConfig) else 0
         if self.snapshot is not None and not (kept and self.snapshot <= kept):
             expected = f"0 to {kept} for its teacher" if kept else "none, since its teacher keeps none"
-            raise UserError("snapshot", self.snapshot, expected, "Train the teacher with more `snapshots`.")
+            way_out = "Train a teacher that keeps more: `distill teacher … --snapshots N`."
+            raise UserError("snapshot", self.snapshot, expected, way_out)
         return self
 
 

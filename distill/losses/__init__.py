@@ -11,6 +11,15 @@ Which loss to take:
   listed in `distill.config.SOFT_TERMS`.
 - To find out why a batch cannot be learned from: `check_batch`, which `make_loss` calls on its first batch.
 
+The way of a cached logit to the gradient:
+
+1. `cache.soft_targets` reads logits [n, k] from the cache; `prepare` softens them and gives a sample a column.
+2. The loader puts them beside the images and labels of their batch, as `batch.teacher`.
+3. `training.step.take_step` calls `loss(logits, batch.labels, batch.teacher, progress)`, made by `make_loss` once.
+4. Plain KL goes through `fused.distilled`, which returns the value with its gradient; other soft terms go through
+   `objective.soft_term`, and autograd derives them.
+5. The hard term (`hard_term.hard_term`, where `--smoothing` acts) is added with the weight 1 - alpha.
+
 All losses take logits, never probabilities, and average over the batch. Labels are classes or, for mixed views, the
 share of each class (rows sum to 1). `temperature_on` says to whom the temperature applies, and
 `smoothing_convention` how the smoothed mass is spread.
@@ -28,13 +37,13 @@ from distill.losses.labels import (
     max_suppression,
 )
 from distill.losses.objective import make_loss, prepare
-from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms
+from distill.losses.terms import FromTeacher, Labels, Loss, Targets, Terms
 
 __all__ = [
+    "FromTeacher",
     "Labels",
     "Loss",
     "Targets",
-    "TeacherRows",
     "Terms",
     "check_batch",
     "cross_entropy",

@@ -2,8 +2,9 @@
 
 `distill.config.SOFT_TERMS` lists the soft terms with their papers. Parameters have one name in all of them.
 Where a term needs the label of a mixed view, `classes_of` decides what it is. A class whose logit is -inf has
-probability 0 for the teacher and adds 0 to a loss. A sample with the label -100 has no label: terms that need
-labels leave it out of their mean, and are 0 if all samples of a batch are left out.
+probability 0 for the teacher, and adds 0 to terms that weigh classes by this probability, as KL does. A sample with
+the label -100 has no label: terms that need labels leave it out of their mean, and are 0 if all samples of a batch
+are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def kl_distillation(
     not shrink with T (Hinton et al. 2015, section 2). "teacher" divides the teacher's logits only, without T²
     (Müller et al. 2019, appendix A.1).
     """
+    # Training runs the fast twin of this function, `fused.distilled`; tests hold both to one another.
     student, teacher = _in_one_dtype(student_logits, teacher_logits)
     student_temperature = temperature if temperature_on == "both" else 1.0
     log_student = torch.log_softmax(student / student_temperature, dim=1)

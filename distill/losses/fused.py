@@ -14,10 +14,10 @@ from distill.config import LossConfig
 from distill.losses.checks import check_shapes
 from distill.losses.labels import in_uniform
 from distill.losses.terms import (
+    FromTeacher,
     Labels,
     Loss,
     Targets,
-    TeacherRows,
     Terms,
     at_least_float32,
     log_softmax_of_teacher,
@@ -28,7 +28,7 @@ from distill.losses.terms import (
 def distilled(config: LossConfig) -> Loss:
     """Make the loss of a student with KL distillation, hard and soft term, from teacher logits or `Targets`."""
 
-    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
+    def loss(logits: Tensor, labels: Labels, teacher: FromTeacher | None = None, progress: float = 1.0) -> Terms:
         z = at_least_float32(logits.detach()).t()
         if not isinstance(teacher, Targets):
             log_p = _log_soft_targets(required(teacher), config.temperature, z.dtype)

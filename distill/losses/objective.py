@@ -13,10 +13,10 @@ from distill.config import IGNORED, LossConfig
 from distill.losses.checks import check_batch, check_shapes
 from distill.losses.fused import distilled, prepare_targets
 from distill.losses.hard_term import HardTerm, hard_term, is_one_cross_entropy
-from distill.losses.terms import Labels, Loss, Targets, TeacherRows, Terms, at_least_float32, required
+from distill.losses.terms import FromTeacher, Labels, Loss, Targets, Terms, at_least_float32, required
 from distill.system.references import referenced
 
-SoftTermOfBatch = Callable[[Tensor, Labels, "TeacherRows | None"], Tensor]
+SoftTermOfBatch = Callable[[Tensor, Labels, "FromTeacher | None"], Tensor]
 """A function (student logits, labels, teacher's logits or prepared targets) → soft term, mean over the batch."""
 
 
@@ -30,7 +30,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
 
     A sample with the label -100 has no hard term, and none of the soft terms that need its label; each term is the
     mean over the samples that have it, and at alpha > 0 a term that no sample has is 0. If the first batch has no
-    label of -100, later batches may have none either at 0 < alpha < 1 with soft kl.
+    label of -100, later batches must not contain one at 0 < alpha < 1 with soft kl.
 
     Args:
         config: both terms.
@@ -48,7 +48,7 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
     return _checked(config, hard, uses_labels)
 
 
-def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[TeacherRows]:
+def prepare(config: LossConfig, teacher_logits: Float[Tensor, "c k"], batch_size: int) -> Sequence[FromTeacher]:
     """Compute the teacher's soft targets (or float32 logits) for thousands of samples, and return them by batch."""
     # The soft targets of a sample do not change, so a step need not compute them.
     if config.soft_term.is_plain_kl:
@@ -64,7 +64,7 @@ def soft_term(config: LossConfig) -> SoftTermOfBatch:
         how["temperature_on"] = config.temperature_on
     function = partial(referenced(term.function), **how)
 
-    def soft(logits: Tensor, labels: Labels, prepared: TeacherRows | None) -> Tensor:
+    def soft(logits: Tensor, labels: Labels, prepared: FromTeacher | None) -> Tensor:
         assert not isinstance(prepared, Targets), "prepared for another loss"
         teacher = required(prepared)
         return function(logits, teacher, labels=labels) if term.needs_labels else function(logits, teacher)
@@ -88,7 +88,7 @@ def _fused_kl(config: LossConfig) -> SoftTermOfBatch:
 
 
 def _both_terms(alpha: float, hard_term: HardTerm, soft_term: SoftTermOfBatch) -> Loss:
-    def loss(logits: Tensor, labels: Labels, teacher: TeacherRows | None = None, progress: float = 1.0) -> Terms:
+    def loss(logits: Tensor, labels: Labels, teacher: FromTeacher | None = None, progress: float = 1.0) -> Terms:
         if alpha == 0:
             hard = hard_term(logits, labels, progress)
             return Terms(hard, hard.detach(), None)

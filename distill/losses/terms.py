@@ -38,8 +38,8 @@ class Targets(NamedTuple):
     log_p: Float[Tensor, "k n"]
 
 
-TeacherRows = Tensor | Targets
-"""What a loss takes from the teacher for one batch: logits [n, k], or the targets that `prepare` made of them."""
+FromTeacher = Tensor | Targets
+"""What a loss takes from the teacher for a batch: logits [n, k], or the targets that `prepare` made of them."""
 
 
 class Loss(Protocol):
@@ -49,7 +49,7 @@ class Loss(Protocol):
         self,
         logits: Float[Tensor, "n *t k"],
         labels: Labels,
-        teacher: TeacherRows | None = None,
+        teacher: FromTeacher | None = None,
         progress: float = 1.0,
         /,
     ) -> Terms:

@@ -129,6 +129,7 @@ def run_missing(
     workers = runtime.workers
     if workers is None and threads is not None:
         workers = threads if threads > 1 else 0
+    # Every executor calls this as `graph.run(config)` for each stage, in this process or in a worker.
     attempt = functools.partial(
         _attempt,
         store=store,
@@ -171,6 +172,7 @@ def _side_by_side(stages: Mapping[str, StageConfig], needs: Mapping[str, Sequenc
 def _attempt(
     config: StageConfig, store: ArtifactStore, runtime: Runtime, tolerate_divergence: bool, trusted: trust.Trusted
 ) -> None:
+    """Run one stage, here or in a worker, and note a network that diverged where this is tolerated."""
     trust.add(trusted)
     if tolerate_divergence and ranks.on_first(lambda: _hopeless(config, store)):
         return

@@ -88,7 +88,9 @@ def _fitness(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dat
         plain = teacher.config.replace(augment=AugmentConfig(), views=1)
         reached = accuracy(*_answers(TeacherLogits(plain, artifacts, dataset, runtime.torch_device()), index))
         if reached >= least:
-            reason = f"It is right on {reached:.1%} of these images as they are: these views are too hard for it"
+            seen = all(network_config(artifact).augment == teacher.config.augment for artifact in artifacts)
+            cause = "these views are too hard for it" if seen else "it was trained without these views"
+            reason = f"It is right on {reached:.1%} of these images as they are: {cause}"
             way_out = {"way_out": f"{reason}. Train it on such views, or take milder ones"}
     accept = runtime.accept_class_order
     return refuse_if_wrong(logits, labels, dataset.classes, least, **way_out, accept_class_order=accept)

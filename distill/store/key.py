@@ -1,8 +1,8 @@
 """Compute the key of an artifact: a hash of its config, known before anything runs.
 
-A key depends on the fields that differ from their default, on the version of the stage, on the names of the measures
-that the stage computes, and on the keys of its inputs. So a field that is added later changes no key. Whoever changes
-a default must raise the version of the stage.
+A key depends on the fields that differ from their default, on the version of the stage, on the names of the
+measures that the stage computes, and on the keys of its inputs. So a field that is added later changes no key.
+Whoever changes a default must raise the version of the stage.
 """
 
 from __future__ import annotations

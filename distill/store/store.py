@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from distill.system import trust
 from distill.system.files import expanded, follow_umask, replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
 
+_COMPARED = 10_000
+"""Most artifacts whose names are compared with a name that is not found."""
 _DELETE = "Delete this folder: it is made again when it is wanted."
 _DELETE_UNLESS_YOURS = "Delete this folder unless it is yours: an artifact is made again when it is wanted."
 DRAFT_KEY = "draft.key"
@@ -81,19 +84,42 @@ class ArtifactStore:
             raise UserError("path", str(path / RECORD), "the record as it was published, it was changed", _DELETE)
         return record
 
-    def resolve(self, text: str) -> Artifact:
-        """Find the artifact that a user names by a path, a key, or the beginning of a key.
+    def resolve(self, text: str, field: str = "artifact") -> Artifact:
+        """Find the artifact that a user names by a path, the name of its folder, a key, or the beginning of a key.
+
+        The errors call what the user gave by the name `field`.
 
         Raises:
             UserError: no artifact has that name, or more than one.
         """
         if (path := expanded(Path(text))).exists():
+            return self._read_given(path, text, field)
+        name = Path(text).name
+        # A folder's name ends with the beginning of its key, and a key has no dash.
+        alike = self._all(key=name[-8:] if "-" in name else text) if text else ()
+        named = [each for each in alike if each.path.name == name or each.record.key.startswith(text)]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise UserError(field, text, "a path or a key, more than one fits", "List them with `distill ls`.")
+        folders = [path.name for stage in STAGES for path in self.published(stage)][:_COMPARED]
+        near = get_close_matches(name, [*folders, *(folder[-8:] for folder in folders)], n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UserError(field, text, "a path or a key, none fits", f"{hint}List them with `distill ls`.")
+
+    def _read_given(self, path: Path, text: str, field: str) -> Artifact:
+        """Read the artifact at a path that a user gave as `text`, and say in which artifact another path lies."""
+        if not (path / RECORD).is_file():
+            for folder in path.absolute().parents:
+                if (folder / RECORD).is_file():
+                    expected = f"the folder of an artifact: it lies in the artifact {folder}"
+                    raise UserError(field, text, expected, "Name that folder.")
+        try:
             return self.read(path)
-        named = [each for each in self._all(key=text) if each.record.key.startswith(text)] if text else []
-        if len(named) != 1:
-            many = "more than one fits" if named else "none fits"
-            raise UserError("artifact", text, f"a path or a key, {many}", "List them with `distill ls`.")
-        return named[0]
+        except UserError as error:
+            if error.value != str(path):  # it is the record's
+                raise
+            raise UserError(field, text, error.expected, error.way_out) from error
 
     def home(self, artifact: Artifact) -> ArtifactStore:
         """Return the store in which an artifact lies, which may be another one than this."""

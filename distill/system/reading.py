@@ -42,7 +42,9 @@ _MARKS = {
 """First bytes of a text file that say its encoding → the encoding."""
 _MOST_MAPS = 1 << 14
 """Largest number of maps that are open at a time, however many files may be."""
-_WAY_OUT = "It is damaged, or not what this program wrote: delete it, or fetch it again."
+_WAY_OUT = (
+    "It is damaged, or of another form: get it again from where it came. What this program made may be deleted."
+)
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:

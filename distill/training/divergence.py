@@ -18,7 +18,7 @@ from distill.errors import Diverged
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distill.losses import TeacherRows, Terms
+    from distill.losses import FromTeacher, Terms
     from distill.training.step import TaughtBatch
 
 _EXPLOSION = 10.0
@@ -142,7 +142,7 @@ def _summed(pieces: Sequence[Terms]) -> dict[str, float]:
     }
 
 
-def _tensors(teacher: TeacherRows | None) -> tuple[Tensor, ...]:
+def _tensors(teacher: FromTeacher | None) -> tuple[Tensor, ...]:
     """Return the teacher's tensors of a batch: its logits, or the soft targets and their logarithms."""
     if teacher is None:
         return ()

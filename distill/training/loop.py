@@ -14,7 +14,7 @@ from torch import nn
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.loader import Join, Loader
-from distill.losses import Loss, TeacherRows
+from distill.losses import FromTeacher, Loss
 from distill.metrics.smoothing_warnings import strongest
 from distill.store.record import RESUME
 from distill.system import ranks
@@ -41,7 +41,7 @@ def fit(
     config: TeacherConfig | StudentConfig,
     folder: Path,
     runtime: Runtime,
-    teacher: Join[TeacherRows] | None = None,
+    teacher: Join[FromTeacher] | None = None,
     evaluate: Evaluate | None = None,
     at_start: Mapping[str, float] | None = None,
     notices: Notices | None = None,

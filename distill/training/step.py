@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from distill.data.loader import Batch
-from distill.losses import Loss, TeacherRows
+from distill.losses import FromTeacher, Loss
 from distill.training.recent_samples import StepPart
 from distill.training.state import Run
 
-TaughtBatch = Batch[TeacherRows | None]
+TaughtBatch = Batch[FromTeacher | None]
 """A batch with what the loss takes from the teacher; None without a teacher."""
 Forward = Callable[[Tensor], Tensor]
 """A function from inputs to logits: the network itself, compiled by `torch.compile`, or wrapped for torchrun."""

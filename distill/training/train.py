@@ -18,7 +18,7 @@ from distill.data.loader import Join, Loader
 from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import Diverged
-from distill.losses import Loss, TeacherRows
+from distill.losses import FromTeacher, Loss
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
 from distill.metrics.smoothing_warnings import mixed_labels, no_effect, under_confidence
@@ -48,7 +48,7 @@ def train_network(
     loss: Loss,
     folder: Path,
     runtime: Runtime,
-    teacher: Join[TeacherRows] | None = None,
+    teacher: Join[FromTeacher] | None = None,
     targets: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Train the network of `config`, and store its weights and its predictions in `folder`.

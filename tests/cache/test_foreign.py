@@ -197,6 +197,7 @@ def test_files_of_another_kind_are_refused_in_one_line(tmp_path, name, write, me
     with pytest.raises(UserError, match=message) as caught:
         ForeignArrays([tmp_path / name])
     assert "\n" not in str(caught.value)
+    assert "delete it" not in str(caught.value), "it is the user's"
 
 
 def test_two_arrays_of_which_one_is_named_logits(tmp_path):

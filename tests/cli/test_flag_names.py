@@ -52,6 +52,10 @@ def test_errors_of_several_stages_name_flags_too() -> None:
     }
     told = error_text(StagesFailed(failures), COMMANDS["reproduce"].fields)
     assert told.splitlines()[0] == "error: teachers/a: --data = 'no': expected one. Drop --data."
+    offline = UserError("data.name", "cifar100", "its files", "Use `data.name=digits`.")
+    told = error_text(offline, COMMANDS["reproduce"].fields)
+    assert told == "--data = 'cifar100': expected its files. Use --data digits."
+    assert "Use --data.name digits" in error_text(offline, COMMANDS["teacher"].fields)
     diverged = StagesFailed({"teachers/a": Failure(Diverged(3, 0.1, float("nan")))})
     assert "Lower `optim.lr`" in error_text(diverged, COMMANDS["reproduce"].fields), "its configs are files"
     assert "Lower --optim.lr or set --optim.clip 1;" in error_text(diverged, COMMANDS["teacher"].fields)

@@ -54,7 +54,7 @@ CONFIGS: dict[str, StageConfig] = {
     "report": ReportConfig(experiment="e", source="s", scale="smoke", data="digits", analyses=()),
 }
 RECORDED = Path(__file__).with_name("defaults.json")
-"""Golden keys, versions of stages, and defaults: of every field of every config, and of every argument of a loss."""
+"""Golden keys, versions of stages, defaults of every field of every config and of every argument of a loss."""
 RECORD_ANEW = "if it is meant, run `python tests/store/test_key.py`, which writes defaults.json anew"
 
 

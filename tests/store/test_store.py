@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -39,9 +40,22 @@ def test_an_artifact_is_named_by_path_key_or_its_beginning(store: ArtifactStore)
     publish_draft(store, TeacherConfig(seed=1))
     for name in (str(made.path), made.record.key, made.record.key[:6]):
         assert store.resolve(name).path == made.path
+    for name in (made.path.name, f"teachers/{made.path.name}", made.record.key[:8]):
+        assert store.resolve(name).path == made.path
     for name in ("", "nothing-like-it"):
-        with pytest.raises(UserError, match="distill ls"):
-            store.resolve(name)
+        with pytest.raises(UserError, match="distill ls") as caught:
+            store.resolve(name, "network")
+        assert caught.value.field == "network"
+    for near in (made.path.name, made.record.key[:8]):
+        with pytest.raises(UserError, match=f"Did you mean {near}"):
+            store.resolve(f"{near[:-3]}{near[-2:]}")
+    (made.path / "tb").mkdir()
+    for inside in (made.path / "model.safetensors", made.path / "tb"):
+        with pytest.raises(
+            UserError, match=f"lies in the artifact {re.escape(str(made.path))}. Name that"
+        ) as caught:
+            store.resolve(str(inside), "teacher")
+        assert caught.value.field == "teacher"
 
 
 def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactStore) -> None:

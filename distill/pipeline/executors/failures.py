@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distill.errors import UserError
 from distill.store.record import LOG_HEAD
 
 _LISTED = 5
-"""Largest number of blocked stages that are named; the others are only counted."""
+"""Largest number of stages that a line names; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,13 @@ class Failure:
         """Return lines to print: the path of the failed stage's log, and the stages that it kept from running."""
         lines = [] if self.log is None else [f"  log      {self.log}"]
         if self.blocked:
-            more = [f"and {len(self.blocked) - _LISTED} more"] if len(self.blocked) > _LISTED else []
-            lines.append(f"  not run  {', '.join([*self.blocked[:_LISTED], *more])}")
+            lines.append(f"  not run  {_listed(self.blocked)}")
         return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return ", ".join([*names[:_LISTED], *more])
 
 
 class StagesFailed(Exception):
@@ -45,9 +49,18 @@ class StagesFailed(Exception):
         """Name of a stage → why it failed."""
 
     def __str__(self) -> str:
-        lines: list[str] = []
+        # One cause, such as data that are not here, may stop many stages: it is told once.
+        by_cause: dict[str, list[str]] = {}
         for name, failure in self.failures.items():
-            lines += [f"error: {name}: {one_line(failure.error)}", *failure.details()]
+            by_cause.setdefault(one_line(failure.error), []).append(name)
+        lines: list[str] = []
+        for cause, (name, *others) in by_cause.items():
+            lines.append(f"error: {name}: {cause}")
+            lines += [f"  also     {_listed(others)}"] if others else []
+            alike = [self.failures[each] for each in (name, *others)]
+            blocked = dict.fromkeys(stage for failure in alike for stage in failure.blocked)
+            lines += [line for failure in alike for line in replace(failure, blocked=()).details()]
+            lines += Failure(alike[0].error, blocked=tuple(blocked)).details()
         return "\n".join(lines)
 
 

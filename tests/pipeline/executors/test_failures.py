@@ -65,6 +65,17 @@ def test_all_failures_are_listed_with_what_they_cost() -> None:
     ]
 
 
+def test_one_cause_of_several_failures_is_told_once(tmp_path: Path) -> None:
+    failures = {name: Failure(MISTAKE, None, ("x", name.upper())) for name in "abcdefgh"}
+    failures["b"] = Failure(MISTAKE, tmp_path / "b.log")
+    assert str(StagesFailed(failures)).splitlines() == [
+        "error: a: loss = 3: expected 4. Take 4.",
+        "  also     b, c, d, e, f, and 2 more",
+        f"  log      {tmp_path}/b.log",
+        "  not run  x, A, C, D, E, and 3 more",
+    ]
+
+
 @pytest.mark.parametrize(
     ("exit_code", "says"),
     [
