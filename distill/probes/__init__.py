@@ -29,7 +29,8 @@ PROBES = {
 }
 """Function of each probe, by the field `probe` of its config.
 
-The function takes (config, network, runtime, log); its file also has the list `MEASURES`.
+The function takes (config, network, runtime, log); its file also has the list `MEASURES`. Only measures of
+`distill.metrics.measures` are part of a key: who adds one to a probe's own list raises the version of `analysis`.
 """
 
 
