@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _LONGEST = 2000
 """Number of characters that are shown of each part of an error; the rest is cut off."""
+_NO_BREAK_SPACES = "\u00a0\u202f"
 
 
 def printable(text: str) -> str:
@@ -11,7 +12,7 @@ def printable(text: str) -> str:
     # Names in messages may come from files of other people.
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in _NO_BREAK_SPACES else repr(c)[1:-1] for c in text)
 
 
 def is_utf8(text: str) -> bool:
