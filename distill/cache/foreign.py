@@ -105,16 +105,25 @@ class ForeignArrays:
         files: one file for each teacher.
         values: kind of values in the files. Probabilities become logarithms, and zeros become `log_floor`.
         mean: whether probabilities or logits are averaged.
+        temperature: temperature at which the probabilities were softened. Their logarithms are multiplied by it,
+            before a mean is taken, so that the mean is that of answers at temperature 1.
 
     Raises:
         UserError: the arrays differ in shape, or hold another kind of values.
     """
 
-    def __init__(self, files: Sequence[Path], values: Values = "logits", mean: Mean = "probabilities"):
+    def __init__(
+        self,
+        files: Sequence[Path],
+        values: Values = "logits",
+        mean: Mean = "probabilities",
+        temperature: float = 1.0,
+    ):
         self.files = tuple(files)
         self._array = lru_cache(most_open_maps())(ArrayFile)
         self._values: Values = values
         self._mean: Mean = mean
+        self._temperature = temperature
         self.shape = self._array(files[0]).shape
         for array in map(self._array, self.files):
             if array.shape != self.shape:
@@ -148,9 +157,9 @@ class ForeignArrays:
                 expected = f"probabilities: none negative, a sum of 1 within {SUM_TOLERANCE}"
             value = f"{array.path.name}, row {int(index[wrong][0])}, view {view}"
             raise UserError("files", value, expected, "Normalise the rows, or store logits with `values=logits`.")
-        if self._values == "log-probabilities":
-            return values
-        return np.log(values, out=np.full_like(values, log_floor(array.dtype)), where=values > 0)
+        if self._values == "probabilities":
+            values = np.log(values, out=np.full_like(values, log_floor(array.dtype)), where=values > 0)
+        return self._temperature * values
 
 
 def _are(values: Values, rows: Float64[np.ndarray, "b k"], dtype: str) -> np.ndarray:

@@ -98,6 +98,15 @@ class _Declared(Config):
     """What arrays contain; a TinyViT file set always contains probabilities."""
     mean: Mean = "probabilities"
     """What is averaged when several arrays are given."""
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Temperature at which the probabilities were softened: logits are this many times their logarithms."""
+
+    @model_validator(mode="after")
+    def _softened(self) -> Self:
+        if self.temperature != 1 and self.values == "logits":
+            expected = "1 for logits, which no temperature has softened"
+            raise UserError("temperature", self.temperature, expected, "Set `values=probabilities`, or drop it.")
+        return self
 
 
 class ImportConfig(_Declared):

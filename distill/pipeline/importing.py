@@ -21,7 +21,7 @@ from distill.cache.row_names import declared_names
 from distill.cache.shards import Piece, Shard
 from distill.cache.tinyvit import NamesOf, TinyViTLogits, find_epochs
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import CacheConfig, ImportConfig, ImportFlags, Mean, Values
+from distill.config import CacheConfig, ImportConfig, ImportFlags
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.data.views.views import Views
@@ -72,7 +72,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     dataset = load(flags.data, runtime.data_root, runtime.progress)
     refuse_cache(dataset)
     classes = _names(flags.classes)
-    source = _open(files, flags.values, flags.mean, dataset, names_of(flags.data, dataset, runtime))
+    source = _open(files, flags, dataset, names_of(flags.data, dataset, runtime))
     is_top_k = isinstance(source, TinyViTLogits)
     if is_top_k and flags.names is not None:
         expected = "none with a TinyViT file set, whose keys say which image a record belongs to"
@@ -91,6 +91,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
             sha256=tuple(sha256(path) for path in hashed),
             values="probabilities" if is_top_k else flags.values,
             mean="probabilities" if is_top_k or len(files) == 1 else flags.mean,
+            temperature=flags.temperature,
             classes=classes or dataset.classes,
             teacher=flags.teacher,
             names=sha256(flags.names) if flags.names else "",
@@ -110,6 +111,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     if not is_proven and runtime.progress:
         warn("sample order", _ORDER_IS_DECLARED)
     declared += [] if classes else ["class order"]
+    declared += ["temperature"] if flags.temperature != 1 else []
     return store.find(config) or run_stage(
         config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime)
     )
@@ -186,16 +188,19 @@ def _names(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _open(
-    files: Sequence[Path], values: Values, mean: Mean, dataset: Dataset, names: NamesOf | None
+    files: Sequence[Path], flags: ImportFlags, dataset: Dataset, names: NamesOf | None
 ) -> ForeignArrays | TinyViTLogits:
     if not files:
         raise UserError("files", "none", "at least one", "Give arrays, or the epoch folders of a TinyViT file set.")
     epochs = [find_epochs(path) for path in files]
     if all(epochs):
+        if flags.temperature != 1:
+            expected = "1 for a TinyViT file set, which holds probabilities at temperature 1"
+            raise UserError("temperature", flags.temperature, expected, "Drop `temperature`.")
         return TinyViTLogits([*chain(*epochs)], len(dataset.classes), names)
     if any(epochs):
         raise UserError("files", [path.name for path in files], "arrays or TinyViT folders", "Import one kind.")
-    return ForeignArrays(files, values, mean)
+    return ForeignArrays(files, flags.values, flags.mean, flags.temperature)
 
 
 def _kept_of(source: TinyViTLogits, top_k: int | None) -> int | None:

@@ -100,6 +100,21 @@ def test_a_probability_that_became_zero_gets_the_largest_that_could(tmp_path):
     assert log_floor("float64") == pytest.approx(math.log(5e-324) - math.log(2))
 
 
+@given(st.integers(1, 3), st.integers(0, 99), st.sampled_from(VALUES[1:]), st.floats(0.1, 20))
+def test_softened_probabilities_give_the_logits_back(tmp_path_factory, teachers, seed, values, temperature):
+    """The oracle softens known logits; what is read differs by a constant in each row, and a mean is one at T = 1."""
+    folder = tmp_path_factory.mktemp("softened")
+    logits = [draw(seed=seed + 1000 * i) for i in range(teachers)]
+    stored = [softmax(z / temperature) for z in logits]
+    stored = [np.log(p) for p in stored] if values == "log-probabilities" else stored
+    files = [save(folder / f"{i}.npy", array) for i, array in enumerate(stored)]
+    got = every(ForeignArrays(files, values, "probabilities", temperature))
+    np.testing.assert_allclose(softmax(got), sum(map(softmax, logits)) / teachers, atol=1e-5)
+    if teachers == 1:
+        differences = got - logits[0]
+        np.testing.assert_allclose(differences, differences[:, :1].repeat(6, 1), atol=1e-4)
+
+
 @pytest.mark.parametrize("held", VALUES)
 @pytest.mark.parametrize("said", VALUES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -187,6 +187,7 @@ def test_a_poor_teacher_passes_when_it_is_told_so(tmp_path, store, runtime, spli
         (lambda z: z[:, :9], {}, "files = '9 columns': expected a column for each of the 10"),
         (lambda z: z * np.nan, {}, "inf or nan"),
         (lambda z: z, {"values": "probabilities"}, "`values=logits`"),
+        (lambda z: z, {"temperature": 4}, "temperature = 4.0: expected 1 for logits, .* `values=probabilities`"),
         (lambda z: z, {"top_k": 11}, "top_k = 11"),
         (lambda z: z[:, None].repeat(2, 1), {}, "1 without augmentation"),
         (lambda z: z * 1e30, {"dtype": "float16"}, "`dtype=float32`"),
@@ -207,6 +208,20 @@ def test_mean_of_two_probabilities(tmp_path, bring, split):
     np.testing.assert_allclose(cached(artifact).numpy(), np.log((p[0] + p[1]) / 2), atol=1e-5)
     assert len(artifact.config.teacher.sha256) == 2
     assert bring(*files, values="probabilities", mean="logits").path != artifact.path
+
+
+def test_the_temperature_of_softened_probabilities_is_declared_and_in_the_key(tmp_path, bring, split):
+    logits = answers(split.train.labels).astype(np.float64)
+    path = save(tmp_path / "p.npy", np.exp(logits / 4) / np.exp(logits / 4).sum(1, keepdims=True))
+    artifact = bring(path, values="probabilities", temperature=4)
+    np.testing.assert_allclose(cached(artifact).softmax(1), torch.from_numpy(logits).softmax(1), atol=1e-5)
+    manifest = LogitCache.open(artifact.path).manifest
+    assert "temperature" in manifest.declared
+    assert manifest.source["temperature"] == 4
+    plain = bring(path, values="probabilities")
+    assert plain.path != artifact.path
+    assert plain.path == bring(path, values="probabilities", temperature=1).path
+    assert "temperature" not in LogitCache.open(plain.path).manifest.declared
 
 
 def test_truncated_and_half_precision(tmp_path, bring, split):
@@ -254,6 +269,8 @@ def test_a_file_set_by_position(tmp_path, bring, split, whole, k):
         torch.testing.assert_close(got.gather(1, kept), exact.gather(1, kept), atol=1e-3, rtol=2e-3)
     with pytest.raises(UserError, match="at most the"):
         bring(tmp_path / "logits", augment=AugmentConfig(pad=2), top_k=11)
+    with pytest.raises(UserError, match="temperature = 4.0: expected 1 for a TinyViT file set"):
+        bring(tmp_path / "logits", augment=AugmentConfig(pad=2), values="probabilities", temperature=4)
 
 
 def test_arrays_and_file_sets_are_not_mixed(tmp_path, bring, split):
