@@ -351,12 +351,15 @@ def _matmul_rate() -> float:
 
 def _folder_shape(data: DataConfig) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
-    from distill.data.sets.inventory import take_inventory
+    from distill.data.sets.folder_arguments import folder_arguments
+    from distill.data.sets.test_share import inventory_in_splits
 
-    folder, size = folder_path(data), data.kwargs.get("size")
-    if not data.folder or not isinstance(size, int) or not folder.exists():
+    if not data.folder or not folder_path(data).exists():
         return None
-    places = take_inventory(folder).places.values()
+    size = folder_arguments(data).size
+    if size is None:
+        return None
+    places = inventory_in_splits(data).places.values()
     images = Counter(place.split for place in places)
     # Beside test/ the images of val/ are held out, so they count as records count them: as training images.
     test = images["test"] or images["val"]

@@ -238,7 +238,7 @@ def _order(epoch: TopKEpoch, keys: list[str], names: NamesOf | None) -> tuple[In
         known = names(distinct)
         rows = rows_of_keys(keys, known)
         if isinstance(rows, str):
-            expected = f"names of the {len(known)} files of train/, such as {known[0]!r}"
+            expected = f"names of the {len(known)} training images, such as {known[0]!r}"
             raise _broken(epoch.folder, f"key {rows!r}", expected)
         if distinct != rows.max() + 1:
             raise _broken(epoch.folder, f"keys of {distinct} images", f"a key for each of {rows.max() + 1}")

@@ -19,8 +19,9 @@ class DataConfig(NamesContent):
 
     name: Annotated[str, or_function("data.name"), Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
-    """Arguments of the data set, as JSON, such as {"size": 64} for an image folder, and {"exif": true} to apply
-    the EXIF orientation of its photographs."""
+    """Arguments of the data set, as JSON. Of an image folder: {"size": 64} in pixels, {"exif": true} to apply the
+    EXIF orientation of photographs, {"test": 0.2} for the share of test images in a folder of classes without
+    train/ and test/, and {"seed": 1} for another such share."""
     held_out: Fraction = 0.1
     """Share of the training set kept for model selection, stratified by class. An image folder with val/ beside
     test/ is not cut: the images of val/ are held out, and this share stays at its default or 0."""

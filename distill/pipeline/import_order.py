@@ -70,8 +70,8 @@ def rows_by_name(
     images = _published_names(flags.data, runtime)
     positions = rows_of_keys(names, images)
     if isinstance(positions, str):
-        expected = f"files of train/, such as {images[0]!r}"
-        raise UserError("names", positions, expected, "Give names relative to train/.")
+        expected = f"names of training images, such as {images[0]!r}"
+        raise UserError("names", positions, expected, "Give names that begin with the class folder.")
     row_of = dict(zip(positions.tolist(), range(rows), strict=True))
     if len(row_of) < rows:
         again = Counter(names).most_common(1)[0][0]

@@ -147,6 +147,19 @@ def test_val_beside_test_is_no_part_of_the_test_set(store: ArtifactStore, tmp_pa
     assert "16 training and 6 test images of 3 x 8 x 8, 2 classes" in text
 
 
+def test_a_folder_of_classes_is_counted_with_its_share_of_test_images(store: ArtifactStore, tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            (tmp_path / label / f"{number}.png").write_bytes(b"not looked at")
+    named = DataConfig(name=f"imagefolder:{tmp_path}", kwargs={"size": 8, "test": 0.2})
+    text = describe([CacheConfig(teacher=TeacherConfig(data=named), transfer_set=named)], store).text
+    assert "16 training and 4 test images of 3 x 8 x 8, 2 classes" in text
+    without = named.replace(kwargs={"size": 8})
+    with pytest.raises(UserError, match=r"^data\.kwargs = .*the share of test images"):
+        describe([TeacherConfig(data=without)], store)
+
+
 def test_sizes_of_data_are_taken_from_what_was_made_of_them(store: ArtifactStore) -> None:
     mine = DataConfig(name="mine:data", held_out=0)
     publish(store, TeacherConfig(data=mine))

@@ -102,7 +102,7 @@ def test_a_probability_that_became_zero_gets_the_largest_that_could(tmp_path):
 
 @given(st.integers(1, 3), st.integers(0, 99), st.sampled_from(VALUES[1:]), st.floats(0.1, 20))
 def test_softened_probabilities_give_the_logits_back(tmp_path_factory, teachers, seed, values, temperature):
-    """The oracle softens known logits; what is read differs by a constant in each row, and a mean is one at T = 1."""
+    """The oracle softens known logits; what is read differs by a constant per row; a mean is one at T = 1."""
     folder = tmp_path_factory.mktemp("softened")
     logits = [draw(seed=seed + 1000 * i) for i in range(teachers)]
     stored = [softmax(z / temperature) for z in logits]

@@ -125,7 +125,7 @@ def test_a_declared_order_is_said_loudly(tmp_path, folder, bring, capsys) -> Non
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda names: ["cat/1.png", *names[1:]], "'cat/1.png': expected files of train/"),
+        (lambda names: ["cat/1.png", *names[1:]], "'cat/1.png': expected names of training images"),
         (lambda names: [names[1], *names[1:]], "expected every name once"),
         (lambda names: names[1:], "359 names': expected one for each of the 360 rows"),
     ],

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
-from distill.data.sets.places import is_image_name, is_of_program, place_of
+from distill.data.sets.places import class_place, is_image_name, is_of_program, parts_of
 from distill.errors import UserError
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
@@ -85,13 +85,18 @@ def image_files(path: Path) -> list[tuple[str, os.stat_result]]:
                 elif is_image_name(name) and entry.is_file():
                     files.append((name, entry.stat()))
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
-                    expected = "a folder: a link to one can lead anywhere, or in circles"
-                    raise refused(path, name, expected, "Copy the folder, or link its files one by one.")
+                    raise linked_folder(path, name)
     return sorted(files, key=lambda file: file[0].replace("/", "\0"))
 
 
+def linked_folder(path: Path, name: str) -> UserError:
+    """Return the error that refuses a link to a folder where images would be read."""
+    expected = "a folder: a link to one can lead anywhere, or in circles"
+    return refused(path, name, expected, "Copy the folder, or link its files one by one.")
+
+
 def _holds_images(folder: str) -> bool:
-    return any(place_of(f"{folder}/{inside}") for inside in ("x.png", "x/x.png"))
+    return any(class_place([*parts_of(folder), *inside], below=1) for inside in (("x.png",), ("x", "x.png")))
 
 
 def member_names(path: Path) -> Iterator[tuple[str, bool]]:

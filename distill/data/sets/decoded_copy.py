@@ -31,6 +31,7 @@ from distill.data.sets.archives import ARCHIVE_SUFFIXES, Encoded, encoded_images
 from distill.data.sets.content import folder_content, folder_path
 from distill.data.sets.dataset import Split
 from distill.data.sets.decoding import ALPHA, FILES, TURNED, decode, decode_into, pillow_is_strict
+from distill.data.sets.folder_arguments import folder_arguments
 from distill.data.sets.folder_layout import Listing, arrange
 from distill.data.sets.pixel_summary import Summary, summarise
 from distill.errors import ContentChanged, UserError
@@ -107,7 +108,9 @@ class Decoded:
 
 
 def decode_once(config: DataConfig, root: Path, progress: bool = True) -> Decoded:
-    """Decode the images of `train/<class>/*` and `test/<class>/*` (or `val/`) as RGB, or map the decoded copy.
+    """Decode the images of a folder as RGB, or map the decoded copy.
+
+    They lie at `train/<class>/*` and `test/<class>/*` (or `val/`), or at `<class>/*` with a share of test images.
 
     An archive is read without unpacking. With a `size`, the shorter side of an image is resized to that many pixels
     and the image is centre-cropped; otherwise images keep their size, which must be the same for all.
@@ -140,8 +143,9 @@ def decode_once(config: DataConfig, root: Path, progress: bool = True) -> Decode
 
 def copy_folder(config: DataConfig, content: str, root: Path) -> Path:
     """Return the folder of the decoded copy of images with this digest, whether it exists or not."""
-    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
-    settings = json.dumps([_VERSION, content, size, config.held_out, config.split_seed, exif])
+    given = folder_arguments(config)
+    shared = [] if given.test is None else [given.test, given.seed]
+    settings = json.dumps([_VERSION, content, given.size, config.held_out, config.split_seed, given.exif, *shared])
     stem = re.sub(r"[^\w .=+()@,-]", "-", folder_path(config).name.split(".")[0])[:60] or "images"
     return root / "decoded" / f"{stem}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
@@ -227,8 +231,8 @@ def decode_all(config: DataConfig, content: str, folder: Path, progress: bool) -
         UserError: as `decode_once`.
     """
     path = folder_path(config)
-    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
-    listing = arrange(path, config.held_out, config.split_seed)
+    size, exif, *_ = folder_arguments(config)
+    listing = arrange(config)
     way_out = "Run it again when nobody changes it."
     changing = UserError("data.name", f"imagefolder:{path}", "a file that stays as it is", way_out)
     draft = folder.with_name(f".draft-{folder.name}")

@@ -8,14 +8,11 @@ from distill.config import DataConfig
 from distill.data.sets.content import folder_path
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.decoded_copy import decode_once
+from distill.data.sets.folder_arguments import folder_arguments
 from distill.data.sets.inventory import take_inventory
 from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.splits import limited_rows
-from distill.errors import UserError
 from distill.system.progress import tell
-
-_SIZE = 4096
-"""Largest side in pixels to which images are resized; one image has then 50 MB."""
 
 
 def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset:
@@ -24,16 +21,7 @@ def load_image_folder(config: DataConfig, root: Path, progress: bool) -> Dataset
     Raises:
         UserError: an argument is unknown, or `decode_once` fails.
     """
-    size, exif = config.kwargs.get("size"), config.kwargs.get("exif", False)
-    is_size = size is None or (isinstance(size, int) and not isinstance(size, bool) and 0 < size <= _SIZE)
-    if set(config.kwargs) - {"size", "exif"} or not is_size or not isinstance(exif, bool):
-        way_out = 'Set `data.kwargs={"size": 64}`, or drop it.'
-        raise UserError(
-            "data.kwargs",
-            config.kwargs,
-            f"at most a size of 1 to {_SIZE:,} pixels, and exif (true, false)",
-            way_out,
-        )
+    folder_arguments(config)  # refuse an argument before the images are looked at
     decoded, path = decode_once(config, root, progress), folder_path(config)
     # Copies of folders are found by their images, so what else lies in a folder is looked at each time.
     left_out = take_inventory(path).left_out if path.is_dir() else decoded.left_out

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from distill.config import DataConfig
-from distill.data.sets.inventory import take_inventory
+from distill.data.sets.content import folder_path
 from distill.data.sets.splits import stratified_split
+from distill.data.sets.test_share import inventory_in_splits
 from distill.errors import UserError
 
 
@@ -35,16 +36,16 @@ class Listing:
     """Numbers of files that are left out, and why."""
 
 
-def arrange(path: Path, held_out: float, split_seed: int) -> Listing:
+def arrange(config: DataConfig) -> Listing:
     """Arrange the rows: training images, held-out images, test images.
 
-    The held-out images are those of `val/` where there is `test/` too, else a share of `train/`.
+    The held-out images are those of `val/` where there is `test/` too, else a share of the training images.
 
     Raises:
-        UserError: the names do not have this layout, `test/` or `val/` has classes that `train/` lacks, or there is
-            `val/` and a share to hold out as well.
+        UserError: `inventory_in_splits` refuses the folder, the names do not have this layout, `test/` or `val/`
+            has classes that `train/` lacks, or there is `val/` and a share to hold out as well.
     """
-    inventory = take_inventory(path)
+    path, inventory = folder_path(config), inventory_in_splits(config)
     places = inventory.places
     present = {place.split for place in places.values()}
     test_split = "test" if "test" in present else "val"
@@ -70,11 +71,11 @@ def arrange(path: Path, held_out: float, split_seed: int) -> Listing:
             raise UserError("data.name", f"imagefolder:{path}", f"{split} classes that train/ has too", way_out)
     class_of = {label: number for number, label in enumerate(classes)}
     if val:
-        _refuse_share(held_out, len(val))
+        _refuse_share(config.held_out, len(val))
         positions, kept, held = torch.arange(len(train)), len(train), len(val)
     else:
         labels = torch.tensor([class_of[places[name].label] for name in train])
-        splits = stratified_split(labels, held_out, split_seed)
+        splits = stratified_split(labels, config.held_out, config.split_seed)
         positions, kept, held = torch.cat(splits), *map(len, splits)
     ordered = [train[row] for row in positions.tolist()] + val + test
     return Listing(

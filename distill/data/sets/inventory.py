@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from distill.data.sets.archives import image_files, member_names, refused
-from distill.data.sets.places import Place, class_place, is_image_name, is_of_program, parts_of, place_of
+from distill.data.sets.archives import image_files, linked_folder, member_names, refused
+from distill.data.sets.places import (
+    Place,
+    class_place,
+    is_image_name,
+    is_of_program,
+    is_own_image,
+    parts_of,
+    unsplit_place,
+)
 
 _LONGEST_NAME = 4096
 _PROGRAM_FOLDERS = 8
@@ -22,6 +31,7 @@ class Inventory:
     """Map each image's file name, in sorted order, to its split and class, and say what is left out, and why."""
 
     places: dict[str, Place]
+    """The split is "" where the images lie in class folders without `train/` and `test/`."""
     left_out: str
     """Numbers of files that are left out, and why; empty if there are none."""
 
@@ -31,22 +41,30 @@ def take_inventory(path: Path) -> Inventory:
 
     Raises:
         UserError: the archive is damaged or holds too much, a name is not allowed, two images have one place, a
-            member with the name of an image is no plain file, there are two data sets, or a class has no image.
+            member with the name of an image is no plain file, there are two data sets, a class has no image, or a
+            linked folder may be a class.
     """
     places: dict[str, Place] = {}
     classes: set[tuple[str, str, str]] = set()
-    others = _LeftOut()
-    for name, is_image in _folder_names(path) if path.is_dir() else member_names(path):
-        place = place_of(name) if is_image else None
+    named = list(_folder_names(path) if path.is_dir() else member_names(path))
+    depth = _depth_of_classes(named)
+    if depth is not None and path.is_dir():
+        _refuse_links(path, named)
+    class_at = class_place if depth is None else partial(unsplit_place, depth=depth)
+    others = _LeftOut(
+        class_at, "a class folder" if depth is not None else "a class folder of train/, val/ or test/"
+    )
+    for name, is_image in named:
+        parts = parts_of(name)
+        place = class_at(parts, below=1) if is_image and is_own_image(name) else None
         if place is not None:
             places[name] = place
             continue
-        parts = parts_of(name)
         own = next((number for number, part in enumerate(parts) if is_of_program(part)), None)
         if not name.endswith("/"):
             others.add(name, parts, own)
         folders = parts[: own if own is not None else len(parts) - (not name.endswith("/"))]
-        if (at := class_place(folders)) is not None:
+        if (at := class_at(folders)) is not None:
             classes.add(at[:3])
     places = dict(sorted(places.items()))
     _check_names(path, places)
@@ -60,8 +78,28 @@ def take_inventory(path: Path) -> Inventory:
         if root in roots:
             expected = "an image that can be read in each class folder"
             way_out = "Add its images (other formats: convert them), or remove the folder."
-            raise refused(path, "/".join(folders), expected, way_out)
+            raise refused(path, "/".join(filter(None, folders)), expected, way_out)
     return Inventory(places, others.text())
+
+
+def _depth_of_classes(named: list[tuple[str, bool]]) -> int | None:
+    """Return how many folders lie above the class folders where there are no splits; None where there are splits.
+
+    A single folder at the top that holds folders of images is not a class but holds the classes.
+    """
+    images = [parts_of(name) for name, is_image in named if is_image and is_own_image(name)]
+    if not images or any(class_place(parts, below=1) for parts in images):
+        return None
+    folders = (parts_of(name)[: None if name.endswith("/") else -1] for name, _ in named)
+    tops = {parts[0] for parts in folders if parts and not is_of_program(parts[0])}
+    return int(len(tops) == 1 and any(len(parts) > 2 for parts in images))
+
+
+def _refuse_links(path: Path, named: list[tuple[str, bool]]) -> None:
+    """Refuse links to folders where any folder may be a class: no link to a folder is followed."""
+    for name, _ in named:
+        if name.endswith("/") and not any(map(is_of_program, parts_of(name))) and (path / name[:-1]).is_symlink():
+            raise linked_folder(path, name[:-1])
 
 
 def _folder_names(path: Path) -> Iterator[tuple[str, bool]]:
@@ -77,7 +115,8 @@ def _folder_names(path: Path) -> Iterator[tuple[str, bool]]:
 class _LeftOut:
     """Count the files that are left out, by reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, class_at: Callable[..., Place | None], class_folder: str) -> None:
+        self._class_at, self._class_folder = class_at, class_folder
         self._folders: Counter[str] = Counter()
         self._hidden = self._elsewhere = 0
         self._other_types = 0
@@ -93,14 +132,14 @@ class _LeftOut:
             self._hidden += 1
         elif is_image_name(name):
             self._elsewhere += 1
-        elif class_place(parts) is not None:
+        elif self._class_at(parts, below=1) is not None:
             self._other_types += 1
             self._example = self._example or _printable(name)
 
     def text(self) -> str:
         """Write the numbers and reasons in one line."""
         counts = {f"in {_printable(folder)}": count for folder, count in sorted(self._folders.items())}
-        counts |= {"hidden": self._hidden, "not in a class folder of train/, val/ or test/": self._elsewhere}
+        counts |= {"hidden": self._hidden, f"not in {self._class_folder}": self._elsewhere}
         counts[f"of other types, such as {self._example}"] = self._other_types
         return ", ".join(
             f"{count:,} {'file' if count == 1 else 'files'} {why}" for why, count in counts.items() if count

@@ -12,12 +12,12 @@ _PROGRAMS = {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", 
 
 
 class Place(NamedTuple):
-    """Say where an image lies: [one folder/]split/class/…/file."""
+    """Say where an image lies: [one folder/]split/class/…/file, or [one folder/]class/…/file."""
 
     root: str
-    """Folder that holds the splits; "" where they lie at the top."""
+    """Folder that holds the splits, or else the classes; "" where they lie at the top."""
     split: str
-    """Name of the split: train, test or val."""
+    """Name of the split: train, test or val; "" where there are no splits."""
     label: str
     inside: str
     """Path below the split: CLASS/…/file."""
@@ -38,12 +38,9 @@ def is_image_name(name: str) -> bool:
     return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def place_of(name: str) -> Place | None:
-    """Read split and class off an image file's path; None for other files, and for paths outside a class folder."""
-    parts = parts_of(name)
-    if not is_image_name(name) or any(map(is_of_program, parts)):
-        return None
-    return class_place(parts, 1)
+def is_own_image(name: str) -> bool:
+    """Tell whether a file has the name of an image and lies in no folder that is hidden or made by a program."""
+    return is_image_name(name) and not any(map(is_of_program, parts_of(name)))
 
 
 def class_place(parts: list[str], below: int = 0) -> Place | None:
@@ -53,3 +50,14 @@ def class_place(parts: list[str], below: int = 0) -> Place | None:
             inside = parts[depth + 1 :]
             return Place("/".join(parts[:depth]), parts[depth], inside[0], "/".join(inside))
     return None
+
+
+def unsplit_place(parts: list[str], depth: int, below: int = 0) -> Place | None:
+    """Read the class off a path where there are no splits and the class folders lie `depth` folders down.
+
+    The result is None unless the class folder is followed by at least `below` more names.
+    """
+    if len(parts) < depth + 1 + below:
+        return None
+    inside = parts[depth:]
+    return Place("/".join(parts[:depth]), "", inside[0], "/".join(inside))
