@@ -356,10 +356,9 @@ def _folder_shape(data: DataConfig) -> Shape | None:
 
     if not data.folder or not folder_path(data).exists():
         return None
-    size = folder_arguments(data).size
+    places, size = inventory_in_splits(data).places.values(), folder_arguments(data).size
     if size is None:
         return None
-    places = inventory_in_splits(data).places.values()
     images = Counter(place.split for place in places)
     # Beside test/ the images of val/ are held out, so they count as records count them: as training images.
     test = images["test"] or images["val"]

@@ -155,9 +155,9 @@ def test_a_folder_of_classes_is_counted_with_its_share_of_test_images(store: Art
     named = DataConfig(name=f"imagefolder:{tmp_path}", kwargs={"size": 8, "test": 0.2})
     text = describe([CacheConfig(teacher=TeacherConfig(data=named), transfer_set=named)], store).text
     assert "16 training and 4 test images of 3 x 8 x 8, 2 classes" in text
-    without = named.replace(kwargs={"size": 8})
-    with pytest.raises(UserError, match=r"^data\.kwargs = .*the share of test images"):
-        describe([TeacherConfig(data=without)], store)
+    for kwargs in ({}, {"size": 8}):
+        with pytest.raises(UserError, match=r"^data\.kwargs = .*the share of test images"):
+            describe([TeacherConfig(data=named.replace(kwargs=kwargs))], store)
 
 
 def test_sizes_of_data_are_taken_from_what_was_made_of_them(store: ArtifactStore) -> None:

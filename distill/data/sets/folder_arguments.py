@@ -32,8 +32,8 @@ def folder_arguments(config: DataConfig) -> FolderArguments:
         UserError: an argument is unknown, of another type or out of range, or a seed is given without a share.
     """
     kwargs = config.kwargs
-    if unknown := set(kwargs) - set(FolderArguments._fields):
-        raise _refused(dict.fromkeys(sorted(unknown), "…"), f"only {', '.join(FolderArguments._fields)}")
+    if unknown := {name: kwargs[name] for name in kwargs if name not in FolderArguments._fields}:
+        raise _refused(unknown, f"only {', '.join(FolderArguments._fields)}")
     given = FolderArguments(**kwargs)
     if given.size is not None and not (type(given.size) is int and 0 < given.size <= _SIZE):
         raise _refused({"size": given.size}, f"1 to {_SIZE:,} pixels", '`data.kwargs={"size": 64}`')
