@@ -29,6 +29,9 @@ class DataConfig(NamesContent):
     """Seed of the split into training and held-out images."""
     limit: Count | None = None
     """Train on only about this many of the remaining images, equally many per class, rounded; None takes all."""
+    balanced: bool = False
+    """Draw each class equally often in an epoch of training, with replacement within a class, by the labels that
+    are taught. An epoch stays as long as it was. A cache holds each image once and does not depend on it."""
     label_noise: Share = 0.0
     """Probability that a label is replaced by a wrong one, in training and held-out split; test labels stay."""
     noise: Literal["symmetric", "pair"] = "symmetric"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from distill.config.base import Config, Fraction, Kwargs, Share
 from distill.errors import UserError
@@ -152,6 +152,17 @@ def _one_spelling(fields: Any, kind: str, usual: str, known: Mapping[str, SoftTe
     return fields | {"kwargs": kept}
 
 
+def _weights(value: Any) -> Any:
+    """Raise a UserError unless the value is a word that is known, or positive numbers."""
+    is_list = isinstance(value, list | tuple) and all(
+        isinstance(each, int | float) and not isinstance(each, bool) and 0 < each < math.inf for each in value
+    )
+    if is_list or value == "balanced":
+        return value
+    expected = "balanced, or a positive number for each class"
+    raise UserError("loss.class_weights", value, expected, "To leave out a class, set `exclude_classes`.")
+
+
 def _check_numbers(place: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:
     """Raise a UserError unless all arguments are known and positive numbers."""
     for name, value in kwargs.items():
@@ -263,6 +274,10 @@ class LossConfig(Config):
     smoothing_convention: SmoothingConvention = "uniform"
     """Convention of smoothing. uniform: (1-ε)y + ε/K; others: 1-ε for the label, ε/(K-1) for each other class;
     maxsup: hard labels, and ε times the largest logit over the mean one (Zhou 2025)."""
+    class_weights: Annotated[Literal["balanced"] | tuple[float, ...], BeforeValidator(_weights)] = ()
+    """Weight of each class in the hard term, as in torch.nn.CrossEntropyLoss: a sum over samples is divided by the
+    weights of their labels (with mixed labels, by their number). balanced: inverse to how often each class is a
+    training label, 1 on average over the samples. The soft term has no weights."""
     labels: LabelsConfig = LabelsConfig()
     """Further options of the hard term for its labels."""
 
@@ -293,6 +308,15 @@ class LossConfig(Config):
         self.labels.check(self.smoothing, self.smoothing_convention)
         return self
 
+    @model_validator(mode="after")
+    def _weights_fit(self) -> LossConfig:
+        maxsup = self.smoothing_convention == "maxsup" and self.smoothing > 0
+        if self.class_weights and (maxsup or self.labels.confidence_penalty):
+            penalty = "maximum suppression" if maxsup else "a confidence penalty"
+            expected = f"none beside {penalty}, which has no class"
+            raise UserError("loss.class_weights", self.class_weights, expected, "Drop one of them.")
+        return self
+
     def _refuse_unused_labels(self) -> None:
         taught, way_out = (
             "at alpha = 1, where soft targets are all that is taught",
@@ -303,6 +327,8 @@ class LossConfig(Config):
             raise UserError("loss.labels", asked, f"none {taught}", way_out)
         if self.smoothing:
             raise UserError("loss.smoothing", self.smoothing, f"0 {taught}", way_out)
+        if self.class_weights:
+            raise UserError("loss.class_weights", self.class_weights, f"none {taught}", way_out)
 
     def refuse_soft_term(self, way_out: str) -> None:
         """Raise a UserError if something is set of a soft term that is not taught; `way_out` ends the message."""

@@ -39,6 +39,22 @@ class _Training(Config):
     smoothing_source: TeacherConfig | None = None
     """The trained network whose held-out predictions say which classes are confused, or alike."""
 
+    @property
+    def shown(self) -> AugmentConfig:
+        """Return the view program whose views the network is shown."""
+        return self.augment
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> Self:
+        if self.data.balanced and self.shown.mixes:
+            expected = "false with mixed views, whose partners are drawn from all samples alike"
+            way_out = "Drop `data.balanced`, or mixup and cutmix."
+            raise UserError("data.balanced", True, expected, way_out)
+        if self.data.balanced and self.loss.class_weights == "balanced":
+            expected = "false beside `loss.class_weights=balanced`, which corrects the same imbalance"
+            raise UserError("data.balanced", True, expected, "Drop one of them: both would correct it twice.")
+        return self
+
     def with_loss(self, **changes: Any) -> Self:
         """Return a copy of this config with other fields of `loss`."""
         return self.replace(loss=self.loss.replace(**changes))
@@ -148,6 +164,11 @@ class ImportFlags(_Declared):
     """Who made the logits, in words."""
 
 
+def _each_once(data: DataConfig) -> DataConfig:
+    """Return the data of a cache, which holds each image once, however often a training draws it."""
+    return data.replace(balanced=False) if data.balanced else data
+
+
 class CacheConfig(Config):
     """Describe a cache: which teacher's logits it holds, on which transfer set and views."""
 
@@ -157,7 +178,7 @@ class CacheConfig(Config):
     snapshot: NonNegative | None = None
     """For a teacher that kept snapshots: use its weights after this many parts of its training, 0 for the initial
     ones; None takes the final weights."""
-    transfer_set: DataConfig = DataConfig()
+    transfer_set: Annotated[DataConfig, AfterValidator(_each_once)] = DataConfig()
     """The inputs that students will see: the training split of this data set."""
     augment: AugmentConfig = AugmentConfig()
     """View program of the cached images; students see exactly these views."""
@@ -211,6 +232,11 @@ class StudentConfig(_Training):
     exclude_classes: tuple[NonNegative, ...] = ()
     """Classes left out of the transfer set: the student never sees them (Hinton et al. 2015, section 3)."""
 
+    @property
+    def shown(self) -> AugmentConfig:
+        """Return the view program whose views the network is shown: that of its cache, if it has one."""
+        return self.cache.augment if self.cache else self.augment
+
     @model_validator(mode="before")
     @classmethod
     def _data_of_its_cache(cls, values: Any) -> Any:
@@ -229,7 +255,7 @@ class StudentConfig(_Training):
         if self.augment != AugmentConfig():
             expected = "none for a student with a cache, since it sees the views of its cache"
             raise UserError("augment", self.augment.model_dump(), expected, "Set it for the cache.")
-        if self.data != self.cache.transfer_set:
+        if _each_once(self.data) != self.cache.transfer_set:
             expected = f"the cache's transfer set, {self.cache.transfer_set.model_dump()}"
             way_out = "Drop it, or make a cache for these images."
             raise UserError("data", self.data.model_dump(), expected, way_out)

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     MIX = 6
     PROOF = 7
     NOISE = 8
+    BALANCE = 9
 
 
 _WORD = (1 << 64) - 1

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from distill.data.balance import BalancedDraw
 from distill.data.batch_share import BatchShare
 from distill.data.views.crops import permutation
 from distill.data.views.views import Views
@@ -62,9 +63,12 @@ class Loader:
         workers: processes that run a view program, ahead of the step; 0 runs it in this process. Pixels do not
             depend on their number.
         share: this rank's share of each batch; `epoch` yields each of its pieces as a batch.
+        balanced: whether an epoch draws each class equally often (`BalancedDraw`); needs a seed and one label per
+            sample.
 
     Raises:
-        ValueError: the subset is not within the split, or there is one although views are mixed.
+        ValueError: the subset is not within the split, or there is one although views are mixed,
+            or classes are balanced where they cannot be.
         UserError: the samples of a step cannot be cut into equal shares.
     """
 
@@ -78,14 +82,19 @@ class Loader:
         drop_last: bool = True,
         workers: int = 0,
         share: BatchShare = BatchShare(),  # noqa: B008 - frozen
+        balanced: bool = False,
     ):
         if subset is not None and views.augment.mixes:
             raise ValueError("subset with mixup or cutmix: a mixed view would show samples outside of the subset")
         if subset is not None and not bool(((subset >= 0) & (subset < len(views))).all()):
             raise ValueError(f"subset has indices outside 0..{len(views) - 1}")
+        if balanced and (seed is None or views.augment.mixes or views.labels.ndim > 1):
+            raise ValueError("balanced: expected a seed, views that are not mixed, and one label per sample")
         self.views = views
         self._seed, self._cycle, self._drop_last, self._workers = seed, cycle, drop_last, workers
         self._subset = None if subset is None else subset.to(views.device)
+        taught = ... if self._subset is None else self._subset
+        self._draw = BalancedDraw.of(views.labels[taught]) if balanced else None
         self._samples = len(views) if subset is None else len(subset)
         if share.pieces * share.world > 1:
             batch_size = min(batch_size, self._samples)  # fewer samples are cut as one batch
@@ -137,5 +146,8 @@ class Loader:
     def _order(self, epoch: int) -> Int64[Tensor, "m"]:
         if self._seed is None:
             return torch.arange(self._samples, device=self.views.device) if self._subset is None else self._subset
-        order = permutation(self._seed, epoch, self._samples, self.views.device)
+        if self._draw is None:
+            order = permutation(self._seed, epoch, self._samples, self.views.device)
+        else:
+            order = self._draw.order(self._seed, epoch)
         return order if self._subset is None else self._subset[order]

@@ -6,17 +6,21 @@ of its T positions. These bytes are names and not brightness, so they are neithe
 
 from __future__ import annotations
 
-from distill.config import AugmentConfig
+from distill.config import AugmentConfig, DataConfig
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 
 
-def refuse_augment(dataset: Dataset, augment: AugmentConfig) -> None:
-    """Refuse to augment samples that are tokens.
+def refuse_for_tokens(dataset: Dataset, data: DataConfig, augment: AugmentConfig) -> None:
+    """Refuse to augment samples that are tokens, and to draw their classes equally often.
 
     Raises:
-        UserError: the data set has a label per position, and the view program changes its samples.
+        UserError: the data set has a label per position, and the view program changes its samples, or classes are
+            balanced.
     """
+    if dataset.label_shape and data.balanced:
+        expected = f"false for {dataset.name}, whose samples have a label per position"
+        raise UserError("data.balanced", True, expected, "Drop `data.balanced`.")
     if dataset.label_shape and augment != AugmentConfig():
         changed = augment.model_dump(exclude_defaults=True)
         expected = f"none for {dataset.name}, whose samples are tokens with a label per position"

@@ -20,9 +20,13 @@ HardTerm = Callable[[Tensor, Labels, float], Tensor]
 """A function (logits, labels, progress) → hard term in nats, mean over the batch."""
 
 
-def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTerm:
+def hard_term(
+    config: LossConfig, matrix: Float[Tensor, "k k"] | None, weights: Float[Tensor, " k"] | None = None
+) -> HardTerm:
     """Make the hard term of a config; `matrix` holds smoothed targets, and errors are raised as by `make_loss`."""
     _check_matrix(config, matrix)
+    if (weights is None) == bool(config.class_weights):
+        raise ValueError("weights: expected one per class where `class_weights` asks for them, and else None.")
     if is_one_cross_entropy(config):
         return _one_cross_entropy(config.smoothing, config.smoothing_convention)
     labels_config, convention = config.labels, config.smoothing_convention
@@ -31,6 +35,10 @@ def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTe
     @lru_cache(maxsize=4)
     def rows(dtype: torch.dtype, device: torch.device) -> Rows | None:
         return None if matrix is None else rows_of(matrix, torch.empty(0, dtype=dtype, device=device))
+
+    @lru_cache(maxsize=4)
+    def weight(dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        return None if weights is None else weights.to(dtype).to(device)  # mps has no float64
 
     def term(logits: Tensor, labels: Labels, progress: float) -> Tensor:
         z = at_least_float32(logits)
@@ -43,6 +51,7 @@ def hard_term(config: LossConfig, matrix: Float[Tensor, "k k"] | None) -> HardTe
             factor=strength(labels_config, progress),
             by_sample=labels_config.by_sample,
             confidence_penalty=labels_config.confidence_penalty,
+            weights=weight(z.dtype, z.device),
         )
 
     return term

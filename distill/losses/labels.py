@@ -50,10 +50,12 @@ def in_uniform(smoothing: float, convention: SmoothingConvention, classes: int) 
 
 
 def has_one_smoothing(config: LossConfig) -> bool:
-    """Tell whether labels are taught with one smoothing for all classes, samples and steps, without penalties."""
+    """Tell whether labels are taught with one smoothing for all classes, samples and steps, without penalties or
+    class weights.
+    """
     maxsup = config.smoothing_convention == "maxsup" and config.smoothing > 0
     # `on_mixed` only silences a warning; it changes no label.
-    return config.labels.replace(on_mixed=False) == LabelsConfig() and not maxsup
+    return config.labels.replace(on_mixed=False) == LabelsConfig() and not maxsup and not config.class_weights
 
 
 def label_loss(
@@ -67,6 +69,7 @@ def label_loss(
     by_sample: BySample = "none",
     confidence_penalty: float = 0.0,
     ignore_index: int = IGNORED,
+    weights: Float[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the loss of logits against labels, in nats, mean over all labels that are not ignored.
 
@@ -86,11 +89,16 @@ def label_loss(
         by_sample: which factor of each sample multiplies `factor` (`adaptive.sample_factor`), without gradient.
         confidence_penalty: λ, the weight of the entropy of the answer (Pereyra et al. 2017, section 3).
         ignore_index: a label that does not count, such as padding.
+        weights: weight w of each class, as `F.cross_entropy` takes them. A sample is charged Σ w target (-log p),
+            and the sum is divided by the weights of the labels, or for shares by the number of samples.
 
     Raises:
         UserError: the convention is "others" with a smoothing of (K-1)/K or more.
-        ValueError: a smoothing is given beside a matrix, or a matrix or `by_sample` for maximum suppression.
+        ValueError: a smoothing is given beside a matrix; a matrix or `by_sample` for maximum suppression; or
+            weights for maximum suppression or beside a confidence penalty.
     """
+    if weights is not None and (convention == "maxsup" or confidence_penalty):
+        raise ValueError("weights: expected none for maximum suppression or beside a confidence penalty.")
     if matrix is not None and smoothing:
         raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
     z, labels = _one_row_per_label(logits, labels)
@@ -101,7 +109,7 @@ def label_loss(
     if matrix is None:
         smoothing = in_uniform(factor * smoothing, convention, z.shape[1])
         if not confidence_penalty and (by_sample == "none" or smoothing == 0):
-            return F.cross_entropy(z, labels, label_smoothing=smoothing, ignore_index=ignore_index)
+            return F.cross_entropy(z, labels, weights, label_smoothing=smoothing, ignore_index=ignore_index)
         smoothed_labels, factor = float(smoothing), 1.0
     else:
         smoothed_labels = matrix if isinstance(matrix, Rows) else rows_of(matrix, z)
@@ -112,7 +120,11 @@ def label_loss(
         in_range = labels if counts is None else labels.masked_fill(~counts, 0)
         of_sample = factor * sample_factor(by_sample, log_p, in_range)
     targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
-    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -_number_of_counted(z, counts)
+    number = _number_of_counted(z, counts)
+    if weights is not None:
+        targets.mul_(weights)
+        number = number if counts is None else weights[labels.masked_fill(~counts, 0)].where(counts, 0).sum()
+    return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -number
 
 
 def cross_entropy(

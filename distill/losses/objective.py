@@ -20,7 +20,11 @@ SoftTermOfBatch = Callable[[Tensor, Labels, "FromTeacher | None"], Tensor]
 """A function (student logits, labels, teacher's logits or prepared targets) → soft term, mean over the batch."""
 
 
-def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) -> Loss:
+def make_loss(
+    config: LossConfig,
+    matrix: Float[Tensor, "k k"] | None = None,
+    weights: Float[Tensor, " k"] | None = None,
+) -> Loss:
     """Make the loss that a run calls at each step. The loss of a teacher has alpha = 0.
 
     Logits of half precision are computed with in float32, and
@@ -36,13 +40,14 @@ def make_loss(config: LossConfig, matrix: Float[Tensor, "k k"] | None = None) ->
         config: both terms.
         matrix: targets of each label (`matrices.smoothed`), where the config asks for more than one ε for all
             classes.
+        weights: weight of each class in the hard term, where the config asks for class weights.
 
     Raises:
-        ValueError: the config asks for a matrix and there is none, there is a matrix that the config does not ask
-            for, or its rows are not targets. The first call of the loss raises a UserError as `check_batch` does,
-            and each call raises one where the shapes of its arguments do not fit.
+        ValueError: the config asks for a matrix or for weights and there are none, there are some that the config
+            does not ask for, or the matrix's rows are not targets. The first call of the loss raises a UserError as
+            `check_batch` does, and each call raises one where the shapes of its arguments do not fit.
     """
-    hard = hard_term(config, matrix)
+    hard = hard_term(config, matrix, weights)
     # A student that learns from the teacher alone does not use its labels, so they may be anything.
     uses_labels = config.alpha < 1 or config.soft_term.needs_labels
     return _checked(config, hard, uses_labels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from distill.config import AugmentConfig, StudentConfig, TeacherConfig
+from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.confidence import confidence_gap, under_confident
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     """Tell whether targets depend on label and step alone, so that they set a ceiling on a network's confidence.
 
     Targets are not known with soft targets, mixed views, a smoothing of each sample, a confidence penalty or
-    maximum suppression.
+    maximum suppression; and class weights scale them.
     """
     loss = config.loss
     suppressed = loss.smoothing_convention == "maxsup" and loss.smoothing > 0
     of_the_network = loss.labels.by_sample != "none" or loss.labels.confidence_penalty > 0
-    return loss.alpha == 0 and not (_views(config).mixes or suppressed or of_the_network)
+    return loss.alpha == 0 and not (config.shown.mixes or suppressed or of_the_network or loss.class_weights)
 
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
     """Warn if labels are smoothed on top of mixup or cutmix, unless the config says that both are meant."""
-    views, loss, most = _views(config), config.loss, strongest(config)
+    views, loss, most = config.shown, config.loss, strongest(config)
     if not views.mixes or not most or loss.smoothing_convention == "maxsup" or loss.labels.on_mixed:
         return None
     mass = most if loss.smoothing_convention == "others" else most * (classes - 1) / classes
@@ -108,10 +108,3 @@ def under_confidence(
 def _past(point: Mapping[str, float]) -> bool:
     ceiling = point["train/confidence_ceiling"]
     return point["train/confidence"] > ceiling + _PAST * (1 - ceiling)
-
-
-def _views(config: TeacherConfig | StudentConfig) -> AugmentConfig:
-    """Return the augmentation whose views the network is shown."""
-    if isinstance(config, StudentConfig) and config.cache is not None:
-        return config.cache.augment
-    return config.augment

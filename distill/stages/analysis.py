@@ -199,8 +199,7 @@ def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> f
     """Return the labels' smoothing ε, counted over all K classes; None unless the targets are labels with one ε."""
     if isinstance(config, StudentConfig) and config.loss.alpha > 0:
         return None
-    cache = config.cache if isinstance(config, StudentConfig) else None
-    if (cache.augment if cache else config.augment).mixes:
+    if config.shown.mixes:
         return None
     loss = config.loss
     if loss.smoothing_convention == "maxsup" or not has_one_smoothing(loss):

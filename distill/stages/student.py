@@ -13,13 +13,14 @@ from distill.data.batch_share import BatchShare
 from distill.data.loader import Loader
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
-from distill.data.tokens import refuse_augment
+from distill.data.tokens import refuse_for_tokens
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.losses import make_loss
 from distill.store.inputs import Inputs
 from distill.store.outcome import Outcome
 from distill.system.runtime import Runtime
+from distill.training.class_weights import class_weights
 from distill.training.targets import smoothing_matrix
 from distill.training.train import train_network
 
@@ -33,7 +34,7 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     """
     cache, source = inputs.optional(config.cache), inputs.optional(config.smoothing_source)
     dataset = load(config.data, runtime.data_root, runtime.progress)
-    refuse_augment(dataset, config.augment)
+    refuse_for_tokens(dataset, config.data, config.augment)
     device = runtime.torch_device()
     logits = LogitCache(cache, device) if cache else None
     if logits is not None:
@@ -49,13 +50,15 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
         subset=subset,
         workers=runtime.workers_for(),
         share=BatchShare.here(config.schedule.parts),
+        balanced=config.data.balanced,
     )
     teacher, targets = None, {}
     if logits is not None and config.loss.alpha > 0:
         teacher = soft_targets(logits, config.loss)
         smoothing = smoothing_of_targets(logits, dataset.train.labels, config.loss, subset)
         targets = {} if smoothing is None else {"equivalent_smoothing": smoothing}
-    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))
+    weights = class_weights(config.loss, dataset, subset)
+    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source), weights)
     outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets)
     if cache is None:
         return outcome

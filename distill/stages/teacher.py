@@ -8,12 +8,13 @@ from distill.config import TeacherConfig
 from distill.data.batch_share import BatchShare
 from distill.data.loader import Loader
 from distill.data.sets.load import load
-from distill.data.tokens import refuse_augment
+from distill.data.tokens import refuse_for_tokens
 from distill.data.views.views import Views
 from distill.losses import make_loss
 from distill.store.inputs import Inputs
 from distill.store.outcome import Outcome
 from distill.system.runtime import Runtime
+from distill.training.class_weights import class_weights
 from distill.training.targets import smoothing_matrix
 from distill.training.train import train_network
 
@@ -26,11 +27,19 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
         Diverged: a loss was not finite.
     """
     dataset = load(config.data, runtime.data_root, runtime.progress)
-    refuse_augment(dataset, config.augment)
+    refuse_for_tokens(dataset, config.data, config.augment)
     device, channels_last = runtime.torch_device(), runtime.channels_last
     views = Views.of_training(dataset, config.augment, config.seed, device, channels_last)
     share = BatchShare.here(config.schedule.parts)
-    loader = Loader(views, config.schedule.batch_size, config.seed, workers=runtime.workers_for(), share=share)
+    loader = Loader(
+        views,
+        config.schedule.batch_size,
+        config.seed,
+        workers=runtime.workers_for(),
+        share=share,
+        balanced=config.data.balanced,
+    )
     source = inputs.optional(config.smoothing_source)
-    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source))
+    weights = class_weights(config.loss, dataset)
+    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source), weights)
     return train_network(config, dataset, loader, loss, folder, runtime)

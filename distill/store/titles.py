@@ -92,7 +92,8 @@ def _targets(config: StudentConfig) -> str:
 
 
 def _data(config: DataConfig) -> str:
-    return config.name + (f"-{config.noise}{config.label_noise:g}" if config.label_noise else "")
+    noise = f"-{config.noise}{config.label_noise:g}" if config.label_noise else ""
+    return f"{config.name}{noise}{'-balanced' if config.balanced else ''}"
 
 
 def _smoothing(loss: LossConfig) -> str:
@@ -104,5 +105,6 @@ def _smoothing(loss: LossConfig) -> str:
         for name in ("towards", "schedule", "by_sample")
         if getattr(labels, name) != getattr(usual, name)
     ]
+    parts += ["weighted"] if loss.class_weights else []
     parts += [f"penalty{labels.confidence_penalty:g}"] if labels.confidence_penalty else []
     return "-".join(parts)

@@ -118,8 +118,8 @@ def refuse_shares(config: TeacherConfig | StudentConfig, share: BatchShare, devi
     """Refuse a training that the ranks of torchrun cannot share.
 
     Raises:
-        UserError: the device cannot be shared, there are fewer GPUs than ranks, or the loss compares samples that
-            lie on several ranks.
+        UserError: the device cannot be shared, there are fewer GPUs than ranks, or the loss compares samples, or
+            weighs classes, that lie on several ranks.
     """
     if device not in ("cpu", "cuda"):
         raise UserError("device", device, "cpu or cuda under torchrun", "Set `device`, or run it without torchrun.")
@@ -129,6 +129,10 @@ def refuse_shares(config: TeacherConfig | StudentConfig, share: BatchShare, devi
         raise UserError(
             "nproc-per-node", ranks.on_this_machine(), expected, f"Run torchrun with --nproc-per-node {gpus}."
         )
+    if share.shared and config.loss.class_weights:
+        expected = f"none for a batch that {share.world} ranks share, since its mean is over the weights of a part"
+        way_out = f"Set `schedule.parts={share.world}`: each rank then has parts of its own."
+        raise UserError("loss.class_weights", config.loss.class_weights, expected, way_out)
     soft = config.loss.soft
     if share.shared and config.loss.alpha > 0 and config.loss.soft_term.compares_samples:
         expected = f"another one for a batch that {share.world} ranks share, since {soft} compares its samples"

@@ -101,6 +101,36 @@ def test_a_bad_value_names_field_and_way_out(make, field: str, says: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_balanced_draws_are_no_part_of_a_cache() -> None:
+    teacher = TeacherConfig(data=DataConfig(balanced=True))
+    cache = CacheConfig(teacher=TeacherConfig(), transfer_set=teacher.data)
+    assert cache == CacheConfig()
+    assert key(cache) == key(CacheConfig())
+    for data in (cache.transfer_set, teacher.data):
+        assert StudentConfig(cache=cache, data=data).data == data
+    assert parse_stage(StudentConfig(cache=cache, data=teacher.data).model_dump(mode="json")).data.balanced
+
+
+BALANCED = DataConfig(balanced=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: TeacherConfig(data=BALANCED).with_loss(class_weights="balanced"), "correct it twice"),
+        (lambda: TeacherConfig(data=BALANCED, augment=AugmentConfig(mixup=0.2)), "false with mixed views"),
+        (
+            lambda: StudentConfig(data=BALANCED, cache=CacheConfig(augment=AugmentConfig(cutmix=0.2))),
+            "false with mixed views",
+        ),
+    ],
+)
+def test_what_balanced_draws_do_not_go_with(make, says: str) -> None:
+    with pytest.raises(UserError, match=rf"^data\.balanced = True: .*{says}"):
+        make()
+    TeacherConfig(data=BALANCED).with_loss(class_weights=(1, 2))  # numbers may be for something else
+
+
 def test_a_sweep_has_each_smoothing_with_each_seed() -> None:
     sweep = SweepConfig(teacher=TeacherConfig(seed=5).with_loss(smoothing=0.7), smoothings=(0.0, 0.2), seeds=2)
     assert sweep.networks() == {

@@ -35,6 +35,7 @@ def student(**loss: Any) -> StudentConfig:
         (TeacherConfig().with_loss(smoothing=0.1, smoothing_convention="maxsup"), False),
         (TeacherConfig().with_loss(smoothing=0.1, labels=LabelsConfig(by_sample="difficulty")), False),
         (TeacherConfig().with_loss(labels=LabelsConfig(confidence_penalty=0.1)), False),
+        (TeacherConfig().with_loss(smoothing=0.1, class_weights="balanced"), False),
         (TeacherConfig(augment=AugmentConfig(cutmix=1.0)).with_loss(smoothing=0.1), False),
         (StudentConfig(loss=LossConfig(alpha=0, smoothing=0.1)), True),
         (StudentConfig(cache=CacheConfig(), loss=LossConfig(alpha=0.5, smoothing=0.1)), False),

@@ -208,6 +208,7 @@ CHANGES: dict[str, Config] = {
     "data.label_noise": TEACHER.replace(data=DataConfig(label_noise=0.1)),
     "data.noise": TEACHER.replace(data=DataConfig(label_noise=0.1, noise="pair")),
     "data.kwargs": TEACHER.replace(data=DataConfig(name="imagefolder:x", kwargs={"size": 3})),
+    "data.balanced": TEACHER.replace(data=DataConfig(balanced=True)),
     "data.name": TEACHER.replace(data=DataConfig(name="imagefolder:x")),
     "model.kwargs": TEACHER.replace(model=ModelConfig(kwargs={"widths": [3]})),
     "augment.pad": TEACHER.replace(augment=AugmentConfig(pad=1)),
@@ -218,6 +219,8 @@ CHANGES: dict[str, Config] = {
     "loss.smoothing": TEACHER.with_loss(smoothing=0.1),
     "loss.smoothing_convention": TEACHER.with_loss(smoothing=0.1, smoothing_convention="others"),
     "loss.labels.schedule": TEACHER.with_loss(smoothing=0.1, labels=LabelsConfig(schedule="linear")),
+    "loss.class_weights": TEACHER.with_loss(class_weights="balanced"),
+    "a list of loss.class_weights": TEACHER.with_loss(class_weights=(1, 2)),
     "a source": TEACHER.replace(
         loss=LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(towards="similar")), smoothing_source=TEACHER
     ),
@@ -228,6 +231,9 @@ CHANGES: dict[str, Config] = {
     "cache of an ensemble": CacheConfig(teacher=EnsembleConfig(members=(TEACHER, TEACHER.replace(seed=1)))),
     "cache of another order": CacheConfig(teacher=EnsembleConfig(members=(TEACHER.replace(seed=1), TEACHER))),
     "cache of a file": CacheConfig(teacher=ImportConfig(sha256=("0",), classes=("a", "b"))),
+    "cache of a softened file": CacheConfig(
+        teacher=ImportConfig(sha256=("0",), classes=("a", "b"), values="probabilities", temperature=4)
+    ),
     "cache of a file with a name": CacheConfig(
         teacher=ImportConfig(sha256=("0",), classes=("a", "b"), teacher="x")
     ),

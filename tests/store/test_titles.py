@@ -22,6 +22,8 @@ def test_titles_tell_networks_apart() -> None:
         teacher,
         teacher.with_loss(smoothing_convention="others"),
         teacher.with_loss(smoothing_convention="maxsup"),
+        teacher.with_loss(class_weights="balanced"),
+        teacher.replace(data=DataConfig(balanced=True)),
         StudentConfig(cache=cache),
         StudentConfig(cache=cache.replace(snapshot=1)),
         StudentConfig(cache=cache, loss=LossConfig(soft="dkd")),
@@ -31,7 +33,7 @@ def test_titles_tell_networks_apart() -> None:
     titles = [title(config) for config in different]
     assert len(set(titles)) == len(titles)
     assert titles[0] == "digits-mlp-ls0.10-s0"
-    assert titles[3] == "digits-mlp-of-ls0.10-T4-a1-s0"
+    assert titles[5] == "digits-mlp-of-ls0.10-T4-a1-s0"
     assert titles[-1] == "digits-mlp-of-ls0.10-dkd-T4-nontarget2-a1-s0"
 
 

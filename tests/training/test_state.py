@@ -69,7 +69,11 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     assert logged == sorted(set(logged))
 
 
-def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monkeypatch, balanced) -> None:
+    if balanced:
+        loss = student.loss.replace(alpha=0.5, class_weights=tuple(range(1, 11)))
+        student = student.replace(data=student.data.replace(balanced=True), loss=loss)
     whole = make(student, ArtifactStore(tmp_path / "whole"), runtime)
     make(student.cache, store, runtime)
 
@@ -194,6 +198,10 @@ def test_samples_that_are_compared_are_not_shared() -> None:
     refuse_shares(compared, BatchShare(2, 0, 2), "cpu")
     with pytest.raises(UserError, match=r"schedule\.parts=2"):
         refuse_shares(compared, BatchShare(1, 0, 2), "cpu")
+    weighted = student.with_loss(class_weights="balanced")
+    refuse_shares(weighted, BatchShare(2, 0, 2), "cpu")
+    with pytest.raises(UserError, match=r"loss\.class_weights = .*schedule\.parts=2"):
+        refuse_shares(weighted, BatchShare(1, 0, 2), "cpu")
     with pytest.raises(UserError, match="cpu or cuda under torchrun"):
         refuse_shares(student, BatchShare(1, 0, 2), "mps")
 

@@ -37,7 +37,7 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     Raises:
         UserError: the name or an argument is unknown, or the files are missing, damaged or changed.
     """
-    clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0)
+    clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0, balanced=False)
     if config.content is None:  # what is kept in memory is known by its content
         clean = clean.replace(content=data_content(config, root, progress=progress))
     dataset = _load(_Request(clean.model_dump_json(), expanded(root).resolve(), progress))
