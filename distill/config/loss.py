@@ -160,7 +160,7 @@ def _weights(value: Any) -> Any:
     if is_list or value == "balanced":
         return value
     expected = "balanced, or a positive number for each class"
-    raise UserError("loss.class_weights", value, expected, "To leave out a class, set `exclude_classes`.")
+    raise UserError("loss.class_weights", value, expected, "Set `loss.class_weights=balanced`, or drop it.")
 
 
 def _check_numbers(place: str, kwargs: Kwargs, defaults: Mapping[str, float], of: str) -> None:

@@ -39,7 +39,9 @@ def class_weights(
         return balanced_weights(labels if subset is None else labels[subset], dataset.num_classes)
     if len(given) != dataset.num_classes:
         expected = f"one for each of the {dataset.num_classes} classes: {', '.join(dataset.classes)}"
-        raise UserError("loss.class_weights", given, expected, "Give as many, or `balanced`.")
+        raise UserError(
+            "loss.class_weights", given, expected, "Give as many, or set `loss.class_weights=balanced`."
+        )
     return torch.tensor(given, dtype=torch.float64)
 
 

@@ -141,6 +141,16 @@ def test_views_of_tokens_are_refused(config, augment, store, runtime) -> None:
         make(config.replace(augment=augment), store, runtime)
 
 
+@pytest.mark.parametrize("config", [TEACHER, STUDENT], ids=["teacher", "student"])
+def test_balanced_classes_are_refused(config, store, runtime) -> None:
+    with pytest.raises(UserError, match=r"^data\.balanced = True: expected false for .*label per position\. Drop"):
+        make(config.replace(data=DATA.replace(balanced=True)), store, runtime)
+    with pytest.raises(
+        UserError, match=r"^loss\.class_weights = 'balanced': expected none for .*per position\. Drop"
+    ):
+        make(config.with_loss(class_weights="balanced"), store, runtime)
+
+
 def test_classes_to_leave_out_are_refused(store, runtime) -> None:
     with pytest.raises(UserError, match=r"^exclude_classes = \(1,\): expected none for .*label per position"):
         make(STUDENT.replace(exclude_classes=(1,)), store, runtime)
