@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
@@ -12,7 +12,8 @@ from distill.data.hashing import Stream, counter_hash, shift_right
 from distill.data.views.crops import permutation
 
 
-class BalancedDraw(NamedTuple):
+@dataclass(frozen=True)
+class BalancedDraw:
     """Hold the samples of each class, from which epochs are drawn with replacement."""
 
     rows: Int64[Tensor, "m"]
