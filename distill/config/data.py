@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -50,6 +52,13 @@ class DataConfig(NamesContent):
         """Return the path of the folder or archive that holds the images, if they are an image folder."""
         kind, _, path = self.name.partition(":")
         return path if kind == "imagefolder" and path else None
+
+    @property
+    def short_name(self) -> str:
+        """Return the name for titles and tables: of an image folder or archive only its own name, not its path."""
+        if self.folder is None:
+            return self.name
+        return re.sub(r"(\.(tar|tgz|txz|tbz2|zip|gz|xz|bz2))+$", "", PurePath(self.folder).name) or "imagefolder"
 
     @property
     def named(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -59,7 +60,11 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
         targets = {} if smoothing is None else {"equivalent_smoothing": smoothing}
     weights = class_weights(config.loss, dataset, subset)
     loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source), weights)
-    outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets)
+    taught_by = None
+    if config.cache is not None and config.cache.snapshot is None and len(config.cache.teachers) == 1:
+        with suppress(UserError):  # a student needs its cache only, so the teacher may be gone
+            taught_by = inputs.artifact(config.cache.teachers[0])
+    outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets, taught_by)
     if cache is None:
         return outcome
     # The record of a student says what it learned from, beside what it learned.

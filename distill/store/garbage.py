@@ -29,8 +29,9 @@ from distill.system.units import format_bytes
 # Writing a file takes a fraction of this time, so the process that wrote an older half was killed.
 _STALE_SECONDS = 3600
 """Age in seconds from which a half-written file is garbage."""
-_KEY = re.compile("[0-9a-f]{64}")
-_LOCK = re.compile(r"([0-9a-f]{64})(\.soft)?\.lock")
+# The second form is that of older versions.
+_DRAFT = re.compile("(.+-[0-9a-f]{8}|[0-9a-f]{64})")
+_LOCK = re.compile(rf"{_DRAFT.pattern}(\.soft)?\.lock")
 _UUID = "[0-9a-f]{32}"
 _DELETED = re.compile(rf".+-{_UUID}\.deleted")
 _HALF = re.compile(rf".+\.{_UUID}\.partial")
@@ -62,7 +63,7 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
     linked = [path for path in own if path.is_symlink()]
     for path in linked:
         yield _garbage(path, "link", "what it leads to may be no part of the store")
-    at_work = set(_keys_at_work(drafts))
+    at_work = set(_drafts_at_work(drafts))
     candidates = chain(
         _drafts(store, drafts, at_work),
         _notes(diverged),
@@ -122,8 +123,8 @@ def _size(path: Path) -> int:
     return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
-def _keys_at_work(drafts: Path) -> Iterator[str]:
-    """Yield the keys of the artifacts that processes are making at this moment."""
+def _drafts_at_work(drafts: Path) -> Iterator[str]:
+    """Yield the names of the drafts that processes are filling at this moment."""
     for lock in sorted(drafts.glob("*.lock")):
         if (match := _LOCK.fullmatch(lock.name)) and _is_held(lock):
             yield match[1]
@@ -149,19 +150,20 @@ def _is_held(lock: Path) -> bool:
 
 def _drafts(store: ArtifactStore, drafts: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(drafts.glob("*")):
-        in_use = IN_USE if path.name.partition(".")[0] in at_work else ""
-        if match := _LOCK.fullmatch(path.name):
+        match = _LOCK.fullmatch(path.name)
+        in_use = IN_USE if (match[1] if match else path.name) in at_work else ""
+        if match:
             # A lock names the process that had it, if the disk was not full. It is deleted with its draft.
             if not (drafts / match[1]).is_dir() and _is_file(path) and re.match(rb"\d+\n|$", _head(path)):
                 yield _garbage(path, "lock", in_use)
-        elif _KEY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        elif _DRAFT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             resumes = any((path / name).exists() for name in (RESUME, STAMPS, RECORD))
             try:
                 owner = store.draft_key(path)
             except UserError:
                 yield _garbage(path, "unfinished draft", UNREADABLE)
                 continue
-            if owner == path.name or (not owner and (resumes or not any(path.iterdir()))):
+            if path.name == owner or (owner and path.name.endswith(f"-{owner[:8]}")) or (not owner and (resumes or not any(path.iterdir()))):
                 yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
 
 
@@ -175,7 +177,7 @@ def _notes(diverged: Path) -> Iterator[Garbage]:
 def _logs(logs: Path, at_work: set[str]) -> Iterator[Garbage]:
     for path in sorted(logs.glob("*.log")):
         if _is_file(path) and _head(path) == LOG_HEAD:
-            is_written = any(key.startswith(path.stem[-8:]) for key in at_work)
+            is_written = any(name.endswith(path.stem[-8:]) for name in at_work)
             yield _garbage(path, "log of a failed run", IN_USE if is_written else "")
     for path in sorted(logs.glob("*.token")):  # written by the executor ray
         if re.fullmatch(_UUID, path.stem) and _is_file(path) and not _size(path):

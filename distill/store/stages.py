@@ -154,5 +154,6 @@ def inputs(config: StageConfig) -> list[StageConfig]:
 def title(config: StageConfig) -> str:
     """Return the title of an artifact: a short name for people, which other artifacts may share."""
     words = "-".join(STAGES[config.stage].title(config))
-    # The last cut counts bytes: a file name has at most 255, and the key follows the title.
-    return re.sub(r"[^\w.=-]+", "-", words)[:80].encode()[:240].decode(errors="ignore")
+    # The last cut counts bytes: a file name has at most 255, and the title is followed by 50 for the key and by a
+    # mark that the artifact is being deleted.
+    return re.sub(r"[^\w.=-]+", "-", words)[:80].encode()[:200].decode(errors="ignore")

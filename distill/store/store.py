@@ -172,6 +172,10 @@ class ArtifactStore:
                 with suppress(UserError):
                     yield self.read(path)
 
+    def draft_path(self, config: StageConfig) -> Path:
+        """Return the path of the draft of a config, which has the name of the artifact: TensorBoard shows it."""
+        return self.root / "drafts" / self.path(config).name
+
     @contextmanager
     def draft(self, config: StageConfig) -> Iterator[Path]:
         """Yield a folder to fill, which one process holds at a time; an interrupted process may have begun it.
@@ -180,11 +184,13 @@ class ArtifactStore:
             UserError: the store cannot be written, the disk is full, memory does not suffice, a link in the draft
                 would lead writes to another place, or the draft is that of another config.
         """
-        folder = self.root / "drafts" / key(config)
+        folder = self.draft_path(config)
         with explained(config, folder, self.root):
             open_folder(folder.parent)
             open_folder(self.path(config).parent)  # before hours of work that could not be published there
-            with held(folder.with_suffix(".lock"), title(config)):
+            with held(folder.with_name(f"{folder.name}.lock"), title(config)):
+                with suppress(OSError):  # older versions named a draft by its key alone
+                    (folder.parent / key(config)).rename(folder)
                 _refuse_links(folder)
                 self._refuse_draft_of_another(config, folder)
                 if not STAGES[config.stage].resumes and not (folder / RECORD).is_file():

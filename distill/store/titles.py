@@ -22,30 +22,27 @@ from distill.config import (
 
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
     """Name a teacher by its data, network, smoothing and seed."""
-    return [_data(config.data), _network(config), _smoothing(config.loss), f"s{config.seed}"]
+    return [data(config.data), network(config), smoothing(config.loss), f"s{config.seed}"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:
     """Name a cache by its transfer set, its teacher and its views."""
-    parts = [_data(config.transfer_set), "of", _teacher(config), f"v{config.views}"]
+    parts = [data(config.transfer_set), "of", teacher(config), f"v{config.views}"]
     parts += [f"part{config.snapshot}"] if config.snapshot is not None else []
     return parts + ([f"top{config.top_k}"] if config.top_k else [])
 
 
 def of_student(config: StudentConfig) -> Sequence[str]:
     """Name a student by its data, network, targets and seed."""
-    parts = [_data(config.data), _network(config), _targets(config), f"s{config.seed}"]
+    parts = [data(config.data), network(config), _targets(config), f"s{config.seed}"]
     return parts + [f"without{cls}" for cls in config.exclude_classes]
 
 
 def of_calibration(config: CalibrationConfig) -> Sequence[str]:
     """Name a calibration by its method and its network."""
-    network = config.network
-    return [
-        config.method,
-        "of",
-        *(of_teacher(network) if isinstance(network, TeacherConfig) else of_student(network)),
-    ]
+    judged = config.network
+    words = of_teacher(judged) if isinstance(judged, TeacherConfig) else of_student(judged)
+    return [config.method, "of", *words]
 
 
 def of_analysis(config: AnalysisConfig) -> Sequence[str]:
@@ -55,7 +52,7 @@ def of_analysis(config: AnalysisConfig) -> Sequence[str]:
 
 def of_sweep(config: SweepConfig) -> Sequence[str]:
     """Name a sweep by its recipe and its size."""
-    recipe = [_data(config.teacher.data), _network(config.teacher)]
+    recipe = [data(config.teacher.data), network(config.teacher)]
     return [*recipe, f"{len(config.smoothings)}smoothings", f"{config.seeds}seeds"]
 
 
@@ -64,17 +61,19 @@ def of_report(config: ReportConfig) -> Sequence[str]:
     return [config.experiment, config.data, config.scale]
 
 
-def _teacher(config: CacheConfig) -> str:
+def teacher(config: CacheConfig) -> str:
+    """Name the teacher of a cache, without its data."""
     match config.teacher:
-        case TeacherConfig() as teacher:
-            return f"{_network(teacher)}-{_smoothing(teacher.loss)}-s{teacher.seed}"
+        case TeacherConfig() as trained:
+            return f"{network(trained)}-{smoothing(trained.loss)}-s{trained.seed}"
         case EnsembleConfig() as ensemble:
-            return f"{len(ensemble.members)}-{_network(ensemble.members[0])}"
+            return f"{len(ensemble.members)}-{network(ensemble.members[0])}"
         case ImportConfig() as imported:
             return "-".join(["import", *([imported.teacher] if imported.teacher else [])])
 
 
-def _network(config: TeacherConfig | StudentConfig) -> str:
+def network(config: TeacherConfig | StudentConfig) -> str:
+    """Name the architecture of a network."""
     widths = config.model.kwargs.get("widths", "")
     return config.model.name + ("x".join(map(str, widths)) if isinstance(widths, list | tuple) else "")
 
@@ -82,21 +81,23 @@ def _network(config: TeacherConfig | StudentConfig) -> str:
 def _targets(config: StudentConfig) -> str:
     loss = config.loss
     if config.cache is None:
-        return _smoothing(loss)
+        return smoothing(loss)
     soft = "" if loss.soft == LossConfig().soft else f"{loss.soft}-"
     arguments = "".join(f"-{name}{value:g}" for name, value in loss.kwargs.items())
-    teacher, part = config.cache.teacher, config.cache.snapshot
-    source = _smoothing(teacher.loss) if isinstance(teacher, TeacherConfig) else teacher.stage
+    taught_by, part = config.cache.teacher, config.cache.snapshot
+    source = smoothing(taught_by.loss) if isinstance(taught_by, TeacherConfig) else taught_by.stage
     early = "" if part is None else f"-part{part}"
     return f"of-{source}{early}-{soft}T{loss.temperature:g}{arguments}-a{loss.alpha:g}"
 
 
-def _data(config: DataConfig) -> str:
+def data(config: DataConfig) -> str:
+    """Name a data set, its wrong labels and its sampling, an image folder by its own name without the path to it."""
     noise = f"-{config.noise}{config.label_noise:g}" if config.label_noise else ""
-    return f"{config.name}{noise}{'-balanced' if config.balanced else ''}"
+    return f"{config.short_name}{noise}{'-balanced' if config.balanced else ''}"
 
 
-def _smoothing(loss: LossConfig) -> str:
+def smoothing(loss: LossConfig) -> str:
+    """Name the smoothing of labels, with all that is unusual about it."""
     convention = {"uniform": "ls", "others": "others", "maxsup": "maxsup"}[loss.smoothing_convention]
     labels, usual = loss.labels, LabelsConfig()
     parts = ["perclass" if labels.per_class else f"{convention if loss.smoothing else 'ls'}{loss.smoothing:.2f}"]

@@ -16,6 +16,7 @@ from distill.metrics.smoothing_warnings import has_ceiling, no_effect
 from distill.system import ranks
 from distill.system.interrupts import Interrupts
 from distill.training.ceiling import confidence_ceiling
+from distill.training.charts import beside
 from distill.training.notices import Notices
 from distill.training.recent_samples import RecentSamples, last_samples
 from distill.training.state import Run
@@ -38,6 +39,7 @@ class Curve:
         evaluate: computes measures on held-out data, logged beside the measures on training data.
         interrupts: signals that may come during an evaluation.
         notices: warnings of the run.
+        constant: measures that are known before the first step; every chart of them is a level line.
     """
 
     def __init__(
@@ -49,21 +51,23 @@ class Curve:
         evaluate: Evaluate | None,
         interrupts: Interrupts,
         notices: Notices,
+        constant: Mapping[str, float],
     ):
         self._run, self._recent, self._writer = run, recent, writer
         self._bounding = loss if has_ceiling(run.config) else None
         self._evaluate, self._interrupts, self._notices = evaluate, interrupts, notices
+        self._constant = constant
         self._may_have_no_effect = self._bounding is not None
 
-    def start(self, measures: Mapping[str, float]) -> None:
+    def start(self) -> None:
         """Write what is known before the first step: measures of the targets, and warnings about the config."""
         if self._writer is None:
             return
-        self._writer.explain()
+        self._writer.begin(self._run.config)
         for notice in self._notices.kept:
             self._writer.text(0, "warnings", notice.text)
-        if measures:
-            self._writer.scalars(0, measures)
+        if self._constant:
+            self._writer.record(0, self._constant)
 
     def end_epoch(self, epoch: int) -> None:
         """Write a point if one is due after this epoch; all ranks must call this."""
@@ -105,6 +109,7 @@ class Curve:
         if not all(map(math.isfinite, values.values())):
             raise Diverged(run.step, run.lr, math.nan)
         writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
+        writer.charts(run.step, {**self._constant, **beside(run.config, values | self._constant)})
         correct = one_hot(labels, logits.shape[1]).bool()
         writer.histogram(run.step, "logits/correct", logits[correct])
         writer.histogram(run.step, "logits/incorrect", logits[~correct])

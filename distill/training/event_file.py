@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import scalar
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
 _NAME = "events.out.tfevents."
@@ -30,8 +32,21 @@ class SafeSummaryWriter(SummaryWriter):
     """
 
     def __init__(self, folder: Path, failed: Callable[[OSError], object], purge_step: int | None = None):
-        self._events = _EventFile(folder, failed)
+        self._events, self._explained = _EventFile(folder, failed), set[str]()
         super().__init__(str(folder), purge_step=purge_step)
+
+    def add_explained(self, name: str, value: float, text: str, step: int) -> None:
+        """Add a scalar with a text, in Markdown, that its chart shows."""
+        summary = scalar(name, value)
+        if name not in self._explained:  # TensorBoard reads the text of the first event only
+            self._explained.add(name)
+            about = summary.value[0].metadata
+            about.summary_description, about.plugin_data.plugin_name = text, "scalars"
+        self.add_summary(summary, step)
+
+    def add_summary(self, summary: Summary, step: int | None = None) -> None:
+        """Add a summary to this log; torch's own methods open a second one for some kinds."""
+        self._get_file_writer().add_summary(summary, step)
 
     def _get_file_writer(self) -> FileWriter:
         if self.file_writer is None:

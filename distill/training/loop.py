@@ -80,9 +80,9 @@ def fit(
     batches_from = partial(loader.epoch, join=teacher)
     model.train()
     with Interrupts() as interrupts, _log_file(folder, logged) as writer:
-        curve = Curve(run, recent, writer, loss, evaluate, interrupts, notices or Notices())
+        curve = Curve(run, recent, writer, loss, evaluate, interrupts, notices or Notices(), at_start or {})
         if logged == 0:
-            curve.start(at_start or {})
+            curve.start()
         watch = Watch(run, recent, curve, interrupts, batches_from, folder, runtime.checkpoint_seconds)
         watch.start()
         forward, take = _step_of(run, runtime.compile)

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from distill.config import StudentConfig, TeacherConfig
 from distill.system.files import replace_file
 from distill.system.progress import Warned, pass_on, write_line
 from distill.system.reading import read_json_lines
+from distill.training.charts import RENAMED, explained, layout
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,22 +28,6 @@ if TYPE_CHECKING:
     from distill.training.event_file import SafeSummaryWriter
 
 METRICS = "metrics.jsonl"
-_COMPARE = (
-    "`loss/*` is what is minimised: its scale depends on smoothing, alpha and temperature. Compare runs by "
-    "`train/nll` and `held_out/nll`, the NLL of hard labels."
-)
-_CHARTS = {
-    "labels": {
-        "confidence on training data, and what its targets allow": (
-            "Multiline",
-            ["train/confidence$", "train/confidence_ceiling$"],
-        ),
-        "NLL of hard labels: compare runs of different smoothing by this, not by their loss": (
-            "Multiline",
-            ["train/nll$", "held_out/nll$"],
-        ),
-    }
-}
 _SHOWN = 3
 _shown: Counter[str] = Counter()
 
@@ -110,10 +96,19 @@ class MetricWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one line of JSONL, and one TensorBoard scalar per value."""
+        self.record(step, values)
+        self.charts(step, values)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one line of JSONL."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
+
+    def charts(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one TensorBoard scalar per value, with the text that its chart shows."""
         for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
+            shown = RENAMED.get(name, name)
+            self.tensorboard.add_explained(shown, value, explained(shown), step)
         self.tensorboard.flush()
 
     def sync(self) -> None:
@@ -153,25 +148,10 @@ class MetricWriter:
         """Write one TensorBoard text, in Markdown."""
         self.tensorboard.add_text(name, text, step)
 
-    def explain(self) -> None:
-        """Write the layout of TensorBoard's combined charts, and a text on how to compare losses; once per run."""
-        self.tensorboard.add_custom_scalars(_CHARTS)
-        self.text(0, "loss/compare", _COMPARE)
+    def begin(self, config: TeacherConfig | StudentConfig) -> None:
+        """Write, once per run, its row of the HParams table and the layout of the tab Custom Scalars."""
+        from distill.training import run_table
 
-    def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Write one row of TensorBoard's HParams table, in this run's own folder so that one table has all runs."""
-        from torch.utils.tensorboard.summary import hparams
-
-        row = {name: value for name, value in _flat(config) if isinstance(value, bool | int | float | str)}
-        for summary in hparams(row, dict.fromkeys(metrics, 0.0)):
-            self.tensorboard._get_file_writer().add_summary(summary)  # add_hparams would open a second run
-        for name, value in metrics.items():
-            self.tensorboard.add_scalar(name, value)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows = []
-    for name, value in config.items():
-        inner = isinstance(value, Mapping)
-        rows += _flat(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
-    return rows
+        self.tensorboard.add_custom_scalars(layout())
+        self.tensorboard.add_summary(run_table.columns())
+        self.tensorboard.add_summary(run_table.row(config))

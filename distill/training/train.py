@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,21 @@ from distill.data.batch_share import BatchShare
 from distill.data.loader import Join, Loader
 from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
-from distill.errors import Diverged
+from distill.errors import Diverged, UserError
 from distill.losses import FromTeacher, Loss
+from distill.metrics.accuracy import agreement
+from distill.metrics.measures import BY_NAME, compute, defined
 from distill.metrics.monitor import calibration_figure, confidence_figure, evaluation_measures
 from distill.metrics.positions import counted
 from distill.metrics.smoothing_warnings import mixed_labels, no_effect, under_confidence
 from distill.models import build_model, check_model
+from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system import ranks
 from distill.system.runtime import Runtime
 from distill.training.loop import fit
-from distill.training.network import PREDICTIONS, WARNINGS, WEIGHTS
+from distill.training.network import PREDICTIONS, WARNINGS, WEIGHTS, load_predictions
 from distill.training.notices import Notices
 from distill.training.predict import predict
 from distill.training.seeds import reproducible
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     Predictions = Mapping[str, tuple[Tensor, Tensor]]
     """Split → logits and labels."""
 
+_VARIANCES = [BY_NAME["interclass_variance"], BY_NAME["interclass_variance_relative"]]
+
 
 def train_network(
     config: TeacherConfig | StudentConfig,
@@ -50,11 +56,13 @@ def train_network(
     runtime: Runtime,
     teacher: Join[FromTeacher] | None = None,
     targets: Mapping[str, float] | None = None,
+    taught_by: Artifact | None = None,
 ) -> Outcome:
     """Train the network of `config`, and store its weights and its predictions in `folder`.
 
     The test set is read once, after the last step. Measures during training are of the held-out split. Measures of
-    the soft targets (`targets`) are logged before the first step and stored in the record.
+    the soft targets (`targets`) are logged before the first step and stored in the record. Agreement with the
+    network that it was taught by (`taught_by`) is logged, if that still has its predictions.
 
     Warnings about label smoothing go to TensorBoard's text `warnings` and to the file `WARNINGS`. Where progress is
     shown (not in a pool of stages) they are printed on stderr too.
@@ -98,7 +106,9 @@ def train_network(
             for split, (logits, labels) in predictions.items()
             for measure, value in evaluation_measures(logits, labels).items()
         } | of_targets
-        _finish_log(config, predictions, metrics, notices, steps, folder)
+        of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        of_test |= _of_test(*predictions["test"], taught_by)
+        _finish_log(config, predictions, of_test, notices, steps, folder)
         _save(model, predictions, notices, folder)
         return Outcome(metrics, dataset.identity())
 
@@ -114,19 +124,31 @@ def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Mod
     )
 
 
+def _of_test(logits: Tensor, labels: Tensor, taught_by: Artifact | None) -> dict[str, float]:
+    """Measure on the test set what only the HParams table shows."""
+    values = {}
+    if len(labels):
+        values = defined(compute(_VARIANCES, logits=logits, labels=labels, temperature=1.0))
+    with suppress(UserError):  # a teacher that was deleted or damaged costs only this cell
+        if taught_by is not None:
+            teachers, same = load_predictions(taught_by, "test")
+            values |= {"agreement": agreement(logits, teachers)} if torch.equal(same, labels) else {}
+    return {f"test/{name}": value for name, value in values.items()}
+
+
 def _finish_log(
     config: TeacherConfig | StudentConfig,
     predictions: Predictions,
-    metrics: Mapping[str, float],
+    of_test: Mapping[str, float],
     notices: Notices,
     step: int,
     folder: Path,
 ) -> None:
-    """Log what is known after the last step: measures, figures and warnings."""
+    """Log what is known after the last step: measures of the test set, figures and warnings."""
     points = read_metrics(folder)
     late = notices.keep(no_effect(points), under_confidence(config, *predictions["held_out"], key(config)[:8]))
     with MetricWriter(folder, step) as writer:
-        writer.hparams(config.model_dump(mode="json"), metrics)
+        writer.charts(step, of_test)
         writer.figure(step, "test/reliability", calibration_figure(*predictions["test"]))
         if bounded := [point for point in points if "train/confidence_ceiling" in point]:
             # `train/confidence` is a scalar already: TensorBoard shows only the first kind of data under a name.

@@ -146,7 +146,7 @@ def test_what_is_not_finite_is_never_saved(teacher, store, runtime, monkeypatch,
         run_stage(teacher, store, often)
     assert caught.value.step == bad
     assert store.find(teacher) is None
-    state = resume.load(store.root / "drafts" / key(teacher) / RESUME, "cpu")
+    state = resume.load(store.draft_path(teacher) / RESUME, "cpu")
     assert state["step"] == bad - 1
     assert all(torch.isfinite(weight).all() for weight in state["model"].values())
 
@@ -208,7 +208,7 @@ def test_memory_that_does_not_suffice_is_one_line_and_costs_no_training(
     )
     for part in ("out of memory", asked, "digits-mlp16", advice):
         assert part in line
-    assert (store.root / "drafts" / key(teacher) / RESUME).is_file()
+    assert (store.draft_path(teacher) / RESUME).is_file()
 
 
 def test_a_resume_point_is_not_blamed_for_memory(teacher, store, runtime, monkeypatch) -> None:

@@ -180,7 +180,7 @@ def test_deleting_locks_never_lets_two_in(tmp_path) -> None:
     store, inside, most, stop = ArtifactStore(tmp_path), 0, 0, time.monotonic() + 0.7
     counting = threading.Lock()
     entered, deleted = [0], [0]
-    lock = tmp_path / "drafts" / f"{key(CONFIG)}.lock"
+    lock = store.draft_path(CONFIG).with_name(f"{store.draft_path(CONFIG).name}.lock")
 
     def fill() -> None:
         nonlocal inside, most
@@ -216,16 +216,16 @@ def test_a_held_draft_and_its_lock_are_left_alone(tmp_path) -> None:
     store = ArtifactStore(tmp_path)
     with store.draft(CONFIG) as draft:
         store.delete(draft)
-        store.delete(draft.with_suffix(".lock"))
+        store.delete(draft.with_name(f"{draft.name}.lock"))
         assert draft.is_dir()
-        assert draft.with_suffix(".lock").is_file()
+        assert draft.with_name(f"{draft.name}.lock").is_file()
     store.delete(draft)
     assert not list((tmp_path / "drafts").iterdir())
 
 
 def test_a_soft_lock_that_is_held_is_left_alone(tmp_path, without_locks) -> None:
     store = ArtifactStore(tmp_path)
-    marker = tmp_path / "drafts" / f"{key(CONFIG)}.soft.lock"
+    marker = tmp_path / "drafts" / f"{store.draft_path(CONFIG).name}.soft.lock"
     with store.draft(CONFIG):
         store.delete(marker)
         assert marker.is_file()

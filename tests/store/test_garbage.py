@@ -224,7 +224,7 @@ def test_what_a_process_works_on_is_left_alone(store) -> None:
 def test_left_overs_of_killed_processes_are_found(store) -> None:
     (store.root / "drafts").mkdir(parents=True)
     (store.root / "teachers").mkdir()
-    (store.root / "drafts" / f"{key(TeacherConfig())}.lock").touch()
+    (store.root / "drafts" / f"{store.path(TeacherConfig()).name}.lock").touch()
     (store.root / "drafts" / f"something-{'0' * 32}.deleted").mkdir()
     (store.root / "teachers" / f".something-{'0' * 32}.deleted").mkdir()
     half, fresh = (store.root / "teachers" / f"{name}.{'1' * 32}.partial" for name in ("half", "fresh"))

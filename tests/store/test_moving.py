@@ -101,7 +101,7 @@ def test_what_another_store_published_in_a_shared_folder_is_taken(store: Artifac
     before = (store.path(CONFIG) / "weights").stat().st_ino
     assert publish_draft(store, CONFIG).path == store.path(CONFIG)
     assert (store.path(CONFIG) / "weights").stat().st_ino == before
-    assert not (store.root / "drafts" / key(CONFIG)).exists()
+    assert not store.draft_path(CONFIG).exists()
 
 
 def test_a_folder_that_cannot_take_the_artifact_is_told_before_the_work(

@@ -73,7 +73,7 @@ def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: 
     home = tmp_path / "home"
     home.mkdir()
     (home / RESUME).write_text("not of this store")
-    draft = store.root / "drafts" / key(TeacherConfig())
+    draft = store.draft_path(TeacherConfig())
     draft.parent.mkdir(parents=True)
     for link, inside in [(draft, draft), (draft / "events", draft / "events")]:
         link.parent.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def test_a_draft_of_another_config_is_neither_resumed_nor_published(store: Artif
     other, config = TeacherConfig(seed=1), TeacherConfig()
     with store.draft(other) as draft:
         (draft / RESUME).write_text("state of another run")
-    copied = draft.with_name(key(config))
+    copied = store.draft_path(config)
     shutil.copytree(draft, copied)
     if kind != "a resume point":
         shutil.copytree(publish(store, other), copied, dirs_exist_ok=True)
@@ -188,3 +188,18 @@ def test_an_artifact_is_of_the_store_that_it_lies_in(
     assert other.home(made).root == store.root
     alone = shutil.copytree(made.path, tmp_path / made.path.name)
     assert other.home(other.read(alone)) is other
+
+
+def test_a_draft_has_the_title_of_its_artifact_for_who_watches_it(store: ArtifactStore) -> None:
+    with store.draft(TeacherConfig()) as draft:
+        assert draft.name == store.path(TeacherConfig()).name
+        assert draft.name.startswith("digits-mlp-ls0.00-s0-")
+
+
+def test_a_run_that_an_older_version_began_goes_on(store: ArtifactStore) -> None:
+    older = store.root / "drafts" / key(TeacherConfig())
+    older.mkdir(parents=True)
+    (older / RESUME).write_text("half")
+    with store.draft(TeacherConfig()) as draft:
+        assert (draft / RESUME).read_text() == "half"
+    assert not older.exists()

@@ -123,7 +123,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(pair, alone) -> None:
     store, runtime = ArtifactStore(pair / "two"), two_ranks.runtime(pair / "two")
     for number in (0, 1):
         _wait_for(pair / f"stopped{number}")
-    assert (store.root / "drafts" / key(RESUMED) / RESUME).exists()
+    assert (store.draft_path(RESUMED) / RESUME).exists()
     update = two_ranks.Run.update
     two_ranks.stop_at(21, signal.SIGINT)
     try:
@@ -138,7 +138,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(pair, alone) -> None:
 
 def test_sigterm_saves_the_state_and_ends_all(pair) -> None:
     _wait_for(pair / "done")
-    draft = pair / "two" / "drafts" / key(ENDLESS)
+    draft = ArtifactStore(pair / "two").draft_path(ENDLESS)
     _wait_for(draft / "metrics.jsonl")
     assert not (draft / RESUME).exists()
     process = int((pair / "pid").read_text())
