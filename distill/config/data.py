@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from distill.config.base import Count, Fraction, Kwargs, Seed, Share, function_of, or_function
 from distill.config.contents import NamesContent
-from distill.config.data_sets import DATA_SETS, EXPECTED
+from distill.config.data_sets import DATA_SETS, EXPECTED, short_name
 from distill.errors import UserError
 
 
@@ -55,10 +53,8 @@ class DataConfig(NamesContent):
 
     @property
     def short_name(self) -> str:
-        """Return the name for titles and tables: of an image folder or archive only its own name, not its path."""
-        if self.folder is None:
-            return self.name
-        return re.sub(r"(\.(tar|tgz|txz|tbz2|zip|gz|xz|bz2))+$", "", PurePath(self.folder).name) or "imagefolder"
+        """Return the name for titles and tables, which is without the path of an image folder."""
+        return short_name(self.name)
 
     @property
     def named(self) -> str:

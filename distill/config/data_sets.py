@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,11 @@ To add a data set, add an entry here and write the function that it names.
 
 EXPECTED = ", ".join([*map(str, DATA_SETS.values()), "imagefolder:PATH or package.module:function"])
 """What the name of a data set may be, in words."""
+
+_ARCHIVE = re.compile(r"(\.tar)?\.(tar|tgz|gz|xz|bz2|zip)$")
+
+
+def short_name(name: str) -> str:
+    """Return the name of a data set for titles and tables: an image folder or archive is called by its own name."""
+    kind, _, path = name.partition(":")
+    return _ARCHIVE.sub("", PurePath(path).name).lstrip(".") or kind if kind == "imagefolder" else name

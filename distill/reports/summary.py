@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from distill.config import ReportConfig
+from distill.config.data_sets import short_name
 from distill.metrics.verdict import interval, judge
 from distill.reports.columns import as_columns
 from distill.reports.experiment import Claim, Experiment, Published, Table
@@ -41,7 +42,7 @@ def summarise(
             "introduction": _introduction(experiment, title),
             "reproduces": reproduces,
             "scale": config.scale,
-            "data": config.data,
+            "data": short_name(config.data),
             # A question of our own has no data set in the paper.
             "data_of_paper": getattr(experiment, "DATA_OF_PAPER", experiment.DATA["paper"]) if reproduces else None,
             "rows": rows,

@@ -117,7 +117,7 @@ def write_sweep(config: SweepConfig, networks: Mapping[str, ArtifactOrReason], f
     images = len(load_predictions(learned, "held_out")[1])
     content: dict[str, Any] = {**_content(config, measured, images), "diverged": diverged}
     write_json(folder / SWEEP, content)
-    write_page(content, f"{config.teacher.model.name} on {config.teacher.data.name}", folder)
+    write_page(content, f"{config.teacher.model.name} on {config.teacher.data.short_name}", folder)
     metrics = {f"smoothing_for/{use}": choice["smoothing"] for use, choice in content["choices"].items()}
     return Outcome(metrics, learned.record.data)
 
@@ -126,7 +126,7 @@ def _content(config: SweepConfig, measured: Mapping[StoredSplit, Measures], imag
     """Return the content of `sweep.json`, without the diverged networks."""
     held_out = measured["held_out"]
     return {
-        "data": config.teacher.data.name,
+        "data": config.teacher.data.short_name,
         "smoothings": list(config.smoothings),
         "seeds": sorted({seed for _, seed in config.networks()}),
         "held_out_images": images,

@@ -18,6 +18,7 @@ from distill.config import (
     SweepConfig,
     TeacherConfig,
 )
+from distill.config.data_sets import short_name
 
 
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
@@ -58,7 +59,7 @@ def of_sweep(config: SweepConfig) -> Sequence[str]:
 
 def of_report(config: ReportConfig) -> Sequence[str]:
     """Name a report by its experiment, data and scale."""
-    return [config.experiment, config.data, config.scale]
+    return [config.experiment, short_name(config.data), config.scale]
 
 
 def teacher(config: CacheConfig) -> str:

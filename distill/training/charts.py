@@ -18,8 +18,10 @@ _WHERE = {
     "targets": "of the soft targets",
 }
 _EXPLAINED = {
-    "loss": "What is minimised. Its scale depends on smoothing, alpha and temperature: compare runs by `train/nll` and "
-    "`held_out/nll`, the NLL of hard labels.",
+    "loss": "What is minimised. Its scale depends on smoothing, alpha and temperature: compare runs by `train/nll` "
+    "and `held_out/nll`, the NLL of hard labels.",
+    "train/equivalent_smoothing": "Smoothing that answers on training data amount to, in the uniform convention; "
+    "at the optimum that of the targets [Müller et al. 2019, section 4].",
     "train/confidence_ceiling": "Mean confidence of a network that gave exactly its smoothed targets.",
     "speed/images_per_second": "Images per second of training, without evaluations.",
     "speed/learning_rate": "Learning rate of all layers but the last.",

@@ -108,8 +108,12 @@ class Curve:
         values |= {f"held_out/{name}": value for name, value in held_out.items()}
         if not all(map(math.isfinite, values.values())):
             raise Diverged(run.step, run.lr, math.nan)
-        writer.scalars(run.step, values | {"lr": run.lr, "images_per_second": rate})
-        writer.charts(run.step, {**self._constant, **beside(run.config, values | self._constant)})
+        values |= {"lr": run.lr, "images_per_second": rate}
+        writer.record(run.step, values)
+        terms = losses.keys() - {"loss/total"}
+        same = terms if len(terms) == 1 else set()  # one term alone is the total, which every run has
+        drawn = {name: value for name, value in values.items() if name not in same} | self._constant
+        writer.charts(run.step, drawn | beside(run.config, values | self._constant))
         correct = one_hot(labels, logits.shape[1]).bool()
         writer.histogram(run.step, "logits/correct", logits[correct])
         writer.histogram(run.step, "logits/incorrect", logits[~correct])

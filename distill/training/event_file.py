@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
+    DATA_CLASS_SCALAR,
+    Summary,
+)
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import scalar
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
@@ -42,6 +45,7 @@ class SafeSummaryWriter(SummaryWriter):
             self._explained.add(name)
             about = summary.value[0].metadata
             about.summary_description, about.plugin_data.plugin_name = text, "scalars"
+            about.data_class = DATA_CLASS_SCALAR
         self.add_summary(summary, step)
 
     def add_summary(self, summary: Summary, step: int | None = None) -> None:

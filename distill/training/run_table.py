@@ -45,6 +45,12 @@ def _cache(config: Network) -> CacheConfig | None:
     return config.cache if isinstance(config, StudentConfig) else None
 
 
+def _of_teacher(config: Network) -> Cell:
+    # TensorBoard's other views leave out a run that has no value in a column that is shown.
+    smoothing = teachers_smoothing(config)
+    return ("unknown" if _cache(config) else "no teacher") if smoothing is None else f"{smoothing:.2f}"
+
+
 def _views(config: Network) -> Cell:
     cache = _cache(config)
     return str(config.views or cache.views) if cache and isinstance(config, StudentConfig) else None
@@ -63,8 +69,8 @@ _COLUMNS = (
     _Column("role", lambda config: config.stage, is_number=False),
     _Column("data", lambda config: titles.data(config.data), is_number=False),
     _Column("network", titles.network, is_number=False),
-    _Column("smoothing", lambda config: strongest(config) if config.loss.alpha < 1 else None),
-    _Column("teacher's smoothing", teachers_smoothing),
+    _Column("smoothing", strongest),
+    _Column("teacher's smoothing", _of_teacher, is_number=False),
     _Column("T", lambda config: config.loss.temperature if config.loss.alpha > 0 else None),
     _Column("alpha", lambda config: config.loss.alpha if _cache(config) else None),
     _Column("views", _views, is_number=False),
@@ -120,12 +126,17 @@ def columns() -> Summary:
 
 
 def row(config: Network) -> Summary:
-    """Describe what tells a run from others; its Trial ID is the beginning of its key, which `distill` takes too."""
+    """Describe what tells a run from others.
+
+    TensorBoard sorts rows by their Trial ID and shows about 16 of its characters. So it leaves out data and
+    network, which have columns, and ends with the beginning of the key, which all commands take.
+    """
     cells = {_name(place): column.value(config) for place, column in enumerate(_COLUMNS)}
-    known = {
-        name: float(cell) if isinstance(cell, int) else cell for name, cell in cells.items() if cell is not None
-    }
-    return summary_v2.hparams_pb(known, trial_id=key(config)[:8])
+    words = titles.of_teacher(config) if isinstance(config, TeacherConfig) else titles.of_student(config)
+    return summary_v2.hparams_pb(
+        {name: cell for name, cell in cells.items() if cell is not None},
+        trial_id="-".join([*words[2:], key(config)[:8]]),
+    )
 
 
 def _name(place: int) -> str:

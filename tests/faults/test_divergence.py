@@ -14,7 +14,6 @@ from distill.data.loader import Batch
 from distill.errors import Diverged, UserError
 from distill.losses import Terms
 from distill.pipeline.run import run_stage
-from distill.store.key import key
 from distill.store.record import RESUME
 from distill.training import resume
 from distill.training.divergence import LossHistory, NotFinite, weights_are_finite

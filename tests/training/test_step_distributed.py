@@ -23,7 +23,6 @@ from distill.pipeline.graph import ensure
 from distill.pipeline.identity import identify
 from distill.pipeline.run import run_stage
 from distill.store.artifact import Artifact
-from distill.store.key import key
 from distill.store.record import RESUME
 from distill.store.store import ArtifactStore
 from distill.training.network import WEIGHTS
