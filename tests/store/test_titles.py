@@ -44,3 +44,10 @@ def test_titles_of_long_or_odd_names_fit_a_file_system(store):
         assert path.name.isprintable()
         assert path.parent == store.root / "teachers"
         path.mkdir(parents=True)
+
+
+def test_an_image_folder_is_called_by_its_own_name() -> None:
+    for path in ("/home/me/cats", "cats", "../photos/cats.tar.xz", "/data/cats.tgz", "cats/"):
+        assert title(TeacherConfig(data=DataConfig(name=f"imagefolder:{path}"))) == "cats-mlp-ls0.00-s0"
+    for path in ("..", "/"):
+        assert title(TeacherConfig(data=DataConfig(name=f"imagefolder:{path}"))).startswith("imagefolder-mlp")

@@ -39,12 +39,16 @@ def test_a_histogram_counts_every_value(tmp_path: Path, values: torch.Tensor) ->
     assert histogram.sum == pytest.approx(values.sum().item())
 
 
-def test_hparams_are_one_flat_row(tmp_path: Path) -> None:
+def test_a_scalar_says_what_it_is_once_per_file(tmp_path: Path) -> None:
     with MetricWriter(tmp_path) as writer:
-        writer.hparams({"optim": {"lr": 0.1, "kwargs": {}}, "seed": 3, "cache": None}, {"test/accuracy": 0.9})
-    metadata = EventAccumulator(str(tmp_path / "tb")).Reload().summary_metadata
-    assert b"optim.lr" in metadata["_hparams_/session_start_info"].plugin_data.content
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tb"], "no second run beside this one"
+        for step in (1, 2):
+            writer.scalars(step, {"train/nll": 0.5, "lr": 0.1})
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    assert "log-likelihood" in events.SummaryMetadata("train/nll").summary_description
+    assert [event.value for event in events.Scalars("train/nll")] == [0.5, 0.5]
+    assert "speed/learning_rate" in events.Tags()["scalars"]
+    (file,) = (tmp_path / "tb").iterdir()
+    assert file.read_bytes().count(b"log-likelihood") == 1
 
 
 def test_of_one_kind_the_first_warnings_of_a_process_are_shown(capsys, monkeypatch) -> None:
