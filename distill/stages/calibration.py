@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def calibrate(config: CalibrationConfig, inputs: Inputs, folder: Path, runtime: 
     figure = _before_and_after(logits, fitted.apply(logits), labels, config.method)
     figure.savefig(folder / RELIABILITY, dpi=160)
     with MetricWriter(folder) as writer:
-        writer.scalars(0, metrics)
+        writer.record(0, metrics)
+        writer.text(0, "calibration", f"```\n{_before_to_after(metrics, config.method)}\n```")
         writer.figure(0, "test/reliability", figure)
     return Outcome(metrics, network.record.data)
 
@@ -86,13 +88,15 @@ def load_scaling(artifact: Artifact) -> logit_scaling.Scaling:
 
 def format_measures(made: Artifact) -> str:
     """Format every measure before → after on both splits, as a table for a terminal."""
-    metrics = made.record.metrics
+    return _before_to_after(made.record.metrics, made.record.config["method"])
+
+
+def _before_to_after(metrics: Mapping[str, float], method: str) -> str:
     rows = []
     for each in of_kind("answers"):
         values = ([metrics[f"{split}/{each.name}{ending}"] for ending in (BEFORE, "")] for split in SPLITS)
         cells = (" → ".join(f"{each.factor * value:.{each.decimals}f}" for value in pair) for pair in values)
         rows.append([each.title, *cells])
-    method = made.record.config["method"]
     return aligned(Grid(f"{method.capitalize()} scaling, before → after", ["", "held-out", "test"], rows))
 
 

@@ -46,6 +46,8 @@ def test_it_is_drawn_and_logged(make, teacher):
     assert made.file(stage.RELIABILITY).read_bytes().startswith(b"\x89PNG")
     log = EventAccumulator(str(made.path / "tb"), size_guidance={"images": 0}).Reload()
     assert log.Tags()["images"] == ["test/reliability"]
+    assert log.Tags()["scalars"] == [], "a measure that has one step is no chart"
+    assert "calibration/text_summary" in log.Tags()["tensors"]
     line = json.loads((made.path / "metrics.jsonl").read_text())
     assert line["test/ece"] == made.record.metrics["test/ece"]
 

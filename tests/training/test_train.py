@@ -12,6 +12,7 @@ from distill.config import DataConfig, ModelConfig
 from distill.errors import UserError
 from distill.pipeline.run import run_stage
 from distill.store.store import ArtifactStore
+from distill.training.network import load_predictions
 from tests.made import assert_same_bits, make
 from tests.models.test_build import plugin_odd
 
@@ -97,13 +98,28 @@ def test_every_measure_and_curve_is_logged(teacher, store, runtime) -> None:
     made = make(teacher, store, runtime)
     events = EventAccumulator(str(made.path / "tb")).Reload()
     tags = events.Tags()
-    scalars = {"loss/total", "loss/hard", "train/accuracy", "train/nll", "train/ece", "train/confidence"}
+    scalars = {"loss/total", "train/accuracy", "train/nll", "train/ece", "train/confidence"}
     scalars |= {"train/interclass_variance", "train/equivalent_smoothing", "held_out/accuracy"}
-    scalars |= {"lr", "images_per_second"}
+    scalars |= {"speed/learning_rate", "speed/images_per_second"}
     assert scalars <= set(tags["scalars"])
     assert {"logits/correct", "logits/incorrect"} <= set(tags["histograms"])
     assert "test/reliability" in tags["images"]
     assert "_hparams_/session_start_info" in events.summary_metadata
     lines = [json.loads(line) for line in (made.path / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == teacher.schedule.epochs
-    assert scalars <= set(lines[-1])
+    shown = {"speed/learning_rate": "lr", "speed/images_per_second": "images_per_second"}
+    assert {shown.get(name, name) for name in scalars} <= set(lines[-1])
+
+
+def test_agreement_with_the_teacher_is_shown_as_long_as_the_teacher_is_there(student, store, runtime) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made, teacher = make(student, store, runtime), make(student.cache.teacher, store, runtime)
+    (own, _), (teachers, _) = load_predictions(made, "test"), load_predictions(teacher, "test")
+    events = EventAccumulator(str(made.path / "tb")).Reload()
+    (agreement,) = events.Scalars("test/agreement")
+    assert agreement.value == pytest.approx((own.argmax(1) == teachers.argmax(1)).double().mean().item())
+    assert "test/agreement" not in made.record.metrics
+    (teacher.path / "predictions.safetensors").write_bytes(b"damaged")
+    again = run_stage(student.replace(seed=1), store, runtime)
+    assert "test/agreement" not in EventAccumulator(str(again.path / "tb")).Reload().Tags()["scalars"]
