@@ -56,7 +56,7 @@ class Curve:
         self._run, self._recent, self._writer = run, recent, writer
         self._bounding = loss if has_ceiling(run.config) else None
         self._evaluate, self._interrupts, self._notices = evaluate, interrupts, notices
-        self._constant = constant
+        self._constant = dict(constant)
         self._may_have_no_effect = self._bounding is not None
 
     def start(self) -> None:

@@ -13,11 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import (  # pyright: ignore[reportAttributeAccessIssue]
-    DATA_CLASS_SCALAR,
-    Summary,
-)
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import scalar
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
@@ -45,10 +42,10 @@ class SafeSummaryWriter(SummaryWriter):
             self._explained.add(name)
             about = summary.value[0].metadata
             about.summary_description, about.plugin_data.plugin_name = text, "scalars"
-            about.data_class = DATA_CLASS_SCALAR
+            about.data_class = summary_pb2.DATA_CLASS_SCALAR  # pyright: ignore[reportAttributeAccessIssue]
         self.add_summary(summary, step)
 
-    def add_summary(self, summary: Summary, step: int | None = None) -> None:
+    def add_summary(self, summary: Any, step: int | None = None) -> None:
         """Add a summary to this log; torch's own methods open a second one for some kinds."""
         self._get_file_writer().add_summary(summary, step)
 

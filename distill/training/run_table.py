@@ -32,7 +32,7 @@ class _Column:
     value: Callable[[Network], Cell]
     """Function of the config; None leaves the cell empty."""
     is_number: bool = True
-    """Whether values are numbers, which TensorBoard sorts, filters and draws by size, but prints as 4.0000."""
+    """Whether values are numbers: TensorBoard sorts them and draws them to scale, but prints 4 as 4.0000."""
 
 
 def teachers_smoothing(config: Network) -> float | None:
@@ -48,7 +48,7 @@ def _cache(config: Network) -> CacheConfig | None:
 def _of_teacher(config: Network) -> Cell:
     # TensorBoard's other views leave out a run that has no value in a column that is shown.
     smoothing = teachers_smoothing(config)
-    return ("unknown" if _cache(config) else "no teacher") if smoothing is None else f"{smoothing:.2f}"
+    return ("unknown" if _cache(config) else "no teacher") if smoothing is None else f"{smoothing:g}"
 
 
 def _views(config: Network) -> Cell:
@@ -69,7 +69,7 @@ _COLUMNS = (
     _Column("role", lambda config: config.stage, is_number=False),
     _Column("data", lambda config: titles.data(config.data), is_number=False),
     _Column("network", titles.network, is_number=False),
-    _Column("smoothing", strongest),
+    _Column("smoothing", lambda config: f"{strongest(config):g}", is_number=False),
     _Column("teacher's smoothing", _of_teacher, is_number=False),
     _Column("T", lambda config: config.loss.temperature if config.loss.alpha > 0 else None),
     _Column("alpha", lambda config: config.loss.alpha if _cache(config) else None),
