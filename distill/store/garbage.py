@@ -163,7 +163,8 @@ def _drafts(store: ArtifactStore, drafts: Path, at_work: set[str]) -> Iterator[G
             except UserError:
                 yield _garbage(path, "unfinished draft", UNREADABLE)
                 continue
-            if path.name == owner or (owner and path.name.endswith(f"-{owner[:8]}")) or (not owner and (resumes or not any(path.iterdir()))):
+            named = path.name == owner or path.name.endswith(f"-{owner[:8]}")
+            if named if owner else resumes or not any(path.iterdir()):
                 yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
 
 

@@ -13,7 +13,6 @@ from distill.audit.verify import examine
 from distill.config import TeacherConfig
 from distill.errors import UserError
 from distill.store.garbage import find_garbage
-from distill.store.key import key
 from distill.store.store import ArtifactStore
 from tests.store.records import publish, publish_draft
 
@@ -42,7 +41,7 @@ def test_an_artifact_crosses_disks(store: ArtifactStore, two_disks: None) -> Non
     made = publish_draft(store, CONFIG)
     assert made.problems() == []
     assert names(made.path.parent) == [made.path.name]
-    assert names(store.root / "drafts") == [f"{key(CONFIG)}.lock"]
+    assert names(store.root / "drafts") == [f"{store.draft_path(CONFIG).name}.lock"]
     store.delete(made.path)
     assert names(made.path.parent) == []
 
