@@ -92,7 +92,7 @@ def _targets(config: StudentConfig) -> str:
 
 
 def data(config: DataConfig) -> str:
-    """Name a data set, its wrong labels and its sampling, an image folder by its own name without the path to it."""
+    """Name a data set, its wrong labels and its sampling; an image folder by its own name, not its path."""
     noise = f"-{config.noise}{config.label_noise:g}" if config.label_noise else ""
     return f"{config.short_name}{noise}{'-balanced' if config.balanced else ''}"
 
