@@ -299,8 +299,9 @@ class ShardReader:
 def _map_rows(path: Path, layout: Layout, shard: Shard) -> np.ndarray:
     """Map a shard, whose rows are read in any order."""
     rows = map_shard(path, layout, shard)
-    mapped = getattr(rows, "_mmap", None)
-    if mapped and hasattr(mmap, "MADV_RANDOM") and len(rows) and rows[:1].nbytes < mmap.PAGESIZE:
+    mapped = rows.base
+    small = len(rows) and rows[:1].nbytes < mmap.PAGESIZE
+    if small and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         # A row is a hundredth of what the system would read around it.
         mapped.madvise(mmap.MADV_RANDOM)
     return rows.view(np.ndarray)  # the indexing of a memmap is slow Python

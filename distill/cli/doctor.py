@@ -23,7 +23,7 @@ def examine(data_root: Path, store: Path) -> tuple[list[str], bool]:
             lines.append(f"{package:14} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             healthy = False
-            lines.append(f"{package:14} MISSING: install it with `pip install -e .`")
+            lines.append(f"{package:14} MISSING: pip install {package}")
     device_lines, works = _torch()
     lines += device_lines
     lines += [f"{data_set.name:14} {_place(data_set, data_root)}" for data_set in DATA_SETS.values()]
@@ -50,7 +50,7 @@ def _torch() -> tuple[list[str], bool]:
         reason = str(error).strip().splitlines()[0]
         return [
             f"torch          BROKEN: {reason}",
-            "               install torch and torchvision of one build: pip install torch torchvision",
+            "               install torch and torchvision of one build: pip install --force-reinstall torch torchvision",
         ], False
     lines = [f"torch builds   {torch.__version__} with {torchvision.__version__}: they fit"]
     if torch.cuda.is_available():

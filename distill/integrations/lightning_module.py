@@ -25,7 +25,7 @@ from distill.losses import kl_distillation
 try:
     import lightning as L
 except ImportError as error:
-    raise SystemExit("lightning is missing: pip install lightning") from error
+    raise SystemExit('lightning is missing: pip install "lightning>=2.5"') from error
 
 
 class Distilled(L.LightningModule):

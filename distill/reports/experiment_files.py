@@ -44,7 +44,7 @@ def experiments_folder() -> Path:
     clone = Path(__file__).parents[2]
     project = clone / "pyproject.toml"
     if not (project.is_file() and f'name = "{_PROJECT}"' in project.read_text(encoding="utf-8")):
-        expected = "a package that lies in a clone of the project, which has the experiments"
+        expected = "a clone of the source repository: an installed package has no experiments"
         raise UserError("experiment", str(clone), expected, "Clone it, and run `pip install -e .` there.")
     return clone / "experiments"
 

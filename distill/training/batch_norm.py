@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from distill.data.batch_share import BatchShare
@@ -22,6 +21,8 @@ from distill.system import ranks
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 class SharedBatchNorm(TorchFunctionMode):
@@ -108,7 +109,7 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module, share: BatchShare):
-        norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+        norms = [part for part in model.modules() if isinstance(part, _NORMS) and part.running_mean is not None]
         self._share = share
         self._buffers: list[Tensor] = [
             buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None

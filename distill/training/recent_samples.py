@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from distill.losses import Terms
 from distill.metrics.positions import counted
@@ -34,10 +33,6 @@ class StepPart(NamedTuple):
     """Labels as the loader gave them."""
     terms: Terms
     """Terms of the loss, without gradient; the terms of all pieces add up to the terms of the step."""
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 class RecentSamples:
@@ -79,14 +74,13 @@ class RecentSamples:
 
     def states(self) -> list[dict[str, Any]]:
         """Return what each rank has measured since the last point, for a resume point; all ranks must call this."""
-        own = {
-            "logits": [*self.logits],
-            "labels": [*self.labels],
-            "sums": dict(self.sums),
-            "steps": self.steps,
-            "pieces": self.pieces,
-        }
-        return [own] if ranks.world() == 1 else ranks.gather(tree_map(_on_cpu, own))
+        logits, labels, sums = [*self.logits], [*self.labels], dict(self.sums)
+        counts = {"steps": self.steps, "pieces": self.pieces}
+        if ranks.world() == 1:
+            return [{"logits": logits, "labels": labels, "sums": sums, **counts}]
+        logits, labels = [part.cpu() for part in logits], [part.cpu() for part in labels]
+        sums = {name: total.cpu() for name, total in sums.items()}
+        return ranks.gather({"logits": logits, "labels": labels, "sums": sums, **counts})
 
     def restore(self, states: list[dict[str, Any]]) -> None:
         """Restore what `states` returned; if the number of ranks has changed, divide the samples anew."""

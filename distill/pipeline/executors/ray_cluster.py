@@ -20,6 +20,7 @@ RETRIES = 3
 """Number of times that a stage is started again because its worker or node died."""
 _OLDEST = (2, 52)
 """First version of Ray that asks for a token."""
+_INSTALL = 'pip install "ray>=2.52,<2.61"'  # the versions of pyproject.toml
 _PATIENCE_SECONDS = 10.0
 """Seconds that a cluster may take to answer at all."""
 # About the least that Ray accepts; little is needed, because results lie in files.
@@ -45,11 +46,11 @@ def import_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        way_out = "Run `pip install 'distill-dark-knowledge[ray]'`, or set `executor=pool`."
+        way_out = f"Run `{_INSTALL}`, or set `executor=pool`."
         raise UserError("executor", "ray", "Ray, which is not installed", way_out) from error
     if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
         expected = f"Ray {'.'.join(map(str, _OLDEST))} or later, which refuses whoever has no token"
-        raise UserError("executor", f"Ray {ray.__version__}", expected, "Run `pip install --upgrade ray`.")
+        raise UserError("executor", f"Ray {ray.__version__}", expected, f"Run `{_INSTALL}`.")
     if not ray.is_initialized():
         private: Any = ray
         private._raylet.Config.initialize("")  # it may have been imported before these settings were made
