@@ -50,7 +50,7 @@ def _torch() -> tuple[list[str], bool]:
         reason = str(error).strip().splitlines()[0]
         return [
             f"torch          BROKEN: {reason}",
-            "               install torch and torchvision of one build: pip install --force-reinstall torch torchvision",
+            "               install both of one build: pip install --force-reinstall torch torchvision",
         ], False
     lines = [f"torch builds   {torch.__version__} with {torchvision.__version__}: they fit"]
     if torch.cuda.is_available():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.reports.experiment import Experiment
+from distill.system.version import clone
 
-_PROJECT = "distill-dark-knowledge"
 ALL = "all"
 """Name that stands for every experiment."""
 
@@ -41,12 +41,12 @@ def experiments_folder() -> Path:
     Raises:
         UserError: the package does not lie in a clone, so that a folder of this name beside it is another one.
     """
-    clone = Path(__file__).parents[2]
-    project = clone / "pyproject.toml"
-    if not (project.is_file() and f'name = "{_PROJECT}"' in project.read_text(encoding="utf-8")):
+    folder = clone()
+    if folder is None:
+        here = str(Path(__file__).parents[2])
         expected = "a clone of the source repository: an installed package has no experiments"
-        raise UserError("experiment", str(clone), expected, "Clone it, and run `pip install -e .` there.")
-    return clone / "experiments"
+        raise UserError("experiment", here, expected, "Clone it, and run `pip install -e .` there.")
+    return folder / "experiments"
 
 
 def experiment_names() -> list[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from distill.system.libraries import NUMBERS, versions
 from distill.system.runtime import Runtime
-from distill.system.version import __version__
+from distill.system.version import __version__, clone
 
 
 def provenance(runtime: Runtime) -> dict[str, Any]:
@@ -26,22 +25,19 @@ def provenance(runtime: Runtime) -> dict[str, Any]:
 
 @functools.cache
 def _environment() -> dict[str, Any]:
-    clone = Path(__file__).parents[2]
+    folder = clone()
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(clone), *arguments], capture_output=True, text=True, encoding="utf-8", check=True
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, encoding="utf-8", check=True
             )
         except (OSError, UnicodeError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()
 
-    # An installed package may lie in the repository of somebody else, whose commit says nothing about it.
-    own = (
-        git("ls-files", "--error-unmatch", str(Path(__file__))) is not None
-        and git("rev-parse", "--show-prefix") == ""
-    )
+    # A package without a clone may lie in the repository of somebody else, whose commit says nothing about it.
+    own = folder is not None and git("rev-parse", "--show-prefix") == ""
     status = git("status", "--porcelain", "--untracked-files=no") if own else None
     return {
         "version": __version__,
