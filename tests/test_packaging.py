@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
@@ -131,33 +130,17 @@ UNSEEN = {"event_file.py: _get_file_writer", *PRIVATE["tensorboard"], *PRIVATE["
 DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}  # of named tuples, and of os
 
 
-def private(name: str) -> bool:
-    return name.startswith("_") and name.strip("_") != "" and not name.startswith("__")
-
-
 def used() -> Iterator[str]:
     """Yield every private name in the code that our own code does not define."""
-    trees = {path: ast.parse(path.read_text()) for path in CODE}
-    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
-    own = {node.name for _, node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    own |= {node.attr for _, node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
-    for path, node in nodes:
-        names: list[str] = []
-        match node:
-            case ast.Attribute(attr=name):
-                names = [name]
-            case ast.ImportFrom(module=str(module), names=aliases) if module.split(".")[0] not in (
-                "distill",
-                "experiments",
-            ):
-                names = [*module.split("."), *(alias.name for alias in aliases)]
-            case ast.Import(names=aliases):
-                names = [part for alias in aliases for part in alias.name.split(".")]
-            case ast.Call(
-                func=ast.Name(id="getattr" | "setattr" | "hasattr"), args=[_, ast.Constant(value=str(name)), *_]
-            ):
-                names = [name]
-        yield from (f"{path.name}: {name}" for name in names if private(name) and name not in own | DOCUMENTED)
+    texts = {path: path.read_text() for path in CODE}
+    every = "\n".join(texts.values())
+    own = {*re.findall(r"\b(?:def|class) (_\w+)", every), *re.findall(r"\bself\.(_\w+)\b[^=()]*= ", every)}
+    imported = re.compile(r"^ *(?:from|import) (?!distill|experiments)[\w.]*(?<=[ .])(_[a-z]\w*)", re.MULTILINE)
+    for path, text in texts.items():
+        taken = re.findall(r"^ *from (?!distill|experiments|__)\S+ import (_\w+)", text, re.MULTILINE)
+        read = re.findall(r"""(?<=[\w)\]])(?<!\bself)\.(_[a-z]\w*)|attr\([^()]+, ["'](_[a-z]\w*)["']""", text)
+        names = {*taken, *imported.findall(text), *(one or other for one, other in read)}
+        yield from (f"{path.name}: {name}" for name in names - own - DOCUMENTED)
 
 
 def test_private_parts_of_libraries_are_these_and_their_versions_are_bounded() -> None:
