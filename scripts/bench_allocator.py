@@ -7,10 +7,12 @@ The setting belongs to a process, so each measurement is a process of its own. T
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
+from functools import partial
+
+from rounds import announce, make_parser, parse, take_turns
 
 STEP = """
 import resource, statistics, sys, time
@@ -36,20 +38,24 @@ for _ in range(40):
     times.append(time.perf_counter() - started)
 print(statistics.median(times[10:]), resource.getrusage(resource.RUSAGE_SELF).ru_minflt / 40)
 """
+SECONDS = 9
+"""Seconds of one process with these steps."""
 
 
 def main() -> None:
     """Print milliseconds and page faults per step with and without the setting, and the ratio of the times."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    measured: dict[str, list[tuple[float, float]]] = {"kept": [], "default": []}
-    for _ in range(given.rounds):
-        for name, found in measured.items():
-            command = [sys.executable, "-c", STEP, name, str(given.threads)]
-            seconds, faults = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            found.append((float(seconds), float(faults)))
+    given = parse(parser, rounds=9)
+    announce(2 * SECONDS * given.rounds)
+
+    def measure(name: str) -> tuple[float, float]:
+        command = [sys.executable, "-c", STEP, name, str(given.threads)]
+        seconds, faults = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        return float(seconds), float(faults)
+
+    measured = take_turns({name: partial(measure, name) for name in ("kept", "default")}, given.rounds, warm_up=0)
     medians = {name: statistics.median(seconds for seconds, _ in found) for name, found in measured.items()}
     for name, found in measured.items():
         faults = statistics.median(faults for _, faults in found)

@@ -4,17 +4,20 @@ Both do the classic CIFAR augmentation on random 32x32x3 images: zero-pad by 4, 
 of 128. The baseline is a DataLoader with 2 (persistent) workers and v1 transforms: RandomCrop(32, padding=4),
 RandomHorizontalFlip, ToTensor, Normalize. A third contestant indexes a uint8 tensor per batch (`crops.render`).
 All three are timed in turn within one run, an epoch each per round, and the result is the median over rounds.
+
+    python scripts/bench_loader.py [--full] [--images 10000] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from rounds import announce, make_parser, parse, take_turns
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -76,11 +79,12 @@ def rate(epoch: Callable[[int], int], number: int) -> float:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="images per epoch")
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each loader")
     parser.add_argument("--batch-size", type=int, default=128)
-    arguments = parser.parse_args()
+    arguments = parse(parser, images=50_000)
+    announce(10 + 0.0005 * arguments.images * (1 + arguments.rounds))
     keep_freed_memory()  # as in every stage; the setting holds for all three contestants
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (arguments.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
@@ -93,13 +97,11 @@ def main() -> None:
         "fancy indexing per batch": lambda epoch: fancy_indexing(split, augment, size, epoch),
         "DataLoader, 2 workers, PIL": lambda epoch: sum(len(images) for images, _ in baseline),
     }
-    rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for number in range(-1, arguments.rounds):
-        for name, epoch in loaders.items():
-            measured = rate(epoch, max(number, 0))
-            # The first round starts workers and touches memory for the first time.
-            if number >= 0:
-                rates[name].append(measured)
+    epochs = itertools.count()
+    # The first round starts workers and touches memory for the first time.
+    rates = take_turns(
+        {name: lambda epoch=epoch: rate(epoch, next(epochs)) for name, epoch in loaders.items()}, arguments.rounds
+    )
     base = statistics.median(rates["DataLoader, 2 workers, PIL"])
     print(f"{'loader':30} {'images/s':>12} {'ratio':>7}")
     for name, measured in rates.items():

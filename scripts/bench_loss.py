@@ -5,19 +5,20 @@ caches. The contestants take turns in a new order every round, so that such effe
 ratio is the median over rounds of the ratio within a round. The step is the step of an MLP 784-800-800-10 at batch
 128: network, loss, backward, clipping and optimiser, as in the trainer.
 
-    python scripts/bench_loss.py [--rounds 60] [--steps 20]
+    python scripts/bench_loss.py [--full] [--rounds 30] [--steps 20]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from rounds import announce, make_parser, parse, take_turns
 from torch import Tensor, nn
 
 from distill.config import LabelsConfig, LossConfig, ModelConfig, OptimConfig
@@ -94,19 +95,13 @@ def trained(charge: Charge) -> Callable[[], None]:
 def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
     """Return the processor seconds per step of each contestant in each round."""
     # On a CPU backward runs in the same thread, so the time of this thread holds everything.
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for step in contestants.values():
-        for _ in range(3):
+    def measure(step: Callable[[], None]) -> float:
+        started = time.thread_time()
+        for _ in range(steps):
             step()
-    order = list(contestants)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            started = time.thread_time()
-            for _ in range(steps):
-                contestants[name]()
-            times[name].append((time.thread_time() - started) / steps)
-    return times
+        return (time.thread_time() - started) / steps
+
+    return take_turns({name: partial(measure, step) for name, step in contestants.items()}, rounds)
 
 
 def table(title: str, times: dict[str, list[float]], unit: float, name_of_unit: str) -> None:
@@ -123,10 +118,11 @@ def table(title: str, times: dict[str, list[float]], unit: float, name_of_unit: 
 
 def main() -> None:
     """Print one table per shape of the logits, and a table of the whole step."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=20)
-    given = parser.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
+    given = parse(parser, rounds=60)
+    announce(0.1 * given.rounds * given.steps)
     keep_freed_memory()
     torch.set_num_threads(1)
     random.seed(0)

@@ -4,20 +4,21 @@ All three ratios are measured in one run. The contestants take turns in a new or
 of a shared machine falls on all of them alike; results are medians over rounds. Networks are as in Müller et al.
 2019: teacher MLP 784-1200-1200-10, student 784-800-800-10, batch 128 (256 for the training of the teacher).
 
-    python scripts/bench_step.py [--rounds 40] [--steps 20]
+    python scripts/bench_step.py [--full] [--rounds 20] [--steps 20]
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from rounds import announce, make_parser, parse, take_turns
 from torch import nn
 
 from distill.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
@@ -139,20 +140,15 @@ def matmul() -> Callable[[], None]:
 
 def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
     """Return the seconds per step of each contestant in each round."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for step in contestants.values():
-        for _ in range(3):
+
+    def measure(name: str) -> float:
+        step, count = contestants[name], 1 if name == "matmul 2048" else steps
+        started = time.perf_counter()
+        for _ in range(count):
             step()
-    order = list(contestants)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            step, count = contestants[name], 1 if name == "matmul 2048" else steps
-            started = time.perf_counter()
-            for _ in range(count):
-                step()
-            times[name].append((time.perf_counter() - started) / count)
-    return times
+        return (time.perf_counter() - started) / count
+
+    return take_turns({name: partial(measure, name) for name in contestants}, rounds)
 
 
 def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
@@ -168,10 +164,11 @@ def operations(widths: tuple[int, ...], training: bool) -> float:
 
 def main() -> None:
     """Print the three ratios beside the values that are asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=20)
-    given = parser.parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
+    given = parse(parser, rounds=40)
+    announce(0.1 * given.rounds * given.steps)
     keep_freed_memory()
     random.seed(0)
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ over rounds, so that the drift of a shared machine falls on both alike. The load
 so a round should have many more. On a GPU the clock is read when the device has finished, and the script counts how
 often a step of the pipeline waits for the device (it should never wait).
 
-    python scripts/bench_training.py [--model resnet56] [--batch 128] [--channels-last] [--precision bfloat16]
+    python scripts/bench_training.py [--full] [--model cnn] [--batch 128] [--channels-last] [--precision bfloat16]
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rounds import announce, make_parser, parse, take_turns
 from torch import nn
 
 from distill.config import (
@@ -54,6 +56,8 @@ from distill.training.step import take_step
 AUGMENT = AugmentConfig(pad=4, flip=True)
 OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+SECONDS_PER_IMAGE = {"cnn": 0.002, "resnet56": 0.012}
+"""Seconds that a step on two cores takes for each image of its batch."""
 
 Step = Callable[[], object]
 
@@ -123,22 +127,16 @@ class Bench:
 
     def rates(self, contestants: dict[str, Step]) -> dict[str, list[float]]:
         """Return the images per second of each contestant in each round."""
-        found: dict[str, list[float]] = {name: [] for name in contestants}
-        for step in contestants.values():
-            for _ in range(self.given.warmup):
+
+        def measure(step: Step) -> float:
+            self.wait()
+            started = time.perf_counter()
+            for _ in range(self.given.steps):
                 step()
-        order = list(contestants)
-        for _ in range(self.given.rounds):
-            random.shuffle(order)
-            for name in order:
-                step = contestants[name]
-                self.wait()
-                started = time.perf_counter()
-                for _ in range(self.given.steps):
-                    step()
-                self.wait()
-                found[name].append(self.given.steps * self.given.batch / (time.perf_counter() - started))
-        return found
+            self.wait()
+            return self.given.steps * self.given.batch / (time.perf_counter() - started)
+
+        return take_turns({name: partial(measure, step) for name, step in contestants.items()}, self.given.rounds)
 
     def waits(self, step: Step) -> int:
         """Return how often the host waits for the device in as many steps as a round has."""
@@ -169,8 +167,8 @@ def _images(given: argparse.Namespace) -> tuple[Split, int, tuple[tuple[float, .
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet56", help="name of a network: resnet56, alexnet, cnn, ...")
+    parser = make_parser(__doc__)
+    parser.add_argument("--model", default="cnn", help="name of a network: resnet56, alexnet, cnn, ...")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
         "--data", help="data set whose training images are taken; without it, random ones of 3x32x32"
@@ -180,15 +178,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help="steps of each contestant in a round")
-    parser.add_argument("--warmup", type=int, default=10, help="steps that are not timed")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
+    return parse(parser, model="resnet56", rounds=10, steps=50)
 
 
 def main() -> None:
     """Measure both contestants, and print their images per second and the ratio."""
     given = _arguments()
+    announce(2 * (1 + given.rounds) * given.steps * given.batch * SECONDS_PER_IMAGE.get(given.model, 0.01))
     keep_freed_memory()
     random.seed(0)
     bench = Bench(given)
