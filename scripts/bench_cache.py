@@ -20,7 +20,7 @@ One run measures everything and prints one table. Each ratio stands beside the l
 - `--imagenet`: one process writes a synthetic cache of 1,281,167 × 1,000 float16 (2.6 GB), and another process
   reads all of it in random order. The peak of the reader's memory beyond the page cache (RssAnon) is measured.
 
-    python scripts/bench_cache.py [--threads 1] [--imagenet] [--folder DIR]
+    python scripts/bench_cache.py [--full] [--threads 1] [--imagenet] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rounds import announce, make_parser, parse, take_turns
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -342,26 +343,21 @@ def reading(title: str, formats: Sequence[Format], classes: int, rounds: int) ->
         check(format, classes)
     step = student_step(classes)
     parts = {format.name: endless(format) for format in formats}
-    steps: list[float] = []
-    seconds: dict[str, list[float]] = {format.name: [] for format in formats}
-    shares: dict[str, list[float]] = {format.name: [] for format in formats}
-    turns = list(formats)
-    for number in range(-WARM_UP, rounds):
-        random.shuffle(turns)
-        for format in turns:
-            index = next(parts[format.name])
-            of_step = timed(step)
-            of_read = timed(partial(format.read, index)) * BATCH / len(index)
-            if number >= 0:
-                steps.append(of_step)
-                seconds[format.name].append(of_read)
-                shares[format.name].append(of_read / of_step)
-    of = f"step, K = {classes}"
-    lines = [Line(f"{title}: student's step", None, show(statistics.median(steps)), 1.0, of)]
+
+    def measure(format: Format) -> tuple[float, float]:
+        index = next(parts[format.name])
+        of_step = timed(step)
+        return of_step, timed(partial(format.read, index)) * BATCH / len(index)
+
+    found = take_turns({format.name: partial(measure, format) for format in formats}, rounds, WARM_UP, title)
+    of, median = f"step, K = {classes}", statistics.median
+    steps = show(median(of_step for taken in found.values() for of_step, _ in taken))
+    lines = [Line(f"{title}: student's step", None, steps, 1.0, of)]
     for format in formats:
-        name, median = f"{title}: {format.name}", statistics.median
-        share = median(shares[format.name])
-        lines.append(Line(name, format.bytes_per_view, show(median(seconds[format.name])), share, of, format.most))
+        name, taken = f"{title}: {format.name}", found[format.name]
+        share = median(of_read / of_step for of_step, of_read in taken)
+        seconds = show(median(of_read for _, of_read in taken))
+        lines.append(Line(name, format.bytes_per_view, seconds, share, of, format.most))
     return lines
 
 
@@ -407,18 +403,15 @@ def writing(
     def artifact(place: Path) -> None:
         publish(place, config, data, teacher)
 
+    def measure(write: Callable[[Path], None]) -> float:
+        place = folder / "written"
+        place.mkdir()
+        seconds = timed(partial(write, place))
+        shutil.rmtree(place)
+        return seconds
+
     contestants = {"bare": bare, "shards": shards, "artifact": artifact}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    turns = list(contestants)
-    for number in range(-1, rounds):
-        random.shuffle(turns)
-        for name in turns:
-            place = folder / "written"
-            place.mkdir()
-            seconds = timed(partial(contestants[name], place))
-            shutil.rmtree(place)
-            if number >= 0:
-                times[name].append(seconds)
+    times = take_turns({name: partial(measure, write) for name, write in contestants.items()}, rounds)
     title = f"{model.name}, K = {classes}, {f'top-{config.top_k}' if config.top_k else 'dense'}"
     bare_seconds = show(statistics.median(times["bare"]))
     lines = [Line(f"{title}: bare teacher, {samples:,} samples", None, bare_seconds, 1.0, "bare teacher")]
@@ -529,16 +522,23 @@ def imagenet(folder: Path, samples: int, threads: int, rounds: int) -> list[Line
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=60_000, help="samples of the caches that are read")
-    parser.add_argument("--rounds", type=int, default=200, help="reads of each format")
-    parser.add_argument("--write-samples", type=int, default=60_000, help="samples that the MLP answers to")
-    parser.add_argument("--write-rounds", type=int, default=7, help="times that each writes")
+    parser = make_parser(__doc__)
+    parser.add_argument("--samples", type=int, default=10_000, help="samples of the caches that are read")
+    parser.add_argument("--rounds", type=int, default=50, help="reads of each format")
+    parser.add_argument("--write-samples", type=int, default=20_000, help="samples that the MLP answers to")
+    parser.add_argument("--write-rounds", type=int, default=3, help="times that each writes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--imagenet", action="store_true", help="write and read 2.6 GB too")
     parser.add_argument("--imagenet-samples", type=int, default=1_281_167, help="samples of that cache")
     parser.add_argument("--folder", type=Path, help="where temporary files go")
-    given = parser.parse_args()
+    given = parse(parser, samples=60_000, rounds=200, write_samples=60_000, write_rounds=7)
+    announce(
+        10
+        + 0.001 * given.samples
+        + 0.5 * given.rounds
+        + 0.0003 * given.write_samples * (1 + given.write_rounds)
+        + 0.0002 * given.imagenet * given.imagenet_samples
+    )
     settle(given.threads)
     print(f"{given.threads} threads, torch {torch.__version__}, medians of {given.rounds} reads", flush=True)
     try:

@@ -6,7 +6,7 @@ executors take turns, and the result is the median over rounds of the ratio with
 shared machine falls on both alike. Where other programs use the cores, the ratio says little: look at the load, and
 at the seconds of CPU, of which each core can spend one per second.
 
-    python scripts/bench_executors.py [--students 8] [--epochs 6] [--jobs 2] [--rounds 3] [--device cpu]
+    python scripts/bench_executors.py [--full] [--students 8] [--epochs 40] [--jobs 2] [--rounds 1] [--device cpu]
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from rounds import announce, make_parser, parse
 
 CHILD = """
 import json, sys
@@ -44,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser, students: int, epochs: int) -
     parser.add_argument("--epochs", type=int, default=epochs, help="of each student")
     parser.add_argument("--batch", type=int, default=128, help="images per step")
     parser.add_argument("--widths", type=int, nargs="+", default=[128], help="layers of the student, an MLP")
-    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--data", default="digits")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads per process; by default inline takes all cores")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
 
 
 def runtime(given: argparse.Namespace, store: Path, **more: Any) -> dict[str, Any]:
@@ -71,6 +73,11 @@ def students(given: argparse.Namespace, model: dict[str, Any], distilled: bool) 
     return [config | {"seed": seed} for seed in range(given.students)]
 
 
+def epoch_seconds(given: argparse.Namespace) -> float:
+    """Return roughly how many seconds an epoch of a small student takes."""
+    return 0.05 if given.data == "digits" else 1.5
+
+
 def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path) -> float:
     """Make artifacts in a process of its own, and return its seconds; existing students are made again."""
     shutil.rmtree(Path(fields["store"]) / "students", ignore_errors=True)
@@ -82,10 +89,11 @@ def seconds(configs: list[dict[str, Any]], fields: dict[str, Any], script: Path)
 
 def main() -> None:
     """Print the seconds of both executors in each round, and the median of their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, students=8, epochs=6)
+    parser = make_parser(__doc__)
+    add_arguments(parser, students=8, epochs=40)
     parser.add_argument("--jobs", type=int, help="processes of the pool; by default one per core")
-    given = parser.parse_args()
+    given = parse(parser, data="fashion-mnist", epochs=6, rounds=3)
+    announce(15 + given.rounds * (15 + 1.5 * given.students * (epoch_seconds(given) * given.epochs + 1)))
     with tempfile.TemporaryDirectory() as folder:
         store, script = Path(folder) / "store", Path(folder) / "child.py"
         configs = students(given, {"name": "mlp", "kwargs": {"widths": given.widths}}, distilled=True)

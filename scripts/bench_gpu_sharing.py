@@ -6,7 +6,9 @@ own order of images, and with clipping and momentum as in the pipeline. It has n
 speed is an upper bound of what batching students could bring. Each measurement is a process of its own, from its
 start to its end.
 
-    python scripts/bench_gpu_sharing.py [--model mlp alexnet] [--jobs 2 4 8 16] [--students 16] [--epochs 20]
+    python scripts/bench_gpu_sharing.py --full [--model mlp alexnet] [--jobs 2 4 8 16] [--students 16] [--epochs 20]
+
+Without `--full` four students of a small data set show that it works.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench_executors import add_arguments, runtime, seconds, students
+from bench_executors import add_arguments, epoch_seconds, runtime, seconds, students
+from rounds import announce, make_parser, parse, take_turns
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from distill.config import DataConfig, ModelConfig
@@ -72,16 +76,21 @@ def batched(given: argparse.Namespace, model: dict[str, Any]) -> None:
         getattr(torch, device).synchronize()
 
 
-def measure(given: argparse.Namespace, name: str, folder: Path) -> dict[str, float]:
-    """Time each way to train the students in one round, and return way → seconds."""
+def measure(given: argparse.Namespace, name: str, folder: Path) -> dict[str, list[float]]:
+    """Time each way to train the students in every round, and return way → seconds."""
     configs = students(given, _model(given, name), distilled=False)
-    took = {"inline": seconds(configs, runtime(given, folder / "store", executor="inline"), folder / "child.py")}
-    for jobs in given.jobs:
-        fields = runtime(given, folder / "store", executor="pool", jobs=jobs)
-        took[f"pool of {jobs}"] = seconds(configs, fields, folder / "child.py")
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *sys.argv, "--only-batched", name], check=True)
-    return took | {"batched": time.perf_counter() - started}
+
+    def ensured(**how: Any) -> float:
+        return seconds(configs, runtime(given, folder / "store", **how), folder / "child.py")
+
+    def batched_alone() -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *sys.argv, "--only-batched", name], check=True)
+        return time.perf_counter() - started
+
+    ways = {"inline": partial(ensured, executor="inline"), "batched": batched_alone}
+    ways |= {f"pool of {jobs}": partial(ensured, executor="pool", jobs=jobs) for jobs in given.jobs}
+    return take_turns(ways, given.rounds, warm_up=0, what=name)
 
 
 def _model(given: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -90,22 +99,25 @@ def _model(given: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Print the median seconds of each way to train the students, and its speed relative to one after another."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, students=16, epochs=20)
-    parser.add_argument("--model", nargs="+", default=["mlp", "alexnet"])
-    parser.add_argument("--jobs", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser = make_parser(__doc__)
+    add_arguments(parser, students=4, epochs=20)
+    parser.add_argument("--model", nargs="+", default=["mlp"])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[2])
     parser.add_argument("--only-batched", metavar="MODEL", help="train that one batched, and measure nothing")
-    given = parser.parse_args()
+    full = {"data": "fashion-mnist", "students": 16, "rounds": 3}
+    given = parse(parser, **full, model=["mlp", "alexnet"], jobs=[2, 4, 8, 16])
     if given.only_batched:
         batched(given, _model(given, given.only_batched))
         return
+    ways = len(given.model) * (2 + len(given.jobs))
+    announce(given.rounds * ways * (10 + given.students * (epoch_seconds(given) * given.epochs + 1)))
     for name in given.model:
         with tempfile.TemporaryDirectory() as folder:
-            rounds = [measure(given, name, Path(folder)) for _ in range(given.rounds)]
-        for way in rounds[0]:
-            took = statistics.median(found[way] for found in rounds)
-            ratio = statistics.median(found["inline"] / found[way] for found in rounds)
-            print(f"{name:8} {given.students} students  {way:11} {took:7.1f} s   {ratio:.2f} x", flush=True)
+            found = measure(given, name, Path(folder))
+        for way, took in found.items():
+            ratio = statistics.median(a / b for a, b in zip(found["inline"], took, strict=True))
+            median = statistics.median(took)
+            print(f"{name:8} {given.students} students  {way:11} {median:7.1f} s   {ratio:.2f} x", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,20 @@
 The first look reads every file; a later look asks for the status of each. A third look, after one file has changed,
 reads that file alone.
 
-    python scripts/bench_identity.py FOLDER [--files 100000] [--bytes 2000] [--rounds 5]
+    python scripts/bench_identity.py [FOLDER] [--full] [--files 20000] [--bytes 2000] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
+import tempfile
 import time
 from pathlib import Path
+
+from rounds import announce, make_parser, parse
+from tqdm import tqdm
 
 from distill.data.sets.content import folder_content
 from distill.system.files import TICK_NS
@@ -23,7 +26,7 @@ CLASSES = 100
 
 def write_images(folder: Path, files: int, size: int) -> None:
     """Write files with random bytes, which need not be images, to class folders."""
-    for number in range(files):
+    for number in tqdm(range(files), desc="writing", unit="file", leave=False):
         path = folder / "train" / f"class{number % CLASSES:02}" / f"{number:07}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(size))
@@ -38,21 +41,23 @@ def seconds(folder: Path, root: Path) -> tuple[float, float]:
 
 def main() -> None:
     """Write a folder, look at it, and print seconds and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="new folder to write to, deleted afterwards")
-    parser.add_argument("--files", type=int, default=100_000)
+    parser = make_parser(__doc__)
+    new = Path(tempfile.gettempdir()) / f"bench-identity-{os.getpid()}"
+    parser.add_argument("folder", type=Path, nargs="?", default=new, help="new folder, deleted afterwards")
+    parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--bytes", type=int, default=2000, help="size of a file")
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    given = parse(parser, files=100_000)
     images, root = given.folder / "images", given.folder / "data"
     if given.folder.exists():
         parser.error(f"{given.folder} exists; name a folder that can be made, and deleted afterwards")
+    announce(TICK_NS / 1e9 + 1 + 0.0005 * given.files + 0.00002 * given.files * given.rounds)
     given.folder.mkdir()
     try:
         write_images(images, given.files, given.bytes)
         time.sleep(TICK_NS / 1e9 + 1)  # a file that has just changed is not remembered
         first, first_cpu = seconds(images, root)
-        later = [seconds(images, root) for _ in range(given.rounds)]
+        later = [seconds(images, root) for _ in tqdm(range(given.rounds), desc="looking", leave=False)]
         again, again_cpu = (statistics.median(each) for each in zip(*later, strict=True))
         os.utime(next(images.rglob("*.jpg")))
         one, one_cpu = seconds(images, root)

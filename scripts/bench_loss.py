@@ -94,6 +94,7 @@ def trained(charge: Charge) -> Callable[[], None]:
 
 def seconds(contestants: dict[str, Callable[[], None]], rounds: int, steps: int) -> dict[str, list[float]]:
     """Return the processor seconds per step of each contestant in each round."""
+
     # On a CPU backward runs in the same thread, so the time of this thread holds everything.
     def measure(step: Callable[[], None]) -> float:
         started = time.thread_time()
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
     given = parse(parser, rounds=60)
-    announce(0.1 * given.rounds * given.steps)
+    announce(0.12 * (1 + given.rounds) * given.steps)
     keep_freed_memory()
     torch.set_num_threads(1)
     random.seed(0)

@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
     given = parse(parser, rounds=40)
-    announce(0.1 * given.rounds * given.steps)
+    announce(0.1 * (1 + given.rounds) * given.steps)
     keep_freed_memory()
     random.seed(0)
     torch.manual_seed(0)

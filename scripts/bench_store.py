@@ -1,11 +1,11 @@
 """Measure what a store of many artifacts costs: `ls`, `plan` of a large graph, `gc`, `show` by key.
 
-    python scripts/bench_store.py FOLDER [--artifacts 100000] [--runs 10000]
+    python scripts/bench_store.py [FOLDER] [--full] [--artifacts 10000] [--runs 1000]
 
-The folder is filled once. Its records have the configs, keys and inputs of real runs (networks of a seed, their
-caches and students, an analysis of each seed, a report of ten seeds), and its files have a few bytes. Each command
-is a process of its own. The table has its seconds from start to end, its seconds of a core (which are the seconds
-on a quiet machine), and the most memory that it held.
+A folder that is named is filled once, and kept. Records have the configs, keys and inputs of real runs (networks
+of a seed, their caches and students, an analysis of each seed, a report of ten seeds), and its files have a few
+bytes. Each command is a process of its own. The table has its seconds from start to end, its seconds of a core
+(which are the seconds on a quiet machine), and the most memory that it held.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from rounds import announce, make_parser, parse
+from tqdm import tqdm
 
 from distill.config import (
     AnalysisConfig,
@@ -65,7 +69,7 @@ def report_of(first: int, seeds: int) -> ReportConfig:
 
 def fill(store: ArtifactStore, seeds: int) -> None:
     """Publish the reports of many seeds, and everything that they are made from."""
-    for first in range(0, seeds, _PER_REPORT):
+    for first in tqdm(range(0, seeds, _PER_REPORT), desc="filling", unit="report", leave=False):
         for config in behind(report_of(first, min(_PER_REPORT, seeds - first))):
             publish(store, config)
 
@@ -124,13 +128,22 @@ def measured(arguments: list[str]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Fill the folder if it does not exist, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--artifacts", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=10_000)
+    """Measure a store that is named, or one of its own."""
+    parser = make_parser(__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="store to fill, or to measure if it exists")
+    parser.add_argument("--artifacts", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--only-plan", action="store_true", help="plan in a process of this script")
-    given = parser.parse_args()
+    given = parse(parser, artifacts=100_000, runs=10_000)
+    if not given.only_plan:
+        announce(10 + (0.004 if given.folder and given.folder.exists() else 0.007) * given.artifacts)
+    with tempfile.TemporaryDirectory() as folder:
+        given.folder = given.folder or Path(folder) / "store"
+        measure(given)
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Fill the folder if it does not exist, and print a table."""
     store, seeds = ArtifactStore(given.folder), int(given.artifacts / _PER_SEED)
     if given.only_plan:
         print(planned(store, seeds, given.runs))
