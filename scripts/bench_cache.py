@@ -524,8 +524,8 @@ def main() -> None:
     """Measure, and print the table."""
     parser = make_parser(__doc__)
     parser.add_argument("--samples", type=int, default=10_000, help="samples of the caches that are read")
-    parser.add_argument("--rounds", type=int, default=50, help="reads of each format")
-    parser.add_argument("--write-samples", type=int, default=20_000, help="samples that the MLP answers to")
+    parser.add_argument("--rounds", type=int, default=40, help="reads of each format")
+    parser.add_argument("--write-samples", type=int, default=10_000, help="samples that the MLP answers to")
     parser.add_argument("--write-rounds", type=int, default=3, help="times that each writes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--imagenet", action="store_true", help="write and read 2.6 GB too")
@@ -535,8 +535,8 @@ def main() -> None:
     announce(
         10
         + 0.001 * given.samples
-        + 0.5 * given.rounds
-        + 0.0003 * given.write_samples * (1 + given.write_rounds)
+        + 0.4 * given.rounds
+        + 0.0012 * given.write_samples * (1 + given.write_rounds)
         + 0.0002 * given.imagenet * given.imagenet_samples
     )
     settle(given.threads)

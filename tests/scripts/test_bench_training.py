@@ -14,7 +14,7 @@ import torch
 from tests.scripts.script import script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_training.py"
-TOY = "--model cnn --images 64 --batch 16 --rounds 2 --steps 2 --warmup 1"
+TOY = "--model cnn --images 64 --batch 16 --rounds 2 --steps 2"
 
 
 @pytest.fixture(scope="module")
