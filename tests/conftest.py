@@ -31,6 +31,7 @@ from tests import made
 from tests.forked_commands import forked_commands
 from tests.small import SHORT, TINY
 
+pytest_plugins = ["tests.faults.attempts"]
 # Workers of pytest-xdist share two cores; and tiny nets are no faster on more threads.
 torch.set_num_threads(1)
 # A shell ignores Ctrl-C for what it runs in the background, and so would all children of the tests.
@@ -38,10 +39,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The store of whoever runs the tests is none of theirs, nor of the processes that they start.
 for _name in [name for name in os.environ if name.startswith("DISTILL_")]:
     del os.environ[_name]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-count", action="store_true", help="faults as often as scripts/faults has them")
 
 
 def _once(draw: Callable[..., Figure]) -> Callable[..., Figure]:

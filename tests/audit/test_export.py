@@ -160,6 +160,7 @@ def test_a_network_that_cannot_be_traced_is_written_without_a_program(make, stor
     )
 
 
+@pytest.mark.fault("a damaged file in a store")
 @pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
 @pytest.mark.parametrize("how", ["gone", "changed"])
 def test_a_damaged_folder_is_refused_in_a_line(name, how, make, store, runtime, tmp_path):
@@ -222,6 +223,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "out"))
 
 
+@pytest.mark.fault("a damaged file in a store")
 @pytest.mark.parametrize(
     "change",
     [

@@ -18,6 +18,8 @@ from distill.errors import UserError
 from tests.cache.caches import drew_otherwise, findings, reordered
 from tests.made import make
 
+pytestmark = pytest.mark.fault("images, labels or code that changed")
+
 
 def refuse(*_: object) -> None:
     raise UserError("data", "gone", "images", "Fetch them.")

@@ -12,6 +12,8 @@ from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from tests.store.records import publish
 
+pytestmark = pytest.mark.fault("files of others in a store")
+
 
 def test_folders_of_others_are_not_judged(store: ArtifactStore) -> None:
     made = publish(store, TeacherConfig())

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from distill.cache.class_order import better_order
 
+pytestmark = pytest.mark.fault("classes or rows in another order")
+
 
 def names(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))

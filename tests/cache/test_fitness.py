@@ -29,6 +29,7 @@ def test_a_good_teacher_passes_with_its_accuracy() -> None:
     assert refuse_if_wrong(answers(said), labels(), CLASSES, 0.8) == pytest.approx(0.9)
 
 
+@pytest.mark.fault("classes or rows in another order")
 def test_a_shuffled_one_is_refused() -> None:
     said = labels()[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
     least = least_accuracy(labels())
@@ -36,6 +37,7 @@ def test_a_shuffled_one_is_refused() -> None:
         refuse_if_wrong(answers(said), labels(), CLASSES, least)
 
 
+@pytest.mark.fault("classes or rows in another order")
 def test_shuffled_rows_of_many_classes_are_not_taken_for_another_class_order() -> None:
     # 1024 samples of 1000 classes: some renaming fits half of them, whatever the answers.
     generator = torch.Generator().manual_seed(0)
@@ -45,6 +47,7 @@ def test_shuffled_rows_of_many_classes_are_not_taken_for_another_class_order() -
         refuse_if_wrong(logits, meant, tuple(map(str, range(1000))), 0.5)
 
 
+@pytest.mark.fault("classes or rows in another order")
 def test_another_class_order_is_recognised() -> None:
     swapped = torch.tensor([1, 0, 2, 3])[labels()]
     with pytest.raises(
@@ -53,6 +56,7 @@ def test_another_class_order_is_recognised() -> None:
         refuse_if_wrong(answers(swapped), labels(), CLASSES, 0.8)
 
 
+@pytest.mark.fault("classes or rows in another order")
 def test_two_swapped_classes_are_refused_although_the_rest_is_right() -> None:
     many = torch.arange(600) % 12
     swap = torch.arange(12)

@@ -115,6 +115,7 @@ def test_softened_probabilities_give_the_logits_back(tmp_path_factory, teachers,
         np.testing.assert_allclose(differences, differences[:, :1].repeat(6, 1), atol=1e-4)
 
 
+@pytest.mark.fault("logits that a small type loses")
 @pytest.mark.parametrize("held", VALUES)
 @pytest.mark.parametrize("said", VALUES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -130,6 +131,7 @@ def test_values_that_are_something_else_are_refused(tmp_path, held, said, dtype)
             ForeignArrays([path], said)
 
 
+@pytest.mark.fault("numbers that are not finite, too little memory")
 @pytest.mark.parametrize("values", ["probabilities", "log-probabilities"])
 def test_one_bad_row_beyond_the_sample_is_found_when_it_is_read(tmp_path, values):
     rows = softmax(draw(rows=3000))
@@ -142,6 +144,7 @@ def test_one_bad_row_beyond_the_sample_is_found_when_it_is_read(tmp_path, values
         source.rows(np.array([0, 1]), 0)
 
 
+@pytest.mark.fault("numbers that are not finite, too little memory")
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
     array = draw()
@@ -150,11 +153,13 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
         every(ForeignArrays([save(tmp_path / "a.npy", array)]))
 
 
+@pytest.mark.fault("logits that a small type loses")
 def test_a_logit_beyond_float32_is_refused(tmp_path):
     with pytest.raises(UserError, match="fit float32"):
         every(ForeignArrays([save(tmp_path / "a.npy", draw() * 1e200)]))
 
 
+@pytest.mark.fault("more shards than files may be open")
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
 def test_more_teachers_than_files_may_be_open(tmp_path, suffix):
     arrays = [draw(seed=seed) for seed in range(40)]
@@ -185,6 +190,7 @@ def _truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
@@ -226,6 +232,7 @@ def test_files_are_mapped_and_not_read(tmp_path, suffix):
     assert isinstance(ArrayFile(save(tmp_path / f"a{suffix}", draw())).array, np.memmap)
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_an_npz_larger_than_its_file_can_be_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("distill.cache.foreign.NPZ_BYTES", 1 << 20)
     np.savez_compressed(tmp_path / "a.npz", logits=np.zeros((1 << 14, 100), np.float32))

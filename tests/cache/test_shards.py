@@ -132,6 +132,7 @@ def test_after_an_interruption_only_what_is_missing_is_made(layout: Layout, tmp_
     assert tree(tmp_path / "resumed") == tree(tmp_path / "whole")
 
 
+@pytest.mark.fault("a damaged file in a store")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "forget"])
 def test_a_damaged_shard_is_made_again(layout: Layout, tmp_path: Path, damage: str) -> None:
     write_shards(tmp_path, layout, answers)
@@ -176,6 +177,7 @@ def stamped(folder: Path) -> int:
     return len(list((folder / "stamps").glob("*.json")))
 
 
+@pytest.mark.fault("SIGKILL at a random moment")
 def test_a_kill_at_any_moment_loses_no_finished_shard(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     write_shards(tmp_path / "whole", layout, answers)
@@ -198,6 +200,7 @@ def test_a_kill_at_any_moment_loses_no_finished_shard(layout: Layout, tmp_path: 
     assert tree(folder) == tree(tmp_path / "whole")
 
 
+@pytest.mark.fault("a full or read-only disk")
 def test_a_full_disk_leaves_no_half_shard(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -230,6 +233,7 @@ def test_only_shards_that_are_touched_are_opened(layout: Layout, tmp_path: Path)
     assert opened == [Shard(2, 0, 256).name, Shard(2, 512, 768).name]
 
 
+@pytest.mark.fault("more shards than files may be open")
 def test_more_shards_than_files_may_be_open(layout: Layout, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shards, "MOST_ROWS", 40)
     index = np.random.default_rng(0).permutation(1000)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.fault("images, labels or code that changed")
+
 MACHINE = ["--device", "cpu", "--threads", "1", "--no-progress", "--executor", "inline"]
 MACHINE += ["--store", "store", "--data-root", "data", "--min-teacher-accuracy", "0"]
 TRAIN = ["--schedule.epochs", "3", "--schedule.batch-size", "8", "--optim.lr", "0.05"]

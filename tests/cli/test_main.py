@@ -24,6 +24,7 @@ DEEP = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
 STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such as 0 0.1 0.2"
 
 
+@pytest.mark.fault("odd JSON and command lines")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -109,6 +110,7 @@ def test_a_mistake_is_one_line(
     assert drafts == [], "nothing half-made is left"
 
 
+@pytest.mark.fault("numbers that are not finite, too little memory")
 def test_a_loss_that_is_not_finite_ends_in_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = fail(capsys, "teacher", *TINY, "--optim.lr", "1e30", "--optim.clip", "None")
     assert "finite" in told

@@ -14,6 +14,7 @@ from distill.store.store import ArtifactStore
 from tests.store.records import publish
 
 
+@pytest.mark.fault("another disk, moved and linked folders")
 @pytest.mark.parametrize("by", ["flag", "variable"])
 def test_an_input_of_another_store_is_refused_with_both_names(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str

@@ -35,6 +35,8 @@ from tests.faults import tiny
 from tests.faults.damage import DAMAGES
 from tests.faults.same_bits import differences
 
+pytestmark = pytest.mark.fault("a damaged file in a store")
+
 NAMES = tuple(STAGES)
 
 
@@ -114,7 +116,7 @@ CONSUMERS = {
 }
 
 
-def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, survived) -> None:
+def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, attempts) -> None:
     draw = random.Random(7)
     trials, found, unread, refused = count(40, 500), [], 0, 0
     expected: dict[tuple[str, Path], object] = {}
@@ -149,7 +151,7 @@ def test_damage_is_found_and_never_read(whole: Path, tmp_path: Path, count, surv
                 found.append(f"{what}: {case[0]} gives {str(result)[:200]}")
         shutil.rmtree(store)
     assert min(refused, unread) > trials // 10
-    survived("corruption of any file", trials, found)
+    attempts(trials, found)
 
 
 def damaged(store: Path, stage: str, draw: random.Random) -> tuple[Path, Path, str]:

@@ -19,6 +19,8 @@ from distill.training import resume
 from distill.training.divergence import LossHistory, NotFinite, weights_are_finite
 from distill.training.state import Run
 
+pytestmark = pytest.mark.fault("numbers that are not finite, too little memory")
+
 TEACHER = TeacherConfig()
 STUDENT = StudentConfig(cache=CacheConfig(teacher=TEACHER), loss=LossConfig(temperature=4, alpha=0.5))
 LR = 0.1

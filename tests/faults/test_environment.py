@@ -30,6 +30,8 @@ from tests.faults.refusals import few_open_files, files_of_at_most, refused
 from tests.faults.same_bits import differences
 from tests.memory import forget_warnings
 
+pytestmark = pytest.mark.fault("a full or read-only disk")
+
 STAGES = ("teacher", "cache", "student", "report")
 SIZES = (0, 200, 3_000, 10_000)
 """Sizes in bytes at which a write fails: of nothing, half a JSON file, parts of weights, shards and figures."""
@@ -112,7 +114,7 @@ def changes(world: World, config: StageConfig) -> int:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_disk_that_is_full_at_any_change_of_the_store(world: World, stage: str, count, survived) -> None:
+def test_a_disk_that_is_full_at_any_change_of_the_store(world: World, stage: str, count, attempts) -> None:
     config = world.configs[stage]
     numbers = random.Random(stage).sample(range(1, 13), count(1, 0)) or range(1, changes(world, config) + 1)
     wrong, hit = [], 0
@@ -126,11 +128,11 @@ def test_a_disk_that_is_full_at_any_change_of_the_store(world: World, stage: str
         shutil.rmtree(store.root)
     # How often a resume point is saved depends on the clock: the last changes may not come.
     assert hit >= len(numbers) // 2
-    survived(f"full disk at each change, {stage}", len(numbers), wrong)
+    attempts(len(numbers), wrong)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_disk_that_is_full_in_the_middle_of_a_file(world: World, stage: str, count, survived) -> None:
+def test_a_disk_that_is_full_in_the_middle_of_a_file(world: World, stage: str, count, attempts) -> None:
     """Files that Rust or PIL writes, which Python's `open` does not see, fail in the middle too."""
     config, wrong, failed = world.configs[stage], [], 0
     sizes = random.Random(stage).sample(SIZES, count(1, len(SIZES)))
@@ -142,7 +144,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file(world: World, stage: str, c
         found = what_is_wrong(world, config, store, told)
         wrong += [f"files of at most {size} bytes: {found[0]}"] if found else []
     assert failed, "every file was smaller"
-    survived(f"full disk within a file, {stage}", len(sizes), wrong)
+    attempts(len(sizes), wrong)
 
 
 @pytest.mark.slow
@@ -216,7 +218,8 @@ def test_a_tensorboard_disk_that_fills_up_keeps_what_fitted(tmp_path: Path, caps
     assert [event.step for event in EventAccumulator(str(tmp_path / "tb")).Reload().Scalars("loss")] == [1]
 
 
-def test_a_cache_has_more_shards_than_files_may_be_open(world: World, monkeypatch, survived, count) -> None:
+@pytest.mark.fault("more shards than files may be open")
+def test_a_cache_has_more_shards_than_files_may_be_open(world: World, monkeypatch, attempts, count) -> None:
     monkeypatch.setattr("distill.cache.logit_cache.RESIDENT_BYTES", 0)  # a large cache stays on disk
     wrong, trials = [], random.Random(0).sample((90, 150, 300), count(1, 3))
     for views in trials:
@@ -231,9 +234,10 @@ def test_a_cache_has_more_shards_than_files_may_be_open(world: World, monkeypatc
             problems = made.problems() + (found.problems() if found else ["no cache"])
         wrong += [f"{views} views: {problems[0]}"] if problems else []
         shutil.rmtree(store.root)
-    survived("few files may be open", len(trials), wrong)
+    attempts(len(trials), wrong)
 
 
+@pytest.mark.fault("locks and clocks")
 def test_a_clock_that_goes_backwards_changes_nothing_but_shown_times(world: World, monkeypatch) -> None:
     config, now = world.configs["teacher"], [4e9]
 
@@ -249,6 +253,7 @@ def test_a_clock_that_goes_backwards_changes_nothing_but_shown_times(world: Worl
     assert run_stage(config, store, runtime_of(store.root)).path == made.path
 
 
+@pytest.mark.fault("locks and clocks")
 def test_a_clock_that_was_set_back_does_not_hide_a_resumed_run(tmp_path: Path, monkeypatch) -> None:
     """TensorBoard orders the files of a run by name, and hides the steps that were done again."""
     for start, now in ((0, 2e9), (2, 1e9), (4, 3e8)):

@@ -25,6 +25,8 @@ from tests.faults.same_bits import differences
 from tests.small import GAPS
 from tests.training.two_ranks import stop_at
 
+pytestmark = pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
+
 MAIN = ("teacher", "cache", "student", "report")
 STAGES = [*MAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("calibration", "analysis", "sweep"))]
 TERM_SECONDS = 2.0
@@ -36,8 +38,9 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         yield opened
 
 
+@pytest.mark.fault("SIGKILL at a random moment")
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived) -> None:
+def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, attempts) -> None:
     alone = nursery.undisturbed(stage)
     moments = random.Random(f"{stage} is killed")
     trials, wrong, killed, seconds = count(1, 100 if stage in MAIN else 25), [], 0, alone.seconds
@@ -49,11 +52,12 @@ def test_killed_at_a_random_moment(nursery: Nursery, stage: str, count, survived
         else:  # it was done before: the machine is less busy now
             assert ended.code == 0, ended.said
             seconds = ended.seconds
-    survived(f"SIGKILL at random, {stage}", trials, wrong)
+    attempts(trials, wrong)
 
 
+@pytest.mark.fault("SIGKILL before each change of a store")
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count, survived) -> None:
+def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count, attempts) -> None:
     """Kills come before every single change of the store, which random moments seldom hit."""
     changes = nursery.undisturbed(stage).changes
     trials = count(1, changes)
@@ -61,9 +65,10 @@ def test_killed_before_a_change_of_the_store(nursery: Nursery, stage: str, count
     # How many resume points are saved depends on the clock: the last changes may not come.
     found = [nursery.disturb(stage, kill_at=number) for number in numbers]
     assert sum(ended.code == -signal.SIGKILL for ended, _ in found) >= trials // 2
-    survived(f"SIGKILL before each change, {stage}", trials, [wrong[0] for _, wrong in found if wrong])
+    attempts(trials, [wrong[0] for _, wrong in found if wrong])
 
 
+@pytest.mark.fault("SIGKILL at a random moment")
 def test_half_a_file_of_a_library_is_no_part_of_an_artifact(tmp_path: Path) -> None:
     """A kill may leave the file that safetensors writes under another name before it renames it."""
     store = ArtifactStore(tmp_path)
@@ -78,7 +83,7 @@ def test_half_a_file_of_a_library_is_no_part_of_an_artifact(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
+def test_terminated(nursery: Nursery, stage: str, count, attempts) -> None:
     alone = nursery.undisturbed(stage)
     moments = random.Random(f"{stage} is terminated")
     trials, wrong = count(1, 20), []
@@ -92,7 +97,7 @@ def test_terminated(nursery: Nursery, stage: str, count, survived) -> None:
         if ended.since_signal > TERM_SECONDS + 3 * alone.seconds:
             found.append(f"took {ended.since_signal:.1f} s to end")
         wrong += found[:1]
-    survived(f"SIGTERM or SIGHUP at random, {stage}", trials, wrong)
+    attempts(trials, wrong)
 
 
 def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +124,8 @@ def test_terminated_while_it_evaluates(tmp_path: Path, monkeypatch: pytest.Monke
     assert differences(make("whole"), make("terminated")) == []
 
 
-def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, count, survived) -> None:
+@pytest.mark.fault("layers without a gradient, networks that cannot learn")
+def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, count, attempts) -> None:
     runtime, wrong = Runtime(store=tmp_path, device="cpu", executor="inline", progress=False), []
     for optimizer in ("momentum", "adamw", "lion")[: count(1, 3)]:
         teacher = tiny.TEACHER.replace(model=GAPS, optim=OptimConfig(name=optimizer), snapshots=0)
@@ -132,4 +138,4 @@ def test_interrupted_where_layers_have_no_gradient(tmp_path: Path, count, surviv
                 run_stage(config, store, runtime)
             found = differences(run_stage(config, store, runtime).path, whole.path)
             wrong += [f"{optimizer}, after step {step}: {found[0]}"] if found else []
-    survived("no gradient in some steps", count(1, 24), wrong)
+    attempts(count(1, 24), wrong)

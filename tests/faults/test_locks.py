@@ -26,7 +26,10 @@ from distill.store.record import RECORD, Record
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12, see `test_eight…`
+pytestmark = [
+    pytest.mark.fault("locks and clocks"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # of Python 3.12, see `test_eight…`
+]
 FORK = multiprocessing.get_context("fork")
 CONFIG = TeacherConfig()
 

@@ -27,6 +27,7 @@ ray = pytest.importorskip("ray")
 
 # Ray leaves its sockets, logs and child processes to the garbage collector.
 pytestmark = [
+    pytest.mark.fault("a node or a worker process that dies"),
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -10,6 +10,8 @@ from distill.errors import UserError
 from distill.losses import check_batch, cross_entropy, make_loss
 from tests.losses.slow_losses import draw, mixed
 
+pytestmark = pytest.mark.fault("odd input of a loss")
+
 LOGITS, LABELS, _ = draw(n=8, k=5, dtype=torch.float32)
 LOGITS = LOGITS.detach()
 SEVERAL = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]).repeat(4, 1)

@@ -15,6 +15,8 @@ from distill.losses.distillation import decoupled_kl, decoupled_temperatures, we
 from distill.losses.objective import soft_term
 from tests.losses.slow_losses import K, draw, mixed, slow_gradient, slow_loss
 
+pytestmark = pytest.mark.fault("odd input of a loss")
+
 CONFIGS = [
     LossConfig(soft=soft, alpha=alpha, temperature=3.0, smoothing=smoothing, smoothing_convention=convention)
     for soft in SOFT_TERMS

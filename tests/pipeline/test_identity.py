@@ -42,6 +42,8 @@ from distill.system.runtime import Runtime
 from tests.made import interrupt, make
 from tests.memory import forget_data_sets
 
+pytestmark = pytest.mark.fault("images, labels or code that changed")
+
 SHORT = ScheduleConfig(epochs=1, batch_size=8)
 TINY = ModelConfig(kwargs={"widths": [4]})
 OF_LABELS = LossConfig(alpha=0)

@@ -19,6 +19,8 @@ from distill.errors import UnfitTeacher, UserError
 from distill.pipeline.import_order import rows_of_split
 from distill.pipeline.importing import import_logits
 
+pytestmark = pytest.mark.fault("classes or rows in another order")
+
 CLASSES, PER_CLASS = 12, 30
 
 

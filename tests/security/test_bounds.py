@@ -11,6 +11,8 @@ from distill.config import AugmentConfig, parse_stage
 from distill.data.views.program import ProgramViews
 from distill.errors import UserError
 
+pytestmark = pytest.mark.fault("bombs and numbers without an end")
+
 CROP = "torchvision.transforms.v2:RandomResizedCrop"
 TIMM = "timm.data:create_transform"
 

@@ -34,6 +34,8 @@ from distill.system.progress import tell
 from distill.training.tracking import warn
 from tests.store.records import sealed
 
+pytestmark = pytest.mark.fault("characters that a terminal or a page obeys")
+
 PACKAGE = Path(distill.__file__).parent
 HOSTILE = (
     "<script>alert(1)</script>",

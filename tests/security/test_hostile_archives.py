@@ -25,6 +25,8 @@ from distill.data.sets.inventory import take_inventory
 from distill.errors import UserError
 from tests.data.sets.image_files import WHOLE, decode, refused, square, write_folder
 
+pytestmark = pytest.mark.fault("hostile archives, weights, arrays and records")
+
 
 def tar(path: Path, *extra: tarfile.TarInfo | tuple[str, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as archive:
@@ -113,6 +115,7 @@ def test_links_of_a_folder(tmp_path):
     refused(folder, "a link to one can lead anywhere")
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
 def test_a_bomb_of_a_tar_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
@@ -125,12 +128,14 @@ def test_a_bomb_of_a_tar_is_refused_before_it_is_unpacked(tmp_path, monkeypatch,
     assert peak < 12 << 20  # of which 8 are the dictionary of xz
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_a_bomb_of_a_zip_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
     bomb = [(f"train/a/x{i}.png", bytes(1 << 20)) for i in range(8)]
     refused(zipped(tmp_path / "a.zip", *bomb), "bytes inside")
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_an_image_larger_than_any_is_refused_by_what_is_declared(tmp_path):
     member = tarfile.TarInfo("train/a/x.png")
     member.size = archives.IMAGE_BYTES + 1
@@ -148,6 +153,7 @@ def test_an_image_larger_than_any_is_refused_by_what_is_declared(tmp_path):
     refused(lying, "a complete zip")
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_headers_of_a_tar_are_bounded(tmp_path):
     def header(kind: bytes, size: int) -> bytes:
         member = tarfile.TarInfo("x")
@@ -190,6 +196,7 @@ def test_packed_streams_after_each_other_are_one(tmp_path):
     assert len(decode(path, tmp_path / "root").images) == len(WHOLE)
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_memory_that_xz_asks_for_is_bounded(tmp_path):
     import lzma
 
@@ -232,6 +239,7 @@ def test_what_a_zip_here_cannot_hold_is_said(tmp_path, change):
     refused(path, "stored or deflated, without a password")
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_a_directory_of_a_zip_that_fills_the_memory_is_refused(tmp_path):
     path = zipped(tmp_path / "a.zip")
     data = bytearray(path.read_bytes())
@@ -380,6 +388,7 @@ def fuzz(tmp_path: Path, name: str, data: st.DataObject, seconds: float) -> None
     assert time.monotonic() - started < seconds
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 @pytest.mark.slow
 def test_bombs_are_refused_with_half_a_gigabyte(tmp_path):
     """As their makers meant them, in a process that gets no more memory than that."""

@@ -28,6 +28,8 @@ from distill.system.reading import map_array, parse_json, read_json, read_tensor
 from distill.training.network import WEIGHTS, load_network, load_predictions
 from tests.security.sent import DATA, TINY, line_of, published
 
+pytestmark = pytest.mark.fault("hostile archives, weights, arrays and records")
+
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 

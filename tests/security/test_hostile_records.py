@@ -21,6 +21,8 @@ from distill.store.stages import title
 from tests.security.sent import TINY, line_of, published
 from tests.store.records import sealed
 
+pytestmark = pytest.mark.fault("hostile archives, weights, arrays and records")
+
 
 def nested(depth: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"stage": "teacher", "seed": 1}

@@ -57,6 +57,8 @@ from distill.training.tracking import read_metrics
 from tests.memory import forget_data_sets
 from tests.small import SHORT, TINY
 
+pytestmark = pytest.mark.fault("code in files")
+
 PACKAGE = Path(__file__).parents[2] / "distill"
 
 MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "runpy", "torchvision.datasets"}

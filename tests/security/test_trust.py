@@ -43,6 +43,8 @@ from tests.data.copies import Copyist, copies, copyist
 from tests.memory import forget_data_sets, forget_names
 from tests.small import SHORT
 
+pytestmark = pytest.mark.fault("plug-ins that nobody named")
+
 EVIL = {"name": "evil:net"}
 STRANGER = """
 from pathlib import Path

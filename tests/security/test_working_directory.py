@@ -15,6 +15,8 @@ from distill.system import trust
 from distill.system.plugins import resolve
 from tests.memory import forget_names
 
+pytestmark = pytest.mark.fault("plug-ins that nobody named")
+
 PROJECT = Path(__file__).parents[2]
 RAN = 'from pathlib import Path\nPath(__file__).with_name("ran").touch()\n'
 NET = """import os, sys

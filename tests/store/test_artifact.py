@@ -7,6 +7,8 @@ from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from tests.store.records import publish_draft
 
+pytestmark = pytest.mark.fault("a damaged file in a store")
+
 
 @pytest.mark.parametrize("damage", ["change", "truncate", "delete"])
 def test_damage_is_found_and_never_read(store: ArtifactStore, damage: str) -> None:

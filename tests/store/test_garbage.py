@@ -20,6 +20,8 @@ from distill.store.store import DRAFT_KEY, ArtifactStore
 from distill.store.unneeded import UNREADABLE
 from tests.store.records import of_version, publish
 
+pytestmark = pytest.mark.fault("files of others in a store")
+
 
 def key_of(config: TeacherConfig, version: int | None = 0) -> str:
     """Return the key that a version of the program computes."""

@@ -13,6 +13,8 @@ from distill.store.record import RECORD
 from distill.store.store import ArtifactStore
 from tests.store.records import publish_draft, sealed
 
+pytestmark = pytest.mark.fault("a damaged file in a store")
+
 
 def test_a_record_that_was_edited_is_refused_and_one_sealed_again_is_a_problem(store: ArtifactStore) -> None:
     made = publish_draft(store, TeacherConfig())

@@ -69,6 +69,7 @@ def test_a_draft_whose_record_was_written_is_published_as_it_is(store: ArtifactS
     assert not (again.path / RESUME).exists()
 
 
+@pytest.mark.fault("another disk, moved and linked folders")
 def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -87,6 +88,7 @@ def test_a_draft_is_not_followed_through_a_link(store: ArtifactStore, tmp_path: 
     assert [path.name for path in home.iterdir()] == [RESUME]
 
 
+@pytest.mark.fault("another disk, moved and linked folders")
 def test_a_link_where_an_artifact_belongs_is_replaced(store: ArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     store.path(TeacherConfig()).parent.mkdir(parents=True)
@@ -128,6 +130,7 @@ def test_names_that_end_like_a_key(tmp_path: Path) -> None:
     assert ArtifactStore(tmp_path).published("student") == []
 
 
+@pytest.mark.fault("a damaged resume point or draft")
 @pytest.mark.parametrize("kind", ["a resume point", "finished work", "finished work under a new key"])
 def test_a_draft_of_another_config_is_neither_resumed_nor_published(store: ArtifactStore, kind: str) -> None:
     other, config = TeacherConfig(seed=1), TeacherConfig()
@@ -147,6 +150,7 @@ def test_a_draft_of_another_config_is_neither_resumed_nor_published(store: Artif
     assert store.find(config) is None
 
 
+@pytest.mark.fault("a damaged resume point or draft")
 def test_a_finished_draft_is_published_only_whole(store: ArtifactStore) -> None:
     config = TeacherConfig()
     with store.draft(config) as draft:
@@ -171,6 +175,7 @@ def test_the_note_of_another_diverged_run_is_refused(store: ArtifactStore) -> No
         store.diverged(TeacherConfig())
 
 
+@pytest.mark.fault("another disk, moved and linked folders")
 def test_an_artifact_is_of_the_store_that_it_lies_in(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from distill.system import interrupts as interrupts_module
 from distill.system.interrupts import Interrupts
 
+pytestmark = pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
+
 
 def closed_terminal_between_two_steps() -> None:
     with Interrupts() as interrupts:

@@ -14,9 +14,12 @@ from distill.config import DataConfig, ImportFlags, ModelConfig, TeacherConfig
 from distill.errors import UserError
 from distill.system.reading import load_json, read_lines
 
+pytestmark = pytest.mark.fault("odd JSON and command lines")
+
 NAMES = "train/cat/é.png\r\ntrain/Müller/ŷ.png\r\n"
 
 
+@pytest.mark.fault("other encodings, closed streams")
 @pytest.mark.parametrize(
     "content",
     [
@@ -34,6 +37,7 @@ def test_a_file_of_names_is_read_in_the_encoding_of_its_mark(content: bytes, tmp
     assert declared_names([], path) == ["cat/é.png", "Müller/ŷ.png"]
 
 
+@pytest.mark.fault("other encodings, closed streams")
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -82,6 +86,7 @@ def test_arguments_stay_as_they_were_given() -> None:
     assert json.loads(ModelConfig(kwargs={"at": Path("x")}).model_dump_json())["kwargs"] == {"at": "x"}
 
 
+@pytest.mark.fault("other encodings, closed streams")
 @pytest.mark.parametrize(
     "make",
     [

@@ -13,6 +13,8 @@ import pytest
 
 from distill.system.interrupts import SAME_SECONDS
 
+pytestmark = pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
+
 SCRIPT = """
 import ctypes, multiprocessing, signal, sys, time
 from distill.system.second_signal import end_at_second_signal

@@ -9,6 +9,8 @@ import pytest
 
 from distill.system.source import local_sources, source_digest
 
+pytestmark = pytest.mark.fault("images, labels or code that changed")
+
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

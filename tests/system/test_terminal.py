@@ -10,6 +10,8 @@ import pytest
 
 from distill.system import terminal
 
+pytestmark = pytest.mark.fault("other encodings, closed streams")
+
 TEXT = "ε = 0.1 → 93 ± 1 × Müller ŷ\udcff"
 
 

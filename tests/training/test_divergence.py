@@ -7,6 +7,8 @@ import pytest
 from distill.errors import Diverged
 from tests.made import make
 
+pytestmark = pytest.mark.fault("numbers that are not finite, too little memory")
+
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_divergence_at_any_step_is_noticed(teacher, store, runtime, epochs: int) -> None:

@@ -48,6 +48,7 @@ def test_more_than_there_are_steps_keeps_every_step(teacher, store, runtime) -> 
     assert snapshot_steps(made) == list(range(2 * (len_of_training(made) // 64) + 1))
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 def test_an_interrupted_run_keeps_the_same(teacher, store, runtime, tmp_path, monkeypatch) -> None:
     config = teacher.replace(snapshots=4, ema=0.9)
     whole = make(config, store, runtime)

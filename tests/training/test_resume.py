@@ -124,6 +124,7 @@ def test_what_is_not_plain_is_refused_before_a_file_is_written(tmp_path: Path, v
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.fault("a full or read-only disk")
 def test_a_former_point_outlives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "r", {"step": 1})
 
@@ -144,6 +145,7 @@ def test_people_can_read_what_is_in_it(tmp_path: Path) -> None:
     assert form["dict"][0] == ["step", 3]
 
 
+@pytest.mark.fault("a damaged resume point or draft")
 def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
     state = {"step": 3, "first": torch.arange(5.0), "second": torch.zeros(2, 3, dtype=torch.int64)}
     save(tmp_path / "r", state)

@@ -52,6 +52,7 @@ HARD_TO_RESUME = {
 }
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.parametrize("stop_at", [1, 12, 13, 40])
 def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_path, monkeypatch) -> None:
     """Dropout, EMA, warm-up, momentum and views, interrupted at and between epochs."""
@@ -69,6 +70,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(stop_at, store, runtime, tmp_p
     assert logged == sorted(set(logged))
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.parametrize("balanced", [False, True])
 def test_a_distilled_student_resumes_too(student, store, runtime, tmp_path, monkeypatch, balanced) -> None:
     if balanced:
@@ -111,6 +113,7 @@ def load_model_for(config: TeacherConfig) -> nn.Module:
     return build_model(config.model, 10, (1, 8, 8))
 
 
+@pytest.mark.fault("code in files")
 @pytest.mark.parametrize("state", [{"step": os.system}, {"step": 3}])
 def test_a_resume_point_that_holds_code_or_is_not_ours_is_refused(teacher, store, runtime, state) -> None:
     with store.draft(teacher) as draft:
@@ -139,6 +142,7 @@ def drawing(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
     return Drawing(num_classes)
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_every_generator_and_buffer_of_a_network_goes_on(store, runtime, tmp_path, monkeypatch, ema) -> None:
     config = TeacherConfig(model={"name": drawing}, schedule={"epochs": 3, "batch_size": 200}, data=DATA, ema=ema)
@@ -162,6 +166,7 @@ def interrupted(config: TeacherConfig, store: ArtifactStore, runtime, monkeypatc
     return path.parent
 
 
+@pytest.mark.fault("a damaged resume point or draft")
 @pytest.mark.parametrize("name", [RESUME, "metrics.jsonl", "snapshots/00000000.safetensors"])
 def test_a_run_does_not_go_on_with_a_changed_file(teacher, store, runtime, monkeypatch, name) -> None:
     config = teacher.replace(snapshots=2)
@@ -182,6 +187,7 @@ def test_a_run_does_not_go_on_with_a_changed_file(teacher, store, runtime, monke
     make(config, store, runtime)
 
 
+@pytest.mark.fault("images, labels or code that changed")
 def test_a_run_does_not_go_on_with_other_images(teacher, store, runtime, monkeypatch) -> None:
     interrupted(teacher, store, runtime, monkeypatch)
     other = replace(load(teacher.data, runtime.data_root), fingerprint="0" * 64)

@@ -112,6 +112,7 @@ def test_both_ranks_write_one_cache_and_its_rows_are_those_of_one_process(pair, 
     assert len(json.loads((two.path / "shards.json").read_text())) == CACHE.views
 
 
+@pytest.mark.fault("numbers that are not finite, too little memory")
 def test_a_divergence_is_found_on_both_ranks_which_then_go_on(pair) -> None:
     _wait_for(pair / "stopped0")
     assert ArtifactStore(pair / "two").diverged(HOT)
@@ -135,6 +136,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(pair, alone) -> None:
     assert_same_training(found(alone, RESUMED), found(store, RESUMED))
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 def test_sigterm_saves_the_state_and_ends_all(pair) -> None:
     _wait_for(pair / "done")
     draft = ArtifactStore(pair / "two").draft_path(ENDLESS)

@@ -61,6 +61,7 @@ def complex_inside(num_classes, in_shape):
     return plugin_odd(num_classes, in_shape, "complex inside")
 
 
+@pytest.mark.fault("layers without a gradient, networks that cannot learn")
 def test_weights_that_float16_cannot_scale(teacher, store, runtime) -> None:
     odd = teacher.replace(model=ModelConfig(name=complex_inside))
     with pytest.raises(UserError, match=r"precision = 'float16': .*torch\.complex64\. Set `precision=bfloat16`"):
@@ -76,6 +77,7 @@ def normed(num_classes, in_shape):
     return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(pixels), nn.Linear(pixels, num_classes))
 
 
+@pytest.mark.fault("layers without a gradient, networks that cannot learn")
 @pytest.mark.parametrize("what", ONE_BY_ONE)
 def test_batch_norm_of_one_image(teacher, store, runtime, what) -> None:
     schedule, images = ONE_BY_ONE[what]

@@ -13,6 +13,8 @@ from distill.data.sets import content
 from distill.data.sets.content import folder_content
 from tests.data.sets.image_files import make_files, write_folder, write_tar, write_zip
 
+pytestmark = pytest.mark.fault("images, labels or code that changed")
+
 FILES = make_files()
 
 

@@ -16,6 +16,8 @@ from distill.data.sets.load import load
 from distill.errors import UserError
 from tests.data.sets.image_files import WHOLE, decode, write_folder
 
+pytestmark = pytest.mark.fault("images of another depth or kind")
+
 
 def test_large_images_in_flight_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "BYTES_READ", 1 << 10)

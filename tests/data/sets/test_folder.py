@@ -44,6 +44,7 @@ def test_a_tar_gives_what_the_folder_gives(tmp_path, suffix, mode, prefix):
     assert torch.equal(tar.train.images, folder.train.images)
 
 
+@pytest.mark.fault("images, labels or code that changed")
 def test_a_changed_folder_is_decoded_again(tmp_path):
     path = write_folder(tmp_path / "pets", make_files())
     first = load_path(path, tmp_path / "root")
@@ -63,6 +64,7 @@ def test_size_resizes_and_crops_images_of_many_shapes(tmp_path):
     assert load_path(path, tmp_path / "root", size=8).shape == (3, 8, 8)
 
 
+@pytest.mark.fault("images of another depth or kind")
 def test_a_corrupt_image_is_named_and_nothing_is_left(tmp_path):
     files = make_files()
     files["train/dog/03.png"] = files["train/dog/03.png"][:60]
@@ -72,6 +74,7 @@ def test_a_corrupt_image_is_named_and_nothing_is_left(tmp_path):
     assert decoded(tmp_path / "root") == []
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 @pytest.mark.parametrize(("suffix", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")])
 def test_a_truncated_tar_is_named(tmp_path, suffix, mode):
     path = write_tar(tmp_path / f"pets.{suffix}", make_files(), mode)
@@ -80,6 +83,7 @@ def test_a_truncated_tar_is_named(tmp_path, suffix, mode):
         load_path(path, tmp_path / "root")
 
 
+@pytest.mark.fault("other things in a folder of images")
 @pytest.mark.parametrize("files", [{}, {"train/cat/1.png": b""}, {"cat/1.png": b"", "dog/2.png": b""}])
 def test_another_layout_is_refused(tmp_path, files):
     path = write_folder(tmp_path / "pets", files)
@@ -88,6 +92,7 @@ def test_another_layout_is_refused(tmp_path, files):
         load_path(path, tmp_path / "root")
 
 
+@pytest.mark.fault("other things in a folder of images")
 def test_a_test_class_that_was_never_trained_is_refused(tmp_path):
     path = write_folder(tmp_path / "pets", {**make_files(), "test/emu/1.png": b""})
     with pytest.raises(UserError, match="emu"):

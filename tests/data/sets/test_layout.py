@@ -13,6 +13,8 @@ from distill.errors import UserError
 from tests.data.sets.image_files import load_path, make_files, square, write_folder, write_tar, write_zip
 from tests.memory import forget_data_sets
 
+pytestmark = pytest.mark.fault("other things in a folder of images")
+
 Write = Callable[[Path, dict[str, bytes]], Path]
 WRITERS: dict[str, Write] = {
     "folder": lambda path, files: write_folder(path / "pets", files),

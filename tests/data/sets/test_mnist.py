@@ -48,6 +48,7 @@ def test_rows_are_those_of_the_files(tmp_path, pack, suffix, name, place):
     assert torch.equal(data.test.labels, written["t10k-labels"].long())
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 def test_labels_that_do_not_fit_are_refused(tmp_path):
     write_mnist(tmp_path, bytes, "", train=50, test=20)
     path = tmp_path / "MNIST/raw/train-labels-idx1-ubyte"
@@ -108,6 +109,7 @@ def test_reads_raw_and_gzip(tmp_path, pack, shape):
     assert torch.equal(read_idx(tmp_path / "file"), array)
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_truncated_file_is_named_with_its_size(tmp_path, pack):
     data = pack(idx_bytes(torch.randint(0, 256, (100, 28, 28), dtype=torch.uint8)))
@@ -117,6 +119,7 @@ def test_a_truncated_file_is_named_with_its_size(tmp_path, pack):
         read_idx(path)
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 @pytest.mark.parametrize(
     "data", [b"", b"<html>not found</html>", b"\x00\x00\x0d\x01\x00\x00\x00\x00", b"\x00\x00\x08\x09"]
 )
@@ -126,6 +129,7 @@ def test_what_is_not_idx_is_refused(tmp_path, data):
         read_idx(tmp_path / "file")
 
 
+@pytest.mark.fault("bombs and numbers without an end")
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "FREE_BYTES", 1 << 20)
     data = idx_bytes(torch.zeros(1 << 15, 28, 28, dtype=torch.uint8))
@@ -139,6 +143,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     assert 200 * len(packed) < len(data)
 
 
+@pytest.mark.fault("hostile archives, weights, arrays and records")
 def test_a_damaged_gzip_is_refused(tmp_path):
     data = bytearray(gzip.compress(idx_bytes(torch.arange(200, dtype=torch.uint8))))
     data[-8:] = bytes(8)

@@ -199,6 +199,7 @@ def test_workers_stay_from_epoch_to_epoch_and_end_with_their_views():
         gc.enable()
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 def test_workers_end_when_the_iterator_is_dropped():
     views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
     stream = views.stream(torch.arange(21).split(2), 0, 2)
@@ -215,6 +216,7 @@ def test_workers_end_when_the_iterator_is_dropped():
     assert not active_children()
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signals_leave_workers_to_their_parent(number):
     views = ProgramViews(make_images(), PROGRAMS["torchvision by name"], 0)
@@ -227,6 +229,7 @@ def test_signals_leave_workers_to_their_parent(number):
     views.close()
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 def test_a_killed_worker_is_one_line():
     views = ProgramViews(make_images(), program("sleeps"), 0)
     stream = views.stream(itertools.repeat(torch.arange(2)), 0, 1)
@@ -246,6 +249,7 @@ def ends(how: str):
     return lambda image: ways[how]() if os.getpid() != parent and next(calls) == 5 else image
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 @pytest.mark.parametrize(("how", "told"), [
     ("exit", "worker = 'exit code 3'.*`workers=0`"), ("raise", "worker = 'SystemExit: enough'"),
     ("hang", "no answer from process .*a batch of 2 views within 0.4 seconds.*hangs or is slow"),
@@ -260,6 +264,7 @@ def test_a_worker_that_ends_or_hangs_is_one_line(monkeypatch, capfd, how, told):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 def test_workers_that_cannot_start_are_one_line(monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -270,6 +275,7 @@ def test_workers_that_cannot_start_are_one_line(monkeypatch):
         next(views.stream(torch.arange(20).split(2), 0, 2))
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 def test_pixels_need_no_room_for_files_and_no_path_of_a_socket(monkeypatch, tmp_path):
     """Containers have 64 MiB in /dev/shm, and a long TMPDIR has no room for the name of a socket."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 40)))
@@ -302,6 +308,7 @@ def fails_on(value: bool | int):
     return transform
 
 
+@pytest.mark.fault("a view worker that ends or hangs, little shared memory")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_program_that_fails_is_one_line(workers):
     images = make_images()

@@ -10,6 +10,8 @@ from distill.errors import UserError
 from distill.pipeline.executors.failures import Failure, StagesFailed, WorkerDied, raise_failure, write_traceback
 from distill.pipeline.executors.worker import run_logged
 
+pytestmark = pytest.mark.fault("a node or a worker process that dies")
+
 MISTAKE = UserError("loss", 3, "4", "Take 4.")
 
 

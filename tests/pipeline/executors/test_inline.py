@@ -12,6 +12,8 @@ from distill.errors import Diverged
 from distill.pipeline.executors.inline import run_inline
 from tests.pipeline.executors.recorded import Recorded
 
+pytestmark = pytest.mark.fault("a node or a worker process that dies")
+
 
 class Held:
     """This object stands for a network that a failed stage held."""
@@ -44,6 +46,7 @@ def test_a_failure_costs_only_what_needs_it_and_holds_no_network(tmp_path: Path)
     assert held[0]() is None
 
 
+@pytest.mark.fault("a full or read-only disk")
 def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     failures = run_inline(Recorded({"a": []}, lambda _: 1 / 0, tmp_path / "logs"))
@@ -51,6 +54,7 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None
     assert isinstance(failures["a"].error, ZeroDivisionError)
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.parametrize(
     ("number", "raised"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
@@ -72,6 +76,7 @@ def test_an_interrupt_ends_it_and_what_a_signal_does_is_as_before(
         assert caught.value.code == 128 + number
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 def test_a_signal_that_comes_twice_is_one_and_an_ignored_one_none(tmp_path: Path) -> None:
     """`timeout` and wrappers send it twice, and `nohup` ignores that of a closed terminal."""
 
@@ -95,6 +100,7 @@ def test_a_signal_that_comes_twice_is_one_and_an_ignored_one_none(tmp_path: Path
     assert (tmp_path / "saved").exists()
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 def test_an_exit_that_native_code_makes_an_error_of_is_one_all_the_same(tmp_path: Path) -> None:
     def run(_name: str) -> None:
         try:

@@ -18,6 +18,8 @@ from distill.pipeline.executors.pool import run_pool
 from distill.system.progress import Report, Warned, bar, pass_on, tell
 from tests.pipeline.executors.recorded import Recorded
 
+pytestmark = pytest.mark.fault("a node or a worker process that dies")
+
 
 class Unpicklable(Exception):
     def __init__(self, one: str, two: str):
@@ -153,6 +155,7 @@ def sleep_long(name: str, folder: Path) -> None:
     time.sleep(60)
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the workers in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_workers_do_not_outlive_their_parent_and_end_without_a_word(tmp_path: Path, number: signal.Signals) -> None:

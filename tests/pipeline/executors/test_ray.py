@@ -25,9 +25,14 @@ from tests.pipeline.executors.recorded import Recorded
 ray = pytest.importorskip("ray")
 
 # Ray leaves its sockets, logs and child processes to the garbage collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning:ray"
-)
+pytestmark = [
+    pytest.mark.fault("a node or a worker process that dies"),
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+        "ignore::DeprecationWarning:ray",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +141,7 @@ def test_errors_are_kept_and_what_died_is_started_again(
     assert not list((tmp_path / "logs").glob("*.token"))
 
 
+@pytest.mark.fault("SIGTERM, SIGHUP or Ctrl-C, once or twice")
 @pytest.mark.usefixtures("cluster")
 def test_an_interrupt_lets_running_stages_save_their_state(tmp_path: Path) -> None:
     stages = Stages(tmp_path)
@@ -188,6 +194,7 @@ def test_an_address_without_a_cluster_is_refused_soon(address: str) -> None:
         ray_cluster.connect(ray, address)
 
 
+@pytest.mark.fault("plug-ins that nobody named")
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_of_its_own_listens_to_this_machine_alone_and_asks_for_a_token() -> None:
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
@@ -196,12 +203,14 @@ def test_a_cluster_of_its_own_listens_to_this_machine_alone_and_asks_for_a_token
     assert ray._raylet.get_authentication_mode() == ray._raylet.AuthenticationMode.TOKEN
 
 
+@pytest.mark.fault("plug-ins that nobody named")
 @pytest.mark.usefixtures("cluster")
 def test_workers_import_nothing_from_the_working_directory(tmp_path: Path) -> None:
     paths = ray.get(ray.remote(lambda: sys.path).remote())
     assert str(Path.cwd()) not in paths or Path.cwd() == Path(ray_cluster.__file__).parents[3]
 
 
+@pytest.mark.fault("plug-ins that nobody named")
 def test_a_ray_that_lets_everybody_in_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "__version__", "2.51.2")
     with pytest.raises(UserError, match=r"Ray 2\.52 or later.*pip install \"ray>=2\.52"):

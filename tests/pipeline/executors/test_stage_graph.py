@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.pipeline.executors.stage_graph import Graph
+
+pytestmark = pytest.mark.fault("a node or a worker process that dies")
 
 
 @st.composite
