@@ -354,16 +354,18 @@ def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
-def test_a_mutated_archive_is_refused_or_read(tmp_path, name, data):
+def test_a_mutated_archive_is_refused_or_read(tmp_path, attempts, name, data):
     fuzz(tmp_path, name, data, 5)
+    attempts()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz", "a.zip"])
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_many_mutated_archives_are_refused_or_read(tmp_path, name, data):
+def test_many_mutated_archives_are_refused_or_read(tmp_path, attempts, name, data):
     fuzz(tmp_path, name, data, 5)
+    attempts()
 
 
 def fuzz(tmp_path: Path, name: str, data: st.DataObject, seconds: float) -> None:

@@ -243,15 +243,17 @@ def test_npy_that_is_not_what_is_wanted_is_one_line(tmp_path, what):
 
 @settings(max_examples=60, derandomize=True, **FUZZ)
 @given(data=st.data())
-def test_mutated_files_are_refused_or_read(tmp_path, data):
+def test_mutated_files_are_refused_or_read(tmp_path, attempts, data):
     fuzz(tmp_path, data)
+    attempts()
 
 
 @pytest.mark.slow
 @settings(max_examples=5000, **FUZZ)
 @given(data=st.data())
-def test_many_mutated_files_are_refused_or_read(tmp_path, data):
+def test_many_mutated_files_are_refused_or_read(tmp_path, attempts, data):
     fuzz(tmp_path, data)
+    attempts()
 
 
 def fuzz(tmp_path: Path, data: st.DataObject) -> None:

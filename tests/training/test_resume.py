@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from distill.config import OptimConfig
 from distill.training.optim import build_optimizer
 from distill.training.resume import load, save
+from tests.faults.attempts import Attempts
 
 DTYPES = [
     torch.float32,
@@ -146,7 +147,7 @@ def test_people_can_read_what_is_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("a damaged resume point or draft")
-def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_any_flipped_bit_is_found(tmp_path: Path, attempts: Attempts) -> None:
     state = {"step": 3, "first": torch.arange(5.0), "second": torch.zeros(2, 3, dtype=torch.int64)}
     save(tmp_path / "r", state)
     whole = (tmp_path / "r").read_bytes()
@@ -157,3 +158,4 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
         (tmp_path / "r").write_bytes(spoilt)
         with pytest.raises(Exception):  # noqa: B017, PT011 - of json, safetensors, or the digest
             load(tmp_path / "r", "cpu")
+    attempts(8 * len(whole))

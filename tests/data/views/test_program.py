@@ -230,23 +230,26 @@ def test_signals_leave_workers_to_their_parent(number):
 
 
 @pytest.mark.fault("a view worker that ends or hangs, little shared memory")
-def test_a_killed_worker_is_one_line():
-    views = ProgramViews(make_images(), program("sleeps"), 0)
-    stream = views.stream(itertools.repeat(torch.arange(2)), 0, 1)
-    next(stream)
-    (child,) = active_children()
-    child.kill()
-    with pytest.raises(UserError, match=r"worker = 'killed by SIGKILL'.*Run the same command again"):
-        for _ in stream:
-            pass
-    assert not active_children()
+def test_a_killed_worker_is_one_line(count, attempts):
+    draw, trials = random.Random(0), count(1, 20)
+    for workers in draw.choices((1, 2, 3), k=trials):
+        views = ProgramViews(make_images(), program("sleeps"), 0)
+        stream = views.stream(itertools.repeat(torch.arange(2)), 0, workers)
+        next(stream)
+        time.sleep(draw.uniform(0, 0.1))
+        draw.choice(active_children()).kill()
+        with pytest.raises(UserError, match=r"worker = 'killed by SIGKILL'.*Run the same command again"):
+            for _ in stream:
+                pass
+        assert not active_children()
+    attempts(trials)
 
 
-def ends(how: str):
+def ends(how: str, after: int):
     """Ends the process in the middle of a batch, but only a worker's."""
     parent, calls = os.getpid(), itertools.count()
     ways = {"exit": lambda: os._exit(3), "raise": lambda: sys.exit("enough"), "hang": lambda: time.sleep(60)}
-    return lambda image: ways[how]() if os.getpid() != parent and next(calls) == 5 else image
+    return lambda image: ways[how]() if os.getpid() != parent and next(calls) == after else image
 
 
 @pytest.mark.fault("a view worker that ends or hangs, little shared memory")
@@ -254,14 +257,17 @@ def ends(how: str):
     ("exit", "worker = 'exit code 3'.*`workers=0`"), ("raise", "worker = 'SystemExit: enough'"),
     ("hang", "no answer from process .*a batch of 2 views within 0.4 seconds.*hangs or is slow"),
 ])  # fmt: skip
-def test_a_worker_that_ends_or_hangs_is_one_line(monkeypatch, capfd, how, told):
+def test_a_worker_that_ends_or_hangs_is_one_line(monkeypatch, capfd, how, told, count, attempts):
     monkeypatch.setattr(workers_module, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(workers_module, "_LONGEST_SECONDS", 0.4)
-    views = ProgramViews(make_images(), program("ends", how=how), 0)
-    with pytest.raises(UserError, match=told):
-        list(views.stream(torch.arange(20).split(2), 0, 2))
-    assert not active_children()
-    assert capfd.readouterr().err == ""
+    places = random.Random(how).sample(range(9), count(1, 9))
+    for after in places:
+        views = ProgramViews(make_images(), program("ends", how=how, after=after), 0)
+        with pytest.raises(UserError, match=told):
+            list(views.stream(torch.arange(20).split(2), 0, 2))
+        assert not active_children()
+        assert capfd.readouterr().err == ""
+    attempts(len(places))
 
 
 @pytest.mark.fault("a view worker that ends or hangs, little shared memory")
