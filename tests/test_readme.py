@@ -121,6 +121,15 @@ def test_every_file_that_it_names_exists() -> None:
         assert (ROOT / link).exists(), link
 
 
+def test_its_table_of_faults_has_every_kind_that_is_tried() -> None:
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    tried = {path: re.findall(r'mark\.fault\("(.*?)"\)', path.read_text()) for path in files}
+    (table,) = re.findall(r"\| kind of fault \|.*?\n\n", README, flags=re.DOTALL)
+    told = re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)[2:]
+    assert told == [*sorted({kind for kinds in tried.values() for kind in kinds}), "all"]
+    assert [path for path, kinds in tried.items() if path.parent.name in ("faults", "security") and not kinds] == []
+
+
 FIGURES = [
     "fig1_penultimate",
     "fig2_calibration",

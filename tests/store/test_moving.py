@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from distill.config import TeacherConfig
 from distill.errors import UserError
 from distill.store.garbage import find_garbage
 from distill.store.store import ArtifactStore
+from tests.faults.attempts import Attempts
+from tests.faults.refusals import refused
 from tests.store.records import publish, publish_draft
 
 pytestmark = pytest.mark.fault("another disk, moved and linked folders")
@@ -62,6 +66,26 @@ def test_a_disk_that_is_full_while_an_artifact_crosses_costs_nothing(
     with store.draft(CONFIG) as draft:
         assert store.publish_recorded(CONFIG, draft).problems() == []
     assert names(store.root / "teachers") == [store.path(CONFIG).name]
+
+
+def test_a_disk_that_is_full_at_any_change_while_an_artifact_crosses(
+    tmp_path: Path, two_disks: None, count: Callable[[int, int], int], attempts: Attempts
+) -> None:
+    tried, wrong = 0, []
+    for number in range(1, count(3, 100)):
+        store = ArtifactStore(tmp_path / str(number))
+        with refused(store.root, lambda seen, _, number=number: seen >= number) as refusal, suppress(UserError):
+            publish_draft(store, CONFIG)
+        if not refusal.refused:
+            break
+        tried += 1
+        wrong += [f"change {number}: {problem}" for problem in publish_draft(store, CONFIG).problems()]
+        wrong += (
+            [f"change {number}: {names(store.root / 'teachers')}"]
+            if len(names(store.root / "teachers")) > 1
+            else []
+        )
+    attempts(tried, wrong)
 
 
 def test_half_of_a_copy_is_nobody_s_artifact(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
