@@ -120,7 +120,6 @@ PRIVATE = {
         "batch_norm.py: _functions",
         "event_file.py: _get_file_writer",
         "likelihood.py: _log_softmax_backward_data",
-        "program.py: _shutdown_workers",
         "step_distributed.py: _foreach_div_",
     },
     "tyro": {"flags.py: the text of its errors"},
