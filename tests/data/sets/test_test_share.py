@@ -18,13 +18,12 @@ from tests.data.sets.image_files import decoded, load_path, make_files, square, 
 COUNTS = {"cat": 10, "dog": 25, "emu": 3}
 
 
+def names(counts: dict[str, int] = COUNTS) -> list[str]:
+    return [f"{label}/{'sub/' if i % 2 else ''}{i}.png" for label, count in counts.items() for i in range(count)]
+
+
 def classes(prefix: str = "", counts: dict[str, int] = COUNTS) -> dict[str, bytes]:
-    colours = itertools.count()
-    return {
-        f"{prefix}{label}/{'sub/' if i % 2 else ''}{i}.png": square(4, next(colours))
-        for label, count in counts.items()
-        for i in range(count)
-    }
+    return {f"{prefix}{name}": square(4, colour) for colour, name in enumerate(names(counts))}
 
 
 def test_of_each_class_a_share_is_tested_and_the_rest_is_cut_as_usual(tmp_path):
@@ -60,7 +59,7 @@ def test_names_are_those_of_the_rows(tmp_path):
     )
 
 
-def splits(files: dict[str, bytes], share: float, seed: int = 0) -> dict[str, str]:
+def splits(files: list[str], share: float, seed: int = 0) -> dict[str, str]:
     places = {name: Place("", "", name.split("/")[0], name) for name in sorted(files)}
     config = DataConfig(name="imagefolder:pets", kwargs={"test": share, "seed": seed})
     with pytest.MonkeyPatch.context() as patch:
@@ -79,17 +78,17 @@ def test_the_share_is_exact_in_each_class_and_does_not_depend_on_other_classes(s
     expected = {label: min(round(size * share), size - 1) for label, size in counts.items()}
     if not any(expected.values()):
         with pytest.raises(UserError, match="enough for a test image"):
-            splits(classes(counts=counts), share, seed)
+            splits(names(counts), share, seed)
         return
-    drawn = splits(classes(counts=counts), share, seed)
+    drawn = splits(names(counts), share, seed)
     for label, number in expected.items():
         assert sum(split == "test" for name, split in drawn.items() if name.startswith(f"{label}/")) == number
-    more = splits(classes(counts=counts | {"a new one": 7}), share, seed)
+    more = splits(names(counts | {"a new one": 7}), share, seed)
     assert {name: more[name] for name in drawn} == drawn
 
 
 def test_another_seed_tests_other_images():
-    assert splits(classes(), 0.2) == splits(classes(), 0.2, 0) != splits(classes(), 0.2, 1)
+    assert splits(names(), 0.2) == splits(names(), 0.2, 0) != splits(names(), 0.2, 1)
 
 
 def test_the_copy_of_each_share_is_its_own_and_that_of_a_split_folder_is_where_it_was(tmp_path):
@@ -147,8 +146,8 @@ def test_a_linked_class_is_refused(tmp_path, within):
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    names = {name.replace("sub/", ""): data for name, data in classes(counts={"train": 4, "plane": 4}).items()}
-    path = write_folder(tmp_path / "flat", names)
+    flat = {name.replace("sub/", ""): data for name, data in classes(counts={"train": 4, "plane": 4}).items()}
+    path = write_folder(tmp_path / "flat", flat)
     assert load_path(path, tmp_path / "root", test=0.25).classes == ("plane", "train")
 
 
