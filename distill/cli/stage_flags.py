@@ -100,7 +100,7 @@ class Cache(StageFlags):
     """What is averaged over the teachers of an ensemble."""
 
     config = CacheConfig
-    left_out = ("data.balanced",)
+    left_out = ("transfer_set.balanced", "data.balanced")  # by its place here, and by that of its class
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> CacheConfig:
         """Return the config of a cache of the teachers that flags name, or else of the teacher in `upstream`."""
