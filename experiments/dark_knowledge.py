@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill.reports.experiment import Published, Runs, Scale, Table
+from distill.reports.experiment import Published, Runs, Saying, Scale, Table
 from experiments import figures
 from experiments.base import DIGITS, setting
 from experiments.conditions import (
@@ -61,6 +61,26 @@ CLAIMS = [
             "lower"),
 ]
 # fmt: on
+ANSWER = [
+    Saying(
+        "smoothing shrinks what a teacher's logits say about the wrong classes",
+        "smoothing widens what a teacher's logits say about the wrong classes",
+        "undecided whether smoothing shrinks what a teacher's logits say about the wrong classes",
+        {"variance-relative": ""},
+    ),
+    Saying(
+        "its students know a class they never saw less {}",
+        "its students know a class they never saw better {}",
+        "undecided how well its students know one {}",
+        {f"unseen-T{each:g}": f"at T = {each:g}" for each in TEMPERATURES},
+    ),
+    Saying(
+        "its students are less accurate {}",
+        "its students are more accurate {}",
+        "their accuracy is undecided {}",
+        {f"accuracy-T{each:g}": f"at T = {each:g}" for each in TEMPERATURES},
+    ),
+]
 
 
 def runs(scale: Scale, data: str) -> Runs:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-import tyro
-
-from distill.cli.flag_names import UNPREFIXED, fields_of, name_flags
+from distill.cli.flag_names import name_flags
+from distill.cli.flags import Mark, flags_of, model_of
 from distill.errors import printable
 from distill.system.runtime import Folders, Runtime
 
-ArtifactName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="Path of an artifact, or its key.")]
-ArtifactNames = Annotated[
-    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help="Paths or keys; none means all.")
-]
+ArtifactName = Annotated[str, Mark.POSITIONAL]
+ArtifactNames = Annotated[tuple[str, ...], Mark.POSITIONAL]
 # These two have no defaults here: their models make them when a command runs, not when this file is read.
-FolderFlags = Annotated[Folders, UNPREFIXED]
-RuntimeFlags = Annotated[Runtime, UNPREFIXED]
+FolderFlags = Annotated[Folders, Mark.UNPREFIXED]
+RuntimeFlags = Annotated[Runtime, Mark.UNPREFIXED]
 
 
 def print_lines(text: str, command: Callable[..., None] | None = None) -> None:
@@ -27,5 +24,5 @@ def print_lines(text: str, command: Callable[..., None] | None = None) -> None:
         text: the lines.
         command: function of a command; fields in backticks that have a flag of it are shown as this flag.
     """
-    text = name_flags(text, {*fields_of(command)}) if command else text
+    text = name_flags(text, {each.field for each in flags_of(model_of(command))}) if command else text
     print(*map(printable, text.split("\n")), sep="\n")

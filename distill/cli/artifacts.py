@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
 from distill.cli.arguments import ArtifactName, ArtifactNames, FolderFlags, RuntimeFlags, print_lines
+from distill.cli.flags import Mark
 from distill.errors import UserError, printable
 from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
@@ -23,7 +23,8 @@ else:
 
 
 def ls(
-    stage: Annotated[_Listed, tyro.conf.Positional] = "all",
+    stage: Annotated[_Listed, Mark.POSITIONAL] = "all",
+    json_: bool = False,
     *,
     where: FolderFlags,
 ) -> None:
@@ -31,15 +32,23 @@ def ls(
 
     Args:
         stage: stage whose artifacts are listed.
+        json_: Print one JSON array, which also has the title, the data set and all measures of each artifact.
     """
     store = ArtifactStore(where.store)
+    listed: list[dict[str, object]] = []
     for each in STAGES if stage == "all" else (stage,):
         for path in store.published(each):
             with suppress(UserError):
                 record = store.record(path)
+                if json_:
+                    about = {"stage": each, "title": path.name.rpartition("-")[0], "path": str(path)}
+                    listed.append({"key": record.key} | about | {"metrics": record.metrics, "data": record.data})
+                    continue
                 accuracy = record.metrics.get("test/accuracy")
                 shown = "" if accuracy is None else f"{accuracy:.4f}"
                 print_lines(f"{record.key[:8]}  {each:8}  {shown:6}  {printable(str(path))}")
+    if json_:
+        print_lines(json.dumps(listed, indent=2))
 
 
 def show(artifact: ArtifactName, *, where: FolderFlags) -> None:

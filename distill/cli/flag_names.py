@@ -4,50 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
-import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
-import tyro
-from pydantic import BaseModel
-
-from distill.config import Config
 from distill.errors import UserError
 from distill.pipeline.executors.failures import StagesFailed
 
-UNPREFIXED = tyro.conf.arg(name="")
-"""Annotation of a field or parameter that has flags inside: their names do not begin with its own name."""
-
-SHORT = {"loss.smoothing": "--smoothing"}
+SHORT = {
+    "data.name": "--data",
+    "transfer_set.name": "--data",
+    "model.name": "--model",
+    "schedule.epochs": "--epochs",
+    "schedule.batch_size": "--batch-size",
+    "optim.lr": "--lr",
+    "loss.smoothing": "--smoothing",
+    "loss.temperature": "--temperature",
+    "loss.alpha": "--alpha",
+}
 """Field → its second, shorter flag."""
 
 _FIELD = re.compile(r"`([a-z][\w.]*)(?:=([^`]*))?`")
-
-
-def typed_fields(what: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and type of each field of a class, or parameter of a function, that the parser makes flags of."""
-    if not (isinstance(what, type) and issubclass(what, BaseModel)):
-        hints = typing.get_type_hints(what, include_extras=True)
-        yield from ((name, hint) for name, hint in hints.items() if name != "return")
-        return
-    for name, field in what.model_fields.items():
-        kinds = typing.get_args(field.annotation) or (field.annotation,)
-        # Configs of stages are inputs, and digests are filled in later.
-        if name not in ("stage", "content") and not any(getattr(kind, "place", None) == "" for kind in kinds):
-            yield name, field.annotation
-
-
-def fields_of(what: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name, such as `optim.lr`, of every field or parameter that has a flag, nested or not."""
-    for name, annotation in typed_fields(what):
-        about = getattr(annotation, "__metadata__", ())
-        if UNPREFIXED in about:
-            yield from fields_of(annotation.__origin__, prefix)
-        elif isinstance(annotation, type) and issubclass(annotation, Config):
-            yield from fields_of(annotation, f"{prefix}{name}.")
-        elif tyro.conf.Positional not in about and typing.get_origin(annotation) is not typing.ClassVar:
-            yield f"{prefix}{name}"
 
 
 def flag(field: str, value: str | None = None) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
+from distill.cli.flags import Mark
 from distill.config import CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
@@ -98,9 +97,9 @@ def export(
 
 
 def import_(
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    files: Annotated[tuple[Path, ...], Mark.POSITIONAL],
     *,
-    flags: Annotated[ImportFlags, tyro.conf.arg(name="")],
+    flags: Annotated[ImportFlags, Mark.UNPREFIXED],
     runtime: RuntimeFlags,
 ) -> None:
     """Make a cache of logits from elsewhere; facts that only their maker can know are marked as declared.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
+from pydantic import BaseModel, ConfigDict
 
 from distill.cli.arguments import RuntimeFlags, print_lines
-from distill.cli.flag_names import UNPREFIXED, error_text, fields_of
-from distill.cli.flags import parse
-from distill.cli.stage_flags import STAGE_FLAGS, parse_config
+from distill.cli.flag_names import error_text
+from distill.cli.flags import Mark
+from distill.cli.stage_flags import STAGE_FLAGS, parse_words
 from distill.config import Scale, SweepConfig
 from distill.errors import UserError
 from distill.pipeline.executors.failures import StagesFailed
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
     from distill.config import StageConfig
 
 
-@dataclass(frozen=True)
-class ExperimentFlags:
+class ExperimentFlags(BaseModel):
     """Say which experiment to run, on which data set and at which scale."""
 
-    experiment: tyro.conf.Positional[str] = ""
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    experiment: Annotated[str, Mark.POSITIONAL] = ""
     """Name of a file in experiments/, or "all"; without a name, an error lists the names."""
     data: str | None = None
     """The data set to run on; None takes each experiment's own."""
@@ -40,11 +40,15 @@ class ExperimentFlags:
     for one GPU; paper takes the published schedules."""
 
 
-Wanted = Annotated[ExperimentFlags, UNPREFIXED]
+Wanted = Annotated[ExperimentFlags, Mark.UNPREFIXED]
 
 
-def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
-    """Run what is not done yet of an experiment, or of all; print verdicts, write a page of all reports."""
+def reproduce(*, wanted: Wanted, tables: bool = False, runtime: RuntimeFlags) -> None:
+    """Run what is not done yet of an experiment, or of all; print the answer, write a page of all reports.
+
+    Args:
+        tables: print the result tables too; the report has them in any case.
+    """
     from distill.pipeline import experiments
     from distill.reports import experiment_files
     from distill.reports.tables import format_overview, format_summary
@@ -53,9 +57,11 @@ def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
     made = experiments.reproduce(wanted.experiment, wanted.scale, wanted.data, store, runtime)
     summaries = [read_json(report.file("summary.json")) for report in made.reports]
     if wanted.experiment == experiment_files.ALL:
+        for summary in summaries if tables else ():
+            print_lines(f"{summary['title']}\n\n{format_summary(summary, tables)}")
         print_lines(format_overview(summaries))
     else:
-        print_lines(format_summary(summaries[0]))
+        print_lines(format_summary(summaries[0], tables))
         print_lines(f"\nreport       {made.reports[0].path / 'index.html'}")
     _print_skipped(made.skipped)
     if made.page:
@@ -68,7 +74,7 @@ def reproduce(*, wanted: Wanted, runtime: RuntimeFlags) -> None:
 def _print_skipped(skipped: Mapping[str, UserError]) -> None:
     """Print one line per experiment that was left out, with the reason."""
     for name, reason in skipped.items():
-        print_lines(f"skipped      {name}: {error_text(reason, {*fields_of(ExperimentFlags)})}")
+        print_lines(f"skipped      {name}: {error_text(reason, ExperimentFlags.model_fields)}")
 
 
 def make_stage(config: StageConfig, runtime: Runtime) -> None:
@@ -100,9 +106,10 @@ def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
     print_lines(f"tensorboard  {runtime.store}   (tensorboard --logdir {runtime.store})")
 
 
-@dataclass(frozen=True)
-class PlanFlags:
+class PlanFlags(BaseModel):
     """Tell what a plan cannot measure here: the shape of missing data, the speed of another machine."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     shape: tuple[int, int, int, int, int, int] | None = None
     """Training and test images, channels, height, width and classes, such as 1281167 50000 3 224 224 1000."""
@@ -111,7 +118,7 @@ class PlanFlags:
     None takes this machine's. With it, --workers are the cores that render views there."""
 
 
-def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, UNPREFIXED], runtime: RuntimeFlags) -> None:
+def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, Mark.UNPREFIXED], runtime: RuntimeFlags) -> None:
     """Say what an experiment or some stages would run, with bytes and rough time; run nothing.
 
     For stages: `plan teacher FLAGS then cache FLAGS then student FLAGS`, where each learns from the one before.
@@ -125,27 +132,26 @@ def plan(*, wanted: Wanted, flags: Annotated[PlanFlags, UNPREFIXED], runtime: Ru
 
 def plan_stages(arguments: list[str]) -> None:
     """Plan the stages of `plan teacher FLAGS then cache FLAGS then student FLAGS`."""
-    flags, rest = PlanFlags(), arguments
-    if not {"-h", "--help"} & {*arguments}:
-        flags, rest = parse(PlanFlags, arguments, "plan", return_unknown_args=True)
     configs: list[StageConfig] = []
     machine: dict[str, Any] = {}
-    for is_between, words in itertools.groupby(rest, lambda word: word == "then"):
+    asked: dict[str, Any] = {}
+    for is_between, words in itertools.groupby(arguments, lambda word: word == "then"):
         if is_between:
             continue
         command, *own = words
         if command not in STAGE_FLAGS:
-            raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See distill plan --help.")
+            raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See `distill plan --help`.")
         _refuse_no_cache(command, own, configs)
-        config, runtime = parse_config(command, own, configs[-1] if configs else None)
+        config, runtime, beside = parse_words(command, own, configs[-1] if configs else None, PlanFlags)
         configs.append(config)
         machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
-    _show_plan(configs, Runtime(**machine), flags)
+        asked |= beside.model_dump(exclude_unset=True)
+    _show_plan(configs, Runtime(**machine), PlanFlags(**asked))
 
 
 def _refuse_no_cache(command: str, arguments: list[str], before: Sequence[StageConfig]) -> None:
     """Raise a UserError if a student that is planned after other stages would learn from none of them."""
-    named = {"--cache", "-h", "--help"} & {word.partition("=")[0] for word in arguments}
+    named = {"--cache", "--config"} & {word.partition("=")[0] for word in arguments}
     if command == "student" and before and before[-1].stage != "cache" and not named:
         expected = "then cache in between, or a student whose --cache names one"
         way_out = "Each stage learns from the one before: plan teacher … then cache … then student …"
@@ -156,7 +162,7 @@ def _show_plan(configs: Sequence[StageConfig], runtime: Runtime, flags: PlanFlag
     from distill.audit import plan as audit
 
     if min(flags.shape or (1,)) < 1:
-        raise UserError("shape", flags.shape, "six numbers of at least 1", "See distill plan --help.")
+        raise UserError("shape", flags.shape, "six numbers of at least 1", "See `distill plan --help`.")
     if flags.tflops is not None and not 0 < flags.tflops < math.inf:
         raise UserError("tflops", flags.tflops, "a positive number", "Drop it to take this machine's.")
     shape = audit.shape_of(flags.shape) if flags.shape else None

@@ -1,18 +1,21 @@
 """Define the flags of the commands that run one stage, and make the config that these flags ask for.
 
-An input is named by the path or key of its artifact. What the inputs fix becomes the default of all other flags, so
-the flags that name inputs are parsed first, and then all flags.
+An input is named by the path or key of its artifact. What the inputs fix becomes the default of all other flags.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from distill.cli.flag_names import UNPREFIXED, fields_of, flag
-from distill.cli.flags import parse
+from pydantic import BaseModel, ConfigDict
+
+from distill.cli.config_file import ConfigFile
+from distill.cli.flag_names import flag
+from distill.cli.flags import Flag, Mark, flags_of, make, nested, read
 from distill.config import (
     CacheConfig,
+    Config,
     EnsembleConfig,
     LossConfig,
     Mean,
@@ -28,20 +31,26 @@ from distill.system.runtime import Runtime
 _Input = TypeVar("_Input", TeacherConfig, CacheConfig)
 
 
-class StageFlags:
+class StageFlags(BaseModel):
     """Define the flags of a command that runs one stage: flags that name inputs, and the fields of its config."""
 
-    config: ClassVar[type[StageConfig]]
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    makes: ClassVar[type[StageConfig]]
     """Config whose fields are flags."""
     left_out: ClassVar[tuple[str, ...]] = ()
     """Dotted names of the fields of that config that get no flag."""
 
-    def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
+    config: str | None = None
+    """A file (TOML, JSON) or an artifact whose settings are the defaults of all flags."""
+
+    def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> Any:
         """Return the config from which the remaining flags take their defaults, with the named inputs filled in.
 
         Args:
             store: store of the inputs.
             upstream: config of an input that is not made yet, for where no flag names one.
+            base: config of an artifact that gives the defaults; None takes those of this program.
         """
         raise NotImplementedError
 
@@ -50,38 +59,39 @@ class StageFlags:
         return config
 
 
-@dataclass(frozen=True)
 class Teacher(StageFlags):
     """Train a teacher, with or without label smoothing."""
 
     smoothing_source: str | None = None
     """Path or key of a teacher whose held-out predictions say which classes are confused, or alike."""
 
-    config = TeacherConfig
-    left_out = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
+    makes: ClassVar = TeacherConfig
+    left_out: ClassVar = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
 
-    def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
+    def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> Any:
         """Return the default config of a teacher, including the network that `smoothing_source` names, if any."""
-        return self._with_source(TeacherConfig(), store)
+        return self._with_source(base or TeacherConfig(), store)
 
     def _with_source(self, config: Any, store: ArtifactStore) -> Any:
-        name = self.smoothing_source
-        source = _input("smoothing_source", name, TeacherConfig, store) if name is not None else None
+        if self.smoothing_source is None:
+            return config
+        source = _input("smoothing_source", self.smoothing_source, TeacherConfig, store)
         # The copy is not validated: the source fits only the labels that other flags ask for.
         return config.model_copy(update={"smoothing_source": source})
 
 
-@dataclass(frozen=True)
 class Sweep(Teacher):
     """Train one config with several label smoothings, and say which suits accuracy, calibration and teaching."""
 
-    sweep: Annotated[SweepConfig, UNPREFIXED] = field(default_factory=SweepConfig)
+    sweep: Annotated[SweepConfig, Mark.UNPREFIXED] = SweepConfig()
 
-    left_out = (*Teacher.left_out, "loss.smoothing", "loss.labels.per_class")
+    left_out: ClassVar = (*Teacher.left_out, "loss.smoothing", "loss.labels.per_class")
 
-    def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> TeacherConfig:
+    def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> TeacherConfig:
         """Return a teacher config with smoothing above 0: flags that say how to smooth are refused without any."""
-        return self._with_source(TeacherConfig().with_loss(smoothing=max(self.sweep.smoothings)), store)
+        recipe = base or self.sweep.teacher
+        loss = recipe.loss.model_copy(update={"smoothing": max(self.sweep.smoothings)})
+        return self._with_source(recipe.model_copy(update={"loss": loss}), store)
 
     def finish(self, config: TeacherConfig) -> SweepConfig:
         """Return the config of a sweep, which trains `config` with each of several label smoothings."""
@@ -90,7 +100,6 @@ class Sweep(Teacher):
         return self.sweep.replace(teacher=config.with_loss(smoothing=0) if plain else config)
 
 
-@dataclass(frozen=True)
 class Cache(StageFlags):
     """Write a teacher's logits on a transfer set."""
 
@@ -99,77 +108,124 @@ class Cache(StageFlags):
     mean: Mean = "probabilities"
     """What is averaged over the teachers of an ensemble."""
 
-    config = CacheConfig
-    left_out = ("transfer_set.balanced", "data.balanced")  # by its place here, and by that of its class
+    makes: ClassVar = CacheConfig
+    left_out: ClassVar = ("transfer_set.balanced",)
 
-    def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> CacheConfig:
+    def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> CacheConfig:
         """Return the config of a cache of the teachers that flags name, or else of the teacher in `upstream`."""
         teachers = [_input("teacher", name, TeacherConfig, store) for name in self.teacher]
         if not teachers and isinstance(upstream, TeacherConfig):
             teachers = [upstream]
+        if not teachers and base:
+            return base
         if not teachers:
             raise UserError("teacher", None, "the path or key of a teacher", "`distill ls teacher` lists them.")
         if len(teachers) == 1 and self.mean != "probabilities":
             raise UserError("mean", self.mean, "none with one teacher", "Name several: --teacher A B.")
         several = EnsembleConfig(members=tuple(teachers), mean=self.mean) if len(teachers) > 1 else None
-        return CacheConfig(teacher=several or teachers[0], transfer_set=teachers[0].data)
+        fresh = base or CacheConfig(transfer_set=teachers[0].data)
+        return fresh.model_copy(update={"teacher": several or teachers[0]})
 
 
-@dataclass(frozen=True)
 class Student(Teacher):
     """Train a student, from a cache or from labels."""
 
     cache: str | None = None
     """Path or key of the cache's artifact; None trains from labels alone."""
 
-    config = StudentConfig
-    left_out = ()
+    makes: ClassVar = StudentConfig
+    left_out: ClassVar = ()
 
-    def defaults(self, store: ArtifactStore, upstream: StageConfig | None) -> Any:
+    def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> Any:
         """Return the config of a student of the named cache, else of the cache `upstream`, else without a cache."""
         cache = upstream if isinstance(upstream, CacheConfig) else None
         if self.cache is not None:
             cache = _input("cache", self.cache, CacheConfig, store)
+        alone = base or StudentConfig(loss=LossConfig(alpha=0))
         if cache is None:
-            return self._with_source(StudentConfig(loss=LossConfig(alpha=0)), store)
-        return self._with_source(StudentConfig(cache=cache, data=cache.transfer_set), store)
+            return self._with_source(alone, store)
+        # Without a cache alpha had to be 0.
+        loss = alone.loss if alone.cache else alone.loss.model_copy(update={"alpha": 1.0})
+        taught = alone.model_copy(update={"cache": cache, "data": cache.transfer_set, "loss": loss})
+        return self._with_source(taught, store)
 
 
 STAGE_FLAGS = {"teacher": Teacher, "cache": Cache, "student": Student, "sweep-smoothing": Sweep}
 """Name of a command that runs one stage → its flags."""
 
 
-def parse_config(
-    command: str, arguments: list[str], upstream: StageConfig | None = None
-) -> tuple[StageConfig, Runtime]:
-    """Return the config that the flags of a command ask for, and the runtime settings.
+def stage_flags(command: str, beside: type[BaseModel] | None = None) -> list[Flag]:
+    """List the flags of a command that runs one stage: inputs, the fields of its config, the machine.
+
+    Args:
+        command: command that runs one stage.
+        beside: a model with further flags.
+    """
+    kind = STAGE_FLAGS[command]
+    of_config = (each for each in flags_of(kind.makes, keys=("config",)) if each.field not in kind.left_out)
+    more = flags_of(beside, keys=("beside",)) if beside else ()
+    return [*flags_of(kind, keys=("inputs",)), *of_config, *flags_of(Runtime, keys=("runtime",)), *more]
+
+
+def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
+    """Return the config that the flags of a command ask for, and the runtime settings."""
+    config, runtime, _ = parse_words(command, arguments, None, _Nothing)
+    return config, runtime
+
+
+class _Nothing(BaseModel):
+    """Have no further flags."""
+
+
+_Beside = TypeVar("_Beside", bound=BaseModel)
+
+
+def parse_words(
+    command: str, arguments: list[str], upstream: StageConfig | None, beside: type[_Beside]
+) -> tuple[StageConfig, Runtime, _Beside]:
+    """Return the config that the flags of a command ask for, the runtime settings, and further flags.
 
     Args:
         command: command that runs one stage.
         arguments: arguments of the command line.
         upstream: teacher of a cache, or cache of a student, that is not made yet.
+        beside: model of the further flags.
     """
-    kind = STAGE_FLAGS[command]
-    for name in fields_of(kind):
-        if sum(word.partition("=")[0].replace("_", "-") == flag(name) for word in arguments) > 1:
-            # The parser would silently take one of the two.
-            raise UserError(name, "given twice", "it once", f"Several values follow one flag: {flag(name)} A B.")
-    parts: list[Any] = [("inputs", Annotated[kind, UNPREFIXED]), ("runtime", Annotated[Runtime, UNPREFIXED])]
-    plain = [word for word in arguments if word not in ("-h", "--help")]
-    first, _ = parse(make_dataclass("Inputs", parts), plain, command, return_unknown_args=True)
-    store = ArtifactStore(first.runtime.store)
-    # The help tells the defaults with the inputs that are named, or of a default teacher.
-    defaults = first.inputs.defaults(store, TeacherConfig() if plain != arguments else upstream)
-    parts.insert(1, ("config", Annotated[kind.config, UNPREFIXED], field(default=defaults)))
-    flags = make_dataclass("Flags", parts, kw_only=True, namespace={"__doc__": kind.__doc__})
-    try:
-        given = parse(flags, arguments, command, kind.left_out)
-    except UserError as error:
-        cache = getattr(defaults, "cache", None)
-        if cache is None or error.field not in _FIXED_BY_CACHE:
-            raise
-        raise _with_command(error, cache, store) from error
-    return given.inputs.finish(given.config), given.runtime
+    kind, flags = STAGE_FLAGS[command], stage_flags(command, beside)
+    words = [word.partition("=")[0].replace("_", "-") for word in arguments]
+    for each in flags:
+        if each.keys[0] == "inputs" and words.count(flag(each.field)) > 1:
+            # Of two the parser would silently take the last.
+            way_out = f"Several values follow one flag: {flag(each.field)} A B."
+            raise UserError(each.field, "given twice", "it once", way_out)
+    given = read(arguments, flags, command)
+    runtime = make(Runtime, nested(given, flags)["runtime"], flags, ("runtime",))
+    store = ArtifactStore(runtime.store)
+    name = next((value for each, value in given.items() if each.keys == ("inputs", "config")), None)
+    file = ConfigFile.read(name, kind.makes, flags, store) if name else ConfigFile()
+    asked = nested(file.values | given, flags)
+    with file.named_in_errors({each.field for each in given}):
+        inputs = make(kind, asked["inputs"], flags, ("inputs",))
+        defaults = inputs.defaults(store, upstream, file.config)
+        try:
+            config = inputs.finish(type(defaults)(**_merged(defaults, asked["config"])))
+        except UserError as error:
+            cache = getattr(defaults, "cache", None)
+            if cache is None or error.field not in _FIXED_BY_CACHE:
+                raise
+            raise _with_command(error, cache, store) from error
+    return config, runtime, make(beside, nested(given, flags).get("beside", {}), flags, ("beside",))
+
+
+def _merged(default: Config, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config with those that are given; parts are dicts, validated with the whole."""
+    fields = dict(default)
+    for name, value in given.items():
+        part = fields[name]
+        fields[name] = _merged(part, value) if isinstance(part, Config) else value
+    if "content" in fields and any(given.get(name, fields.get(name)) != getattr(default, name, None) for name in ("name", "program")):
+        fields["content"] = None  # the digest was that of what the default names
+    return fields
 
 
 _FIXED_BY_CACHE = {"data": "transfer_set", "augment": "augment", "views": "views"}

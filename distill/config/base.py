@@ -54,6 +54,7 @@ def invalid(error: ValidationError, place: str, way_out: str) -> UserError:
     first = error.errors()[0]
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     expected = re.sub(r"^\w+ should have (.*?)(?: after validation, not \d+)?$", r"\1", expected)
+    expected = re.sub(r", unable to parse .*", "", expected)
     if first["type"] == "extra_forbidden":
         expected = "none, since there is no such field"
     field = place + ".".join(part for part in first["loc"] if isinstance(part, str))  # not the place in a list

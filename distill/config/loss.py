@@ -108,7 +108,8 @@ else:
     SoftName = Literal[tuple(SOFT_TERMS)]
 
 
-_HELP_OF_SOFT = "; ".join(f"{term.name}: {term.meaning}" for term in SOFT_TERMS.values()) + "."
+_TERMS = "; ".join(f"{term.name}: {term.meaning}" for term in SOFT_TERMS.values())
+_HELP_OF_SOFT = f"How a student is compared with its teacher. {_TERMS}."
 _ARGUMENTS = [f"{json.dumps(term.defaults)} of {term.name}" for term in SOFT_TERMS.values() if term.defaults]
 _HELP_OF_KWARGS = f"Arguments of the soft term, as JSON: {', '.join(_ARGUMENTS)}."
 

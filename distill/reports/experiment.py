@@ -37,6 +37,17 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Saying:
+    """Say in plain words what some claims came to, one sentence for each outcome; {} is where it was so."""
+
+    reproduced: str
+    contradicted: str
+    undecided: str
+    claims: Mapping[str, str]
+    """Id of a claim → where it is claimed, such as "at T = 4"; empty for a claim that has no such place."""
+
+
+@dataclass(frozen=True)
 class Published:
     """Hold a number that a paper prints, to be shown beside ours."""
 
@@ -118,6 +129,8 @@ class OptionalParts(Protocol):
     """Place in the paper, such as "Figure 2 and Table 3"; an experiment without it asks a question of our own."""
     DATA_OF_PAPER: str
     """The data set of the paper, if it is not the one that `DATA` names at scale "paper"."""
+    ANSWER: Sequence[Saying]
+    """The answer of the report in plain words, the most important first; without it, claims are listed."""
     PAPER: Sequence[Published]
     """Numbers that papers print, to be shown beside ours."""
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]

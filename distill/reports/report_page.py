@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.config import ReportConfig
 from distill.errors import printable
+from distill.reports.answer import answer_of
 from distill.reports.experiment import Experiment, Table
 from distill.reports.notebook import for_pages
 from distill.reports.pages import add_image, figure_file, read_drawing, render, write_figures
@@ -70,6 +71,7 @@ def results(summary: Mapping[str, Any], file: Callable[[str], Path]) -> dict[str
     figures = summary["figures"]
     return {
         "summary": summary,
+        "answer": answer_of(summary),
         "claims": with_evidence(summary),
         "drawings": [read_drawing(file(figure_file(figure["name"])), **figure) for figure in figures],
         "tables": main_tables(summary),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from distill.config import ReportConfig
 from distill.config.data_sets import short_name
 from distill.metrics.verdict import interval, judge
+from distill.reports.answer import in_words
 from distill.reports.columns import as_columns
 from distill.reports.experiment import Claim, Experiment, Published, Table
 from distill.reports.notebook import run_cells
@@ -34,6 +35,7 @@ def summarise(
     rows, claims = list(_rows(table)), list(experiment.CLAIMS)
     reproduces, paper = getattr(experiment, "REPRODUCES", ""), getattr(experiment, "PAPER", ())
     named = {row["measure"] for row in rows} | {each.measure for each in (*claims, *paper) if each.measure}
+    judged = [_judged(claim, table) for claim in claims]
     cells = run_cells(getattr(experiment, "CELLS", ()))
     return _as_json(
         {
@@ -47,7 +49,8 @@ def summarise(
             "data_of_paper": getattr(experiment, "DATA_OF_PAPER", experiment.DATA["paper"]) if reproduces else None,
             "rows": rows,
             "columns": as_columns(table.measures, named),
-            "claims": [_judged(claim, table) for claim in claims],
+            "claims": judged,
+            "in_words": in_words(getattr(experiment, "ANSWER", ()), judged),
             "published": [_beside_ours(entry, rows) for entry in paper],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
             "figures": [{"name": name, "caption": _caption(name, figure)} for name, figure in figures.items()],

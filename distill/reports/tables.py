@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 from distill.errors import printable
 from distill.metrics.measures import Measure
 from distill.metrics.verdict import Verdict
+from distill.reports.answer import answer_of
 from distill.reports.columns import UNKNOWN, Columns, read_columns
 
 ABSENT = "–"
@@ -195,12 +196,17 @@ def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**claim, "evidence": evidence(claim, columns)} for claim in summary["claims"]]
 
 
-def format_summary(summary: Mapping[str, Any]) -> str:
-    """Format a summary for a terminal: result tables, one line per verdict, and the diverged runs if any."""
-    tables = [*main_tables(summary), paper_table(summary, only_numbers=True)]
-    blocks = [aligned(table) for table in tables if table]
+def format_summary(summary: Mapping[str, Any], tables: bool = False) -> str:
+    """Format a summary for a terminal: the answer, one line per verdict, and the diverged runs if any.
+
+    Args:
+        summary: summary of a report.
+        tables: show the result tables too, before the answer.
+    """
+    shown = [*main_tables(summary), paper_table(summary, only_numbers=True)] if tables else []
+    blocks = [aligned(table) for table in shown if table]
     if summary["claims"]:
-        blocks.append(_verdicts(with_evidence(summary)))
+        blocks += [printable(answer_of(summary)), _verdicts(with_evidence(summary))]
     if diverged := diverged_table(summary):
         blocks.append(aligned(diverged))
     return "\n\n".join(blocks) + "\n"

@@ -13,7 +13,7 @@ PIXELS = ("torch", "torchvision", "timm", "pillow", "numpy")
 """Packages that can change a pixel."""
 NUMBERS = (*PIXELS, "scikit-learn")
 """Packages that can change a number."""
-PACKAGES = (*NUMBERS, "tensorboard", "pydantic", "tyro", "safetensors")
+PACKAGES = (*NUMBERS, "tensorboard", "pydantic", "safetensors")
 """Packages that must be installed."""
 
 
