@@ -61,22 +61,6 @@ def test_errors_of_several_stages_name_flags_too() -> None:
     assert "Lower --optim.lr or set --optim.clip 1;" in error_text(diverged, COMMANDS["teacher"].fields)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_fields_of_a_command_are_the_flags_in_its_help(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        COMMANDS[command].run(["--help"])
-    told = capsys.readouterr().out
-    assert f"usage: distill {command} " in told
-    heads = re.findall(r"^[│ ] (-.*?)(?: {2,}|$)", told, flags=re.MULTILINE)
-    shown = {name for head in heads for name in re.findall(r"--[a-z][\w.-]+", head)}
-    others = {"--help", "--smoothing", *(name for name in shown if "no-" in name)}
-    flags = {*map(flag, COMMANDS[command].fields)}
-    assert shown - others <= flags
-    assert flags <= shown or command == "plan", "the other form of plan has the flags of stages"
-
-
 def literals(path: Path) -> list[str]:
     """The strings of a file; of an f-string, the text with a mark for each value."""
     nodes = [*ast.walk(ast.parse(path.read_text()))]
@@ -91,7 +75,7 @@ def literals(path: Path) -> list[str]:
 
 def test_only_the_command_line_speaks_of_flags() -> None:
     """Whole commands and what is appended to one, which begins with the flag, may have them."""
-    flags = {flag(field) for command in COMMANDS.values() for field in command.fields} | {"--smoothing"}
+    flags = {flag(field) for command in COMMANDS.values() for field in command.fields}
     told = [
         f"{path.relative_to(ROOT)}: {' '.join(text.split())}"
         for path in sorted((ROOT / "distill").rglob("*.py"))

@@ -32,9 +32,7 @@ def test_an_artifact_of_another_form_is_no_input_and_not_deleted(
 
 def test_help_of_a_sweep_has_the_flags_of_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
     def flags(command: str) -> set[str]:
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        return set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+        return set(re.findall(r"--[\w.-]+", run(capsys, command, "--help")))
 
     of_teacher, of_sweep = flags("teacher"), flags("sweep-smoothing")
     assert of_sweep - of_teacher == {"--smoothings", "--seeds", "--bins"}

@@ -21,7 +21,6 @@ def test_help_is_quick_and_needs_no_torch() -> None:
 
 
 DEEP = '{"tree": ' + "[" * 100_000 + "]" * 100_000 + "}"
-STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such as 0 0.1 0.2"
 
 
 @pytest.mark.fault("odd JSON and command lines")
@@ -63,14 +62,11 @@ STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such
         (["reproduce"], "expected all, or one of bits_of_dark_knowledge, cache_precision,"),
         (["plan", "--scale", "smoke"], "expected all, or one of"),
         (["evaluate", "abc"], "abc"),
-        (["teacher", "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", DEEP], "a JSON object"),
+        (["teacher", "--loss.labels.towards", "hierarchy", "--loss.labels.kwargs", DEEP], "more than 100 deep"),
         (["teacher", "--smoothing_source", "nobody"], "distill ls"),
         (["teacher", "--smoothing-source", "nobody"], "distill ls"),
         (["teacher", "--loss.labels.hold", "0.5", "--smoothing", "2"], "less than 1"),
-        (["sweep-smoothing", "--smoothings", "a", "0.1"], STRENGTHS),
-        (["sweep-smoothing", "--smoothings=0,0.1"], STRENGTHS),
-        (["sweep-smoothing", "--smoothing", "0.1"], STRENGTHS),
-        (["sweep-smoothing", "--smoothing=0.1"], STRENGTHS),
+        (["sweep-smoothing", "--smoothings", "a", "0.1"], "--smoothings = 'a': expected a valid number."),
         (["sweep-smoothing", "--smoothings", "0.1", "0.1"], "each only once"),
         (["sweep-smoothing", "--smoothings", "0.1"], "at least 2"),
         (["sweep-smoothing", "--smoothings", "0", "1.5"], "less than 1"),
@@ -79,7 +75,7 @@ STRENGTHS = "--smoothings [FLOAT [FLOAT ...]] Strengths of label smoothing, such
         (["sweep-smoothing", "--data.held-out", "0.0001"], "or with a larger --data.held-out"),
         (["teacher", "--optim.name", "adahessian"], "--optim.name adamw"),
         (["sweep-smoothing", "--loss.labels.per-class", *["0.1"] * 10], "--loss.labels.per-class"),
-        (["sweep-smoothing", "--teacher", "x"], "sweep-smoothing --help"),
+        (["sweep-smoothing", "--teacher", "x"], "`distill cache`"),
         (["sweep-smoothing", "--smoothings", "nan", "0.1"], "--smoothings = nan: expected a finite number"),
         (["teacher", "--model.kwargs", '{"widths": [NaN]}'], "NaN, which is no finite number"),
         (["teacher", "--model.kwargs", '{"widths": [8], "widths": [9]}'], "the key 'widths' twice"),
