@@ -105,4 +105,5 @@ def _values(fields: Mapping[str, Any], known: Mapping[str, Flag], file: str, pre
         else:
             close = close_fields(path, known)
             way_out = f"Perhaps you meant: {', '.join(close)}." if close else "Drop it; some are flags only."
-            raise UserError(f"{file}, {path}", value, "a field of this config", way_out)
+            shown = "a table" if isinstance(value, dict | list) else value
+            raise UserError(f"{file}, {path}", shown, "a field of this config", way_out)

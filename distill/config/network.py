@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -47,6 +49,12 @@ ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 """Forms of name that refer to networks of other libraries or plug-ins."""
 
 
+def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return a sentence with the names that are close to a wrong one, each with a prefix."""
+    close = get_close_matches(name, list(names), n=5)
+    return f"Close to it: {', '.join(prefix + match for match in close)}." if close else "No name is close to it."
+
+
 class ModelConfig(NamesContent):
     """Choose the network: its name and its arguments."""
 
@@ -64,6 +72,14 @@ class ModelConfig(NamesContent):
     def plugin(self) -> str | None:
         """Return the reference of the function that builds the network, if the network is a plug-in."""
         return function_of(self.name, "timm", "torchvision")
+
+
+    @model_validator(mode="after")
+    def _known(self) -> ModelConfig:
+        if self.name not in NETWORKS and not self.name.partition(":")[2]:
+            expected = f"one of {', '.join([*NETWORKS, ELSEWHERE])}"
+            raise UserError("model.name", self.name, expected, did_you_mean(self.name, NETWORKS))
+        return self
 
 
 class OptimConfig(Config):

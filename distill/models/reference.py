@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 
 from torch import nn
 
 from distill.config import NETWORKS, ModelConfig
-from distill.config.network import ELSEWHERE
+from distill.config.network import did_you_mean
 from distill.errors import UserError
 from distill.system.libraries import import_library
 from distill.system.plugins import bind, resolve
@@ -36,18 +35,15 @@ def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
         return _torchvision(config, name, num_classes)
     if name:
         factory = resolve(config.name, "model.name", config.content)
-    elif source in NETWORKS:
-        factory = referenced(NETWORKS[source].build)
     else:
-        known = ", ".join([*NETWORKS, ELSEWHERE])
-        raise UserError("model.name", config.name, f"one of {known}", _did_you_mean(source, NETWORKS, ""))
+        factory = referenced(NETWORKS[source].build)
     return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
 
 
 def _timm(config: ModelConfig, name: str, num_classes: int, channels: int) -> Callable[[], nn.Module]:
     timm = import_library("timm")
     if not timm.is_model(name):
-        way_out = _did_you_mean(name, timm.list_models(), "timm:")
+        way_out = did_you_mean(name, timm.list_models(), "timm:")
         raise UserError("model.name", config.name, "a network that timm knows", way_out)
     return lambda: timm.create_model(
         name, pretrained=False, num_classes=num_classes, in_chans=channels, **config.kwargs
@@ -59,11 +55,6 @@ def _torchvision(config: ModelConfig, name: str, num_classes: int) -> Callable[[
     # Only classifiers are listed: some other networks download a backbone when they are built.
     names = models.list_models(module=models)
     if name.lower() not in names:
-        way_out = _did_you_mean(name, names, "torchvision:")
+        way_out = did_you_mean(name, names, "torchvision:")
         raise UserError("model.name", config.name, "a classifier that torchvision knows", way_out)
     return lambda: models.get_model(name, weights=None, num_classes=num_classes, **config.kwargs)
-
-
-def _did_you_mean(name: str, names: Iterable[str], prefix: str) -> str:
-    close = get_close_matches(name, list(names), n=5)
-    return f"Close to it: {', '.join(prefix + match for match in close)}." if close else "No name is close to it."

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from distill.cli.main import main
+from distill.config import TeacherConfig
+from distill.store.stages import title
+from distill.store.store import ArtifactStore
 from tests.cli.commands import TINY, fail, run
+from tests.store.records import publish
 
 
 def test_commands_that_read(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +66,17 @@ def test_a_record_that_cannot_be_read_blocks_nothing_else(
     assert f"damaged  {teacher}" in capsys.readouterr().out
     assert "unreadable record" in run(capsys, "gc", "--delete")
     assert teacher.exists(), "nothing says whose it is"
+
+
+def test_a_list_for_programs(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(run(capsys, "ls", "--json")) == []
+    store = ArtifactStore(folders / "store")
+    path = publish(store, TeacherConfig())
+    (listed,) = json.loads(run(capsys, "ls", "teacher", "--json"))
+    record = json.loads((path / "record.json").read_text())
+    assert listed == {name: record[name] for name in ("key", "metrics", "data")} | {
+        "stage": "teacher",
+        "title": title(TeacherConfig()),
+        "path": str(path),
+    }
+    assert run(capsys, "ls").split()[1] == "teacher"
