@@ -35,7 +35,7 @@ def ls(
         json_: Print one JSON array, which also has the title, the data set and all measures of each artifact.
     """
     store = ArtifactStore(where.store)
-    listed: list[dict[str, object]] = []
+    listed: list[object] = []
     for each in STAGES if stage == "all" else (stage,):
         for path in store.published(each):
             with suppress(UserError):

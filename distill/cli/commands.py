@@ -46,12 +46,11 @@ class Command:
         elif stage:
             runs.plan_stages(arguments)
         elif isinstance(self.target, type):
-            (runs.make_sweep if self.name == "sweep-smoothing" else runs.make_stage)(
-                *parse_config(self.name, arguments)
-            )
+            config, runtime = parse_config(self.name, arguments)
+            runs.make_stage(config, runtime)
         else:
-            model = model_of(self.target)
-            self.target(**dict(make(model, nested(read(arguments, self.flags, self.name), self.flags), self.flags)))
+            given = nested(read(arguments, self.flags, self.name), self.flags)
+            self.target(**dict(make(model_of(self.target), given, self.flags)))
 
     @property
     def target(self) -> Any:
@@ -94,7 +93,9 @@ def _of(module: str, *names: str) -> list[Command]:
     return [Command(name.rstrip("_"), f"{module}.{name}") for name in names]
 
 
-_TEACHER, _CACHE, _STUDENT = (Command(each.lower(), f"stage_flags.{each}") for each in ("Teacher", "Cache", "Student"))
+_TEACHER, _CACHE, _STUDENT = (
+    Command(each.lower(), f"stage_flags.{each}") for each in ("Teacher", "Cache", "Student")
+)
 _SWEEP = Command("sweep-smoothing", "stage_flags.Sweep")
 
 GROUPS: tuple[tuple[Command, ...], ...] = (
@@ -115,5 +116,7 @@ def format_help() -> str:
     """Format the help of `distill`: a line for each command."""
     width = max(map(len, COMMANDS))
     groups = ["\n".join(f"  {each.name:{width}}  {each.summary}" for each in group) for group in GROUPS]
-    usage = "usage: distill COMMAND [flags]      (distill COMMAND --help lists the flags; --version tells the version)"
+    usage = (
+        "usage: distill COMMAND [flags]      (distill COMMAND --help lists the flags; --version tells the version)"
+    )
     return "\n\n".join([usage, *groups])

@@ -1,4 +1,4 @@
-"""Read the settings that `--config` names: a file of TOML or JSON, or an artifact that is made again with changes."""
+"""Read the settings that `--config` names: a file of TOML or JSON, or an artifact to be made with changes."""
 
 from __future__ import annotations
 
@@ -52,10 +52,14 @@ class ConfigFile:
         return cls(name, values)
 
     @classmethod
-    def _of_artifact(cls, name: str, config: StageConfig, kind: type[StageConfig], flags: Iterable[Flag]) -> ConfigFile:
+    def _of_artifact(
+        cls, name: str, config: StageConfig, kind: type[StageConfig], flags: Iterable[Flag]
+    ) -> ConfigFile:
         values: dict[Flag, Any] = {}
         if isinstance(config, SweepConfig) and kind is TeacherConfig:
-            values = {each: getattr(config, each.keys[-1]) for each in flags if each.keys[:2] == ("inputs", "sweep")}
+            values = {
+                each: getattr(config, each.keys[-1]) for each in flags if each.keys[:2] == ("inputs", "sweep")
+            }
         if isinstance(config, SweepConfig) and values:
             config = config.teacher
         if not isinstance(config, kind):
@@ -92,7 +96,9 @@ def _parse(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _values(fields: Mapping[str, Any], known: Mapping[str, Flag], file: str, prefix: str = "") -> Iterator[tuple[Flag, Any]]:
+def _values(
+    fields: Mapping[str, Any], known: Mapping[str, Flag], file: str, prefix: str = ""
+) -> Iterator[tuple[Flag, Any]]:
     """Yield each flag that a file sets, with its value; a field may have its dotted or its short name."""
     short = {SHORT[name].lstrip("-").replace("-", "_"): each for name, each in known.items() if name in SHORT}
     for name, value in fields.items():

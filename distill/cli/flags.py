@@ -227,7 +227,9 @@ def nested(values: Mapping[Flag, Any], flags: Iterable[Flag]) -> dict[str, Any]:
     return tree
 
 
-def make(model: type[_Model], given: Mapping[str, Any], flags: Iterable[Flag], inside: tuple[str, ...] = ()) -> _Model:
+def make(
+    model: type[_Model], given: Mapping[str, Any], flags: Iterable[Flag], inside: tuple[str, ...] = ()
+) -> _Model:
     """Make a model of the values of its flags.
 
     Args:
@@ -255,7 +257,9 @@ def make(model: type[_Model], given: Mapping[str, Any], flags: Iterable[Flag], i
         raise UserError(wrong.field, told.value, told.expected, told.way_out) from error
     except UserError as error:  # of a config inside, whose own name is no part of the flags
         wrong = next((each for each in flags if ".".join(each.keys[len(inside) :]) == error.field), None)
-        raise UserError(wrong.field if wrong else error.field, error.value, error.expected, error.way_out) from error
+        raise UserError(
+            wrong.field if wrong else error.field, error.value, error.expected, error.way_out
+        ) from error
 
 
 def shown(value: Any) -> str:

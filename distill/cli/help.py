@@ -91,7 +91,7 @@ def _entry(of: Flag, in_full: bool) -> list[str]:
     lines = _wrapped(text, " " * _COLUMN)
     if len(head) + 2 > _COLUMN:
         return [head, *lines]
-    return [head.ljust(_COLUMN) + (lines or [""])[0].lstrip(), *lines[1:]]
+    return [head.ljust(_COLUMN) + "".join(lines[:1]).lstrip(), *lines[1:]]
 
 
 def _names(of: Flag) -> list[str]:

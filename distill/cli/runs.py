@@ -78,16 +78,19 @@ def _print_skipped(skipped: Mapping[str, UserError]) -> None:
 
 
 def make_stage(config: StageConfig, runtime: Runtime) -> None:
-    """Run a stage and what it needs, and print its measures and its path."""
+    """Run a stage and what it needs, and print its measures and its path; of a sweep, its tables and its page."""
     from distill.pipeline.graph import run
 
+    if isinstance(config, SweepConfig):
+        _make_sweep(config, runtime)
+        return
     made = run(config, runtime=runtime)
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
     print_lines(str(made.path))
 
 
-def make_sweep(config: SweepConfig, runtime: Runtime) -> None:
+def _make_sweep(config: SweepConfig, runtime: Runtime) -> None:
     """Run a sweep, and print its tables and the path of its page."""
     from distill.pipeline.graph import ensure
     from distill.pipeline.identity import identify_all

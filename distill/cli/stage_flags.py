@@ -223,7 +223,9 @@ def _merged(default: Config, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         part = fields[name]
         fields[name] = _merged(part, value) if isinstance(part, Config) else value
-    if "content" in fields and any(given.get(name, fields.get(name)) != getattr(default, name, None) for name in ("name", "program")):
+    if "content" in fields and any(
+        given.get(name, fields.get(name)) != getattr(default, name, None) for name in ("name", "program")
+    ):
         fields["content"] = None  # the digest was that of what the default names
     return fields
 

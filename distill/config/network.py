@@ -73,7 +73,6 @@ class ModelConfig(NamesContent):
         """Return the reference of the function that builds the network, if the network is a plug-in."""
         return function_of(self.name, "timm", "torchvision")
 
-
     @model_validator(mode="after")
     def _known(self) -> ModelConfig:
         if self.name not in NETWORKS and not self.name.partition(":")[2]:

@@ -33,10 +33,7 @@ def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
         return _timm(config, name, num_classes, in_shape[0])
     if source == "torchvision":
         return _torchvision(config, name, num_classes)
-    if name:
-        factory = resolve(config.name, "model.name", config.content)
-    else:
-        factory = referenced(NETWORKS[source].build)
+    factory = resolve(config.name, "model.name", config.content) if name else referenced(NETWORKS[source].build)
     return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
 
 

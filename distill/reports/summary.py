@@ -36,6 +36,7 @@ def summarise(
     reproduces, paper = getattr(experiment, "REPRODUCES", ""), getattr(experiment, "PAPER", ())
     named = {row["measure"] for row in rows} | {each.measure for each in (*claims, *paper) if each.measure}
     judged = [_judged(claim, table) for claim in claims]
+    words = in_words(getattr(experiment, "ANSWER", ()), judged)
     cells = run_cells(getattr(experiment, "CELLS", ()))
     return _as_json(
         {
@@ -50,11 +51,11 @@ def summarise(
             "rows": rows,
             "columns": as_columns(table.measures, named),
             "claims": judged,
-            "in_words": in_words(getattr(experiment, "ANSWER", ()), judged),
             "published": [_beside_ours(entry, rows) for entry in paper],
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
             "figures": [{"name": name, "caption": _caption(name, figure)} for name, figure in figures.items()],
             **({"cells": cells} if cells else {}),
+            **({"in_words": words} if words else {}),
             "provenance": provenance,
         }
     )

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from distill.cli.stage_flags import parse_config
-from distill.config import CacheConfig, Config, DataConfig, LossConfig, OptimConfig, StudentConfig, SweepConfig
-from distill.config import TeacherConfig
+from distill.config import (
+    CacheConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    OptimConfig,
+    StudentConfig,
+    SweepConfig,
+    TeacherConfig,
+)
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system import trust
@@ -101,7 +109,12 @@ def test_a_plugin_that_only_a_file_names_is_refused(
 ) -> None:
     monkeypatch.setattr(trust, "current", trust.Trusted())
     Path("evil.py").write_text("open('ran', 'w')\n")
-    for text in ('model.name = "evil:net"', 'model = "evil:net"', 'data = "evil:net"', 'augment.program = "evil:f"'):
+    for text in (
+        'model.name = "evil:net"',
+        'model = "evil:net"',
+        'data = "evil:net"',
+        'augment.program = "evil:f"',
+    ):
         Path("mine.toml").write_text(text)
         told = fail(capsys, "teacher", "--config", "mine.toml", "--device", "cpu")
         assert "a plug-in that you trust" in told

@@ -203,9 +203,8 @@ def test_help_names_a_term_and_its_arguments(term: SoftTerm) -> None:
 
 
 def test_the_command_line_shows_all_terms(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["student", "--help"])
-    assert f"{{{','.join(SOFT_TERMS)}}}" in "".join(capsys.readouterr().out.split())
+    main(["student", "--help"])
+    assert ", ".join(SOFT_TERMS) in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_term_that_is_not_in_the_list_is_refused_with_those_that_are() -> None:

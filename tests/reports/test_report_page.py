@@ -15,6 +15,7 @@ import pytest
 from distill.config import ReportConfig
 from distill.metrics.measures import BY_NAME, MEASURES, Measure, Topic
 from distill.probes import probe_measures
+from distill.reports.answer import answer_of
 from distill.reports.columns import read_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.report_page import log_figures, write_report
@@ -102,6 +103,19 @@ def test_summary_schema(written):
     required = {"id", "statement", "verdict", "effect", "low", "high", "p"}
     assert [set(claim) - {"measure", "seeds"} for claim in summary["claims"]] == [required, required]
     assert [claim["verdict"] for claim in summary["claims"]] == ["reproduced", "reproduced"]
+
+
+def test_every_form_of_a_report_begins_with_the_answer(written):
+    out, summary = written
+    answer = html.escape(answer_of(summary), quote=False)
+    page, text = ((out / name).read_text() for name in ("index.html", "report.md"))
+    assert (
+        html.unescape(page.partition("</h1>")[2])
+        .strip()
+        .startswith(f"<p><strong>{answer_of(summary)}</strong></p>")
+    )
+    assert text.splitlines()[2] == f"**{answer}**"
+    assert format_summary(summary).startswith(f"{answer_of(summary)}\n\nreproduced")
 
 
 def test_means_take_their_own_runs(written):
@@ -237,7 +251,7 @@ def test_the_papers_numbers_stand_beside_ours(written):
     for line in shown.rows:
         for page in pages:
             assert all(cell in page for cell in line)
-    told = format_summary(summary)
+    told = format_summary(summary, tables=True)
     assert "86.8±0.2 %" in told
     assert "98.6 %" not in told, "a terminal has no room for what nothing here corresponds to"
     assert paper_table({"published": []}) is None
@@ -245,7 +259,7 @@ def test_the_papers_numbers_stand_beside_ours(written):
 
 def test_a_measure_that_no_run_has_is_no_column(tmp_path):
     table = measured()
-    text = format_summary(report(tmp_path / "plain", table))
+    text = format_summary(report(tmp_path / "plain", table), tables=True)
     assert "Temperature scaling" not in text
     table.measures = (*MEASURES, *probe_measures("temperatures"), *probe_measures("information"))
     for label, measures in table.values.items():
@@ -337,8 +351,9 @@ def test_all_runs_diverged(tmp_path):
 
 def test_terminal_output_is_aligned(written):
     _, summary = written
-    lines = format_summary(summary).splitlines()
+    lines = format_summary(summary, tables=True).splitlines()
     assert max(map(len, lines)) <= 150
+    assert not any("accuracy %" in line for line in format_summary(summary).splitlines()), "tables only when asked"
     header = next(line for line in lines if "accuracy %" in line)
     end = header.index("accuracy %") + len("accuracy %")
     assert [line[:end].rsplit(" ", 1)[-1] for line in lines[4:6]] == ["89.00±2.48", "89.00±2.48"]
@@ -352,7 +367,7 @@ def test_caches_are_compared_where_they_differ(tmp_path, sizes):
         if "student" in label.condition and label.unseen is None:
             smoothed = "ε=0.1" in label.condition
             measures |= {"cache_bytes_per_view": sizes[smoothed], "cache_tv_T4": 0.125}
-    text = format_summary(report(tmp_path / "r", table))
+    text = format_summary(report(tmp_path / "r", table), tables=True)
     assert ("Caches and what came of them" in text) == (len(set(sizes)) > 1)
     assert ("bytes/view" in text) == (len(set(sizes)) > 1)
     if len(set(sizes)) > 1:
@@ -484,4 +499,4 @@ def test_a_summary_cannot_ask_for_any_number_of_digits(written, decimals):
     _, summary = written
     columns = [column | {"decimals": decimals} for column in summary["columns"]]
     with pytest.raises(ValueError, match="decimals = "):
-        format_summary(summary | {"columns": columns})
+        format_summary(summary | {"columns": columns}, tables=True)
