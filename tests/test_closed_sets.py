@@ -128,7 +128,7 @@ def call(name, *arguments):
         main(list(arguments))
     told[name] = out.getvalue()
 
-call("help of a student", "student", "--help")
+call("help of a student", "student", "--help-all")
 call("help of an experiment's plan", "plan", "--help")
 call("help of ls", "ls", "--help")
 call("doctor", "doctor")
@@ -143,7 +143,7 @@ call("student", "student", "--cache", told["cache"].split()[-1], "--model.name",
      "--loss.soft", "toy", "--loss.kwargs", '{"weight": 3}')
 call("evaluate", "evaluate", teacher, "--device", "cpu")
 call("evaluate all", "evaluate", teacher, "--measures", "all", "--device", "cpu")
-call("report", "reproduce", "toy_experiment", "--scale", "smoke", "--device", "cpu", "--executor", "inline")
+call("report", "reproduce", "toy_experiment", "--tables", "--scale", "smoke", "--device", "cpu", "--executor", "inline")
 
 from distill.audit.plan import describe
 from distill.config.stages import ToyConfig, parse_stage

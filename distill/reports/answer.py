@@ -11,7 +11,7 @@ from distill.reports.experiment import Saying
 
 _LONGEST = 300
 """Most characters of an answer."""
-_GENERIC: dict[Verdict, str] = {"reproduced": "reproduced", "contradicted": "Not so", "undecided": "Undecided"}
+_GENERIC: dict[Verdict, str] = {"reproduced": "Reproduced", "contradicted": "Not so", "undecided": "Undecided"}
 
 
 def in_words(sayings: Iterable[Saying], claims: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -59,7 +59,8 @@ def _counted(claims: Sequence[Mapping[str, Any]], most: int) -> str:
             named.append(f"and {rest} more" if named else f"{rest} claim{'' if rest == 1 else 's'}")
         if named:
             parts.append(f"{heading}: {'; '.join(named)}")
-    return ". ".join(parts) + "."
+    text = ". ".join(parts) + "."
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def _listed(places: Sequence[str]) -> str:

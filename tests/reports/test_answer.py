@@ -25,7 +25,7 @@ def test_claims_are_listed_by_their_verdicts() -> None:
     assert told == "On digits (10 seeds): reproduced: A; B. Not so: C. Undecided: D."
     one = summary(("A", "undecided"), data="imagefolder:/home/me/birds")
     one["claims"][0]["seeds"] = 1
-    assert answer_of(one) == "On birds (1 seed): Undecided: A."
+    assert answer_of(one) == "On birds (1 seed): undecided: A."
     assert answer_of(summary()) == ""
 
 
