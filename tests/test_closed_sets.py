@@ -143,7 +143,8 @@ call("student", "student", "--cache", told["cache"].split()[-1], "--model.name",
      "--loss.soft", "toy", "--loss.kwargs", '{"weight": 3}')
 call("evaluate", "evaluate", teacher, "--device", "cpu")
 call("evaluate all", "evaluate", teacher, "--measures", "all", "--device", "cpu")
-call("report", "reproduce", "toy_experiment", "--tables", "--scale", "smoke", "--device", "cpu", "--executor", "inline")
+here = ("--scale", "smoke", "--device", "cpu", "--executor", "inline")
+call("report", "reproduce", "toy_experiment", "--tables", *here)
 
 from distill.audit.plan import describe
 from distill.config.stages import ToyConfig, parse_stage

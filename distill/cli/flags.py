@@ -174,7 +174,7 @@ def _value(of: Flag, words: list[str]) -> Any:
     """Return the value that words give a flag, as far as words can tell; its model checks it."""
     if dict in of.kinds:
         return _arguments(of, words)
-    if not of.items or words == ["None"]:
+    if not of.items or words == ["None"] or (len(words) == 1 and words[0] in choices(of)):
         return _one(words[0], of.kinds)
     if {int, float} & {*of.items} and (wrong := [word for word in words if "," in word]):
         several = " ".join(" ".join(words).replace(",", " ").split())

@@ -70,7 +70,7 @@ def _heading(of: Flag) -> str:
     for heading, beginnings in _GROUPS.items():
         if of.field.startswith(beginnings):
             return heading
-    return "Further" if of.keys[0] == "config" else ""
+    return "Further" if of.keys[:1] == ("config",) else ""
 
 
 def _is_special(of: Flag, heading: str) -> bool:

@@ -146,7 +146,8 @@ class Student(Teacher):
             return self._with_source(alone, store)
         # Without a cache alpha had to be 0.
         loss = alone.loss if alone.cache else alone.loss.model_copy(update={"alpha": 1.0})
-        taught = alone.model_copy(update={"cache": cache, "data": cache.transfer_set, "loss": loss})
+        data = cache.transfer_set.model_copy(update={"balanced": alone.data.balanced})
+        taught = alone.model_copy(update={"cache": cache, "data": data, "loss": loss})
         return self._with_source(taught, store)
 
 

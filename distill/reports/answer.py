@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
+from distill.config.data_sets import short_name
 from distill.metrics.verdict import Verdict
 from distill.reports.experiment import Saying
 
@@ -33,9 +33,7 @@ def answer_of(summary: Mapping[str, Any]) -> str:
         return ""
     counts = [claim["seeds"] for claim in claims]
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
-    kind, _, path = summary["data"].partition(":")
-    data = PurePath(path).name if kind == "imagefolder" else summary["data"]
-    head = f"On {data} ({seeds} seed{'' if seeds == '1' else 's'}): "
+    head = f"On {short_name(summary['data'])} ({seeds} seed{'' if seeds == '1' else 's'}): "
     # A report of an earlier version has no words of its own.
     words = summary.get("in_words")
     texts = (_joined(words, most) if words else _counted(claims, most) for most in range(len(claims) * 3, -1, -1))

@@ -77,4 +77,6 @@ def test_values_are_read_as_their_types() -> None:
     )
     config, runtime = parse_config("teacher", [*words.split(), "--no-progress", "--store", "~/x"])
     assert (config.optim.clip, config.augment.flip, config.schedule.decay_epochs) == (None, True, (1.0, 2.5))
+    for words, weights in ((["balanced"], "balanced"), (["1", "2.5"], (1.0, 2.5))):
+        assert parse_config("teacher", ["--loss.class-weights", *words])[0].loss.class_weights == weights
     assert (config.optim.lr, runtime.progress, runtime.store) == (0.001, False, Path("~/x").expanduser())
