@@ -71,7 +71,7 @@ ANSWER = [
     Saying(
         "its students know a class they never saw less {}",
         "its students know a class they never saw better {}",
-        "undecided how well its students know one {}",
+        "undecided how well its students know a class they never saw {}",
         {f"unseen-T{each:g}": f"at T = {each:g}" for each in TEMPERATURES},
     ),
     Saying(

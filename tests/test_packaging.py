@@ -122,10 +122,9 @@ PRIVATE = {
         "likelihood.py: _log_softmax_backward_data",
         "step_distributed.py: _foreach_div_",
     },
-    "tyro": {"flags.py: the text of its errors"},
 }
-UNSEEN = {"event_file.py: _get_file_writer", *PRIVATE["tensorboard"], *PRIVATE["tyro"]}
-"""Parts that the search below cannot see: a method that is replaced, modules without underscore, printed text."""
+UNSEEN = {"event_file.py: _get_file_writer", *PRIVATE["tensorboard"]}
+"""Parts that the search below cannot see: a method that is replaced, and modules without underscore."""
 DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}  # of named tuples, and of os
 
 

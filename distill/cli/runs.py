@@ -62,7 +62,7 @@ def reproduce(*, wanted: Wanted, tables: bool = False, runtime: RuntimeFlags) ->
         print_lines(format_overview(summaries))
     else:
         print_lines(format_summary(summaries[0], tables))
-        print_lines(f"\nreport       {made.reports[0].path / 'index.html'}")
+        print_lines(f"report       {made.reports[0].path / 'index.html'}")
     _print_skipped(made.skipped)
     if made.page:
         print_lines(f"all reports  {made.page}")
