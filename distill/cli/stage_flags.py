@@ -155,7 +155,11 @@ STAGE_FLAGS = {"teacher": Teacher, "cache": Cache, "student": Student, "sweep-sm
 """Name of a command that runs one stage → its flags."""
 
 
-def stage_flags(command: str, beside: type[BaseModel] | None = None) -> list[Flag]:
+class _Nothing(BaseModel):
+    """Have no further flags."""
+
+
+def stage_flags(command: str, beside: type[BaseModel] = _Nothing) -> list[Flag]:
     """List the flags of a command that runs one stage: inputs, the fields of its config, the machine.
 
     Args:
@@ -164,26 +168,19 @@ def stage_flags(command: str, beside: type[BaseModel] | None = None) -> list[Fla
     """
     kind = STAGE_FLAGS[command]
     of_config = (each for each in flags_of(kind.makes, keys=("config",)) if each.field not in kind.left_out)
-    more = flags_of(beside, keys=("beside",)) if beside else ()
-    return [*flags_of(kind, keys=("inputs",)), *of_config, *flags_of(Runtime, keys=("runtime",)), *more]
+    others = (("inputs", kind), ("runtime", Runtime), ("beside", beside))
+    return [*of_config, *(each for key, what in others for each in flags_of(what, keys=(key,)))]
 
 
 def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runtime]:
     """Return the config that the flags of a command ask for, and the runtime settings."""
-    config, runtime, _ = parse_words(command, arguments, None, _Nothing)
+    config, runtime, _ = parse_words(command, arguments)
     return config, runtime
 
 
-class _Nothing(BaseModel):
-    """Have no further flags."""
-
-
-_Beside = TypeVar("_Beside", bound=BaseModel)
-
-
 def parse_words(
-    command: str, arguments: list[str], upstream: StageConfig | None, beside: type[_Beside]
-) -> tuple[StageConfig, Runtime, _Beside]:
+    command: str, arguments: list[str], upstream: StageConfig | None = None, beside: type[BaseModel] = _Nothing
+) -> tuple[StageConfig, Runtime, Any]:
     """Return the config that the flags of a command ask for, the runtime settings, and further flags.
 
     Args:
