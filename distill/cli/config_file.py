@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.cli.flag_names import SHORT
 from distill.cli.flags import Flag
-from distill.cli.hints import close_fields
+from distill.cli.hints import MOST, close_fields
 from distill.config import StageConfig, StudentConfig, SweepConfig, TeacherConfig, parse_stage
 from distill.config.contents import NamesContent
 from distill.errors import UserError
@@ -42,7 +42,10 @@ class ConfigFile:
             return cls._of_artifact(name, store.resolve(name).config, kind, flags)
         fields = _parse(path)
         if isinstance(fields.get("config"), dict) and "key" in fields:  # a record.json
-            config = parse_stage(fields["config"])
+            try:
+                config = parse_stage(fields["config"])
+            except UserError as error:
+                raise UserError(f"{name}, {error.field}", error.value, error.expected, error.way_out) from error
             trust.note_file(config.plugins(), path)
             return cls._of_artifact(name, config, kind, flags)
         known = {each.field: each for each in flags if each.keys[0] in ("inputs", "config")}
@@ -109,7 +112,8 @@ def _values(
         elif isinstance(value, dict) and any(each.startswith(f"{path}.") for each in known):
             yield from _values(value, known, file, f"{path}.")
         else:
-            close = close_fields(path, known)
+            inside = [each for each in known if each.startswith(f"{path}.")]
+            close = inside[:MOST] or close_fields(path, known)
             way_out = f"Perhaps you meant: {', '.join(close)}." if close else "Drop it; some are flags only."
             shown = "a table" if isinstance(value, dict | list) else value
             raise UserError(f"{file}, {path}", shown, "a field of this config", way_out)

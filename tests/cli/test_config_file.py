@@ -92,7 +92,11 @@ def test_a_cache_and_a_student_keep_or_change_their_inputs(store: ArtifactStore)
         ("config = 'other'", "mine.toml, config = 'other': expected a field"),
         ("data.content = 'x'", "mine.toml, data.content = 'x': expected a field"),
         ("optim.lr = 'fast'", "mine.toml, optim.lr = 'fast': expected a valid number."),
-        ("optim = 3", "mine.toml, optim = 3: expected a field"),
+        ("optim = 3", "mine.toml, optim = 3: expected a field of this config. Perhaps you meant: optim."),
+        (
+            '{"key": 1, "config": {"stage": "teacher", "seed": -1}}',
+            "mine.toml, seed = -1: expected greater",
+        ),
         ("optim.lr = nan", "mine.toml, optim.lr = nan: expected a finite number."),
         ("seed = ", "--config = 'mine.toml: Invalid value"),
         ('{"seed": 1, "seed": 2}', "the key 'seed' twice"),
