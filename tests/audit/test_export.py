@@ -192,7 +192,7 @@ def test_sentences_and_caches_are_refused(make, cache, store, runtime, tmp_path)
 def test_a_network_of_another_store_is_not_trained_again(make, store, runtime, tmp_path):
     network = make(teacher_with(MODELS["mlp"]))
     elsewhere = type(store)(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="expected an artifact of the store .*elsewhere"):
+    with pytest.raises(UserError, match=r"expected an artifact of the store .*elsewhere"):
         export(network, tmp_path / "out", "temperature", elsewhere, runtime)
     assert not (tmp_path / "elsewhere").exists()
     assert not (tmp_path / "out").exists()
