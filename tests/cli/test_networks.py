@@ -28,6 +28,7 @@ def test_each_command_feeds_the_next(teacher: Path, capsys: pytest.CaptureFixtur
         "smoothing": 0.0,
         "smoothing_convention": "uniform",
         "labels": LabelsConfig().model_dump(mode="json"),
+        "class_weights": [],
     }
     assert config["exclude_classes"] == [3, 5]
     assert run(capsys, *arguments).splitlines()[-1] == str(student), "the second time it is a hit"
