@@ -214,7 +214,7 @@ def test_a_term_that_is_not_in_the_list_is_refused_with_those_that_are() -> None
 
 
 def test_the_readme_lists_every_soft_term() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "distill" / "training" / "README.md").read_text(encoding="utf-8")
     listed = readme.partition("- **Soft targets** of a student (`--loss.soft`):")[2].partition("\n- ")[0]
     assert [name for name in re.findall(r"`([a-z-]+)`", listed) if name in SOFT_TERMS] == [*SOFT_TERMS]
 

@@ -29,7 +29,7 @@ NAMES = sorted(path.stem for path in FOLDER.rglob("*.py") if is_experiment(path)
 
 def test_there_are_experiments_and_the_readme_names_them() -> None:
     assert "dark_knowledge" in NAMES
-    readme = (FOLDER.parent / "README.md").read_text()
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if name not in readme] == []
 
 

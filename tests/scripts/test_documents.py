@@ -1,4 +1,4 @@
-"""The README's results: a section per experiment that has a recorded run, the first without a heading."""
+"""What documents show of recorded results: a page per experiment, and tables."""
 
 import importlib.util
 import json
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "results_table.py"
-BEFORE = "dark_knowledge"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "documents.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("results_table", SCRIPT)
+    spec = importlib.util.spec_from_file_location("documents", SCRIPT)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -31,37 +30,48 @@ def record(folder: Path, experiment: str, data: str, **measures: float) -> None:
     (folder / f"{experiment}-{data.replace('/', '_')}.json").write_text(json.dumps(summary))
 
 
-def test_a_section_per_recorded_experiment(script, tmp_path):
-    assert script.results(tmp_path) == ""
+def page(script, folder: Path, name: str) -> list[str]:
+    return script.page(name, script.recorded(folder)[name], folder).splitlines()
+
+
+def test_every_document_shows_what_is_recorded(script):
+    outdated = [
+        str(path)
+        for path, text in script.documents().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    assert outdated == [], "run: python scripts/documents.py"
+
+
+def test_every_page_is_of_a_recorded_experiment(script):
+    pages = {path.stem for path in script.FOLDER.glob("*.md")} - {"README"}
+    assert pages == set(script.recorded())
+
+
+def test_a_page_per_recorded_experiment(script, tmp_path):
+    assert script.recorded(tmp_path) == {}
     record(tmp_path, "cache_precision", "digits", accuracy=0.9, cache_bytes_per_view=20, cache_tv_T4=0.001, ece=0.1)
     record(tmp_path, "patience", "digits", accuracy=0.9, nll=0.3, agreement=0.95, kl=0.1, ece=0.1)
     record(tmp_path, "patience", "mnist", accuracy=0.8)
-    record(tmp_path, BEFORE, "digits", accuracy=0.7, unseen_recall=0.5)
     record(tmp_path, "another", "digits", accuracy=0.6)
-    lines = script.results(tmp_path).splitlines()
-    headings = [line for line in lines if line.startswith(("#", "**"))]
-    views, form = "How many stored views", "What a cache may leave out"
-    assert headings == [
-        "**digits, all classes**",
-        "**digits, a class never seen**",
-        "**Verdicts**",
-        f"### {views} (`experiments/patience.py`)",
-        "**digits, stored views**",
-        "**mnist, stored views**",
-        "**Verdicts**",
-        f"### {form} (`experiments/cache_precision.py`)",
-        "**digits, stored form**",
-        "**Verdicts**",
-        "### `experiments/another.py`",
-        "**digits, all classes**",
-        "**Verdicts**",
+    assert list(script.recorded(tmp_path)) == ["patience", "cache_precision", "another"]
+    (tmp_path / "patience-mnist.png").touch()
+    lines = page(script, tmp_path, "patience")
+    assert [line for line in lines if line.startswith("#")] == [
+        "# How many stored views",
+        "## digits, stored views",
+        "## mnist, stored views",
+        "## Verdicts",
     ]
+    assert "![patience-mnist](patience-mnist.png)" in lines
     assert "| condition | seeds | accuracy % | NLL | agree % | KL |" in lines
     assert "| student | 1 | 90.00 | 0.300 | 95.0 | 0.100 |" in lines
-    assert "| condition | seeds | bytes/view | TV T=4 % | accuracy % |" in lines
-    assert "| student | 1 | 20 | 0.100 | 90.00 |" in lines
     both = "**undecided**: effect +0.5, 1 seed"
     assert f"| it is less | {both} | {both} |" in lines
+    lines = page(script, tmp_path, "cache_precision")
+    assert "| condition | seeds | bytes/view | TV T=4 % | accuracy % |" in lines
+    assert "| student | 1 | 20 | 0.100 | 90.00 |" in lines
+    assert page(script, tmp_path, "another")[0] == "# `another`"
 
 
 def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
@@ -72,9 +82,8 @@ def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
     curve = {"source": "Figure 5", "value": None, "half_width": None, **ours}
     published = [{"source": "Table 2", "value": 0.868, "half_width": 0.002, **ours}, curve]
     path.write_text(json.dumps(summary | {"published": published, "data_of_paper": "cifar10", "scale": "quick"}))
-    lines = script.results(tmp_path).splitlines()
-    assert lines[0] == "### Table 2: accuracy (`experiments/table2_accuracy.py`)"
-    at = lines.index("**digits, the paper and ours**")
+    lines = page(script, tmp_path, "table2_accuracy")
+    at = lines.index("## digits, the paper and ours")
     assert lines[at + 2 : at + 7] == [
         "| source | paper | ours | seeds | ours is |",
         "| --- | --- | --- | --- | --- |",
@@ -82,14 +91,7 @@ def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
         "",
         "Measured on digits, which is not the paper's data: compare directions, not numbers.",
     ]
-
-
-def test_only_the_experiments_that_are_named(script, tmp_path):
-    record(tmp_path, "patience", "digits", accuracy=0.9)
-    record(tmp_path, BEFORE, "digits", accuracy=0.7)
-    assert script.results(tmp_path, ["patience"]).startswith("### How many stored views")
-    assert script.results(tmp_path, ["patience"]) in script.results(tmp_path)
-    assert script.results(tmp_path, ["nothing"]) == ""
+    assert lines[-1] == "*digits: scale `quick`.*"
 
 
 def test_every_experiment_has_its_columns(script):
