@@ -403,15 +403,18 @@ def ten(folder: Path = FOLDER) -> str:
 
 
 def _ours(verdict: Verdict, summary: Mapping[str, Any]) -> str:
+    """Write our two means, in the unit of their measure."""
     means = {(row["condition"], row["measure"]): row["mean"] for row in summary["rows"]}
-    measures = verdict.measure.split("|") if "|" in verdict.measure else [verdict.measure] * 2
-    columns = read_columns(summary)
-    texts = []
-    for condition, measure in zip(verdict.conditions, measures, strict=True):
-        mean = 1 - means[condition, "accuracy"] if measure == "error" else means[condition, measure]
-        column = columns["accuracy" if measure == "error" else measure]
-        texts.append(f"{mean * (100 if column.unit in ('%', '×100') else 1):.{column.decimals}f}")
-    return f"{texts[0]} → {texts[1]}{' %' if column.unit == '%' else ''}"
+    before, _, after = verdict.measure.partition("|")
+    column = read_columns(summary)["accuracy" if before == "error" else before]
+    percent = 100 if column.unit in ("%", "×100") else 1
+
+    def mean(condition: str, measure: str) -> str:
+        value = 1 - means[condition, "accuracy"] if measure == "error" else means[condition, measure]
+        return f"{value * percent:.{column.decimals}f}"
+
+    first, second = verdict.conditions
+    return f"{mean(first, before)} → {mean(second, after or before)}{' %' if column.unit == '%' else ''}"
 
 
 def claims_of_paper(folder: Path = FOLDER) -> str:

@@ -31,6 +31,17 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[progress.Message]]:
     progress.tqdm.set_lock(before)
 
 
+def test_a_notebook_which_is_no_terminal_shows_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = io.StringIO()
+    with bar(total=1, desc="here", disable=None, file=drawn):
+        pass
+    assert drawn.getvalue() == ""
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    with bar(total=1, desc="here", disable=None, file=drawn):
+        pass
+    assert "here" in drawn.getvalue()
+
+
 def test_a_bar_of_a_worker_draws_nothing_and_reports_at_most_twice_a_second(worker, capfd) -> None:
     with bar(total=1000, desc="cache", disable=None, unit="view") as shown:
         shown.set_postfix({"loss": "0.5"}, refresh=False)
