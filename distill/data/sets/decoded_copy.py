@@ -24,7 +24,6 @@ from filelock import FileLock
 from jaxtyping import Int64, UInt8
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, ValidationError
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.config import DataConfig
 from distill.data.sets.archives import ARCHIVE_SUFFIXES, Encoded, encoded_images
@@ -36,6 +35,7 @@ from distill.data.sets.folder_layout import Listing, arrange
 from distill.data.sets.pixel_summary import Summary, summarise
 from distill.errors import ContentChanged, UserError
 from distill.system.files import sha256
+from distill.system.progress import bar
 from distill.system.reading import map_array, read_json
 from distill.system.runtime import free_bytes
 
@@ -243,8 +243,8 @@ def decode_all(config: DataConfig, content: str, folder: Path, progress: bool) -
     try:
         with pillow_is_strict():
             images, encoded = _make_array(draft / "images.npy", len(listing.names), encoded, size, exif)
-            with tqdm(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as bar:
-                met = decode_into(images, encoded, size, exif, bar)
+            with bar(total=len(images), desc=f"decode {path.name}", disable=None if progress else True) as decoded:
+                met = decode_into(images, encoded, size, exif, decoded)
                 if met[FILES] != len(images):
                     raise changing
         images.flush()
