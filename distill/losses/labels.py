@@ -97,14 +97,15 @@ def label_loss(
         ValueError: a smoothing is given beside a matrix; a matrix or `by_sample` for maximum suppression; or
             weights for maximum suppression or beside a confidence penalty.
     """
-    if weights is not None and (convention == "maxsup" or confidence_penalty):
+    is_maxsup = convention == "maxsup"
+    if weights is not None and (is_maxsup or confidence_penalty):
         raise ValueError("weights: expected none for maximum suppression or beside a confidence penalty.")
     if matrix is not None and smoothing:
         raise ValueError(f"smoothing = {smoothing!r}: expected 0 beside a matrix, which says it all.")
+    if is_maxsup and (matrix is not None or by_sample != "none"):
+        raise ValueError("convention = 'maxsup': expected neither a matrix nor by_sample.")
     z, labels = _one_row_per_label(logits, labels)
-    if convention == "maxsup":
-        if matrix is not None or by_sample != "none":
-            raise ValueError("convention = 'maxsup': expected neither a matrix nor by_sample.")
+    if is_maxsup:
         return _max_suppression(z, labels, factor * smoothing, confidence_penalty, ignore_index)
     if matrix is None:
         smoothing = in_uniform(factor * smoothing, convention, z.shape[1])
@@ -113,17 +114,29 @@ def label_loss(
         smoothed_labels, factor = float(smoothing), 1.0
     else:
         smoothed_labels = matrix if isinstance(matrix, Rows) else rows_of(matrix, z)
-    log_p = torch.log_softmax(z.detach(), 1)
     counts = None if labels.is_floating_point() else labels != ignore_index
-    of_sample = factor
-    if by_sample != "none":
-        in_range = labels if counts is None else labels.masked_fill(~counts, 0)
-        of_sample = factor * sample_factor(by_sample, log_p, in_range)
+    return _of_soft_labels(z, labels, counts, smoothed_labels, factor, by_sample, confidence_penalty, weights)
+
+
+def _of_soft_labels(
+    z: Float[Tensor, "n k"],
+    labels: Tensor,
+    counts: Tensor | None,
+    smoothed_labels: float | Rows,
+    factor: float,
+    by_sample: BySample,
+    confidence_penalty: float,
+    weights: Float[Tensor, " k"] | None,
+) -> Float[Tensor, ""]:
+    """Compute the loss of `label_loss` where targets are written out, a row for each sample."""
+    log_p = torch.log_softmax(z.detach(), 1)
+    in_range = labels if counts is None else labels.masked_fill(~counts, 0)
+    of_sample = factor if by_sample == "none" else factor * sample_factor(by_sample, log_p, in_range)
     targets = _targets(log_p, labels, counts, smoothed_labels, of_sample)
     number = _number_of_counted(z, counts)
     if weights is not None:
         targets.mul_(weights)
-        number = number if counts is None else weights[labels.masked_fill(~counts, 0)].where(counts, 0).sum()
+        number = number if counts is None else weights[in_range].where(counts, 0).sum()
     return log_likelihood(z, log_p, targets, confidence_penalty, counts) / -number
 
 

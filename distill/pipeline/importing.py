@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,8 +85,7 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     else:
         rows = rows_by_name(names, count, flags, dataset, runtime)
     columns = columns_by_name(classes, source.shape[2], dataset.classes)
-    hidden = None if runtime.progress else True
-    hashed = bar(source.files, "hash", unit="file", delay=2, disable=hidden)
+    hashed = bar(source.files, "hash", unit="file", delay=2, disable=None if runtime.progress else True)
     config = CacheConfig(
         teacher=ImportConfig(
             sha256=tuple(sha256(path) for path in hashed),
@@ -106,15 +106,14 @@ def import_logits(files: Sequence[Path], store: ArtifactStore, runtime: Runtime,
     views = Views.of_training(dataset, config.augment, config.view_seed)
     aligned = Aligned(source, rows, columns, config, dataset, views)
     declared = ["teacher weights", "preprocessing", "views"]
-    is_proven = source.named if is_top_k else names is not None
-    declared += [] if is_proven else ["sample order"]
-    if not is_proven and runtime.progress:
-        warn("sample order", _ORDER_IS_DECLARED)
+    if not (source.named if is_top_k else names is not None):
+        declared.append("sample order")
+        if runtime.progress:
+            warn("sample order", _ORDER_IS_DECLARED)
     declared += [] if classes else ["class order"]
     declared += ["temperature"] if flags.temperature != 1 else []
-    return store.find(config) or run_stage(
-        config, store, runtime, lambda draft: _write(aligned, tuple(declared), draft, runtime)
-    )
+    made = partial(_write, aligned, tuple(declared), runtime=runtime)
+    return store.find(config) or run_stage(config, store, runtime, made)
 
 
 @dataclass(frozen=True)

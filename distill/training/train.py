@@ -78,10 +78,6 @@ def train_network(
         model = build_model(config.model, dataset.num_classes, dataset.shape).to(device)
         if runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-        def evaluate(model: nn.Module) -> dict[str, float]:
-            return evaluation_measures(*held_out(model))
-
         model = fit(
             model,
             loader,
@@ -90,7 +86,7 @@ def train_network(
             folder,
             runtime,
             teacher,
-            evaluate=evaluate,
+            evaluate=lambda model: evaluation_measures(*held_out(model)),
             at_start=of_targets,
             notices=notices,
             data=dataset.fingerprint,
@@ -101,18 +97,23 @@ def train_network(
         predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
         if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
             raise Diverged(steps, config.optim.lr, math.nan)
-        metrics = {
-            f"{split}/{measure}": value
-            for split, (logits, labels) in predictions.items()
-            for measure, value in evaluation_measures(logits, labels).items()
-        } | of_targets
-        of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
-        of_test |= _of_test(*predictions["test"], taught_by)
+        metrics = _metrics(predictions) | of_targets
+        shown = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        of_test = shown | _of_test(*predictions["test"], taught_by)
         _finish_log(config, predictions, of_test, notices, steps, folder)
         _save(model, predictions, notices, folder)
         return Outcome(metrics, dataset.identity())
 
     return ranks.on_first(store)
+
+
+def _metrics(predictions: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Measure the predictions of each split: split/measure → value."""
+    return {
+        f"{split}/{measure}": value
+        for split, (logits, labels) in predictions.items()
+        for measure, value in evaluation_measures(logits, labels).items()
+    }
 
 
 def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
