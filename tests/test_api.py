@@ -92,7 +92,7 @@ def test_the_example_runs_and_draws(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [str(example), "store"])
     monkeypatch.setenv("MPLBACKEND", "svg")
-    runpy.run_path(str(example), run_name="__main__")
+    runpy.run_path(str(example), run_name="__main__")["plt"].close("all")
     assert "<svg" in (tmp_path / "example.svg").read_text("utf-8")
     plain, smoothed = (float(line.rsplit(" ", 1)[1]) for line in capsys.readouterr().out.splitlines())
     assert smoothed < plain

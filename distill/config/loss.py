@@ -283,6 +283,11 @@ class LossConfig(Config):
     """Further options of the hard term for its labels."""
 
     @property
+    def strongest(self) -> float:
+        """Return the largest smoothing of any class, before any schedule; 0 if labels are not smoothed."""
+        return max((self.smoothing, *self.labels.per_class))
+
+    @property
     def soft_term(self) -> SoftTerm:
         """Return the soft term that `soft` names."""
         return SOFT_TERMS[self.soft]

@@ -30,11 +30,6 @@ class Notice(NamedTuple):
     """One line that says what is wrong, with its numbers, and what to do."""
 
 
-def strongest(config: TeacherConfig | StudentConfig) -> float:
-    """Return the largest ε of any class, before any schedule, or 0 if no labels are taught."""
-    return max((config.loss.smoothing, *config.loss.labels.per_class))
-
-
 def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
     """Tell whether targets depend on label and step alone, so that they set a ceiling on a network's confidence.
 
@@ -49,7 +44,7 @@ def has_ceiling(config: TeacherConfig | StudentConfig) -> bool:
 
 def mixed_labels(config: TeacherConfig | StudentConfig, classes: int) -> Notice | None:
     """Warn if labels are smoothed on top of mixup or cutmix, unless the config says that both are meant."""
-    views, loss, most = config.shown, config.loss, strongest(config)
+    views, loss, most = config.shown, config.loss, config.loss.strongest
     if not views.mixes or not most or loss.smoothing_convention == "maxsup" or loss.labels.on_mixed:
         return None
     mass = most if loss.smoothing_convention == "others" else most * (classes - 1) / classes
@@ -95,7 +90,7 @@ def under_confidence(
     gap = confidence_gap(logits, labels)
     if not under_confident(gap):
         return None
-    most = strongest(config)
+    most = config.loss.strongest
     reason = f"Smoothing {most:g} is a reason: lower it, or scale" if most else "Scale"
     return Notice(
         "under-confident",

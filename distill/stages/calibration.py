@@ -14,7 +14,6 @@ from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
 from distill.metrics.diagram import draw_reliability, frame
 from distill.metrics.measures import compute, of_kind
-from distill.metrics.smoothing_warnings import strongest
 from distill.reports.tables import Grid, aligned
 from distill.store.artifact import Artifact
 from distill.store.inputs import Inputs
@@ -127,7 +126,9 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     else:
         held_out = confidence_gap(*load_predictions(network, "held_out"))
         all_right = metrics[f"held_out/accuracy{BEFORE}"] == 1
-        lines = [f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, strongest(config) > 0)}"]
+        lines = [
+            f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, config.loss.strongest > 0)}"
+        ]
     lines += [f"Test images, before: {in_words(before)}.", f"Test images, after: {in_words(after)}."]
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from distill.config import StudentConfig, TeacherConfig
 from distill.metrics.measures import BY_NAME
-from distill.metrics.smoothing_warnings import strongest
 from distill.training.run_table import teachers_smoothing
 
 RENAMED = {"lr": "speed/learning_rate", "images_per_second": "speed/images_per_second"}
@@ -52,7 +51,7 @@ def beside(config: TeacherConfig | StudentConfig, values: Mapping[str, float]) -
     A student is named after the labels of its teacher. One whose teacher's labels are unknown has no such names.
     """
     is_student = isinstance(config, StudentConfig) and config.cache is not None
-    smoothing = teachers_smoothing(config) if is_student else strongest(config)
+    smoothing = teachers_smoothing(config) if is_student else config.loss.strongest
     if smoothing is None:
         return {}
     side = f"{'smoothed' if smoothing else 'hard'}_{'teacher' if is_student else 'labels'}"

@@ -15,7 +15,6 @@ from torch import nn
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.loader import Join, Loader
 from distill.losses import FromTeacher, Loss
-from distill.metrics.smoothing_warnings import strongest
 from distill.store.record import RESUME
 from distill.system import ranks
 from distill.system.interrupts import Interrupts
@@ -72,7 +71,7 @@ def fit(
     """
     # Order and views are pure functions of the step, and everything else that changes is in the resume point.
     run = Run(model, config, len(loader), folder / RESUME, data)
-    recent = RecentSamples(loader.labels_per_step, smoothed=strongest(config) > 0, pieces=run.share.pieces)
+    recent = RecentSamples(loader.labels_per_step, smoothed=config.loss.strongest > 0, pieces=run.share.pieces)
     run.load(recent)
     # The resume point holds the measures since the last logged point. Where there are some, the point of step
     # `run.step` may still have to be logged.

@@ -15,7 +15,6 @@ from tensorboard.plugins.hparams import summary_v2
 
 from distill.config import CacheConfig, StudentConfig, TeacherConfig
 from distill.metrics.measures import BY_NAME
-from distill.metrics.smoothing_warnings import strongest
 from distill.store import titles
 from distill.store.key import key
 
@@ -38,7 +37,7 @@ class _Column:
 def teachers_smoothing(config: Network) -> float | None:
     """Return the strongest smoothing of the labels that a network's teachers learned from; None if unknown."""
     cache = _cache(config)
-    return max(map(strongest, cache.teachers), default=None) if cache else None
+    return max((teacher.loss.strongest for teacher in cache.teachers), default=None) if cache else None
 
 
 def _cache(config: Network) -> CacheConfig | None:
@@ -69,7 +68,7 @@ _COLUMNS = (
     _Column("role", lambda config: config.stage, is_number=False),
     _Column("data", lambda config: titles.data(config.data), is_number=False),
     _Column("network", titles.network, is_number=False),
-    _Column("smoothing", lambda config: f"{strongest(config):g}", is_number=False),
+    _Column("smoothing", lambda config: f"{config.loss.strongest:g}", is_number=False),
     _Column("teacher's smoothing", _of_teacher, is_number=False),
     _Column("T", lambda config: config.loss.temperature if config.loss.alpha > 0 else None),
     _Column("alpha", lambda config: config.loss.alpha if _cache(config) else None),

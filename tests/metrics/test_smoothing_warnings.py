@@ -12,7 +12,6 @@ from distill.metrics.smoothing_warnings import (
     has_ceiling,
     mixed_labels,
     no_effect,
-    strongest,
     under_confidence,
 )
 
@@ -48,9 +47,9 @@ def test_a_ceiling_is_there_when_label_and_step_say_the_target(config, expected)
 
 
 def test_the_strongest_smoothing_is_that_of_taught_labels():
-    assert strongest(TeacherConfig().with_loss(smoothing=0.2)) == 0.2
-    assert strongest(TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.3)))) == 0.3
-    assert strongest(StudentConfig(cache=CacheConfig())) == 0
+    assert TeacherConfig().with_loss(smoothing=0.2).loss.strongest == 0.2
+    assert TeacherConfig().with_loss(labels=LabelsConfig(per_class=(0.1, 0.3))).loss.strongest == 0.3
+    assert StudentConfig(cache=CacheConfig()).loss.strongest == 0
 
 
 def test_smoothing_on_top_of_mixing_is_told_with_both_strengths_and_what_becomes_of_a_target():

@@ -57,6 +57,7 @@ _TAGS = {
         "head",
         "meta",
         "title",
+        "strong",
         "style",
         "body",
         "header",
@@ -292,6 +293,8 @@ def test_what_reaches_a_terminal_goes_through_a_function_that_escapes(capsys):
     }
     assert {call for call in calls if "printable" not in call} == {
         "cli/main.py: print(format_help())",
+        "cli/main.py: print(f'distill {__version__}')",
+        "cli/commands.py: print(format_flags(of.name, said, of.flags, any(map(_HELP.get, asked))))",
         "system/ranks.py: print(f'error: {error}', file=sys.__stderr__, flush=True)",  # a UserError, which escapes
     }
     warn("of this test", "a\x1b]0;title\x07b\u202e")

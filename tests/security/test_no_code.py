@@ -86,6 +86,7 @@ ALLOWED = {
     ): "an error that was pickled in the same line, to see whether it can be",
     ("system/plugins.py", "importlib.import_module"): "what the user named, see test_trust.py",
     ("__init__.py", "importlib.import_module"): "the modules of this package that stand in its table",
+    ("cli/commands.py", "importlib.import_module"): "modules of this package, by names that stand in the code",
     ("system/references.py", "importlib.import_module"): "what stands in the lists of the code",
     ("system/libraries.py", "importlib.import_module"): "timm and torchvision, by names that stand in the code",
     (

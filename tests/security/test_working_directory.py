@@ -11,7 +11,7 @@ import pytest
 
 from distill.errors import UserError
 from distill.reports import experiment_files
-from distill.system import trust
+from distill.system import trust, version
 from distill.system.plugins import resolve
 from tests.memory import forget_names
 
@@ -71,10 +71,10 @@ def test_a_plug_in_that_something_installed_hides_is_refused(folder: Path, modul
 
 def test_experiments_are_of_the_clone_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert experiment_files.experiments_folder() == PROJECT / "experiments"
-    installed = folder / "site-packages" / "distill" / "reports" / "experiment_files.py"
-    monkeypatch.setattr(experiment_files, "__file__", str(installed))
+    installed = folder / "site-packages" / "distill" / "system" / "version.py"
+    monkeypatch.setattr(version, "__file__", str(installed))
     (folder / "site-packages" / "experiments").mkdir(parents=True)
-    with pytest.raises(UserError, match="a package that lies in a clone"):
+    with pytest.raises(UserError, match="a clone of the source repository"):
         experiment_files.experiments_folder()
 
 

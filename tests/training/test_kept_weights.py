@@ -94,5 +94,5 @@ def test_a_cache_of_a_snapshot_holds_what_the_network_said_then(teacher, store, 
 
 @pytest.mark.parametrize(("kept", "wanted"), [(0, 0), (2, 3)])
 def test_a_cache_of_a_snapshot_that_is_not_kept_is_refused(teacher, kept, wanted) -> None:
-    with pytest.raises(UserError, match="`snapshots`"):
+    with pytest.raises(UserError, match="--snapshots N"):
         CacheConfig(teacher=teacher.replace(snapshots=kept), transfer_set=teacher.data, snapshot=wanted)
