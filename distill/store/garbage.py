@@ -164,7 +164,7 @@ def _drafts(store: ArtifactStore, drafts: Path, at_work: set[str]) -> Iterator[G
                 yield _garbage(path, "unfinished draft", UNREADABLE)
                 continue
             named = path.name == owner or path.name.endswith(f"-{owner[:8]}")
-            if named if owner else resumes or not any(path.iterdir()):
+            if named if owner else not any(path.iterdir()):  # without a key it may be of somebody else
                 yield _garbage(path, "unfinished draft", in_use or (RESUMES if resumes else ""))
 
 
