@@ -15,6 +15,7 @@ import pytest
 from distill.config import CacheConfig, DataConfig, ModelConfig, ScheduleConfig, StudentConfig, TeacherConfig
 from distill.pipeline.executors import ray_cluster
 from distill.pipeline.graph import ensure, missing
+from distill.pipeline.identity import identify_all
 from distill.store.key import key
 from distill.store.record import RESUME
 from distill.store.stages import inputs
@@ -110,7 +111,7 @@ def slow(name: str) -> ModelConfig:
 def test_a_node_is_killed_in_mid_training(
     cluster: Any, folder: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = configs()
+    wanted = identify_all(configs(), ArtifactStore(runtime.store), runtime)  # drafts are named by what is trained
     names = dict(zip(map(key, wanted), ["teacher0", "teacher1", "teacher2", "student"], strict=True))
     there = runtime.model_copy(
         update={"executor": "ray", "address": cluster.address, "threads": 1, "checkpoint_seconds": 0.2}
