@@ -4,9 +4,8 @@ The stages of the pipeline are modules of `distill.stages`. A **teacher** is tra
 smoothing. Its logits go to a **cache** on disk. **Students** learn from the cache. An **analysis** measures all
 networks. A **report** says which claims hold.
 
-    teacher = TeacherConfig(data=DataConfig(name="digits"), loss=LossConfig(smoothing=0.1))
-    cache = CacheConfig(teachers=(teacher,), transfer_set=teacher.data)
-    student = run(StudentConfig(cache=cache, data=cache.transfer_set))  # makes all three, or finds them
+    cache = CacheConfig(teacher=TeacherConfig(loss=LossConfig(alpha=0, smoothing=0.1)))
+    student = run(StudentConfig(cache=cache))  # makes teacher, cache and student, or finds them
 
 Nothing is imported before it is used, so that `import distill` takes no time.
 """

@@ -58,6 +58,13 @@ def test_nothing_inside_imports_from_the_package_itself() -> None:
                 assert all(alias.name != "distill" for alias in node.names), path
 
 
+def test_the_configs_of_its_docstring_fit() -> None:
+    example = [line.strip() for line in (distill.__doc__ or "").splitlines() if line.startswith("    ")]
+    names = {name: getattr(distill, name) for name in distill.__all__} | {"run": lambda config: config}
+    exec("\n".join(example), names)
+    assert names["student"].cache.teacher.loss.smoothing == 0.1
+
+
 def test_measures_of_tensors_arrays_and_lists_are_equal() -> None:
     logits, labels = torch.tensor([[2.0, 0, 1], [0, 3, 1], [1, 0, 2]]), torch.tensor([0, 1, 0])
     found = distill.measures(logits, labels)
