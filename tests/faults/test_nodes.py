@@ -74,7 +74,11 @@ def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start three nodes of one core each; the death of one is noticed within two seconds."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of this test")
     with ray_cluster.silenced(ray_cluster.import_ray()):
+        from ray._raylet import AuthenticationTokenLoader
         from ray.cluster_utils import Cluster
+
+        tokens: Any = AuthenticationTokenLoader
+        tokens.instance().reset_cache()  # an earlier test of this process may have had another token
 
         size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
         watch = {
@@ -90,6 +94,7 @@ def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             yield found
         finally:
             found.shutdown()
+            tokens.instance().reset_cache()
 
 
 def configs() -> list[TeacherConfig | StudentConfig]:
