@@ -283,7 +283,8 @@ class ArtifactStore:
         lock = drafts / f"{path.name.removesuffix('.lock').removesuffix('.soft')}.lock"
         # The holder deletes the lock. A process that waited for it finds that the file is gone, and makes it anew.
         with suppress(Timeout), held(lock, wait=False):
-            remove(path)
+            if path != lock:  # a lock is deleted once: after that, the file of this name is that of another process
+                remove(path)
             lock.unlink(missing_ok=True)
 
     @contextmanager

@@ -178,6 +178,17 @@ def test_an_error_that_is_none_of_locks_is_one_line(tmp_path, monkeypatch) -> No
         pass
 
 
+def test_a_lock_is_deleted_once(tmp_path, monkeypatch) -> None:
+    """Behind its back another process may have made the file again, and hold it."""
+    store = ArtifactStore(tmp_path)
+    with store.draft(CONFIG) as draft:
+        lock = draft.with_name(f"{draft.name}.lock")
+    deleted: list[Path] = []
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: deleted.append(path))
+    store.delete(lock)
+    assert deleted == [lock]
+
+
 def test_deleting_locks_never_lets_two_in(tmp_path) -> None:
     """A process that waits for a lock which gc deletes must not take the deleted file for the lock."""
     store, inside, most, stop = ArtifactStore(tmp_path), 0, 0, time.monotonic() + 0.7
