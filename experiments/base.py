@@ -190,7 +190,7 @@ def _cifar(name: str, scale: Scale) -> Setting:
         # diverge where there is a T²; pixels are
         # standardised by the mean and deviation of the training set, not image by image; and the tutorial's crops
         # of 24 x 24, brightness and contrast, of which the paper says nothing, are left out.
-        teacher_model, student_model = ModelConfig(name="resnet56"), ModelConfig(name="alexnet")
+        teacher_model, student_model = ModelConfig(name="resnet56_preact"), ModelConfig(name="alexnet")
         teacher_optim = OptimConfig(name="sgd", lr=0.3, weight_decay=1e-4 / 3, clip=1 / 3)
         student_optim = OptimConfig(lr=0.3, momentum=0, weight_decay=0.04 / 3)
         teacher_schedule = ScheduleConfig(name="step", epochs=205, decay_epochs=(102.5, 153.75))
@@ -199,7 +199,7 @@ def _cifar(name: str, scale: Scale) -> Setting:
         # The same networks in about a ninth and a twentieth of the epochs. 24 epochs of ResNet-56 are 2.9e15
         # floating-point operations, 60 of AlexNet 4.5e14 (counted with torch's FlopCounterMode, on 40,000 images).
         # Decay of the student is the paper's, since it is part of what is minimised. Not yet tried on a GPU.
-        teacher_model, student_model = ModelConfig(name="resnet56"), ModelConfig(name="alexnet")
+        teacher_model, student_model = ModelConfig(name="resnet56_preact"), ModelConfig(name="alexnet")
         teacher_optim = OptimConfig(name="sgd", lr=0.4, weight_decay=5e-4)
         student_optim = OptimConfig(lr=0.1, weight_decay=0.04 / 3)
         teacher_schedule = ScheduleConfig(epochs=24, batch_size=512, warmup_epochs=4)

@@ -568,7 +568,7 @@ def measurements(folder: Path, given: argparse.Namespace) -> Iterator[list[Line]
         (TEACHER, MNIST, MANY, None, 2),
         (TEACHER, MNIST, MANY, 100, 2),
         (ModelConfig(name="cnn"), MNIST, FEW, None, 4),
-        (ModelConfig(name="resnet56"), (3, 32, 32), FEW, None, 50),
+        (ModelConfig(name="resnet56_preact"), (3, 32, 32), FEW, None, 50),
     ):
         config = make_config(max(16, given.write_samples // share), classes, top_k)
         yield writing(folder, model, shape, config, given.write_rounds)

@@ -56,7 +56,7 @@ from distill.training.step import take_step
 AUGMENT = AugmentConfig(pad=4, flip=True)
 OPTIM = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-SECONDS_PER_IMAGE = {"cnn": 0.002, "resnet56": 0.012}
+SECONDS_PER_IMAGE = {"cnn": 0.002, "resnet56_preact": 0.012}
 """Seconds that a step on two cores takes for each image of its batch."""
 
 Step = Callable[[], object]
@@ -168,7 +168,7 @@ def _images(given: argparse.Namespace) -> tuple[Split, int, tuple[tuple[float, .
 
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument("--model", default="cnn", help="name of a network: resnet56, alexnet, cnn, ...")
+    parser.add_argument("--model", default="cnn", help="name of a network: resnet56_preact, alexnet, cnn, ...")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
         "--data", help="data set whose training images are taken; without it, random ones of 3x32x32"
@@ -180,7 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="steps of each contestant in a round")
-    return parse(parser, model="resnet56", rounds=10, steps=50)
+    return parse(parser, model="resnet56_preact", rounds=10, steps=50)
 
 
 def main() -> None:

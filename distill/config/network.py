@@ -36,7 +36,7 @@ NETWORKS: dict[str, Network] = {
         Network("mlp", "distill.models.mlp:MLP", "Hinton et al. 2015"),
         Network("cnn", "distill.models.cnn:CNN", "of this project, for 28 x 28 images"),
         Network("alexnet", "distill.models.alexnet:AlexNet", "Müller et al. 2019"),
-        Network("resnet56", "distill.models.resnet_cifar:PreActResNet", "Müller et al. 2019"),
+        Network("resnet56_preact", "distill.models.preact_resnet:PreActResNet", "Müller et al. 2019"),
         Network("transformer", "distill.models.transformer:Transformer", "Vaswani et al. 2017, for sentences"),
     )
 }

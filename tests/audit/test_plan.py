@@ -30,7 +30,7 @@ def test_bytes_of_a_cache_are_exact(cache: CacheConfig, store: ArtifactStore, ru
 def test_a_larger_net_takes_longer_and_what_is_unknown_is_said(store: ArtifactStore, runtime: Runtime) -> None:
     data = DataConfig(name="cifar10")
     small = Estimate(store).cost(TeacherConfig(data=data, model=ModelConfig(name="cnn")))
-    large = Estimate(store).cost(TeacherConfig(data=data, model=ModelConfig(name="resnet56")))
+    large = Estimate(store).cost(TeacherConfig(data=data, model=ModelConfig(name="resnet56_preact")))
     assert small.seconds is not None
     assert large.seconds is not None
     assert large.seconds > 5 * small.seconds

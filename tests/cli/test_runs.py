@@ -20,7 +20,7 @@ def test_plan_says_what_would_run_and_runs_nothing(folders: Path, capsys: pytest
     assert "miss" in run(capsys, "plan", "teacher", *TINY)
     run(capsys, "teacher", *TINY)
     assert "1 hits, 0 to make" in run(capsys, "plan", "teacher", *TINY)
-    told = run(capsys, "plan", "teacher", "--data.name", "cifar100", "--model.name", "resnet56")
+    told = run(capsys, "plan", "teacher", "--data.name", "cifar100", "--model.name", "resnet56_preact")
     assert "1 to make" in told
     assert " h" in told or "min" in told, "hours or minutes, not seconds"
 

@@ -53,7 +53,7 @@ def test_the_published_nets_see_the_views_that_their_teacher_was_trained_on(scal
             (teacher,) = config.cache.teachers
             assert config.cache.augment == teacher.augment == AugmentConfig(pad=4, flip=True)
             assert config.cache.views == views
-            assert (teacher.model.name, config.model.name) == ("resnet56", "alexnet")
+            assert (teacher.model.name, config.model.name) == ("resnet56_preact", "alexnet")
 
 
 def test_the_points_are_those_of_the_paper():

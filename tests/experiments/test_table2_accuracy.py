@@ -34,10 +34,10 @@ def test_pairs_differ_in_smoothing_alone(scale, data):
 def test_the_student_is_left_out_where_the_paper_has_only_resnet_56():
     runs = table2_accuracy.runs("paper", "cifar100")
     assert {label.condition for label in runs} == set(TEACHER)
-    assert {config.model.name for config in runs.values()} == {"resnet56"}
+    assert {config.model.name for config in runs.values()} == {"resnet56_preact"}
     of_cifar10 = table2_accuracy.runs("paper", "cifar10").items()
     models = {(label.condition, config.model.name) for label, config in of_cifar10}
-    assert models == {(name, "resnet56") for name in TEACHER} | {(name, "alexnet") for name in STUDENT}
+    assert models == {(name, "resnet56_preact") for name in TEACHER} | {(name, "alexnet") for name in STUDENT}
 
 
 def test_networks_are_shared_with_other_experiments():

@@ -17,7 +17,7 @@ from distill.models.alexnet import AlexNet
 from distill.models.build import refuse_larger
 from distill.models.cnn import CNN
 from distill.models.mlp import MLP
-from distill.models.resnet_cifar import PreActResNet
+from distill.models.preact_resnet import PreActResNet
 from distill.system import trust
 from tests.models.layers import parameters, read_by_head
 
@@ -59,7 +59,7 @@ def plugin_no_module(num_classes, in_shape):
         ("mlp", (1, 8, 8), {"widths": [16, 16]}),
         ("cnn", (1, 28, 28), {}),
         ("alexnet", (3, 32, 32), {}),
-        ("resnet56", (3, 32, 32), {}),
+        ("resnet56_preact", (3, 32, 32), {}),
         ("timm:resnet18", (1, 64, 64), {}),
         ("torchvision:resnet18", (3, 64, 64), {}),
         (plugin_reads_numbers, (1, 8, 8), {"rate": 0.5}),

@@ -48,7 +48,7 @@ def images_of(shape, n=5):
         (ModelConfig(name="mlp", kwargs={"widths": []}), (1, 8, 8)),
         (ModelConfig(name="cnn", kwargs={"dropout": 0.5}), (1, 8, 8)),
         (ModelConfig(name="alexnet"), (3, 16, 16)),
-        (ModelConfig(name="resnet56", kwargs={"width": 4, "blocks": 1}), (3, 16, 16)),
+        (ModelConfig(name="resnet56_preact", kwargs={"width": 4, "blocks": 1}), (3, 16, 16)),
         (ModelConfig(name="timm:resnet10t"), (1, 32, 32)),
         (ModelConfig(name="timm:test_vit"), (3, 160, 160)),
         (ModelConfig(name="torchvision:mobilenet_v3_small"), (3, 32, 32)),

@@ -58,7 +58,7 @@ def test_a_batch_larger_than_the_set_is_refused(bench, monkeypatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("model", ["cnn", "alexnet", "resnet56"])
+@pytest.mark.parametrize("model", ["cnn", "alexnet", "resnet56_preact"])
 def test_no_step_waits_for_the_gpu(bench, monkeypatch, tmp_path: Path, model: str) -> None:
     more = "--device", "cuda", "--channels-last", "--precision", "bfloat16", "--model", model, "--images", "2048"
     made = bench.Bench(arguments(bench, monkeypatch, *more, "--steps", "300"))  # more than two epochs

@@ -1,4 +1,4 @@
-"""Define the CIFAR ResNet of Müller et al. (2019), App. A.2: tensor2tensor's, with pre-activation blocks."""
+"""Define the ResNet-56 of Müller et al. (2019), App. A.2: tensor2tensor's, with pre-activation blocks."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.models.resnet_cifar import PreActResNet
+from distill.models.preact_resnet import PreActResNet
 from tests.models.layers import parameters, read_by_head
 
 
