@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from itertools import groupby
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,10 +26,11 @@ class Network:
     arguments). A function that returns a module will do as well."""
     published: str
     """Publication that the architecture is from."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments, which those of a config override."""
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.published})"
 
+_RESNET, _WRN, _VGG = (f"distill.models.{each}" for each in ("resnet:ResNet", "wide_resnet:WideResNet", "vgg:VGG"))
 
 NETWORKS: dict[str, Network] = {
     network.name: network
@@ -37,6 +39,21 @@ NETWORKS: dict[str, Network] = {
         Network("cnn", "distill.models.cnn:CNN", "of this project, for 28 x 28 images"),
         Network("alexnet", "distill.models.alexnet:AlexNet", "Müller et al. 2019"),
         Network("resnet56_preact", "distill.models.preact_resnet:PreActResNet", "Müller et al. 2019"),
+        *(
+            Network(f"resnet{depth}", _RESNET, "He et al. 2016, for CIFAR", {"depth": depth})
+            for depth in (20, 32, 44, 56, 110)
+        ),
+        *(
+            Network(f"resnet{depth}x4", _RESNET, "Tian et al. 2020", {"depth": depth, "widths": [32, 64, 128, 256]})
+            for depth in (8, 32)
+        ),
+        *(
+            Network(f"wrn_{depth}_{width}", _WRN, "Zagoruyko et al. 2016", {"depth": depth, "width": width})
+            for depth in (16, 40)
+            for width in (1, 2)
+        ),
+        Network("vgg8", _VGG, "Tian et al. 2020, with batch norm", {"convolutions": [1, 1, 1, 1, 1]}),
+        Network("vgg13", _VGG, "Simonyan et al. 2015, with batch norm", {"convolutions": [2, 2, 2, 2, 2]}),
         Network("transformer", "distill.models.transformer:Transformer", "Vaswani et al. 2017, for sentences"),
     )
 }
@@ -44,6 +61,12 @@ NETWORKS: dict[str, Network] = {
 
 To add a network, add an entry here and write the class that it names.
 """
+
+LISTED = ", ".join(
+    f"{', '.join(each.name for each in several)} ({published})"
+    for published, several in groupby(NETWORKS.values(), lambda each: each.published)
+)
+"""All networks by name, each with its publication, or several with theirs."""
 
 ELSEWHERE = "timm:NAME, torchvision:NAME or package.module:function"
 """Forms of name that refer to networks of other libraries or plug-ins."""
@@ -63,7 +86,7 @@ class ModelConfig(NamesContent):
     name: Annotated[
         str,
         or_function("model.name"),
-        Field(description=f"{', '.join(map(str, NETWORKS.values()))}, {ELSEWHERE}."),
+        Field(description=f"{LISTED}, {ELSEWHERE}."),
     ] = "mlp"
     kwargs: Kwargs = {}
     """Arguments of the model, such as {"widths": [1200, 1200], "dropout": 0.5}, as JSON."""

@@ -33,8 +33,12 @@ def constructor(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
         return _timm(config, name, num_classes, in_shape[0])
     if source == "torchvision":
         return _torchvision(config, name, num_classes)
-    factory = resolve(config.name, "model.name", config.content) if name else referenced(NETWORKS[source].build)
-    return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
+    if name:
+        factory = resolve(config.name, "model.name", config.content)
+        return bind(factory, "model.kwargs", num_classes, in_shape, **config.kwargs)
+    network = NETWORKS[source]
+    kwargs = {**network.kwargs, **config.kwargs}
+    return bind(referenced(network.build), "model.kwargs", num_classes, in_shape, **kwargs)
 
 
 def _timm(config: ModelConfig, name: str, num_classes: int, channels: int) -> Callable[[], nn.Module]:

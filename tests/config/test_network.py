@@ -18,7 +18,7 @@ from distill.system.references import referenced
 SHAPES = {"transformer": (1, 2, 5)}
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=str)
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 def test_each_names_a_function_of_classes_and_shape(network: Network) -> None:
     parameters = inspect.signature(referenced(network.build)).parameters.values()
     assert [each.name for each in parameters][:2] == ["num_classes", "in_shape"]
