@@ -23,6 +23,7 @@ from distill.config import (
     StageConfig,
     StudentConfig,
     TeacherConfig,
+    recipe_of,
 )
 from distill.config.data_sets import Shape
 from distill.data.sets.content import folder_path
@@ -102,10 +103,10 @@ def describe(
     hits = _hits(configs, todo_keys)
     costs = [(config, estimate.cost(config)) for config in todo]
     if len(todo) + len(hits) <= _LISTED:
-        lines = [f"hit   {title(config):60}" for config in hits]
+        lines = [f"hit   {title(config):60}{_recipe(config)}" for config in hits]
         lines += [
             f"miss  {title(config):60} {format_bytes(cost.bytes):>10} {format_seconds(cost.seconds):>9}"
-            f"{'  waits for views' if cost.waits else ''}"
+            f"{'  waits for views' if cost.waits else ''}{_recipe(config)}"
             for config, cost in costs
         ]
     else:
@@ -116,6 +117,12 @@ def describe(
     rest = f", and {unknown} on data whose size is not known yet" if unknown else ""
     lines.append(f"{len(hits)} hits, {len(todo)} to make: {format_bytes(known_bytes)}, about {seconds}{rest}")
     return Plan("\n".join([*estimate.assumptions(), *lines]), known_bytes)
+
+
+def _recipe(config: StageConfig) -> str:
+    """Name the published recipe by which a network is trained, and its epochs, to be appended to its line."""
+    name = recipe_of(config)
+    return f"  recipe {name}, {config.schedule.epochs} epochs" if name else ""
 
 
 def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from distill.cli.config_file import ConfigFile
 from distill.cli.flag_names import flag
 from distill.cli.flags import Flag, Mark, flags_of, make, nested, read
 from distill.config import (
+    RECIPES,
     CacheConfig,
     Config,
     EnsembleConfig,
     LossConfig,
     Mean,
+    RecipeName,
     StageConfig,
     StudentConfig,
     SweepConfig,
@@ -29,6 +31,12 @@ from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 
 _Input = TypeVar("_Input", TeacherConfig, CacheConfig)
+
+
+_RECIPES = (
+    "A published recipe, whose settings are the defaults of other flags; with other epochs, its steps move in"
+    f" proportion. A student with a cache keeps the views of the cache. {'; '.join(map(str, RECIPES.values()))}."
+)
 
 
 class StageFlags(BaseModel):
@@ -62,6 +70,7 @@ class StageFlags(BaseModel):
 class Teacher(StageFlags):
     """Train a teacher, with or without label smoothing."""
 
+    recipe: Annotated[RecipeName | None, Field(description=_RECIPES)] = None
     smoothing_source: str | None = None
     """Path or key of a teacher whose held-out predictions say which classes are confused, or alike."""
 
@@ -205,6 +214,9 @@ def parse_words(
     with file.named_in_errors({each.field for each in given}):
         inputs = make(kind, asked["inputs"], flags, ("inputs",))
         defaults = inputs.defaults(store, upstream, file.config)
+        if isinstance(inputs, Teacher) and inputs.recipe:
+            epochs = asked["config"]["schedule"].get("epochs")
+            defaults = RECIPES[inputs.recipe].applied_to(defaults, epochs)
         try:
             config = inputs.finish(type(defaults)(**_merged(defaults, asked["config"])))
         except UserError as error:

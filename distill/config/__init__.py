@@ -26,6 +26,7 @@ from distill.config.probes import (
     TemperaturesProbe,
     TranslationProbe,
 )
+from distill.config.recipes import RECIPES, RecipeName, recipe_of
 from distill.config.stages import (
     AnalysisConfig,
     CacheConfig,

@@ -117,6 +117,8 @@ class OptimConfig(Config):
     """Momentum (beta1 for adaptive optimisers is set by kwargs)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay, not applied to biases and norms."""
+    decay_biases: bool = False
+    """Decay biases and norms too, as torch's optimisers do. What a network itself excepts stays without decay."""
     head_lr: Positive = 1.0
     """Learning rate of the last layer, as a share of the rate of all others."""
     clip: Positive | None = 1.0

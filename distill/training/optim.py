@@ -23,7 +23,9 @@ _FUSED_DEVICES = ("cpu", "cuda")
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Build the optimiser of a model; biases, norms and `model.no_weight_decay()` get no weight decay.
+    """Build the optimiser of a model; what `model.no_weight_decay()` names gets no weight decay.
+
+    Neither do biases and norms, unless `decay_biases` is set.
 
     Where `head_lr` is not 1, the parameters of the last layer (`last_layer`) are in groups of their own, after all
     other groups, with timm's `lr_scale`. A schedule multiplies the rate of a group by its `lr_scale`; without a
@@ -52,7 +54,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             **_fastest(kind, model, config.kwargs),
-            **config.kwargs,
+            **{"filter_bias_and_bn": not config.decay_biases, **config.kwargs},
         )
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
         way_out = f"It says: {str(error).strip().splitlines()[0]}."

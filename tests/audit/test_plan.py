@@ -179,6 +179,8 @@ def test_stages_that_are_not_made_yet_are_planned_in_one_command(store, capsys) 
         ["miss", "digits-mlp4-of-ls0.00-T4-a1-s0"],
     ]
     assert lines[-1].startswith("0 hits, 3 to make: ")
+    main(["plan", *teacher, "--recipe", "cifar240", "--epochs", "2", "--tflops", "1", "--store", str(store.root)])
+    assert capsys.readouterr().out.splitlines()[-2].endswith("  recipe cifar240, 2 epochs")
     with pytest.raises(SystemExit):
         main(["plan", "teacher", "then", "report"])
     assert "then = 'report'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.config import OptimConfig, ScheduleConfig
+from distill.config import RECIPES, OptimConfig, ScheduleConfig
 from distill.errors import UserError
 from distill.models.alexnet import AlexNet
 from distill.models.mlp import MLP
@@ -63,6 +63,13 @@ def test_constant():
 def test_step_drops_at_exactly_its_epochs():
     values = rates(ScheduleConfig(name="step", epochs=4, decay_epochs=(3, 1.5), decay_rate=0.1))
     assert values == pytest.approx([0.5] * 15 + [0.05] * 15 + [0.005] * 11)
+
+
+def test_the_recipe_of_the_cifar_benchmark_has_its_rates():
+    values = rates(RECIPES["cifar240"].schedule, peak=0.05)
+    # RepDistiller multiplies by 0.1 where its epoch, counted from 1, is above 150, 180 and 210.
+    published = [0.05 * 0.1 ** sum(epoch > fall for fall in (150, 180, 210)) for epoch in range(1, 241)]
+    assert values[:-1] == pytest.approx([rate for rate in published for _ in range(STEPS)])
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "constant", "step"])
@@ -126,12 +133,24 @@ def test_biases_and_norms_are_not_decayed():
     }
 
 
+def test_all_weights_are_decayed_by_the_recipe_as_torch_does():
+    model, other = network(), network()
+    train(model, build_optimizer(model, RECIPES["cifar240"].optim), 3)
+    train(other, torch.optim.SGD(other.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4), 3)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    by_timms_name = build_optimizer(model, OptimConfig(weight_decay=1, kwargs={"filter_bias_and_bn": False}))
+    assert {group["weight_decay"] for group in by_timms_name.param_groups} == {1}
+
+
 def test_a_network_may_name_weights_that_are_not_decayed():
     model = AlexNet(10, (3, 24, 24))
-    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.04))
-    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
-    names = {name for name, p in model.named_parameters() if id(p) in decayed}
-    assert names == {"local3.weight", "local4.weight"}
+    for decay_biases in (False, True):
+        optimizer = build_optimizer(model, OptimConfig(weight_decay=0.04, decay_biases=decay_biases))
+        decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+        names = {name for name, p in model.named_parameters() if id(p) in decayed and name.endswith("weight")}
+        assert names == {"local3.weight", "local4.weight"}
+        assert len(decayed) == (7 if decay_biases else 2)
 
 
 @pytest.mark.parametrize(
