@@ -34,8 +34,8 @@ _Input = TypeVar("_Input", TeacherConfig, CacheConfig)
 
 
 _RECIPES = (
-    "A published recipe, whose settings are the defaults of other flags; with other epochs, its steps move in"
-    f" proportion. A student with a cache keeps the views of the cache. {'; '.join(map(str, RECIPES.values()))}."
+    "Train as published. The settings are the defaults of other flags; with other epochs, steps of the rate move in"
+    f" proportion; a student with a cache keeps the views of the cache. {'; '.join(map(str, RECIPES.values()))}."
 )
 
 

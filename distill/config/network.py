@@ -40,11 +40,11 @@ NETWORKS: dict[str, Network] = {
         Network("alexnet", "distill.models.alexnet:AlexNet", "Müller et al. 2019"),
         Network("resnet56_preact", "distill.models.preact_resnet:PreActResNet", "Müller et al. 2019"),
         *(
-            Network(f"resnet{depth}", _RESNET, "He et al. 2016, for CIFAR", {"depth": depth})
+            Network(f"resnet{depth}", _RESNET, "He et al. 2016", {"depth": depth})
             for depth in (20, 32, 44, 56, 110)
         ),
         *(
-            Network(f"resnet{depth}x4", _RESNET, "Tian et al. 2020", {"depth": depth, "widths": [32, 64, 128, 256]})
+            Network(f"resnet{depth}x4", _RESNET, "He et al. 2016", {"depth": depth, "widths": [32, 64, 128, 256]})
             for depth in (8, 32)
         ),
         *(
@@ -52,8 +52,8 @@ NETWORKS: dict[str, Network] = {
             for depth in (16, 40)
             for width in (1, 2)
         ),
-        Network("vgg8", _VGG, "Tian et al. 2020, with batch norm", {"convolutions": [1, 1, 1, 1, 1]}),
-        Network("vgg13", _VGG, "Simonyan et al. 2015, with batch norm", {"convolutions": [2, 2, 2, 2, 2]}),
+        Network("vgg8", _VGG, "Simonyan et al. 2015", {"convolutions": [1, 1, 1, 1, 1]}),
+        Network("vgg13", _VGG, "Simonyan et al. 2015", {"convolutions": [2, 2, 2, 2, 2]}),
         Network("transformer", "distill.models.transformer:Transformer", "Vaswani et al. 2017, for sentences"),
     )
 }
