@@ -121,8 +121,9 @@ def describe(
 
 def _recipe(config: StageConfig) -> str:
     """Name the published recipe by which a network is trained, and its epochs, to be appended to its line."""
-    name = recipe_of(config)
-    return f"  recipe {name}, {config.schedule.epochs} epochs" if name else ""
+    if not isinstance(config, TeacherConfig | StudentConfig) or not (name := recipe_of(config)):
+        return ""
+    return f"  recipe {name}, {config.schedule.epochs} epochs"
 
 
 def _hits(configs: list[StageConfig], todo: set[str]) -> list[StageConfig]:

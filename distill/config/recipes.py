@@ -79,7 +79,6 @@ else:
     RecipeName = Literal[tuple(RECIPES)]
 
 
-def recipe_of(config: object) -> str:
+def recipe_of(config: TeacherConfig | StudentConfig) -> str:
     """Return the name of the recipe whose settings a config has; an empty text where there is none."""
-    trained = isinstance(config, TeacherConfig | StudentConfig)
-    return next((name for name, each in RECIPES.items() if trained and each.is_that_of(config)), "")
+    return next((name for name, each in RECIPES.items() if each.is_that_of(config)), "")
