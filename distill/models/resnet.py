@@ -83,7 +83,8 @@ def check_pool(in_shape: tuple[int, int, int]) -> None:
     # Two strides of 2 leave a quarter of each side, rounded up; the pool takes 8 to 15 of them.
     least, most = 4 * POOL - 3, 4 * (2 * POOL - 1)
     if not least <= min(in_shape[1:]) <= max(in_shape[1:]) <= most:
-        raise ValueError(f"it averages {POOL} × {POOL} pixels, so each side must have {least} to {most}, best 32")
+        way_out = "resize the images, best to 32, or choose another network"
+        raise ValueError(f"its average pool needs {least} to {most} pixels on each side: {way_out}")
 
 
 def initialise(model: nn.Module) -> None:

@@ -39,7 +39,7 @@ class VGG(nn.Module):
             raise ValueError(f"convolutions are five numbers of at least 1, got {list(convolutions)}")
         pools = 4 if in_shape[1] == 64 else 3
         if min(in_shape[1:]) < 2**pools:
-            raise ValueError(f"it halves each side {pools} times, so each must have {2**pools} pixels or more")
+            raise ValueError(f"it needs {2**pools} or more pixels on each side: choose larger images")
         super().__init__()
         self._pools = pools
         channels = in_shape[0]

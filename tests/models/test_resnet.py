@@ -67,7 +67,7 @@ def test_sizes_that_the_pool_reduces_to_one_pixel_fit(name: str) -> None:
     for shape in ((1, 29, 32), (3, 60, 40)):
         check_model(ModelConfig(name=name), 10, shape)
     for shape in ((1, 28, 28), (3, 32, 61), (3, 64, 64)):
-        with pytest.raises(UserError, match=rf"{name} can be built .* each side must have 29 to 60, best 32\.$"):
+        with pytest.raises(UserError, match=rf"{name} can be built .* needs 29 to 60 pixels on each side: resize"):
             check_model(ModelConfig(name=name), 10, shape)
 
 

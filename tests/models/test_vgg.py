@@ -47,7 +47,7 @@ def test_images_64_pixels_high_are_halved_once_more(side: int, left: int) -> Non
 
 @pytest.mark.parametrize("shape", [(3, 7, 32), (3, 64, 8)])
 def test_small_images_are_refused(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(UserError, match=r"it halves each side . times, so each must have"):
+    with pytest.raises(UserError, match=r"it needs (8|16) or more pixels on each side"):
         check_model(ModelConfig(name="vgg8"), 10, shape)
     with pytest.raises(UserError, match="five numbers"):
         build_model(ModelConfig(name="vgg8", kwargs={"convolutions": [1]}), 10, (3, 32, 32))
