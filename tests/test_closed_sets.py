@@ -177,7 +177,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         edit(copy / name, begin, begin + line)
     stages = copy / "distill/config/stages.py"
     edit(stages, "class ReportConfig(Config):", f"{CONFIG.lstrip()}class ReportConfig(Config):")
-    edit(stages, "    TeacherConfig | CacheConfig |", "    ToyConfig | TeacherConfig | CacheConfig |")
+    edit(stages, "    TeacherConfig\n    | Adopted", "    ToyConfig\n    | TeacherConfig\n    | Adopted")
     edit(copy / "distill/store/stages.py", "from distill.store import titles", _IMPORT)
     environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     command = [sys.executable, "-c", SESSION]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
@@ -103,8 +105,12 @@ def test_a_network_is_calibrated_exported_and_swept(clone: Path) -> None:
 def test_ones_own_model_and_data(tmp_path: Path) -> None:
     clone = make_clone(tmp_path, [sys.executable])  # which has imported nothing, as where people type this
     (clone / "mine.py").write_text(block("python", "def net("))
-    told = shell(block("bash", "mine:net"), clone)
+    told = shell(block("bash", "distill teacher --model mine:net"), clone)
     assert "checkpoints/teachers/mine-stripes-mine-net" in told
+    (weights,) = (clone / "checkpoints" / "teachers").glob("*/model.safetensors")
+    torch.save({"state_dict": load_file(weights)}, clone / "checkpoint.pth")
+    told = shell(block("bash", "distill adopt checkpoint.pth"), clone)
+    assert "checkpoints/teachers/mine-stripes-mine-net-adopted" in told
 
 
 def test_ones_own_images(clone: Path) -> None:

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 import torch
 
 from distill.cache import LogitCache
-from distill.config import InformationProbe, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
+from distill.config import (
+    AdoptedConfig,
+    InformationProbe,
+    KnowledgeProbe,
+    NamedTeacher,
+    NetworkConfig,
+    StoredSplit,
+    StudentConfig,
+    TeacherConfig,
+)
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.metrics.measured import Measured
@@ -141,8 +150,10 @@ def _spoken(split: str) -> str:
     return {"held_out": "held-out", "train": "training"}.get(split, split)
 
 
-def _without_teacher(config: TeacherConfig | StudentConfig, recipe: TeacherConfig | None) -> str:
+def _without_teacher(config: NetworkConfig, recipe: NamedTeacher | None) -> str:
     """Say why there is no teacher to compare with."""
+    if isinstance(config, AdoptedConfig):
+        return "It was adopted, and what it learned from is not known."
     if recipe is not None:
         return f"Its teacher, {title(recipe)}, is not in the store."
     if isinstance(config, TeacherConfig) or config.cache is None or config.loss.alpha == 0:

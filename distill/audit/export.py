@@ -17,18 +17,22 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from distill.config import (
+    AdoptedConfig,
     CalibrationConfig,
     CalibrationMethod,
     Config,
     Count,
+    Interpolation,
     ModelConfig,
+    NonNegative,
     Positive,
 )
+from distill.data.network_input import NetworkInput, resized
 from distill.data.normaliser import shift_and_factor
 from distill.errors import UserError
 from distill.metrics.logit_scaling import Method, Scaling, identity, scaled
 from distill.models import build_model
-from distill.models.build import refuse_larger
+from distill.models.build import Chosen, refuse_larger
 from distill.pipeline.graph import run
 from distill.stages.calibration import SPLITS, load_scaling, measures
 from distill.store.artifact import Artifact
@@ -75,6 +79,7 @@ class Exported(nn.Module):
         super().__init__()
         self.network = network
         self.method: Method = scaling.method
+        self._takes = NetworkInput.of(data)
         # `Normaliser` works in place, but `torch.export` has to trace the two operations.
         shift, factor = shift_and_factor(data["mean"], data["std"])
         self.register_buffer("pixel_shift", shift)
@@ -84,7 +89,10 @@ class Exported(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n k"]:
         """Return the logits whose softmax is the calibrated probabilities."""
-        logits = self.network((images.float() - self.pixel_shift) * self.pixel_factor).float()
+        pixels = images.float()
+        if self._takes.interpolation != "none":
+            pixels = resized(pixels, self._takes)
+        logits = self.network((pixels - self.pixel_shift) * self.pixel_factor).float()
         return scaled(self.method, logits, self.scale, self.bias)
 
 
@@ -145,6 +153,7 @@ def _description(network: Artifact, fitted: Artifact | None, scaling: Scaling) -
         "format": FORMAT,
         "model": config.model.model_dump(mode="json"),
         **{name: data[name] for name in ("classes", "shape", "mean", "std")},
+        **_of_adopted(network),
         "input": "uint8 [n, c, h, w], the pixels of the data set",
         "output": "float32 [n, k], logits whose softmax are the probabilities",
         "calibration": {
@@ -159,6 +168,14 @@ def _description(network: Artifact, fitted: Artifact | None, scaling: Scaling) -
         },
         "metrics": _metrics(network, scaling),
     }
+
+
+def _of_adopted(network: Artifact) -> dict[str, Any]:
+    """Return what `model.json` also says about a network from elsewhere: what it takes, and which logits count."""
+    config = network.config
+    if not isinstance(config, AdoptedConfig):
+        return {}
+    return {"takes": network.data["takes"], "outputs": config.outputs, "columns": list(config.columns)}
 
 
 def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStore, runtime: Runtime) -> Artifact:
@@ -202,8 +219,10 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
     if config.plugin is not None:
         trust.name(config.plugin)
-    refuse_larger(config, len(described.classes), described.shape, weights.stat().st_size)
-    network = build_model(config, len(described.classes), described.shape)
+    outputs, shape = described.outputs or len(described.classes), described.input_shape
+    refuse_larger(config, outputs, shape, weights.stat().st_size)
+    network = build_model(config, outputs, shape)
+    network = Chosen(network, described.columns) if described.columns else network
     parameters = [torch.tensor(each, dtype=torch.float64) for each in (calibration.scale, calibration.bias)]
     model = Exported(network, described.model_dump(), Scaling(calibration.method, *parameters))
     try:
@@ -230,6 +249,14 @@ class _Calibration(Config):
     bias: Annotated[tuple[float, ...], Field(min_length=1)]
 
 
+class _Takes(Config):
+    model_config = ConfigDict(extra="ignore")
+
+    shape: tuple[Count, Count, Count]
+    interpolation: Interpolation
+    crop: Positive
+
+
 class _Description(Config):
     """Hold the fields of `model.json` from which a network is built; its other fields are for people."""
 
@@ -243,10 +270,20 @@ class _Description(Config):
     std: tuple[Positive, ...]
     calibration: _Calibration
     files: dict[str, FileEntry]
+    takes: _Takes | None = None
+    outputs: Count | None = None
+    columns: tuple[NonNegative, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return the shape of the images that the network itself takes."""
+        return self.takes.shape if self.takes else self.shape
 
     @model_validator(mode="after")
     def _fits(self) -> _Description:
-        channels, classes = self.shape[0], len(self.classes)
+        channels, classes = self.input_shape[0], len(self.classes)
+        if self.columns and not (len(self.columns) == classes and max(self.columns) < (self.outputs or 0)):
+            raise UserError(DESCRIPTION, self.columns, f"an output for each of the {classes} classes", _AGAIN)
         sizes = {len(self.calibration.scale), len(self.calibration.bias)}
         if {len(self.mean), len(self.std)} != {channels} or not sizes <= {1, classes}:
             sizes = f"{len(self.mean)} means, {len(self.std)} deviations, {len(self.calibration.scale)} scales"
@@ -293,7 +330,7 @@ def _check_takes_images(model: nn.Module, network: Artifact) -> None:
     """Refuse to export a network of sentences, which takes no images."""
     # A network of sentences takes tokens and answers at every position.
     with torch.inference_mode():
-        logits = model(torch.zeros(1, *network.data["shape"]))
+        logits = model(torch.zeros(1, *NetworkInput.of(network.data).shape))
     if logits.ndim != 2:
         value = f"{network_config(network).model.name} on {network.data['name']}"
         raise UserError("artifact", value, "a network of images", "Networks of sentences cannot be exported.")

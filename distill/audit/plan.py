@@ -9,17 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distill.config import (
     DATA_SETS,
+    AdoptedConfig,
     AugmentConfig,
     CacheConfig,
     Config,
     DataConfig,
     ModelConfig,
+    NamedTeacher,
     StageConfig,
     StudentConfig,
     TeacherConfig,
@@ -184,6 +186,8 @@ class Estimate:
         shapes: dict[str, Shape] = {}
         artifacts = self._store.all("teacher", "cache", "student")
         for artifact in bar(artifacts, "records", delay=2, disable=None, unit="record", leave=False):
+            if isinstance(artifact.config, AdoptedConfig):  # it lies beside the teachers
+                continue
             data, others = _what_costs(artifact.config)
             seconds = artifact.record.provenance.get("seconds")
             costs.setdefault(
@@ -241,7 +245,7 @@ class Estimate:
         shape = self._shape(config.transfer_set)
         if shape is None:
             return Cost(None, None)
-        operations = sum(self._count(teacher.model, shape)[1] for teacher in config.teachers)
+        operations = sum(self._count(teacher.model, _taken(teacher, shape))[1] for teacher in config.teachers)
         samples = _images(config.transfer_set, shape) * config.views
         render = samples * self._view_seconds(config.augment, shape)
         row = Encoding(shape.classes, config.dtype, config.top_k).bytes_per_row
@@ -281,6 +285,13 @@ class Estimate:
         if self._rate is None:
             self._rate = self._tflops * 1e12 if self._tflops else _EFFICIENCY * _matmul_rate()
         return self._rate
+
+
+def _taken(teacher: NamedTeacher, shape: Shape) -> Shape:
+    """Return a shape with the images that a teacher takes and the logits that it gives."""
+    if not isinstance(teacher, AdoptedConfig):
+        return shape
+    return replace(shape, image=teacher.preprocessing.shape, classes=teacher.outputs)
 
 
 def _what_costs(config: StageConfig) -> tuple[DataConfig, list[Any]]:

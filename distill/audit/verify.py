@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 from distill.cache.remake import remake
-from distill.config import CacheConfig, ImportConfig, ReportConfig
+from distill.config import AdoptedConfig, CacheConfig, ImportConfig, ReportConfig
 from distill.errors import UserError
 from distill.pipeline.experiments import plan_report
 from distill.pipeline.graph import run
 from distill.store.artifact import Artifact
 from distill.store.key import key
-from distill.store.stages import STAGES, inputs, title
+from distill.store.stages import FOLDERS, inputs, title
 from distill.store.store import ArtifactStore, is_named_like_an_artifact
 from distill.store.unneeded import others_files
 from distill.system.runtime import Runtime
@@ -42,7 +42,7 @@ def examine(store: ArtifactStore, named: Sequence[Artifact] = ()) -> Iterator[Ex
         A result for each folder, upstream stages first.
     """
     known: set[str] = set()
-    everything = (sorted((store.root / stage.folder).glob("*")) for stage in STAGES.values())
+    everything = (sorted((store.root / folder).glob("*")) for folder in FOLDERS)
     for path in [artifact.path for artifact in named] or chain.from_iterable(everything):
         if path.is_dir() and not path.name.startswith("."):
             try:
@@ -97,6 +97,9 @@ def repair(examined: Examined, store: ArtifactStore, runtime: Runtime) -> Path:
     if isinstance(config, CacheConfig) and isinstance(config.teacher, ImportConfig):
         expected = "what was made here; this was imported"
         raise UserError("repair", str(path), expected, f"Import it again: {remake(config, path)}")
+    if isinstance(config, AdoptedConfig):
+        way_out = "Adopt the file of weights again: `distill adopt FILE --model …`, after this folder was deleted."
+        raise UserError("repair", str(path), "what was made here; this was adopted", way_out)
     if isinstance(config, ReportConfig):
         name, scale, data = config.experiment, config.scale, config.data
         if plan_report(name, scale, data).source != config.source:

@@ -47,6 +47,7 @@ def refuse_if_wrong(
     field: str = "teacher",
     way_out: str = "Look at preprocessing, labels and sample order",
     accept_class_order: bool = False,
+    where: str = "views of the transfer set",
 ) -> float:
     """Refuse a teacher whose logits cannot be right, else return its accuracy.
 
@@ -58,6 +59,7 @@ def refuse_if_wrong(
         field: name that the message gives to the teacher.
         way_out: advice for a low accuracy.
         accept_class_order: whether the classes are in the order that the user means, whatever fits better.
+        where: what the labels are of, for the message.
 
     Raises:
         UnfitTeacher: a logit is not finite, the accuracy is too low, or the teacher seems to have another class
@@ -68,7 +70,7 @@ def refuse_if_wrong(
         raise UnfitTeacher(field, value, "finite logits", "Look at its training: it has diverged.")
     answers = logits.argmax(1)
     reached = float((answers == labels).float().mean())
-    value = f"right on {reached:.1%} of {len(labels)} views of the transfer set"
+    value = f"right on {reached:.1%} of {len(labels)} {where}"
     order = None if accept_class_order else better_order(answers, labels, classes)
     if order is not None:
         expected = f"the classes in the teacher's order; in another order it is right on {order.accuracy:.1%}"

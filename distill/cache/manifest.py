@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from distill.config import AugmentConfig, CacheConfig, Count, EnsembleConfig, ImportConfig, TeacherConfig
+from distill.config import (
+    AdoptedConfig,
+    AugmentConfig,
+    CacheConfig,
+    Count,
+    EnsembleConfig,
+    ImportConfig,
+    TeacherConfig,
+)
 from distill.config.base import invalid
 from distill.data.checksum import content_digest
 from distill.errors import UserError
@@ -37,6 +45,7 @@ class TeacherIdentity(_Part):
     std: tuple[float, ...]
     size: tuple[int, int, int]
     interpolation: str
+    crop: float = 1.0
 
 
 class DataIdentity(_Part):
@@ -126,7 +135,7 @@ def view_identity(config: CacheConfig) -> ViewIdentity:
 def source_of(config: CacheConfig) -> dict[str, Any]:
     """Say how the teachers of a cache make one answer: one network, a mean of several, or files from elsewhere."""
     match config.teacher:
-        case TeacherConfig():
+        case TeacherConfig() | AdoptedConfig():
             return {"kind": "teacher"}
         case EnsembleConfig(mean=mean):
             return {"kind": "ensemble", "mean": mean}

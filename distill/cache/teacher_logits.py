@@ -11,7 +11,7 @@ from distill.cache.ensemble import averaged
 from distill.cache.shards import Piece, Shard
 from distill.config import CacheConfig, EnsembleConfig, Mean
 from distill.data.loader import Loader
-from distill.data.normaliser import Normaliser
+from distill.data.network_input import NetworkInput
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
@@ -47,36 +47,35 @@ class TeacherLogits:
         self.config, part = config, config.snapshot
         steps = [None if part is None else snapshot_step(teacher, part) for teacher in teachers]
         self.networks = [load_network(teacher, device, step) for teacher, step in zip(teachers, steps, strict=True)]
-        # Each network normalises by the data it was trained on, which need not be the transfer set.
-        scales = [(tuple(t.data["mean"]), tuple(t.data["std"])) for t in teachers]
-        self._loaders: dict[object, Loader] = {}
-        for scale in dict.fromkeys(scales):
-            normalise = Normaliser(*scale, device)
-            views = Views(dataset.train, normalise, config.augment, config.view_seed, dataset.num_classes)
-            self._loaders[scale] = Loader(views, inference_batch(device), seed=None, workers=workers)
-        self._scales = scales
+        # Each network takes images as in its training, whose data need not be the transfer set.
+        self._takes = [NetworkInput.of(teacher.data) for teacher in teachers]
+        self._loaders: dict[NetworkInput, Loader] = {}
+        for takes in dict.fromkeys(self._takes):
+            split, normalise = takes.seen_of(dataset.train), takes.normaliser(device)
+            views = Views(split, normalise, config.augment, config.view_seed, dataset.num_classes)
+            self._loaders[takes] = Loader(views, inference_batch(device), seed=None, workers=workers)
         self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
 
     @property
     def views(self) -> Views:
         """Return the views of the transfer set, normalised for the first teacher."""
-        return self._loaders[self._scales[0]].views
+        return self._loaders[self._takes[0]].views
 
     def networks_and_images(
         self, index: Int64[Tensor, "m"], view: int
     ) -> Iterator[tuple[nn.Module, Float32[Tensor, "m c h w"]]]:
         """Yield each network with these views normalised for it."""
-        for network, scale in zip(self.networks, self._scales, strict=True):
-            batches = self._loaders[scale].batches(index, view)
+        for network, takes in zip(self.networks, self._takes, strict=True):
+            batches = self._loaders[takes].batches(index, view)
             yield network, torch.cat([batch.images for batch in batches])
 
     @torch.inference_mode()
     def pieces(self, index: Int64[Tensor, "m"], view: int) -> Iterator[Piece]:
         """Yield the answers to these samples in one view, batch by batch, on the CPU."""
         for batches in zip(*(loader.batches(index, view) for loader in self._loaders.values()), strict=True):
-            images = {scale: batch.images for scale, batch in zip(self._loaders, batches, strict=True)}
-            answers = [net(images[scale]).float() for net, scale in zip(self.networks, self._scales, strict=True)]
+            images = {takes: batch.images for takes, batch in zip(self._loaders, batches, strict=True)}
+            answers = [net(images[takes]).float() for net, takes in zip(self.networks, self._takes, strict=True)]
             labels = batches[0].labels
             hard = labels.argmax(1) if labels.is_floating_point() else labels
             yield Piece(averaged(answers, self._mean).cpu(), hard.cpu())
@@ -97,6 +96,8 @@ def _check_input(teacher: Artifact, dataset: Dataset) -> None:
         value = f"{dataset.name} with {len(dataset.classes)} classes {dataset.classes[:3]}…"
         expected = f"the teacher's {len(classes)} classes {classes[:3]}…"
         raise UserError("transfer_set", value, expected, way_out)
-    if shape != dataset.shape:
+    takes = NetworkInput.of(teacher.data)
+    resizes = takes.interpolation != "none" and dataset.shape[0] in (1, takes.shape[0])
+    if shape != dataset.shape and not resizes:
         value = f"{dataset.name} of shape {dataset.shape}"
         raise UserError("transfer_set", value, f"the teacher's input shape {shape}", way_out)

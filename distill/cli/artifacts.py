@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from distill.cli.arguments import ArtifactName, ArtifactNames, FolderFlags, RuntimeFlags, print_lines
 from distill.cli.flags import Mark
 from distill.errors import UserError, printable
-from distill.store.stages import STAGES
+from distill.store.stages import FOLDERS, STAGES
 from distill.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ def ls(
     """
     store = ArtifactStore(where.store)
     listed: list[object] = []
-    for each in STAGES if stage == "all" else (stage,):
-        for path in store.published(each):
+    for folder in [each.name for each in FOLDERS.values()] if stage == "all" else (stage,):
+        for path in store.published(folder):
             with suppress(UserError):
                 record = store.record(path)
+                each = str(record.config.get("stage"))
+                if stage not in ("all", each):
+                    continue
                 if json_:
                     about = {"stage": each, "title": path.name.rpartition("-")[0], "path": str(path)}
                     listed.append({"key": record.key} | about | {"metrics": record.metrics, "data": record.data})

@@ -1,4 +1,4 @@
-"""Implement the commands for one network or cache: evaluate, calibrate, export, import."""
+"""Implement the commands for one network or cache: evaluate, calibrate, export, import, adopt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from distill.cli.arguments import ArtifactName, RuntimeFlags, print_lines
 from distill.cli.flags import Mark
-from distill.config import CalibrationMethod, ImportFlags, StoredSplit
+from distill.config import AdoptFlags, CalibrationMethod, ImportFlags, StoredSplit
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system.files import expanded
@@ -111,6 +111,26 @@ def import_(
     from distill.pipeline.importing import import_logits
 
     made = import_logits([expanded(path) for path in files], ArtifactStore(runtime.store), runtime, flags)
+    for name, value in made.record.metrics.items():
+        print_lines(f"{name:24} {value:.4f}")
+    print_lines(str(made.path))
+
+
+def adopt(
+    file: Annotated[Path | None, Mark.POSITIONAL] = None,
+    *,
+    flags: Annotated[AdoptFlags, Mark.UNPREFIXED],
+    runtime: RuntimeFlags,
+) -> None:
+    """Make a teacher of a network that was trained elsewhere; its weights are proven, its accuracy is measured.
+
+    Args:
+        file: weights as .safetensors, or a checkpoint of torch (.pth, .pt, .bin, .ckpt); none with `pretrained`.
+    """
+    from distill.pipeline.adopting import adopt
+
+    made = adopt(None if file is None else expanded(file), ArtifactStore(runtime.store), runtime, flags)
+    print_lines(f"{'preprocessing':24} {made.data['preprocessing']}")
     for name, value in made.record.metrics.items():
         print_lines(f"{name:24} {value:.4f}")
     print_lines(str(made.path))

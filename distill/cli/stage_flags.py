@@ -6,7 +6,7 @@ An input is named by the path or key of its artifact. What the inputs fix become
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ from distill.cli.flag_names import flag
 from distill.cli.flags import Flag, Mark, flags_of, make, nested, read
 from distill.config import (
     RECIPES,
+    AdoptedConfig,
     CacheConfig,
     Config,
     EnsembleConfig,
@@ -29,9 +30,6 @@ from distill.config import (
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
-
-_Input = TypeVar("_Input", TeacherConfig, CacheConfig)
-
 
 _RECIPES = (
     "Train as published. The settings are the defaults of other flags; with other epochs, steps of the rate move in"
@@ -84,7 +82,7 @@ class Teacher(StageFlags):
     def _with_source(self, config: Any, store: ArtifactStore) -> Any:
         if self.smoothing_source is None:
             return config
-        source = _input("smoothing_source", self.smoothing_source, TeacherConfig, store)
+        source = _input("smoothing_source", self.smoothing_source, store, TeacherConfig, AdoptedConfig)
         # The copy is not validated: the source fits only the labels that other flags ask for.
         return config.model_copy(update={"smoothing_source": source})
 
@@ -122,7 +120,7 @@ class Cache(StageFlags):
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> CacheConfig:
         """Return the config of a cache of the teachers that flags name, or else of the teacher in `upstream`."""
-        teachers = [_input("teacher", name, TeacherConfig, store) for name in self.teacher]
+        teachers = [_input("teacher", name, store, TeacherConfig, AdoptedConfig) for name in self.teacher]
         if not teachers and isinstance(upstream, TeacherConfig):
             teachers = [upstream]
         if not teachers and base:
@@ -149,7 +147,7 @@ class Student(Teacher):
         """Return the config of a student of the named cache, else of the cache `upstream`, else without a cache."""
         cache = upstream if isinstance(upstream, CacheConfig) else None
         if self.cache is not None:
-            cache = _input("cache", self.cache, CacheConfig, store)
+            cache = _input("cache", self.cache, store, CacheConfig)
         alone = base or StudentConfig(loss=LossConfig(alpha=0))
         if cache is None:
             return self._with_source(alone, store)
@@ -257,11 +255,13 @@ def _with_command(error: UserError, cache: CacheConfig, store: ArtifactStore) ->
     )
 
 
-def _input(flag: str, name: str, kind: type[_Input], store: ArtifactStore) -> _Input:
+def _input(flag: str, name: str, store: ArtifactStore, *kinds: type[Any]) -> Any:
     """Return the config of the artifact that a flag names; refuse one of another stage, or an outdated one."""
     artifact = store.resolve(name, flag)
-    if not isinstance(artifact.config, kind):
-        expected = f"the artifact of a {kind.model_fields['stage'].default}, this is a {artifact.config.stage}"
+    if not isinstance(artifact.config, kinds):
+        first = kinds[0].model_fields["stage"].default
+        named = f"{first}, trained here or adopted" if len(kinds) > 1 else first
+        expected = f"the artifact of a {named}, this is a {artifact.config.stage}"
         raise UserError(flag, name, expected, "See `distill ls`.")
     if not artifact.is_current:
         way_out = "Make it again with the flags that `distill show` tells, or take one that `distill ls` lists."

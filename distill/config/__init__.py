@@ -1,8 +1,10 @@
 """Define typed, frozen configs of everything that may change a number; all of them are hashed into keys."""
 
+from distill.config.adopted import AdoptedConfig, AdoptFlags, Interpolation, PreprocessingConfig
 from distill.config.base import Config, Count, Fraction, Kwargs, NonNegative, Positive, Seed, Share
 from distill.config.data import AugmentConfig, DataConfig
 from distill.config.data_sets import DATA_SETS
+from distill.config.imports import ImportConfig, ImportFlags, LogitType, Mean, Values
 from distill.config.loss import (
     IGNORED,
     SOFT_TERMS,
@@ -32,10 +34,8 @@ from distill.config.stages import (
     CacheConfig,
     CalibrationConfig,
     EnsembleConfig,
-    ImportConfig,
-    ImportFlags,
-    LogitType,
-    Mean,
+    NamedTeacher,
+    NetworkConfig,
     ReportConfig,
     Scale,
     StageConfig,
@@ -43,7 +43,5 @@ from distill.config.stages import (
     StudentConfig,
     SweepConfig,
     TeacherConfig,
-    TrainedConfig,
-    Values,
     parse_stage,
 )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, TypeAdapter, ValidationError, model_validator
 
+from distill.config.adopted import AdoptedConfig
 from distill.config.base import Bins, Config, Count, Fraction, NonNegative, Seed, invalid
 from distill.config.data import AugmentConfig, DataConfig
+from distill.config.imports import ImportConfig, LogitType, Mean
 from distill.config.loss import LabelsConfig, LossConfig
 from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import CalibrationMethod, ProbeConfig
 from distill.errors import UserError
-from distill.system.files import expanded
 
 _MOST_SOURCES = 16
 
@@ -36,7 +36,7 @@ class _Training(Config):
     """Keep the initial weights and those after each of this many equal parts of training, for measures along it."""
     seed: Seed = 0
     """Seed of initial weights, order, views and dropout."""
-    smoothing_source: TeacherConfig | None = None
+    smoothing_source: NamedTeacher | None = None
     """The trained network whose held-out predictions say which classes are confused, or alike."""
 
     @property
@@ -74,7 +74,7 @@ class TeacherConfig(_Training):
         self.loss.refuse_soft_term("Drop it: a student has soft targets.")
         source, count = self.smoothing_source, 0
         while source is not None:
-            source, count = source.smoothing_source, count + 1
+            source, count = getattr(source, "smoothing_source", None), count + 1
         if count > _MOST_SOURCES:
             expected = f"at most {_MOST_SOURCES} networks of which each is the source of the next"
             raise UserError("smoothing_source", f"{count} in a row", expected, "Name a source of its own.")
@@ -82,19 +82,15 @@ class TeacherConfig(_Training):
         return self
 
 
-Mean = Literal["probabilities", "logits"]
-"""What is averaged over several networks: their probabilities or their logits."""
-Values = Literal["logits", "probabilities", "log-probabilities"]
-"""What files of logits from elsewhere contain."""
-LogitType = Literal["float16", "float32"]
-"""The dtype in which a logit is stored."""
+NamedTeacher = Annotated[TeacherConfig | AdoptedConfig, Discriminator("stage")]
+"""A network that may teach: trained here, or adopted."""
 
 
 class EnsembleConfig(Config):
     """Describe several teachers whose answers are averaged into one answer."""
 
     stage: Literal["ensemble"] = "ensemble"
-    members: Annotated[tuple[TeacherConfig, ...], Field(min_length=2)]
+    members: Annotated[tuple[NamedTeacher, ...], Field(min_length=2)]
     mean: Mean = "probabilities"
     """What is averaged; the logits of mean probabilities are their logarithms."""
 
@@ -107,63 +103,6 @@ class EnsembleConfig(Config):
         return self
 
 
-class _Declared(Config):
-    """Hold what the user declares of imported logits: what the values are, and how several arrays are averaged."""
-
-    values: Values = "logits"
-    """What arrays contain; a TinyViT file set always contains probabilities."""
-    mean: Mean = "probabilities"
-    """What is averaged when several arrays are given."""
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Temperature at which the probabilities were softened: logits are this many times their logarithms."""
-
-    @model_validator(mode="after")
-    def _softened(self) -> Self:
-        if self.temperature != 1 and self.values == "logits":
-            expected = "1 for logits, which no temperature has softened"
-            raise UserError("temperature", self.temperature, expected, "Set `values=probabilities`, or drop it.")
-        return self
-
-
-class ImportConfig(_Declared):
-    """Describe logits that were made elsewhere and lie in files.
-
-    The files are proven by their sha256. Who made the logits, and from which pixels, is declared.
-    """
-
-    stage: Literal["import"] = "import"
-    sha256: Annotated[tuple[str, ...], Field(min_length=1)]
-    """sha256 of each file, in the order given."""
-    classes: tuple[str, ...]
-    """Names of the columns."""
-    names: str = ""
-    """sha256 of the file that names the image of each row; empty where no such file was given."""
-    teacher: str = ""
-    """Who made the logits, in words."""
-
-
-class ImportFlags(_Declared):
-    """Hold what the user declares when importing logits: their images, classes, order, views and teacher."""
-
-    data: DataConfig = DataConfig()
-    """The transfer set that the logits answer."""
-    classes: tuple[str, ...] = ()
-    """Names of the columns, or a file with a name on each line; none takes the data set's order."""
-    names: Annotated[Path, AfterValidator(expanded)] | None = None
-    """File with the name of each row's image on a line, such as cat/1.png; a .npz may have them as its array paths.
-    Rows are put into the order of the images; without names their order is declared, not proven."""
-    augment: AugmentConfig = AugmentConfig()
-    """The view program whose views the logits are declared to answer."""
-    view_seed: int = 0
-    """Seed of the views."""
-    dtype: LogitType = "float16"
-    """The dtype in which a logit is stored."""
-    top_k: int | None = None
-    """Keep only this many logits per view; None keeps what the files have."""
-    teacher: str = ""
-    """Who made the logits, in words."""
-
-
 def _each_once(data: DataConfig) -> DataConfig:
     """Return the data of a cache, which holds each image once, however often a training draws it."""
     return data.replace(balanced=False) if data.balanced else data
@@ -174,7 +113,9 @@ class CacheConfig(Config):
 
     # The config has no temperature and no alpha, so that a sweep over them shares one cache.
     stage: Literal["cache"] = "cache"
-    teacher: Annotated[TeacherConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = TeacherConfig()
+    teacher: Annotated[TeacherConfig | AdoptedConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = (
+        TeacherConfig()
+    )
     snapshot: NonNegative | None = None
     """For a teacher that kept snapshots: use its weights after this many parts of its training, 0 for the initial
     ones; None takes the final weights."""
@@ -192,10 +133,10 @@ class CacheConfig(Config):
     """Store only this many of the largest logits and the log-sum-exp of the rest; None stores all of them."""
 
     @property
-    def teachers(self) -> tuple[TeacherConfig, ...]:
+    def teachers(self) -> tuple[TeacherConfig | AdoptedConfig, ...]:
         """Return the networks whose logits the cache holds; none when the logits were imported."""
         match self.teacher:
-            case TeacherConfig():
+            case TeacherConfig() | AdoptedConfig():
                 return (self.teacher,)
             case EnsembleConfig():
                 return self.teacher.members
@@ -282,7 +223,8 @@ class StudentConfig(_Training):
             raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
 
 
-TrainedConfig = Annotated[TeacherConfig | StudentConfig, Discriminator("stage")]
+NetworkConfig = Annotated[TeacherConfig | AdoptedConfig | StudentConfig, Discriminator("stage")]
+"""A network whose weights and predictions are stored."""
 
 
 StoredSplit = Literal["test", "held_out"]
@@ -293,8 +235,8 @@ class AnalysisConfig(Config):
     """Ask for measures of trained networks, from the predictions that each stored at the end of its training."""
 
     stage: Literal["analysis"] = "analysis"
-    runs: tuple[TrainedConfig, ...]
-    reference: TeacherConfig | None = None
+    runs: tuple[NetworkConfig, ...]
+    reference: NamedTeacher | None = None
     """Teacher with which a run that has no teacher of its own is compared (a control for agreement)."""
     independent: tuple[TeacherConfig, ...] = ()
     """Teachers of another seed: a student is also compared with the one that differs from its own teacher in
@@ -310,7 +252,7 @@ class CalibrationConfig(Config):
     """Ask for a map of a network's logits, fitted on held-out predictions, that makes its confidences right."""
 
     stage: Literal["calibration"] = "calibration"
-    network: TrainedConfig
+    network: NetworkConfig
     method: CalibrationMethod = "temperature"
     """Method of calibration. temperature: logits / T; vector: a scale and a bias per class (both Guo 2017); platt:
     a scale and a bias of the log-odds of a class against the rest, one sigmoid each, normalised (Zadrozny & Elkan
@@ -378,7 +320,14 @@ class ReportConfig(Config):
 
 
 StageConfig = Annotated[
-    TeacherConfig | CacheConfig | StudentConfig | CalibrationConfig | AnalysisConfig | SweepConfig | ReportConfig,
+    TeacherConfig
+    | AdoptedConfig
+    | CacheConfig
+    | StudentConfig
+    | CalibrationConfig
+    | AnalysisConfig
+    | SweepConfig
+    | ReportConfig,
     Discriminator("stage"),
 ]
 

@@ -46,9 +46,15 @@ class Normaliser:
         # every batch.
         self._shift, self._factor = (each.to(device) for each in shift_and_factor(mean, std))
 
+    def shape_for(self, images: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what is made of images of a shape: the same one."""
+        return images
+
     def __call__(self, images: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
         """Return normalised images in fresh memory."""
-        out = torch.empty(images.shape, dtype=torch.float32, device=images.device, memory_format=self.layout)
+        out = torch.empty(
+            self.shape_for(images.shape), dtype=torch.float32, device=images.device, memory_format=self.layout
+        )
         return out.copy_(images).sub_(self._shift).mul_(self._factor)
 
     def write(self, images: UInt8[np.ndarray, "b c h w"], out: Float32[np.ndarray, "b c h w"]) -> None:

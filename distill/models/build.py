@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -21,6 +21,22 @@ def build_model(config: ModelConfig, num_classes: int, in_shape: tuple[int, int,
         UserError: the network is unknown, or it cannot be built from these arguments.
     """
     return _construct(constructor(config, num_classes, in_shape), config, in_shape)
+
+
+class Chosen(nn.Module):
+    """Give some of the logits of a network, in another order."""
+
+    columns: torch.Tensor
+
+    def __init__(self, network: nn.Module, columns: Sequence[int]):
+        super().__init__()
+        self.network = network
+        # The weights stay those of the file, so what is chosen is not stored among them.
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the chosen columns."""
+        return self.network(images).index_select(1, self.columns)
 
 
 def refuse_larger(config: ModelConfig, num_classes: int, in_shape: tuple[int, int, int], most: int) -> None:

@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.store.artifact import Artifact
 from distill.store.key import key
 from distill.store.record import RECORD
-from distill.store.stages import STAGES, inputs
+from distill.store.stages import FOLDERS, inputs
 from distill.store.store import ArtifactStore
 from distill.system import ranks
 from distill.system.plugins import plugin_content
@@ -201,10 +201,10 @@ class _Recipes:
     def _paths(self) -> dict[tuple[str, str], list[Path]]:
         """Map a stage's folder and an artifact's name without its key to the paths of all such artifacts."""
         paths: dict[tuple[str, str], list[Path]] = defaultdict(list)
-        for stage in STAGES.values():
-            folder = self._store.root / stage.folder
+        for name_of_folder in FOLDERS:
+            folder = self._store.root / name_of_folder
             for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - quick for 100,000
-                paths[stage.folder, name[:-8]].append(folder / name)
+                paths[name_of_folder, name[:-8]].append(folder / name)
         return paths
 
 

@@ -100,7 +100,7 @@ def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Vi
     trained = network_config(network)
     cache = trained.cache if isinstance(trained, StudentConfig) else None
     augment = cache.augment if cache else trained.augment
-    if augment == AugmentConfig():
+    if augment is None or augment == AugmentConfig():
         expected = "some, since the views of an image are what is random about its logits"
         raise UserError("augment", "none", expected, "Train it with `augment.pad=2` or `augment.flip=true`.")
     dataset = training_data(network, runtime)

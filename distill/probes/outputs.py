@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from distill.data.normaliser import Normaliser
+from distill.data.network_input import NetworkInput
 from distill.models.last_layer import last_linear, penultimate
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -24,7 +24,8 @@ def logits_of(
 ) -> Float[Tensor, "n *t k"]:
     """Return the logits for images; with a step, by the weights that the network kept after so many updates."""
     device = runtime.torch_device()
-    return predict(load_network(network, device, step), images, _normaliser(network, device), device)
+    normalise = NetworkInput.of(network.data).normaliser(device)
+    return predict(load_network(network, device, step), images, normalise, device)
 
 
 def activations_of(
@@ -36,13 +37,8 @@ def activations_of(
         UserError: the network does not end in a linear layer.
     """
     device = runtime.torch_device()
-    model, normalise = load_network(network, device), _normaliser(network, device)
+    model, normalise = load_network(network, device), NetworkInput.of(network.data).normaliser(device)
     few = next(iter(images.values()))[:2]
     head = last_linear(model, normalise(few.to(device)), len(network.data["classes"]))
     batch = inference_batch(device)
     return head, {name: penultimate(model, head, each, normalise, device, batch) for name, each in images.items()}
-
-
-def _normaliser(network: Artifact, device: str) -> Normaliser:
-    """Return the normalisation of the data set that the network was trained on."""
-    return Normaliser(tuple(network.data["mean"]), tuple(network.data["std"]), device)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from distill.cache import LogitCache
-from distill.config import AnalysisConfig, KnowledgeProbe, StoredSplit, StudentConfig, TeacherConfig
+from distill.config import (
+    AdoptedConfig,
+    AnalysisConfig,
+    KnowledgeProbe,
+    NamedTeacher,
+    NetworkConfig,
+    StoredSplit,
+    StudentConfig,
+    TeacherConfig,
+)
 from distill.data.sets.dataset import Dataset
 from distill.errors import UserError
 from distill.losses import has_one_smoothing, in_uniform
@@ -51,7 +60,7 @@ def analyse(config: AnalysisConfig, inputs: Inputs, folder: Path, runtime: Runti
 
 
 def _compared(
-    run: TeacherConfig | StudentConfig,
+    run: NetworkConfig,
     network: Artifact,
     config: AnalysisConfig,
     networks: Mapping[str, ArtifactOrReason],
@@ -72,7 +81,7 @@ def _compared(
     return measure(run, network, other, config.split, config.bins, independent)
 
 
-def own_teacher(config: StudentConfig) -> TeacherConfig | None:
+def own_teacher(config: StudentConfig) -> NamedTeacher | None:
     """Return the network whose answers a student learned from, if its predictions are stored.
 
     Return None for a student of labels alone, of an ensemble, of imported logits, or of a snapshot.
@@ -81,14 +90,14 @@ def own_teacher(config: StudentConfig) -> TeacherConfig | None:
     # A teacher stores its predictions at the end of training, and no predictions of its snapshots.
     if cache is None or config.loss.alpha == 0 or cache.snapshot is not None:
         return None
-    return cache.teacher if isinstance(cache.teacher, TeacherConfig) else None
+    return cache.teacher if isinstance(cache.teacher, TeacherConfig | AdoptedConfig) else None
 
 
 def independent_teacher(
-    recipe: TeacherConfig | None, config: AnalysisConfig, networks: Mapping[str, ArtifactOrReason]
+    recipe: NamedTeacher | None, config: AnalysisConfig, networks: Mapping[str, ArtifactOrReason]
 ) -> Artifact | None:
     """Return a network above chance whose config differs from `recipe` only in its seed; None if there is none."""
-    if recipe is None:
+    if not isinstance(recipe, TeacherConfig):  # of an adopted network no twin with another seed is known
         return None
     for other in config.independent:
         network = networks.get(key(other))
@@ -99,7 +108,7 @@ def independent_teacher(
 
 
 def measure(
-    config: TeacherConfig | StudentConfig,
+    config: NetworkConfig,
     network: Artifact,
     teacher: Artifact | None,
     split: StoredSplit = "test",
@@ -195,9 +204,9 @@ def measure_cache(cache: LogitCache, dataset: Dataset, view: int = 0, bins: int 
     return defined(compute(measures, logits=logits, labels=labels, bins=bins))
 
 
-def _uniform_smoothing(config: TeacherConfig | StudentConfig, classes: int) -> float | None:
+def _uniform_smoothing(config: NetworkConfig, classes: int) -> float | None:
     """Return the labels' smoothing ε, counted over all K classes; None unless the targets are labels with one ε."""
-    if isinstance(config, StudentConfig) and config.loss.alpha > 0:
+    if isinstance(config, AdoptedConfig) or (isinstance(config, StudentConfig) and config.loss.alpha > 0):
         return None
     if config.shown.mixes:
         return None

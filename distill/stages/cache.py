@@ -12,7 +12,8 @@ from distill.cache.fitness import SAMPLES, least_accuracy, refuse_if_training, r
 from distill.cache.manifest import TeacherIdentity
 from distill.cache.teacher_logits import TeacherLogits
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import AugmentConfig, CacheConfig, ImportConfig
+from distill.config import AugmentConfig, CacheConfig, ImportConfig, TeacherConfig
+from distill.data.network_input import NetworkInput
 from distill.data.sets.load import load
 from distill.data.tokens import refuse_cache
 from distill.errors import UserError
@@ -57,15 +58,17 @@ def cache_logits(config: CacheConfig, inputs: Inputs, folder: Path, runtime: Run
 
 def identify(teacher: Artifact, snapshot: int | None = None) -> TeacherIdentity:
     """Return the identity of a teacher, or of a snapshot of it: its weights and its preprocessing."""
-    data, kwargs = teacher.data, network_config(teacher).data.kwargs
+    takes, kwargs = NetworkInput.of(teacher.data), network_config(teacher).data.kwargs
+    folder = "bilinear" if "size" in kwargs else "none"
     return TeacherIdentity(
         title=title(teacher.config),
         key=teacher.record.key,
         weights=teacher.record.files[weights_file(teacher, snapshot)].sha256,
-        mean=data["mean"],
-        std=data["std"],
-        size=data["shape"],
-        interpolation="bilinear" if "size" in kwargs else "none",
+        mean=takes.mean,
+        std=takes.std,
+        size=takes.shape,
+        interpolation=folder if takes.interpolation == "none" else takes.interpolation,
+        crop=takes.crop,
     )
 
 
@@ -90,7 +93,9 @@ def _fitness(teacher: TeacherLogits, artifacts: Sequence[Artifact], dataset: Dat
         if reached >= least:
             seen = all(network_config(artifact).augment == teacher.config.augment for artifact in artifacts)
             cause = "these views are too hard for it" if seen else "it was trained without these views"
-            reason = f"It is right on {reached:.1%} of these images as they are: {cause}"
+            known = all(isinstance(artifact.config, TeacherConfig) for artifact in artifacts)
+            told = cause if known else "these views may be none that it was trained on"
+            reason = f"It is right on {reached:.1%} of these images as they are: {told}"
             way_out = {"way_out": f"{reason}. Train it on such views, or take milder ones"}
     accept = runtime.accept_class_order
     return refuse_if_wrong(logits, labels, dataset.classes, least, **way_out, accept_class_order=accept)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from distill.config import CalibrationConfig, StoredSplit
+from distill.config import AdoptedConfig, CalibrationConfig, StoredSplit
 from distill.errors import UserError
 from distill.metrics import calibration_error, logit_scaling
 from distill.metrics.confidence import Gap, confidence_gap, under_confident
@@ -126,9 +126,13 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     else:
         held_out = confidence_gap(*load_predictions(network, "held_out"))
         all_right = metrics[f"held_out/accuracy{BEFORE}"] == 1
-        lines = [
-            f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, config.loss.strongest > 0)}"
-        ]
+        reason = "how it was trained is not known"
+        if not isinstance(config, AdoptedConfig):
+            smoothed = config.loss.strongest > 0
+            reason = (
+                "smoothed labels are one reason, a short training another" if smoothed else "its labels are hard"
+            )
+        lines = [f"{fitted}{_of_temperature(metrics['temperature'], held_out, all_right, reason)}"]
     lines += [f"Test images, before: {in_words(before)}.", f"Test images, after: {in_words(after)}."]
     if under_confident(after) and not noise:
         lines.append("After the map it is under-confident still: held-out and test images differ, or they are few.")
@@ -140,7 +144,7 @@ def findings(made: Artifact, network: Artifact, temperature: float | None = None
     return lines
 
 
-def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed: bool) -> str:
+def _of_temperature(temperature: float, held_out: Gap, all_right: bool, reason: str) -> str:
     """Say in words what the fitted temperature means: whether the network was too sure, or not sure enough."""
     if all_right:
         return ". The network has each of them right, so this is a bound of the search and says little."
@@ -151,7 +155,6 @@ def _of_temperature(temperature: float, held_out: Gap, all_right: bool, smoothed
         return f", {side} 1: by its NLL, while its mean confidence is about its accuracy."
     if temperature > 1:
         return ", above 1: by its NLL the network is over-confident."
-    reason = "smoothed labels are one reason, a short training another" if smoothed else "its labels are hard"
     return (
         f", below 1: the network is under-confident (over-softened): {reason}. Dividing its logits by a "
         "temperature above 1 on top makes it worse."

@@ -21,7 +21,7 @@ from filelock import Timeout
 from distill.errors import UserError
 from distill.store.locks import held
 from distill.store.record import LOG_HEAD, RECORD, RESUME, STAMPS, RecordStat, record_stat
-from distill.store.stages import STAGES
+from distill.store.stages import FOLDERS
 from distill.store.store import ArtifactStore, read_diverged
 from distill.store.unneeded import IN_USE, UNREADABLE, unneeded
 from distill.system.units import format_bytes
@@ -58,7 +58,7 @@ def find_garbage(store: ArtifactStore, unreached: bool = False) -> Iterator[Garb
     version. With `unreached`, artifacts from which no report and no sweep was made are listed too.
     """
     drafts, diverged, logs = (store.root / name for name in ("drafts", "diverged", "logs"))
-    own = [drafts, diverged, logs, *(store.root / stage.folder for stage in STAGES.values())]
+    own = [drafts, diverged, logs, *(store.root / folder for folder in FOLDERS)]
     # Nothing in a linked folder is listed, because a link inside the store may lead out of it.
     linked = [path for path in own if path.is_symlink()]
     for path in linked:

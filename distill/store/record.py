@@ -53,6 +53,16 @@ class FileEntry(BaseModel):
     bytes: Annotated[int, Field(ge=0)]
 
 
+class _Takes(BaseModel):
+    """Hold the types of what a record says about the input of a network that does not take images as they are."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    interpolation: str
+    crop: float
+
+
 class _Images(BaseModel):
     """Hold the types of the fields that describe images in a record; a record may lack any of them."""
 
@@ -65,6 +75,7 @@ class _Images(BaseModel):
     fingerprint: str = ""
     sizes: dict[str, int] = {}
     priors: list[float] = []
+    takes: _Takes | None = None
 
 
 def _of_images(fields: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from distill.config import (
+    AdoptedConfig,
     AnalysisConfig,
     CacheConfig,
     CalibrationConfig,
@@ -93,6 +94,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(TeacherConfig, "teachers", titles.of_teacher, "distill.stages.teacher:train_teacher", **_NETWORK),
+        Stage(AdoptedConfig, "teachers", titles.of_adopted, "distill.stages.adopted:refuse_missing"),
         Stage(
             CacheConfig,
             "caches",
@@ -139,6 +141,11 @@ STAGES: dict[str, Stage] = {
     )
 }
 """All stages: name → stage, upstream stages first."""
+
+FOLDERS: dict[str, Stage] = {}
+"""Folder → the first stage whose artifacts lie in it: networks trained here and adopted ones share theirs."""
+for _stage in STAGES.values():
+    FOLDERS.setdefault(_stage.folder, _stage)
 
 
 def is_stage(value: Any) -> bool:

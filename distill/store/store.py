@@ -23,7 +23,7 @@ from distill.store.locks import held
 from distill.store.machine_errors import explained
 from distill.store.moving import make_way, move, open_folder, remove
 from distill.store.record import RECORD, RESUME, STAMPS, FileEntry, Record, record_stat
-from distill.store.stages import STAGES, title
+from distill.store.stages import FOLDERS, STAGES, title
 from distill.system import trust
 from distill.system.files import expanded, follow_umask, replace_file, sha256, write_json
 from distill.system.reading import parse_json, read_bytes, read_json
@@ -74,9 +74,9 @@ class ArtifactStore:
             content = read_bytes(path / RECORD)
             record = Record.model_validate(parse_json(content, RECORD))
         except OSError as error:
-            lost = path.is_dir() and path.parent.name in {stage.folder for stage in STAGES.values()}
+            lost = path.is_dir() and path.parent.name in FOLDERS
             expected = f"the folder of an artifact, with a {RECORD} inside"
-            way_out = "List what there is with `distill ls`; weights from elsewhere are not loaded."
+            way_out = "List what there is with `distill ls`; `distill adopt FILE` takes weights from elsewhere."
             raise UserError("path", str(path), expected, _DELETE_UNLESS_YOURS if lost else way_out) from error
         except (ValidationError, UserError) as error:
             raise _unreadable(path, error) from error
@@ -102,7 +102,7 @@ class ArtifactStore:
             return named[0]
         if named:
             raise UserError(field, text, "a path or a key, more than one fits", "List them with `distill ls`.")
-        folders = [path.name for stage in STAGES for path in self.published(stage)][:_COMPARED]
+        folders = [path.name for each in FOLDERS.values() for path in self.published(each.name)][:_COMPARED]
         near = get_close_matches(name, [*folders, *(folder[-8:] for folder in folders)], n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         raise UserError(field, text, "a path or a key, none fits", f"{hint}List them with `distill ls`.")
@@ -143,11 +143,11 @@ class ArtifactStore:
         return record_stat(self.path(config)) is not None
 
     def published(self, stage: str, key: str = "") -> list[Path]:
-        """List the folders of a stage that have a record, by name.
+        """List the folders that have a record, in the folder where a stage publishes, by name.
 
         Args:
             stage: name of the stage.
-            key: list only folders whose name ends with the beginning of this key.
+            key: list only those whose name ends with the beginning of this key.
         """
         folder = self.root / STAGES[stage].folder
         try:
@@ -167,7 +167,7 @@ class ArtifactStore:
         return self._all(*stages)
 
     def _all(self, *stages: str, key: str = "") -> Iterator[Artifact]:
-        for stage in stages or STAGES:
+        for stage in stages or [each.name for each in FOLDERS.values()]:
             for path in self.published(stage, key):
                 with suppress(UserError):
                     yield self.read(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distill.config import (
+    AdoptedConfig,
     AnalysisConfig,
     CacheConfig,
     CalibrationConfig,
@@ -13,6 +14,7 @@ from distill.config import (
     ImportConfig,
     LabelsConfig,
     LossConfig,
+    NetworkConfig,
     ReportConfig,
     StudentConfig,
     SweepConfig,
@@ -24,6 +26,11 @@ from distill.config.data_sets import short_name
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
     """Name a teacher by its data, network, smoothing and seed."""
     return [data(config.data), network(config), smoothing(config.loss), f"s{config.seed}"]
+
+
+def of_adopted(config: AdoptedConfig) -> Sequence[str]:
+    """Name an adopted network by its data and its architecture."""
+    return [data(config.data), network(config), "adopted"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:
@@ -41,9 +48,18 @@ def of_student(config: StudentConfig) -> Sequence[str]:
 
 def of_calibration(config: CalibrationConfig) -> Sequence[str]:
     """Name a calibration by its method and its network."""
-    judged = config.network
-    words = of_teacher(judged) if isinstance(judged, TeacherConfig) else of_student(judged)
-    return [config.method, "of", *words]
+    return [config.method, "of", *of_network(config.network)]
+
+
+def of_network(config: NetworkConfig) -> Sequence[str]:
+    """Name a network that was trained here, or adopted."""
+    match config:
+        case TeacherConfig():
+            return of_teacher(config)
+        case AdoptedConfig():
+            return of_adopted(config)
+        case StudentConfig():
+            return of_student(config)
 
 
 def of_analysis(config: AnalysisConfig) -> Sequence[str]:
@@ -67,13 +83,15 @@ def teacher(config: CacheConfig) -> str:
     match config.teacher:
         case TeacherConfig() as trained:
             return f"{network(trained)}-{smoothing(trained.loss)}-s{trained.seed}"
+        case AdoptedConfig() as adopted:
+            return f"{network(adopted)}-adopted"
         case EnsembleConfig() as ensemble:
             return f"{len(ensemble.members)}-{network(ensemble.members[0])}"
         case ImportConfig() as imported:
             return "-".join(["import", *([imported.teacher] if imported.teacher else [])])
 
 
-def network(config: TeacherConfig | StudentConfig) -> str:
+def network(config: NetworkConfig) -> str:
     """Name the architecture of a network."""
     widths = config.model.kwargs.get("widths", "")
     return config.model.name + ("x".join(map(str, widths)) if isinstance(widths, list | tuple) else "")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from distill.errors import UserError
 from distill.store.record import RECORD, Record, RecordStat, record_stat
-from distill.store.stages import STAGES, Stage
+from distill.store.stages import FOLDERS, STAGES, Stage
 from distill.store.store import ArtifactStore, read_config
 from distill.system.progress import bar
 
@@ -35,7 +35,7 @@ class _Published(NamedTuple):
 
 
 def _published(store: ArtifactStore) -> Iterator[_Published]:
-    folders = [(stage, path) for name, stage in STAGES.items() for path in store.published(name)]
+    folders = [(stage, path) for stage in FOLDERS.values() for path in store.published(stage.name)]
     for stage, path in bar(folders, "records", delay=2, disable=None, unit="record", leave=False):
         stat, is_current = record_stat(path), False
         try:
@@ -43,6 +43,7 @@ def _published(store: ArtifactStore) -> Iterator[_Published]:
         except UserError:
             yield _Published(path, stage, stat)
             continue
+        stage = STAGES[name] if (name := str(record.config.get("stage"))) in STAGES else stage
         with suppress(UserError):  # another version of this program may read its config
             is_current = read_config(path, record).is_current
         yield _Published(path, stage, stat, record.key, record.version, is_current, frozenset(record.inputs))

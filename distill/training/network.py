@@ -9,12 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
-from distill.config import DataConfig, StoredSplit, StudentConfig, TeacherConfig
+from distill.config import AdoptedConfig, DataConfig, NetworkConfig, StoredSplit, StudentConfig, TeacherConfig
+from distill.data.network_input import NetworkInput
 from distill.data.sets.dataset import Dataset
 from distill.data.sets.load import load
 from distill.errors import UserError
 from distill.models import build_model
-from distill.models.build import refuse_larger
+from distill.models.build import Chosen, refuse_larger
 from distill.store.artifact import Artifact
 from distill.system.reading import check_safetensors, read_tensors
 from distill.system.runtime import Runtime
@@ -46,10 +47,10 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
     if step is not None and step not in snapshot_steps(artifact):
         expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"
         raise UserError("step", step, expected, "Train it with `snapshots`.")
-    classes, shape = _outline(artifact)
+    outputs, shape = _outline(artifact)
     path = artifact.file(WEIGHTS if step is None else snapshot_file(step))
-    refuse_larger(config.model, classes, shape, path.stat().st_size)
-    model = build_model(config.model, classes, shape)
+    refuse_larger(config.model, outputs, shape, path.stat().st_size)
+    model = build_model(config.model, outputs, shape)
     check_safetensors(path)
     try:
         load_model(model, path)
@@ -57,13 +58,15 @@ def load_network(artifact: Artifact, device: str = "cpu", step: int | None = Non
         reason = str(error).splitlines()[0]
         way_out = "Delete its folder, and train it again."
         raise UserError(str(path), reason, f"weights of {config.model.name}", way_out) from error
+    if isinstance(config, AdoptedConfig) and config.columns:
+        model = Chosen(model, config.columns)
     return model.to(device).eval()
 
 
 def _outline(artifact: Artifact) -> tuple[int, tuple[int, int, int]]:
-    """Return the number of classes and the shape of an image, from the record of an artifact."""
-    channels, height, width = artifact.data["shape"]
-    return len(artifact.data["classes"]), (channels, height, width)
+    """Return the number of a network's outputs and the shape of its input."""
+    config, shape = network_config(artifact), NetworkInput.of(artifact.data).shape
+    return config.outputs if isinstance(config, AdoptedConfig) else len(artifact.data["classes"]), shape
 
 
 def training_data(artifact: Artifact, runtime: Runtime) -> Dataset:
@@ -106,14 +109,14 @@ def weights_file(artifact: Artifact, part: int | None) -> str:
     return WEIGHTS if part is None else snapshot_file(snapshot_step(artifact, part))
 
 
-def network_config(artifact: Artifact) -> TeacherConfig | StudentConfig:
-    """Return the config of a teacher or student artifact.
+def network_config(artifact: Artifact) -> NetworkConfig:
+    """Return the config of a network that was trained here, or adopted.
 
     Raises:
         UserError: the artifact is of another stage.
     """
     config = artifact.config
-    if not isinstance(config, TeacherConfig | StudentConfig):
+    if not isinstance(config, TeacherConfig | AdoptedConfig | StudentConfig):
         way_out = "List them with `distill ls`."
         raise UserError(
             "artifact", str(artifact.path), f"a teacher or a student, this is a {config.stage}", way_out

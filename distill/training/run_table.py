@@ -37,7 +37,9 @@ class _Column:
 def teachers_smoothing(config: Network) -> float | None:
     """Return the strongest smoothing of the labels that a network's teachers learned from; None if unknown."""
     cache = _cache(config)
-    return max((teacher.loss.strongest for teacher in cache.teachers), default=None) if cache else None
+    teachers = cache.teachers if cache else ()
+    known = [teacher.loss.strongest for teacher in teachers if isinstance(teacher, TeacherConfig)]
+    return max(known, default=None) if len(known) == len(teachers) else None  # adopted ones do not say
 
 
 def _cache(config: Network) -> CacheConfig | None:

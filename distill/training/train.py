@@ -16,7 +16,7 @@ from torch import nn
 from distill.config import StudentConfig, TeacherConfig
 from distill.data.batch_share import BatchShare
 from distill.data.loader import Join, Loader
-from distill.data.normaliser import Normaliser
+from distill.data.network_input import NetworkInput
 from distill.data.sets.dataset import Dataset, Split
 from distill.errors import Diverged, UserError
 from distill.losses import FromTeacher, Loss
@@ -72,7 +72,8 @@ def train_network(
     check_model(config.model, dataset.num_classes, dataset.shape, dataset.label_shape, single)
     device = runtime.torch_device()
     of_targets = {f"targets/{name}": value for name, value in (targets or {}).items()}
-    held_out, notices = _evaluation(dataset, dataset.held_out, device), Notices(runtime.progress)
+    takes = NetworkInput(dataset.mean, dataset.std, dataset.shape)
+    held_out, notices = evaluation(dataset, dataset.held_out, takes, device), Notices(runtime.progress)
     notices.keep(mixed_labels(config, dataset.num_classes))
     with reproducible(config.seed):
         model = build_model(config.model, dataset.num_classes, dataset.shape).to(device)
@@ -94,10 +95,10 @@ def train_network(
 
     def store() -> Outcome:
         steps = len(loader) * config.schedule.epochs
-        predictions = {"held_out": held_out(model), "test": _evaluation(dataset, dataset.test, device)(model)}
+        predictions = {"held_out": held_out(model), "test": evaluation(dataset, dataset.test, takes, device)(model)}
         if not all(torch.isfinite(logits).all() for logits, _ in predictions.values()):
             raise Diverged(steps, config.optim.lr, math.nan)
-        metrics = _metrics(predictions) | of_targets
+        metrics = measured(predictions) | of_targets
         shown = {name: value for name, value in metrics.items() if name.startswith("test/")}
         of_test = shown | _of_test(*predictions["test"], taught_by)
         _finish_log(config, predictions, of_test, notices, steps, folder)
@@ -107,7 +108,7 @@ def train_network(
     return ranks.on_first(store)
 
 
-def _metrics(predictions: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+def measured(predictions: Predictions) -> dict[str, float]:
     """Measure the predictions of each split: split/measure → value."""
     return {
         f"{split}/{measure}": value
@@ -116,9 +117,11 @@ def _metrics(predictions: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, floa
     }
 
 
-def _evaluation(dataset: Dataset, split: Split, device: str) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
+def evaluation(
+    dataset: Dataset, split: Split, takes: NetworkInput, device: str
+) -> Callable[[nn.Module], tuple[Tensor, Tensor]]:
     """Return a function from a model to its logits and the labels on a split, without ignored positions."""
-    normalise = Normaliser(dataset.mean, dataset.std, device)
+    split, normalise = takes.seen_of(split), takes.normaliser(device)
     none = torch.empty(0, *dataset.label_shape, len(dataset.classes))
     return lambda model: counted(
         predict(model, split.images, normalise, device) if len(split) else none, split.labels
@@ -163,6 +166,11 @@ def _save(model: nn.Module, predictions: Predictions, notices: Notices, folder: 
     if texts := {notice.kind: notice.text for notice in notices.kept}:
         (folder / WARNINGS).write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_model(model.to(memory_format=torch.contiguous_format), str(folder / WEIGHTS))  # pyright: ignore[reportCallIssue]
+    save_predictions(predictions, folder)
+
+
+def save_predictions(predictions: Predictions, folder: Path) -> None:
+    """Write the logits and the labels of each split."""
     tensors = {}
     for split, (logits, labels) in predictions.items():
         tensors |= {f"{split}.logits": logits, f"{split}.labels": labels.clone()}

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from distill.config import (
     SOFT_TERMS,
     TOWARDS,
+    AdoptedConfig,
     AnalysisConfig,
     AugmentConfig,
     CacheConfig,
@@ -30,6 +31,7 @@ from distill.config import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    PreprocessingConfig,
     ReportConfig,
     ScheduleConfig,
     StageConfig,
@@ -44,8 +46,15 @@ from distill.store.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 TEACHER, OF_LABELS = TeacherConfig(), StudentConfig(loss=LossConfig(alpha=0))
+ADOPTED = AdoptedConfig(
+    sha256="0" * 64,
+    model=ModelConfig(name="timm:test_resnet"),
+    preprocessing=PreprocessingConfig(mean=(0.5,), std=(0.5,), height=8, width=8),
+    outputs=10,
+)
 CONFIGS: dict[str, StageConfig] = {
     "teacher": TEACHER,
+    "adopted": ADOPTED,
     "cache": CacheConfig(),
     "student": OF_LABELS,
     "calibration": CalibrationConfig(network=TEACHER),
@@ -224,12 +233,18 @@ CHANGES: dict[str, Config] = {
     "a source": TEACHER.replace(
         loss=LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(towards="similar")), smoothing_source=TEACHER
     ),
+    "an adopted network": ADOPTED,
+    "other weights": ADOPTED.replace(sha256="1" * 64),
+    "averaged weights": ADOPTED.replace(ema=True),
+    "other columns": ADOPTED.replace(outputs=12, columns=tuple(range(10))),
+    "another preprocessing": ADOPTED.replace(preprocessing=ADOPTED.preprocessing.replace(crop=0.5)),
     "student": OF_LABELS,
     "student of a cache": StudentConfig(cache=CacheConfig()),
     "views": StudentConfig(cache=CacheConfig(augment=AugmentConfig(pad=1), views=2), views=1),
     "cache": CacheConfig(),
     "cache of an ensemble": CacheConfig(teacher=EnsembleConfig(members=(TEACHER, TEACHER.replace(seed=1)))),
     "cache of another order": CacheConfig(teacher=EnsembleConfig(members=(TEACHER.replace(seed=1), TEACHER))),
+    "cache of an adopted network": CacheConfig(teacher=ADOPTED),
     "cache of a file": CacheConfig(teacher=ImportConfig(sha256=("0",), classes=("a", "b"))),
     "cache of a softened file": CacheConfig(
         teacher=ImportConfig(sha256=("0",), classes=("a", "b"), values="probabilities", temperature=4)
@@ -258,7 +273,7 @@ def test_the_version_of_a_stage_changes_its_keys_and_those_downstream(monkeypatc
     monkeypatch.setitem(STAGES, "teacher", replace(STAGES["teacher"], version=99))
     after = {stage: key(config) for stage, config in CONFIGS.items()}
     unchanged = {stage for stage in before if before[stage] == after[stage]}
-    assert unchanged == {"student", "report"}, "these two have no teacher here"
+    assert unchanged == {"adopted", "student", "report"}, "these have no teacher here"
     distilled = StudentConfig(cache=CacheConfig())
     assert key(distilled) != key(OF_LABELS)
     monkeypatch.setitem(STAGES, "cache", replace(STAGES["cache"], version=98))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -83,7 +84,8 @@ class Views:
     @property
     def sample_bytes(self) -> int:
         """Return how many bytes one sample takes: the larger of its normalised image and its mixed label."""
-        return 4 * max(self._images[0:1].numel(), 1, self._num_classes if self.augment.mixes else 0)
+        made = math.prod(self._normalise.shape_for(self._images.shape[1:]))
+        return 4 * max(made, 1, self._num_classes if self.augment.mixes else 0)
 
     def settle(self) -> None:
         """Keep the images where they are read fastest, if they fit."""
@@ -92,7 +94,7 @@ class Views:
             return
         self._is_settled = True
         images, augment = self._images, self.augment
-        is_small = 4 * images.numel() <= NORMALISED_BYTES
+        is_small = len(images) * self.sample_bytes <= NORMALISED_BYTES
         if augment == AugmentConfig() and is_small and self._normalise.layout == torch.contiguous_format:
             self._normalised = self._normalise(images.to(self.device))
         elif self.device.type != "cpu":
@@ -115,7 +117,8 @@ class Views:
             if self.device.type != "cpu":
                 return self._normalised.index_select(0, index)
             return torch.from_numpy(self._normalised.numpy().take(index.numpy(), axis=0))
-        if self.device.type != "cpu" or self._program is not None or self.augment.mixes:
+        plain = self._normalise.shape_for(self._images.shape) == self._images.shape
+        if self.device.type != "cpu" or self._program is not None or self.augment.mixes or not plain:
             return self._normalise(self.pixels(index, view))
         return self._gather(*self._laid_out(index), self._parameters(index, view))
 
