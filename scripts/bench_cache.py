@@ -52,7 +52,7 @@ from distill.cache.shards import Piece, layout_of, write_shards
 from distill.cache.soft_targets import TARGET_BYTES
 from distill.cache.tinyvit import record_type
 from distill.cache.writing import make_manifest, write_cache
-from distill.config import CacheConfig, DataConfig, ModelConfig, OptimConfig, TeacherConfig
+from distill.config import CacheConfig, DataConfig, ModelConfig, NamedTeacher, OptimConfig
 from distill.data.loader import CHUNK_BYTES, Loader
 from distill.data.sets.dataset import Dataset, Split
 from distill.data.views.views import Views
@@ -151,7 +151,7 @@ def make_config(samples: int, classes: int, top_k: int | None = None) -> CacheCo
     return CacheConfig(transfer_set=transfer_set, top_k=top_k)
 
 
-def _identity(teacher: TeacherConfig, data: Dataset) -> TeacherIdentity:
+def _identity(teacher: NamedTeacher, data: Dataset) -> TeacherIdentity:
     """Return the identity of a teacher that has no weights."""
     return TeacherIdentity(
         title=title(teacher),
