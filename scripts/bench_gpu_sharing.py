@@ -48,7 +48,8 @@ def batched(given: argparse.Namespace, model: dict[str, Any]) -> None:
             build_model(ModelConfig(**model), len(dataset.classes), (channels, height, width)).to(device)
         )
     params, buffers = stack_module_state(networks)
-    images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
+    every = torch.arange(len(dataset.train))
+    images, labels = dataset.train.pixels(every).to(device), dataset.train.labels.to(device)
     images = (images.float() / 255 - images.float().mean() / 255) / (images.float().std() / 255)
     speed = {name: torch.zeros_like(value) for name, value in params.items()}
 

@@ -39,7 +39,7 @@ class PilImages(TorchDataset[tuple[Any, int]]):
     def __init__(self, split: Split):
         from torchvision import transforms
 
-        self.pixels = split.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.pixels = split.pixels(torch.arange(len(split))).permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = split.labels.tolist()
         self.transform = transforms.Compose(
             [
@@ -66,7 +66,7 @@ def fancy_indexing(split: Split, augment: AugmentConfig, batch_size: int, epoch:
     normalise = Normaliser(MEAN, STD)
     count = 0
     for index in permutation(0, epoch, len(split)).split(batch_size):
-        pixels = render(split.images[index], view_parameters(0, index, epoch, augment), augment.pad)
+        pixels = render(split.pixels(index), view_parameters(0, index, epoch, augment), augment.pad)
         count += len(normalise(pixels))
     return count
 

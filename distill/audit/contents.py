@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from distill.audit.replay import Finding
 from distill.config import DataConfig
 from distill.config.contents import parts
-from distill.data.sets.decoded_copy import copy_folder, open_copy
+from distill.data.sets.folder import stored_folder
+from distill.data.sets.stored_listing import open_listing
 from distill.errors import UserError
 from distill.pipeline.identity import Contents
 from distill.store.artifact import Artifact
@@ -22,7 +23,7 @@ def check_contents(artifact: Artifact, runtime: Runtime) -> Iterator[Finding]:
         runtime: data root.
 
     Yields:
-        A finding for each data set and plug-in (None where it is not here), and for each decoded copy of images.
+        A finding for each data set and plug-in (None where it is not here), and for each copy or listing of images.
     """
     contents, checked = Contents(runtime), set[str]()
     for part in parts(artifact.config):
@@ -41,11 +42,11 @@ def check_contents(artifact: Artifact, runtime: Runtime) -> Iterator[Finding]:
 
 
 def _check_copy(data: DataConfig, content: str, runtime: Runtime) -> Iterator[Finding]:
-    folder = copy_folder(data, content, runtime.data_root.resolve())
+    folder = stored_folder(data, content, runtime.data_root.resolve())
     if folder.is_dir():
         try:
-            open_copy(folder)
+            open_listing(folder)
         except UserError as error:
-            yield Finding("decoded copy", False, str(error))
+            yield Finding(f"{folder.parent.name} copy", False, str(error))
         else:
-            yield Finding("decoded copy", True, f"{folder.name} is as it was decoded")
+            yield Finding(f"{folder.parent.name} copy", True, f"{folder.name} is as it was {folder.parent.name}")

@@ -257,13 +257,23 @@ class Estimate:
             return DATA_SETS[data.name].shape
         name = _name([data.name, data.kwargs])
         if name not in self._shapes:
-            self._shapes[name] = self._told or self._history[1].get(name) or _folder_shape(data)
+            known = self._told or self._history[1].get(name)
+            self._shapes[name] = known or _folder_shape(data, self._runtime.data_root)
         shape = self._shapes[name]
         if shape is not None and data.name not in self._decoded:
-            size = (shape.training + shape.test) * math.prod(shape.image)
-            decoded = f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
-            self._decoded[data.name] = f"{shape}{decoded if data.folder else ''}"
+            self._decoded[data.name] = f"{shape}{self._kept(data, shape)}"
         return shape
+
+    def _kept(self, data: DataConfig, shape: Shape) -> str:
+        """Say what becomes of the images of a folder, in words that follow their number."""
+        from distill.data.sets.folder_arguments import folder_arguments
+
+        if not data.folder:
+            return ""
+        if folder_arguments(data).stream:
+            return "; decoded when they are needed"
+        size = (shape.training + shape.test) * math.prod(shape.image)
+        return f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
 
     def _count(self, model: ModelConfig, shape: Shape) -> tuple[int, float]:
         """Count the parameters, and the floating-point operations of the forward pass of one image."""
@@ -368,14 +378,14 @@ def _matmul_rate() -> float:
     return 2 * side**3 / (time.perf_counter() - started)
 
 
-def _folder_shape(data: DataConfig) -> Shape | None:
+def _folder_shape(data: DataConfig, root: Path) -> Shape | None:
     """Read the shape of a local image folder from its file names; None if the config gives no size in pixels."""
     from distill.data.sets.folder_arguments import folder_arguments
     from distill.data.sets.test_share import inventory_in_splits
 
     if not data.folder or not folder_path(data).exists():
         return None
-    places, size = inventory_in_splits(data).places.values(), folder_arguments(data).size
+    places, size = inventory_in_splits(data, root).places.values(), folder_arguments(data).size
     if size is None:
         return None
     images = Counter(place.split for place in places)

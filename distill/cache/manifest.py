@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from distill.config import (
@@ -18,6 +19,7 @@ from distill.config import (
 )
 from distill.config.base import invalid
 from distill.data.checksum import content_digest
+from distill.data.sets.streams.images import StreamedImages
 from distill.errors import UserError
 from distill.system.reading import read_json
 
@@ -28,6 +30,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 _DIGESTED_BYTES = 4 << 30
 """Largest set whose images are digested, in bytes; larger ones take too long to read again."""
+_DECODED_BYTES = 256 << 20
+"""Largest set, in bytes, whose images are decoded to be digested."""
 
 
 class _Part(BaseModel):
@@ -115,8 +119,11 @@ def read_manifest(path: Path) -> Manifest:
 def data_identity(dataset: Dataset) -> DataIdentity:
     """Identify the transfer set (the training split); this reads all of its images once."""
     train = dataset.train
-    is_small = train.images.numel() <= _DIGESTED_BYTES
-    order, content = content_digest(train.images, train.labels) if is_small else (None, None)
+    images = train.images
+    order = content = None
+    if images.numel() <= (_DECODED_BYTES if isinstance(images, StreamedImages) else _DIGESTED_BYTES):
+        whole = train.pixels(torch.arange(len(train))) if isinstance(images, StreamedImages) else images
+        order, content = content_digest(whole, train.labels)
     return DataIdentity(
         name=dataset.name,
         classes=dataset.classes,

@@ -199,7 +199,7 @@ class HeldOut(TorchDataset[LabelledImage]):
             IndexError: an index is not within the split.
         """
         data, index = self._of.data, _within(indices, len(self))
-        images = Normaliser(data.mean, data.std)(data.held_out.images[index])
+        images = Normaliser(data.mean, data.std)(data.held_out.pixels(index))
         return [*map(LabelledImage, images.unbind(), data.held_out.labels[index].tolist())]
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from distill.config.base import Count, Fraction, Kwargs, Seed, Share, function_of, or_function
 from distill.config.contents import NamesContent
-from distill.config.data_sets import DATA_SETS, EXPECTED, short_name
+from distill.config.data_sets import DATA_SETS, EXPECTED, FOLDERS, short_name
 from distill.errors import UserError
 
 
@@ -19,9 +19,10 @@ class DataConfig(NamesContent):
 
     name: Annotated[str, or_function("data.name"), Field(description=f"{EXPECTED}.")] = "digits"
     kwargs: Kwargs = {}
-    """Arguments of the data set, as JSON. Of an image folder: {"size": 64} in pixels, {"exif": true} to apply the
-    EXIF orientation of photographs, {"test": 0.2} for the share of test images in a folder of classes without
-    train/ and test/, and {"seed": 1} for another such share."""
+    """Arguments of the data set, as JSON. Of an image folder: {"stream": true} to decode images when they are
+    needed, {"size": 64} in pixels, {"crop": 0.875} and {"interpolation": "bicubic"} for how they are cut to it,
+    {"exif": true} to apply the EXIF orientation of photographs, {"test": 0.2} for the share of test images in a
+    folder of classes without train/ and test/, and {"seed": 1} for another such share."""
     held_out: Fraction = 0.1
     """Share of the training set kept for model selection, stratified by class. An image folder with val/ beside
     test/ is not cut: the images of val/ are held out, and this share stays at its default or 0."""
@@ -43,13 +44,17 @@ class DataConfig(NamesContent):
     @property
     def plugin(self) -> str | None:
         """Return the reference of the function that gives the images, if the data set is a plug-in."""
-        return function_of(self.name, "imagefolder")
+        return function_of(self.name, *FOLDERS)
+
+    @property
+    def kind(self) -> str:
+        """Return the part of the name before the colon, such as `imagefolder`."""
+        return self.name.partition(":")[0]
 
     @property
     def folder(self) -> str | None:
-        """Return the path of the folder or archive that holds the images, if they are an image folder."""
-        kind, _, path = self.name.partition(":")
-        return path if kind == "imagefolder" and path else None
+        """Return the path of the folder or archive that holds the images, if the name gives one."""
+        return self.name.partition(":")[2] or None if self.kind in FOLDERS else None
 
     @property
     def short_name(self) -> str:

@@ -107,7 +107,11 @@ DATA_SETS: dict[str, DataSet] = {
 To add a data set, add an entry here and write the function that it names.
 """
 
-EXPECTED = ", ".join([*map(str, DATA_SETS.values()), "imagefolder:PATH or package.module:function"])
+FOLDERS = ("imagefolder", "shards", "hfdataset")
+"""Kinds of data sets that are named by a path: image files, tar files of images, a data set of Hugging Face."""
+EXPECTED = ", ".join(
+    [*map(str, DATA_SETS.values()), *(f"{kind}:PATH" for kind in FOLDERS), "package.module:function"]
+)
 """What the name of a data set may be, in words."""
 
 _ARCHIVE = re.compile(r"(\.tar)?\.(tar|tgz|gz|xz|bz2|zip)$")
@@ -116,4 +120,4 @@ _ARCHIVE = re.compile(r"(\.tar)?\.(tar|tgz|gz|xz|bz2|zip)$")
 def short_name(name: str) -> str:
     """Return the name of a data set for titles and tables: an image folder or archive is called by its own name."""
     kind, _, path = name.partition(":")
-    return _ARCHIVE.sub("", PurePath(path).name).lstrip(".") or kind if kind == "imagefolder" else name
+    return _ARCHIVE.sub("", PurePath(path).name).lstrip(".") or kind if kind in FOLDERS else name

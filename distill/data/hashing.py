@@ -20,6 +20,7 @@ class Stream(IntEnum):
     PROOF = 7
     NOISE = 8
     BALANCE = 9
+    SCALE = 10
 
 
 _WORD = (1 << 64) - 1

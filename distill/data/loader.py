@@ -1,8 +1,8 @@
 """Make the batches of an epoch: in a new order each time, on the device, with no Python per sample.
 
 Views are rendered for thousands of samples at a time and batches are slices of the result, so a batch costs about
-as much as a slice. Only a view program works image by image, a batch at a time, in worker processes. Order and
-views are pure functions, so an epoch can start at any batch.
+as much as a slice. Only what decodes files or runs a view program works image by image, a batch at a time, in other
+processes. Order and views are pure functions, so an epoch can start at any batch.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Loader:
         cycle: number of views that epochs go through: epoch e shows view e mod cycle. None shows view e.
         subset: indices within the split to which epochs are confined; None takes all.
         drop_last: whether to drop the last incomplete batch, unless it is the only batch.
-        workers: processes that run a view program, ahead of the step; 0 runs it in this process. Pixels do not
-            depend on their number.
+        workers: processes that decode files or run a view program, ahead of the step; 0 does so in this process.
+            Pixels do not depend on their number.
         share: this rank's share of each batch; `epoch` yields each of its pieces as a batch.
         balanced: whether an epoch draws each class equally often (`BalancedDraw`); needs a seed and one label per
             sample.
@@ -101,7 +101,7 @@ class Loader:
         self._step, self._share = batch_size, share
         self.batch_size = batch_size = share.rows(batch_size)
         # A worker makes one batch at a time.
-        batches = 1 if views.is_program else max(1, CHUNK_BYTES // (views.sample_bytes * batch_size))
+        batches = 1 if views.one_by_one else max(1, CHUNK_BYTES // (views.sample_bytes * batch_size))
         self._chunk = batch_size * batches
 
     @property

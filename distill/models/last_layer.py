@@ -12,7 +12,7 @@ from torch import nn
 from distill.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from jaxtyping import Float, Float32, UInt8
     from torch import Tensor
@@ -59,10 +59,9 @@ def templates(head: nn.Linear) -> Float32[Tensor, "k d+1"]:
 def penultimate(
     model: nn.Module,
     head: nn.Linear,
-    images: UInt8[Tensor, "n c h w"],
+    batches: Iterable[UInt8[Tensor, "b c h w"]],
     normalise: Callable[[Tensor], Tensor],
     device: str,
-    batch_size: int,
 ) -> Float32[Tensor, "n d"]:
     """Return the input of the last layer for each image, on the CPU.
 
@@ -71,16 +70,15 @@ def penultimate(
     Args:
         model: network on the device.
         head: its last layer, as `last_linear` returns it.
-        images: n > 0 images, as they are stored.
+        batches: images as they are stored, one or more in all.
         normalise: function from bytes to what the network takes.
         device: device of the network.
-        batch_size: number of images per forward pass.
     """
     parts, caught = [], []
     was_training = model.training
     model.eval()
     with _hooks([head], lambda _, inputs, __: caught.append(inputs[0])), torch.inference_mode():
-        for batch in images.split(batch_size):
+        for batch in batches:
             model(normalise(batch.to(device)))
             parts.append(caught[-1].float().cpu())  # a layer may be used more than once: its last use counts
             caught.clear()

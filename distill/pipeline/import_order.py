@@ -12,7 +12,7 @@ import torch
 from distill.cache.row_names import rows_of_keys
 from distill.cache.tinyvit import NamesOf
 from distill.config import DataConfig, ImportFlags
-from distill.data.sets.decoded_copy import decode_once
+from distill.data.sets.folder import listing_of
 from distill.errors import UserError
 from distill.system.runtime import Runtime
 
@@ -131,6 +131,6 @@ def names_of(config: DataConfig, dataset: Dataset, runtime: Runtime) -> NamesOf 
 
 def _published_names(config: DataConfig, runtime: Runtime) -> list[str]:
     """Return the file names of all images of `train/`, in the order of torchvision's ImageFolder."""
-    decoded = decode_once(config, runtime.data_root.resolve(), runtime.progress)
-    stored = decoded.names()
-    return [stored[row] for row in decoded.positions.argsort().tolist()]
+    listing = listing_of(config, runtime.data_root.resolve(), runtime.progress)
+    names = listing.names()
+    return [names[row] for row in listing.positions.argsort().tolist()]

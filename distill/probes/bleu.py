@@ -55,7 +55,8 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
         way_out = "Train one with `data.name=translation` and `model.name=transformer`."
         raise UserError("network", value, "a transformer on translation", way_out)
     test = training_data(network, runtime).test
-    images = test.images[: config.sentences]
+    every = test.pixels(torch.arange(len(test)))
+    images = every[: config.sentences]
     references = translation.target_words(test.labels[: config.sentences])
     written = {at: _translations(config, model, images, at) for at in sorted({*config.temperatures, 1.0})}
     bleu = {at: bleu_of(sentences, references) for at, sentences in written.items()}
@@ -67,7 +68,7 @@ def probe_translation(config: TranslationProbe, network: Artifact, runtime: Runt
             "bleu_highest": max(bleu[at] for at in config.temperatures),
             "exact_match": sum(ours == reference for _, ours, reference in pairs) / len(pairs),
             "possible_translation": possible / len(pairs),
-            "oracle_nll": translation.oracle_nll(test.images, test.labels),
+            "oracle_nll": translation.oracle_nll(every, test.labels),
         },
         {
             "quality_temperatures": list(config.temperatures),

@@ -143,7 +143,7 @@ def spread(split: Split, images: int) -> Split:
     if len(split) <= images:
         return split
     rows = torch.linspace(0, len(split) - 1, images, dtype=torch.float64).long()
-    return Split(split.images[rows], split.labels[rows])
+    return split.rows(rows)
 
 
 def measures_of(outputs: Outputs, weight: Float[Tensor, "k d"], temperature: float) -> dict[str, float]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
+
 from distill.data.network_input import NetworkInput
+from distill.data.sets.streams.images import pixels_of
 from distill.models.last_layer import last_linear, penultimate
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
@@ -13,10 +16,10 @@ from distill.training.network import load_network
 from distill.training.predict import inference_batch, predict
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32, UInt8
+    from jaxtyping import Float, Float32
     from torch import Tensor, nn
 
-    Images = UInt8[Tensor, "n c h w"]
+    from distill.data.sets.dataset import Images
 
 
 def logits_of(
@@ -38,7 +41,10 @@ def activations_of(
     """
     device = runtime.torch_device()
     model, normalise = load_network(network, device), NetworkInput.of(network.data).normaliser(device)
-    few = next(iter(images.values()))[:2]
+    first = next(iter(images.values()))
+    few = pixels_of(first, torch.arange(min(2, len(first))))
     head = last_linear(model, normalise(few.to(device)), len(network.data["classes"]))
     batch = inference_batch(device)
-    return head, {name: penultimate(model, head, each, normalise, device, batch) for name, each in images.items()}
+    return head, {
+        name: penultimate(model, head, each.split(batch), normalise, device) for name, each in images.items()
+    }

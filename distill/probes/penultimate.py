@@ -100,7 +100,7 @@ def _shown(config: PenultimateProbe, dataset: Dataset) -> dict[str, _Shown]:
                 expected = f"an image of class {dataset.classes[cls]!r} in each of its splits"
                 raise UserError("probe.triples", cls, expected, "Choose another class.")
         chosen = torch.cat(rows)
-        shown[name] = _Shown(origin, split.images[chosen], split.labels[chosen])
+        shown[name] = _Shown(origin, split.pixels(chosen), split.labels[chosen])
     return shown
 
 

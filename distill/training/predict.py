@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from distill.data.normaliser import Normaliser
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float
+
+    from distill.data.sets.dataset import Images
 
 
 def inference_batch(device: str) -> int:
@@ -19,9 +21,7 @@ def inference_batch(device: str) -> int:
     return 128 if device == "cpu" else 2048
 
 
-def predict(
-    model: nn.Module, images: UInt8[Tensor, "n c h w"], normalise: Normaliser, device: str
-) -> Float[Tensor, "n *t k"]:
+def predict(model: nn.Module, images: Images, normalise: Normaliser, device: str) -> Float[Tensor, "n *t k"]:
     """Return the logits of a model in evaluation mode, in float32 on the CPU; then restore the model's mode."""
     was_training = model.training
     model.eval()

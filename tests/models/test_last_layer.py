@@ -65,7 +65,7 @@ def test_activations_times_templates_are_the_logits(config, shape):
     images = images_of(shape)
     head = last_linear(model.eval(), normalise(images[:2]), CLASSES)
     model.train()
-    activations = penultimate(model, head, images, normalise, "cpu", batch_size=2)
+    activations = penultimate(model, head, images.split(2), normalise, "cpu")
     assert model.training, "the mode is restored"
     assert activations.shape == (len(images), head.in_features)
     assert not any(module._forward_hooks for module in model.modules())
@@ -119,5 +119,5 @@ def test_the_last_use_of_a_layer_counts():
     model = Twice().eval()
     assert last_linear(model, torch.rand(2, 3), 3) is model.layer
     images = torch.randint(0, 256, (5, 3), dtype=torch.uint8)
-    activations = penultimate(model, model.layer, images, normalise, "cpu", batch_size=2)
+    activations = penultimate(model, model.layer, images.split(2), normalise, "cpu")
     torch.testing.assert_close(activations, torch.relu(model.layer(normalise(images))).detach())

@@ -407,7 +407,7 @@ def test_labels_swapped_in_the_decoded_copy_are_noticed(store: ArtifactStore, ru
     np.save(path, 1 - labels)
     forget_data_sets()
     for again in (teacher(seed=1), StudentConfig(data=network.config.data, loss=OF_LABELS)):
-        with pytest.raises(UserError, match=r"labels.npy = 'changed'.*it is decoded again"):
+        with pytest.raises(UserError, match=r"labels.npy = 'changed'.*it is made again"):
             make(again, store, runtime)
     assert [each.ok for each in check_contents(cache, runtime)] == [True, False]
     shutil.rmtree(path.parent)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.data.sets import archives, decoded_copy, decoding
+from distill.data.sets.fitting import Fit
 from distill.data.sets.inventory import take_inventory
 from distill.errors import UserError
 from tests.data.sets.image_files import WHOLE, decode, refused, square, write_folder
@@ -282,14 +283,18 @@ def test_images_of_other_kinds_are_decoded_as_ever(tmp_path, mode):
     copy = decode(
         write_folder(tmp_path / "folder", {**WHOLE, "train/a/x.png": buffer.getvalue()}), tmp_path / "root"
     )
-    row = copy.names().index("a/x.png")
+    row = [*copy.listing.names()].index("a/x.png")
     assert np.array_equal(copy.images[row].numpy(), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("size", [None, 4096])
 def test_a_set_larger_than_the_disk_is_refused_before_it_is_made(tmp_path, monkeypatch, size):
     monkeypatch.setattr(decoded_copy, "free_bytes", lambda folder: 1 << 20)
-    refused(write_folder(tmp_path / "folder", WHOLE), "GB free.*GB for 12 images", size)
+    refused(
+        write_folder(tmp_path / "folder", WHOLE),
+        r"GB free.*GB for 12 images.*`data.kwargs={\"stream\": true}`",
+        size,
+    )
 
 
 PIXELS = np.zeros((12, 3, 4, 4), np.uint8)
@@ -310,13 +315,14 @@ TAMPERED = {
     "labels.npy": [np.full(12, 2), np.full(12, -1), np.zeros((12, 1), int), np.zeros(12), None],
     "positions.npy": [np.zeros(6, int), np.arange(1, 7), np.arange(5), None],
     "images.npy": [PIXELS.astype(float), PIXELS[1:], PIXELS[:, 1:], np.asfortranarray(PIXELS), None],
-    "names.json": [b"[]", b"[1]", b"{}", b"[" * 10_000, None],
+    "names.npy": [np.zeros(3, np.uint8), np.zeros(9), None],
+    "names_ends.npy": [np.arange(12), np.zeros(11, int), None],
 }  # fmt: skip
 
 
 def test_a_decoded_copy_that_was_changed_is_refused(tmp_path):
     path, root = write_folder(tmp_path / "folder", WHOLE), tmp_path / "root"
-    made = decode(path, root)
+    made = decode(path, root).listing
     for name, contents in TAMPERED.items():
         whole = (made.folder / name).read_bytes()
         for content in contents:
@@ -324,15 +330,15 @@ def test_a_decoded_copy_that_was_changed_is_refused(tmp_path):
                 np.save(made.folder / name, content)
             else:
                 (made.folder / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
-            with pytest.raises(UserError, match=f"Delete {made.folder}: it is decoded again"):
-                decode(path, root).names()
+            with pytest.raises(UserError, match=f"Delete {made.folder}: it is made again"):
+                decode(path, root).listing.names()
         (made.folder / name).write_bytes(whole)
-    assert decode(path, root).names() == made.names()
+    assert [*decode(path, root).listing.names()] == [*made.names()]
 
 
 @pytest.mark.parametrize("stem", ["a" * 200, "\x1b[2J", "..", "x y (1)"])
 def test_the_copy_of_an_oddly_named_set_lies_where_it_should(tmp_path, stem):
-    copy = decode(tar(tmp_path / f"{stem}.tar"), tmp_path / "root")
+    copy = decode(tar(tmp_path / f"{stem}.tar"), tmp_path / "root").listing
     assert copy.folder.parent == tmp_path / "root" / "decoded"
     assert copy.folder.name.isprintable()
 
@@ -383,7 +389,7 @@ def fuzz(tmp_path: Path, name: str, data: st.DataObject, seconds: float) -> None
         row_of = {image: row for row, image in enumerate(take_inventory(path).places)}
         with decoding.pillow_is_strict():
             for entry in archives.encoded_images(path, row_of):
-                decoding.decode(entry, 4)
+                decoding.decode(*entry[1:], decoding.Reading(Fit(4)))
     except UserError as error:
         line = str(error)
     assert line.isprintable()

@@ -276,7 +276,7 @@ def test_a_worker_of_a_view_program_is_one(stranger: Path, monkeypatch: pytest.M
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     trust.name("stranger:program")
     views = ProgramViews(images, AugmentConfig(program="stranger:program"), 0)
-    handed = pickle.dumps(views._source)
+    handed = pickle.dumps(views._renderer)
     forget_names(monkeypatch)
     assert pickle.loads(handed).pixels(torch.arange(2).numpy(), 0).shape == (2, 1, 8, 8)
     forget_names(monkeypatch)

@@ -7,10 +7,6 @@ folder and occurs once. A link or a device is skipped, but refused where it has 
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import os
 import re
 import stat
@@ -23,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from distill.data.sets.places import class_place, is_image_name, is_of_program, parts_of
+from distill.data.sets.unpacking import Unpacked
 from distill.errors import UserError
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
@@ -32,16 +29,11 @@ RATIO, FREE_BYTES = 100, 256 << 20
 """Largest ratio of the bytes inside an archive to its own size, and the bytes that are allowed in any case."""
 _BYTES_PER_MEMBER, FREE_MEMBERS = 16, 100_000
 """Smallest number of bytes of a tar per member, and the number of members that are allowed in any case."""
-_HEADER_BYTES = 1 << 16
-"""Largest number of bytes of all headers of one member of a tar, with its name and other facts about it."""
-_DIGITS = re.compile(rb"\d{65}")
-"""A run of digits so long that older versions of `tarfile` search the header for hours (CVE-2024-6232)."""
 _DIRECTORY_BYTES = 1 << 30
 """Largest directory of a zip, in bytes, which is held in memory: about ten million images."""
-_XZ_MEMORY = 256 << 20
-"""Largest memory for unpacking xz, in bytes; the highest preset of xz needs 65 MiB."""
-_BLOCK = 1 << 16
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+LABEL_SUFFIX, _LABEL_BYTES = ".cls", 20
+"""Suffix and largest size, in bytes, of a file with the number of an image's class, as WebDataset writes it."""
 
 Encoded = tuple[int, str, bytes]
 """Row, name and bytes of an image file."""
@@ -56,6 +48,9 @@ class _Member(NamedTuple):
     """Whether the member is a plain file: no folder, link or device."""
     read: Callable[[], bytes]
     """Function that reads the bytes; it must be called before the next member is asked for."""
+    span: Callable[[], tuple[int, int, int] | None]
+    """Function that returns the first byte, the number of bytes, and the number of bytes unpacked (0 where nothing
+    is packed); None where the archive is compressed as a whole. It is called as `read` is."""
 
 
 def is_archive(path: Path) -> bool:
@@ -63,18 +58,26 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.endswith(ARCHIVE_SUFFIXES)
 
 
-def image_files(path: Path) -> list[tuple[str, os.stat_result]]:
-    """List name and status of the image files anywhere in a folder, in the order of their paths.
+Status = tuple[int, int, int, int]
+"""Size, mtime and ctime in nanoseconds, and inode of a file or folder."""
+
+
+def image_files(path: Path, folders: list[tuple[str, Status]]) -> Iterator[tuple[str, Status]]:
+    """Yield name and status of the image files anywhere in a folder.
 
     Files and folders of programs are left out. Links to files are followed, links to folders are not.
+
+    Args:
+        path: folder to look in.
+        folders: list to which name and status of each folder that was looked into are added.
 
     Raises:
         UserError: a linked folder stands where images would be read.
     """
-    files: list[tuple[str, os.stat_result]] = []
     waiting = [""]
     while waiting:
         within = waiting.pop()
+        folders.append((within, status_of((path / within).stat())))
         with os.scandir(path / within) as entries:
             for entry in entries:
                 name = within + entry.name
@@ -83,10 +86,41 @@ def image_files(path: Path) -> list[tuple[str, os.stat_result]]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
                 elif is_image_name(name) and entry.is_file():
-                    files.append((name, entry.stat()))
+                    yield name, status_of(entry.stat())
                 elif entry.is_symlink() and entry.is_dir() and _holds_images(name):
                     raise linked_folder(path, name)
-    return sorted(files, key=lambda file: file[0].replace("/", "\0"))
+
+
+def status_of(status: os.stat_result) -> Status:
+    """Return what tells whether a file or folder has changed: size, mtime and ctime in nanoseconds, and inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def names_in(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each file below a folder, and of each folder with a slash, and whether it is an image.
+
+    Links to folders are not followed.
+
+    Raises:
+        UserError: a linked folder stands where images would be read.
+    """
+    waiting = [("", True)]
+    while waiting:
+        within, own = waiting.pop()
+        with os.scandir(path / within) as entries:
+            for entry in entries:
+                name, of_user = within + entry.name, own and not is_of_program(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{name}/", of_user))
+                    yield f"{name}/", False
+                elif of_user and is_image_name(entry.name) and entry.is_file():
+                    yield name, True
+                elif entry.is_symlink() and entry.is_dir():
+                    if of_user and _holds_images(name):
+                        raise linked_folder(path, name)
+                    yield f"{name}/", False
+                else:
+                    yield name, False
 
 
 def linked_folder(path: Path, name: str) -> UserError:
@@ -129,6 +163,35 @@ def encoded_images(path: Path, row_of: Mapping[str, int]) -> Iterator[Encoded]:
             _check_size(path, name, size)
             data = file.read(size)
         yield row, name, data
+
+
+def image_spans(path: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Yield the name of each image of a tar or zip, and where it lies: first byte, bytes, bytes unpacked.
+
+    Raises:
+        UserError: the archive is damaged or holds too much, or is compressed as a whole.
+    """
+    yield from ((name, *span) for name, span, _ in labelled_spans(path))
+
+
+def labelled_spans(path: Path) -> Iterator[tuple[str, tuple[int, int, int], bytes]]:
+    """Yield name and place of each image of an archive, and name and bytes of each file that ends in `.cls`.
+
+    Raises:
+        UserError: as `image_spans`.
+    """
+    with _reading(path):
+        for member in _members(path):
+            if member.name.endswith(LABEL_SUFFIX) and member.is_file:
+                if member.size > _LABEL_BYTES:
+                    expected = f"a label of at most {_LABEL_BYTES} bytes"
+                    raise refused(path, member.name, expected, "Write the number of a class.")
+                yield member.name, (0, 0, 0), member.read()
+            elif _is_image(member.name):
+                if (span := member.span()) is None:
+                    expected = "an archive that is not compressed as a whole, since images are read in any order"
+                    raise refused(path, path.name, expected, "Unpack it, or pack it as a plain .tar.")
+                yield member.name, span, b""
 
 
 def _members(path: Path) -> Iterator[_Member]:
@@ -221,7 +284,8 @@ def _zip_members(path: Path) -> Iterator[_Member]:
                 raise refused(path, name, expected, "Pack it again, or unpack it and give the folder.")
             if not (member.is_dir() and _is_image(name)):
                 is_file = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-                yield _Member(name, member.file_size, is_file, partial(_unzipped, archive, member))
+                read, span = partial(_unzipped, archive, member), partial(_zip_span, path, member)
+                yield _Member(name, member.file_size, is_file, read, span)
 
 
 def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -234,6 +298,18 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if len(data) != size:
         raise zipfile.BadZipFile(f"{member.filename} has not the {size:,} bytes that the zip says")
     return data
+
+
+def _zip_span(path: Path, member: zipfile.ZipInfo) -> tuple[int, int, int]:
+    """Read from the header of a file in a zip where its bytes begin."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+    if len(header) < 30 or not header.startswith(b"PK\x03\x04"):
+        raise zipfile.BadZipFile(f"{member.filename} has no header")
+    start = member.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    unpacked = 0 if member.compress_type == zipfile.ZIP_STORED else member.file_size
+    return start, member.compress_size, unpacked
 
 
 def _directory_bytes(path: Path) -> int:
@@ -252,7 +328,8 @@ def _tar_members(path: Path) -> Iterator[_Member]:
     """Yield each member of a tar."""
     most = max(path.stat().st_size // _BYTES_PER_MEMBER, FREE_MEMBERS)
     with path.open("rb") as file:
-        stream = _Unpacked(file, path)
+        inside = _most_inside(path)
+        stream = Unpacked(file, inside, _too_much(path, inside))
         archive, count = tarfile.TarFile(fileobj=cast("IO[bytes]", stream)), 0
         while (member := archive.next()) is not None:
             cast("Any", archive).members.clear()  # else `TarFile` would keep all members
@@ -265,98 +342,12 @@ def _tar_members(path: Path) -> Iterator[_Member]:
                 raise refused(path, f"more than {most:,} files", expected, way_out)
             is_file = member.isreg() and not member.issparse()
             name = f"{member.name}/" if member.isdir() else member.name
-            yield _Member(name, member.size, is_file, partial(stream.take, member.size))
+            span = None if stream.is_packed else (stream.tell(), member.size, 0)
+            yield _Member(name, member.size, is_file, partial(stream.take, member.size), partial(_known, span))
         if stream.last.strip(b"\0") or len(stream.last) != tarfile.BLOCKSIZE:
             # `tarfile` takes a damaged header for the end of the archive.
             raise tarfile.ReadError(f"it is cut or damaged after {stream.tell():,} bytes")
 
 
-class _Unpacked:
-    """Read the bytes of a tar without its compression, forwards only, and count them.
-
-    `tarfile` reads headers by `read` and skips other bytes by `seek`; bytes of images are read by `take`.
-    """
-
-    def __init__(self, file: IO[bytes], path: Path):
-        self.last = b""
-        """Last bytes that were read as a header."""
-        self._file, self._path, self._most = file, path, _most_inside(path)
-        self.header_bytes = 0
-        """Bytes of headers that were read since the last member."""
-        self._at = 0
-        magic = file.read(6)
-        file.seek(0)
-        self._inner: Any = file
-        if magic.startswith(b"\x1f\x8b"):
-            self._inner = gzip.GzipFile(fileobj=file)
-        elif magic.startswith(b"BZh"):
-            self._inner = bz2.BZ2File(file)
-        elif magic == b"\xfd7zXZ\0":
-            self._inner = io.BufferedReader(_Xz(file), _BLOCK)
-
-    def tell(self) -> int:
-        """Return the position in the unpacked bytes."""
-        return self._at
-
-    def read(self, size: int) -> bytes:
-        """Read bytes of a header, and refuse headers that are too long."""
-        self.header_bytes += size
-        if not 0 <= size <= self.header_bytes <= _HEADER_BYTES:
-            raise tarfile.ReadError(f"headers of more than {_HEADER_BYTES:,} bytes for one file")
-        self.last = self._get(size)
-        if len(self.last) > tarfile.BLOCKSIZE and _DIGITS.search(self.last):
-            raise tarfile.ReadError("a header of digits")
-        return self.last
-
-    def take(self, size: int) -> bytes:
-        """Read all bytes of an image."""
-        data = self._get(size)
-        if len(data) != size:
-            raise tarfile.ReadError("unexpected end of data")
-        return data
-
-    def seek(self, position: int) -> int:
-        """Skip the bytes before a position."""
-        if position < self._at:
-            raise tarfile.ReadError("a member before another one")
-        if self._inner is self._file:
-            self._file.seek(min(position, 1 << 62))
-            self._at = position
-        while self._at < position and self._get(min(_BLOCK, position - self._at)):
-            pass
-        return self._at
-
-    def _get(self, size: int) -> bytes:
-        data = self._inner.read(size)
-        self._at += len(data)
-        if self._inner is not self._file and self._at > self._most:
-            raise _too_much(self._path, self._most)
-        return data
-
-
-class _Xz(io.RawIOBase):
-    """Unpack xz with a limit on memory, which `lzma.open` does not have."""
-
-    def __init__(self, file: IO[bytes]):
-        self._file = file
-        self._unpacker = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-        self._unpack = self._unpacker()
-
-    def readable(self) -> bool:
-        """Return True, since this stream can be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, or part of it; return the number of bytes, 0 at the end."""
-        while True:
-            packed = b""
-            if self._unpack.eof:  # several streams may follow each other, with zeros between them
-                packed = (self._unpack.unused_data or self._file.read(_BLOCK)).lstrip(b"\0")
-                if not packed:
-                    return 0
-                self._unpack = self._unpacker()
-            elif self._unpack.needs_input and not (packed := self._file.read(_BLOCK)):
-                raise EOFError("its compressed data end too early")
-            if data := self._unpack.decompress(packed, len(buffer)):
-                buffer[: len(data)] = data
-                return len(data)
+def _known(span: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+    return span

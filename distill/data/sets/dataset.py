@@ -9,13 +9,17 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from distill.config import IGNORED
+from distill.data.sets.streams.images import StreamedImages, pixels_of
+
+Images = UInt8[Tensor, "n c h w"] | StreamedImages
+"""Images of a split: in memory, or in files that are decoded when they are needed."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Hold the images and labels of a split, row by row."""
 
-    images: UInt8[Tensor, "n c h w"]
+    images: Images
     labels: Int64[Tensor, "n"] | Int64[Tensor, "n t"]
     """Class of each sample; or of each position, with `config.IGNORED` where a position does not count."""
 
@@ -24,8 +28,12 @@ class Split:
         return len(self.labels)
 
     def rows(self, index: Int64[Tensor, "m"]) -> Split:
-        """Copy the rows with these indices."""
+        """Copy the rows with these indices; images that are streamed are not decoded yet."""
         return Split(self.images[index], self.labels[index])
+
+    def pixels(self, index: Int64[Tensor, "m"]) -> UInt8[Tensor, "m c h w"]:
+        """Return the pixels of the images with these indices."""
+        return pixels_of(self.images, index)
 
 
 Splits = tuple[Split, Split, tuple[str, ...]]

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from distill.data.sets.archives import Encoded
+from distill.data.sets.fitting import Fit, fitted
 from distill.errors import UserError
 from distill.system.runtime import cores
 
@@ -54,8 +55,18 @@ def pillow_is_strict() -> Iterator[None]:
         yield
 
 
+class Reading(NamedTuple):
+    """Say how the bytes of a file become the pixels of an image."""
+
+    fit: Fit = Fit()
+    exif: bool = False
+    """Whether the image is turned as its EXIF orientation says; as in torchvision, False turns only a TIFF."""
+    draft: int | None = None
+    """Least side in pixels to which a JPEG may be shrunk while it is decoded, which is faster; None decodes all."""
+
+
 def decode_into(
-    images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], size: int | None, exif: bool, bar: Any
+    images: UInt8[np.ndarray, "n c h w"], encoded: Iterator[Encoded], reading: Reading, bar: Any
 ) -> Counter[str]:
     """Decode image files into an array; count the files, those with alpha, and those with an ignored EXIF rotation.
 
@@ -79,7 +90,7 @@ def decode_into(
             while files := _next_files(encoded, _IMAGES_PER_WORKER * workers):
                 finish()
                 parts = (files[i::workers] for i in range(workers))
-                running = [pool.submit(_decode_part, part, images, size, exif) for part in parts]
+                running = [pool.submit(_decode_part, part, images, reading) for part in parts]
             finish()
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -99,31 +110,41 @@ def _next_files(encoded: Iterator[Encoded], most: int) -> list[Encoded]:
     return files
 
 
-def _decode_part(
-    part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], size: int | None, exif: bool
-) -> Counter[str]:
+def _decode_part(part: list[Encoded], images: UInt8[np.ndarray, "n c h w"], reading: Reading) -> Counter[str]:
     met = Counter({FILES: len(part)})
-    for entry in part:
-        pixels = decode(entry, size, exif, met)
-        if pixels.shape != images.shape[1:]:
-            expected = f"images of one shape, {images.shape[1:]}, not {pixels.shape} as {entry[1]}"
-            raise UserError("data.kwargs", {}, expected, 'Give a size, as in `data.kwargs={"size": 64}`.')
-        images[entry[0]] = pixels
+    for row, name, data in part:
+        images[row] = of_shape(decode(name, data, reading, met), images.shape[1:], name)
     return met
 
 
+def of_shape(pixels: UInt8[np.ndarray, "c h w"], shape: tuple[int, ...], name: str) -> UInt8[np.ndarray, "c h w"]:
+    """Return the pixels of a file, or refuse them where they have another shape than the other images."""
+    if pixels.shape != shape:
+        expected = f"images of one shape, {shape}, not {pixels.shape} as {name}"
+        raise UserError("data.kwargs", {}, expected, 'Give a size, as in `data.kwargs={"size": 64}`.')
+    return pixels
+
+
 def decode(
-    entry: Encoded, size: int | None, exif: bool = False, met: Counter[str] | None = None
+    name: str,
+    data: bytes,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+    met: Counter[str] | None = None,
 ) -> UInt8[np.ndarray, "c h w"]:
+    """Decode one image as RGB pixels, fitted to a square where `reading` has a size; see `decoded`."""
+    with _naming(name, data):
+        return np.asarray(fitted(decoded(name, data, reading, met), reading.fit)).transpose(2, 0, 1)
+
+
+def decoded(name: str, data: bytes, reading: Reading, met: Counter[str] | None = None) -> Image.Image:
     """Decode one image as RGB, as torchvision's ImageFolder does: alpha is dropped, not blended with a background.
 
     Grey levels of 16 bits are scaled to 8 bits, which torchvision does not do.
 
     Args:
-        entry: row, name and bytes of the file.
-        size: side in pixels to which the shorter side is resized and the other is cropped; None keeps the size.
-        exif: whether the image is turned as its EXIF orientation says; torchvision turns only a TIFF, and so does
-            False.
+        name: name of the file.
+        data: bytes of the file.
+        reading: how it is read; the image is not yet fitted to a square.
         met: counter in which `ALPHA` and `TURNED` are counted.
 
     Raises:
@@ -132,30 +153,34 @@ def decode(
     """
     from PIL import Image, ImageOps
 
-    _, name, data = entry
+    with _naming(name, data), Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+        pixels = file.width * file.height
+        if pixels > PIXELS:
+            raise ValueError(f"{file.width} × {file.height} pixels")
+        if reading.draft:
+            file.draft("RGB", (reading.draft, reading.draft))  # does nothing to another format
+        with _one_large if pixels > LARGE else nullcontext():
+            image: Image.Image = file
+            if reading.exif:
+                image = ImageOps.exif_transpose(file)
+            elif met is not None and _is_turned(file):
+                met[TURNED] += 1
+            if met is not None and file.has_transparency_data:
+                met[ALPHA] += 1
+            return _eight_bits(image, _grey_range(file, name)).convert("RGB")
+
+
+@contextmanager
+def _naming(name: str, data: bytes) -> Iterator[None]:
+    """Turn the error of an image that cannot be decoded into a UserError that names the file."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
-            pixels = file.width * file.height
-            if pixels > PIXELS:
-                raise ValueError(f"{file.width} × {file.height} pixels")
-            with _one_large if pixels > LARGE else nullcontext():
-                image: Image.Image = file
-                if exif:
-                    image = ImageOps.exif_transpose(file)
-                elif met is not None and _is_turned(file):
-                    met[TURNED] += 1
-                if met is not None and file.has_transparency_data:
-                    met[ALPHA] += 1
-                image = _eight_bits(image, _grey_range(file, name)).convert("RGB")
-                if size is not None:
-                    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        yield
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise many types for damaged bytes
         value = f"{name} ({len(data):,} bytes)"
         expected = f"an image that can be decoded, of at most {PIXELS:,} pixels"
         raise UserError("image", value, expected, f"Replace or remove it ({str(error)[:200]}).") from error
-    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _is_turned(file: Image.Image) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import torch
 from jaxtyping import Int64
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from distill.config import DataConfig
 from distill.data.sets.content import folder_path
+from distill.data.sets.inventory import Inventory
 from distill.data.sets.splits import stratified_split
-from distill.data.sets.test_share import inventory_in_splits
 from distill.errors import UserError
 
 
@@ -36,39 +35,38 @@ class Listing:
     """Numbers of files that are left out, and why."""
 
 
-def arrange(config: DataConfig) -> Listing:
-    """Arrange the rows: training images, held-out images, test images.
+def arrange(config: DataConfig, inventory: Inventory) -> Listing:
+    """Arrange the rows of an inventory in splits: training images, held-out images, test images.
 
     The held-out images are those of `val/` where there is `test/` too, else a share of the training images.
 
     Raises:
-        UserError: `inventory_in_splits` refuses the folder, the names do not have this layout, `test/` or `val/`
-            has classes that `train/` lacks, or there is `val/` and a share to hold out as well.
+        UserError: the names do not have this layout, `test/` or `val/` has classes that `train/` lacks, or there is
+            `val/` and a share to hold out as well.
     """
-    path, inventory = folder_path(config), inventory_in_splits(config)
-    places = inventory.places
+    path, places = folder_path(config), inventory.places
     present = {place.split for place in places.values()}
     test_split = "test" if "test" in present else "val"
     if not {"train", test_split} <= present:
         expected = "images at train/CLASS/ and test/CLASS/ (or val/CLASS/)"
         way_out = f"It has {len(places)} images at places like these: move or rename its folders."
-        raise UserError("data.name", f"imagefolder:{path}", expected, way_out)
+        raise UserError("data.name", f"{config.kind}:{path}", expected, way_out)
 
     def order(name: str) -> tuple[str, str, str]:
         # torchvision's ImageFolder sorts by class, folder and file name. The order of the paths differs:
         # `cat/1.png` comes before `cat-2/1.png` here, though "-" sorts before "/".
-        inside = PurePosixPath(places[name].inside)
-        return places[name].label, str(inside.parent), inside.name
+        folder, _, file = places[name].inside.rpartition("/")
+        return places[name].label, folder, file
 
     train, val, test = (
         sorted((name for name, place in places.items() if place.split == split), key=order)
         for split in ("train", "val" if test_split == "test" else "", test_split)
     )
-    classes = sorted({places[name].label for name in train})
+    classes = list(inventory.classes) or sorted({places[name].label for name in train})
     for split, names in ((test_split, test), ("val", val)):
         if unknown := sorted({places[name].label for name in names} - set(classes)):
             way_out = f"Not in train/: {', '.join(unknown[:20])}."
-            raise UserError("data.name", f"imagefolder:{path}", f"{split} classes that train/ has too", way_out)
+            raise UserError("data.name", f"{config.kind}:{path}", f"{split} classes that train/ has too", way_out)
     class_of = {label: number for number, label in enumerate(classes)}
     if val:
         _refuse_share(config.held_out, len(val))

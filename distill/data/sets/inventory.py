@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
-from distill.data.sets.archives import image_files, linked_folder, member_names, refused
+from distill.data.sets.archives import linked_folder, member_names, names_in, refused
 from distill.data.sets.places import (
     Place,
     class_place,
@@ -20,6 +19,9 @@ from distill.data.sets.places import (
     parts_of,
     unsplit_place,
 )
+
+Span = tuple[int, int, int, int]
+"""Number of the archive, first byte, number of bytes, and number of bytes unpacked (0 where nothing is packed)."""
 
 _LONGEST_NAME = 4096
 _PROGRAM_FOLDERS = 8
@@ -34,6 +36,12 @@ class Inventory:
     """The split is "" where the images lie in class folders without `train/` and `test/`."""
     left_out: str
     """Numbers of files that are left out, and why; empty if there are none."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in their order; none where their order is that of their names."""
+    archives: tuple[str, ...] = ()
+    """Names of the archives that hold the images, where they are read from there."""
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    """Name of each image → where it lies in an archive."""
 
 
 def take_inventory(path: Path) -> Inventory:
@@ -46,7 +54,7 @@ def take_inventory(path: Path) -> Inventory:
     """
     places: dict[str, Place] = {}
     classes: set[tuple[str, str, str]] = set()
-    named = list(_folder_names(path) if path.is_dir() else member_names(path))
+    named = list(names_in(path) if path.is_dir() else member_names(path))
     depth = _depth_of_classes(named)
     if depth is not None and path.is_dir():
         _refuse_links(path, named)
@@ -54,20 +62,29 @@ def take_inventory(path: Path) -> Inventory:
     others = _LeftOut(
         class_at, "a class folder" if depth is not None else "a class folder of train/, val/ or test/"
     )
+
+    @cache  # for a million files in a few thousand folders
+    def place_in(folder: str) -> Place | None:
+        parts = parts_of(folder)
+        return None if any(map(is_of_program, parts)) else class_at([*parts, ""], below=1)
+
     for name, is_image in named:
-        parts = parts_of(name)
-        place = class_at(parts, below=1) if is_image and is_own_image(name) else None
-        if place is not None:
-            places[name] = place
+        folder, _, file = name.rpartition("/")
+        at = place_in(folder) if is_image and is_own_image(file) else None
+        if at is not None:
+            places[name] = Place(at.root, at.split, at.label, at.inside + file)
             continue
+        parts = parts_of(name)
         own = next((number for number, part in enumerate(parts) if is_of_program(part)), None)
         if not name.endswith("/"):
             others.add(name, parts, own)
         folders = parts[: own if own is not None else len(parts) - (not name.endswith("/"))]
-        if (at := class_at(folders)) is not None:
-            classes.add(at[:3])
+        if (of_class := class_at(folders)) is not None:
+            classes.add(of_class[:3])
     places = dict(sorted(places.items()))
     _check_names(path, places)
+    if not path.is_dir():
+        _refuse_one_place_twice(path, places)
     roots = sorted({place.root for place in places.values()})
     if len(roots) > 1:
         here, there = (f"{root}/" if root else "its top" for root in roots[:2])
@@ -87,7 +104,9 @@ def _depth_of_classes(named: list[tuple[str, bool]]) -> int | None:
 
     A single folder at the top that holds folders of images is not a class but holds the classes.
     """
-    images = [parts_of(name) for name, is_image in named if is_image and is_own_image(name)]
+    split = (name.rpartition("/") for name, is_image in named if is_image)
+    within = {folder for folder, _, file in split if is_own_image(file)}
+    images = [[*parts_of(folder), ""] for folder in within if not any(map(is_of_program, parts_of(folder)))]
     if not images or any(class_place(parts, below=1) for parts in images):
         return None
     folders = (parts_of(name)[: None if name.endswith("/") else -1] for name, _ in named)
@@ -100,16 +119,6 @@ def _refuse_links(path: Path, named: list[tuple[str, bool]]) -> None:
     for name, _ in named:
         if name.endswith("/") and not any(map(is_of_program, parts_of(name))) and (path / name[:-1]).is_symlink():
             raise linked_folder(path, name[:-1])
-
-
-def _folder_names(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each file, and of each folder with a slash, and whether it is the name of an image."""
-    images = {name for name, *_ in image_files(path)}
-    for folder, folders, files in os.walk(path):
-        within = os.path.relpath(folder, path).replace(os.sep, "/") + "/"
-        within = within.removeprefix("./")
-        yield from ((f"{within}{name}/", False) for name in folders)
-        yield from ((name, name in images) for name in map(within.__add__, files))
 
 
 class _LeftOut:
@@ -152,10 +161,15 @@ def _printable(name: str) -> str:
 
 
 def _check_names(path: Path, places: dict[str, Place]) -> None:
-    names_at: dict[tuple[str, str, str], str] = {}
-    for name, place in places.items():
+    for name in places:
         if len(name) > _LONGEST_NAME or not _is_text(name):
             raise refused(path, name, f"a name of at most {_LONGEST_NAME} letters, in UTF-8", "Rename it.")
+
+
+def _refuse_one_place_twice(path: Path, places: dict[str, Place]) -> None:
+    """Refuse an archive with two names of one file, such as `a/x.png` and `./a/x.png`."""
+    names_at: dict[tuple[str, str, str], str] = {}
+    for name, place in places.items():
         if (other := names_at.setdefault((place.root, place.split, place.inside), name)) != name:
             raise refused(path, name, f"one image at a place, this is the place of {other}", "Remove one of them.")
 

@@ -11,6 +11,7 @@ from distill.data.sets.content import data_content
 from distill.data.sets.dataset import Dataset, Splits
 from distill.data.sets.fetch import fetch
 from distill.data.sets.folder import load_image_folder
+from distill.data.sets.folder_arguments import folder_arguments
 from distill.data.sets.noise import with_wrong_labels
 from distill.data.sets.pixel_summary import summarise
 from distill.data.sets.plugin import call_plugin
@@ -22,11 +23,13 @@ from distill.system.references import referenced
 
 @dataclass(frozen=True)
 class _Request:
-    """Identify a load within a process; two that differ in `progress` alone are equal."""
+    """Identify a load within a process, by what decides its result."""
 
     config: str
     root: Path
     progress: bool = field(compare=False)
+    looked: bool = field(compare=False)
+    """Whether the content in the config was found just now."""
 
 
 def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
@@ -37,10 +40,13 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
     Raises:
         UserError: the name or an argument is unknown, or the files are missing, damaged or changed.
     """
+    if config.folder:
+        folder_arguments(config)  # refuse an argument before all files are read
     clean = config.replace(label_noise=0.0, noise="symmetric", noise_seed=0, balanced=False)
-    if config.content is None:  # what is kept in memory is known by its content
+    looked = config.content is None
+    if looked:  # what is kept in memory is known by its content
         clean = clean.replace(content=data_content(config, root, progress=progress))
-    dataset = _load(_Request(clean.model_dump_json(), expanded(root).resolve(), progress))
+    dataset = _load(_Request(clean.model_dump_json(), expanded(root).resolve(), progress, looked))
     return with_wrong_labels(dataset, config) if config.label_noise else dataset
 
 
@@ -48,7 +54,8 @@ def load(config: DataConfig, root: Path, progress: bool = True) -> Dataset:
 def _load(request: _Request) -> Dataset:
     config = DataConfig.model_validate_json(request.config)
     if config.folder:
-        return load_image_folder(config, request.root, request.progress)
+        content = config.content if request.looked else None
+        return load_image_folder(config, request.root, request.progress, content)
     train, test, classes = call_plugin(config) if config.plugin else _listed(config, request.root, request.progress)
     kept, held = stratified_split(train.labels, config.held_out, config.split_seed)
     kept = kept[limited_rows(train.labels[kept], config.limit, config.split_seed)]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 from torch import Tensor
 
-from distill.data.sets.dataset import Split
+from distill.data.sets.dataset import Images, Split
 
-_ROWS_PER_COUNT = 4096
+_ROWS_PER_COUNT, _BYTES_PER_COUNT = 4096, 16 << 20
 _TOKENS_MEAN, _TOKENS_STD = 0.0, 1 / 255
 """Mean and deviation of tokens, with which `normaliser.Normaliser` returns every byte as its own number."""
 
@@ -29,21 +30,24 @@ class Summary(NamedTuple):
 
 def summarise(train: Split, held_out: Split, test: Split, classes: tuple[str, ...]) -> Summary:
     """Compute mean and standard deviation of the training split, and the fingerprint of all three splits."""
-    mean, std = _scale(train)
+    mean, std = mean_and_deviation(train)
     digest = hashlib.sha256(json.dumps(classes).encode())
     for split in (train, held_out, test):
+        assert isinstance(split.images, Tensor), "streamed images have another fingerprint"
         digest.update(json.dumps(tuple(split.images.shape)).encode())
         digest.update(split.images.contiguous().numpy().data)
         digest.update(split.labels.contiguous().numpy().data)
     return Summary(tuple(mean.tolist()), tuple(std.tolist()), digest.hexdigest())
 
 
-def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
+def mean_and_deviation(
+    split: Split, done: Callable[[int], object] = lambda _: None
+) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
     """Compute mean and standard deviation per channel; for tokens, return values that leave every byte as it is."""
     if split.labels.ndim > 1:
         channel = torch.ones(split.images.shape[1], dtype=torch.float64)
         return channel * _TOKENS_MEAN, channel * _TOKENS_STD
-    shares = _histogram(split.images)
+    shares = _histogram(split.images, done)
     shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = (shares * values).sum(1)
@@ -51,10 +55,12 @@ def _scale(split: Split) -> tuple[Float64[Tensor, "c"], Float64[Tensor, "c"]]:
     return mean, torch.where(std > 0, std, 1.0)
 
 
-def _histogram(images: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "c 256"]:
+def _histogram(images: Images, done: Callable[[int], object]) -> Float64[Tensor, "c 256"]:
     """Count each byte in each channel, from which mean and deviation follow exactly."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
-    for block in images.split(_ROWS_PER_COUNT):
+    rows = max(1, min(_ROWS_PER_COUNT, _BYTES_PER_COUNT // max(1, images.shape[1:].numel())))
+    for block in images.split(rows):
         for channel, total in enumerate(counts):
             total += torch.bincount(block[:, channel].flatten(), minlength=256)
+        done(len(block))
     return counts

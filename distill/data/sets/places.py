@@ -38,9 +38,9 @@ def is_image_name(name: str) -> bool:
     return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def is_own_image(name: str) -> bool:
-    """Tell whether a file has the name of an image and lies in no folder that is hidden or made by a program."""
-    return is_image_name(name) and not any(map(is_of_program, parts_of(name)))
+def is_own_image(file: str) -> bool:
+    """Tell whether a file, named without its folders, has the name of an image and is not hidden."""
+    return is_image_name(file) and not is_of_program(file)
 
 
 def class_place(parts: list[str], below: int = 0) -> Place | None:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
 from distill.config import AugmentConfig
 from distill.data.hashing import Stream, counter_hash, splitmix64_word
-from distill.data.views.workers import Start, Workers
+from distill.data.sets.dataset import Images
+from distill.data.sets.streams.images import StreamedImages
+from distill.data.views.ahead import Ahead
+from distill.data.views.workers import Start
 from distill.errors import UserError
 from distill.system import trust
 from distill.system.plugins import HARMLESS, bind, resolve
@@ -35,7 +36,7 @@ _NUMBER, _ENLARGEMENT = 300, 16
 _WORD, _HALF = (1 << 64) - 1, (1 << 32) - 1
 
 
-class ProgramViews:
+class ProgramViews(Ahead):
     """Render the views that a program makes of images, in this process or in worker processes.
 
     Args:
@@ -49,65 +50,24 @@ class ProgramViews:
             something else than the seeded generators.
     """
 
-    def __init__(
-        self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int, start: Start | None = None
-    ):
+    def __init__(self, images: Images, augment: AugmentConfig, seed: int, start: Start | None = None):
         channels = images.shape[1]
         if channels not in (1, 3):
             way_out = "Drop `augment.program`, or choose other data."
             raise UserError(_FIELD, augment.program, f"images of 1 or 3 channels, these have {channels}", way_out)
         if augment.program in HARMLESS:
             _refuse_large(augment.kwargs, max(images.shape[2:]))
-        self._source = _Source(images, augment, seed)
-        self._start: Start = start or ("fork" if sys.platform == "linux" else "spawn")
-        self._idle: Workers | None = None
-        _check(self._source, images, augment, seed)
-
-    def pixels(self, index: Int64[Tensor, "b"], view: int) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
-        """Return the given view of each sample, in units 0..255, rendered in this process.
-
-        The pixels are float32 where the program returns floats.
-        """
-        return self._source.pixels(index.cpu().numpy(), view)
-
-    def stream(
-        self, batches: Iterable[Int64[Tensor, "b"]], view: int, workers: int = 0
-    ) -> Iterator[UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]]:
-        """Yield the given view of each batch in turn, rendered ahead by `workers` processes.
-
-        No batch may be larger than the first. The processes wait for the next call when all batches are done. They
-        end when the iterator is dropped early, when a view fails, and with this object.
-        """
-        batches = iter(batches)
-        if not workers or (first := next(batches, None)) is None:
-            yield from (self.pixels(index, view) for index in batches)
-            return
-        # The idle workers are taken while this iterator works: a second iterator beside it gets its own processes.
-        crew, self._idle = self._idle, None
-        if crew is None or crew.count != workers or crew.rows < len(first):
-            source = self._source
-            dtype = source.dtype or torch.uint8
-            crew = Workers(source.pixels, workers, (len(first), *source.shape), dtype, self._start)
-        try:
-            yield from crew.run((index.cpu().numpy(), view) for index in chain([first], batches))
-        except BaseException:
-            crew.close()
-            raise
-        self._idle = crew
-
-    def close(self) -> None:
-        """End the worker processes; the next `stream` starts new ones."""
-        crew, self._idle = self._idle, None
-        if crew is not None:
-            crew.close()
+        source = _Source(images, augment, seed)
+        _check(source, images, augment, seed)
+        super().__init__(source, start)
 
 
 class _Source:
     """Render views by an image transform that is never pickled: each worker process builds it from the config."""
 
-    def __init__(self, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int):
+    def __init__(self, images: Images, augment: AugmentConfig, seed: int):
         self._images, self._augment, self._seed = images, augment, seed
-        self.shape = tuple(images.shape[1:])
+        self.shape: tuple[int, ...] = tuple(images.shape[1:])
         self._program = _make(augment, seed)
         self.dtype: torch.dtype | None = None
 
@@ -126,7 +86,7 @@ class _Source:
         views = []
         with _seeding() as seed:
             for sample, word in zip(index.tolist(), words, strict=True):
-                image = _to_pil(self._images[sample])
+                image = _original(self._images, sample)
                 seed(word)
                 try:
                     returned = self._program(image)
@@ -212,7 +172,7 @@ def _refuse_large(kwargs: dict[str, Any], side: int) -> None:
         raise UserError("augment.kwargs", kwargs, expected, "Views have the size of the images: set that size.")
 
 
-def _check(source: _Source, images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, seed: int) -> None:
+def _check(source: _Source, images: Images, augment: AugmentConfig, seed: int) -> None:
     """Refuse a view program whose pixels change with the order of calls, other generators or a fresh instance.
 
     A few views are rendered again, in another order, under other generators and by a second copy of the program.
@@ -265,9 +225,12 @@ def _seeding() -> Iterator[Callable[[int], None]]:
         np.random.set_state(before[2])  # noqa: NPY002
 
 
-def _to_pil(image: UInt8[Tensor, "c h w"]) -> Image.Image:
+def _original(images: Images, sample: int) -> Image.Image:
+    """Return an image in its own size."""
+    if isinstance(images, StreamedImages):
+        return images.original(sample)
     # The array is copied, so that no program can write into the data.
-    array = image.numpy()
+    array = images[sample].numpy()
     return Image.fromarray(np.array(array[0] if len(array) == 1 else array.transpose(1, 2, 0), order="C"))
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from distill.config import AugmentConfig
 from distill.data.normaliser import Normaliser
 from distill.data.sets.dataset import Dataset, Split
+from distill.data.sets.streams.images import StreamedImages, pixels_of
+from distill.data.views.ahead import Ahead, Decoder
 from distill.data.views.canvas import Canvas
 from distill.data.views.crops import ViewParameters, render, view_parameters
 from distill.data.views.mixing import MixParameters, mix, mix_labels, mix_parameters
@@ -53,7 +55,11 @@ class Views:
         self.labels = split.labels.to(self.device)
         self._images, self._normalise, self._seed = split.images, normalise, seed
         self._num_classes = num_classes or 0
-        self._program = None if augment.program is None else ProgramViews(split.images, augment, seed)
+        self._ahead: Ahead | None = None
+        if augment.program is not None:
+            self._ahead = ProgramViews(split.images, augment, seed)
+        elif isinstance(split.images, StreamedImages):
+            self._ahead = Ahead(Decoder(split.images))
         self._canvas: Canvas | None = None
         self._resident: Tensor | None = None
         self._normalised: Tensor | None = None
@@ -77,9 +83,9 @@ class Views:
         return len(self._images)
 
     @property
-    def is_program(self) -> bool:
-        """Tell whether a program renders the views, one image at a time."""
-        return self._program is not None
+    def one_by_one(self) -> bool:
+        """Tell whether views are made one image at a time, by a program or from a file."""
+        return self._ahead is not None
 
     @property
     def sample_bytes(self) -> int:
@@ -90,10 +96,10 @@ class Views:
     def settle(self) -> None:
         """Keep the images where they are read fastest, if they fit."""
         # This is worth its time for epochs, but not for a few views of a proof.
-        if self._is_settled or self._program is not None:
+        images, augment = self._images, self.augment
+        if self._is_settled or self._ahead is not None or isinstance(images, StreamedImages):
             return
         self._is_settled = True
-        images, augment = self._images, self.augment
         is_small = len(images) * self.sample_bytes <= NORMALISED_BYTES
         if augment == AugmentConfig() and is_small and self._normalise.layout == torch.contiguous_format:
             self._normalised = self._normalise(images.to(self.device))
@@ -118,7 +124,7 @@ class Views:
                 return self._normalised.index_select(0, index)
             return torch.from_numpy(self._normalised.numpy().take(index.numpy(), axis=0))
         plain = self._normalise.shape_for(self._images.shape) == self._images.shape
-        if self.device.type != "cpu" or self._program is not None or self.augment.mixes or not plain:
+        if self.device.type != "cpu" or self._ahead is not None or self.augment.mixes or not plain:
             return self._normalise(self.pixels(index, view))
         return self._gather(*self._laid_out(index), self._parameters(index, view))
 
@@ -132,15 +138,16 @@ class Views:
     def stream(
         self, chunks: Sequence[Int64[Tensor, "c"]], view: int, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the normalised images and the labels of each chunk; workers run a view program ahead."""
-        if self._program is None or not workers:
+        """Yield the normalised images and the labels of each chunk; workers decode or run a program ahead."""
+        if self._ahead is None or not workers:
             yield from ((self.images_of(chunk, view), self.labels_of(chunk, view)) for chunk in chunks)
             return
         # Partners are computed on the CPU: to fetch them from a device would wait for its unfinished steps.
         here = torch.cat(list(chunks)).cpu().split([len(chunk) for chunk in chunks])
-        sources = (self._with_partners(chunk, view) for chunk in here)
-        for chunk, unmixed in zip(chunks, self._program.stream(sources, view, workers), strict=True):
-            pixels, mixture = unmixed.to(self.device), self._mixture(chunk, view)
+        sources = [self._with_partners(chunk, view) for chunk in here]
+        made = self._ahead.stream(sources, view, workers)
+        for chunk, source, unmixed in zip(chunks, sources, made, strict=True):
+            pixels, mixture = self._cropped(unmixed, source, view), self._mixture(chunk, view)
             if mixture is not None:
                 pixels = mix(pixels[: len(chunk)], pixels[len(chunk) :], mixture)
             yield self._normalise(pixels), self.labels_of(chunk, view)
@@ -162,8 +169,8 @@ class Views:
         self, index: Int64[Tensor, "b"], view: int
     ) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
         """Return views before mixing, on the device."""
-        if self._program is not None:
-            return self._program.pixels(index, view).to(self.device)
+        if self._ahead is not None:
+            return self._cropped(self._ahead.pixels(index, view), index, view)
         parameters = self._parameters(index, view)
         if self.device.type == "cpu":
             canvas, rows = self._laid_out(index)
@@ -171,17 +178,27 @@ class Views:
         if self._resident is not None:
             images = self._resident.index_select(0, index)
         else:
-            images = self._rows(index).to(self.device)
+            images = pixels_of(self._images, index).to(self.device)
         return render(images, parameters, self.augment.pad)
 
-    def _rows(self, index: Int64[Tensor, "b"]) -> UInt8[Tensor, "b c h w"]:
-        return torch.from_numpy(self._images.numpy().take(index.cpu().numpy(), axis=0))
+    def _cropped(
+        self, made: UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"], index: Int64[Tensor, "b"], view: int
+    ) -> UInt8[Tensor, "b c h w"] | Float32[Tensor, "b c h w"]:
+        """Shift and flip images of these samples that were made one by one; a program has done this itself."""
+        if self.augment.program is not None or not (self.augment.pad or self.augment.flip):
+            return made.to(self.device)
+        parameters = self._parameters(index.to(self.device), view)
+        if self.device.type != "cpu":
+            return render(made.to(self.device), parameters, self.augment.pad)
+        canvas = Canvas(made, self.augment)
+        starts = canvas.starts(torch.arange(len(made)), parameters)
+        return torch.from_numpy(np.ascontiguousarray(canvas.crops(starts)))
 
     def _laid_out(self, index: Int64[Tensor, "b"]) -> tuple[Canvas, Int64[Tensor, "b"]]:
         """Return the images laid out for fast copies of shifted views, and the rows of these samples among them."""
         if self._canvas is not None:
             return self._canvas, index
-        images = self._rows(index)
+        images = pixels_of(self._images, index)
         return Canvas(images, self.augment), torch.arange(len(images))
 
     def _gather(
@@ -190,7 +207,7 @@ class Views:
         """Make normalised views with numpy, in pieces that fit a core's cache."""
         out = torch.empty((len(rows), *self._images.shape[1:]), memory_format=self._normalise.layout)
         starts, filled = canvas.starts(rows, parameters), out.numpy()
-        step = max(1, CACHE_BYTES // (4 * self._images[0].numel()))
+        step = max(1, CACHE_BYTES // (4 * self._images.shape[1:].numel()))
         for first in range(0, len(rows), step):
             part = slice(first, first + step)
             self._normalise.write(canvas.crops(starts[part]), filled[part])

@@ -173,6 +173,7 @@ def _work(pipe: Connection, render: Callable[[np.ndarray, int], Tensor], places:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    torch.set_num_threads(1)  # a fork does not have the threads of its parent, for which torch would wait for ever
     with suppress(EOFError, OSError):  # the parent closed the pipe, or is gone
         while True:
             index, view, number = pipe.recv()

@@ -11,7 +11,8 @@ from PIL import Image
 
 from distill.config import DataConfig
 from distill.data.sets.dataset import Dataset
-from distill.data.sets.decoded_copy import Decoded, decode_once
+from distill.data.sets.decoded_copy import Decoded
+from distill.data.sets.folder import opened
 from distill.data.sets.load import load
 from distill.errors import UserError
 
@@ -78,7 +79,9 @@ WHOLE = {
 
 def decode(path: Path, root: Path, size: int | None = None) -> Decoded:
     kwargs = {} if size is None else {"size": size}
-    return decode_once(DataConfig(name=f"imagefolder:{path}", held_out=0.0, kwargs=kwargs), root, progress=False)
+    found = opened(DataConfig(name=f"imagefolder:{path}", held_out=0.0, kwargs=kwargs), root, progress=False)
+    assert isinstance(found, Decoded)
+    return found
 
 
 def refused(path: Path, match: str, size: int | None = None) -> str:
@@ -91,5 +94,5 @@ def refused(path: Path, match: str, size: int | None = None) -> str:
     assert line.isprintable()
     root = path.parent / "root"
     left = {file for file in set(path.parent.rglob("*")) - before if file.suffix != ".lock"}
-    assert left <= {root, root / "decoded", root / "digests", *root.glob("digests/*.json")}
+    assert left <= {root, root / "decoded", root / "digests", *root.glob("digests/*.safetensors")}
     return line

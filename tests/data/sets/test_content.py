@@ -146,7 +146,7 @@ def test_a_memory_that_cannot_be_read_or_written_costs_only_time(
         shutil.rmtree(memory)
         memory.write_text("no folder")
     else:
-        next(memory.glob("*.json")).write_bytes(damage)
+        next(memory.glob("*.safetensors")).write_bytes(damage)
     assert digest(folder) == first
     assert len(hashed) == 2 * len(FILES)
 

@@ -6,6 +6,7 @@ import pytest
 
 from distill.config import DataConfig
 from distill.data.sets import decoded_copy
+from distill.data.sets.folder import opened
 from tests.data.sets.image_files import load_path, make_files, refused, write_folder, write_tar
 from tests.memory import forget_data_sets
 
@@ -56,12 +57,11 @@ def test_images_that_change_while_they_are_decoded_are_refused(tmp_path, monkeyp
 def test_names_of_the_rows_are_kept(tmp_path, prefix):
     files = {prefix + name: data for name, data in make_files().items()}
     path = write_tar(tmp_path / "pets.tar", files, "w")
-    copy = decoded_copy.decode_once(
-        DataConfig(name=f"imagefolder:{path}", held_out=0.2), tmp_path / "root", progress=False
-    )
+    copy = opened(DataConfig(name=f"imagefolder:{path}", held_out=0.2), tmp_path / "root", progress=False)
+    listing = copy.listing
     classes, numbers = copy.images[:, 1, 0, 0].tolist(), copy.images[:, 0, 0, 0].tolist()
     expected = [f"{('cat', 'dog')[c]}/{i:02}.png" for c, i in zip(classes, numbers, strict=True)]
-    assert copy.names() == tuple(expected)
-    assert sorted(copy.positions.tolist()) == list(range(20))
+    assert [*listing.names()] == expected
+    assert sorted(listing.positions.tolist()) == list(range(20))
     published = [name.removeprefix("train/") for name in sorted(make_files()) if name.startswith("train/")]
-    assert [published[position] for position in copy.positions] == expected[:20]
+    assert [published[position] for position in listing.positions] == expected[:20]

@@ -51,7 +51,9 @@ def test_missing_files_list_the_ways_out(tmp_path):
 
 @pytest.mark.parametrize("name", ["imagenet", "", "imagefolder", "imagefolder:"])
 def test_an_unknown_name_lists_the_known_ones(tmp_path, name):
-    with pytest.raises(UserError, match=r"digits, fashion-mnist.*imagefolder:PATH or package\.module:function"):
+    with pytest.raises(
+        UserError, match=r"digits, fashion-mnist.*imagefolder:PATH.*hfdataset:PATH, package\.module:function"
+    ):
         load(DataConfig(name=name), tmp_path)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.config import DataConfig
 from distill.data.sets import folder_layout, inventory, test_share
-from distill.data.sets.decoded_copy import decode_once
+from distill.data.sets.folder import opened
 from distill.data.sets.inventory import Inventory
 from distill.data.sets.places import Place
 from distill.errors import UserError
@@ -50,10 +50,11 @@ def test_an_archive_and_another_order_of_the_files_give_what_the_folder_gives(tm
 def test_names_are_those_of_the_rows(tmp_path):
     path = write_folder(tmp_path / "pets", classes())
     config = DataConfig(name=f"imagefolder:{path}", kwargs={"test": 0.2, "size": 4})
-    made = decode_once(config, tmp_path / "root", progress=False)
-    for row, name in enumerate(made.names()):
+    made = opened(config, tmp_path / "root", progress=False)
+    names = made.listing.names()
+    for row, name in enumerate(names):
         assert (path / name).read_bytes() == square(4, int(made.images[row, 0, 0, 0]))
-    in_order = [made.names()[row] for row in made.positions.argsort().tolist()]
+    in_order = [names[row] for row in made.listing.positions.argsort().tolist()]
     assert in_order == sorted(
         in_order, key=lambda name: (name.split("/")[0], str(Path(name).parent), Path(name).name)
     )
@@ -64,7 +65,7 @@ def splits(files: list[str], share: float, seed: int = 0) -> dict[str, str]:
     config = DataConfig(name="imagefolder:pets", kwargs={"test": share, "seed": seed})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(test_share, "take_inventory", lambda path: Inventory(places, ""))
-        return {name: place.split for name, place in test_share.inventory_in_splits(config).places.items()}
+        return {name: place.split for name, place in test_share.inventory_in_splits(config, Path()).places.items()}
 
 
 @given(
@@ -91,15 +92,11 @@ def test_another_seed_tests_other_images():
     assert splits(names(), 0.2) == splits(names(), 0.2, 0) != splits(names(), 0.2, 1)
 
 
-def test_the_copy_of_each_share_is_its_own_and_that_of_a_split_folder_is_where_it_was(tmp_path):
-    from distill.data.sets.decoded_copy import copy_folder
-
+def test_the_copy_of_each_share_is_its_own(tmp_path):
     path = write_folder(tmp_path / "pets", classes())
     for kwargs in ({"test": 0.2}, {"test": 0.3}, {"test": 0.2, "seed": 1}, {"test": 0.2, "seed": 0}):
         load_path(path, tmp_path / "root", **kwargs)
     assert len(decoded(tmp_path / "root")) == 3
-    config = DataConfig(name="imagefolder:pets")
-    assert copy_folder(config, "0" * 64, tmp_path).name == "pets-638270dbe75d"
 
 
 def refused(path: Path, match: str, **kwargs: object) -> None:
@@ -162,6 +159,7 @@ def test_a_share_is_a_number_between_nothing_and_all(tmp_path, kwargs):
 
 def test_the_listing_has_the_rows_of_every_image_once(tmp_path):
     path = write_folder(tmp_path / "pets", classes())
-    listing = folder_layout.arrange(DataConfig(name=f"imagefolder:{path}", kwargs={"test": 0.2}))
+    config = DataConfig(name=f"imagefolder:{path}", kwargs={"test": 0.2})
+    listing = folder_layout.arrange(config, test_share.inventory_in_splits(config, tmp_path))
     assert sorted(listing.names) == sorted(classes())
     assert listing.sizes == (27, 3, 8)
