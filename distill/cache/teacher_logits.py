@@ -9,9 +9,10 @@ import torch
 
 from distill.cache.ensemble import averaged
 from distill.cache.shards import Piece, Shard
-from distill.config import CacheConfig, EnsembleConfig, Mean
+from distill.config import AugmentConfig, CacheConfig, EnsembleConfig, Mean
 from distill.data.loader import Loader
 from distill.data.network_input import NetworkInput
+from distill.data.normaliser import Normaliser
 from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.store.artifact import Artifact
@@ -49,18 +50,25 @@ class TeacherLogits:
         self.networks = [load_network(teacher, device, step) for teacher, step in zip(teachers, steps, strict=True)]
         # Each network takes images as in its training, whose data need not be the transfer set.
         self._takes = [NetworkInput.of(teacher.data) for teacher in teachers]
+        self._dataset = dataset
         self._loaders: dict[NetworkInput, Loader] = {}
         for takes in dict.fromkeys(self._takes):
-            split, normalise = takes.seen_of(dataset.train), takes.normaliser(device)
-            views = Views(split, normalise, config.augment, config.view_seed, dataset.num_classes)
+            # Views without augmentation are what each network makes of the original image, if there are originals.
+            split = takes.seen_of(dataset.train) if config.augment == AugmentConfig() else dataset.train
+            views = Views(split, takes.normaliser(device), config.augment, config.view_seed, dataset.num_classes)
             self._loaders[takes] = Loader(views, inference_batch(device), seed=None, workers=workers)
         self._mean: Mean = config.teacher.mean if isinstance(config.teacher, EnsembleConfig) else "logits"
         self._device = device
 
     @property
     def views(self) -> Views:
-        """Return the views of the transfer set, normalised for the first teacher."""
-        return self._loaders[self._takes[0]].views
+        """Return the views of the transfer set as a student sees them, whose pixels the proof covers."""
+        first, train = self._loaders[self._takes[0]].views, self._dataset.train
+        if self._takes[0].seen_of(train) is train or self.config.augment != AugmentConfig():
+            return first
+        return Views(
+            train, Normaliser(self._dataset.mean, self._dataset.std), AugmentConfig(), self.config.view_seed
+        )
 
     def networks_and_images(
         self, index: Int64[Tensor, "m"], view: int

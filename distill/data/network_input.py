@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.nn import functional
 
 from distill.data.normaliser import Normaliser
+from distill.data.sets.fitting import Fit
+from distill.data.sets.streams.images import StreamedImages
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,9 +58,15 @@ class NetworkInput(NamedTuple):
         return _Resizing(self, device) if self.interpolation != "none" else Normaliser(self.mean, self.std, device)
 
     def seen_of(self, split: Split) -> Split:
-        """Return the images of a split as an evaluation shows them to this network, before normalisation."""
-        # Streamed images would be resized and cropped here from the original file, by size, crop and interpolation.
-        return split
+        """Return the images of a split as an evaluation shows them to this network, before normalisation.
+
+        Streamed images are resized and cropped from the original file, as the network's own evaluation does.
+        """
+        _, height, width = self.shape
+        if self.interpolation == "none" or height != width or not isinstance(split.images, StreamedImages):
+            return split
+        fit = Fit(height, self.crop, self.interpolation)
+        return replace(split, images=split.images.fitted(fit))
 
 
 def resized(images: Float32[Tensor, "b c h w"], to: NetworkInput) -> Float32[Tensor, "b c h2 w2"]:
