@@ -268,10 +268,8 @@ class Estimate:
         """Say what becomes of the images of a folder, in words that follow their number."""
         from distill.data.sets.folder_arguments import folder_arguments
 
-        if not data.folder:
-            return ""
-        if folder_arguments(data).stream:
-            return "; decoded when they are needed"
+        if not data.folder or folder_arguments(data).stream:
+            return "; decoded when they are needed" if data.folder else ""
         size = (shape.training + shape.test) * math.prod(shape.image)
         return f"; decoded once, {format_bytes(size)} in {self._runtime.data_root}/"
 

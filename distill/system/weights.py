@@ -111,7 +111,7 @@ def _harmless() -> AbstractContextManager[Any]:
 
     scalars: list[Any] = [np.dtype, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
     # numpy 1 wrote another name of the function that makes a number.
-    scalar = np._core.multiarray.scalar  # pyright: ignore[reportAttributeAccessIssue]
+    scalar = np.float64(0).__reduce__()[0]
     scalars += [scalar, (scalar, "numpy.core.multiarray.scalar")]
     paths = [pathlib.PurePosixPath, pathlib.PosixPath]
     named = [(each, f"pathlib.{each.__name__}") for each in paths]

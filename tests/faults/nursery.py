@@ -96,9 +96,10 @@ class Nursery:
         """Make a fresh store that has the inputs of a stage."""
         self._trials += 1
         store = self.folder / f"trial{self._trials}"
-        for name in itertools.takewhile(lambda name: name != stage, STAGES):
-            if (self.whole / STAGES[name].folder).exists():
-                shutil.copytree(self.whole / STAGES[name].folder, store / STAGES[name].folder)
+        before = itertools.takewhile(lambda name: name != stage, STAGES)
+        for folder in dict.fromkeys(STAGES[name].folder for name in before):
+            if (self.whole / folder).exists():
+                shutil.copytree(self.whole / folder, store / folder)
         return store
 
     def _wrong(self, stage: str, store: Path, again: Ended) -> list[str]:
