@@ -42,7 +42,7 @@ from distill.store.record import FileEntry
 from distill.store.stages import title
 from distill.store.store import ArtifactStore
 from distill.system import trust
-from distill.system.files import follow_umask, sha256, write_json
+from distill.system.files import expanded, follow_umask, sha256, write_json
 from distill.system.reading import check_safetensors, read_json
 from distill.system.runtime import Runtime
 from distill.training.network import WEIGHTS, load_network, load_predictions, network_config
@@ -192,7 +192,7 @@ def calibrated(network: Artifact, method: CalibrationMethod, store: ArtifactStor
     return run(CalibrationConfig(network=config, method=method), store, runtime)
 
 
-def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> Exported:
+def load_exported(folder: str | Path, device: str = "cpu", plugins: bool = False) -> Exported:
     """Load an exported network in evaluation mode, which maps images as bytes to calibrated logits.
 
     The softmax of the logits gives calibrated probabilities. The network is built from `model.json` and filled from
@@ -207,6 +207,7 @@ def load_exported(folder: Path, device: str = "cpu", plugins: bool = False) -> E
     Raises:
         UserError: the folder is not an export, a file was changed, or the network cannot be built.
     """
+    folder = expanded(Path(folder))
     described = _read_description(folder / DESCRIPTION)
     weights, entry = folder / WEIGHTS, described.files.get(WEIGHTS)
     if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:

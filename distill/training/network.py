@@ -17,6 +17,8 @@ from distill.errors import UserError
 from distill.models import build_model
 from distill.models.build import Chosen, refuse_larger
 from distill.store.artifact import Artifact
+from distill.store.store import ArtifactStore
+from distill.system.files import expanded
 from distill.system.reading import check_safetensors, read_tensors
 from distill.system.runtime import Runtime
 from distill.training.kept_weights import snapshot_file
@@ -32,17 +34,20 @@ WARNINGS = "warnings.json"
 """File of warnings about a network, kind → one line; missing where there is none."""
 
 
-def load_network(artifact: Artifact, device: str = "cpu", step: int | None = None) -> nn.Module:
+def load_network(artifact: Artifact | str | Path, device: str = "cpu", step: int | None = None) -> nn.Module:
     """Load the network of a teacher or student artifact, in evaluation mode.
 
     Args:
-        artifact: artifact of a teacher or a student.
+        artifact: artifact of a teacher or a student, or its path.
         device: device of the network.
         step: step of a snapshot (`snapshot_steps`); None takes the weights at the end.
 
     Raises:
         UserError: the artifact holds no network or no such snapshot, or its weights are damaged.
     """
+    if not isinstance(artifact, Artifact):
+        path = expanded(Path(artifact))
+        artifact = ArtifactStore(path.parent.parent).read(path)
     config = network_config(artifact)
     if step is not None and step not in snapshot_steps(artifact):
         expected = f"a step whose weights were kept: {snapshot_steps(artifact)}"

@@ -76,7 +76,7 @@ def test_answers_are_those_of_network_and_calibration(name, method, make, store,
     written = export(network, folder, method, store, runtime)
     assert written.no_program == ""
     expected = expected_logits(network, method, images)
-    loaded = load_exported(folder)
+    loaded = load_exported(str(folder))
     assert not loaded.training
     with torch.inference_mode():
         found = loaded(images)

@@ -17,5 +17,6 @@ def test_stored_weights_give_the_stored_predictions(teacher, store, runtime) -> 
     logits, labels = load_predictions(made, "test")
     assert torch.equal(labels, dataset.test.labels)
     normalise = Normaliser(dataset.mean, dataset.std)
-    again = predict(load_network(made), dataset.test.images, normalise, "cpu")
-    torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
+    for named in (made, made.path, str(made.path)):
+        again = predict(load_network(named), dataset.test.images, normalise, "cpu")
+        torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
