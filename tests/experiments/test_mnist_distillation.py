@@ -12,9 +12,13 @@ from experiments import mnist_distillation as subject
 CONDITIONS = {
     subject.WITH_DROPOUT,
     subject.SMOOTHED,
+    subject.HARD,
+    subject.WITH_BOTH,
     subject.OF_LABELS,
     subject.OF_DROPOUT,
     subject.OF_SMOOTHED,
+    subject.OF_HARD,
+    subject.OF_BOTH,
 }
 
 
@@ -33,6 +37,8 @@ def test_the_papers_set_up():
     assert dropout.model.kwargs == {**smoothed.model.kwargs, "dropout": 0.5, "input_dropout": 0.2}
     assert (dropout.loss.smoothing, smoothed.loss.smoothing) == (0, 0.1)
     assert dropout.replace(model=smoothed.model).with_loss(smoothing=0.1) == smoothed
+    assert runs[subject.HARD] == smoothed.with_loss(smoothing=0)
+    assert runs[subject.WITH_BOTH] == dropout.with_loss(smoothing=0.1)
     assert smoothed.augment == AugmentConfig(pad=2)
     assert (smoothed.data.held_out, smoothed.data.limit) == (0, None), "all 60,000 images train"
     optim, schedule = smoothed.optim, smoothed.schedule
@@ -52,6 +58,8 @@ def test_students_differ_in_their_targets_alone(scale, data):
     for condition, teacher in (
         (subject.OF_DROPOUT, subject.WITH_DROPOUT),
         (subject.OF_SMOOTHED, subject.SMOOTHED),
+        (subject.OF_HARD, subject.HARD),
+        (subject.OF_BOTH, subject.WITH_BOTH),
     ):
         student = runs[condition]
         assert isinstance(student, StudentConfig)
@@ -64,8 +72,8 @@ def test_students_differ_in_their_targets_alone(scale, data):
 
 def test_colours_tell_the_targets_apart():
     assert {name: drawing.smoothing(name) for name in CONDITIONS if "ε" in name} == {
-        subject.SMOOTHED: 0.1,
-        subject.OF_SMOOTHED: 0.1,
+        **dict.fromkeys((subject.SMOOTHED, subject.WITH_BOTH, subject.OF_SMOOTHED, subject.OF_BOTH), 0.1),
+        **dict.fromkeys((subject.HARD, subject.OF_HARD), 0),
     }
 
 
@@ -101,10 +109,10 @@ def test_dots_are_errors_in_percent():
     assert [text.get_text() for text in ours.get_yticklabels()][:2] == [subject.WITH_DROPOUT, subject.SMOOTHED]
     dots = [line for line in ours.lines if line.get_marker() == "."]
     assert [list(line.get_xdata()) for line in dots] == [
-        pytest.approx(errors) for errors in 2 * [[10, 10.1, 10.2]] + 3 * [[11, 11.1, 11.2]]
+        pytest.approx(errors) for errors in 4 * [[10, 10.1, 10.2]] + 5 * [[11, 11.1, 11.2]]
     ]
     means = [container.lines[0].get_xdata()[0] for container in ours.containers]
-    assert means == pytest.approx([10.1, 10.1, 11.1, 11.1, 11.1])
+    assert means == pytest.approx(4 * [10.1] + 5 * [11.1])
     hollow = [line for line in theirs.lines if line.get_marker() in "Ds" and len(line.get_xdata())]
     assert sorted(float(line.get_xdata()[0]) for line in hollow) == pytest.approx(
         [0.59, 0.67, 0.67, 0.74, 0.74, 0.91, 1.46]
