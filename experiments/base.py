@@ -223,7 +223,7 @@ def _cifar(name: str, scale: Scale) -> Setting:
 
 def _smoke(full: Setting) -> Setting:
     """Return the experiment in seconds: one seed, one left-out class, very short training."""
-    epochs = 4 if full.teacher.data.name == "digits" else 1
+    epochs = 2 if full.teacher.data.name == "digits" else 1
     schedule = ScheduleConfig(epochs=epochs, batch_size=full.teacher.schedule.batch_size)
     teacher, student = full.teacher.replace(schedule=schedule), full.student.replace(schedule=schedule)
     return Setting(teacher, student, seeds=1, left_out=full.left_out[:1])
