@@ -17,7 +17,7 @@ WIDTH = 100
 _COLUMN = 36
 _GROUPS = {
     "Data": ("data.", "transfer_set.", "augment."),
-    "Network": ("model.",),
+    "Network": ("model.", "init"),
     "Optimiser and schedule": ("optim.", "schedule."),
     "Loss": ("loss.", "smoothing_source"),
 }

@@ -60,7 +60,8 @@ def _way_out(name: str, command: str, commands: Mapping[str, Command]) -> str:
 
     word = name.lstrip("-")
     if word in ("pretrained", "checkpoint", "weights") and command in ("teacher", "cache", "student"):
-        return "Adopt weights from elsewhere first: `distill adopt --help`."
+        begin = "" if command == "cache" else ", or train on from them: `init`"
+        return f"Adopt weights from elsewhere first: `distill adopt --help`{begin}."
     if command == "student" and word == "teacher":
         return "A student reads a cache: make one with `distill cache --teacher …`, and name it with `cache`."
     own = sorted(commands[command].fields)

@@ -145,7 +145,7 @@ def plan_stages(arguments: list[str]) -> None:
         if command not in STAGE_FLAGS:
             raise UserError("then", command, f"one of {', '.join(STAGE_FLAGS)}", "See `distill plan --help`.")
         _refuse_no_cache(command, own, configs)
-        config, runtime, beside = parse_words(command, own, configs[-1] if configs else None, PlanFlags)
+        config, runtime, beside = parse_words(command, own, configs[-1] if configs else None, PlanFlags, dry=True)
         configs.append(config)
         machine |= {name: value for name, value in runtime if value != getattr(Runtime(), name)}
         asked |= beside.model_dump(exclude_unset=True)

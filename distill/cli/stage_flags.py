@@ -6,7 +6,8 @@ An input is named by the path or key of its artifact. What the inputs fix become
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,8 +30,11 @@ from distill.config import (
 )
 from distill.errors import UserError
 from distill.store.store import ArtifactStore
+from distill.system.files import expanded
 from distill.system.runtime import Runtime
 
+_OF_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+"""Ends of the names of files of weights: what ends so is no key."""
 _RECIPES = (
     "Train as published. The settings are the defaults of other flags; with other epochs, steps of the rate move in"
     f" proportion; a student with a cache keeps the views of the cache. {'; '.join(map(str, RECIPES.values()))}."
@@ -69,22 +73,43 @@ class Teacher(StageFlags):
     """Train a teacher, with or without label smoothing."""
 
     recipe: Annotated[RecipeName | None, Field(description=_RECIPES)] = None
+    init: str | None = None
+    """Begin with a network of the store, a file, or `pretrained`. Files are those of `distill adopt`, and
+    `pretrained` takes the weights that timm or torchvision publish for --model. The last layer is new where its classes are
+    others; with --optim.head-lr 10 it learns ten times as fast as what was trained before."""
     smoothing_source: str | None = None
-    """Path or key of a teacher whose held-out predictions say which classes are confused, or alike."""
+    """A teacher whose held-out answers say which classes are alike."""
 
     makes: ClassVar = TeacherConfig
     left_out: ClassVar = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> Any:
         """Return the default config of a teacher, including the network that `smoothing_source` names, if any."""
-        return self._with_source(base or TeacherConfig(), store)
+        return self._with_networks(base or TeacherConfig(), store, base)
 
-    def _with_source(self, config: Any, store: ArtifactStore) -> Any:
-        if self.smoothing_source is None:
-            return config
-        source = _input("smoothing_source", self.smoothing_source, store, TeacherConfig, AdoptedConfig)
+    @property
+    def weights(self) -> Path | Literal["pretrained"] | None:
+        """Return the file of weights with which the training begins, or the word `pretrained`; None otherwise."""
+        if self.init is None or self.init == "pretrained":
+            return self.init
+        path = expanded(Path(self.init))
+        return path if path.is_file() or path.suffix in _OF_WEIGHTS else None
+
+    def _with_networks(self, config: Any, store: ArtifactStore, base: Any) -> Any:
+        """Return a config with the networks that flags name; what it begins with is its default, without a base."""
+        named: dict[str, Any] = {}
+        if self.smoothing_source is not None:
+            kinds = TeacherConfig, AdoptedConfig
+            named["smoothing_source"] = _input("smoothing_source", self.smoothing_source, store, *kinds)
+        if self.init is not None and self.weights is None:
+            first = _input("init", self.init, store, TeacherConfig, AdoptedConfig, StudentConfig)
+            named["init"] = first
+            if base is None:
+                named["model"] = first.model.model_copy(update={"content": None})
+                alone = getattr(config, "cache", None) is None
+                named |= {"data": first.data.model_copy(update={"content": None})} if alone else {}
         # The copy is not validated: the source fits only the labels that other flags ask for.
-        return config.model_copy(update={"smoothing_source": source})
+        return config.model_copy(update=named)
 
 
 class Sweep(Teacher):
@@ -98,7 +123,7 @@ class Sweep(Teacher):
         """Return a teacher config with smoothing above 0: flags that say how to smooth are refused without any."""
         recipe = base or self.sweep.teacher
         loss = recipe.loss.model_copy(update={"smoothing": max(self.sweep.smoothings)})
-        return self._with_source(recipe.model_copy(update={"loss": loss}), store)
+        return self._with_networks(recipe.model_copy(update={"loss": loss}), store, base)
 
     def finish(self, config: TeacherConfig) -> SweepConfig:
         """Return the config of a sweep, which trains `config` with each of several label smoothings."""
@@ -150,12 +175,12 @@ class Student(Teacher):
             cache = _input("cache", self.cache, store, CacheConfig)
         alone = base or StudentConfig(loss=LossConfig(alpha=0))
         if cache is None:
-            return self._with_source(alone, store)
+            return self._with_networks(alone, store, base)
         # Without a cache alpha had to be 0.
         loss = alone.loss if alone.cache else alone.loss.model_copy(update={"alpha": 1.0})
         data = cache.transfer_set.model_copy(update={"balanced": alone.data.balanced})
         taught = alone.model_copy(update={"cache": cache, "data": data, "loss": loss})
-        return self._with_source(taught, store)
+        return self._with_networks(taught, store, base)
 
 
 STAGE_FLAGS = {"teacher": Teacher, "cache": Cache, "student": Student, "sweep-smoothing": Sweep}
@@ -186,7 +211,11 @@ def parse_config(command: str, arguments: list[str]) -> tuple[StageConfig, Runti
 
 
 def parse_words(
-    command: str, arguments: list[str], upstream: StageConfig | None = None, beside: type[BaseModel] = _Nothing
+    command: str,
+    arguments: list[str],
+    upstream: StageConfig | None = None,
+    beside: type[BaseModel] = _Nothing,
+    dry: bool = False,
 ) -> tuple[StageConfig, Runtime, Any]:
     """Return the config that the flags of a command ask for, the runtime settings, and further flags.
 
@@ -195,6 +224,7 @@ def parse_words(
         arguments: arguments of the command line.
         upstream: teacher of a cache, or cache of a student, that is not made yet.
         beside: model of the further flags.
+        dry: adopt no weights that a training begins with.
     """
     kind, flags = STAGE_FLAGS[command], stage_flags(command, beside)
     words = [word.partition("=")[0].replace("_", "-") for word in arguments]
@@ -216,13 +246,22 @@ def parse_words(
             epochs = asked["config"]["schedule"].get("epochs")
             defaults = RECIPES[inputs.recipe].applied_to(defaults, epochs)
         try:
-            config = inputs.finish(type(defaults)(**_merged(defaults, asked["config"])))
+            config = type(defaults)(**_merged(defaults, asked["config"]))
+            if isinstance(inputs, Teacher) and (weights := inputs.weights):
+                config = _begun(config, weights, store, runtime, dry)
+            config = inputs.finish(config)
         except UserError as error:
             cache = getattr(defaults, "cache", None)
             if cache is None or error.field not in _FIXED_BY_CACHE:
                 raise
             raise _with_command(error, cache, store) from error
     return config, runtime, make(beside, nested(given, flags).get("beside", {}), flags, ("beside",))
+
+
+def _begun(config: Any, weights: Path | str, store: ArtifactStore, runtime: Runtime, dry: bool) -> Any:
+    from distill.pipeline.beginning import begin_with_weights  # it imports torch
+
+    return begin_with_weights(config, weights if isinstance(weights, Path) else None, store, runtime, dry)
 
 
 def _merged(default: Config, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,8 +298,9 @@ def _input(flag: str, name: str, store: ArtifactStore, *kinds: type[Any]) -> Any
     """Return the config of the artifact that a flag names; refuse one of another stage, or an outdated one."""
     artifact = store.resolve(name, flag)
     if not isinstance(artifact.config, kinds):
-        first = kinds[0].model_fields["stage"].default
-        named = f"{first}, trained here or adopted" if len(kinds) > 1 else first
+        first, *others = (kind.model_fields["stage"].default for kind in kinds)
+        named = f"{first}, trained here or adopted" if others else first
+        named = named.replace(",", " or a student,") if "student" in others else named
         expected = f"the artifact of a {named}, this is a {artifact.config.stage}"
         raise UserError(flag, name, expected, "See `distill ls`.")
     if not artifact.is_current:

@@ -67,6 +67,9 @@ class AdoptedConfig(Config):
     """Number of logits that the weights give."""
     columns: tuple[NonNegative, ...] = ()
     """Which of these logits each class of the data set has; none where all are taken in their order."""
+    weights_only: bool = False
+    """Whether the weights were taken without a look at the network's answers: a training may begin with them, and
+    nothing else."""
     provenance: str = ""
     """Where the weights come from, in words or as a tag such as timm:resnet50.a1_in1k; declared, not proven."""
 
@@ -76,6 +79,13 @@ class AdoptedConfig(Config):
             expected = f"numbers from 0 to {self.outputs - 1}, each once"
             raise UserError("columns", self.columns, expected, "Adopt the weights again.")
         return self
+
+    def refuse_weights_only(self) -> None:
+        """Raise a UserError if nothing but the weights is known of this network."""
+        if self.weights_only:
+            expected = f"false for {self.model.name} here, where its answers count"
+            way_out = "Adopt the file again without `weights_only`, or begin a training with it: `init`."
+            raise UserError("weights_only", True, expected, way_out)
 
     @property
     def snapshots(self) -> int:
@@ -113,6 +123,8 @@ class AdoptFlags(Config):
     crop: Crop | None = None
     """Share of the resized shorter side that an evaluation of original files keeps; None takes that of the library,
     else 1."""
+    weights_only: bool = False
+    """Take only the weights, to begin a training with them: classes and accuracy are not looked at."""
     provenance: str = ""
     """Where the weights come from, in words; declared, not checked."""
 

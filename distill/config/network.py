@@ -135,7 +135,7 @@ class ScheduleConfig(Config):
     name: Literal["cosine", "linear", "step", "constant"] = "cosine"
     """Shape of the decay; linear and cosine end at lr x min_lr."""
     epochs: Count = 30
-    """Passes over the training set (the transfer set, for a student)."""
+    """Passes over the training set (the transfer set, for a student). For weights as they are: `distill adopt`."""
     batch_size: Count = 128
     """Samples per step; the last incomplete batch of an epoch is dropped."""
     parts: Count = 1

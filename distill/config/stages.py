@@ -16,7 +16,7 @@ from distill.config.network import ModelConfig, OptimConfig, ScheduleConfig
 from distill.config.probes import CalibrationMethod, ProbeConfig
 from distill.errors import UserError
 
-_MOST_SOURCES = 16
+_MOST_IN_A_ROW = 16
 
 
 class _Training(Config):
@@ -39,10 +39,21 @@ class _Training(Config):
     smoothing_source: NamedTeacher | None = None
     """The trained network whose held-out predictions say which classes are confused, or alike."""
 
+    init: BegunFrom | None = None
+    """The network whose weights this training begins with; where its classes are others, the last layer is new."""
+
     @property
     def shown(self) -> AugmentConfig:
         """Return the view program whose views the network is shown."""
         return self.augment
+
+    @model_validator(mode="after")
+    def _not_too_many_in_a_row(self) -> Self:
+        if (count := _in_a_row(self)) > _MOST_IN_A_ROW:
+            field = "init" if self.init else "smoothing_source"
+            expected = f"at most {_MOST_IN_A_ROW} networks of which each needs the next"
+            raise UserError(field, f"{count} in a row", expected, "Name one that needs fewer.")
+        return self
 
     @model_validator(mode="after")
     def _balanced_once(self) -> Self:
@@ -60,6 +71,13 @@ class _Training(Config):
         return self.replace(loss=self.loss.replace(**changes))
 
 
+def _in_a_row(config: Config) -> int:
+    """Count the networks below a config of which each is needed by the one before."""
+    needed = [getattr(config, name, None) for name in ("smoothing_source", "init")]
+    needed += getattr(getattr(config, "cache", None), "teachers", ())
+    return max((1 + _in_a_row(each) for each in needed if each is not None), default=0)
+
+
 class TeacherConfig(_Training):
     """Describe a classifier that is trained from labels, with or without label smoothing."""
 
@@ -72,17 +90,18 @@ class TeacherConfig(_Training):
             expected = "0 for a teacher, which learns from labels"
             raise UserError("loss.alpha", self.loss.alpha, expected, "Set `loss.alpha=0`.")
         self.loss.refuse_soft_term("Drop it: a student has soft targets.")
-        source, count = self.smoothing_source, 0
-        while source is not None:
-            source, count = getattr(source, "smoothing_source", None), count + 1
-        if count > _MOST_SOURCES:
-            expected = f"at most {_MOST_SOURCES} networks of which each is the source of the next"
-            raise UserError("smoothing_source", f"{count} in a row", expected, "Name a source of its own.")
         self.loss.labels.check_source(self.smoothing_source)
         return self
 
 
-NamedTeacher = Annotated[TeacherConfig | AdoptedConfig, Discriminator("stage")]
+def _answers(network: Config) -> Config:
+    """Refuse a network of which nothing but the weights is known."""
+    if isinstance(network, AdoptedConfig):
+        network.refuse_weights_only()
+    return network
+
+
+NamedTeacher = Annotated[TeacherConfig | AdoptedConfig, Discriminator("stage"), AfterValidator(_answers)]
 """A network that may teach: trained here, or adopted."""
 
 
@@ -113,9 +132,13 @@ class CacheConfig(Config):
 
     # The config has no temperature and no alpha, so that a sweep over them shares one cache.
     stage: Literal["cache"] = "cache"
-    teacher: Annotated[TeacherConfig | AdoptedConfig | EnsembleConfig | ImportConfig, Discriminator("stage")] = (
-        TeacherConfig()
-    )
+    teacher: Annotated[
+        TeacherConfig | AdoptedConfig | EnsembleConfig | ImportConfig,
+        Discriminator("stage"),
+        AfterValidator(_answers),
+        # A factory, since a teacher may begin with a student, which is defined below.
+        Field(default_factory=TeacherConfig),
+    ]
     snapshot: NonNegative | None = None
     """For a teacher that kept snapshots: use its weights after this many parts of its training, 0 for the initial
     ones; None takes the final weights."""
@@ -223,8 +246,12 @@ class StudentConfig(_Training):
             raise UserError("exclude_classes", self.exclude_classes, "none with mixed views", way_out)
 
 
-NetworkConfig = Annotated[TeacherConfig | AdoptedConfig | StudentConfig, Discriminator("stage")]
+BegunFrom = Annotated[TeacherConfig | AdoptedConfig | StudentConfig, Discriminator("stage")]
+"""A network whose weights are stored."""
+NetworkConfig = Annotated[BegunFrom, AfterValidator(_answers)]
 """A network whose weights and predictions are stored."""
+for _kind in (TeacherConfig, CacheConfig, StudentConfig):  # each names one that is defined after it
+    _kind.model_rebuild()
 
 
 StoredSplit = Literal["test", "held_out"]

@@ -25,7 +25,7 @@ _PAST = 0.2
 class Notice(NamedTuple):
     """Tell a user one thing about a run."""
 
-    kind: Literal["mixed labels", "no effect", "under-confident"]
+    kind: Literal["mixed labels", "no effect", "under-confident", "other size"]
     text: str
     """One line that says what is wrong, with its numbers, and what to do."""
 

@@ -48,6 +48,12 @@ class _Try:
         """Return the number of names with which something is wrong."""
         return len(self.missing) + len(self.unexpected) + len(self.differing)
 
+    @property
+    def told(self) -> str:
+        """Say what is wrong, by number and name."""
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.differing))
+        return "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in kinds if names)
+
 
 def fit_weights(
     weights: Mapping[str, Tensor],
@@ -79,6 +85,25 @@ def fit_weights(
                 return _filled(tried, config, shape, file)
     assert best is not None, "there is at least the number of classes"
     raise _misfit(best, config, file)
+
+
+def of_classes(config: ModelConfig, outputs: int, shape: tuple[int, int, int]) -> dict[str, int]:
+    """Return the weights whose shape depends on the number of classes, each with the dimension that does."""
+    try:
+        one, other = (_outline(config, count, shape).state_dict() for count in (outputs, outputs + 1))
+    except UserError:  # a plug-in for so many classes and no others
+        return {}
+    return {
+        name: dim
+        for name, tensor in one.items()
+        for dim, size in enumerate(tensor.shape)
+        if name in other and tensor.ndim == other[name].ndim and size != other[name].shape[dim]
+    }
+
+
+def misfits(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say which weights are missing, unexpected or of another shape, by number and name; "" if none is."""
+    return _tried(weights, wanted, 0, 0).told
 
 
 def _widths(weights: Mapping[str, Tensor]) -> Iterator[int]:
@@ -155,16 +180,7 @@ def _filled(tried: _Try, config: ModelConfig, shape: tuple[int, int, int], file:
 
 
 def _misfit(tried: _Try, config: ModelConfig, file: str) -> UserError:
-    parts = [
-        f"{len(names)} {what}: {_some(names)}"
-        for what, names in (
-            ("missing", tried.missing),
-            ("unexpected", tried.unexpected),
-            ("of another shape", tried.differing),
-        )
-        if names
-    ]
-    expected = f"the weights of {config.name} ({'; '.join(parts)})"
+    expected = f"the weights of {config.name} ({tried.told})"
     way_out = "Set `model.name` and `model.kwargs` to the network that was trained."
     return UserError("file", file, expected, way_out)
 

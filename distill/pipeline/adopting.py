@@ -6,8 +6,9 @@ The sha256 of the file and the accuracy on the images here are proven. How it wa
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors.torch import save_model
@@ -42,8 +43,26 @@ _FEW = 256
 """With fewer held-out images than this, training images decide whether the network is better than chance."""
 
 
+class Adoption(NamedTuple):
+    """Hold the config of a network from elsewhere, and the function that finds or makes its artifact."""
+
+    config: AdoptedConfig
+    make: Callable[[], Artifact]
+
+
 def adopt(file: Path | None, store: ArtifactStore, runtime: Runtime, flags: AdoptFlags) -> Artifact:
     """Make an artifact of a network from elsewhere, or find the one that was made of the same weights.
+
+    The arguments and errors are those of `adoption`.
+
+    Raises:
+        UnfitTeacher: the network is not better than chance, or its classes seem to be in another order.
+    """
+    return adoption(file, store, runtime, flags).make()
+
+
+def adoption(file: Path | None, store: ArtifactStore, runtime: Runtime, flags: AdoptFlags) -> Adoption:
+    """Read a network from elsewhere, and find out what is to be known of it before it is adopted.
 
     Args:
         file: the weights; None takes those that a library publishes under the name of the network.
@@ -53,7 +72,6 @@ def adopt(file: Path | None, store: ArtifactStore, runtime: Runtime, flags: Adop
 
     Raises:
         UserError: the file cannot be read, or is no file of this network; or the classes do not fit the data set.
-        UnfitTeacher: the network is not better than chance, or its classes seem to be in another order.
     """
     known, classes = published(flags.model), GivenClasses(flags.classes)
     path = _file(file, known, flags)
@@ -78,15 +96,20 @@ def adopt(file: Path | None, store: ArtifactStore, runtime: Runtime, flags: Adop
         data=flags.data,
         preprocessing=_preprocessing(flags, ours, dataset, fitting.channels),
         outputs=fitting.outputs,
-        columns=classes.columns(fitting.outputs, dataset.classes, ours.names),
+        columns=() if flags.weights_only else classes.columns(fitting.outputs, dataset.classes, ours.names),
+        weights_only=flags.weights_only,
         provenance=flags.provenance or ("" if file else known.tag),
     )
-    if (made := store.find(config)) is not None:
-        return made
-    _refuse_unfit_size(config)
-    told = _told(flags, ours, config.preprocessing)
-    make = functools.partial(_write, config, fitting.model, dataset, told, runtime)
-    return run_stage(config, store, runtime, make)
+
+    def make() -> Artifact:
+        if (made := store.find(config)) is not None:
+            return made
+        _refuse_unfit_size(config)
+        told = _told(flags, ours, config.preprocessing)
+        write = functools.partial(_write, config, fitting.model, dataset, told, runtime)
+        return run_stage(config, store, runtime, write)
+
+    return Adoption(config, make)
 
 
 def _file(file: Path | None, known: Published, flags: AdoptFlags) -> Path:
@@ -164,6 +187,13 @@ def _write(
     """Measure the network, refuse it if it cannot be right, and write its weights and its predictions."""
     device, prepared = runtime.torch_device(), config.preprocessing
     takes = NetworkInput(prepared.mean, prepared.std, prepared.shape, prepared.interpolation, prepared.crop)
+    repeats = {"repeated": prepared.shape[0] != dataset.shape[0]}
+    about = {"mean": [*takes.mean], "std": [*takes.std], "takes": takes.record() | repeats}
+    about["preprocessing"] = told
+    if config.weights_only:
+        save_model(model, str(folder / WEIGHTS))
+        proven = {"proven": ["sha256 of the file of weights"], "declared": ["training", "preprocessing", "classes"]}
+        return Outcome({}, {"name": dataset.name, "shape": [*dataset.shape]} | about | proven)
     answering = (Chosen(model, config.columns) if config.columns else model).to(device).eval()
 
     def answers(split: Split) -> tuple[Tensor, Tensor]:
@@ -178,11 +208,8 @@ def _write(
     predictions = {"held_out": held_out, "test": answers(dataset.test)}
     save_model(model.cpu(), str(folder / WEIGHTS))
     save_predictions(predictions, folder)
-    repeats = {"repeated": prepared.shape[0] != dataset.shape[0]}
-    about = {"mean": [*takes.mean], "std": [*takes.std], "takes": takes.record() | repeats}
     if config.columns:
         about["softmax"] = f"over {len(config.columns)} of the network's {config.outputs} logits"
-    about["preprocessing"] = told
     about["proven"] = ["sha256 of the file of weights", "accuracy on these images"]
     about["declared"] = ["training", "preprocessing"] + ([] if config.columns else ["class order"])
     return Outcome(measured(predictions) | {"gate/accuracy": reached}, dataset.identity() | about)
@@ -197,7 +224,8 @@ def _judged(logits: Tensor, labels: Tensor, classes: tuple[str, ...], told: str,
         classes,
         least_accuracy(labels) if least is None else least,
         "file",
-        f"Look at the order of `classes`, and at `mean`, `std` and `size` (images are prepared {told})",
+        f"A wrong `mean` or `std` can be the reason, as can the order of `classes`, or `size` (images are prepared "
+        f"{told})",
         runtime.accept_class_order,
         "images of the data set",
     )

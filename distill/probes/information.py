@@ -110,6 +110,7 @@ def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Vi
         way_out = f"Classes are numbered in this order: {', '.join(dataset.classes)}."
         raise UserError("probe.classes", config.classes, "two classes that have training images", way_out)
     device = runtime.torch_device()
+    dataset = dataset.normalised_as(network.data)
     views = Views.of_training(dataset, augment, config.view_seed, device, runtime.channels_last)
     parts = torch.cat(rows).split(inference_batch(device))
     return [[views.images_of(part, view) for part in parts] for view in range(config.draws + 1)]

@@ -42,7 +42,8 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
         logits.check_fits(dataset, views=config.views)
     cached = logits.config if logits is not None else None
     augment, view_seed = (cached.augment, cached.view_seed) if cached else (config.augment, config.seed)
-    subset = _transfer_subset(config, dataset)
+    subset, begins_with = _transfer_subset(config, dataset), inputs.optional(config.init)
+    dataset = dataset.normalised_as(begins_with and begins_with.data)
     loader = Loader(
         Views.of_training(dataset, augment, view_seed, device, runtime.channels_last),
         config.schedule.batch_size,
@@ -64,7 +65,9 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     if config.cache is not None and config.cache.snapshot is None and len(config.cache.teachers) == 1:
         with suppress(UserError):  # a student needs its cache only, so the teacher may be gone
             taught_by = inputs.artifact(config.cache.teachers[0])
-    outcome = train_network(config, dataset, loader, loss, folder, runtime, teacher, targets, taught_by)
+    outcome = train_network(
+        config, dataset, loader, loss, folder, runtime, teacher, targets, taught_by, begins_with
+    )
     if cache is None:
         return outcome
     # The record of a student says what it learned from, beside what it learned.

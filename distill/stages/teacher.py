@@ -26,7 +26,10 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
         UserError: model and data do not fit each other, or an input is missing.
         Diverged: a loss was not finite.
     """
+    begins_with = inputs.optional(config.init)
     dataset = load(config.data, runtime.data_root, runtime.progress)
+    # The weights of a network are worth what they are on images that are normalised as it knows them.
+    dataset = dataset.normalised_as(begins_with and begins_with.data)
     refuse_for_tokens(dataset, config.data, config.augment)
     device, channels_last = runtime.torch_device(), runtime.channels_last
     views = Views.of_training(dataset, config.augment, config.seed, device, channels_last)
@@ -42,4 +45,4 @@ def train_teacher(config: TeacherConfig, inputs: Inputs, folder: Path, runtime: 
     source = inputs.optional(config.smoothing_source)
     weights = class_weights(config.loss, dataset)
     loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source), weights)
-    return train_network(config, dataset, loader, loss, folder, runtime)
+    return train_network(config, dataset, loader, loss, folder, runtime, begins_with=begins_with)

@@ -25,12 +25,12 @@ from distill.config.data_sets import short_name
 
 def of_teacher(config: TeacherConfig) -> Sequence[str]:
     """Name a teacher by its data, network, smoothing and seed."""
-    return [data(config.data), network(config), smoothing(config.loss), f"s{config.seed}"]
+    return [data(config.data), network(config), smoothing(config.loss), *_begun(config), f"s{config.seed}"]
 
 
 def of_adopted(config: AdoptedConfig) -> Sequence[str]:
     """Name an adopted network by its data and its architecture."""
-    return [data(config.data), network(config), "adopted"]
+    return [data(config.data), network(config), "weights" if config.weights_only else "adopted"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:
@@ -42,8 +42,13 @@ def of_cache(config: CacheConfig) -> Sequence[str]:
 
 def of_student(config: StudentConfig) -> Sequence[str]:
     """Name a student by its data, network, targets and seed."""
-    parts = [data(config.data), network(config), _targets(config), f"s{config.seed}"]
+    parts = [data(config.data), network(config), _targets(config), *_begun(config), f"s{config.seed}"]
     return parts + [f"without{cls}" for cls in config.exclude_classes]
+
+
+def _begun(config: TeacherConfig | StudentConfig) -> Sequence[str]:
+    """Name the stage of the network whose weights a training begins with; nothing where they are drawn."""
+    return [f"from-{config.init.stage}"] if config.init else []
 
 
 def of_calibration(config: CalibrationConfig) -> Sequence[str]:

@@ -118,9 +118,11 @@ def network_config(artifact: Artifact) -> NetworkConfig:
     """Return the config of a network that was trained here, or adopted.
 
     Raises:
-        UserError: the artifact is of another stage.
+        UserError: the artifact is of another stage, or nothing but its weights is known.
     """
     config = artifact.config
+    if isinstance(config, AdoptedConfig):
+        config.refuse_weights_only()
     if not isinstance(config, TeacherConfig | AdoptedConfig | StudentConfig):
         way_out = "List them with `distill ls`."
         raise UserError(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file, save_model
@@ -31,6 +31,7 @@ from distill.store.key import key
 from distill.store.outcome import Outcome
 from distill.system import ranks
 from distill.system.runtime import Runtime
+from distill.training.beginning import begin_with, other_size
 from distill.training.loop import fit
 from distill.training.network import PREDICTIONS, WARNINGS, WEIGHTS, load_predictions
 from distill.training.notices import Notices
@@ -57,12 +58,14 @@ def train_network(
     teacher: Join[FromTeacher] | None = None,
     targets: Mapping[str, float] | None = None,
     taught_by: Artifact | None = None,
+    begins_with: Artifact | None = None,
 ) -> Outcome:
     """Train the network of `config`, and store its weights and its predictions in `folder`.
 
     The test set is read once, after the last step. Measures during training are of the held-out split. Measures of
     the soft targets (`targets`) are logged before the first step and stored in the record. Agreement with the
-    network that it was taught by (`taught_by`) is logged, if that still has its predictions.
+    network that it was taught by (`taught_by`) is logged, if that still has its predictions. The training begins
+    with the weights of the network `begins_with`, if there is one.
 
     Warnings about label smoothing go to TensorBoard's text `warnings` and to the file `WARNINGS`. Where progress is
     shown (not in a pool of stages) they are printed on stderr too.
@@ -75,8 +78,13 @@ def train_network(
     takes = NetworkInput(dataset.mean, dataset.std, dataset.shape)
     held_out, notices = evaluation(dataset, dataset.held_out, takes, device), Notices(runtime.progress)
     notices.keep(mixed_labels(config, dataset.num_classes))
+    about: dict[str, Any] = {}
     with reproducible(config.seed):
-        model = build_model(config.model, dataset.num_classes, dataset.shape).to(device)
+        model = build_model(config.model, dataset.num_classes, dataset.shape)
+        if begins_with is not None:
+            about["init"] = begin_with(model, config.model, dataset, begins_with)
+            notices.keep(other_size(begins_with, dataset))
+        model = model.to(device)
         if runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         model = fit(
@@ -103,7 +111,7 @@ def train_network(
         of_test = shown | _of_test(*predictions["test"], taught_by)
         _finish_log(config, predictions, of_test, notices, steps, folder)
         _save(model, predictions, notices, folder)
-        return Outcome(metrics, dataset.identity())
+        return Outcome(metrics, dataset.identity() | about)
 
     return ranks.on_first(store)
 

@@ -144,9 +144,10 @@ def defaults_today() -> dict[str, dict[str, Any]]:
 def default_of(field: FieldInfo) -> Any:
     if field.is_required():
         return "required"
-    if isinstance(field.default, Config):  # what its holder puts there, beside the defaults of its class
-        return field.default.model_dump(mode="json", exclude_defaults=True)
-    return json.loads(json.dumps(field.default))
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Config):  # what its holder puts there, beside the defaults of its class
+        return default.model_dump(mode="json", exclude_defaults=True)
+    return json.loads(json.dumps(default))
 
 
 def holders(name: str) -> set[str]:

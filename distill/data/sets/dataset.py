@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Int64, UInt8
@@ -78,6 +79,10 @@ class Dataset:
     def num_classes(self) -> int:
         """Return the number of classes, including classes without samples."""
         return len(self.classes)
+
+    def normalised_as(self, data: Mapping[str, Any] | None) -> Dataset:
+        """Return this data set with the mean and deviation of what a network takes, from its record's `data`."""
+        return replace(self, mean=tuple(data["mean"]), std=tuple(data["std"])) if data is not None else self
 
     def identity(self) -> dict[str, Any]:
         """Return the facts that identify this data set, in the form of a record."""
