@@ -83,9 +83,9 @@ class AdoptedConfig(Config):
     def refuse_weights_only(self) -> None:
         """Raise a UserError if nothing but the weights is known of this network."""
         if self.weights_only:
-            expected = f"false for {self.model.name} here, where its answers count"
-            way_out = "Adopt the file again without `weights_only`, or begin a training with it: `init`."
-            raise UserError("weights_only", True, expected, way_out)
+            value = f"{self.model.name}, of which only the weights were adopted"
+            way_out = f"Adopt the file with its classes: `distill adopt FILE --model {self.model.name}`."
+            raise UserError("network", value, "one whose answers are known", way_out)
 
     @property
     def snapshots(self) -> int:

@@ -47,6 +47,8 @@ class Published:
     interpolation: Interpolation | None = None
     crop: float | None = None
     """Share of the resized shorter side that is kept."""
+    crop_mode: str = "center"
+    """What is cropped from an original file."""
     names: Sequence[Sequence[str]] = field(default_factory=tuple)
     """Names of the outputs, in one or several vocabularies."""
 
@@ -116,6 +118,7 @@ def _described(
         (size[1], size[2]),
         _interpolation(fields.get("interpolation")),
         fields.get("crop_pct"),
+        fields.get("crop_mode") or "center",
         [*names, *_of_imagenet(count)],
     )
 
@@ -156,6 +159,7 @@ def _of_torchvision(config: ModelConfig, name: str) -> Published:
         (height, width),
         _interpolation(shows.interpolation.value),
         shows.crop_size[0] / shows.resize_size[0],
+        "center",
         [weights.meta["categories"], *_of_imagenet(len(weights.meta["categories"]))],
     )
 
@@ -193,13 +197,16 @@ def _in_folder(folder: Path) -> Path:
 def _from_hub(name: str, repository: str, files: Sequence[str]) -> Path:
     """Return a file of the Hugging Face hub from its own cache, after it was fetched if it is not there."""
     hub = import_library("huggingface_hub")
+    hub.utils.logging.set_verbosity_error()  # it writes two lines for each of twelve attempts without a network
     known, _, revision = repository.partition("@")
     reason: Exception | None = None
     for file in files:
+        # Who is not reached for one file is not asked for the next; that may be in the cache.
+        offline = isinstance(reason, hub.errors.LocalEntryNotFoundError)
         try:
-            return Path(hub.hf_hub_download(known, file, revision=revision or None))
+            return Path(hub.hf_hub_download(known, file, revision=revision or None, local_files_only=offline))
         except Exception as error:  # of the network too; httpx, requests and the hub raise many types
-            reason = error
+            reason = reason if offline else error
     raise _not_here(name, f"{repository} on the Hugging Face hub", reason)
 
 

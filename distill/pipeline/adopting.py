@@ -17,6 +17,7 @@ from distill.cache.fitness import SAMPLES, least_accuracy, refuse_if_wrong
 from distill.config import AdoptedConfig, AdoptFlags, PreprocessingConfig
 from distill.data.network_input import NetworkInput
 from distill.data.sets.load import load
+from distill.data.sets.streams.images import StreamedImages
 from distill.errors import UserError
 from distill.models import check_model
 from distill.models.build import Chosen
@@ -147,6 +148,10 @@ def _preprocessing(flags: AdoptFlags, known: Published, dataset: Dataset, channe
     if not flags.mean:
         of = known if _says_how(known, channels) else dataset
         scale = {"mean": of.mean, "std": of.std}
+    asked = flags.crop or flags.weights_only
+    if known.crop_mode != "center" and not asked and isinstance(dataset.test.images, StreamedImages):
+        expected = f"a share of the centre, since {known.tag} crops by {known.crop_mode}, which is not done here"
+        raise UserError("crop", None, expected, "Set `crop=1` or another share, if the centre will do.")
     height, width = (known.size if _says_how(known, channels) else None) or dataset.shape[1:]
     return PreprocessingConfig(
         **{name: values * (channels // len(values)) for name, values in scale.items()},

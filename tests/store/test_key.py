@@ -234,7 +234,10 @@ CHANGES: dict[str, Config] = {
     "a source": TEACHER.replace(
         loss=LossConfig(alpha=0, smoothing=0.1, labels=LabelsConfig(towards="similar")), smoothing_source=TEACHER
     ),
+    "begun with another": TEACHER.replace(init=TEACHER),
+    "begun with a student": TEACHER.replace(init=OF_LABELS),
     "an adopted network": ADOPTED,
+    "weights only": ADOPTED.replace(weights_only=True),
     "other weights": ADOPTED.replace(sha256="1" * 64),
     "averaged weights": ADOPTED.replace(ema=True),
     "other columns": ADOPTED.replace(outputs=12, columns=tuple(range(10))),
