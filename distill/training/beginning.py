@@ -80,9 +80,7 @@ def _rows(given: Artifact, classes: tuple[str, ...]) -> tuple[list[int] | None, 
 
 def other_size(given: Artifact, dataset: Dataset) -> Notice | None:
     """Return a notice if a network took images of another size than those that its training goes on with."""
-    own, here = (
-        " x ".join(map(str, shape[1:])) for shape in (NetworkInput.of(given.data).shape, dataset.shape)
-    )
+    own, here = (" x ".join(map(str, shape[1:])) for shape in (NetworkInput.of(given.data).shape, dataset.shape))
     if own == here:
         return None
     told = f"{given.path.name} took images of {own}, and its training goes on with {here}, the size of the data set"

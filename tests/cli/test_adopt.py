@@ -57,7 +57,15 @@ def test_from_a_file_to_a_student(checkpoint: Path, capsys: pytest.CaptureFixtur
         (["adopt", "FILE", "--model", "timm:test_resnet", "--data", "translation"], "images with one label each"),
         (["adopt", "nowhere.pth", "--model", "timm:test_resnet"], "Check the path"),
         (["cache", "--teacher", "FILE"], "`distill adopt FILE`"),
-        (["teacher", "--pretrained"], "Adopt weights from elsewhere first"),
+        (["teacher", "--pretrained"], "or train on from them: --init"),
+        (["cache", "--pretrained"], "Adopt weights from elsewhere first"),
+        (["teacher", "--epochs", "0"], "For weights as they are: `distill adopt`"),
+        (["teacher", "--init", "nowhere"], "--init = 'nowhere': expected a path or a key"),
+        (["teacher", "--init", "nowhere.pth"], "--init = 'nowhere.pth': expected a file of weights"),
+        (["teacher", "--init", "FILE"], "--init = "),
+        (["teacher", "--init", "FILE", "FILE"], "expected a flag"),
+        (["teacher", "--init", "pretrained"], "expected a network with published weights"),
+        (["sweep-smoothing", "--init", "pretrained", "--smoothings", "0", "0.1"], "with published weights"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -72,3 +80,30 @@ def test_who_is_not_here_cannot_be_made_again(checkpoint: Path, capsys: pytest.C
     made = Path(run(capsys, "adopt", str(checkpoint), "--model", "timm:test_resnet", *PREPARED).splitlines()[-1])
     (made / "model.safetensors").write_bytes(b"")
     assert "Adopt the file of weights again" in fail(capsys, "verify", str(made), "--repair")
+
+
+def test_from_a_file_to_a_tuned_student(
+    checkpoint: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["--epochs", "1", "--data.limit", "100", "--device", "cpu"]
+    train = ["student", "--init", str(checkpoint), "--model", "timm:test_resnet", *short]
+    assert "2 to make" in run(capsys, "plan", *train)
+    assert not list((folders / "store").glob("teachers/*"))
+    made = Path(run(capsys, *train).splitlines()[-1])
+    assert "-from-adopted-" in made.name
+    assert "1 hits, 0 to make" in run(capsys, "plan", *train)
+    given = next((folders / "store").glob("teachers/*"))
+    assert json.loads(run(capsys, "show", made.name))["data"]["init"]["name"] == given.name
+    assert "of which only the weights were adopted" in fail(capsys, "cache", "--teacher", str(given))
+    assert "of which only the weights were adopted" in fail(capsys, "evaluate", str(given))
+    assert "of which only the weights were adopted" in fail(capsys, "export", str(given), "--to", "x")
+
+    again = ["teacher", "--init", str(made), "--schedule.epochs", "1", "--seed", "1", "--device", "cpu"]
+    tuned = Path(run(capsys, *again).splitlines()[-1])
+    settings = json.loads(run(capsys, "show", tuned.name))["config"]
+    assert settings["model"]["name"] == "timm:test_resnet", "that of the network, where no flag says another"
+    assert settings["data"]["limit"] == 100
+    other = Path(run(capsys, "teacher", "--config", str(tuned), "--lr", "0.01", "--device", "cpu").splitlines()[-1])
+    assert json.loads(run(capsys, "show", other.name))["config"]["init"] == settings["init"]
+    assert "teachers/" not in run(capsys, "gc")
+    assert run(capsys, "verify").count("ok") == 4

@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import save_model
 from torch import nn
 
 from distill.audit.evaluate import measures_of_network
@@ -37,6 +38,7 @@ from distill.pipeline import adopting
 from distill.pipeline.adopting import adopt
 from distill.pipeline.graph import run
 from distill.store.garbage import collect
+from distill.system.files import sha256
 from distill.training.network import load_network, load_predictions
 from tests.checkpoints import MEAN, SAVE, STD, normalised, teach
 from tests.small import SHORT, TINY
@@ -90,6 +92,8 @@ def test_a_checkpoint_in_any_form_gives_the_logits_of_its_script(name, small, ta
         theirs = small(normalised(data.test.images))
     torch.testing.assert_close(logits, theirs, rtol=1e-4, atol=1e-4)
     assert torch.equal(labels, data.test.labels)
+    save_model(small, str(tmp_path / "same"))
+    assert sha256(made.path / "model.safetensors") == sha256(tmp_path / "same"), "however they were saved"
     assert made.record.metrics["test/accuracy"] == pytest.approx(accuracy(theirs, data.test.labels))
 
 

@@ -115,9 +115,7 @@ def test_weights_alone_begin_trainings_and_nothing_else(given, first, store, run
     for use in (load_network, lambda each: load_predictions(each, "test")):
         with pytest.raises(UserError, match="of which only the weights were adopted"):
             use(given)
-    config = StudentConfig(
-        data=first.config.data, model=TINY, loss=LossConfig(alpha=0), init=given.config, **STILL
-    )
+    config = StudentConfig(data=first.config.data, model=TINY, loss=LossConfig(alpha=0), init=given.config, **STILL)
     made = run_stage(config, store, runtime)
     assert made.data["init"]["classes"].startswith("as many as in the file")
     assert not [line for line in collect(store, False, False, False) if "teachers" in line]
