@@ -74,9 +74,9 @@ class Teacher(StageFlags):
 
     recipe: Annotated[RecipeName | None, Field(description=_RECIPES)] = None
     init: str | None = None
-    """Begin with a network of the store, a file, or `pretrained`. Files are those of `distill adopt`, and
-    `pretrained` takes the weights that timm or torchvision publish for --model. The last layer is new where its classes are
-    others; with --optim.head-lr 10 it learns ten times as fast as what was trained before."""
+    """Begin with a network of the store, a file, or `pretrained`. Files are those of `distill adopt`; `pretrained`
+    takes the weights that timm or torchvision publish for the network. The last layer is new where its classes are
+    others; with --optim.head-lr 10 it learns ten times as fast as all others."""
     smoothing_source: str | None = None
     """A teacher whose held-out answers say which classes are alike."""
 

@@ -21,6 +21,10 @@ def test_timm_tells_preprocessing_and_names() -> None:
     assert (said.interpolation, said.crop) == (config["interpolation"], config["crop_pct"])
     assert (said.outputs, said.tag) == (1000, "timm:resnet50.a1_in1k")
     assert said.names[0][:2] == ["n01440764", "n01443537"]
+    assert (
+        published(ModelConfig(name="timm:convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384")).crop_mode
+        == "squash"
+    )
     assert published(ModelConfig(name="timm:resnet50")).tag == said.tag, "the library's default"
 
 

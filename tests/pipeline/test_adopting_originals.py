@@ -17,6 +17,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from distill.cache import LogitCache
 from distill.config import AdoptFlags, AugmentConfig, CacheConfig, DataConfig, ModelConfig, StudentConfig
+from distill.errors import UserError
 from distill.pipeline.adopting import adopt
 from distill.pipeline.graph import run
 from distill.training.network import load_predictions
@@ -87,3 +88,14 @@ def test_cached_logits_are_those_of_an_evaluation_by_hand(photographs, of, tmp_p
     assert run(student, store, runtime).data["shape"] == [3, 24, 24]
     moved = LogitCache(run(config.replace(augment=AugmentConfig(flip=True)), store, runtime))
     assert not torch.allclose(moved.logits(torch.arange(len(labels)), 0), by_hand["train"], atol=1e-2)
+
+
+def test_another_crop_than_that_of_the_centre_is_refused(photographs, tmp_path, store, runtime):
+    net = timm.create_model("test_resnet", num_classes=3)
+    net.pretrained_cfg.update(crop_mode="squash", input_size=(3, 24, 24))
+    timm.models.save_for_hf(net, tmp_path / "folder")
+    data = DataConfig(name=f"imagefolder:{photographs}", held_out=0.0, kwargs={"stream": True, "size": 24})
+    flags = AdoptFlags(model=ModelConfig(name=f"local-dir:{tmp_path / 'folder'}"), data=data)
+    with pytest.raises(UserError, match=r"crop = None: .* crops by squash, which is not done here"):
+        adopt(None, store, runtime, flags)
+    assert adopt(None, store, runtime.model_copy(update={"accept_class_order": True}), flags.replace(crop=0.9))
