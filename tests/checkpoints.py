@@ -51,6 +51,7 @@ SAVE: dict[str, Callable[[nn.Module, Path], None]] = {
             "state_dict": _wrapped(net.state_dict(), "module."),
             "args": argparse.Namespace(lr=0.1, out=Path("x")),
             "best": torch.tensor(0.5).numpy()[()],
+            "best_acc": torch.tensor([50.0]),  # as RepDistiller has it
             "optimizer": {"state": {}, "param_groups": []},
         },
         path,

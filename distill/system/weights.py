@@ -134,11 +134,10 @@ def _refuse_packed(path: Path) -> None:
 
 def _last(loaded: Any) -> Any:
     """Return the mapping of names to tensors inside of what was loaded, or what was loaded if there is none."""
-    from torch import Tensor
-
     for _ in range(_DEEPEST):
-        if not isinstance(loaded, Mapping) or any(isinstance(value, Tensor) for value in loaded.values()):
+        if not isinstance(loaded, Mapping):
             return loaded
+        # Beside the weights there may be tensors too, such as the best accuracy.
         inner = next((loaded[name] for name in _NESTED if isinstance(loaded.get(name), Mapping)), None)
         if inner is None:
             return loaded

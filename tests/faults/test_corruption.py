@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_model
 
 from distill.audit.verify import examine, repair
 from distill.cache import LogitCache
 from distill.cli.main import main
-from distill.config import StudentConfig
+from distill.config import AdoptFlags, CacheConfig, ScheduleConfig, StudentConfig
 from distill.data.sets.load import load
 from distill.errors import UserError
+from distill.models import build_model
 from distill.pipeline import experiments
-from distill.pipeline.graph import ensure
+from distill.pipeline.adopting import adopt
+from distill.pipeline.graph import ensure, run
 from distill.reports import experiment_files
 from distill.reports.sweep_answers import format_sweep
 from distill.stages.analysis import measure, measure_cache, own_teacher
@@ -30,10 +34,11 @@ from distill.store.stages import STAGES
 from distill.store.store import ArtifactStore
 from distill.system.reading import read_json
 from distill.system.runtime import Runtime
-from distill.training.network import load_network, network_config
+from distill.training.network import WEIGHTS, load_network, network_config
 from tests.faults import tiny
 from tests.faults.damage import DAMAGES
 from tests.faults.same_bits import differences
+from tests.small import TINY
 
 pytestmark = pytest.mark.fault("a damaged file in a store")
 
@@ -236,3 +241,74 @@ def test_a_folder_with_another_name_is_found(whole: Path, tmp_path: Path) -> Non
     (root / "other").rename(second)
     assert [found.path for found in examine(ArtifactStore(root)) if found.problems] == [first, second]
     assert ArtifactStore(root).find(tiny.CACHE) is None
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store with three adopted networks, one of which is weights only."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    store, weights = ArtifactStore(root / "store"), root / "w.safetensors"
+    for seed in (0, 1):
+        save_model(build_model(TINY, 10, (1, 8, 8)), str(weights))
+        flags = AdoptFlags(model=TINY, data=tiny.TEACHER.data, provenance=f"network {seed}")
+        accepting = runtime(store.root).model_copy(update={"accept_class_order": True})
+        adopt(weights, store, accepting, flags)
+    adopt(weights, store, runtime(store.root), flags.replace(weights_only=True))
+    return store.root
+
+
+def begin(root: Path, whole: Path, touched: Path) -> object:
+    """Begin a training with a network."""
+    first = ArtifactStore(whole).read(whole / touched.relative_to(root)).config
+    config = tiny.TEACHER.replace(init=first, snapshots=0, schedule=ScheduleConfig(epochs=1))
+    made = run(config, ArtifactStore(root), runtime(root))
+    found = load_file(made.path / WEIGHTS)
+    shutil.rmtree(made.path)
+    return {name: value.tolist() for name, value in found.items()}
+
+
+def teach(root: Path, whole: Path, touched: Path) -> object:
+    """Write a cache of a network that may teach; load it alone otherwise."""
+    first = ArtifactStore(whole).read(whole / touched.relative_to(root)).config
+    if first.weights_only:
+        return begin(root, whole, touched)
+    config = CacheConfig(teacher=first, transfer_set=tiny.TEACHER.data.replace(limit=50))
+    accepting = runtime(root).model_copy(update={"accept_class_order": True})
+    made = run(config, ArtifactStore(root), accepting)
+    found = LogitCache(made).logits(torch.arange(8)).tolist()
+    shutil.rmtree(made.path)
+    return found
+
+
+def test_damage_to_networks_from_elsewhere_is_found_and_never_read(
+    elsewhere: Path, tmp_path: Path, count, attempts
+) -> None:
+    draw = random.Random(8)
+    trials, found, refused = count(20, 200), [], 0
+    expected: dict[tuple[Callable[..., object], str], object] = {}
+    for trial in range(trials):
+        store = shutil.copytree(elsewhere, tmp_path / str(trial))
+        touched, file, done = damaged(store, "adopted", draw)
+        what = f"{trial}: {file.relative_to(store)} {done}"
+        if touched not in [each.path for each in examine(ArtifactStore(store)) if each.problems]:
+            found.append(f"{what}: verify does not find it")
+        consumer = draw.choice([begin, teach])
+        case = consumer, touched.name
+        if case not in expected:
+            clean = shutil.copytree(elsewhere, tmp_path / f"{trial} clean")
+            expected[case] = consumer(clean, elsewhere, clean / "teachers" / touched.name)
+        try:
+            result = consumer(store, elsewhere, touched)
+        except UserError as error:
+            refused += 1
+            if not re.search("--repair|Delete|distill adopt FILE", str(error)) or "\n" in str(error):
+                found.append(f"{what}: {consumer.__name__} says {error}")
+        except Exception as error:
+            found.append(f"{what}: {consumer.__name__} ends in {error!r}")
+        else:
+            if result != expected[case]:
+                found.append(f"{what}: {consumer.__name__} gives {str(result)[:200]}")
+        assert not list((store / "students").glob("*"))
+        shutil.rmtree(store)
+    assert refused > trials // 3
+    attempts(trials, found)
