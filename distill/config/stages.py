@@ -136,9 +136,7 @@ class CacheConfig(Config):
         TeacherConfig | AdoptedConfig | EnsembleConfig | ImportConfig,
         Discriminator("stage"),
         AfterValidator(_answers),
-        # A factory, since a teacher may begin with a student, which is defined below.
-        Field(default_factory=TeacherConfig),
-    ]
+    ] = Field(default_factory=TeacherConfig)  # a teacher may begin with a student, which is defined below
     snapshot: NonNegative | None = None
     """For a teacher that kept snapshots: use its weights after this many parts of its training, 0 for the initial
     ones; None takes the final weights."""
