@@ -110,6 +110,7 @@ def test_ones_own_model_and_data(tmp_path: Path) -> None:
     (weights,) = (clone / "checkpoints" / "teachers").glob("*/model.safetensors")
     torch.save({"state_dict": load_file(weights)}, clone / "checkpoint.pth")
     told = shell(block("bash", "distill adopt checkpoint.pth"), clone)
+    assert "-from-adopted-s0-" in told
     assert "checkpoints/teachers/mine-stripes-mine-net-adopted" in told
 
 
