@@ -135,3 +135,10 @@ class AdoptFlags(Config):
             way_out = "Name it, such as `model.name=timm:resnet50`, or `model.name=hf-hub:ORGANISATION/NAME`."
             raise UserError("model.name", None, "the network that the weights belong to", way_out)
         return values
+
+    @model_validator(mode="after")
+    def _classes_are_looked_at(self) -> AdoptFlags:
+        if self.weights_only and self.classes:
+            expected = "none with `weights_only`, which looks at no class"
+            raise UserError("classes", self.classes, expected, "Drop one of them.")
+        return self

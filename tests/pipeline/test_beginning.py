@@ -61,6 +61,13 @@ def test_what_a_library_publishes_brings_its_normalisation(training, net, store,
     assert run(config, store, runtime).data["mean"] == [0.2]
 
 
+def test_a_network_of_other_channels_is_refused(training, store, runtime, tmp_path):
+    torch.save(timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "t.pth")
+    config = begin_with_weights(training, tmp_path / "t.pth", store, runtime)
+    with pytest.raises(UserError, match="init = 'a network that takes 3 channels': expected one that takes 1"):
+        run(config, store, runtime)
+
+
 def test_broken_weights_are_refused_as_init(training, net, file, store, runtime):
     with torch.no_grad():
         net.fc.bias[0] = float("nan")

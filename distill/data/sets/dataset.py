@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distill.config import IGNORED
 from distill.data.sets.streams.images import StreamedImages, pixels_of
+from distill.errors import UserError
 
 Images = UInt8[Tensor, "n c h w"] | StreamedImages
 """Images of a split: in memory, or in files that are decoded when they are needed."""
@@ -81,8 +82,18 @@ class Dataset:
         return len(self.classes)
 
     def normalised_as(self, data: Mapping[str, Any] | None) -> Dataset:
-        """Return this data set with the mean and deviation of what a network takes, from its record's `data`."""
-        return replace(self, mean=tuple(data["mean"]), std=tuple(data["std"])) if data is not None else self
+        """Return this data set with the mean and deviation of what a network takes, from its record's `data`.
+
+        Raises:
+            UserError: the network takes other channels.
+        """
+        if data is None:
+            return self
+        if len(data["mean"]) != self.shape[0]:
+            expected = f"one that takes {self.shape[0]}, as the images of {self.name} have"
+            way_out = "Begin with another network, or train on images that it takes; those of a folder have 3."
+            raise UserError("init", f"a network that takes {len(data['mean'])} channels", expected, way_out)
+        return replace(self, mean=tuple(data["mean"]), std=tuple(data["std"]))
 
     def identity(self) -> dict[str, Any]:
         """Return the facts that identify this data set, in the form of a record."""
