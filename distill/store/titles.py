@@ -74,7 +74,7 @@ def of_analysis(config: AnalysisConfig) -> Sequence[str]:
 
 def of_sweep(config: SweepConfig) -> Sequence[str]:
     """Name a sweep by its recipe and its size."""
-    recipe = [data(config.teacher.data), network(config.teacher)]
+    recipe = [data(config.teacher.data), network(config.teacher), *_begun(config.teacher)]
     return [*recipe, f"{len(config.smoothings)}smoothings", f"{config.seeds}seeds"]
 
 

@@ -26,7 +26,9 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 """What wrappers write in front of every name."""
 _DEEPEST = 3
 """Most mappings around the weights."""
-_UNKNOWN = re.compile(r"[Uu]nsupported (?:global|class|function)[^\n]*?(?:GLOBAL )?([A-Za-z_][\w.]*\.[A-Za-z_]\w*)")
+_UNKNOWN = re.compile(
+    r"unsupported (?:global|class|function)[^\n]*?(?:GLOBAL )?([a-z_][\w.]*\.[a-z_]\w*)", re.IGNORECASE
+)
 _SAVE = (
     "Save its state dict where you trust the file: `import torch; net = torch.load(FILE, weights_only=False); "
     "torch.save(net.state_dict(), 'weights.pth')`, with torch.load(...)['model'] or the like if the network is "
