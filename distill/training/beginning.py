@@ -84,4 +84,4 @@ def other_size(given: Artifact, dataset: Dataset) -> Notice | None:
     if own == here:
         return None
     told = f"{given.path.name} took images of {own}, and its training goes on with {here}, the size of the data set"
-    return Notice("other size", f"{told}; `data.kwargs` sets the size of a folder of images")
+    return Notice("other size", f"{told} (of a folder, its argument `size`)")

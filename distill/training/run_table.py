@@ -78,6 +78,7 @@ _COLUMNS = (
     _Column("unseen class", _unseen, is_number=False),
     _Column("seed", lambda config: str(config.seed), is_number=False),
     _Column("labels", lambda config: titles.smoothing(config.loss) if config.loss.alpha < 1 else None, False),
+    _Column("begun with", lambda config: titles.network(config.init) if config.init else None, is_number=False),
     _Column("soft term", lambda config: config.loss.soft if config.loss.alpha > 0 else None, False),
     _Column("teacher", lambda config: titles.teacher(cache) if (cache := _cache(config)) else None, False),
     _Column("augmentation", _augment, is_number=False),

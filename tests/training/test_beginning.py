@@ -63,6 +63,17 @@ def test_rows_of_classes_in_another_order_are_matched_by_name(first, dataset):
     assert (told["classes"], told["new"]) == ("the same in another order, matched by name", [])
 
 
+def test_rows_of_chosen_logits_are_taken(dataset, store, runtime, tmp_path):
+    net = build_model(TINY, 12, dataset.shape)
+    torch.save(net.state_dict(), tmp_path / "t.pth")
+    names = ("x", *dataset.classes[::-1], "y")
+    accepting = runtime.model_copy(update={"accept_class_order": True})
+    large = adopt(tmp_path / "t.pth", store, accepting, AdoptFlags(model=TINY, classes=names))
+    after, _, told = begun(large, dataset)
+    assert torch.equal(after["head.weight"], net.state_dict()["head.weight"][1:11].flip(0))
+    assert told["new"] == []
+
+
 @pytest.mark.parametrize("classes", [tuple("abcdefghij"), ("0", "1", "2")])
 def test_the_layer_of_other_classes_is_drawn_by_the_seed(first, dataset, classes):
     after, before, told = begun(first, replace(dataset, classes=classes))

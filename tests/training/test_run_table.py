@@ -54,6 +54,11 @@ def test_a_row_says_what_a_student_learned_from() -> None:
     assert shown["teacher"] == "mlp-ls0.10-s4"
 
 
+def test_a_row_says_what_a_network_began_with() -> None:
+    assert cells(TeacherConfig(init=TeacherConfig()))["begun with"] == "mlp"
+    assert "begun with" not in cells(TeacherConfig())
+
+
 def test_a_row_of_a_network_without_a_teacher() -> None:
     shown = cells(TeacherConfig(data=DataConfig(name="imagefolder:/home/me/cats")).with_loss(smoothing=0.2))
     assert shown["data"] == "cats"
