@@ -31,7 +31,9 @@ def begin_with_weights(
     Raises:
         UserError: the file cannot be read, or is no file of this network.
     """
-    flags = AdoptFlags(model=config.model, data=config.data, pretrained=file is None, weights_only=True)
+    # What changes labels alone says nothing of weights: they are adopted once for all of it.
+    data = config.data.replace(balanced=False, label_noise=0.0, noise="symmetric", noise_seed=0)
+    flags = AdoptFlags(model=config.model, data=data, pretrained=file is None, weights_only=True)
     try:
         adopted = adoption(file, store, runtime, flags)
         if not dry:

@@ -43,6 +43,8 @@ def test_a_file_of_other_classes_is_adopted_and_its_last_layer_is_new(training, 
     assert made.data["init"]["classes"] == "10, where the file has 1000"
     assert list(made.record.inputs) == [store.find(config.init).record.key]
     assert begin_with_weights(training, file, store, runtime) == config
+    noisy = training.replace(data=training.data.replace(label_noise=0.2, balanced=True))
+    assert begin_with_weights(noisy, file, store, runtime).init == config.init
 
 
 def test_a_dry_run_knows_the_key_and_writes_nothing(training, file, store, runtime):
