@@ -67,7 +67,7 @@ class AdoptedConfig(Config):
     """Number of logits that the weights give."""
     columns: tuple[NonNegative, ...] = ()
     """Which of these logits each class of the data set has; none where all are taken in their order."""
-    weights_only: bool = False
+    only_weights: bool = False
     """Whether the weights were taken without a look at the network's answers: a training may begin with them, and
     nothing else."""
     provenance: str = ""
@@ -80,9 +80,9 @@ class AdoptedConfig(Config):
             raise UserError("columns", self.columns, expected, "Adopt the weights again.")
         return self
 
-    def refuse_weights_only(self) -> None:
+    def refuse_only_weights(self) -> None:
         """Raise a UserError if nothing but the weights is known of this network."""
-        if self.weights_only:
+        if self.only_weights:
             value = f"{self.model.name}, of which only the weights were adopted"
             way_out = f"Adopt the file with its classes: `distill adopt FILE --model {self.model.name}`."
             raise UserError("network", value, "one whose answers are known", way_out)
@@ -123,7 +123,7 @@ class AdoptFlags(Config):
     crop: Crop | None = None
     """Share of the resized shorter side that an evaluation of original files keeps; None takes that of the library,
     else 1."""
-    weights_only: bool = False
+    only_weights: bool = False
     """Take only the weights, to begin a training with them: classes and accuracy are not looked at."""
     provenance: str = ""
     """Where the weights come from, in words; declared, not checked."""
@@ -138,7 +138,7 @@ class AdoptFlags(Config):
 
     @model_validator(mode="after")
     def _classes_are_looked_at(self) -> AdoptFlags:
-        if self.weights_only and self.classes:
-            expected = "none with `weights_only`, which looks at no class"
+        if self.only_weights and self.classes:
+            expected = "none with `only_weights`, which looks at no class"
             raise UserError("classes", self.classes, expected, "Drop one of them.")
         return self

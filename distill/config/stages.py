@@ -97,7 +97,7 @@ class TeacherConfig(_Training):
 def _answers(network: Config) -> Config:
     """Refuse a network of which nothing but the weights is known."""
     if isinstance(network, AdoptedConfig):
-        network.refuse_weights_only()
+        network.refuse_only_weights()
     return network
 
 

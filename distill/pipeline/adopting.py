@@ -97,8 +97,8 @@ def adoption(file: Path | None, store: ArtifactStore, runtime: Runtime, flags: A
         data=flags.data,
         preprocessing=_preprocessing(flags, ours, dataset, fitting.channels),
         outputs=fitting.outputs,
-        columns=() if flags.weights_only else classes.columns(fitting.outputs, dataset.classes, ours.names),
-        weights_only=flags.weights_only,
+        columns=() if flags.only_weights else classes.columns(fitting.outputs, dataset.classes, ours.names),
+        only_weights=flags.only_weights,
         provenance=flags.provenance or ("" if file else known.tag),
     )
 
@@ -148,7 +148,7 @@ def _preprocessing(flags: AdoptFlags, known: Published, dataset: Dataset, channe
     if not flags.mean:
         of = known if _says_how(known, channels) else dataset
         scale = {"mean": of.mean, "std": of.std}
-    asked = flags.crop or flags.weights_only
+    asked = flags.crop or flags.only_weights
     if known.crop_mode != "center" and not asked and isinstance(dataset.test.images, StreamedImages):
         expected = f"a share of the centre, since {known.tag} crops by {known.crop_mode}, which is not done here"
         raise UserError("crop", None, expected, "Set `crop=1` or another share, if the centre will do.")
@@ -195,7 +195,7 @@ def _write(
     repeats = {"repeated": prepared.shape[0] != dataset.shape[0]}
     about = {"mean": [*takes.mean], "std": [*takes.std], "takes": takes.record() | repeats}
     about["preprocessing"] = told
-    if config.weights_only:
+    if config.only_weights:
         save_model(model, str(folder / WEIGHTS))
         proven = {"proven": ["sha256 of the file of weights"], "declared": ["training", "preprocessing", "classes"]}
         return Outcome({}, {"name": dataset.name, "shape": [*dataset.shape]} | about | proven)

@@ -33,7 +33,7 @@ def begin_with_weights(
     """
     # What changes labels alone says nothing of weights: they are adopted once for all of it.
     data = config.data.replace(balanced=False, label_noise=0.0, noise="symmetric", noise_seed=0)
-    flags = AdoptFlags(model=config.model, data=data, pretrained=file is None, weights_only=True)
+    flags = AdoptFlags(model=config.model, data=data, pretrained=file is None, only_weights=True)
     try:
         adopted = adoption(file, store, runtime, flags)
         if not dry:

@@ -19,6 +19,6 @@ def refuse_missing(config: AdoptedConfig, inputs: Inputs, folder: Path, runtime:
         UserError: always; it says how to adopt the file again.
     """
     expected = f"an adopted network that is in the store; its weights have the sha256 {config.sha256[:12]}…"
-    only = " --weights-only" if config.weights_only else ""
+    only = " --only-weights" if config.only_weights else ""
     way_out = f"Adopt them again: `distill adopt FILE --model {config.model.name}{only}`."
     raise UserError("teacher", title(config), expected, way_out)

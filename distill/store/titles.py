@@ -30,7 +30,7 @@ def of_teacher(config: TeacherConfig) -> Sequence[str]:
 
 def of_adopted(config: AdoptedConfig) -> Sequence[str]:
     """Name an adopted network by its data and its architecture."""
-    return [data(config.data), network(config), "weights" if config.weights_only else "adopted"]
+    return [data(config.data), network(config), "weights" if config.only_weights else "adopted"]
 
 
 def of_cache(config: CacheConfig) -> Sequence[str]:

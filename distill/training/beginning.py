@@ -66,7 +66,7 @@ def _weights(given: Artifact) -> dict[str, Tensor]:
 def _rows(given: Artifact, classes: tuple[str, ...]) -> tuple[list[int] | None, str]:
     """Return which output of a network each class has, or None where they are others; and say it in words."""
     config = given.config
-    if isinstance(config, AdoptedConfig) and config.weights_only:
+    if isinstance(config, AdoptedConfig) and config.only_weights:
         if config.outputs == len(classes):
             return [*range(len(classes))], "as many as in the file, taken in its order (declared, not proven)"
         return None, f"{len(classes)}, where the file has {config.outputs}"

@@ -122,7 +122,7 @@ def network_config(artifact: Artifact) -> NetworkConfig:
     """
     config = artifact.config
     if isinstance(config, AdoptedConfig):
-        config.refuse_weights_only()
+        config.refuse_only_weights()
     if not isinstance(config, TeacherConfig | AdoptedConfig | StudentConfig):
         way_out = "List them with `distill ls`."
         raise UserError(

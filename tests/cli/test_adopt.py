@@ -59,7 +59,7 @@ def test_from_a_file_to_a_student(checkpoint: Path, capsys: pytest.CaptureFixtur
         (["cache", "--teacher", "FILE"], "`distill adopt FILE`"),
         (["teacher", "--pretrained"], "or train on from them: --init"),
         (["cache", "--pretrained"], "Adopt weights from elsewhere first"),
-        (["adopt", "FILE", "--model", "timm:test_resnet", "--weights-only", "--classes", "a"], "looks at no class"),
+        (["adopt", "FILE", "--model", "timm:test_resnet", "--only-weights", "--classes", "a"], "looks at no class"),
         (["teacher", "--epochs", "0"], "For weights as they are: `distill adopt`"),
         (["teacher", "--init", "nowhere"], "--init = 'nowhere': expected a path or a key"),
         (["teacher", "--init", "nowhere.pth"], "--init = 'nowhere.pth': expected a file of weights"),

@@ -253,7 +253,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flags = AdoptFlags(model=TINY, data=tiny.TEACHER.data, provenance=f"network {seed}")
         accepting = runtime(store.root).model_copy(update={"accept_class_order": True})
         adopt(weights, store, accepting, flags)
-    adopt(weights, store, runtime(store.root), flags.replace(weights_only=True))
+    adopt(weights, store, runtime(store.root), flags.replace(only_weights=True))
     return store.root
 
 
@@ -270,7 +270,7 @@ def begin(root: Path, whole: Path, touched: Path) -> object:
 def teach(root: Path, whole: Path, touched: Path) -> object:
     """Write a cache of a network that may teach; load it alone otherwise."""
     first = ArtifactStore(whole).read(whole / touched.relative_to(root)).config
-    if first.weights_only:
+    if first.only_weights:
         return begin(root, whole, touched)
     config = CacheConfig(teacher=first, transfer_set=tiny.TEACHER.data.replace(limit=50))
     accepting = runtime(root).model_copy(update={"accept_class_order": True})

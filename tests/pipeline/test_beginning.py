@@ -36,7 +36,7 @@ def file(net, tmp_path):
 
 def test_a_file_of_other_classes_is_adopted_and_its_last_layer_is_new(training, file, store, runtime):
     config = begin_with_weights(training, file, store, runtime)
-    assert (config.init.stage, config.init.outputs, config.init.weights_only) == ("adopted", 1000, True)
+    assert (config.init.stage, config.init.outputs, config.init.only_weights) == ("adopted", 1000, True)
     assert missing([config], store) == [config], "the weights are there"
     made = run(config, store, runtime)
     assert made.data["init"]["new"] == ["fc.weight", "fc.bias"]

@@ -237,7 +237,7 @@ CHANGES: dict[str, Config] = {
     "begun with another": TEACHER.replace(init=TEACHER),
     "begun with a student": TEACHER.replace(init=OF_LABELS),
     "an adopted network": ADOPTED,
-    "weights only": ADOPTED.replace(weights_only=True),
+    "weights only": ADOPTED.replace(only_weights=True),
     "other weights": ADOPTED.replace(sha256="1" * 64),
     "averaged weights": ADOPTED.replace(ema=True),
     "other columns": ADOPTED.replace(outputs=12, columns=tuple(range(10))),

@@ -104,7 +104,7 @@ def given(first, store, runtime, tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes((first.path / "model.safetensors").read_bytes())
     flags = AdoptFlags(
-        model=TINY, data=first.config.data, weights_only=True, mean=(0.2,), std=(0.5,), provenance="x"
+        model=TINY, data=first.config.data, only_weights=True, mean=(0.2,), std=(0.5,), provenance="x"
     )
     return adopt(path, store, runtime, flags)
 
@@ -135,7 +135,7 @@ def test_weights_alone_begin_trainings_and_nothing_else(given, first, store, run
 def test_another_size_is_told(first, store, runtime, tmp_path, capsys):
     model = ModelConfig(name="timm:test_resnet")
     torch.save(build_model(model, 10, (1, 8, 8)).state_dict(), tmp_path / "t.pth")
-    flags = AdoptFlags(model=model, size=32, weights_only=True)
+    flags = AdoptFlags(model=model, size=32, only_weights=True)
     large = adopt(tmp_path / "t.pth", store, runtime, flags).config
     config = TeacherConfig(data=DataConfig(limit=64), model=large.model, init=large, **STILL)
     run_stage(config, store, runtime.model_copy(update={"progress": True}))
