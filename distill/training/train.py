@@ -78,12 +78,8 @@ def train_network(
     takes = NetworkInput(dataset.mean, dataset.std, dataset.shape)
     held_out, notices = evaluation(dataset, dataset.held_out, takes, device), Notices(runtime.progress)
     notices.keep(mixed_labels(config, dataset.num_classes))
-    about: dict[str, Any] = {}
     with reproducible(config.seed):
-        model = build_model(config.model, dataset.num_classes, dataset.shape)
-        if begins_with is not None:
-            about["init"] = begin_with(model, config.model, dataset, begins_with)
-            notices.keep(other_size(begins_with, dataset))
+        model, about = _initial(config, dataset, begins_with, notices)
         model = model.to(device)
         if runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -114,6 +110,17 @@ def train_network(
         return Outcome(metrics, dataset.identity() | about)
 
     return ranks.on_first(store)
+
+
+def _initial(
+    config: TeacherConfig | StudentConfig, dataset: Dataset, begins_with: Artifact | None, notices: Notices
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network with its initial weights, and what a record says of those that it was given."""
+    model = build_model(config.model, dataset.num_classes, dataset.shape)
+    if begins_with is None:
+        return model, {}
+    notices.keep(other_size(begins_with, dataset))
+    return model, {"init": begin_with(model, config.model, dataset, begins_with)}
 
 
 def measured(predictions: Predictions) -> dict[str, float]:
