@@ -79,10 +79,7 @@ def train_network(
     held_out, notices = evaluation(dataset, dataset.held_out, takes, device), Notices(runtime.progress)
     notices.keep(mixed_labels(config, dataset.num_classes))
     with reproducible(config.seed):
-        model, about = _initial(config, dataset, begins_with, notices)
-        model = model.to(device)
-        if runtime.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model, about = _initial(config, dataset, begins_with, notices, runtime)
         model = fit(
             model,
             loader,
@@ -113,14 +110,21 @@ def train_network(
 
 
 def _initial(
-    config: TeacherConfig | StudentConfig, dataset: Dataset, begins_with: Artifact | None, notices: Notices
+    config: TeacherConfig | StudentConfig,
+    dataset: Dataset,
+    begins_with: Artifact | None,
+    notices: Notices,
+    runtime: Runtime,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network with its initial weights, and what a record says of those that it was given."""
-    model = build_model(config.model, dataset.num_classes, dataset.shape)
-    if begins_with is None:
-        return model, {}
-    notices.keep(other_size(begins_with, dataset))
-    return model, {"init": begin_with(model, config.model, dataset, begins_with)}
+    """Return the network on its device with its initial weights, and what a record says of those it was given."""
+    model, about = build_model(config.model, dataset.num_classes, dataset.shape), {}
+    if begins_with is not None:
+        notices.keep(other_size(begins_with, dataset))
+        about["init"] = begin_with(model, config.model, dataset, begins_with)
+    model = model.to(runtime.torch_device())
+    if runtime.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model, about
 
 
 def measured(predictions: Predictions) -> dict[str, float]:
