@@ -81,7 +81,14 @@ class Teacher(StageFlags):
     """A teacher whose held-out answers say which classes are alike."""
 
     makes: ClassVar = TeacherConfig
-    left_out: ClassVar = ("loss.alpha", "loss.temperature", "loss.temperature_on", "loss.soft", "loss.kwargs")
+    left_out: ClassVar = (
+        "loss.alpha",
+        "loss.temperature",
+        "loss.equivalent_smoothing",
+        "loss.temperature_on",
+        "loss.soft",
+        "loss.kwargs",
+    )
 
     def defaults(self, store: ArtifactStore, upstream: StageConfig | None, base: Any) -> Any:
         """Return the default config of a teacher, including the network that `smoothing_source` names, if any."""

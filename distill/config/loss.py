@@ -265,6 +265,9 @@ class LossConfig(Config):
     """Weight of the soft term; 0 trains from labels alone."""
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """Temperature of the soft targets."""
+    equivalent_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Equivalent smoothing γ of the soft targets of soft kl, in place of a temperature: before the first step T is
+    solved from the cache's logits, so that the mean mass on the incorrect classes, times K/(K-1), is γ."""
     temperature_on: TemperatureOn = "both"
     """Whose logits are divided by the temperature. both: Hinton's, times T²; teacher: Müller's CIFAR runs, no
     T²."""
@@ -307,6 +310,20 @@ class LossConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _temperature_or_its_smoothing(self) -> LossConfig:
+        if self.equivalent_smoothing is None:
+            return self
+        usual = LossConfig.model_fields["temperature"].default
+        if self.temperature != usual:
+            expected = f"{usual:g}, its default, beside `loss.equivalent_smoothing`, which solves the temperature"
+            raise UserError("loss.temperature", self.temperature, expected, "Drop one of them.")
+        if not self.soft_term.is_plain_kl:
+            expected = f"none for {self.soft}, whose targets have no γ"
+            way_out = "Drop it, or set `loss.soft=kl`."
+            raise UserError("loss.equivalent_smoothing", self.equivalent_smoothing, expected, way_out)
+        return self
+
+    @model_validator(mode="after")
     def _labels_fit(self) -> LossConfig:
         # This comes first: to set what `labels` asks for beside it would be the next error.
         if self.alpha == 1:
@@ -338,7 +355,7 @@ class LossConfig(Config):
 
     def refuse_soft_term(self, way_out: str) -> None:
         """Raise a UserError if something is set of a soft term that is not taught; `way_out` ends the message."""
-        for name in ("soft", "kwargs", "temperature", "temperature_on"):
+        for name in ("soft", "kwargs", "temperature", "equivalent_smoothing", "temperature_on"):
             value, default = getattr(self, name), LossConfig.model_fields[name].default
             if value != default:
                 raise UserError(f"loss.{name}", value, f"{default} where no soft targets are taught", way_out)

@@ -224,6 +224,10 @@ class StudentConfig(_Training):
         if self.views is not None and self.views > self.cache.views:
             way_out = "Lower `views`, or make a cache with more."
             raise UserError("views", self.views, f"at most the {self.cache.views} of the cache", way_out)
+        if self.cache.augment.mixes and self.loss.equivalent_smoothing is not None:
+            expected = "none with a cache of mixed views, whose labels are mixed too"
+            way_out = "Set `loss.temperature` instead, or make a cache without mixup and cutmix."
+            raise UserError("loss.equivalent_smoothing", self.loss.equivalent_smoothing, expected, way_out)
         if self.cache.augment.mixes and self.exclude_classes:
             expected = "none with a cache of mixed views, since they show the excluded classes too"
             way_out = "Make a cache without mixup and cutmix for this student."

@@ -43,10 +43,13 @@ def make_loss(
         weights: weight of each class in the hard term, where the config asks for class weights.
 
     Raises:
-        ValueError: the config asks for a matrix or for weights and there are none, there are some that the config
-            does not ask for, or the matrix's rows are not targets. The first call of the loss raises a UserError as
-            `check_batch` does, and each call raises one where the shapes of its arguments do not fit.
+        ValueError: the config has an equivalent smoothing in place of a temperature; or it asks for a matrix or for
+            weights and there are none, there are some that it does not ask for, or the matrix's rows are not
+            targets. The first call of the loss raises a UserError as `check_batch` does, and each call raises one
+            where the shapes of its arguments do not fit.
     """
+    if config.equivalent_smoothing is not None:
+        raise ValueError("make_loss takes a temperature. Solve it: distill.cache.soft_targets.with_temperature")
     hard = hard_term(config, matrix, weights)
     # A student that learns from the teacher alone does not use its labels, so they may be anything.
     uses_labels = config.alpha < 1 or config.soft_term.needs_labels

@@ -1,13 +1,16 @@
-"""Fit the temperature that calibrates a network, and measure what temperatures do (Guo et al. 2017, sec. 4.2)."""
+"""Find the temperature that calibrates a network, or that gives its answers an equivalent smoothing; and measure
+what temperatures do (Guo et al. 2017, sec. 4.2).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.errors import UserError
 from distill.metrics.arrays import Labels, Logits
 from distill.metrics.calibration_error import error_of, reliability_of
 
@@ -68,6 +71,30 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     from scipy.optimize import root_scalar  # takes half a second, so a training run that only logs skips it
 
     return spread / root_scalar(slope, bracket=(least, most), method="brentq", rtol=1e-12).root
+
+
+def solve_temperature(smoothing: float, gamma: Callable[[float], float]) -> float:
+    """Find the temperature T nearest to 1, in doublings, at which the equivalent smoothing is `smoothing`.
+
+    T lies between 2^-20 and 2^20. `gamma` is the function from T to the equivalent smoothing, which mostly rises:
+    from K/(K-1) times the share of wrong answers to almost 1.
+
+    Raises:
+        UserError: no such T was found; the message has the range that γ has.
+    """
+    from scipy.optimize import root_scalar  # takes half a second, so runs with a given temperature skip it
+
+    seen = {0: gamma(1.0)}
+    for exponent in (sign * size for size in range(1, 21) for sign in (1, -1)):
+        nearer = exponent - (1 if exponent > 0 else -1)
+        seen[exponent] = gamma(2.0**exponent)
+        if min(seen[nearer], seen[exponent]) <= smoothing <= max(seen[nearer], seen[exponent]):
+            bracket = nearer, exponent
+            root = root_scalar(lambda power: gamma(2.0**power) - smoothing, bracket=bracket, method="brentq")
+            return 2.0**root.root
+    expected = f"{min(seen.values()):.4g} to {max(seen.values()):.4g}, which temperatures reach with this cache"
+    way_out = "Choose one between them, or set `loss.temperature` instead."
+    raise UserError("loss.equivalent_smoothing", smoothing, expected, way_out)
 
 
 def _below_largest(logits: Logits, labels: Labels) -> tuple[float, Float[Tensor, "n k"]]:

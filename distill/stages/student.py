@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from distill.cache import LogitCache
-from distill.cache.soft_targets import smoothing_of_targets, soft_targets
+from distill.cache.soft_targets import smoothing_of_targets, soft_targets, with_temperature
 from distill.config import StudentConfig
 from distill.data.batch_share import BatchShare
 from distill.data.loader import Loader
@@ -44,23 +44,27 @@ def train_student(config: StudentConfig, inputs: Inputs, folder: Path, runtime: 
     augment, view_seed = (cached.augment, cached.view_seed) if cached else (config.augment, config.seed)
     subset, begins_with = _transfer_subset(config, dataset), inputs.optional(config.init)
     dataset = dataset.normalised_as(begins_with and begins_with.data)
+    views = (config.views or cached.views) if cached else None
     loader = Loader(
         Views.of_training(dataset, augment, view_seed, device, runtime.channels_last),
         config.schedule.batch_size,
         config.seed,
-        cycle=(config.views or cached.views) if cached else None,
+        cycle=views,
         subset=subset,
         workers=runtime.workers_for(),
         share=BatchShare.here(config.schedule.parts),
         balanced=config.data.balanced,
     )
-    teacher, targets = None, {}
+    teacher, targets, taught = None, {}, config.loss
     if logits is not None and config.loss.alpha > 0:
-        teacher = soft_targets(logits, config.loss)
-        smoothing = smoothing_of_targets(logits, dataset.train.labels, config.loss, subset)
+        read = logits, dataset.train.labels
+        taught = with_temperature(config.loss, *read, subset, views)
+        teacher = soft_targets(logits, taught)
+        smoothing = smoothing_of_targets(*read, taught, subset, views)
         targets = {} if smoothing is None else {"equivalent_smoothing": smoothing}
+        targets |= {} if config.loss.equivalent_smoothing is None else {"temperature": taught.temperature}
     weights = class_weights(config.loss, dataset, subset)
-    loss = make_loss(config.loss, smoothing_matrix(config.loss, dataset, source), weights)
+    loss = make_loss(taught, smoothing_matrix(config.loss, dataset, source), weights)
     taught_by = None
     if config.cache is not None and config.cache.snapshot is None and len(config.cache.teachers) == 1:
         with suppress(UserError):  # a student needs its cache only, so the teacher may be gone

@@ -108,10 +108,12 @@ def _targets(config: StudentConfig) -> str:
         return smoothing(loss)
     soft = "" if loss.soft == LossConfig().soft else f"{loss.soft}-"
     arguments = "".join(f"-{name}{value:g}" for name, value in loss.kwargs.items())
+    gamma = loss.equivalent_smoothing
+    softened = f"T{loss.temperature:g}" if gamma is None else f"gamma{gamma:g}"
     taught_by, part = config.cache.teacher, config.cache.snapshot
     source = smoothing(taught_by.loss) if isinstance(taught_by, TeacherConfig) else taught_by.stage
     early = "" if part is None else f"-part{part}"
-    return f"of-{source}{early}-{soft}T{loss.temperature:g}{arguments}-a{loss.alpha:g}"
+    return f"of-{source}{early}-{soft}{softened}{arguments}-a{loss.alpha:g}"
 
 
 def data(config: DataConfig) -> str:

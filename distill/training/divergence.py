@@ -104,10 +104,13 @@ class NotFinite:
             )
         hard, soft = self.terms.get("hard"), self.terms.get("soft")
         if isinstance(config, StudentConfig) and soft is not None:
-            weight = config.loss.temperature**2 * config.loss.alpha
             if hard is not None and _finite(hard) and not _finite(soft):
                 yield "Only its soft term is not finite."
-            yield f"The soft term grows as T² × alpha, here {weight:.3g}: lower `loss.temperature`."
+            if config.loss.equivalent_smoothing is None:
+                weight = config.loss.temperature**2 * config.loss.alpha
+                yield f"The soft term grows as T² × alpha, here {weight:.3g}: lower `loss.temperature`."
+            else:
+                yield "The soft term grows as T² × alpha: lower `loss.equivalent_smoothing`."
         peak = config.optim.lr
         slow = "" if config.schedule.warmup_epochs else ", add `schedule.warmup_epochs`"
         clip = "set" if config.optim.clip is None else f"lower ({config.optim.clip:g} now)"

@@ -66,13 +66,18 @@ def _augment(config: Network) -> Cell:
     return ", ".join(f"{name} {value}" for name, value in augment.items() if name != "content") or None
 
 
+def _temperature(config: Network) -> Cell:
+    loss = config.loss
+    return loss.temperature if loss.alpha > 0 and loss.equivalent_smoothing is None else None
+
+
 _COLUMNS = (
     _Column("role", lambda config: config.stage, is_number=False),
     _Column("data", lambda config: titles.data(config.data), is_number=False),
     _Column("network", titles.network, is_number=False),
     _Column("smoothing", lambda config: f"{config.loss.strongest:g}", is_number=False),
     _Column("teacher's smoothing", _of_teacher, is_number=False),
-    _Column("T", lambda config: config.loss.temperature if config.loss.alpha > 0 else None),
+    _Column("T", _temperature),
     _Column("alpha", lambda config: config.loss.alpha if _cache(config) else None),
     _Column("views", _views, is_number=False),
     _Column("unseen class", _unseen, is_number=False),
@@ -101,6 +106,7 @@ _RESULTS = {
     "test/agreement": "agreement",
     "test/confidence": "confidence",
     "targets/equivalent_smoothing": "γ of soft targets",
+    "targets/temperature": "T, solved from γ",
     "train/equivalent_smoothing": "γ of answers",
     "train/confidence_ceiling": "ceiling of confidence",
     "train/accuracy": "accuracy, training",

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from distill.errors import UserError
 from distill.metrics.accuracy import nll
 from distill.metrics.calibration_error import ece
-from distill.metrics.temperature import SHARPEST, by_temperature, fit_temperature
+from distill.metrics.dark_knowledge import equivalent_smoothing
+from distill.metrics.temperature import SHARPEST, by_temperature, fit_temperature, solve_temperature
 from tests.metrics.drawn import calibrated, draw
 
 
@@ -88,3 +90,45 @@ def test_by_temperature_is_nll_and_ece_of_divided_logits(seed, scale, n, bins):
     nlls, errors = by_temperature(logits, labels, temperatures, bins)
     assert nlls == pytest.approx([nll(logits / t, labels) for t in temperatures])
     assert errors == pytest.approx([ece(logits / t, labels, bins) for t in temperatures])
+
+
+def with_margin(margin: float, right: int, wrong: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw logits of which one is `margin` above all others: that of the label in `right` samples, else another."""
+    labels = torch.arange(right + wrong) % k
+    chosen = torch.cat([labels[:right], (labels[right:] + 1) % k])
+    return margin * F.one_hot(chosen, k).double(), labels
+
+
+@pytest.mark.parametrize("k", [2, 10, 1000])
+@pytest.mark.parametrize("temperature", [0.02, 0.7, 1.0, 4.0, 300.0])
+def test_solved_temperature_against_its_closed_form(temperature, k):
+    # One margin m: γ = K / (e^(m/T) + K - 1).
+    margin = 3.0 * temperature
+    logits, labels = with_margin(margin, 7, 0, k)
+    gamma = k / (math.exp(margin / temperature) + k - 1)
+    found = solve_temperature(gamma, lambda t: equivalent_smoothing(logits, labels, t))
+    assert found == pytest.approx(temperature, rel=1e-9)
+
+
+@given(st.integers(0, 100), st.sampled_from([0.1, 1.0, 20.0]), st.integers(2, 12), st.floats(0.001, 0.999))
+@settings(max_examples=25, deadline=None)
+def test_a_solved_temperature_has_the_smoothing_that_was_asked_for(seed, scale, k, gamma):
+    logits, labels = mostly_right(seed, scale, 20, k)
+
+    def of(t: float) -> float:
+        return equivalent_smoothing(logits, labels, t)
+
+    try:
+        found = solve_temperature(gamma, of)
+    except UserError:
+        seen = [of(2.0**power) for power in range(-20, 21)]
+        assert not min(seen) <= gamma <= max(seen)
+    else:
+        assert of(found) == pytest.approx(gamma, abs=1e-6)
+
+
+def test_a_smoothing_out_of_reach_is_refused_with_the_range():
+    # One of four samples is wrong however sharp the answers: γ falls to 1/4 times K/(K-1).
+    logits, labels = with_margin(5.0, 3, 1, 5)
+    with pytest.raises(UserError, match=r"loss.equivalent_smoothing = 0.2: expected 0.3125 to 1, "):
+        solve_temperature(0.2, lambda t: equivalent_smoothing(logits, labels, t))

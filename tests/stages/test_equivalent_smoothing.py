@@ -11,6 +11,8 @@ import torch
 from distill.cache import LogitCache, soft_targets
 from distill.config import AugmentConfig, LossConfig
 from distill.data.sets.load import load
+from distill.errors import UserError
+from distill.losses import make_loss
 from distill.metrics.monitor import training_measures
 from distill.pipeline.graph import ensure
 from distill.stages import analysis
@@ -180,3 +182,73 @@ def test_a_network_at_the_optimum_of_smoothed_labels_has_their_gamma(smoothing):
     targets = (1 - smoothing) * torch.nn.functional.one_hot(labels, 5) + smoothing / 5
     found = training_measures(targets.double().log(), labels)
     assert found["equivalent_smoothing"] == pytest.approx(smoothing)
+
+
+def asked(student, gamma, **loss):
+    return student.replace(loss=LossConfig(equivalent_smoothing=gamma, **loss))
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+@pytest.mark.parametrize("alpha", [1, 0.6])
+def test_a_student_asks_for_gamma_and_gets_the_temperature_that_has_it(student, store, runtime, top_k, alpha):
+    cache = student.cache.replace(top_k=top_k)
+    made = make(asked(student.replace(cache=cache), 0.7, alpha=alpha, smoothing=0.1 * (alpha < 1)), store, runtime)
+    temperature = made.record.metrics["targets/temperature"]
+    opened = LogitCache(make(cache, store, runtime))
+    labels = load(student.data, runtime.data_root, progress=False).train.labels
+    assert by_hand(opened.logits(torch.arange(len(opened))), labels.numpy(), temperature) == pytest.approx(0.7)
+    assert gamma(made) == pytest.approx((1 - alpha) * 0.1 + alpha * 0.7)
+    line = json.loads((made.path / "metrics.jsonl").read_text().splitlines()[0])
+    assert line == {"step": 0, NAME: gamma(made), "targets/temperature": temperature}
+
+
+def test_it_is_the_student_of_that_temperature(student, store, runtime):
+    made = make(asked(student, 0.7), store, runtime)
+    temperature = made.record.metrics["targets/temperature"]
+    given = make(student.replace(loss=LossConfig(temperature=temperature)), store, runtime)
+    assert made.record.files["model.safetensors"] == given.record.files["model.safetensors"]
+    assert made.path.name != given.path.name
+    assert "gamma0.7" in made.path.name
+
+
+@pytest.mark.parametrize("views", [2, None])
+def test_the_views_that_the_student_reads_count(student, shifted, store, runtime, views):
+    made = make(asked(student.replace(cache=shifted, views=views), 0.8), store, runtime)
+    temperature = made.record.metrics["targets/temperature"]
+    opened = LogitCache(make(shifted, store, runtime))
+    labels = load(student.data, runtime.data_root, progress=False).train.labels.numpy()
+    index = torch.arange(len(opened))
+    by_view = [by_hand(opened.logits(index, view), labels, temperature) for view in range(views or 3)]
+    assert np.mean(by_view) == pytest.approx(0.8)
+    assert gamma(made) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "field"),
+    [
+        ({"temperature": 2.0}, "loss.temperature"),
+        ({"soft": "logit-matching"}, "loss.equivalent_smoothing"),
+        ({"alpha": 0.0}, "loss.equivalent_smoothing"),
+    ],
+)
+def test_what_contradicts_it_is_refused(student, loss, field):
+    with pytest.raises(UserError) as caught:
+        asked(student, 0.3, **loss)
+    assert caught.value.field == field
+
+
+def test_mixed_views_have_no_gamma_to_ask_for(student):
+    mixed = student.replace(cache=student.cache.replace(augment=AugmentConfig(mixup=0.5)))
+    with pytest.raises(UserError, match="equivalent_smoothing"):
+        asked(mixed, 0.3)
+
+
+def test_out_of_reach_is_one_line_before_the_first_step(student, store, runtime):
+    make(student.cache, store, runtime)
+    with pytest.raises(UserError, match="which temperatures reach with this cache"):
+        make(asked(student, 1e-6), store, runtime)
+
+
+def test_a_loss_without_its_temperature_is_not_made():
+    with pytest.raises(ValueError, match="with_temperature"):
+        make_loss(LossConfig(equivalent_smoothing=0.3))
