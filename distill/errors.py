@@ -59,7 +59,9 @@ class ContentChanged(UserError):
 
 
 class UnfitTeacher(UserError):
-    """Report a teacher that must not teach: it is wrong too often, not finite, or not in evaluation mode."""
+    """Report a teacher that must not teach: it is wrong too often, not finite, or not in evaluation mode; or that
+    cannot teach at the equivalent smoothing that a student asks for.
+    """
 
 
 class Diverged(UserError):

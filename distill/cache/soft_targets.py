@@ -42,7 +42,7 @@ def with_temperature(
     The other arguments are those of `smoothing_of_targets`. The same cache gives the same temperature.
 
     Raises:
-        UserError: no temperature gives the soft targets this γ.
+        UnfitTeacher: no temperature gives the soft targets this γ.
     """
     if loss.equivalent_smoothing is None:
         return loss

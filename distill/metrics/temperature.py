@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.errors import UserError
+from distill.errors import UnfitTeacher
 from distill.metrics.arrays import Labels, Logits
 from distill.metrics.calibration_error import error_of, reliability_of
 
@@ -80,7 +80,7 @@ def solve_temperature(smoothing: float, gamma: Callable[[float], float]) -> floa
     from K/(K-1) times the share of wrong answers to almost 1.
 
     Raises:
-        UserError: no such T was found; the message has the range that γ has.
+        UnfitTeacher: no such T was found; the message has the range that γ has.
     """
     from scipy.optimize import root_scalar  # takes half a second, so runs with a given temperature skip it
 
@@ -94,7 +94,7 @@ def solve_temperature(smoothing: float, gamma: Callable[[float], float]) -> floa
             return 2.0**root.root
     expected = f"{min(seen.values()):.4g} to {max(seen.values()):.4g}, which temperatures reach with this cache"
     way_out = "Choose one between them, or set `loss.temperature` instead."
-    raise UserError("loss.equivalent_smoothing", smoothing, expected, way_out)
+    raise UnfitTeacher("loss.equivalent_smoothing", smoothing, expected, way_out)
 
 
 def _below_largest(logits: Logits, labels: Labels) -> tuple[float, Float[Tensor, "n k"]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from distill.errors import UserError
+from distill.errors import UnfitTeacher
 from distill.metrics.accuracy import nll
 from distill.metrics.calibration_error import ece
 from distill.metrics.dark_knowledge import equivalent_smoothing
@@ -120,7 +120,7 @@ def test_a_solved_temperature_has_the_smoothing_that_was_asked_for(seed, scale, 
 
     try:
         found = solve_temperature(gamma, of)
-    except UserError:
+    except UnfitTeacher:
         seen = [of(2.0**power) for power in range(-20, 21)]
         assert not min(seen) <= gamma <= max(seen)
     else:
@@ -130,5 +130,5 @@ def test_a_solved_temperature_has_the_smoothing_that_was_asked_for(seed, scale, 
 def test_a_smoothing_out_of_reach_is_refused_with_the_range():
     # One of four samples is wrong however sharp the answers: γ falls to 1/4 times K/(K-1).
     logits, labels = with_margin(5.0, 3, 1, 5)
-    with pytest.raises(UserError, match=r"loss.equivalent_smoothing = 0.2: expected 0.3125 to 1, "):
+    with pytest.raises(UnfitTeacher, match=r"loss.equivalent_smoothing = 0.2: expected 0.3125 to 1, "):
         solve_temperature(0.2, lambda t: equivalent_smoothing(logits, labels, t))

@@ -11,7 +11,7 @@ import torch
 from distill.cache import LogitCache, soft_targets
 from distill.config import AugmentConfig, LossConfig
 from distill.data.sets.load import load
-from distill.errors import UserError
+from distill.errors import UnfitTeacher, UserError
 from distill.losses import make_loss
 from distill.metrics.monitor import training_measures
 from distill.pipeline.graph import ensure
@@ -245,7 +245,7 @@ def test_mixed_views_have_no_gamma_to_ask_for(student):
 
 def test_out_of_reach_is_one_line_before_the_first_step(student, store, runtime):
     make(student.cache, store, runtime)
-    with pytest.raises(UserError, match="which temperatures reach with this cache"):
+    with pytest.raises(UnfitTeacher, match="which temperatures reach with this cache"):
         make(asked(student, 1e-6), store, runtime)
 
 
