@@ -26,6 +26,8 @@ DATA_OF_FIGURES = {"smoke": "digits", "quick": "fashion-mnist", "short": "cifar1
 """Data set of the paper's figures at each scale, unless the user names one."""
 DIGITS: dict[Scale, str] = dict.fromkeys(("smoke", "quick", "short", "paper"), "digits")
 """Data set of our own questions at each scale, unless the user names one."""
+REPLICATION = "Replication: Wagner et al. 2023, “[Re] When Does Label Smoothing Help?”, one seed, test sets."
+"""Whose numbers stand between those of the paper and ours."""
 SNAPSHOTS = 16
 """Number of snapshots of a teacher that is measured along its training."""
 

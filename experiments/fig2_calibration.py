@@ -33,7 +33,7 @@ from typing import Any
 from distill.config import TemperaturesProbe
 from distill.metrics.verdict import interval
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
-from experiments import drawing
+from experiments import base, drawing
 from experiments.base import DATA_OF_FIGURES, always, setting_of_figures
 from experiments.conditions import HARD, claims, scaling_lowers_ece, teacher_of, teachers
 from experiments.drawing import Axes, Figure
@@ -46,12 +46,16 @@ TEMPERATURES = tuple(round(2 ** (step / 5), 4) for step in range(-10, 16))
 
 REPRODUCES = "Figure 2 and Table 3"
 DATA: dict[Scale, str] = {**DATA_OF_FIGURES, "short": "cifar100", "paper": "cifar100"}
+REPLICATION = base.REPLICATION
 _TABLE = "Müller 2019, Table 3"
 PAPER = [
-    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0", 0.150, None, HARD, "ece"),
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0", 0.150, None, HARD, "ece", 0.207),
     Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0, scaled", 0.021, None, HARD, "scaled_ece"),
     Published(f"{_TABLE}: temperature of ResNet-56 on CIFAR-100", 1.9, None, HARD, "scaled_temperature"),
-    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0.05", 0.024, None, teacher_of(0.05), "ece"),
+    Published(f"{_TABLE}: ECE of ResNet-56 on CIFAR-100, ε=0.05", 0.024, None, teacher_of(0.05), "ece", 0.053),
+    Published("ECE of a fully connected network on Fashion-MNIST, ε=0", "none", None, HARD, "ece", 0.010),
+    Published("ECE of the same, ε=0.05", "none", None, teacher_of(0.05), "ece", 0.042),
+    Published("ECE of the same, ε=0.1", "none", None, teacher_of(0.1), "ece", 0.085),
     Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0", 0.071, None, HARD, "ece"),
     Published(f"{_TABLE}: ECE of Inception-v4 on ImageNet, ε=0, scaled", 0.022, None, HARD, "scaled_ece"),
     Published(f"{_TABLE}: temperature of Inception-v4 on ImageNet", 1.4, None, HARD, "scaled_temperature"),

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from distill.config import CacheConfig, TeacherConfig
 from distill.reports.experiment import Claim, Published, Runs, Scale, Table
-from experiments import drawing
+from experiments import base, drawing
 from experiments.base import DATA_OF_FIGURES, Setting, is_published, setting_of_figures, view_program
 from experiments.conditions import OF_LABELS, claims, distilled, labelled, named, smoothed, student_of, teacher_of
 from experiments.drawing import Axes
@@ -67,10 +67,32 @@ _DRAWN = [
     *(student_of(HARD, temperature) for temperature in TEMPERATURES),
     *(student_of(smoothing, 1) for smoothing in SMOOTHINGS[1:]),
 ]
+_REPLICATED = dict(
+    [
+        *zip(map(teacher_of, SMOOTHINGS), (0.9360, 0.9356, 0.9353, 0.9350, 0.9318, 0.9340), strict=True),
+        *zip(map(_of_labels, SMOOTHINGS), (0.8537, 0.8635, 0.8609, 0.8673, 0.8670, 0.8290), strict=True),
+        *zip(
+            (student_of(HARD, temperature) for temperature in TEMPERATURES if temperature != 3),
+            (0.8510, 0.8548, 0.8594, 0.8772, 0.8663, 0.8538),
+            strict=True,
+        ),
+        *zip(
+            (student_of(smoothing, 1) for smoothing in SMOOTHINGS[1:]),
+            (0.8534, 0.8538, 0.8545, 0.8559, 0.8252),
+            strict=True,
+        ),
+    ]
+)
+"""Condition → accuracy in the replication's figure, on CIFAR-10: ResNet-56 as teacher, AlexNet as student."""
+REPLICATION = f"{base.REPLICATION} Its accuracies are read off its Figure 5 (CIFAR-10)."
+_PLAIN = _of_labels(HARD)
 PAPER = [
-    Published(f"{_BASELINE}, ε=0", 0.868, 0.002, _of_labels(HARD), "accuracy"),
+    Published(f"{_BASELINE}, ε=0", 0.868, 0.002, _PLAIN, "accuracy", _REPLICATED[_PLAIN]),
     Published(f"{_BASELINE}, ε=0.1", 0.867, 0.003),
-    *(Published(f"Müller 2019, Figure 5: {drawn}", None, None, drawn, "accuracy") for drawn in _DRAWN),
+    *(
+        Published(f"Müller 2019, Figure 5: {drawn}", None, None, drawn, "accuracy", _REPLICATED.get(drawn))
+        for drawn in _DRAWN
+    ),
 ]
 
 # fmt: off
@@ -79,6 +101,10 @@ CLAIMS = [
           teacher_of(BEST), teacher_of(HARD), "higher"),
     Claim("baseline", f"smoothing makes a student of labels (slightly) less accurate: ε={STRONGEST:g} against 0",
           "accuracy", _of_labels(STRONGEST), _of_labels(HARD), "lower"),
+    Claim("replication-teacher", f"the replication, against the paper: no gain of the teacher: ε={MILDEST:g} less "
+          "accurate than 0", "accuracy", teacher_of(MILDEST), teacher_of(HARD), "lower"),
+    Claim("replication-baseline", f"the replication, against the paper: smoothing (ε={MILDEST:g}) makes a student "
+          "of labels more accurate", "accuracy", _of_labels(MILDEST), _of_labels(HARD), "higher"),
     *claims("distilled-T{:g}",
             f"T={{:g}}: a student of the hard teacher beats one of smoothed labels (ε={MILDEST:g})", "accuracy",
             {temperature: (student_of(HARD, temperature), _of_labels(MILDEST)) for temperature in TEMPERATURES},

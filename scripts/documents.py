@@ -22,7 +22,17 @@ from distill.probes import PROBES, probe_measures
 from distill.reports.answer import answer_of
 from distill.reports.columns import as_columns, read_columns
 from distill.reports.experiment_files import experiment_names, load_experiment
-from distill.reports.tables import VERDICTS, Grid, caution, comparison, paper_order, paper_table, with_evidence
+from distill.reports.summary import beside_ours
+from distill.reports.tables import (
+    VERDICTS,
+    Grid,
+    caution,
+    comparison,
+    decided_after_holm,
+    paper_order,
+    paper_table,
+    with_evidence,
+)
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "results"
@@ -371,7 +381,7 @@ def page(name: str, summaries: Sequence[dict[str, Any]], folder: Path = FOLDER) 
 
 
 _READING = (
-    "Paired by seed, on one split of the data; ± and [ ] are 95 % Student intervals, without correction for the "
+    "Paired by seed, on one split of the data; ± and [ ] are 95 % Student intervals, and Holm p corrected for the "
     "number of claims. The test set was read once, at the end of each training."
 )
 
@@ -383,11 +393,12 @@ def index(folder: Path = FOLDER) -> str:
             f"[{SECTIONS[name].heading if name in SECTIONS else name}]({name}.md)",
             summary["data"],
             *(str(sum(claim["verdict"] == verdict for claim in summary["claims"])) for verdict in VERDICTS),
+            str(decided_after_holm(summary)),
         ]
         for name, summaries in recorded(folder).items()
         for summary in summaries
     ]
-    return _markdown(Grid("", ["experiment", "data", *VERDICTS], rows))
+    return _markdown(Grid("", ["experiment", "data", *VERDICTS, "decided after Holm"], rows))
 
 
 def ten(folder: Path = FOLDER) -> str:
@@ -446,10 +457,14 @@ def record(report: Path, folder: Path = FOLDER) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a recorded summary; an old one that does not describe its columns gets the columns of today."""
+    """Read a recorded summary; an old one gets the columns of today, and what papers print as it is known today."""
     summary = {"published": [], **json.loads(path.read_text(encoding="utf-8"))}
+    name = summary["experiment"]
+    if any("replication" not in entry for entry in summary["published"]):
+        experiment = load_experiment(name)
+        summary["published"] = beside_ours(getattr(experiment, "PAPER", ()), summary["rows"])
+        summary["replication"] = getattr(experiment, "REPLICATION", "")
     if "columns" not in summary:
-        name = summary["experiment"]
         own = getattr(load_experiment(name), "MEASURES", ()) if name in experiment_names() else ()
         known = (*MEASURES, *(each for probe in PROBES for each in probe_measures(probe)), *own)
         summary["columns"] = as_columns(known, {each.name for each in known})
@@ -470,7 +485,8 @@ def _tables(shown: Section, summaries: Sequence[dict[str, Any]]) -> Iterator[str
                 yield f"## {table.caption}\n\n{_markdown(table)}"
         published = paper_table(summary, only_numbers=True)
         if published is not None:
-            yield f"## {summary['data']}, the paper and ours\n\n{_markdown(published)}"
+            caption = published.caption.replace("The", "the", 1)
+            yield f"## {summary['data']}, {caption}\n\n{_markdown(published)}"
             if warning := caution(summary):
                 yield warning
     yield f"## Verdicts\n\n{_markdown(_verdicts(summaries))}"

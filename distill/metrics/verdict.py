@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -66,6 +66,18 @@ def judge(
     if len(seeds) >= FEWEST_SEEDS and (low > 0 or high < 0) and p < 1 - CONFIDENCE:
         verdict = "reproduced" if (low > 0) == (direction == "higher") else "contradicted"
     return Judgement(verdict, effect, low, high, p, len(seeds))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979): the chance of any false finding among those below α is α.
+
+    NaN stays NaN and does not count.
+    """
+    order = sorted((p, at) for at, p in enumerate(ps) if not math.isnan(p))
+    corrected, largest = [math.nan] * len(ps), 0.0
+    for place, (p, at) in enumerate(order):
+        largest = corrected[at] = min(1.0, max(largest, (len(order) - place) * p))
+    return corrected
 
 
 def _p_value(differences: np.ndarray) -> float:

@@ -54,13 +54,15 @@ class Published:
     source: str
     """Place in the paper, and what the number is of: "Müller 2019, Table 2: AlexNet on CIFAR-10, ε=0.1"."""
     value: float | str | None
-    """The number in the unit of `measure`, a share as 0 to 1; None if the paper shows only a curve."""
+    """The number in the unit of `measure`, a share as 0 to 1; None if the paper shows only a curve; or a text."""
     half_width: float | None = None
     """The number that the paper prints after ±, if any."""
     condition: str | None = None
     """The condition of this experiment that corresponds to the number, if any."""
     measure: str | None = None
     """The measure of this experiment that corresponds to the number, if any."""
+    replication: float | str | None = None
+    """The number that a replication of the paper found, in the same unit; None if it has none."""
 
 
 @dataclass
@@ -133,6 +135,8 @@ class OptionalParts(Protocol):
     """The answer of the report in plain words, the most important first; without it, claims are listed."""
     PAPER: Sequence[Published]
     """Numbers that papers print, to be shown beside ours."""
+    REPLICATION: str
+    """Whose the replication's numbers in `PAPER` are, and on what: one sentence below their table."""
     probes: Callable[[Scale, str], Sequence[ProbeConfig]]
     """Function from (scale, data) to the probes: what is measured of each run beside what all runs get."""
     MEASURES: Sequence[Measure]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from distill.config import ReportConfig
@@ -34,6 +34,7 @@ def summarise(
     """
     rows, claims = list(_rows(table)), list(experiment.CLAIMS)
     reproduces, paper = getattr(experiment, "REPRODUCES", ""), getattr(experiment, "PAPER", ())
+    replication = getattr(experiment, "REPLICATION", "")
     named = {row["measure"] for row in rows} | {each.measure for each in (*claims, *paper) if each.measure}
     judged = [_judged(claim, table) for claim in claims]
     words = in_words(getattr(experiment, "ANSWER", ()), judged)
@@ -51,7 +52,8 @@ def summarise(
             "rows": rows,
             "columns": as_columns(table.measures, named),
             "claims": judged,
-            "published": [_beside_ours(entry, rows) for entry in paper],
+            "published": beside_ours(paper, rows),
+            **({"replication": replication} if replication else {}),
             "diverged": [{**label._asdict(), "reason": reason} for label, reason in table.diverged.items()],
             "figures": [{"name": name, "caption": _caption(name, figure)} for name, figure in figures.items()],
             **({"cells": cells} if cells else {}),
@@ -61,11 +63,14 @@ def summarise(
     )
 
 
-def _beside_ours(entry: Published, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a published number with our mean, interval and seeds for the same quantity; empty if we have none."""
-    mine = (row for row in rows if (row["condition"], row["measure"]) == (entry.condition, entry.measure))
-    ours = next(mine, {"mean": None, "low": None, "high": None, "seeds": 0})
-    return vars(entry) | {name: ours[name] for name in ("mean", "low", "high", "seeds")}
+def beside_ours(paper: Iterable[Published], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return published numbers, each with our mean, interval and seeds for the same quantity, if we have it."""
+    ours = {(row["condition"], row["measure"]): row for row in rows}
+    none = {"mean": None, "low": None, "high": None, "seeds": 0}
+    return [
+        vars(entry) | {name: ours.get((entry.condition, entry.measure), none)[name] for name in none}
+        for entry in paper
+    ]
 
 
 def _caption(name: str, figure: object) -> str:

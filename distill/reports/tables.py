@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 from distill.errors import printable
 from distill.metrics.measures import Measure
-from distill.metrics.verdict import Verdict
+from distill.metrics.verdict import CONFIDENCE, Verdict, holm
 from distill.reports.answer import answer_of
 from distill.reports.columns import UNKNOWN, Columns, read_columns
 
@@ -72,7 +72,7 @@ def main_tables(summary: Mapping[str, Any]) -> list[Grid]:
 
 
 def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid | None:
-    """Make a table of the paper's numbers beside ours; return None if there is nothing to show.
+    """Make a table of the paper's numbers, a replication's where there is one, and ours; None if all is empty.
 
     Args:
         summary: summary of a report.
@@ -81,19 +81,23 @@ def paper_table(summary: Mapping[str, Any], only_numbers: bool = False) -> Grid 
     if not summary["published"]:
         return None
     columns, rows = read_columns(summary), []
+    replicated = any(entry.get("replication") is not None for entry in summary["published"])
     for entry in summary["published"]:
-        column = columns.get(entry["measure"], UNKNOWN)
+        column, again = columns.get(entry["measure"], UNKNOWN), entry.get("replication")
         measured = entry["mean"] is not None
-        if not only_numbers or (measured and entry["value"] is not None):
+        if not only_numbers or (measured and (entry["value"] is not None or again is not None)):
+            printed = [_printed(entry["value"], entry["half_width"], column)]
+            printed += [ABSENT if again is None else _printed(again, None, column)] if replicated else []
             ours = _with_unit(_mean(entry, column), column)
             seeds = str(entry["seeds"]) if measured else ABSENT
-            rows.append([entry["source"], _printed(entry, column), ours, seeds, _measured_as(entry, column)])
-    return Grid("The paper and ours", ["source", "paper", "ours", "seeds", "ours is"], rows) if rows else None
+            rows.append([entry["source"], *printed, ours, seeds, _measured_as(entry, column)])
+    caption = "The paper, a replication and ours" if replicated else "The paper and ours"
+    header = ["source", "paper", *(["replication"] if replicated else []), "ours", "seeds", "ours is"]
+    return Grid(caption, header, rows) if rows else None
 
 
-def _printed(entry: Mapping[str, Any], column: Measure) -> str:
+def _printed(value: float | str | None, half: float | None, column: Measure) -> str:
     """Format a published value with as many digits as were given, in the unit of the column."""
-    value, half = entry["value"], entry["half_width"]
     if value is None:
         return "only drawn"
     if isinstance(value, str):
@@ -138,7 +142,7 @@ def diverged_table(summary: Mapping[str, Any]) -> Grid | None:
 
 
 def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
-    """Say what a verdict rests on: "effect −1.23 [−1.4, −1.1], p < 0.001, 10 seeds"."""
+    """Say what a verdict rests on: "effect −1.23 [−1.4, −1.1], p < 0.001, Holm = 0.004, 10 seeds"."""
     seeds = f"{claim['seeds']} seed" + ("" if claim["seeds"] == 1 else "s")
     if claim["effect"] is None:
         return f"nothing to compare, {seeds}"
@@ -148,8 +152,14 @@ def evidence(claim: Mapping[str, Any], columns: Columns) -> str:
     if claim["low"] is not None and claim["high"] is not None:
         text += f" [{_signed(scale * claim['low'])}, {_signed(scale * claim['high'])}]"
     if claim["p"] is not None:
-        text += ", p < 0.001" if claim["p"] < 0.001 else f", p = {claim['p']:.2g}"
+        text += f", {_p('p', claim['p'])}"
+    if claim.get("holm") is not None and claim["verdict"] != "undecided":
+        text += f", {_p('Holm', claim['holm'])}{'' if claim['holm'] < 1 - CONFIDENCE else ': undecided'}"
     return f"{text}, {seeds}"
+
+
+def _p(name: str, p: float) -> str:
+    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.2g}"
 
 
 class Overview(NamedTuple):
@@ -179,7 +189,11 @@ def paper_order(summary: Mapping[str, Any]) -> tuple[float, str, str]:
 
 
 def caution(summary: Mapping[str, Any]) -> str:
-    """Return a sentence of warning if data, networks or schedules are not the paper's; else an empty text."""
+    """Return sentences on whose numbers a replication's are, and that data or schedules are not the paper's."""
+    return " ".join(filter(None, [summary.get("replication", ""), _departure(summary)]))
+
+
+def _departure(summary: Mapping[str, Any]) -> str:
     of_paper, data, scale = summary["data_of_paper"], summary["data"], summary["scale"]
     if of_paper is None:
         return ""
@@ -191,9 +205,17 @@ def caution(summary: Mapping[str, Any]) -> str:
 
 
 def with_evidence(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the claims of a summary, each with a sentence that gives the evidence for its verdict."""
-    columns = read_columns(summary)
-    return [{**claim, "evidence": evidence(claim, columns)} for claim in summary["claims"]]
+    """Return the claims of a summary, each with its p after Holm's correction and a sentence of evidence."""
+    columns, claims = read_columns(summary), summary["claims"]
+    corrected = holm([math.nan if claim["p"] is None else claim["p"] for claim in claims])
+    told = [{**claim, "holm": None if math.isnan(p) else p} for claim, p in zip(claims, corrected, strict=True)]
+    return [{**claim, "evidence": evidence(claim, columns)} for claim in told]
+
+
+def decided_after_holm(summary: Mapping[str, Any]) -> int:
+    """Count the claims whose verdict stands after Holm's correction for the number of claims."""
+    told = with_evidence(summary)
+    return sum(claim["verdict"] != "undecided" and claim["holm"] < 1 - CONFIDENCE for claim in told)
 
 
 def format_summary(summary: Mapping[str, Any], tables: bool = False) -> str:

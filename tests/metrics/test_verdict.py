@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from distill.metrics.verdict import interval, judge
+from distill.metrics.verdict import holm, interval, judge
 
 CONDITION = {0: 0.91, 1: 0.90, 2: 0.92, 3: 0.89, 7: 0.1}
 VERSUS = {0: 0.93, 1: 0.93, 2: 0.935, 3: 0.92, 8: 0.2}
@@ -76,3 +76,22 @@ def test_the_verdict_is_what_interval_and_p_say(values):
         assert decided == (measured.low > 0 or measured.high < 0)
     if abs(measured.p - 0.05) > 1e-6:
         assert decided == (measured.p < 0.05)
+
+
+def test_holm_in_closed_form():
+    # Four p-values: 4 x 0.01, 3 x 0.02, then 2 x 0.03 is no less than the one before, and 1 x 0.5.
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([0.4, 0.6]) == pytest.approx([0.8, 0.8])
+    assert holm([0.9, 0.9]) == [1, 1]
+    assert holm([]) == []
+    missing, one = holm([math.nan, 0.02])
+    assert math.isnan(missing)
+    assert one == 0.02, "what was not tested does not count"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_keeps_the_order_and_lies_between_no_correction_and_bonferroni(ps):
+    found = holm(ps)
+    for p, corrected in zip(ps, found, strict=True):
+        assert p <= corrected <= min(1, len(ps) * p)
+    assert sorted(found) == [each for _, each in sorted(zip(ps, found, strict=True))]

@@ -19,7 +19,16 @@ from distill.reports.answer import answer_of
 from distill.reports.columns import read_columns
 from distill.reports.experiment import Claim, Label, Published, Table
 from distill.reports.report_page import log_figures, write_report
-from distill.reports.tables import ABSENT, caution, evidence, format_summary, main_tables, paper_table
+from distill.reports.tables import (
+    ABSENT,
+    caution,
+    decided_after_holm,
+    evidence,
+    format_summary,
+    main_tables,
+    paper_table,
+    with_evidence,
+)
 
 CONFIG = ReportConfig(experiment="tiny", source="0" * 64, scale="smoke", data="digits", analyses=())
 CLAIMS = (
@@ -496,3 +505,35 @@ def test_a_summary_cannot_ask_for_any_number_of_digits(written, decimals):
     columns = [column | {"decimals": decimals} for column in summary["columns"]]
     with pytest.raises(ValueError, match="decimals = "):
         format_summary(summary | {"columns": columns}, tables=True)
+
+
+def test_holms_correction_stands_beside_the_verdict():
+    claim = {"measure": "cost", "effect": 0.1, "low": 0.0, "high": 0.2, "seeds": 3, "statement": "s"}
+    claims = [claim | {"verdict": "reproduced", "p": 0.03}, claim | {"verdict": "undecided", "p": 0.2}]
+    claims += [claim | {"verdict": "contradicted", "p": 1e-5}, claim | {"verdict": "undecided", "p": None}]
+    summary = {"claims": claims, "columns": []}
+    told = [each["evidence"] for each in with_evidence(summary)]
+    assert "p = 0.03, Holm = 0.06: undecided, 3 seeds" in told[0]
+    assert "Holm" not in told[1] + told[3]
+    assert "p < 0.001, Holm < 0.001, 3 seeds" in told[2]
+    assert decided_after_holm(summary) == 1
+
+
+def test_a_replication_has_a_column_of_its_own_where_there_is_one(tmp_path):
+    paper = [
+        Published("Müller 2019, Table 2", 0.868, 0.002, "teacher ε=0", "accuracy", 0.85),
+        Published("Müller 2019, Figure 5", None, None, "teacher ε=0.1", "accuracy", 0.86),
+        Published("Müller 2019, Table 3", 0.1, None, "teacher ε=0.1", "accuracy"),
+    ]
+    experiment = SimpleNamespace(**{**vars(EXPERIMENT), "PAPER": paper, "REPLICATION": "Theirs: one seed."})
+    summary = report(tmp_path / "r", measured(), experiment)
+    for shown in (paper_table(summary), paper_table(summary, only_numbers=True)):
+        assert shown is not None
+        assert shown.header[:4] == ["source", "paper", "replication", "ours"]
+        assert [row[1:3] for row in shown.rows] == [
+            ["86.8±0.2 %", "85 %"],
+            ["only drawn", "86 %"],
+            ["10 %", ABSENT],
+        ]
+    assert caution(summary).startswith("Theirs: one seed. Measured on digits")
+    assert "Theirs: one seed." in (tmp_path / "r" / "report.md").read_text()

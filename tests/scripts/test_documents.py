@@ -79,8 +79,9 @@ def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
     path = tmp_path / "table2_accuracy-digits.json"
     summary = json.loads(path.read_text())
     ours = {"condition": "student", "measure": "accuracy", "mean": 0.9, "low": 0.89, "high": 0.91, "seeds": 3}
-    curve = {"source": "Figure 5", "value": None, "half_width": None, **ours}
-    published = [{"source": "Table 2", "value": 0.868, "half_width": 0.002, **ours}, curve]
+    curve = {"source": "Figure 5", "value": None, "half_width": None, "replication": None, **ours}
+    printed = {"source": "Table 2", "value": 0.868, "half_width": 0.002, "replication": None}
+    published = [printed | ours, curve]
     path.write_text(json.dumps(summary | {"published": published, "data_of_paper": "cifar10", "scale": "quick"}))
     lines = page(script, tmp_path, "table2_accuracy")
     at = lines.index("## digits, the paper and ours")
@@ -92,6 +93,20 @@ def test_the_papers_numbers_stand_beside_ours(script, tmp_path):
         "Measured on digits, which is not the paper's data: compare directions, not numbers.",
     ]
     assert lines[-1] == "*digits: scale `quick`.*"
+
+
+def test_a_run_recorded_before_there_was_a_replication_is_shown_beside_it(script, tmp_path):
+    record(tmp_path, "fig2_calibration", "fashion-mnist", ece=0.08)
+    path = tmp_path / "fig2_calibration-fashion-mnist.json"
+    summary = json.loads(path.read_text())
+    summary["rows"][0]["condition"] = "teacher ε=0.05"
+    published = [{"source": "Table 3", "value": 0.1, "half_width": None, "condition": None, "measure": None}]
+    old = {"published": published, "data_of_paper": "cifar100", "scale": "quick"}
+    path.write_text(json.dumps(summary | old))
+    text = "\n".join(page(script, tmp_path, "fig2_calibration"))
+    assert "## fashion-mnist, the paper, a replication and ours" in text
+    assert "| ECE of the same, ε=0.05 | none | 4.2 % | 8.00 % | 1 | ECE of teacher ε=0.05 |" in text
+    assert "Replication: Wagner et al. 2023" in text
 
 
 def test_every_experiment_has_its_columns(script):
