@@ -57,7 +57,8 @@ PENULTIMATE = tuple(
     f"{name}_{split}" for name in ("compactness", "scatter", "imbalance") for split in ("train", "held_out")
 )
 INFORMATION = tuple(
-    f"information_{name}" for name in ("first", "early", "late", "peak", "final", "drop", "floor", "log_n")
+    f"information_{name}"
+    for name in ("first", "early", "late", "peak", "final", "drop", "printed", "floor", "log_n")
 )
 TRANSLATION = ("bleu", "bleu_highest", "exact_match", "possible_translation", "oracle_nll")
 PREDICTION = ("concordance_T1", "concordance_T4", "rank_correlation_T1", "rank_correlation_T4")

@@ -17,7 +17,7 @@ from distill.data.views.views import Views
 from distill.errors import UserError
 from distill.metrics.measured import Measured
 from distill.metrics.measures import Measure, Topic
-from distill.metrics.mutual_information import collapsed_information, mutual_information
+from distill.metrics.mutual_information import collapsed_information, mutual_information, printed_information
 from distill.store.artifact import Artifact
 from distill.system.runtime import Runtime
 from distill.training.network import load_network, network_config, snapshot_steps, training_data
@@ -36,6 +36,12 @@ MEASURES = tuple(
         ("peak", "peak", "the largest along training", ""),
         ("final", "end", "at the end of training", "Müller et al. 2019, Fig. 6"),
         ("drop", "drop", "early less late", ""),
+        (
+            "printed",
+            "as printed",
+            "what the printed formula gives at the end, at most 0",
+            "Müller et al. 2019, Fig. 6",
+        ),
         ("floor", "collapsed", "what two collapsed classes would give", "this project"),
         ("log_n", "log N", "the largest possible value", ""),
     )
@@ -65,7 +71,8 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
         raise UserError("snapshots", kept, "a network that kept some", "Train it with `snapshots=16`.")
     views = _views(config, network, runtime)
     device = runtime.torch_device()
-    information = [_information(load_network(network, device, step), views, config.classes) for step in steps]
+    outputs = [_outputs(load_network(network, device, step), views, config.classes) for step in steps]
+    information = [mutual_information(*each) for each in outputs]
     with summary_writer(log / network.path.name) as writer:
         for step, value in zip(steps, information, strict=True):
             writer.add_scalar("information", value, step)
@@ -73,7 +80,7 @@ def probe_information(config: InformationProbe, network: Artifact, runtime: Runt
     quarter = max(1, len(trained) // 4)
     early, late = sum(trained[:quarter]) / quarter, sum(trained[-quarter:]) / quarter
     values = {"first": first, "early": early, "late": late, "drop": early - late, "peak": max(information)}
-    values |= _at_the_end(trained[-1], views)
+    values |= _at_the_end(outputs[-1])
     curves = {"information_step": [float(step) for step in steps], "information": information}
     return Measured({f"information_{name}": value for name, value in values.items()}, curves)
 
@@ -82,14 +89,15 @@ def final_information(config: InformationProbe, network: Artifact, runtime: Runt
     """Measure I(X;Y) at the end of training, for any network whose images have views; snapshots are not needed.
 
     Returns:
-        `information_final`, `information_floor` and `information_log_n`, as `probe_information` has them.
+        `information_final`, `information_printed`, `information_floor` and `information_log_n`, as
+        `probe_information` has them.
 
     Raises:
         UserError: images are shown in one way only, or the classes are not two of the data set that have images.
     """
     views = _views(config, network, runtime)
-    final = _information(load_network(network, runtime.torch_device()), views, config.classes)
-    return {f"information_{name}": value for name, value in _at_the_end(final, views).items()}
+    final = _outputs(load_network(network, runtime.torch_device()), views, config.classes)
+    return {f"information_{name}": value for name, value in _at_the_end(final).items()}
 
 
 def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Views:
@@ -116,20 +124,23 @@ def _views(config: InformationProbe, network: Artifact, runtime: Runtime) -> _Vi
     return [[views.images_of(part, view) for part in parts] for view in range(config.draws + 1)]
 
 
-def _information(model: nn.Module, views: _Views, classes: tuple[int, int]) -> float:
-    """Estimate I(X;Y) from all views, where X is the image and Y the first class's logit minus the second's."""
+def _outputs(model: nn.Module, views: _Views, classes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the first class's logit minus the second's: of one view of each image, and of all its other views."""
     first, second = classes
     with torch.inference_mode():
         logits = [torch.cat([model(part) for part in parts]).cpu().double() for parts in views]
     values = torch.stack([of_view[:, first] - of_view[:, second] for of_view in logits], dim=1)
-    return mutual_information(values[:, -1], values[:, :-1])
+    return values[:, -1], values[:, :-1]
 
 
-def _at_the_end(final: float, views: _Views) -> dict[str, float]:
-    """Return the mutual information after training, beside its value for collapsed classes and its maximum."""
-    images = sum(map(len, views[0]))
+def _at_the_end(outputs: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Return the mutual information after training, beside what is printed, its value for collapsed classes and its
+    maximum.
+    """
+    images, draws = outputs[1].shape
     return {
-        "final": final,
-        "floor": collapsed_information(images, len(views) - 1),
+        "final": mutual_information(*outputs),
+        "printed": printed_information(*outputs),
+        "floor": collapsed_information(images, draws),
         "log_n": math.log(images),
     }

@@ -76,7 +76,9 @@ def test_what_a_teacher_has_not(teacher, groups):
     shifted = groups(teacher.replace(augment=AugmentConfig(pad=1)))
     information = shifted["Mutual information"]
     assert information.heading.endswith("0 and 1")
-    assert information.rows.keys() == {"information_final", "information_floor", "information_log_n"}
+    names = {"information_final", "information_printed", "information_floor", "information_log_n"}
+    assert information.rows.keys() == names
+    assert information.rows["information_printed"][0] <= 0
     assert information.rows["information_final"][0] <= information.rows["information_log_n"][0]
     assert (
         groups(teacher, "held_out")["Predictions"].rows["accuracy"]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.metrics.mutual_information import collapsed_information, mutual_information
+from distill.metrics.mutual_information import collapsed_information, mutual_information, printed_information
 
 
 def sample(seed: int, n: int = 40, draws: int = 5, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,3 +141,18 @@ def test_the_floor_is_the_same_every_time():
     first = collapsed_information(50, 5)
     collapsed_information.cache_clear()
     assert collapsed_information(50, 5) == first
+
+
+@given(st.integers(0, 200), st.sampled_from([0.0, 1.0, 100.0]))
+@settings(max_examples=20, deadline=None)
+def test_the_printed_formula_is_at_most_0_whatever_the_images(seed, spread):
+    views = sample(seed, spread=spread)
+    assert printed_information(*views) == pytest.approx(as_printed(*views), abs=1e-12)
+    assert printed_information(*views) <= 0
+
+
+def test_the_printed_formula_of_gaussian_outputs_has_a_closed_form():
+    for spread in (0.0, 50.0):
+        found = printed_information(*sample(1, n=100_000, spread=spread))
+        assert found == pytest.approx((math.log(2) - 1) / 2, abs=0.01)
+    assert printed_information(torch.ones(3), torch.ones(3, 2)) == 0

@@ -64,6 +64,7 @@ def test_of_a_teacher(watched, store, runtime, tmp_path):
     expected = [by_hand(network, runtime, watched.augment, step) for step in steps]
     assert information == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert len(set(information)) == 4
+    assert -0.5 <= measured.values["information_printed"] <= 0
     assert measured.values == pytest.approx(
         {
             "information_first": information[0],
@@ -72,6 +73,7 @@ def test_of_a_teacher(watched, store, runtime, tmp_path):
             "information_drop": information[1] - information[3],
             "information_final": information[3],
             "information_peak": max(information),
+            "information_printed": measured.values["information_printed"],
             "information_floor": collapsed_information(40, 4),
             "information_log_n": math.log(40),
         }
