@@ -13,7 +13,7 @@ from distill.store.key import key
 from distill.store.store import ArtifactStore
 from distill.system.runtime import Runtime
 from distill.training.network import load_predictions
-from experiments import drawing
+from experiments import drawing, mnist_distillation
 from experiments import unseen_class as subject
 
 STUDENTS = 1 + len(subject.SMOOTHINGS) * len(subject.TEMPERATURES)
@@ -52,7 +52,7 @@ def test_pairs_see_two_classes_for_as_many_steps(pair, others):
 
 
 @pytest.mark.parametrize("scale", ["smoke", "quick", "short", "paper"])
-@pytest.mark.parametrize("data", ["digits", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("data", ["digits", "fashion-mnist", "mnist", "cifar10"])
 def test_students_of_a_seed_share_the_caches_of_their_teachers(scale, data):
     runs = subject.runs(scale, data)
     teachers = [run for at, run in runs.items() if at.seed == 0 and isinstance(run, TeacherConfig)]
@@ -74,6 +74,20 @@ def test_students_of_a_seed_share_the_caches_of_their_teachers(scale, data):
         alike = {"cache": None, "loss": first.loss, "exclude_classes": ()}
         alike |= {"schedule": first.schedule} if is_of_pair(at) else {}
         assert student.replace(**alike) == first
+
+
+@pytest.mark.parametrize("scale", ["short", "paper"])
+def test_all_of_mnist_has_the_teachers_of_section_4_and_every_digit_left_out(scale):
+    runs, theirs = subject.runs(scale, "mnist"), mnist_distillation.runs(scale, "mnist")
+    assert {at.seed for at in runs} == {0, 1, 2}
+    for seed in range(3):
+        for name in ("teacher ε=0", "teacher ε=0.1"):
+            assert runs[Label(name, seed)] == theirs[Label(name, seed)]
+        assert runs[Label(LABELS, seed)] == theirs[Label(LABELS, seed)]
+        assert key(runs[Label(TOLD, seed)].cache) == key(theirs[Label("student of ε=0", seed)].cache)
+    assert {at.unseen for at in runs} == {None, *range(10)}
+    hintons = {"student of ε=0, T=16", "student of ε=0.1, T=16", "student of ε=0, T=16, only 7 and 8"}
+    assert hintons < {at.condition for at in runs}
 
 
 def test_a_set_of_few_classes_has_no_pair_that_is_not_in_it():
