@@ -10,11 +10,6 @@ teacher is the 1.46 % errors of Hinton et al. beside it: the paper has no studen
 The paper's two teachers differ in two things, dropout and smoothing. So there are two more, one with neither and
 one with both: with dropout, and without it, two teachers differ in smoothing alone.
 
-Matching logits has no temperature, and at one temperature a smoothed teacher's answers are softer than another's.
-So each of the four also teaches by KL (weight 0.6 again), at temperatures at which its answers put the same mass on
-the wrong classes: equivalent smoothing γ of 0.1, 0.3 and 0.6. At one γ, what is left is which wrong classes a
-teacher names. A teacher that is wrong on too many training images cannot reach γ = 0.1.
-
 As in the paper: widths, shifts, Gaussian initial weights, learning rate 1 and a tenth of it for the last layer,
 "gradient smoothing" (0.9 previous + 0.1 current, from 0), linear decay to 0 over 100
 epochs, no weight decay, all 60,000 images; and the loss of the students. Below `paper` epochs are fewer, and at
@@ -42,7 +37,6 @@ Command: `distill reproduce mnist_distillation --scale quick`; on MNIST itself, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from typing import Any, NamedTuple
 
 from distill.config import (
@@ -56,7 +50,7 @@ from distill.config import (
     StudentConfig,
     TeacherConfig,
 )
-from distill.metrics.verdict import Interval, interval
+from distill.metrics.verdict import interval
 from distill.reports.experiment import Published, Runs, Scale, Table
 from experiments import base, drawing
 from experiments.base import refuse_sentences
@@ -70,15 +64,7 @@ INIT_STD = 0.03
 WITH_DROPOUT, WITH_BOTH = "teacher, dropout", "teacher ε=0.1, dropout"
 OF_DROPOUT, OF_SMOOTHED = "student of dropout", "student of ε=0.1"
 OF_HARD, OF_BOTH = "student of ε=0", "student of ε=0.1, dropout"
-_STUDENTS = (OF_DROPOUT, OF_SMOOTHED, OF_HARD, OF_BOTH)
-GAMMAS = (0.1, 0.3, 0.6)
-"""Equivalent smoothing of the targets at which teachers are compared."""
-
-
-def at_gamma(student: str, gamma: float) -> str:
-    """Name the student that learns by KL at an equivalent smoothing, as the one that matches logits is named."""
-    return f"{student}, γ={gamma:g}"
-
+STUDENTS = (OF_DROPOUT, OF_SMOOTHED, OF_HARD, OF_BOTH)
 
 REPRODUCES = "Section 4, MNIST"
 DATA: dict[Scale, str] = {"smoke": "digits", "quick": "fashion-mnist", "short": "mnist", "paper": "mnist"}
@@ -96,22 +82,19 @@ PAPER = [
     Published(f"{_HINTON} student of labels (146 errors)", 0.9854, None, OF_LABELS, "accuracy"),
 ]
 
-_PLACES = {"": "in place of dropout", "-alone": "alone", "-beside": "beside dropout"}
+
+PLACES = {"": "in place of dropout", "-alone": "alone", "-beside": "beside dropout"}
+"""End of the id of a claim → where smoothing is in the teacher."""
 _TEACHER_PAIRS = ((SMOOTHED, WITH_DROPOUT), (SMOOTHED, HARD), (WITH_BOTH, WITH_DROPOUT))
-_STUDENT_PAIRS = ((OF_SMOOTHED, OF_DROPOUT), (OF_SMOOTHED, OF_HARD), (OF_BOTH, OF_DROPOUT))
-_AT_GAMMA = {
-    (gamma, *place): (at_gamma(condition, gamma), at_gamma(versus, gamma))
-    for gamma, (place, (condition, versus)) in product(GAMMAS, zip(_PLACES.items(), _STUDENT_PAIRS, strict=True))
-}
+STUDENT_PAIRS = ((OF_SMOOTHED, OF_DROPOUT), (OF_SMOOTHED, OF_HARD), (OF_BOTH, OF_DROPOUT))
+"""Student of the teacher with smoothing, and of that without, for each of `PLACES`."""
 _LEARNT = {("dropout",) * 2: OF_DROPOUT, ("smoothed", "smoothing"): OF_SMOOTHED, ("hard", "neither"): OF_HARD}
 # fmt: off
 CLAIMS = [
     *claims("teacher{}", "smoothing {1} makes the teacher more accurate", "accuracy",
-            dict(zip(_PLACES.items(), _TEACHER_PAIRS, strict=True)), "higher"),
+            dict(zip(PLACES.items(), _TEACHER_PAIRS, strict=True)), "higher"),
     *claims("student{}", "smoothing {1} makes the student of the teacher less accurate", "accuracy",
-            dict(zip(_PLACES.items(), _STUDENT_PAIRS, strict=True)), "lower"),
-    *claims("gamma{:g}{}", "γ={0:g}: smoothing {2} makes the student of the teacher less accurate", "accuracy",
-            _AT_GAMMA, "lower"),
+            dict(zip(PLACES.items(), STUDENT_PAIRS, strict=True)), "lower"),
     *claims("distilled-{}", "the student of the teacher with {1} is more accurate than the student of labels",
             "accuracy", {name: (condition, OF_LABELS) for name, condition in _LEARNT.items()}, "higher"),
 ]
@@ -168,17 +151,13 @@ def runs(scale: Scale, data: str) -> Runs:
         )
         teachers = {WITH_DROPOUT: dropout, SMOOTHED: smoothed, HARD: hard, WITH_BOTH: both}
         built |= labelled({**teachers, OF_LABELS: student}, seed)
-        stored = caches(dict(zip(_STUDENTS, teachers.values(), strict=True)), student).items()
         matching = LossConfig(soft="logit-matching", alpha=0.6)
+        stored = caches(dict(zip(STUDENTS, teachers.values(), strict=True)), student).items()
         built |= labelled({name: student.replace(cache=cache, loss=matching) for name, cache in stored}, seed)
-        for gamma in GAMMAS[-1:] if scale == "smoke" else GAMMAS:  # the others may be out of reach after few epochs
-            matched = LossConfig(equivalent_smoothing=gamma, alpha=0.6)
-            students = {at_gamma(name, gamma): student.replace(cache=cache, loss=matched) for name, cache in stored}
-            built |= labelled(students, seed)
     return built
 
 
-_ORDER = (WITH_DROPOUT, SMOOTHED, HARD, WITH_BOTH, *_STUDENTS, OF_LABELS)
+_ORDER = (WITH_DROPOUT, SMOOTHED, HARD, WITH_BOTH, *STUDENTS, OF_LABELS)
 
 
 def draw(table: Table) -> Mapping[str, Any]:
@@ -198,42 +177,11 @@ def draw(table: Table) -> Mapping[str, Any]:
     drawing.heading(ours, "this run")
     drawing.heading(theirs, "published (MNIST)")
     for axes in (ours, theirs):
-        axes.axhline(len(_STUDENTS) - 0.5, color="#999999", linewidth=0.8)
+        axes.axhline(len(STUDENTS) - 0.5, color="#999999", linewidth=0.8)
         axes.set_xlabel("test error, %")
         drawing.open_frame(axes, grid="x")
     theirs.legend(frameon=False, fontsize=8, loc="upper right", handletextpad=0.2)
-    return {"errors": figure, "gamma": _by_gamma(table)}
-
-
-def _by_gamma(table: Table) -> Any:
-    """Draw the students of each teacher by γ, and beside them those that match logits."""
-    figure = drawing.new_figure(
-        4.1,
-        "Test error of students by the equivalent smoothing γ of their targets, and of those that match logits: "
-        "means over seeds with 95 % intervals. Blue: teachers of hard labels; vermilion: of smoothed ones; dashed: "
-        "with dropout. At one γ teachers put the same mass on the wrong classes, and differ in which they name.",
-    )
-    axes = figure.subplots()
-    for index, student in enumerate(_STUDENTS):
-        conditions = [*(at_gamma(student, gamma) for gamma in GAMMAS), student]
-        errors = {place + 0.05 * (index - 1.5): _error(table, each) for place, each in enumerate(conditions)}
-        color, dashed = drawing.color_of(student, table), "dropout" in student
-        style: dict[str, Any] = {"marker": "s" if dashed else "o", "linestyle": "--" if dashed else "-"}
-        shown = {place: error for place, error in errors.items() if error is not None}
-        drawing.points(axes, shown, color=color, label=student, **style, **drawing.BARS)
-    if not axes.has_data():
-        drawing.say_nothing(axes)
-    axes.set_xticks(range(len(GAMMAS) + 1), [*(f"γ={gamma:g}" for gamma in GAMMAS), "logits"])
-    axes.set_ylabel("test error, %")
-    drawing.open_frame(axes)
-    drawing.legend_below(figure)
-    return figure
-
-
-def _error(table: Table, condition: str) -> Interval | None:
-    """Return the mean test error in %, with its interval; None if there is no run."""
-    values = table.by_seed(condition, "accuracy").values()
-    return interval(100 * (1 - value) for value in values) if values else None
+    return {"errors": figure}
 
 
 def _dots(axes: Axes, table: Table) -> None:

@@ -111,6 +111,10 @@ SECTIONS = {
         "Section 4: distillation on MNIST",
         {"distillation": ("accuracy", "nll", "ece", "agreement", "kl")},
     ),
+    "matched_smoothing": Section(
+        "Section 4 at matched γ",
+        {"distillation": ("equivalent_smoothing", "accuracy", "nll", "ece", "agreement", "kl")},
+    ),
     "fig5_distillation": Section(
         "Figure 5: distillation",
         {"distillation": ("equivalent_smoothing", "accuracy", "nll", "ece", "agreement")},
