@@ -27,7 +27,7 @@ _DAILY = ("store", "data_root", "device", "jobs", "trust")
 """Fields of the machine that the short help explains; it only names the others."""
 _SPECIAL = (
     *("loss.labels.", "data.noise", "data.label_noise", "data.split_seed", "schedule.decay", "schedule.parts"),
-    *("optim.head_lr", "optim.decay_biases", "optim.kwargs", "view_seed"),
+    *("loss.equivalent_smoothing", "optim.head_lr", "optim.decay_biases", "optim.kwargs", "view_seed"),
 )
 """Beginnings of further fields that it only names."""
 _SENTENCE = re.compile(r".*?(?<!\bal)[.;](?=\s|$)")

@@ -266,8 +266,8 @@ class LossConfig(Config):
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 4.0
     """Temperature of the soft targets."""
     equivalent_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Equivalent smoothing γ of the soft targets of soft kl, in place of a temperature: before the first step T is
-    solved from the cache's logits, so that the mean mass on the incorrect classes, times K/(K-1), is γ."""
+    """Solve the temperature of soft kl for this equivalent smoothing γ. γ is the mean mass of the soft targets on
+    the incorrect classes, times K/(K-1); T is solved from the cache's logits before the first step."""
     temperature_on: TemperatureOn = "both"
     """Whose logits are divided by the temperature. both: Hinton's, times T²; teacher: Müller's CIFAR runs, no
     T²."""
