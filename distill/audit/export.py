@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from distill.audit.timm_folder import TIMM, write_timm_folder
 from distill.config import (
     AdoptedConfig,
     CalibrationConfig,
@@ -54,12 +56,12 @@ if TYPE_CHECKING:
 DESCRIPTION = "model.json"
 PROGRAM = "model.pt2"
 _AGAIN = "Export it again."
-FORMAT = 1
+FORMAT = 2
 """Version of the format. It is raised when the contents of a folder change their meaning."""
-_METHOD = "calibration"
-"""Metadata key of the weights file that names the calibration method.
+_AROUND = "around"
+"""Metadata key of the weights file that repeats all numbers around the network: calibration, normalisation, columns.
 
-With another method, the same weights, scale and bias would make another network.
+The sha256 of the file covers them there, so a changed description is found.
 """
 
 
@@ -103,6 +105,8 @@ class Export:
     folder: Path
     no_program: str
     """The reason why there is no `model.pt2`; empty when there is one."""
+    no_timm: str
+    """The reason why a network of timm has no folder for timm; otherwise empty."""
 
 
 def export(
@@ -110,8 +114,9 @@ def export(
 ) -> Export:
     """Write a network, its calibration and its description to a folder, all or nothing.
 
-    `model.safetensors` holds weights, normalisation and calibration, and `model.json` describes them. `model.pt2`
-    holds the same network as a program of `torch.export`, for any number of images at a time.
+    `model.safetensors` holds the weights under the network's own names, and `model.json` describes everything
+    around them. `model.pt2` holds the calibrated network as a program of `torch.export`, for any number of images
+    at a time. For a network of timm, `timm/` is a folder that `timm.create_model("local-dir:…")` opens.
 
     Args:
         artifact: a teacher, a student, or a calibration of one.
@@ -132,18 +137,43 @@ def export(
     model = Exported(load_network(network), network.data, scaling).eval()
     _check_takes_images(model.network, network)
     with _draft(folder) as draft:
-        save_model(model, str(draft / WEIGHTS), metadata={_METHOD: scaling.method})
+        described = _description(network, fitted, scaling)
+        save_model(_bare(model), str(draft / WEIGHTS), metadata={_AROUND: _around(described)})
         no_program = _write_program(model, network.data["shape"], draft / PROGRAM)
-        files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in draft.iterdir()}
-        described = _description(network, fitted, scaling) | {
-            "files": files,
+        no_timm, difference = "", None
+        if described["model"]["name"].startswith("timm:"):
+            columns = described.get("columns", ())
+            takes = NetworkInput.of(network.data)
+            no_timm, difference = write_timm_folder(
+                model.network, scaling, columns, takes, described["classes"], draft / TIMM
+            )
+        written = [path for path in sorted(draft.rglob("*")) if path.is_file()]
+        described |= {
+            "files": {
+                path.relative_to(draft).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+                for path in written
+            },
             "program": None if no_program else PROGRAM,
+            "timm": None if difference is None else {"folder": TIMM, "largest_difference": difference},
             "made_by": provenance(runtime),
         }
         write_json(draft / DESCRIPTION, described)
-        for path in draft.iterdir():  # safetensors writes files that only their owner may read
+        for path in written:  # safetensors writes files that only their owner may read
             path.chmod((draft / DESCRIPTION).stat().st_mode)
-    return Export(folder, no_program)
+    return Export(folder, no_program, no_timm)
+
+
+def _bare(model: Exported) -> nn.Module:
+    """Return the network itself, whose weights have the names that its library gives them."""
+    return model.network.network if isinstance(model.network, Chosen) else model.network
+
+
+def _around(described: Mapping[str, Any]) -> str:
+    """Return the numbers of a description that make another function of the same weights, as one text."""
+    calibration = described["calibration"]
+    numbers = [calibration["scale"], calibration["bias"], described["mean"], described["std"]]
+    columns = list(described.get("columns", ()))
+    return json.dumps([calibration["method"], [[float(each) for each in row] for row in numbers], columns])
 
 
 def _description(network: Artifact, fitted: Artifact | None, scaling: Scaling) -> dict[str, Any]:
@@ -213,8 +243,10 @@ def load_exported(folder: str | Path, device: str = "cpu", plugins: bool = False
     if entry is None or not weights.is_file() or sha256(weights) != entry.sha256:
         raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", _AGAIN)
     config, calibration = described.model, described.calibration
-    if _method_of(weights) != calibration.method:
-        raise UserError(str(folder / DESCRIPTION), "changed", "the calibration of its weights", _AGAIN)
+    if _around_of(weights) != _around(described.model_dump()):
+        raise UserError(
+            str(folder / DESCRIPTION), "changed", "the calibration and preprocessing of its weights", _AGAIN
+        )
     if config.plugin is not None and not plugins:
         way_out = "If the folder is your own: load_exported(folder, plugins=True)."
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)
@@ -227,18 +259,18 @@ def load_exported(folder: str | Path, device: str = "cpu", plugins: bool = False
     parameters = [torch.tensor(each, dtype=torch.float64) for each in (calibration.scale, calibration.bias)]
     model = Exported(network, described.model_dump(), Scaling(calibration.method, *parameters))
     try:
-        load_model(model, weights)
+        load_model(_bare(model), weights)
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(str(weights), reason, f"weights of {config.name}", _AGAIN) from error
     return model.to(device).eval()
 
 
-def _method_of(weights: Path) -> str | None:
+def _around_of(weights: Path) -> str | None:
     check_safetensors(weights)
     try:
         with safe_open(weights, "pt") as file:
-            return (file.metadata() or {}).get(_METHOD)
+            return (file.metadata() or {}).get(_AROUND)
     except SafetensorError as error:
         reason = str(error).splitlines()[0]
         raise UserError(str(weights), reason, "a whole .safetensors file", _AGAIN) from error
@@ -263,7 +295,7 @@ class _Description(Config):
 
     model_config = ConfigDict(extra="ignore")
 
-    format: Literal[1]
+    format: Literal[2]
     model: ModelConfig
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     shape: tuple[Count, Count, Count]

@@ -80,7 +80,7 @@ def export(
     *,
     runtime: RuntimeFlags,
 ) -> None:
-    """Write a network to a folder for others: weights, calibration, and a program of torch.export.
+    """Write a network to a folder for others: weights, calibration, a program of torch.export, a folder for timm.
 
     Args:
         artifact: path or key of a teacher, a student or a calibration.
@@ -93,6 +93,8 @@ def export(
     written = export(named, expanded(to), calibration, ArtifactStore(runtime.store).home(named), runtime)
     if written.no_program:
         write_line(f"no program: torch.export cannot trace this network ({written.no_program})")
+    if written.no_timm:
+        write_line(f"no folder for timm: {written.no_timm}")
     print_lines(str(written.folder))
 
 

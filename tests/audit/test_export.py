@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import load_file
 
 from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported
+from distill.audit.timm_folder import write_timm_folder
 from distill.cli.main import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
+from distill.data.network_input import NetworkInput
 from distill.data.normaliser import Normaliser
 from distill.data.sets.load import load
 from distill.errors import UserError
@@ -245,7 +249,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
         {"model": {"name": "timm:hf-hub:someone/something"}},
         {"model": {"name": "timm:resnet10t", "kwargs": {"checkpoint_path": "weights.pth"}}},
         {"model": {"name": "timm:resnet10t", "kwargs": {"pretrained_cfg": {"file": "weights.pth"}}}},
-        {"format": 2},
+        {"format": 1},
     ],
 )
 def test_a_description_that_was_tampered_with_is_refused_in_a_line(change, folder):
@@ -255,3 +259,45 @@ def test_a_description_that_was_tampered_with_is_refused_in_a_line(change, folde
         load_exported(folder)
     assert "\n" not in str(raised.value)
     assert "_" not in str(raised.value.field).split("/")[-1].split(" ")[0], "no name of ours"
+
+
+def timm_logits(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    opened = timm.create_model(f"local-dir:{folder / 'timm'}", pretrained=True).eval()
+    config = opened.pretrained_cfg
+    with torch.inference_mode():
+        return opened(Normaliser(config["mean"], config["std"])(images))
+
+
+@pytest.mark.parametrize("method", ["none", "temperature", "vector", "platt"])
+def test_timm_opens_the_calibrated_network_by_itself(method, make, store, runtime, tmp_path):
+    network = make(teacher_with(ModelConfig(name="timm:test_resnet")))
+    written = export(network, tmp_path / "out", method, store, runtime)
+    own = timm.create_model("test_resnet", num_classes=10, in_chans=1).state_dict()
+    assert load_file(tmp_path / "out" / WEIGHTS).keys() == own.keys()
+    if method == "platt":
+        assert "not linear" in written.no_timm
+        assert not (tmp_path / "out" / "timm").exists()
+        return
+    assert written.no_timm == ""
+    images = load(network.config.data, runtime.data_root, False).test.images[:7]
+    found = timm_logits(tmp_path / "out", images)
+    torch.testing.assert_close(found.double(), expected_logits(network, method, images), rtol=1e-4, atol=1e-4)
+    config = json.loads((tmp_path / "out" / "timm" / "config.json").read_text())
+    assert config["label_names"] == network.record.data["classes"]
+
+
+def test_a_last_layer_that_is_shared_is_not_folded(tmp_path):
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(4, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.head(images.flatten(1)))
+
+    scaling = logit_scaling.Scaling("temperature", torch.tensor([0.5]), torch.zeros(1))
+    takes = NetworkInput((0.0,), (1.0,), (1, 2, 2))
+    reason, difference = write_timm_folder(Twice(), scaling, (), takes, list("abcd"), tmp_path / "timm")
+    assert reason.startswith("its last layer cannot hold the calibration")
+    assert difference is None
+    assert not (tmp_path / "timm").exists()

@@ -234,6 +234,11 @@ def test_five_of_a_thousand_classes_are_found_by_their_wordnet_ids(
     with torch.inference_mode():
         again = load_exported(written.folder)(images.test.images)
     torch.testing.assert_close(again, theirs, rtol=1e-4, atol=1e-4)
+    assert written.no_timm == ""
+    opened = timm.create_model(f"local-dir:{written.folder / 'timm'}", pretrained=True).eval()
+    with torch.inference_mode():
+        alone = opened(normalised(images.test.images, 3))
+    torch.testing.assert_close(alone, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_classes_by_a_list_of_names_and_by_a_mapping(thousand, folder, take, tmp_path):
