@@ -59,7 +59,7 @@ _AGAIN = "Export it again."
 FORMAT = 2
 """Version of the format. It is raised when the contents of a folder change their meaning."""
 _AROUND = "around"
-"""Metadata key of the weights file that repeats all numbers around the network: calibration, normalisation, columns.
+"""Metadata key of the weights file that repeats the numbers around the network: calibration, mean, std, columns.
 
 The sha256 of the file covers them there, so a changed description is found.
 """
@@ -244,9 +244,7 @@ def load_exported(folder: str | Path, device: str = "cpu", plugins: bool = False
         raise UserError(str(weights), "missing or changed", f"the file that {DESCRIPTION} names", _AGAIN)
     config, calibration = described.model, described.calibration
     if _around_of(weights) != _around(described.model_dump()):
-        raise UserError(
-            str(folder / DESCRIPTION), "changed", "the calibration and preprocessing of its weights", _AGAIN
-        )
+        raise UserError(str(folder / DESCRIPTION), "changed", "what its weights were written with", _AGAIN)
     if config.plugin is not None and not plugins:
         way_out = "If the folder is your own: load_exported(folder, plugins=True)."
         raise UserError("model.name", config.name, "a network that is not code of its own", way_out)

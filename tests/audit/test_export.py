@@ -238,6 +238,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
         {"calibration": {"method": "platt", "scale": ["a"], "bias": [0.0]}},
         {"calibration": {"method": "temperature", "scale": [1.0], "bias": [0.0]}},  # of other weights
         {"calibration": {"method": "platt", "scale": [1.0, 2.0], "bias": [0.0]}},
+        {"mean": [0.5]},  # a number beside that of the weights file
         {"mean": "x"},
         {"std": [0.0]},
         {"shape": ["a", 1, 1]},

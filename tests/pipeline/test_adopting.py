@@ -9,7 +9,7 @@ import timm
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_model
 from torch import nn
 
 from distill.audit.evaluate import measures_of_network
@@ -97,7 +97,7 @@ def test_a_checkpoint_in_any_form_gives_the_logits_of_its_script(name, small, ta
     assert made.record.metrics["test/accuracy"] == pytest.approx(accuracy(theirs, data.test.labels))
 
 
-def test_a_network_of_torchvision_takes_grey_images_as_three_channels(take, tmp_path, data):
+def test_a_network_of_torchvision_takes_grey_images_as_three_channels(take, store, runtime, tmp_path, data):
     torch.manual_seed(0)
     net = torchvision.models.resnet18(num_classes=10)
     teach(net, net.fc, normalised(data.train.images[:400], 3), data.train.labels[:400])
@@ -108,6 +108,11 @@ def test_a_network_of_torchvision_takes_grey_images_as_three_channels(take, tmp_
     torch.testing.assert_close(load_predictions(made, "test")[0], theirs, rtol=1e-4, atol=1e-4)
     assert made.data["takes"] == {"shape": [3, 8, 8], "interpolation": "bilinear", "crop": 1.0, "repeated": True}
     assert made.data["mean"] == [MEAN] * 3
+    written = export(made, tmp_path / "out", None, store, runtime)
+    assert load_file(written.folder / "model.safetensors").keys() == net.state_dict().keys()
+    assert not (written.folder / "timm").exists()
+    with torch.inference_mode():
+        torch.testing.assert_close(load_exported(written.folder)(data.test.images), theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_the_record_says_what_is_proven_and_what_is_declared(adopted, take, tmp_path):
