@@ -112,6 +112,7 @@ def test_the_message_about_ray_has_the_versions_of_the_extra() -> None:
 
 # Library → its private or undocumented parts, and where they are used. A library in this list needs an upper bound.
 PRIVATE = {
+    "timm": {"timm_folder.py: _hub"},
     "ray": {"ray_cluster.py: _private", "ray_cluster.py: _raylet"},
     "tensorboard": {"event_file.py: compat.proto.event_pb2", "event_file.py: summary.writer.record_writer"},
     "torch": {
