@@ -102,7 +102,9 @@ GROUPS: tuple[tuple[Command, ...], ...] = (
     (*_of("runs", "reproduce"), Command("plan", "runs.plan", (_TEACHER, _CACHE, _STUDENT, _SWEEP))),
     (_TEACHER, *_of("networks", "adopt"), _CACHE, *_of("networks", "import_"), _STUDENT, _SWEEP),
     (
-        *_of("networks", "evaluate", "calibrate", "export"),
+        *_of("networks", "evaluate"),
+        *_of("checkup", "checkup"),
+        *_of("networks", "calibrate", "export"),
         *_of("artifacts", "ls", "show", "verify", "gc", "doctor"),
     ),
 )
