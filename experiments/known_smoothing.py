@@ -176,8 +176,12 @@ def recorded_temperatures() -> list[dict[str, Any]]:
         }
         for row in summary["rows"]:
             parts = row["condition"].removeprefix("student of ε=").split(", ")
-            plain = row["measure"] == "accuracy" and row["condition"].startswith("student of ε=") and ", T=" in row["condition"]
-            if not plain or len(parts) > 3 or not parts[-1].endswith("%") and len(parts) != 2:
+            plain = (
+                row["measure"] == "accuracy"
+                and row["condition"].startswith("student of ε=")
+                and ", T=" in row["condition"]
+            )
+            if not plain or len(parts) > 3 or (not parts[-1].endswith("%") and len(parts) != 2):
                 continue
             if name.startswith("fig5") and parts[0] != "0":
                 continue  # smoothed teachers have one temperature there
@@ -213,7 +217,12 @@ def record(rows: Sequence[Row], constants: Constants, counts: dict[str, Any]) ->
         }
         for row in rows
     ]
-    summary = {"constants": constants._asdict(), "tested": counts, "networks": told, "provenance": provenance(Runtime())}
+    summary = {
+        "constants": constants._asdict(),
+        "tested": counts,
+        "networks": told,
+        "provenance": provenance(Runtime()),
+    }
     (RESULTS / "networks.json").write_text(
         json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -249,7 +258,9 @@ def _page(rows: Sequence[Row], constants: Constants, counts: dict[str, Any]) -> 
     for row in rows:
         how, found = row.known.treatment, row.estimate
         if row.known.group.aside and how.seed == 0:
-            extra = "".join(f", {name} {getattr(how, name):g}" for name in ("mixup", "decay", "dropout") if getattr(how, name))
+            extra = "".join(
+                f", {name} {getattr(how, name):g}" for name in ("mixup", "decay", "dropout") if getattr(how, name)
+            )
             interval = f"{found.low:.3f} to {found.high:.3f}" if found.low is not None else "–"
             value = f"{found.smoothing:.3f}" if found.smoothing is not None else "–"
             lines.append(
@@ -271,7 +282,12 @@ def _draw(rows: Sequence[Row]) -> None:
         if row.known.group.aside and row.told and not row.known.treatment.mixup:
             middle = max(found.smoothing or 0, 0.008)
             place = max(row.known.treatment.smoothing, 0.008)
-            axes.plot((place, place), (max(found.low or 0, 0.008), max(found.high or 0, 0.008)), color=drawing.HARD, alpha=0.5)
+            axes.plot(
+                (place, place),
+                (max(found.low or 0, 0.008), max(found.high or 0, 0.008)),
+                color=drawing.HARD,
+                alpha=0.5,
+            )
             axes.plot(place, middle, "o", color=drawing.HARD, markersize=4)
     axes.set(xscale="log", yscale="log", xlabel="true ε (0 at the left edge)", ylabel="estimated ε, 95 % interval")
     drawing.open_frame(axes)

@@ -56,7 +56,12 @@ def plain(seeds: int, *smoothings: float, **how: float) -> tuple[Treatment, ...]
     )
 
 
-_MIXED = (*plain(2, 0.0, mixup=0.2), *plain(2, 0.0, mixup=1.0), *plain(2, 0.1, mixup=0.2), *plain(2, 0.1, mixup=1.0))
+_MIXED = (
+    *plain(2, 0.0, mixup=0.2),
+    *plain(2, 0.0, mixup=1.0),
+    *plain(2, 0.1, mixup=0.2),
+    *plain(2, 0.1, mixup=1.0),
+)
 _REGULAR = (*plain(1, 0.0, 0.1, 0.3, decay=3e-4), *plain(1, 0.0, 0.1, 0.3, dropout=0.3))
 _FEW = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 
@@ -72,11 +77,23 @@ GROUPS = (
     Group("Fashion-MNIST, MLP 128, 30 epochs", "fashion-mnist", (128,), 30, (*plain(2), *_MIXED[::2]), aside=True),
     Group("clusters, K = 2", "clusters 2 2000 0.4", (64,), 60, plain(2), aside=True),
     Group("clusters, K = 100", "clusters 100 6000 0.25", (128,), 40, plain(1), aside=True),
-    Group("clusters, K = 1000", "clusters 1000 10000 0.2", (64,), 30, plain(1, 0.0, 0.1, 0.3), images=10000, aside=True),
-    Group("digits, CNN, 40 epochs", "digits", (16, 32), 40, (*plain(1), *_MIXED[::2], *_REGULAR), cnn=True, aside=True),
+    Group(
+        "clusters, K = 1000",
+        "clusters 1000 10000 0.2",
+        (64,),
+        30,
+        plain(1, 0.0, 0.1, 0.3),
+        images=10000,
+        aside=True,
+    ),
+    Group(
+        "digits, CNN, 40 epochs", "digits", (16, 32), 40, (*plain(1), *_MIXED[::2], *_REGULAR), cnn=True, aside=True
+    ),
     Group("MNIST, MLP 64-64, 30 epochs", "mnist", (64, 64), 30, (*plain(1), *_MIXED[::2]), aside=True),
     Group("digits, MLP 32, 3 epochs", "digits", (32,), 3, plain(1, *_FEW), undertrained=True, aside=True),
-    Group("CIFAR-10, CNN, 15 epochs", "cifar10-jpeg", (16, 32), 15, plain(1, 0.0, 0.1, 0.3, 0.6), cnn=True, aside=True),
+    Group(
+        "CIFAR-10, CNN, 15 epochs", "cifar10-jpeg", (16, 32), 15, plain(1, 0.0, 0.1, 0.3, 0.6), cnn=True, aside=True
+    ),
     Group("MNIST, CNN, 10 epochs", "mnist", (8, 16), 10, plain(1, 0.0, 0.02, 0.1, 0.2, 0.45), cnn=True, aside=True),
 )
 
@@ -196,9 +213,12 @@ def _trained(group: Group, data_root: Path, cifar: Path) -> tuple[Tensor, Tensor
         for rows in torch.randperm(len(images)).split(batch)[: len(images) // batch]:
             seen, targets = images[rows], F.one_hot(labels[rows], classes).float().unsqueeze(0)
             if mixup.any():
-                share = torch.distributions.Beta(mixup.clamp(min=1e-3), mixup.clamp(min=1e-3)).sample(
-                    (batch,)
-                )[..., 0, 0].t().unsqueeze(2)
+                share = (
+                    torch.distributions.Beta(mixup.clamp(min=1e-3), mixup.clamp(min=1e-3))
+                    .sample((batch,))[..., 0, 0]
+                    .t()
+                    .unsqueeze(2)
+                )
                 share = torch.where(mixup > 0, share, torch.ones(()))
                 other = torch.randperm(batch)
                 mixing = share.view(*share.shape[:2], *[1] * (seen.dim() - 1))

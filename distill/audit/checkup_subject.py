@@ -102,6 +102,8 @@ def _of_file(text: str, path: Path, given: Given, runtime: Runtime) -> Subject:
     beside = given.labels or path.with_name("labels.npy")
     classes, count = tuple(map(str, range(columns))), None
     if given.labels or beside.is_file():
+        if not beside.is_file():
+            raise UserError("labels", str(beside), "a file of labels (.npy)", "Check the path.")
         stored = map_array(expanded(beside))
         if stored.ndim != 1 or stored.dtype.kind not in "iu":
             value = f"{beside.name} of shape {list(stored.shape)} of {stored.dtype}"
@@ -112,7 +114,9 @@ def _of_file(text: str, path: Path, given: Given, runtime: Runtime) -> Subject:
         split = getattr(dataset, given.split)
         if len(split) != rows:
             value = f"no labels for {rows:,} rows; {dataset.name} has {len(split):,} {_SPOKEN[given.split]} images"
-            raise UserError("labels", value, "a label for each row", "Give `labels`, or another `data` and `split`.")
+            raise UserError(
+                "labels", value, "a label for each row", "Give `labels`, or another `data.name` and `split`."
+            )
         labels, count = split.labels, len(dataset.train)
         images = f"{_SPOKEN[given.split]} images of {dataset.name}"
         classes = dataset.classes if len(dataset.classes) == columns else classes
@@ -139,4 +143,6 @@ def _check(logits: Tensor, labels: Tensor, text: str) -> None:
         value = f"{text}: {int(labels.min())} to {int(labels.max())}"
         raise UserError("labels", value, f"classes 0 to {logits.shape[1] - 1}", "Check their order.")
     if int(labels.min()) == int(labels.max()):
-        raise UserError("labels", f"{text}: all {int(labels.min())}", "images of two classes or more", "Give others.")
+        raise UserError(
+            "labels", f"{text}: all {int(labels.min())}", "images of two classes or more", "Give others."
+        )

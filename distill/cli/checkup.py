@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from distill.cli.arguments import ArtifactNames, RuntimeFlags, print_lines
 from distill.config import DataConfig, ModelConfig
@@ -27,9 +27,9 @@ def checkup(
     """Check up on a teacher, or compare two: smoothing, confidence, knowledge, temperature, and a cache's cost.
 
     Args:
-        teachers: path or key of a teacher, a student or a cache; a file of weights, which is adopted with `model`
-            and `data`; or a file of logits [rows, classes].
-        labels: labels of a file of logits (.npy); None takes labels.npy beside it, else those of `data`.
+        teachers: path or key of a teacher, a student or a cache; a file of weights, which is adopted with
+            `model.name` and `data.name`; or a file of logits [rows, classes].
+        labels: labels of a file of logits (.npy); None takes labels.npy beside it, else those of `data.name`.
         split: images that are measured.
         page: file of the page.
         json_: Print one JSON array, which has everything of the screen, and write no page.
@@ -39,7 +39,12 @@ def checkup(
     from distill.reports.checkup_page import Shown, write_page
 
     if not 1 <= len(teachers) <= 2:
-        raise UserError("teachers", f"{len(teachers)} of them", "one teacher, or two to compare", "Name one or two.")
+        raise UserError(
+            "teachers", f"{len(teachers)} of them", "one teacher, or two to compare", "Name one or two."
+        )
+    file = expanded(page)
+    if not file.parent.is_dir():
+        raise UserError("page", str(file), "a file in a folder that exists", "Make the folder first.")
     store = ArtifactStore(runtime.store)
     subjects = [find(each, Given(model, data, labels, split), store, runtime) for each in teachers]
     homes = [ArtifactStore(runtime.store).home(each.artifact) if each.artifact else store for each in subjects]
@@ -51,7 +56,9 @@ def checkup(
         print_lines(f"{each.name}: {each.images}")
         topic = ""
         for finding in each.findings:
-            print_lines(f"{finding.topic if finding.topic != topic else '':18} {finding.text}\n{'':20} ({finding.basis})")
+            print_lines(
+                f"{finding.topic if finding.topic != topic else '':18} {finding.text}\n{'':20} ({finding.basis})"
+            )
             topic = finding.topic
         for command in each.commands:
             print_lines(f"{'Next':18} {command}")
@@ -59,6 +66,5 @@ def checkup(
         Shown(each.name, subject.logits, subject.labels, subject.classes, each.to_json())
         for each, subject in zip(made, subjects, strict=True)
     ]
-    file = expanded(page)
     file.write_text(write_page(shown), encoding="utf-8")
     print_lines(f"{'page':18} {file}")

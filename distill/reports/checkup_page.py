@@ -52,7 +52,11 @@ def _gaps(shown: Sequence[Shown]) -> Drawing:
     axes.set(xlabel="gap: log-odds of the answer against an average wrong class", ylabel="images")
     if len(shown) > 1:
         axes.legend(frameon=False)
-    return _drawing(figure, "gaps", "Gaps of right answers. Smoothed labels pile them up at log((1-ε)K/ε + 1); the line is the middle of the pile.")
+    return _drawing(
+        figure,
+        "gaps",
+        "Gaps of right answers. Smoothed labels pile them up at log((1-ε)K/ε + 1); the line is the middle of the pile.",
+    )
 
 
 def _reliability(shown: Sequence[Shown]) -> Drawing:
@@ -64,7 +68,11 @@ def _reliability(shown: Sequence[Shown]) -> Drawing:
         draw_reliability(diagram, histogram, reliability(each.logits, each.labels), place, each.name)
     if len(shown) > 1:
         diagram.legend(frameon=False)
-    return _drawing(figure, "reliability", "Accuracy against confidence, with 95 % intervals: above the dotted line it is too unsure, below it too sure.")
+    return _drawing(
+        figure,
+        "reliability",
+        "Accuracy against confidence, with 95 % intervals: above the dotted line it is too unsure, below it too sure.",
+    )
 
 
 def _gamma(shown: Sequence[Shown]) -> Drawing:
@@ -81,7 +89,11 @@ def _gamma(shown: Sequence[Shown]) -> Drawing:
     axes.minorticks_off()
     if len(shown) > 1:
         axes.legend(frameon=False)
-    return _drawing(figure, "gamma", "Share of soft targets on wrong classes, γ, against the temperature: 0 is a hard label, 1 is even.")
+    return _drawing(
+        figure,
+        "gamma",
+        "Share of soft targets on wrong classes, γ, against the temperature: 0 is a hard label, 1 is even.",
+    )
 
 
 def _similarity(shown: Shown) -> Drawing:
@@ -96,7 +108,11 @@ def _similarity(shown: Shown) -> Drawing:
     axes.set(xlabel="wrong class", ylabel="label")
     figure.colorbar(drawn, ax=axes, shrink=0.8)
     part = f" The first {most} of {len(shown.classes)} classes." if most < len(shown.classes) else ""
-    return _drawing(figure, "similarity", f"Which wrong classes {shown.name} finds alike: the share of each, without the label, at T = 1.{part}")
+    return _drawing(
+        figure,
+        "similarity",
+        f"Which wrong classes {shown.name} finds alike: the share of each, without the label, at T = 1.{part}",
+    )
 
 
 def _new(height: float) -> Figure:
