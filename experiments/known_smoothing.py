@@ -1,4 +1,4 @@
-"""How well can label smoothing be read from a network's logits? Networks of known smoothing, and what was fitted on them.
+"""Fit and test the estimate of label smoothing from logits, on networks whose smoothing is known.
 
     python -m experiments.known_smoothing NETWORKS --data DATA --cifar FOLDER
 
@@ -7,8 +7,8 @@ constants of `distill/metrics/smoothing_estimate.py` on some groups of them, tes
 writes the constants, a table and a figure. No network of a test group had a part in a constant. The statistic, the
 pile of gaps, was chosen after a look at two of the test groups, the clusters of 2 and of 100 classes.
 
-What is fitted: where the true gap lies in the pile of gaps, and how far from there (the 97.5 % quantile, the largest
-that leaves one group out); how wide a pile and how uneven wrong logits may be, a tenth above the most that trained
+What is fitted: where the true gap lies in the pile of gaps, and how far from there (the 97.5 % quantile, the
+largest that leaves one group out); how wide a pile and how uneven wrong logits may be, a tenth above the most that trained
 networks of smoothed labels have; and the least unevenness of a network of mixed labels.
 """
 
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def recorded_variances(found: Sequence[Known]) -> dict[str, list[float]]:
-    """List the relative inter-class variances of recorded teachers, and of trained networks here, by hard or smoothed."""
+    """List relative inter-class variances of recorded teachers and of networks trained here, hard and smoothed."""
     values: dict[str, list[float]] = {"hard": [], "smoothed": []}
     for path in sorted((ROOT / "experiments" / "results").glob("*.json")):
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
@@ -167,7 +167,7 @@ def recorded_variances(found: Sequence[Known]) -> dict[str, list[float]]:
 
 
 def recorded_temperatures() -> list[dict[str, Any]]:
-    """List the students of recorded results by teacher's smoothing, temperature, γ where known, and share of images."""
+    """List recorded students by their teacher's smoothing, temperature, γ where known, and share of images."""
     found = []
     for name in ("fig5_distillation-fashion-mnist", "when_smoothing_hurts-fashion-mnist"):
         summary = json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text(encoding="utf-8"))
@@ -236,14 +236,14 @@ def _page(rows: Sequence[Row], constants: Constants, counts: dict[str, Any]) -> 
     lines = [
         "# Label smoothing read from logits",
         "",
-        f"**On {counts['networks']} networks held aside, {counts['covered']} of {counts['told']} 95 % intervals hold "
-        f"the true ε ({share:.0%}); {counts['hard_called_smoothed']} of {counts['hard']} networks of hard labels are "
-        f"called smoothed.**",
+        f"**On {counts['networks']} networks held aside, {counts['covered']} of {counts['told']} 95 % intervals "
+        f"hold the true ε ({share:.0%}); {counts['hard_called_smoothed']} of {counts['hard']} networks of hard "
+        "labels are called smoothed.**",
         "",
         f"Of {counts['smoothed']} trained smoothed ones {counts['smoothed_told']} are called so. Of "
         f"{counts['undertrained']} undertrained ones {counts['undertrained_unknown']} are said to be unknown. Of "
-        f"{counts['mixed']} networks of mixup without smoothing {counts['mixed_called_smoothed']} are called smoothed; "
-        f"the others are said to be smoothed or mixed, or unknown. With mixup and smoothing "
+        f"{counts['mixed']} networks of mixup without smoothing {counts['mixed_called_smoothed']} are called "
+        f"smoothed; the others are said to be smoothed or mixed, or unknown. With mixup and smoothing "
         f"{counts['mixed_and_smoothed_covered']} of {counts['mixed_and_smoothed']} intervals hold ε.",
         "",
         "![True against estimated smoothing of networks held aside](estimates.png)",
@@ -264,8 +264,8 @@ def _page(rows: Sequence[Row], constants: Constants, counts: dict[str, Any]) -> 
             interval = f"{found.low:.3f} to {found.high:.3f}" if found.low is not None else "–"
             value = f"{found.smoothing:.3f}" if found.smoothing is not None else "–"
             lines.append(
-                f"| {row.known.group.name} | {'smoothed' if how.smoothing else 'hard'}{extra} | {how.smoothing:g} | "
-                f"{found.verdict} | {value} | {interval} |"
+                f"| {row.known.group.name} | {'smoothed' if how.smoothing else 'hard'}{extra} "
+                f"| {how.smoothing:g} | {found.verdict} | {value} | {interval} |"
             )
     return "\n".join(lines) + "\n"
 

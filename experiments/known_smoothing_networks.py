@@ -5,6 +5,7 @@ All networks of a group see the same batches and are trained as one: every layer
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ class _Side(nn.Module):
             inputs = channels * side * side
         sizes = [inputs, *(() if group.cnn else group.widths), classes]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             drawn = [
                 torch.randn(fan_in, fan_out, generator=torch.Generator().manual_seed(each.seed))
                 for each in group.treatments

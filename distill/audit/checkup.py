@@ -135,8 +135,8 @@ def _confidence(made: Checkup, subject: Subject) -> None:
     )
     made.say(
         "Confidence",
-        f"calibration error {over + under:.3f}: {over:.3f} too sure, {under:.3f} too unsure; classwise (ACE) {ace:.4f}",
-        "15 bins of confidence (Guo et al. 2017); 15 ranges per class (Nixon et al. 2019)",
+        f"calibration error {over + under:.3f}: {over:.3f} too sure, {under:.3f} too unsure; ACE {ace:.4f}",
+        "15 bins of confidence (Guo et al. 2017); ACE by class, 15 ranges (Nixon et al. 2019)",
     )
     if gap.accuracy == 1:
         made.numbers["confidence"]["temperature"] = None
@@ -163,8 +163,8 @@ def _knowledge(made: Checkup, subject: Subject) -> None:
         made.numbers["knowledge"] = asdict(found) | {"above": above, "similar": _most_similar(subject)}
         made.say(
             "Beyond its answer",
-            f"wrong logits vary by {found.total:.3g}, or {found.relative:.4f} relative to the squared gap: more than "
-            f"{above['hard']:.0%} of recorded hard and {above['smoothed']:.0%} of recorded smoothed networks",
+            f"wrong logits vary by {found.total:.3g}, or {found.relative:.4f} relative to the squared gap: more "
+            f"than {above['hard']:.0%} of recorded hard and {above['smoothed']:.0%} of recorded smoothed networks",
             f"inter-class logit variance; {len(recorded['hard'])} hard and {len(recorded['smoothed'])} smoothed "
             "networks, on other images where the classes differ",
         )
@@ -208,9 +208,9 @@ def _temperature(made: Checkup, subject: Subject, estimate: SmoothingEstimate, s
         chosen = chosen or start
         made.say(
             "Temperature",
-            f"for students of all images T = {start:.2g}: there γ is {best['gamma']:.2f}, as for the best recorded students "
-            f"of a hard teacher ({best['accuracy']:.4f}; γ from {min(alike):.2f} to {max(alike):.2f} is within their intervals)",
-            f"{best['source']}, T on the teacher only, {best['seeds']} seeds",
+            f"for students of all images T = {start:.2g}: there γ is {best['gamma']:.2f}, as for the best recorded "
+            f"students of a hard teacher; γ from {min(alike):.2f} to {max(alike):.2f} is within their intervals",
+            f"{best['source']}, T on the teacher only, accuracy {best['accuracy']:.4f}, {best['seeds']} seeds",
         )
     for share, whose in ((0.01, "1 % of the images"), (1.0, "all images")):
         rows = [row for row in recorded if row["gamma"] is None and row["share"] == share]
@@ -226,15 +226,15 @@ def _temperature(made: Checkup, subject: Subject, estimate: SmoothingEstimate, s
             chosen = chosen or min(row["temperature"] for row in alike)
         made.say(
             "Temperature",
-            f"recorded students of {whose} were best at T = {best['temperature']:g} with a teacher of ε = {nearest:g}"
+            f"with a teacher of ε = {nearest:g}, students of {whose} were best at T = {best['temperature']:g}"
             + (f", and T = {beside} lie within its interval" if beside else ""),
             f"{best['source']}, {best['seeds']} seeds: accuracy {values}; another task than yours may differ",
         )
     if estimate.verdict == "smoothed":
         made.say(
             "Temperature",
-            "a high temperature is a risk for students of a smoothed teacher (timm distils at T = 4 unless told otherwise)",
-            "Chandrasegaran et al. 2022: ImageNet, ResNet-50 of ε = 0.1 to ResNet-18: 71.67 % at T = 1, 67.75 % at T = 3",
+            "a high temperature is a risk with a smoothed teacher (timm distils at T = 4 unless told otherwise)",
+            "Chandrasegaran et al. 2022, ResNet-50 of ε = 0.1 to ResNet-18: 71.67 % at T = 1, 67.75 % at T = 3",
         )
     made.numbers["start_temperature"] = chosen
 
@@ -290,7 +290,7 @@ def _cost(made: Checkup, subject: Subject, store: ArtifactStore, runtime: Runtim
             made.numbers["cache"] |= {"seconds": cost.seconds}
             made.say(
                 "Cache",
-                f"one pass takes about {format_seconds(cost.seconds)}; an online teacher takes as much in every epoch, so "
+                f"one pass takes about {format_seconds(cost.seconds)}; an online teacher takes this per epoch, so "
                 f"the cache of one view is cheaper from the second epoch on: {_EPOCHS} epochs of one student save "
                 f"{format_seconds((_EPOCHS - 1) * cost.seconds)}",
                 "the estimate of `distill plan`; V views are paid back after V epochs of all students together",

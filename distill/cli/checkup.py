@@ -20,8 +20,8 @@ def checkup(
     page: Path = Path("checkup.html"),
     json_: bool = False,
     *,
-    model: ModelConfig = ModelConfig(),
-    data: DataConfig = DataConfig(),
+    model: ModelConfig,
+    data: DataConfig,
     runtime: RuntimeFlags,
 ) -> None:
     """Check up on a teacher, or compare two: smoothing, confidence, knowledge, temperature, and a cache's cost.

@@ -55,7 +55,7 @@ def _gaps(shown: Sequence[Shown]) -> Drawing:
     return _drawing(
         figure,
         "gaps",
-        "Gaps of right answers. Smoothed labels pile them up at log((1-ε)K/ε + 1); the line is the middle of the pile.",
+        "Gaps of right answers. Smoothed labels pile them up at log((1-ε)K/ε + 1); the line is their middle.",
     )
 
 
@@ -71,7 +71,7 @@ def _reliability(shown: Sequence[Shown]) -> Drawing:
     return _drawing(
         figure,
         "reliability",
-        "Accuracy against confidence, with 95 % intervals: above the dotted line it is too unsure, below it too sure.",
+        "Accuracy against confidence, with 95 % intervals: above the dots it is too unsure, below too sure.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The estimate of label smoothing: exact where logits are exactly those of the formula, unknown where it must be."""
+"""The estimate of label smoothing: exact where logits are those of the formula, else wide or unknown."""
 
 from __future__ import annotations
 
