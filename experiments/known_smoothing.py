@@ -8,8 +8,8 @@ writes the constants, a table and a figure. No network of a test group had a par
 pile of gaps, was chosen after a look at two of the test groups, the clusters of 2 and of 100 classes.
 
 What is fitted: where the true gap lies in the pile of gaps, and how far from there (the 97.5 % quantile, the
-largest that leaves one group out); how wide a pile and how uneven wrong logits may be, a tenth above the most that trained
-networks of smoothed labels have; and the least unevenness of a network of mixed labels.
+largest that leaves one group out); how wide a pile and how uneven wrong logits may be, a tenth above the most that
+trained networks of smoothed labels have; and the least unevenness of a network of mixed labels.
 """
 
 from __future__ import annotations
