@@ -1,9 +1,9 @@
 """Estimate from logits alone with which label smoothing ε a network was trained, or say that they cannot tell.
 
-A network that fits labels smoothed by ε gives each image the same gap between its answer and an average wrong class,
-log((1-ε)K/ε + 1). On held-out images gaps scatter around it: they pile up there, and the width of the pile says how
-far an estimate may be off. The constants of the interval, and of what cannot be told, were fitted on networks whose ε
-is known (`experiments/known_smoothing.py`); they stand in `known_smoothing.json`.
+A network that fits labels smoothed by ε gives each image the same gap between its answer and an average wrong
+class, log((1-ε)K/ε + 1). On held-out images gaps scatter around it: they pile up there, and the width of the pile
+says how far an estimate may be off. The constants of the interval, and of what cannot be told, were fitted on
+networks whose ε is known (`experiments/known_smoothing.py`); they stand in `known_smoothing.json`.
 """
 
 from __future__ import annotations
