@@ -96,7 +96,7 @@ def _smoothing(made: Checkup, subject: Subject) -> SmoothingEstimate:
     if found.smoothing is None or found.low is None or found.high is None:
         text = "unknown: smoothing, mixed labels and short training cannot be told apart here"
     elif found.verdict == "not smoothed":
-        text = f"not smoothed: ε lies below {found.high:.2g}"
+        text = f"not smoothed: the logits of hard labels, with ε below {facts()['constants']['least']:g}"
     else:
         interval = f"ε = {found.smoothing:.3f} (95 % interval {found.low:.3f} to {found.high:.3f})"
         text = f"smoothed with {interval}; confidence piles up at {ceiling(found.smoothing, classes):.3f}"
