@@ -11,16 +11,18 @@ The paper's two teachers differ in two things, dropout and smoothing. So there a
 one with both: with dropout, and without it, two teachers differ in smoothing alone.
 
 As in the paper: widths, shifts, Gaussian initial weights, learning rate 1 and a tenth of it for the last layer,
-"gradient smoothing" (0.9 previous + 0.1 current, from 0), linear decay to 0 over 100
-epochs, no weight decay, all 60,000 images; and the loss of the students. Below `paper` epochs are fewer, and at
-`quick` 10,000 images of Fashion-MNIST take the place of MNIST. A garment fills its image, which a digit does not,
-so that shifts cut some of it off.
+"gradient smoothing" (0.9 previous + 0.1 current, from 0), linear decay to 0 over 100 epochs, no weight decay, all
+60,000 images; and the loss of the students. Below `paper` epochs are fewer, and at `quick` 10,000 images of
+Fashion-MNIST take the place of MNIST. A garment fills its image, which a digit does not, so that shifts cut some of
+it off.
 
 What the paper does not state, and what is done here:
 
-- batch size: 128. Number of seeds: 5.
+- batch size: 128. With 6,000 digits of MNIST held out, one seed and 30 epochs, it gave 98.73 % (dropout) and
+  99.17 % (smoothing); 512, which a replication took, gave 98.70 and 98.90 %. Number of seeds: 5.
 - dropout rates: 0.5 of the hidden units and 0.2 of the pixels, as in the work on dropout that Hinton et al. cite.
-  Their constraint on weights is left out.
+  On these held-out digits it gave 99.20 % after 100 epochs in batches of 512, and 0.5 alone 99.25 %, three digits
+  more, which tells nothing. Their constraint on weights is left out.
 - initial weights "with variance 0.03": a layer of 1200 ReLU units would then multiply activations by about 4, and
   on Fashion-MNIST both teachers diverge within 500 steps. A standard deviation of 0.03 trains, and is used.
 - scale of the pixels: mean 0 and variance 1 over the training set.
