@@ -22,6 +22,7 @@ def test_each_command_feeds_the_next(teacher: Path, capsys: pytest.CaptureFixtur
     assert config["loss"] == {
         "alpha": 1.0,
         "temperature": 2.0,
+        "equivalent_smoothing": None,
         "temperature_on": "both",
         "soft": "kl",
         "kwargs": {},
