@@ -62,7 +62,7 @@ def calibrate(
         method: temperature divides logits by T; vector has a scale and a bias per class; platt a sigmoid per class.
         temperature: T by which you mean to divide logits; also say what it would do to the confidence.
     """
-    from distill.audit.export import calibrated
+    from distill.pipeline.calibrating import calibrated
     from distill.stages.calibration import RELIABILITY, findings, format_measures
 
     folder = ArtifactStore(runtime.store)
@@ -77,6 +77,7 @@ def export(
     artifact: ArtifactName,
     to: Path,
     calibration: Literal["none", CalibrationMethod] | None = None,
+    onnx: bool = False,
     *,
     runtime: RuntimeFlags,
 ) -> None:
@@ -86,11 +87,12 @@ def export(
         artifact: path or key of a teacher, a student or a calibration.
         to: folder to write, new or empty.
         calibration: calibration of the logits; None takes a calibration's own method, and none for a network.
+        onnx: write model.onnx too, whose logits are compared with the network's in onnxruntime.
     """
     from distill.audit.export import export
 
     named = ArtifactStore(runtime.store).resolve(artifact)
-    written = export(named, expanded(to), calibration, ArtifactStore(runtime.store).home(named), runtime)
+    written = export(named, expanded(to), calibration, ArtifactStore(runtime.store).home(named), runtime, onnx)
     if written.no_program:
         write_line(f"no program: torch.export cannot trace this network ({written.no_program})")
     if written.no_timm:

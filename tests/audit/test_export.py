@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from distill.audit.export import DESCRIPTION, PROGRAM, export, load_exported
-from distill.audit.timm_folder import write_timm_folder
+from distill.audit.export import export, load_exported
+from distill.audit.export.description import DESCRIPTION
+from distill.audit.export.programs import ONNX, PROGRAM
+from distill.audit.export.timm_folder import write_timm_folder
 from distill.cli.main import main
 from distill.config import CalibrationConfig, DataConfig, ModelConfig, ScheduleConfig, TeacherConfig
 from distill.data.network_input import NetworkInput
@@ -92,6 +95,40 @@ def test_answers_are_those_of_network_and_calibration(name, method, make, store,
             torch.testing.assert_close(program(some), loaded(some), rtol=1e-5, atol=1e-5)
 
 
+def test_onnx_answers_as_the_network_does(make, store, runtime, tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    network = make(teacher_with(MODELS["mlp"]))
+    export(network, tmp_path / "out", "platt", store, runtime, onnx=True)
+    images = load(network.config.data, runtime.data_root, False).test.images[:7]
+    session = onnxruntime.InferenceSession(tmp_path / "out" / ONNX)
+    for some in (images, images[:1]):
+        (found,) = session.run(None, {"images": some.numpy()})
+        expected = expected_logits(network, "platt", some)
+        torch.testing.assert_close(torch.from_numpy(found).double(), expected, rtol=1e-4, atol=1e-4)
+    said = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    assert said["onnx"]["largest_difference"] < 1e-4
+    assert said["files"][ONNX]["sha256"] == sha256(tmp_path / "out" / ONNX)
+    metadata = {each.key: each.value for each in onnx.load(tmp_path / "out" / ONNX).metadata_props}
+    assert {name: json.loads(metadata[name]) for name in ("classes", "calibration")} == {
+        name: said[name] for name in ("classes", "calibration")
+    }
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
+def test_onnx_without_its_packages_is_refused_at_once(missing, store, runtime, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=f"onnx = True.*{missing} is missing.*pip install onnx onnxruntime"):
+        export(None, tmp_path / "out", None, store, runtime, onnx=True)
+
+
+def test_a_network_that_onnx_cannot_say_is_refused_in_a_line_and_leaves_nothing(make, store, runtime, tmp_path):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(UserError, match="a network that ONNX can say") as raised:
+        export(make(teacher_with(MODELS["plug-in"])), tmp_path / "here" / "out", None, store, runtime, onnx=True)
+    assert "\n" not in str(raised.value)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_what_the_description_says(make, store, runtime, tmp_path):
     network = make(teacher_with(MODELS["mlp"]))
     export(network, tmp_path / "out", "temperature", store, runtime)
@@ -141,7 +178,7 @@ def test_nothing_is_left_of_what_fails(make, store, runtime, tmp_path, monkeypat
     def fail(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("distill.audit.export.write_json", fail)
+    monkeypatch.setattr("distill.audit.export.writing.write_json", fail)
     with pytest.raises(RuntimeError):
         export(network, tmp_path / "here" / "out", None, store, runtime)
     assert list((tmp_path / "here").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -188,14 +189,20 @@ def test_the_network_resizes_views_for_itself(take, tmp_path, data, store, runti
     torch.testing.assert_close(cache.logits(torch.arange(64)), theirs, rtol=1e-4, atol=1e-4)
     assert cache.manifest.teachers[0].size == (1, 20, 20)
     assert cache.manifest.teachers[0].interpolation == "bicubic"
-    written = export(made, tmp_path / "out", None, store, runtime)
+    written = export(made, tmp_path / "out", None, store, runtime, onnx=True)
     assert not written.no_program
+    torch.testing.assert_close(onnx_logits(written.folder, data.train.images[:64]), theirs, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
         torch.testing.assert_close(
             load_exported(written.folder)(data.train.images[:64]), theirs, rtol=1e-4, atol=1e-4
         )
         program = torch.export.load(written.folder / "model.pt2").module()
         torch.testing.assert_close(program(data.train.images[:64]), theirs, rtol=1e-4, atol=1e-4)
+
+
+def onnx_logits(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    session = pytest.importorskip("onnxruntime").InferenceSession(folder / "model.onnx")
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
 WORDNET = {0: "n01440764", 2: "n01484850", 3: "n01491361", 4: "n01494475", 5: "n01496331"}
@@ -235,7 +242,8 @@ def test_five_of_a_thousand_classes_are_found_by_their_wordnet_ids(
     assert made.config.columns == (0, 2, 3, 4, 5)
     assert made.data["softmax"] == "over 5 of the network's 1000 logits"
     assert len(made.data["classes"]) == 5
-    written = export(made, tmp_path / "out", None, store, runtime)
+    written = export(made, tmp_path / "out", None, store, runtime, onnx=True)
+    torch.testing.assert_close(onnx_logits(written.folder, images.test.images), theirs, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
         again = load_exported(written.folder)(images.test.images)
     torch.testing.assert_close(again, theirs, rtol=1e-4, atol=1e-4)

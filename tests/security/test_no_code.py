@@ -18,7 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from distill.audit.export import DESCRIPTION, export, load_exported
+from distill.audit.export import export, load_exported
+from distill.audit.export.description import DESCRIPTION
 from distill.cache import CachedDataset, LogitCache
 from distill.cache.manifest import MANIFEST
 from distill.cache.proof import PROOF
