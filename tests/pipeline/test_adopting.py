@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import torch
 import torchvision
 from PIL import Image
 from safetensors.torch import load_file, save_model
+from scipy.optimize import minimize_scalar
 from torch import nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from distill.audit.evaluate import measures_of_network
 from distill.audit.export import export, load_exported
@@ -37,6 +41,7 @@ from distill.errors import UnfitTeacher, UserError
 from distill.metrics.accuracy import accuracy
 from distill.pipeline import adopting
 from distill.pipeline.adopting import adopt
+from distill.pipeline.calibrating import calibrated
 from distill.pipeline.graph import run
 from distill.store.garbage import collect
 from distill.system.files import sha256
@@ -96,6 +101,25 @@ def test_a_checkpoint_in_any_form_gives_the_logits_of_its_script(name, small, ta
     save_model(small, str(tmp_path / "same"))
     assert sha256(made.path / "model.safetensors") == sha256(tmp_path / "same"), "however they were saved"
     assert made.record.metrics["test/accuracy"] == pytest.approx(accuracy(theirs, data.test.labels))
+
+
+def test_calibration_is_that_of_the_script(adopted, small, store, runtime, data):
+    """ECE of torchmetrics, NLL of torch, and a temperature that scipy finds, all from the network itself."""
+    with torch.inference_mode():
+        held_out, test = (small(normalised(split.images)).double() for split in (data.held_out, data.test))
+    labels = data.test.labels
+    ece = multiclass_calibration_error(test.softmax(1), labels, 10, n_bins=15).item()
+    measured = adopted.record.metrics
+    assert measured["test/ece"] == pytest.approx(ece, abs=1e-5)
+    assert measured["test/nll"] == pytest.approx(cross_entropy(test, labels).item(), abs=1e-5)
+
+    def nll(log: float) -> float:
+        return cross_entropy(held_out / math.exp(log), data.held_out.labels).item()
+
+    best = math.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded").x)
+    fitted = calibrated(adopted, "temperature", store, runtime)
+    assert fitted.record.metrics["temperature"] == pytest.approx(best, rel=1e-3)
+    assert fitted.record.metrics["test/nll"] == pytest.approx(cross_entropy(test / best, labels).item(), abs=1e-4)
 
 
 def test_a_network_of_torchvision_takes_grey_images_as_three_channels(take, store, runtime, tmp_path, data):
